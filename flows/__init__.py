@@ -1,0 +1,1 @@
+"""The Prefect flows: wiring over `healthpredict.operations`."""

@@ -1,0 +1,1 @@
+"""Predicts 30-day readmission of patients with diabetes and keeps that prediction good by itself."""

@@ -1,0 +1,181 @@
+"""The data contract: one table of columns.
+
+It is the single source of the Pandera schema, the encoder's inputs, the API's request model and the documentation.
+Names and code lists are those of the UCI data set "Diabetes 130-US Hospitals for Years 1999-2008"
+(doi 10.24432/C5230J; Strack et al. 2014, doi 10.1155/2014/781670, table 1) and of its `IDS_mapping.csv`.
+
+This module imports only the standard library, so that the API can use it without pandas.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Kind(StrEnum):
+    """What a column holds."""
+
+    ID = "id"
+    """A positive integer that names a thing. Never a feature."""
+    COUNT = "count"
+    """A whole number within a range."""
+    CATEGORY = "category"
+    """A value of a closed list: anything else breaks the contract."""
+    CODE = "code"
+    """A value of an open list, held to a pattern: a value that training has not seen is encoded as "other"."""
+    OUTCOME = "outcome"
+    """What became of the encounter; known only after the fact and never a feature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the contract.
+
+    Attributes:
+        name: the name in the data set, as in the raw file.
+        kind: see `Kind`.
+        description: one sentence for people, shown in the API's documentation.
+        allowed: for CATEGORY and OUTCOME, every value in a meaningful order.
+        minimum: for COUNT, the smallest plausible value, inclusive.
+        maximum: for COUNT, the largest plausible value, inclusive.
+        pattern: for CODE, the regular expression that the whole value matches.
+        nullable: whether the value may be missing (`?` in the raw file, null in the API).
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    allowed: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    pattern: str | None = None
+    nullable: bool = False
+
+    @property
+    def field(self) -> str:
+        """The name as an identifier: `glyburide-metformin` is `glyburide_metformin`; `patient_nbr` is `patient_id`."""
+        return RENAMED.get(self.name, self.name).replace("-", "_")
+
+    def problem(self, value: str | int | None) -> str | None:
+        """Say what is wrong with one value, or None.
+
+        Args:
+            value: None where missing; an int for ID and COUNT, else a string.
+        """
+        if value is None:
+            return None if self.nullable else "is missing"
+        if self.kind in (Kind.ID, Kind.COUNT):
+            if isinstance(value, bool) or not isinstance(value, int):
+                return "is not a whole number"
+            if self.kind is Kind.ID:
+                return None if 0 < value < 2**63 else "is not a positive 64-bit whole number"
+            assert self.minimum is not None and self.maximum is not None
+            if not self.minimum <= value <= self.maximum:
+                return f"is outside {self.minimum} to {self.maximum}"
+            return None
+        if not isinstance(value, str):
+            return "is not text"
+        if self.kind is Kind.CODE:
+            assert self.pattern is not None
+            return None if re.fullmatch(self.pattern, value) else f"does not match {self.pattern}"
+        return None if value in self.allowed else f"is not one of {', '.join(self.allowed)}"
+
+
+RENAMED: Final = {"patient_nbr": "patient_id"}
+MISSING: Final = "?"
+"""How the raw file writes a missing value. `None` in `max_glu_serum` and `A1Cresult` is a value: "not measured"."""
+
+AGE_BANDS: Final = tuple(f"[{low}-{low + 10})" for low in range(0, 100, 10))
+_WEIGHT_BANDS: Final = (*(f"[{low}-{low + 25})" for low in range(0, 200, 25)), ">200")
+_DOSES: Final = ("No", "Steady", "Up", "Down")
+_ICD9: Final = r"(V\d{2}|E\d{3}|\d{1,3})(\.\d{1,2})?"
+_CODES_OF: Final = {"admission_type": 8, "discharge_disposition": 30, "admission_source": 26}
+
+MEDICATIONS: Final = (
+    "metformin",
+    "repaglinide",
+    "nateglinide",
+    "chlorpropamide",
+    "glimepiride",
+    "acetohexamide",
+    "glipizide",
+    "glyburide",
+    "tolbutamide",
+    "pioglitazone",
+    "rosiglitazone",
+    "acarbose",
+    "miglitol",
+    "troglitazone",
+    "tolazamide",
+    "examide",
+    "citoglipton",
+    "insulin",
+    "glyburide-metformin",
+    "glipizide-metformin",
+    "glimepiride-pioglitazone",
+    "metformin-rosiglitazone",
+    "metformin-pioglitazone",
+)
+
+DEATH_OR_HOSPICE: Final = ("11", "13", "14", "19", "20", "21")
+"""`discharge_disposition_id` of encounters that ended in death or hospice: not at risk of readmission."""
+
+
+def _count(name: str, minimum: int, maximum: int, description: str) -> Column:
+    return Column(name, Kind.COUNT, description, minimum=minimum, maximum=maximum)
+
+
+def _category(name: str, allowed: tuple[str, ...], description: str, *, nullable: bool = False) -> Column:
+    return Column(name, Kind.CATEGORY, description, allowed=allowed, nullable=nullable)
+
+
+def _coded(name: str) -> Column:
+    codes = tuple(str(code) for code in range(1, _CODES_OF[name] + 1))
+    return _category(f"{name}_id", codes, f"{name.replace('_', ' ').capitalize()} as coded in IDS_mapping.csv")
+
+
+COLUMNS: Final[tuple[Column, ...]] = (
+    Column("encounter_id", Kind.ID, "The hospital stay"),
+    Column("patient_nbr", Kind.ID, "The person"),
+    _category("race", ("AfricanAmerican", "Asian", "Caucasian", "Hispanic", "Other"), "Race", nullable=True),
+    _category("gender", ("Female", "Male", "Unknown/Invalid"), "Sex"),
+    _category("age", AGE_BANDS, "Age in bands of ten years"),
+    _category("weight", _WEIGHT_BANDS, "Weight in bands of 25 pounds", nullable=True),
+    _coded("admission_type"),
+    _coded("discharge_disposition"),
+    _coded("admission_source"),
+    _count("time_in_hospital", 1, 14, "Days between admission and discharge"),
+    Column("payer_code", Kind.CODE, "Who pays, such as MC (Medicare)", pattern=r"[A-Z]{2}", nullable=True),
+    Column(
+        "medical_specialty",
+        Kind.CODE,
+        "Specialty of the admitting physician",
+        pattern=r"[A-Za-z][A-Za-z/&-]{1,63}",
+        nullable=True,
+    ),
+    _count("num_lab_procedures", 0, 500, "Laboratory tests during the encounter"),
+    _count("num_procedures", 0, 50, "Procedures other than laboratory tests during the encounter"),
+    _count("num_medications", 0, 250, "Distinct generic drugs administered during the encounter"),
+    _count("number_outpatient", 0, 366, "Outpatient visits in the year before the encounter"),
+    _count("number_emergency", 0, 366, "Emergency visits in the year before the encounter"),
+    _count("number_inpatient", 0, 366, "Inpatient visits in the year before the encounter"),
+    Column("diag_1", Kind.CODE, "Primary diagnosis, ICD-9-CM", pattern=_ICD9, nullable=True),
+    Column("diag_2", Kind.CODE, "Second diagnosis, ICD-9-CM", pattern=_ICD9, nullable=True),
+    Column("diag_3", Kind.CODE, "Third diagnosis, ICD-9-CM", pattern=_ICD9, nullable=True),
+    _count("number_diagnoses", 1, 50, "Diagnoses entered for the encounter"),
+    _category("max_glu_serum", ("None", "Norm", ">200", ">300"), "Highest serum glucose; None is not measured"),
+    _category("A1Cresult", ("None", "Norm", ">7", ">8"), "Haemoglobin A1c; None is not measured"),
+    *(_category(name, _DOSES, f"Dosage change of {name} during the encounter") for name in MEDICATIONS),
+    _category("change", ("No", "Ch"), "Whether diabetes medication was changed"),
+    _category("diabetesMed", ("No", "Yes"), "Whether diabetes medication was prescribed"),
+    Column("readmitted", Kind.OUTCOME, "Days to readmission", allowed=("NO", ">30", "<30")),
+)
+"""The contract, in the order of the raw file."""
+
+FEATURE_COLUMNS: Final = tuple(c for c in COLUMNS if c.kind in (Kind.COUNT, Kind.CATEGORY, Kind.CODE))
+"""What a prediction is made from: everything but identifiers and the outcome."""
+
+BY_FIELD: Final = {column.field: column for column in COLUMNS}

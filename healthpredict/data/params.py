@@ -1,0 +1,17 @@
+"""Parameters of the data layer."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ContractParams(BaseModel):
+    """How strictly a batch is held to the contract.
+
+    Attributes:
+        max_bad_share: share of bad rows (0-1) above which the whole batch is refused; below it they are quarantined.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    max_bad_share: float = Field(0.10, ge=0, le=1)

@@ -1,0 +1,91 @@
+"""The errors a caller can act on.
+
+Each class is one decision for the caller and builds its own message from facts: what, which value, what to do next.
+Values of patients never enter a message; column names, counts, versions and URIs do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class HealthPredictError(Exception):
+    """Base of all errors raised on purpose. The command line shows the message without a traceback."""
+
+
+class ConfigurationError(HealthPredictError):
+    """A setting is missing or wrong: change the setting and start again."""
+
+
+class SourceError(HealthPredictError):
+    """The data set cannot be reached, read or trusted: choose another source."""
+
+
+class BatchRefused(HealthPredictError):
+    """A whole batch breaks the contract. Nothing of it was used and it was left where it was."""
+
+    def __init__(self, batch: str, problem: str) -> None:
+        """Args: batch, the name or URI; problem, what is wrong and what to do next, without a final stop."""
+        super().__init__(f"Batch {batch!r} refused: {problem}. It was left where it was.")
+        self.batch = batch
+        self.problem = problem
+
+
+class MissingColumns(BatchRefused):
+    """The columns of a batch are not those of the contract."""
+
+    def __init__(self, batch: str, missing: Sequence[str], unexpected: Sequence[str] = ()) -> None:
+        """Args: batch, the name or URI; missing and unexpected, column names."""
+        problem = f"missing columns: {', '.join(missing) or 'none'}"
+        if unexpected:
+            problem += f"; unexpected columns: {', '.join(unexpected)}"
+        super().__init__(batch, f"{problem}; rename them to the contract's names")
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+
+
+class NotEnoughData(HealthPredictError):
+    """Too few rows, or one class only: wait for more matured outcomes."""
+
+
+class LeakSuspected(HealthPredictError):
+    """A metric is better than this problem allows: a bug until proved otherwise."""
+
+    def __init__(self, what: str, auroc: float, limit: float) -> None:
+        """Args: what was measured; its AUROC; the limit above which a leak is assumed."""
+        super().__init__(
+            f"{what}: AUROC {auroc:.3f} is above {limit:.2f}, which this problem does not allow. "
+            "Look for a feature that knows the future, or a patient on both sides of the split."
+        )
+
+
+class StorageError(HealthPredictError):
+    """Reading or writing a URI failed. A failed write left no partial object."""
+
+
+class NotFound(StorageError):
+    """There is nothing at this URI."""
+
+
+class AlreadyExists(StorageError):
+    """An exclusive write found something at this URI."""
+
+
+class RegistryError(HealthPredictError):
+    """MLflow cannot be reached, or does not hold what was asked for."""
+
+
+class BundleError(HealthPredictError):
+    """A bundle is incomplete, altered, or does not reproduce its golden rows."""
+
+
+class RolloutError(HealthPredictError):
+    """The new service did not become ready or did not answer its golden rows. The old one keeps answering."""
+
+
+class AlreadyRunning(HealthPredictError):
+    """Another process holds the lock: let it finish."""
+
+    def __init__(self, what: str, holder: str) -> None:
+        """Args: what is locked; holder, who holds it (host and process id)."""
+        super().__init__(f"{what} is already running ({holder}). Wait for it to end, then start again.")
