@@ -1,0 +1,120 @@
+"""The fitted encoder, as data, and its evaluation for one encounter.
+
+Features are, in this order: the counts, the derived numbers, one statistic for each level source, one for each pair. A
+statistic is the smoothed log-odds of readmission in the training data (Micci-Barreca 2001, doi 10.1145/507533.507538),
+rounded to a multiple of 1/1024: such numbers, and the thresholds half-way between them, are exact in 32-bit floats, so a
+tree takes the same branch in every runtime.
+
+This module needs numpy only: the API evaluates it without pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from healthpredict.features.sources import (
+    AGE_MIDPOINT,
+    CHANGED,
+    COUNTS,
+    DERIVED_NUMBERS,
+    LEVEL_SOURCES,
+    MEDICATION_FIELDS,
+    PRIOR_VISITS,
+    STEADY,
+    LevelSource,
+)
+
+Value = str | int | float | None
+_PRIOR_VISITS_AT = tuple(COUNTS.index(name) for name in PRIOR_VISITS)
+MISSING_LEVEL = 0
+"""Position of "missing" in every table of statistics; the known levels follow, and last comes "other" (rare or unseen)."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A fitted encoder.
+
+    Attributes:
+        fills: the median of each count and of the age in years, used where the value is missing.
+        levels: for each level source, the known levels; level `levels[name][i]` has position `i + 1`.
+        statistics: for each level source its log-odds by position, shape (n_levels + 2,).
+        pair_statistics: for each pair its log-odds, shape ((n_levels_a + 2) * (n_levels_b + 2),), row-major.
+    """
+
+    fills: dict[str, float]
+    levels: dict[str, tuple[str, ...]]
+    statistics: dict[str, tuple[float, ...]]
+    pair_statistics: dict[tuple[str, str], tuple[float, ...]]
+    positions: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
+    sources: tuple[LevelSource, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        positions = {name: {level: i + 1 for i, level in enumerate(known)} for name, known in self.levels.items()}
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "sources", tuple(s for s in LEVEL_SOURCES if s.name in self.levels))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns of the encoded matrix, shape (n_features,)."""
+        pairs = (f"{a} x {b}" for a, b in self.pair_statistics)
+        return (*COUNTS, *DERIVED_NUMBERS, *self.statistics, *pairs)
+
+    def size(self, source: str) -> int:
+        """Positions of a level source: the known levels, missing and other."""
+        return len(self.levels[source]) + 2
+
+    def position(self, source: LevelSource, value: Value) -> int:
+        """Where a value (None if missing) stands in the tables of its source."""
+        if value is None:
+            return MISSING_LEVEL
+        known = self.positions[source.name]
+        return known.get(value if source.derive is None else source.derive(value), len(known) + 1)  # type: ignore[arg-type]
+
+    def encode_record(self, record: Mapping[str, Value]) -> NDArray[np.float32]:
+        """Encode one encounter.
+
+        Args:
+            record: values by `Column.field`; None or an absent field is missing.
+
+        Returns:
+            shape (n_features,).
+        """
+        value_of, fills = record.get, self.fills
+        numbers = [fills[name] if (value := value_of(name)) is None else float(value) for name in COUNTS]
+        visits = sum(numbers[i] for i in _PRIOR_VISITS_AT)
+        doses = [value_of(name) for name in MEDICATION_FIELDS]
+        changed = sum(map(doses.count, CHANGED))
+        age = AGE_MIDPOINT.get(value_of("age"), fills["age_years"])  # type: ignore[arg-type]
+        numbers += (age, visits, changed + doses.count(STEADY), changed)
+        at = {source.name: self.position(source, value_of(source.column)) for source in self.sources}
+        numbers += [table[at[name]] for name, table in self.statistics.items()]
+        numbers += [table[at[a] * self.size(b) + at[b]] for (a, b), table in self.pair_statistics.items()]
+        return np.array(numbers, dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """The encoder as plain data, for `from_json`."""
+        return {
+            "fills": self.fills,
+            "levels": self.levels,
+            "statistics": self.statistics,
+            "pair_statistics": [{"of": pair, "values": values} for pair, values in self.pair_statistics.items()],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild an encoder from `to_json`.
+
+        Raises:
+            KeyError: a part is absent.
+        """
+        return cls(
+            fills=dict(data["fills"]),
+            levels={name: tuple(known) for name, known in data["levels"].items()},
+            statistics={name: tuple(values) for name, values in data["statistics"].items()},
+            pair_statistics={(p["of"][0], p["of"][1]): tuple(p["values"]) for p in data["pair_statistics"]},
+        )
