@@ -1,8 +1,8 @@
 """Groups of ICD-9-CM diagnosis codes.
 
-The groups are those of Strack et al. 2014, table 2 (doi 10.1155/2014/781670): the chapters of ICD-9-CM, with diabetes taken
-out of the endocrine chapter and the symptoms of one organ system (785 to 788, 782) put with that system. The paper pools the
-rare chapters in "other"; here they keep their own group.
+The groups are those of Strack et al. 2014, table 2 (doi 10.1155/2014/781670): the chapters of ICD-9-CM, with diabetes
+taken out of the endocrine chapter and the symptoms of one organ system (785 to 788, 782) put with that system. The
+paper pools the rare chapters in "other"; here they keep their own group.
 
 This module imports only the standard library, so that the API can use it without pandas.
 """
