@@ -1,0 +1,77 @@
+"""Building a bundle: written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from healthpredict.bundle.manifest import Manifest
+from healthpredict.bundle.model import (
+    CONTRACT,
+    ENCODER,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    Bundle,
+    GoldenRow,
+    contract_as_data,
+    load_bundle,
+)
+from healthpredict.features.encoder import Encoder
+
+
+def build_bundle(
+    path: Path,
+    *,
+    manifest: dict[str, Any],
+    encoder: Encoder,
+    onnx_model: bytes,
+    reference: dict[str, Any],
+    golden: list[GoldenRow],
+) -> Bundle:
+    """Write a bundle, read it back and check its golden rows.
+
+    Args:
+        path: the folder to make; an earlier one there is replaced.
+        manifest: the fields of `Manifest` but `files`.
+        encoder: fitted.
+        onnx_model: input `features` float32 (n, n_features), output `probabilities` float32 (n, 2).
+        reference: reference profile for drift, as plain data.
+        golden: rows with the risk that the training pipeline gives them.
+
+    Returns:
+        The bundle as it will be served.
+
+    Raises:
+        BundleError: the bundle does not reproduce the golden rows; nothing is left at `path`.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    content = {
+        MODEL: onnx_model,
+        ENCODER: _json(encoder.to_json()),
+        CONTRACT: _json(contract_as_data()),
+        REFERENCE: _json(reference),
+        GOLDEN: _json([{"record": row.record, "risk": row.risk} for row in golden]),
+    }
+    try:
+        for name, data in content.items():
+            (partial / name).write_bytes(data)
+        files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+        (partial / MANIFEST).write_bytes(_json(Manifest(**manifest, files=files).model_dump(mode="json")))
+        load_bundle(partial).verify()
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(partial, path)  # noqa: PTH105 -- replaces, as Path.rename does not on every platform
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return load_bundle(path)
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

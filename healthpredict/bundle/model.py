@@ -1,0 +1,161 @@
+"""A bundle, read from a folder: the one thing that the API, batch scoring and the drift monitor predict with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from healthpredict.bundle.manifest import FORMAT, Calibrator, Manifest
+from healthpredict.data.contract import FEATURE_COLUMNS
+from healthpredict.errors import BundleError
+from healthpredict.features.encoder import Encoder, Value
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+ENCODER = "encoder.json"
+CONTRACT = "contract.json"
+REFERENCE = "reference.json"
+GOLDEN = "golden.json"
+
+TOLERANCE = 1e-6
+"""Largest difference of a probability between training and serving. 32-bit sums of some hundred leaves stay well below."""
+
+_SMALLEST = 1e-7
+_CONTRACT_KEYS = ("name", "kind", "allowed", "minimum", "maximum", "pattern", "nullable")
+
+
+@dataclass(frozen=True)
+class GoldenRow:
+    """An encounter that belongs to nobody, and the risk that training gave it."""
+
+    record: dict[str, Value]
+    risk: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes:
+        path: the folder.
+        digest: sha256 of the manifest, which holds the sha256 of everything else: it names the whole content.
+        manifest: see `Manifest`.
+        encoder: see `Encoder`.
+        golden: rows that must be reproduced within `TOLERANCE`.
+    """
+
+    path: Path
+    digest: str
+    manifest: Manifest
+    encoder: Encoder
+    golden: tuple[GoldenRow, ...]
+    _session: onnxruntime.InferenceSession
+
+    def risks(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probabilities.
+
+        Args:
+            features: encoded encounters, shape (n_encounters, n_features).
+
+        Returns:
+            shape (n_encounters,), 0-1.
+        """
+        (probabilities,) = self._session.run(["probabilities"], {"features": features})
+        return calibrate(self.manifest.calibrator, probabilities[:, 1].astype(np.float64))
+
+    def risk(self, record: Mapping[str, Value]) -> float:
+        """Calibrated probability for one encounter, given by `Column.field`; None or absent is missing."""
+        return float(self.risks(self.encoder.encode_record(record)[None, :])[0])
+
+    def verify(self) -> None:
+        """Check that the golden rows are reproduced.
+
+        Raises:
+            BundleError: a row differs by more than `TOLERANCE`.
+        """
+        risks = [self.risk(row.record) for row in self.golden]
+        worst = largest_difference(risks, [row.risk for row in self.golden])
+        if not worst <= TOLERANCE:
+            raise BundleError(
+                f"Bundle {self.digest[:12]} differs from training by {worst:.1e} on its golden rows "
+                f"(allowed {TOLERANCE:.0e}). Train again, or install the locked versions of onnxruntime and numpy."
+            )
+
+    def reference(self) -> dict[str, Any]:
+        """The reference profile for drift, as plain data."""
+        data: dict[str, Any] = json.loads((self.path / REFERENCE).read_bytes())
+        return data
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle and check that nothing in it was altered.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        BundleError: incomplete, altered, of another format, or made for another contract.
+    """
+    manifest_bytes = _read(path / MANIFEST)
+    try:
+        manifest = Manifest.model_validate_json(manifest_bytes)
+    except ValidationError as error:
+        raise BundleError(f"{path / MANIFEST} is not a manifest of format {FORMAT}: {error}") from error
+    if manifest.format != FORMAT:
+        raise BundleError(f"{path} has format {manifest.format}, this version reads {FORMAT}. Train the model again.")
+    content = {name: _read(path / name) for name in manifest.files}
+    altered = [name for name, data in content.items() if hashlib.sha256(data).hexdigest() != manifest.files[name]]
+    if altered:
+        raise BundleError(f"Altered after it was made: {', '.join(altered)} in {path}. Fetch the bundle again.")
+    if json.loads(content[CONTRACT]) != contract_as_data():
+        raise BundleError(f"{path} was trained for another data contract. Train the model again with this version.")
+    options = onnxruntime.SessionOptions()
+    # One row costs microseconds; a second thread costs milliseconds of waiting on a busy machine.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return Bundle(
+        path=path,
+        digest=hashlib.sha256(manifest_bytes).hexdigest(),
+        manifest=manifest,
+        encoder=Encoder.from_json(json.loads(content[ENCODER])),
+        golden=tuple(GoldenRow(row["record"], row["risk"]) for row in json.loads(content[GOLDEN])),
+        _session=onnxruntime.InferenceSession(content[MODEL], options, providers=["CPUExecutionProvider"]),
+    )
+
+
+def calibrate(calibrator: Calibrator, probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn the model's probabilities into calibrated ones, shape kept."""
+    bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+    log_odds = np.log(bounded / (1 - bounded))
+    return np.asarray(1 / (1 + np.exp(-(calibrator.slope * log_odds + calibrator.intercept))))
+
+
+def largest_difference(risks: list[float], expected: list[float]) -> float:
+    """The largest absolute difference; infinite where the lengths differ or a value is NaN."""
+    if len(risks) != len(expected) or not expected:
+        return float("inf")
+    worst = float(np.max(np.abs(np.subtract(risks, expected))))
+    return worst if worst == worst else float("inf")  # noqa: PLR0124 -- NaN
+
+
+def contract_as_data() -> list[dict[str, Any]]:
+    """The contract of the features, as it is kept in a bundle."""
+    rows = ({key: getattr(column, key) for key in _CONTRACT_KEYS} for column in FEATURE_COLUMNS)
+    data: list[dict[str, Any]] = json.loads(json.dumps(list(rows)))
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"Incomplete bundle: {path} cannot be read ({error.strerror}). Fetch it again.") from error
