@@ -74,4 +74,4 @@ def build_bundle(
 
 
 def _json(data: Any) -> bytes:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
