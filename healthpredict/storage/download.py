@@ -1,0 +1,55 @@
+"""Fetching a file over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from healthpredict.errors import SourceError, StorageError
+from healthpredict.storage.uris import write_file
+
+CONNECT_SECONDS = 10.0
+
+
+def download(url: str, destination_uri: str, sha256: str | None = None, timeout: float = 60.0) -> str:
+    """Fetch a file of any size in bounded memory and write it to a URI, whole or not at all.
+
+    Args:
+        url: where from, `http://` or `https://`.
+        destination_uri: where to.
+        sha256: the digest the content must have; None accepts any.
+        timeout: seconds that the server may be silent.
+
+    Returns:
+        The sha256 of the content.
+
+    Raises:
+        SourceError: the server cannot be reached, answers with an error, or sends something else than expected.
+        StorageError: the destination cannot be written.
+    """
+    import httpx
+
+    digest = hashlib.sha256()
+    limits = httpx.Timeout(timeout, connect=CONNECT_SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
+        received = Path(folder) / "received"
+        try:
+            with (
+                httpx.stream("GET", url, follow_redirects=True, timeout=limits) as response,
+                received.open("wb") as file,
+            ):
+                response.raise_for_status()
+                for chunk in response.iter_bytes():
+                    digest.update(chunk)
+                    file.write(chunk)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise SourceError(f"Cannot fetch {url}: {error}. Check the connection, or give a local file.") from error
+        except OSError as error:
+            raise StorageError(f"Cannot keep what {url} sends: {error}. Free some space in {folder}.") from error
+        if sha256 not in (None, digest.hexdigest()):
+            raise SourceError(
+                f"{url} has sha256 {digest.hexdigest()} instead of {sha256}. It is not what was expected."
+            )
+        write_file(destination_uri, received)
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""Files in local folders. Used through `healthpredict.storage.uris` only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from healthpredict.errors import AlreadyExists, NotFound, StorageError
+
+_ADVICE: Final = {
+    errno.ENOSPC: "Free some space on that disk, then start again",
+    errno.EDQUOT: "Free some of the disk quota, then start again",
+    errno.EACCES: "Give this user access, or choose another folder",
+    errno.EROFS: "Choose a folder on a writable disk",
+}
+
+
+def exists(uri: str) -> bool:
+    """Say whether there is a file."""
+    return Path(uri).is_file()
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole file."""
+    with _translated("read", uri):
+        return Path(uri).read_bytes()
+
+
+def write_bytes(uri: str, data: bytes, *, exclusive: bool) -> None:
+    """Write a whole file, or nothing."""
+    _write(uri, BytesIO(data), exclusive=exclusive)
+
+
+def write_file(uri: str, source: Path) -> None:
+    """Copy a whole file, or nothing."""
+    with _translated("read", str(source)), source.open("rb") as stream:
+        _write(uri, stream, exclusive=False)
+
+
+def list_uris(prefix_uri: str, suffix: str) -> list[str]:
+    """List the files of one folder; none where there is no such folder."""
+    folder = Path(prefix_uri)
+    with _translated("list", prefix_uri):
+        if not folder.exists():
+            return []
+        # A hidden file is a write that was killed, or one that is going on.
+        names = (entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        return sorted(f"{prefix_uri.rstrip('/')}/{name}" for name in names if name.endswith(suffix))
+
+
+def delete(uri: str) -> None:
+    """Remove a file, if there is one."""
+    with _translated("delete", uri):
+        Path(uri).unlink(missing_ok=True)
+
+
+def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
+    path = Path(uri)
+    # In the same folder, because a rename is atomic within one file system only.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with _translated("write", uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                shutil.copyfileobj(stream, file, length=1 << 20)
+                file.flush()
+                # Without it a power cut may keep the name and lose the content.
+                os.fsync(file.fileno())
+            if exclusive:
+                _link(temporary, path, uri)
+            else:
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path, uri: str) -> None:
+    try:
+        # Unlike a rename, a link fails where the name is taken.
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise AlreadyExists(f"Cannot write {uri}: it is there already.") from error
+
+
+@contextmanager
+def _translated(verb: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(f"Cannot {verb} {uri}: there is no such file.") from error
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "Check the path, then start again")
+        raise StorageError(f"Cannot {verb} {uri}: {error.strerror or error}. {advice}.") from error

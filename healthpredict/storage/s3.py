@@ -1,0 +1,100 @@
+"""Objects in S3, or in what speaks its API. Used through `healthpredict.storage.uris` only.
+
+Credentials, region and endpoint are those that boto3 itself finds in the environment (`AWS_ENDPOINT_URL` and so on).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+
+from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, StorageError
+
+_ADVICE: Final = {
+    "NoSuchBucket": "Create the bucket, or choose another one",
+    "AccessDenied": "Give this role access to that bucket and prefix",
+}
+
+
+def exists(uri: str) -> bool:
+    """Say whether there is an object."""
+    try:
+        with _translated("read", uri):
+            client().head_object(**_address(uri))
+    except NotFound:
+        return False
+    return True
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole object."""
+    with _translated("read", uri):
+        body: bytes = client().get_object(**_address(uri))["Body"].read()
+        return body
+
+
+def write_bytes(uri: str, data: bytes, *, exclusive: bool) -> None:
+    """Write a whole object by one PUT, which is atomic."""
+    condition = {"IfNoneMatch": "*"} if exclusive else {}
+    with _translated("write", uri):
+        client().put_object(**_address(uri), Body=data, **condition)
+
+
+def write_file(uri: str, source: Path) -> None:
+    """Upload a file, in parts when large; the object appears when all parts are there."""
+    address = _address(uri)
+    with _translated("write", uri):
+        client().upload_file(str(source), address["Bucket"], address["Key"])
+
+
+def list_uris(prefix_uri: str, suffix: str) -> list[str]:
+    """List the objects one level below a prefix."""
+    bucket, prefix = _address(prefix_uri.rstrip("/") + "/").values()
+    with _translated("list", prefix_uri):
+        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+    return sorted(f"s3://{bucket}/{key}" for key in keys if key.endswith(suffix) and key != prefix)
+
+
+def delete(uri: str) -> None:
+    """Remove an object, if there is one."""
+    with _translated("delete", uri):
+        client().delete_object(**_address(uri))
+
+
+@functools.cache
+def client() -> Any:
+    """Return the process's S3 client, which threads may share."""
+    return boto3.client("s3")
+
+
+def _address(uri: str) -> dict[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise ConfigurationError(f"{uri!r} names no bucket. Write s3://bucket/prefix.")
+    return {"Bucket": bucket, "Key": key}
+
+
+@contextmanager
+def _translated(verb: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        # HEAD has no body to carry a code, so only the status is there.
+        if code in ("NoSuchKey", "404"):
+            raise NotFound(f"Cannot {verb} {uri}: there is no such object.") from error
+        if code in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise AlreadyExists(f"Cannot {verb} {uri}: it is there already.") from error
+        advice = _ADVICE.get(code, "Check bucket, region and permissions, then start again")
+        raise StorageError(f"Cannot {verb} {uri}: {code}. {advice}.") from error
+    except (BotoCoreError, Boto3Error) as error:
+        advice = "Check AWS_ENDPOINT_URL, the region and the credentials, then start again"
+        raise StorageError(f"Cannot {verb} {uri}: {error}. {advice}.") from error

@@ -1,0 +1,88 @@
+"""Frames as Parquet and small results as JSON, by URI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from healthpredict.errors import StorageError
+from healthpredict.storage.uris import read_bytes, write_bytes
+
+_CATEGORIES = b"healthpredict.categories"
+"""Parquet keeps only the categories of a column that has rows; all of them are in this metadata."""
+
+
+def read_frame(uri: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a frame, or some of its columns, with the dtypes and categories it was written with.
+
+    Raises:
+        NotFound: there is none.
+        StorageError: it cannot be read, or is not Parquet with these columns.
+    """
+    data = read_bytes(uri)
+    try:
+        table = pq.read_table(BytesIO(data), columns=None if columns is None else list(columns))
+        absent = set(columns or ()) - set(table.column_names)
+        frame: pd.DataFrame = table.to_pandas()
+        for name, values in json.loads((table.schema.metadata or {}).get(_CATEGORIES, b"{}")).items():
+            if name in frame:
+                frame[name] = frame[name].astype(pd.CategoricalDtype(values))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StorageError(f"{uri} is not a readable table ({error}). Delete it and make it again.") from error
+    if absent:
+        raise StorageError(f"{uri} has no columns {', '.join(sorted(absent))}. Delete it and make it again.")
+    return frame
+
+
+def write_frame(uri: str, frame: pd.DataFrame) -> None:
+    """Write a frame as Parquet, without its index.
+
+    Raises:
+        StorageError: it cannot be written; nothing partial is left.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    categorical = frame.select_dtypes("category")
+    categories = {str(name): column.cat.categories.tolist() for name, column in categorical.items()}
+    metadata = {**(table.schema.metadata or {}), _CATEGORIES: json.dumps(categories).encode()}
+    buffer = BytesIO()
+    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+    write_bytes(uri, buffer.getvalue())
+
+
+def read_json(uri: str) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        NotFound: there is none.
+        StorageError: it cannot be read, or is not JSON.
+    """
+    data = read_bytes(uri)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise StorageError(f"{uri} is not JSON ({error}). Delete it and make it again.") from error
+
+
+def write_json(uri: str, content: Any, *, exclusive: bool = False) -> None:
+    """Write a JSON document for programs and people.
+
+    Args:
+        uri: where to.
+        content: dicts, lists, text, finite numbers, booleans and None.
+        exclusive: as in `write_bytes`.
+
+    Raises:
+        AlreadyExists: exclusive, and there is something.
+        StorageError: it cannot be written or is not JSON; nothing partial is left.
+    """
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"Cannot write {uri}: its content is not JSON ({error}). Convert it first.") from error
+    write_bytes(uri, f"{text}\n".encode(), exclusive=exclusive)

@@ -1,0 +1,97 @@
+"""Reading and writing whole objects by URI: a local path, or `s3://bucket/key`. Files are opened nowhere else.
+
+A write is all or nothing: whoever reads sees the old content or the new one, also when the writer is killed or the disk
+is full. Every failure is a `StorageError` that names the URI and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from healthpredict.errors import ConfigurationError, NotFound
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append parts to a URI, with one slash between them."""
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def exists(uri: str) -> bool:
+    """Say whether there is an object (a folder is none).
+
+    Raises:
+        StorageError: it cannot be told.
+    """
+    answer: bool = _store(uri).exists(uri)
+    return answer
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole object.
+
+    Raises:
+        NotFound: there is none.
+        StorageError: it cannot be read.
+    """
+    data: bytes = _store(uri).read_bytes(uri)
+    return data
+
+
+def write_bytes(uri: str, data: bytes, *, exclusive: bool = False) -> None:
+    """Write a whole object; folders are made as needed.
+
+    Args:
+        uri: where to.
+        data: the content.
+        exclusive: write only where there is nothing yet; of several writers exactly one succeeds.
+
+    Raises:
+        AlreadyExists: exclusive, and there is something.
+        StorageError: it cannot be written; nothing partial is left.
+    """
+    _store(uri).write_bytes(uri, data, exclusive=exclusive)
+
+
+def write_file(uri: str, source: Path) -> None:
+    """Write a local file of any size to a URI, in bounded memory.
+
+    Raises:
+        NotFound: there is no such local file.
+        StorageError: it cannot be written; nothing partial is left.
+    """
+    if not source.is_file():
+        raise NotFound(f"Cannot read {source}: there is no such file.")
+    _store(uri).write_file(uri, source)
+
+
+def list_uris(prefix_uri: str, suffix: str = "") -> list[str]:
+    """List the objects of one folder or prefix, not those deeper down, sorted; none where nothing is.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    uris: list[str] = _store(prefix_uri).list_uris(prefix_uri, suffix)
+    return uris
+
+
+def delete(uri: str) -> None:
+    """Remove an object; no error where there is none.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    _store(uri).delete(uri)
+
+
+def _store(uri: str) -> ModuleType:
+    if uri.startswith("s3://"):
+        # Here, because boto3 takes a fifth of a second to import and local use needs none of it.
+        from healthpredict.storage import s3
+
+        return s3
+    if "://" in uri:
+        raise ConfigurationError(f"{uri!r} cannot be stored to. Use a local folder or s3://bucket/prefix.")
+    from healthpredict.storage import local
+
+    return local

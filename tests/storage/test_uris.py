@@ -1,0 +1,143 @@
+"""Whole objects by URI: the same behaviour on a local folder and on S3."""
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, StorageError
+from healthpredict.storage.uris import delete, exists, join, list_uris, read_bytes, write_bytes, write_file
+
+
+def test_join_puts_one_slash_between() -> None:
+    assert join("s3://bucket/prefix/", "/raw/", "a.csv") == "s3://bucket/prefix/raw/a.csv"
+    assert join("var/data", "raw") == "var/data/raw"
+
+
+def test_what_was_written_is_read(root: str) -> None:
+    uri = join(root, "batches", "initial.csv")
+    write_bytes(uri, b"one")
+    write_bytes(uri, b"two")
+    assert read_bytes(uri) == b"two"
+    assert exists(uri)
+
+
+def test_reading_nothing_says_so(root: str) -> None:
+    uri = join(root, "nothing")
+    assert not exists(uri)
+    with pytest.raises(NotFound, match="nothing"):
+        read_bytes(uri)
+
+
+def test_folder_is_no_object(root: str) -> None:
+    write_bytes(join(root, "raw", "a.csv"), b"")
+    assert not exists(join(root, "raw"))
+
+
+def test_list_is_sorted_and_one_level_deep(root: str) -> None:
+    for name in ("b.csv", "a.csv", "c.json", "deeper/d.csv"):
+        write_bytes(join(root, name), b"")
+    assert list_uris(root, suffix=".csv") == [join(root, "a.csv"), join(root, "b.csv")]
+    assert list_uris(join(root, "nowhere")) == []
+
+
+def test_delete_is_the_end_of_it_and_can_be_repeated(root: str) -> None:
+    uri = join(root, "a.csv")
+    write_bytes(uri, b"")
+    delete(uri)
+    delete(uri)
+    assert not exists(uri)
+
+
+def test_exclusive_write_never_overwrites(root: str) -> None:
+    uri = join(root, "000001.json")
+    write_bytes(uri, b"first", exclusive=True)
+    with pytest.raises(AlreadyExists, match=r"000001\.json"):
+        write_bytes(uri, b"second", exclusive=True)
+    assert read_bytes(uri) == b"first"
+
+
+def test_of_many_exclusive_writers_one_succeeds(root: str) -> None:
+    uri = join(root, "000001.json")
+
+    def attempt(number: int) -> bool:
+        try:
+            write_bytes(uri, str(number).encode(), exclusive=True)
+        except AlreadyExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(attempt, range(8)))
+    assert sum(won) == 1
+    assert read_bytes(uri) == str(won.index(True)).encode()
+
+
+def test_local_file_is_copied_to_a_uri(root: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    write_file(join(root, "raw", "copy"), source)
+    assert read_bytes(join(root, "raw", "copy")) == b"content"
+
+
+def test_missing_local_file_is_named(root: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no-source"):
+        write_file(join(root, "copy"), tmp_path / "no-source")
+
+
+def test_missing_bucket_says_what_to_do(s3_bucket: str) -> None:
+    with pytest.raises(StorageError, match=r"NoSuchBucket\. Create the bucket"):
+        write_bytes("s3://elsewhere/a.csv", b"")
+
+
+@pytest.mark.parametrize("uri", ["https://example.org/a.csv", "s3:///a.csv"])
+def test_uri_that_names_no_store_is_a_configuration_error(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="s3://bucket"):
+        write_bytes(uri, b"")
+
+
+def test_unreachable_store_says_what_to_check(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from healthpredict.storage import s3
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with monkeypatch.context() as context:
+        s3.client.cache_clear()
+        context.setattr(s3, "client", s3.client.__wrapped__)
+        with pytest.raises(StorageError, match="AWS_ENDPOINT_URL"):
+            read_bytes(join(s3_bucket, "a.csv"))
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_full_disk_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Neither half a file nor a temporary one, whether the disk is found full on writing or on flushing."""
+    uri = str(tmp_path / "a.csv")
+    write_bytes(uri, b"old")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*{"write": ("shutil.copyfileobj", full), "fsync": ("os.fsync", full)}[call])
+    with pytest.raises(StorageError, match=r"a\.csv: No space left on device\. Free some space"):
+        write_bytes(uri, b"new")
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert read_bytes(uri) == b"old"
+
+
+def test_folder_whose_name_is_taken_by_a_file_is_an_error(tmp_path: Path) -> None:
+    """Not "already there", which a writer of the ledger would answer with the next number, for ever."""
+    (tmp_path / "ledger").write_bytes(b"")
+    with pytest.raises(StorageError) as caught:
+        write_bytes(str(tmp_path / "ledger" / "000001.json"), b"", exclusive=True)
+    assert not isinstance(caught.value, AlreadyExists)
+
+
+def test_killed_write_is_not_listed(tmp_path: Path) -> None:
+    """The temporary file of a killed writer stays behind, hidden."""
+    (tmp_path / ".a.csv.1234").write_bytes(b"half")
+    assert list_uris(str(tmp_path)) == []
