@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from healthpredict.errors import NotEnoughData
 from healthpredict.monitoring.distances import Method
-from healthpredict.monitoring.profile import METHODS, OTHER, ReferenceProfile, comparable
+from healthpredict.monitoring.profile import METHODS, ReferenceProfile, comparable
 
 
 class ColumnDrift(BaseModel):
@@ -81,11 +81,7 @@ def detect_data_drift(
     if encounters.empty:
         raise NotEnoughData("Drift needs encounters; this batch has none.")
     reference = _rebuild(profile)
-    current = comparable(encounters, risk)
-    for name, method in METHODS.items():
-        if method is Method.JENSEN_SHANNON:
-            known = current[name].isin(list(profile.columns[name].counts))
-            current[name] = current[name].where(known, OTHER).astype(reference[name].dtype)
+    current = profile.recognise(comparable(encounters, risk))
     limits = {name: profile.limit(name, len(current)) for name in METHODS}
     distances, html = _run_evidently(reference, current, limits)
     *columns, prediction = (
@@ -109,8 +105,9 @@ def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
         if column.method is Method.WASSERSTEIN:
             columns[name] = np.repeat(np.array(values, dtype=np.float64), repeats)
         else:
-            codes = np.repeat(np.arange(len(values)), repeats)
-            columns[name] = pd.Categorical.from_codes(codes, pd.Index(dict.fromkeys([*values, OTHER])))
+            columns[name] = pd.Categorical.from_codes(
+                np.repeat(np.arange(len(values)), repeats), dtype=column.categories
+            )
     return pd.DataFrame(columns)
 
 

@@ -47,7 +47,12 @@ class ColumnProfile(BaseModel):
 
     method: Method
     counts: dict[str, int]
-    limits: tuple[float, ...] = ()
+    limits: tuple[float, ...]
+
+    @property
+    def categories(self) -> pd.CategoricalDtype:
+        """The values of a category column that are told apart."""
+        return pd.CategoricalDtype(pd.Index(dict.fromkeys([*self.counts, OTHER])))
 
 
 class ReferenceProfile(BaseModel):
@@ -66,6 +71,22 @@ class ReferenceProfile(BaseModel):
     min_changed_rows: int
     sample_sizes: tuple[int, ...]
     columns: dict[str, ColumnProfile]
+
+    def recognise(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Replace the categories that the reference lacks by "(other)".
+
+        Args:
+            frame: as `comparable` returns it.
+
+        Returns:
+            The same shape; category columns have the categories of the reference as dtype.
+        """
+        recognised = {
+            name: frame[name].where(frame[name].isin(list(column.counts)), OTHER).astype(column.categories)
+            for name, column in self.columns.items()
+            if column.method is Method.JENSEN_SHANNON
+        }
+        return frame.assign(**recognised)
 
     def limit(self, column: str, rows: int) -> float:
         """The distance from which `column` counts as drifted in a batch of `rows` encounters.

@@ -1,0 +1,75 @@
+"""What a reference profile keeps, and how often its limits raise a false alarm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_hospital import distances_to, draw
+
+from healthpredict.data.contract import FEATURE_COLUMNS
+from healthpredict.errors import NotEnoughData
+from healthpredict.monitoring.null import family_limits, null_distances
+from healthpredict.monitoring.params import DriftPolicy
+from healthpredict.monitoring.profile import RISK, ReferenceProfile, build_profile
+
+Reference = tuple[pd.DataFrame, np.ndarray]
+
+
+def test_it_covers_every_feature_and_the_risk(profile: ReferenceProfile, reference: Reference) -> None:
+    """Each column's counts add up to the reference's rows."""
+    assert list(profile.columns) == [*(column.field for column in FEATURE_COLUMNS), RISK]
+    assert {sum(column.counts.values()) for column in profile.columns.values()} == {len(reference[0])}
+
+
+def test_it_survives_json(profile: ReferenceProfile) -> None:
+    assert ReferenceProfile.model_validate_json(profile.model_dump_json()) == profile
+
+
+def test_rare_categories_are_pooled_and_missing_values_counted(reference: Reference) -> None:
+    encounters, risk = reference[0].iloc[:100].copy(), reference[1][:100]
+    encounters["diag_1"] = pd.Series(["250"] * 90 + ["V57"] * 6 + [np.nan] * 4, dtype="str")
+    profile = build_profile(encounters, risk, encounters["patient_id"].to_numpy(), DriftPolicy(n_resamples=100))
+    assert profile.columns["diag_1"].counts == {"(missing)": 4, "(other)": 6, "250": 90}
+
+
+def test_an_empty_reference_is_refused(reference: Reference) -> None:
+    with pytest.raises(NotEnoughData):
+        build_profile(reference[0].iloc[:0], np.array([]), np.array([], dtype=np.int64), DriftPolicy())
+
+
+def test_larger_batches_have_narrower_limits(profile: ReferenceProfile) -> None:
+    for column in profile.columns:
+        limits = [profile.limit(column, rows) for rows in (10, 100, 1000, 10_000)]
+        assert limits == sorted(limits, reverse=True), column
+
+
+def test_more_alike_patients_widen_the_limits() -> None:
+    """Four equal encounters a patient hold as much as one: the limit is that of a quarter of the rows."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2, 2000)
+    once = null_distances([(codes, None)], np.arange(2000), 400, 500, seed=0)
+    fourfold = null_distances([(np.repeat(codes, 4), None)], np.repeat(np.arange(2000), 4), 400, 500, seed=0)
+    assert fourfold.mean() / once.mean() == pytest.approx(2, rel=0.15)
+
+
+def test_limits_hold_the_rate_over_all_columns() -> None:
+    """At most the chosen share of samples has any column at or over its limit, although there are 40 columns."""
+    distances = np.random.default_rng(0).exponential(size=(1000, 40))
+    any_over = (distances >= family_limits(distances, 0.1)).any(axis=1).mean()
+    assert 0.06 < any_over <= 0.1
+
+
+def test_ties_do_not_raise_alarms() -> None:
+    distances = np.tile([[0.0, 0.3], [0.0, 0.3], [0.0, 0.1], [0.0, 0.2]], (100, 1))
+    assert not (distances >= family_limits(distances, 0.05)).any()
+
+
+def test_false_alarms_on_batches_without_drift_are_as_rare_as_chosen(profile: ReferenceProfile) -> None:
+    """Of 300 fresh batches of the same hospital about 5 % have any column over its limit (99.9 % binomial interval)."""
+    n_batches, patients = 300, 400
+    encounters, risk = draw(n_batches * patients, seed=2)
+    batch = (encounters["patient_id"].to_numpy() - 2_000_000) // patients
+    limits = np.array([[profile.limit(name, rows) for name in profile.columns] for rows in np.bincount(batch)])
+    alarms = (distances_to(profile, encounters, risk, batch).to_numpy() >= limits).any(axis=1)
+    assert 0.017 < alarms.mean() < 0.1
