@@ -1,0 +1,28 @@
+"""Trials of a search as nested MLflow runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, tags: Mapping[str, str], metric: str) -> Any:
+    """A Ray Tune callback that logs every trial as a run nested under the search.
+
+    Args:
+        tracking_uri: of MLflow.
+        experiment: its name.
+        parent_run_id: the run of the search.
+        tags: set on every trial's run.
+        metric: logged at each report; everything else that Ray reports is about the process, not the model.
+    """
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    class TrialLogger(MLflowLoggerCallback):  # type: ignore[misc]
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            wanted = {"training_iteration": result["training_iteration"], metric: result[metric]}
+            super().log_trial_result(iteration, trial, wanted)
+
+    return TrialLogger(
+        tracking_uri=tracking_uri, experiment_name=experiment, tags={**tags, "mlflow.parentRunId": parent_run_id}
+    )

@@ -1,0 +1,71 @@
+"""A fitted model of any family as ONNX, with one input and one output name for all."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from healthpredict.training.params import FamilyName
+
+INPUT = "features"
+OUTPUT = "probabilities"
+
+
+def export_onnx(family: FamilyName, model: Any, n_features: int) -> bytes:
+    """Export a model.
+
+    Args:
+        family: of the model.
+        model: as `Family.fit` returns it.
+        n_features: columns of the encoded matrix.
+
+    Returns:
+        An ONNX model: `features` float32 (n, n_features) to `probabilities` float32 (n, 2).
+    """
+    with warnings.catch_warnings():
+        # The converters warn of their own deprecated imports; the parity check is what decides.
+        warnings.simplefilter("ignore")
+        graph_model = _from_catboost(model) if family == "catboost" else _converted(family, model, n_features)
+    graph = graph_model.graph
+    extra = [output for output in graph.output if output.name != OUTPUT]
+    for output in extra:
+        graph.output.remove(output)
+    data: bytes = graph_model.SerializeToString()
+    return data
+
+
+def _converted(family: FamilyName, model: Any, n_features: int) -> Any:
+    from onnxmltools import convert_lightgbm, convert_xgboost
+    from onnxmltools.convert.common.data_types import FloatTensorType
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType as SklearnFloatTensorType
+
+    types = [(INPUT, FloatTensorType([None, n_features]))]
+    if family == "lightgbm":
+        return convert_lightgbm(model, initial_types=types, zipmap=False)
+    if family == "xgboost":
+        return convert_xgboost(model, initial_types=types)
+    types = [(INPUT, SklearnFloatTensorType([None, n_features]))]
+    return to_onnx(model, initial_types=types, options={"zipmap": False})
+
+
+def _from_catboost(model: Any) -> Any:
+    """CatBoost's own export ends in a list of dictionaries; take the tensor before it."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        model.save_model(str(path), format="onnx")
+        graph_model = onnx.load(str(path))
+    graph = graph_model.graph
+    zip_map = next(node for node in graph.node if node.op_type == "ZipMap")
+    graph.node.remove(zip_map)
+    for node in graph.node:
+        for i, name in enumerate(node.output):
+            if name == zip_map.input[0]:
+                node.output[i] = OUTPUT
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [None, 2]))
+    return graph_model

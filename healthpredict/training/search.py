@@ -1,0 +1,221 @@
+"""The search for a model: Ray Tune with a TPE searcher over all families, and ASHA that stops the hopeless early."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.errors import NotEnoughData
+from healthpredict.training.families import FAMILIES, STEPS, Examples, Watch
+from healthpredict.training.params import FamilyName, SearchParams
+
+METRIC = "validation_auroc"
+_GRACE_STEPS = 3
+"""Reports before ASHA may stop a trial: before, boosting with a small rate has not shown what it can do."""
+_REDUCTION = 3
+_OBJECT_STORE_BYTES = 512 * 1024**2
+
+
+class Candidate(BaseModel):
+    """A family with its parameters, and what it reached on the validation side.
+
+    Attributes:
+        family: model family.
+        params: for `Family.fit`.
+        validation_auroc: of the last report.
+        steps: reports made; fewer than `families.STEPS` where the trial was stopped early.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    family: FamilyName
+    params: dict[str, Any]
+    validation_auroc: float
+    steps: int
+
+    @property
+    def as_point(self) -> dict[str, Any]:
+        """The same as a point of the search space."""
+        return _as_point(self.family, self.params)
+
+
+class SearchResult(BaseModel):
+    """What a search found.
+
+    Attributes:
+        candidates: the best of each family, best first.
+        trials: trials that reported at least once.
+        stopped_early: trials that ASHA stopped.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    candidates: tuple[Candidate, ...]
+    trials: int
+    stopped_early: int
+
+
+def search_models(
+    train: Examples,
+    validation: Examples,
+    params: SearchParams,
+    *,
+    name: str,
+    storage_path: Path,
+    n_trials: int,
+    time_budget_seconds: float,
+    known: Sequence[Candidate] = (),
+    callbacks: Sequence[Any] = (),
+) -> SearchResult:
+    """Search families and parameters for the highest AUROC on the validation side.
+
+    A search that was interrupted under the same name goes on where it stopped.
+
+    Args:
+        train: cross-fitted training examples.
+        validation: examples of other patients.
+        params: families, cluster, seed.
+        name: of the experiment; the state is kept in `storage_path / name` until the search is complete.
+        storage_path: local folder, or one that all nodes of the cluster share.
+        n_trials: trials at most.
+        time_budget_seconds: time at most.
+        known: candidates of an earlier search, best first; they are tried first, and only their families are searched.
+        callbacks: Ray Tune callbacks, for instance one that logs to MLflow.
+
+    Raises:
+        NotEnoughData: no trial could be completed.
+    """
+    families = tuple(dict.fromkeys(c.family for c in known)) or params.families
+    points = [c.as_point for c in known] or [_as_point(f, FAMILIES[f].first) for f in families]
+    with ray_runtime(params.ray_address):
+        from ray import tune
+
+        trainable = tune.with_resources(
+            tune.with_parameters(_trial, train=train, validation=validation, seed=params.seed), {"cpu": 1}
+        )
+        state = storage_path / name
+        if tune.Tuner.can_restore(str(state)):
+            tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
+        else:
+            tuner = _tuner(
+                trainable, families, points, params, name, storage_path, max(n_trials, len(points)), time_budget_seconds, callbacks
+            )
+        result = _summary(tuner.fit())
+    shutil.rmtree(state, ignore_errors=True)
+    return result
+
+
+@contextmanager
+def ray_runtime(address: str | None) -> Iterator[None]:
+    """Ray for the time of a search: the cluster at `address`, else one on this machine that ends with the block."""
+    import ray
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        quiet = {"logging_level": "ERROR", "log_to_driver": False}
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                **quiet,
+            )
+    try:
+        yield
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _tuner(
+    trainable: Any,
+    families: Sequence[FamilyName],
+    points: list[dict[str, Any]],
+    params: SearchParams,
+    name: str,
+    storage_path: Path,
+    n_trials: int,
+    time_budget_seconds: float,
+    callbacks: Sequence[Any],
+) -> Any:
+    import optuna
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            search_alg=OptunaSearch(partial(_space, tuple(families)), points_to_evaluate=points, seed=params.seed, metric=METRIC, mode="max"),
+            scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
+            num_samples=n_trials,
+            time_budget_s=time_budget_seconds,
+            max_concurrent_trials=params.max_concurrent or 0,
+            # A new process for each trial would cost more than the trial.
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name, storage_path=str(storage_path.resolve()), verbose=0, callbacks=list(callbacks)
+        ),
+    )
+
+
+def _space(families: tuple[FamilyName, ...], trial: Any) -> None:
+    FAMILIES[trial.suggest_categorical("family", families)].suggest(trial)
+
+
+def _trial(config: dict[str, Any], train: Examples, validation: Examples, seed: int) -> None:
+    from ray import tune
+
+    family = FAMILIES[config["family"]]
+    prefix = f"{family.name}."
+    chosen = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+    watch = Watch(validation, lambda step, auroc: tune.report({METRIC: auroc, "step": step}))
+    family.fit(chosen, train, watch, 1, seed)
+
+
+def _as_point(family: FamilyName, params: Any) -> dict[str, Any]:
+    return {"family": family} | {f"{family}.{key}": value for key, value in params.items()}
+
+
+def _summary(results: Any) -> SearchResult:
+    best: dict[str, Candidate] = {}
+    reported = [r for r in results if r.metrics and METRIC in r.metrics]
+    for result in reported:
+        config = result.config
+        family = config["family"]
+        candidate = Candidate(
+            family=family,
+            params={key.removeprefix(f"{family}."): value for key, value in config.items() if key != "family"},
+            validation_auroc=result.metrics[METRIC],
+            steps=result.metrics["step"],
+        )
+        rival = best.get(family)
+        # A complete trial is worth more than one stopped early: its parameters are known to hold to the end.
+        if rival is None or (candidate.steps, candidate.validation_auroc) > (rival.steps, rival.validation_auroc):
+            best[family] = candidate
+    if not best:
+        raise NotEnoughData(
+            f"None of {len(results)} trials reported before the search ended. Give it more time "
+            "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS) or look at the errors of the trials in the log."
+        )
+    ranked = sorted(best.values(), key=lambda c: (c.steps == STEPS, c.validation_auroc), reverse=True)
+    return SearchResult(
+        candidates=tuple(ranked),
+        trials=len(reported),
+        stopped_early=sum(r.metrics["step"] < STEPS for r in reported),
+    )
