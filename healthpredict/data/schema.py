@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,9 @@ class CheckedBatch:
         )
 
 
-def check_encounters(raw: pd.DataFrame, batch: str, params: ContractParams) -> CheckedBatch:
+def check_encounters(
+    raw: pd.DataFrame, batch: str, params: ContractParams, earlier_ids: Collection[int] = ()
+) -> CheckedBatch:
     """Split a batch into valid and bad rows.
 
     Of several valid rows with one `encounter_id` the first is kept and the others are bad.
@@ -59,11 +61,12 @@ def check_encounters(raw: pd.DataFrame, batch: str, params: ContractParams) -> C
         raw: a raw frame; an outcome column is left out of the encounters.
         batch: its name, for messages.
         params: how many bad rows are too many.
+        earlier_ids: the `encounter_id` of encounters that are there already; a row that repeats one is bad.
 
     Raises:
         BatchRefused: too many bad rows; it names the most frequent reasons with their counts, and no values.
     """
-    encounters, quarantine = _split(raw, batch, _ENCOUNTER, params)
+    encounters, quarantine = _split(raw, batch, _ENCOUNTER, params, earlier_ids)
     build_schema().validate(encounters, inplace=True)
     return CheckedBatch(encounters, quarantine)
 
@@ -98,7 +101,11 @@ def build_schema() -> pa.DataFrameSchema:
 
 
 def _split(
-    raw: pd.DataFrame, batch: str, columns: Sequence[Column], params: ContractParams
+    raw: pd.DataFrame,
+    batch: str,
+    columns: Sequence[Column],
+    params: ContractParams,
+    earlier_ids: Collection[int] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     typed: dict[str, Any] = {}
     found: list[tuple[str, NDArray[np.bool_]]] = []
@@ -108,7 +115,8 @@ def _split(
     frame = pd.DataFrame(typed)
     bad = np.logical_or.reduce([rows for _, rows in found]) if found else np.zeros(len(raw), dtype=bool)
     repeated = np.zeros(len(raw), dtype=bool)
-    repeated[~bad] = frame.loc[~bad, "encounter_id"].duplicated()
+    ids = frame.loc[~bad, "encounter_id"]
+    repeated[~bad] = ids.duplicated() | ids.isin(earlier_ids)
     if repeated.any():
         found.append((DUPLICATE, repeated))
         bad |= repeated

@@ -1,0 +1,103 @@
+"""Fetch the data set from wherever it is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from healthpredict.data.raw import DATA_SET_FILE, format_raw, unzip
+from healthpredict.errors import SourceError
+from healthpredict.storage.download import download
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.uris import delete, exists, read_bytes
+
+ARCHIVE_URL: Final = "https://archive.ics.uci.edu/static/public/296/diabetes+130-us+hospitals+for+years+1999-2008.zip"
+PUBLISHED_SHA256: Final = "0689e7ec031237dc63031b938805c48377748761a3b26acab621567afa24df97"
+"""Of the csv in the archive."""
+PUBLISHED_ENCOUNTERS: Final = 101_766
+SYNTHETIC_SEED: Final = 0
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A csv of encounters with outcomes.
+
+    Attributes:
+        data: the csv.
+        name: where it came from, for people.
+        file: the name to keep it under.
+        synthetic: whether it is made up.
+    """
+
+    data: bytes
+    name: str
+    file: str = DATA_SET_FILE
+    synthetic: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the csv."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetched:
+    """Return the csv of a data set.
+
+    Args:
+        layout: where a copy of the published data set may be from an earlier time; it saves the download.
+        source: a csv or the published zip: a path, an `s3://` URI, or an `http(s)://` URL. From a URL only the published
+            data set is taken; what else a file holds is taken with a warning. None is the UCI archive.
+        allow_synthetic: without a source, make encounters up where the archive cannot be reached.
+
+    Raises:
+        SourceError: the URL cannot be reached, or is not the published data set.
+        BatchRefused: the zip holds no data set.
+        StorageError: the file cannot be read.
+    """
+    try:
+        if source and not source.startswith(("http://", "https://")):
+            return _read(source)
+        return _download(layout, source or ARCHIVE_URL)
+    except SourceError as error:
+        if source or not allow_synthetic:
+            raise
+        _logger.warning("The data set cannot be fetched, so all encounters are synthetic. %s", error)
+        return _make_up()
+
+
+def _read(source: str) -> Fetched:
+    fetched = Fetched(unzip(read_bytes(source), source), source)
+    if fetched.sha256 != PUBLISHED_SHA256:
+        _logger.warning(
+            "%s is not the published data set (its sha256 is %s); it is used as it is.", source, fetched.sha256
+        )
+    return fetched
+
+
+def _download(layout: Layout, url: str) -> Fetched:
+    kept = layout.raw(DATA_SET_FILE)
+    if exists(kept) and (fetched := Fetched(read_bytes(kept), url)).sha256 == PUBLISHED_SHA256:
+        return fetched
+    arrived = layout.raw("download")
+    download(url, arrived)
+    try:
+        fetched = Fetched(unzip(read_bytes(arrived), url), url)
+    finally:
+        delete(arrived)
+    if fetched.sha256 != PUBLISHED_SHA256:
+        raise SourceError(
+            f"{url} is not the published data set: its sha256 is {fetched.sha256} instead of {PUBLISHED_SHA256}. "
+            "Give a local file to use other data."
+        )
+    return fetched
+
+
+def _make_up() -> Fetched:
+    from healthpredict.data.synthetic import synthesize
+
+    data = format_raw(synthesize(PUBLISHED_ENCOUNTERS, SYNTHETIC_SEED))
+    return Fetched(data, f"synthetic encounters (seed {SYNTHETIC_SEED})", "synthetic.csv", synthetic=True)

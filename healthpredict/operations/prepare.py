@@ -1,0 +1,128 @@
+"""Prepare a data set: fetch it, check it, and lay it out as the initial data and the batches to come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.data.batches import INITIAL, split_batches
+from healthpredict.data.cohort import add_label, select_cohort
+from healthpredict.data.raw import OUTCOME_COLUMN, OUTCOMES_COLUMNS, format_raw, parse_raw
+from healthpredict.data.schema import check_encounters, check_outcomes
+from healthpredict.errors import ConfigurationError, NotFound
+from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.fetch import fetch
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.tables import read_json, write_json
+from healthpredict.storage.uris import delete, exists, list_uris, write_bytes
+
+
+class PreparedData(BaseModel):
+    """What was prepared.
+
+    Attributes:
+        source: where the data came from, for people.
+        sha256: digest of the csv.
+        synthetic: whether the encounters are made up.
+        encounters: rows of the source.
+        quarantined: bad rows among them.
+        patients: distinct patients of the valid encounters.
+        cohort: valid encounters that did not end in death or hospice.
+        readmitted_share: share (0-1) of the cohort that was readmitted.
+        batches: the names in the order of arrival, `initial` first.
+        settings: the settings that shaped it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    sha256: str
+    synthetic: bool
+    encounters: int
+    quarantined: int
+    patients: int
+    cohort: int
+    readmitted_share: float
+    batches: list[str]
+    settings: dict[str, Any]
+
+
+def prepare(settings: Settings, source: str | None = None, *, allow_synthetic: bool = False) -> PreparedData:
+    """Fetch and check a data set and write batches, outcomes and the accepted initial data.
+
+    Doing it again with the same data and settings changes nothing; without a source, whatever was prepared stays.
+
+    Args:
+        settings: where to, and how to cut.
+        source: see `fetch`.
+        allow_synthetic: see `fetch`.
+
+    Raises:
+        SourceError: the source cannot be reached, or is not the published data set.
+        BatchRefused: the source breaks the contract.
+        ConfigurationError: the `data_uri` holds other data and a ledger of what was done with it.
+        StorageError: something cannot be read or written; preparing again does it all again.
+    """
+    layout = Layout(settings.data_uri)
+    shape = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
+    previous = PreparedData.model_validate(read_json(layout.manifest)) if exists(layout.manifest) else None
+    if previous and source is None and previous.settings == shape:
+        return previous
+    fetched = fetch(layout, source, allow_synthetic=allow_synthetic)
+    if previous and (previous.sha256, previous.settings) == (fetched.sha256, shape):
+        return previous
+    if list_uris(layout.ledger):
+        raise ConfigurationError(
+            f"{settings.data_uri} holds other data, or the same cut otherwise, and a ledger of what was done with it. "
+            "Choose another data_uri."
+        )
+    raw = parse_raw(fetched.data, fetched.name, with_outcome=True)
+    checked = check_encounters(raw, fetched.name, settings.contract)
+    outcomes = check_outcomes(raw[list(OUTCOMES_COLUMNS)], fetched.name, settings.contract)
+    cohort = add_label(select_cohort(checked.encounters), outcomes.encounters, settings.outcome)
+    batches = split_batches(raw, settings.initial_share, settings.n_batches)
+    _clear(layout)
+    write_bytes(layout.raw(fetched.file), fetched.data)
+    for name, batch in batches.items():
+        write_bytes(layout.batch(name), format_raw(batch.drop(columns=OUTCOME_COLUMN)))
+        write_bytes(layout.outcomes(name), format_raw(batch[list(OUTCOMES_COLUMNS)]))
+    accept_batch(settings, INITIAL)
+    prepared = PreparedData(
+        source=fetched.name,
+        sha256=fetched.sha256,
+        synthetic=fetched.synthetic,
+        encounters=len(raw),
+        quarantined=len(checked.quarantine),
+        patients=int(checked.encounters["patient_id"].nunique()),
+        cohort=len(cohort),
+        readmitted_share=float(cohort["readmitted_within_30_days"].mean()),
+        batches=list(batches),
+        settings=shape,
+    )
+    # Last, because it says that the rest is there.
+    write_json(layout.manifest, prepared.model_dump())
+    return prepared
+
+
+def _clear(layout: Layout) -> None:
+    # The manifest first: without it what is left counts as nothing.
+    delete(layout.manifest)
+    for folder in layout.prepared_folders:
+        for uri in list_uris(folder):
+            delete(uri)
+
+
+def read_prepared(settings: Settings) -> PreparedData:
+    """Return what `prepare` left.
+
+    Raises:
+        ConfigurationError: nothing was prepared here.
+        StorageError: it cannot be read.
+    """
+    layout = Layout(settings.data_uri)
+    try:
+        return PreparedData.model_validate(read_json(layout.manifest))
+    except NotFound as error:
+        raise ConfigurationError(f"{settings.data_uri} holds no data. Run `healthpredict prepare` first.") from error

@@ -1,0 +1,67 @@
+"""Where things are below a `data_uri`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from healthpredict.storage.uris import join
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The URIs below one local folder or `s3://bucket/prefix`.
+
+    Attributes:
+        root: the `data_uri`.
+    """
+
+    root: str
+
+    def raw(self, file: str) -> str:
+        """A source as it was fetched."""
+        return join(self.root, "raw", file)
+
+    def batch(self, name: str) -> str:
+        """The encounters of a batch as they arrived: csv in raw form, without the outcome."""
+        return join(self.root, "batches", f"{name}.csv")
+
+    def outcomes(self, name: str) -> str:
+        """The outcomes of a batch: csv of `encounter_id` and `readmitted`."""
+        return join(self.root, "outcomes", f"{name}.csv")
+
+    def processed(self, name: str) -> str:
+        """The valid encounters of a batch's cohort: Parquet of an encounters frame."""
+        return join(self.processed_folder, f"{name}.parquet")
+
+    def accepted(self, name: str) -> str:
+        """What became of the rows of a batch: JSON, written when all of it is there."""
+        return join(self.processed_folder, f"{name}.json")
+
+    def quarantine(self, name: str) -> str:
+        """The bad rows of a batch: Parquet in raw form, with `reason`."""
+        return join(self.root, "quarantine", f"{name}.parquet")
+
+    def predictions(self, name: str) -> str:
+        """The risks that were predicted for a batch: Parquet."""
+        return join(self.root, "predictions", f"{name}.parquet")
+
+    @property
+    def manifest(self) -> str:
+        """What was prepared: JSON, written when all of it is there."""
+        return join(self.processed_folder, "manifest.json")
+
+    @property
+    def processed_folder(self) -> str:
+        """The folder of the valid encounters of all batches."""
+        return join(self.root, "processed")
+
+    @property
+    def prepared_folders(self) -> tuple[str, ...]:
+        """Every folder that depends on how a source was cut."""
+        names = ("batches", "outcomes", "processed", "quarantine", "predictions")
+        return tuple(join(self.root, name) for name in names)
+
+    @property
+    def ledger(self) -> str:
+        """The folder of the ledger."""
+        return join(self.root, "ledger")
