@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from healthpredict.data.params import ContractParams
+from healthpredict.monitoring.params import DriftPolicy
+from healthpredict.training.gate import PromotionPolicy
+from healthpredict.training.params import ModelParams, SearchParams
 
 
 class Settings(BaseSettings):
@@ -18,7 +21,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="HEALTHPREDICT_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="HEALTHPREDICT_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        populate_by_name=True,
     )
 
     data_uri: str = Field("var/data", description="Folder or s3://bucket/prefix that holds data and ledger")
@@ -28,4 +36,21 @@ class Settings(BaseSettings):
     n_batches: int = Field(10, ge=1, description="Batches the rest arrives in")
     label_delay: int = Field(1, ge=1, description="Batches after which the outcomes of a batch are known")
     outcome: Literal["within_30_days", "any"] = Field("within_30_days", description="Which readmissions count")
+    model_name: str = Field("readmission", description="Name of the registered model")
+    tracking_uri: str | None = Field(None, description="MLflow; by default a SQLite file in the state folder")
+    api_host: str = Field("127.0.0.1", description="Address of the API")
+    api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
+    git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
     contract: ContractParams = ContractParams()
+    search: SearchParams = SearchParams()
+    model: ModelParams = ModelParams()
+    promotion: PromotionPolicy = PromotionPolicy()
+    drift: DriftPolicy = DriftPolicy()
+    ray_address: str | None = Field(
+        None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"), description="Ray cluster to search on"
+    )
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Where MLflow is."""
+        return self.tracking_uri or f"sqlite:///{self.state_path.resolve() / 'mlflow.db'}"

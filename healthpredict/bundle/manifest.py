@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.evaluation.metrics import Evaluation, Interval
+from healthpredict.evaluation.report import TestReport
 
 FORMAT = 1
 """Version of the layout; a bundle of another one is refused rather than guessed at."""
@@ -19,26 +19,6 @@ class Calibrator(BaseModel):
 
     slope: float
     intercept: float
-
-
-class Subgroup(BaseModel):
-    """How the model does on one group of patients.
-
-    Attributes:
-        column: `gender`, `race` or `age`.
-        value: the group, for instance `Female`; an age band may pool several bands of the contract.
-        rows: encounters evaluated.
-        auroc: with its interval.
-        calibration_in_the_large: mean risk minus prevalence.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    column: str
-    value: str
-    rows: int
-    auroc: Interval
-    calibration_in_the_large: Interval
 
 
 class Manifest(BaseModel):
@@ -57,12 +37,8 @@ class Manifest(BaseModel):
         run_id: the MLflow run.
         created_at: in UTC.
         threshold: a risk at or above it is `high_risk`.
-        alert_rate: share of test-side encounters at or above the threshold.
-        sensitivity: share of readmitted test-side encounters at or above the threshold.
         calibrator: see `Calibrator`.
-        evaluation: on test-side patients.
-        baseline_auroc: of `number_inpatient` alone on the same encounters.
-        subgroups: on the same encounters, groups with enough rows only.
+        test: on patients that the training has not seen.
         files: sha256 of every other file of the bundle, by name.
     """
 
@@ -80,10 +56,6 @@ class Manifest(BaseModel):
     run_id: str
     created_at: datetime
     threshold: float
-    alert_rate: float
-    sensitivity: float
     calibrator: Calibrator
-    evaluation: Evaluation
-    baseline_auroc: Interval
-    subgroups: tuple[Subgroup, ...]
+    test: TestReport
     files: dict[str, str]

@@ -20,7 +20,6 @@ class SearchParams(BaseModel):
         retrain_time_budget_seconds: the same, in time.
         retrain_families: how many of the best families of the last search a retraining looks at again.
         max_concurrent: trials at a time, one core each; None for as many as Ray sees cores.
-        ray_address: a Ray cluster to search on; None starts Ray on this machine.
         seed: of the searcher and of every model.
     """
 
@@ -33,7 +32,6 @@ class SearchParams(BaseModel):
     retrain_time_budget_seconds: float = Field(20, gt=0)
     retrain_families: int = Field(2, ge=1)
     max_concurrent: int | None = None
-    ray_address: str | None = None
     seed: int = 7
 
 

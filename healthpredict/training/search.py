@@ -73,6 +73,7 @@ def search_models(
     time_budget_seconds: float,
     known: Sequence[Candidate] = (),
     callbacks: Sequence[Any] = (),
+    ray_address: str | None = None,
 ) -> SearchResult:
     """Search families and parameters for the highest AUROC on the validation side.
 
@@ -81,20 +82,21 @@ def search_models(
     Args:
         train: cross-fitted training examples.
         validation: examples of other patients.
-        params: families, cluster, seed.
+        params: families and seed.
         name: of the experiment; the state is kept in `storage_path / name` until the search is complete.
         storage_path: local folder, or one that all nodes of the cluster share.
         n_trials: trials at most.
         time_budget_seconds: time at most.
         known: candidates of an earlier search, best first; they are tried first, and only their families are searched.
         callbacks: Ray Tune callbacks, for instance one that logs to MLflow.
+        ray_address: see `ray_runtime`.
 
     Raises:
         NotEnoughData: no trial could be completed.
     """
     families = tuple(dict.fromkeys(c.family for c in known)) or params.families
     points = [c.as_point for c in known] or [_as_point(f, FAMILIES[f].first) for f in families]
-    with ray_runtime(params.ray_address):
+    with ray_runtime(ray_address):
         from ray import tune
 
         trainable = tune.with_resources(
@@ -104,8 +106,12 @@ def search_models(
         if tune.Tuner.can_restore(str(state)):
             tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
         else:
-            tuner = _tuner(
-                trainable, families, points, params, name, storage_path, max(n_trials, len(points)), time_budget_seconds, callbacks
+            tuner = tune.Tuner(
+                trainable,
+                tune_config=_tune_config(families, points, params, max(n_trials, len(points)), time_budget_seconds),
+                run_config=tune.RunConfig(
+                    name=name, storage_path=str(storage_path.resolve()), verbose=0, callbacks=list(callbacks)
+                ),
             )
         result = _summary(tuner.fit())
     shutil.rmtree(state, ignore_errors=True)
@@ -137,16 +143,12 @@ def ray_runtime(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def _tuner(
-    trainable: Any,
+def _tune_config(
     families: Sequence[FamilyName],
     points: list[dict[str, Any]],
     params: SearchParams,
-    name: str,
-    storage_path: Path,
     n_trials: int,
     time_budget_seconds: float,
-    callbacks: Sequence[Any],
 ) -> Any:
     import optuna
     from ray import tune
@@ -154,23 +156,18 @@ def _tuner(
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    return tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            metric=METRIC,
-            mode="max",
-            search_alg=OptunaSearch(partial(_space, tuple(families)), points_to_evaluate=points, seed=params.seed, metric=METRIC, mode="max"),
-            scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
-            num_samples=n_trials,
-            time_budget_s=time_budget_seconds,
-            max_concurrent_trials=params.max_concurrent or 0,
-            # A new process for each trial would cost more than the trial.
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=name, storage_path=str(storage_path.resolve()), verbose=0, callbacks=list(callbacks)
-        ),
+    space = partial(_space, tuple(families))
+    return tune.TuneConfig(
+        metric=METRIC,
+        mode="max",
+        # The default sampler of Optuna is TPE (Bergstra et al. 2011).
+        search_alg=OptunaSearch(space, points_to_evaluate=points, seed=params.seed, metric=METRIC, mode="max"),
+        scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
+        num_samples=n_trials,
+        time_budget_s=time_budget_seconds,
+        max_concurrent_trials=params.max_concurrent or 0,
+        # A new process for each trial would cost more than the trial.
+        reuse_actors=True,
     )
 
 

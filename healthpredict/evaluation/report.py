@@ -1,0 +1,122 @@
+"""Everything that is measured of a model on the test side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.evaluation.metrics import Evaluation, Floats, Interval, evaluate
+
+if TYPE_CHECKING:
+    # The API reads a `TestReport` from a bundle, without pandas.
+    import pandas as pd
+
+SUBGROUP_COLUMNS = ("gender", "race", "age")
+BASELINE_COLUMN = "number_inpatient"
+"""Inpatient visits of the year before: the one variable that does most of the work, and what a model has to beat."""
+
+
+class Subgroup(BaseModel):
+    """How the model does on one group of patients.
+
+    Attributes:
+        column: `gender`, `race` or `age`.
+        value: the group, for instance `Female`.
+        rows: encounters evaluated.
+        auroc: with its interval.
+        calibration_in_the_large: mean risk minus prevalence.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    column: str
+    value: str
+    rows: int
+    auroc: Interval
+    calibration_in_the_large: Interval
+
+
+class TestReport(BaseModel):
+    """What a model is worth on patients that its training has not seen.
+
+    Attributes:
+        evaluation: discrimination and calibration.
+        baseline_auroc: of `BASELINE_COLUMN` alone on the same encounters.
+        threshold: a risk at or above it is `high_risk`.
+        alert_rate: share of encounters at or above the threshold.
+        sensitivity: share of readmitted encounters at or above the threshold.
+        subgroups: groups with enough rows and both classes.
+    """
+
+    __test__ = False  # not a pytest class
+    model_config = ConfigDict(frozen=True)
+
+    evaluation: Evaluation
+    baseline_auroc: Interval
+    threshold: float
+    alert_rate: float
+    sensitivity: float
+    subgroups: tuple[Subgroup, ...]
+
+
+def report_on(
+    encounters: pd.DataFrame,
+    label: NDArray[np.bool_],
+    risk: Floats,
+    *,
+    threshold: float,
+    min_subgroup_rows: int,
+    n_bootstrap: int,
+) -> TestReport:
+    """Measure a risk on test-side encounters.
+
+    Args:
+        encounters: frame with `patient_id`, `BASELINE_COLUMN` and `SUBGROUP_COLUMNS`, shape (n_encounters, ...).
+        label: shape (n_encounters,).
+        risk: probability 0-1, shape (n_encounters,).
+        threshold: of `high_risk`.
+        min_subgroup_rows: smaller groups are left out.
+        n_bootstrap: resamples behind each interval.
+
+    Raises:
+        NotEnoughData: no rows, or one class only.
+    """
+    patient_id = encounters["patient_id"].to_numpy()
+    baseline = encounters[BASELINE_COLUMN].to_numpy(dtype=np.float64)
+    high = risk >= threshold
+    return TestReport(
+        evaluation=evaluate(label, risk, patient_id, n_bootstrap=n_bootstrap),
+        baseline_auroc=evaluate(label, baseline, patient_id, n_bootstrap=n_bootstrap).auroc,
+        threshold=threshold,
+        alert_rate=float(high.mean()),
+        sensitivity=float(high[label].mean()),
+        subgroups=evaluate_subgroups(encounters, label, risk, min_subgroup_rows, n_bootstrap),
+    )
+
+
+def evaluate_subgroups(
+    encounters: pd.DataFrame, label: NDArray[np.bool_], risk: Floats, min_rows: int, n_bootstrap: int
+) -> tuple[Subgroup, ...]:
+    """Evaluate each sex, race and age band that has `min_rows` encounters and both classes."""
+    found = []
+    for column in SUBGROUP_COLUMNS:
+        values = encounters[column].astype(object).to_numpy()
+        for value in sorted({v for v in values if isinstance(v, str)}):
+            rows = values == value
+            if rows.sum() < min_rows or label[rows].all() or not label[rows].any():
+                continue
+            patient_id = encounters["patient_id"].to_numpy()[rows]
+            measured = evaluate(label[rows], risk[rows], patient_id, n_bootstrap=n_bootstrap)
+            found.append(
+                Subgroup(
+                    column=column,
+                    value=value,
+                    rows=measured.rows,
+                    auroc=measured.auroc,
+                    calibration_in_the_large=measured.calibration_in_the_large,
+                )
+            )
+    return tuple(found)

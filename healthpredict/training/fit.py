@@ -1,0 +1,99 @@
+"""From a candidate to a model that can be served: fitted on all training patients, calibrated on predictions it did not fit."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from healthpredict.bundle.manifest import Calibrator
+from healthpredict.bundle.model import calibrate
+from healthpredict.data.split import splitmix64
+from healthpredict.features.encoder import Encoder
+from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
+from healthpredict.training.families import FAMILIES, Examples, probability
+from healthpredict.training.search import Candidate
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A calibrated model with its encoder.
+
+    Attributes:
+        candidate: family and parameters.
+        encoder: fitted on all training encounters.
+        model: the vendor's, fitted on all training encounters.
+        calibrator: fitted on out-of-fold predictions.
+        out_of_fold_risk: calibrated, from models that the patient had no part in, shape (n_encounters,).
+    """
+
+    candidate: Candidate
+    encoder: Encoder
+    model: Any
+    calibrator: Calibrator
+    out_of_fold_risk: NDArray[np.float64]
+
+    def risks(self, encounters: pd.DataFrame) -> NDArray[np.float64]:
+        """Calibrated risk by the training pipeline, shape (n_encounters,): what a bundle has to reproduce."""
+        return calibrate(self.calibrator, probability(self.model, encode_frame(self.encoder, encounters)))
+
+    def threshold(self, alert_rate: float) -> float:
+        """The risk that flags this share of encounters, by out-of-fold predictions."""
+        return float(np.quantile(self.out_of_fold_risk, 1 - alert_rate))
+
+
+def fit_model(
+    candidate: Candidate,
+    encounters: pd.DataFrame,
+    label: NDArray[np.bool_],
+    seed: int,
+) -> FittedModel:
+    """Fit and calibrate a candidate.
+
+    Encoder and model are fitted anew for each fold of patients, so that the predictions that the calibrator learns from are
+    like those for a new patient.
+
+    Args:
+        candidate: family and parameters.
+        encounters: training encounters.
+        label: their outcomes, shape (n_encounters,).
+        seed: of the model.
+    """
+    fold = folds(encounters["patient_id"].to_numpy())
+    out_of_fold = np.empty(len(encounters))
+    for left_out in range(N_FOLDS):
+        inside, outside = fold != left_out, fold == left_out
+        encoder, model = _fit(candidate, encounters[inside], label[inside], fold[inside], seed)
+        out_of_fold[outside] = probability(model, encode_frame(encoder, encounters[outside]))
+    calibrator = fit_calibrator(label, out_of_fold)
+    encoder, model = _fit(candidate, encounters, label, fold, seed)
+    return FittedModel(candidate, encoder, model, calibrator, calibrate(calibrator, out_of_fold))
+
+
+def folds(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The fold of each encounter, 0 to N_FOLDS - 1; a patient is always in the same. Shape (n_encounters,)."""
+    # Hashed twice: the first hash has already decided the side, and folds must not depend on it.
+    return (splitmix64(splitmix64(patient_id)) % np.uint64(N_FOLDS)).astype(np.intp)
+
+
+def fit_calibrator(label: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> Calibrator:
+    """Logistic calibration (Platt 1999) of probabilities that were predicted for other patients than those fitted on."""
+    from sklearn.linear_model import LogisticRegression
+
+    identity = Calibrator(slope=1.0, intercept=0.0)
+    bounded = calibrate(identity, probabilities)
+    log_odds = np.log(bounded / (1 - bounded))
+    fitted = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
+    return Calibrator(slope=float(fitted.coef_[0, 0]), intercept=float(fitted.intercept_[0]))
+
+
+def _fit(
+    candidate: Candidate, encounters: pd.DataFrame, label: NDArray[np.bool_], fold: NDArray[np.intp], seed: int
+) -> tuple[Encoder, Any]:
+    encoder, features = fit_encoder(encounters, label, fold)
+    family = FAMILIES[candidate.family]
+    return encoder, family.fit(candidate.params, Examples(features, label), None, os.cpu_count() or 1, seed)

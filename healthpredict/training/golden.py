@@ -1,0 +1,51 @@
+"""Golden rows: encounters that belong to nobody, with which every copy of a bundle is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from healthpredict.data.contract import FEATURE_COLUMNS, Column, Kind
+
+_UNSEEN = {"payer_code": "ZZ", "medical_specialty": "Unseen", "diag_1": "999.99", "diag_2": "V99", "diag_3": "E999"}
+_COMMON = 10
+"""Values rarer than this in the training data are not used: a rare one could point at a person."""
+
+
+def golden_encounters(training: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
+    """Make up encounters that fit the contract.
+
+    Every column is drawn by itself from the common values of the training data, so no row is a patient's. The first rows hold
+    the edges: everything missing that may be, every code unseen, every count at its smallest and at its largest.
+
+    Args:
+        training: encounters, shape (n, ...).
+        n_rows: rows to make, at least 8.
+        seed: of the drawing.
+
+    Returns:
+        shape (n_rows, n_feature_columns), dtypes as in `training`.
+    """
+    rng = np.random.default_rng(seed)
+    columns = {}
+    for column in FEATURE_COLUMNS:
+        values = _drawn(training[column.field], column, n_rows, rng)
+        if column.nullable:
+            values[0] = None
+            values[4::7] = None
+        if column.field in _UNSEEN:
+            values[1] = _UNSEEN[column.field]
+        if column.kind is Kind.COUNT:
+            values[2], values[3] = column.minimum, column.maximum
+        columns[column.field] = pd.Series(values).astype(training[column.field].dtype)
+    return pd.DataFrame(columns)
+
+
+def _drawn(series: pd.Series, column: Column, n_rows: int, rng: np.random.Generator) -> Any:
+    counts = series.value_counts()
+    common = [value for value, count in counts.items() if count >= _COMMON]
+    # Only an empty column of a tiny training set has no common value.
+    fallback = column.allowed[0] if column.allowed else column.minimum
+    return np.array(common or [fallback], dtype=object)[rng.integers(0, max(len(common), 1), n_rows)]
