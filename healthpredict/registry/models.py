@@ -91,7 +91,15 @@ class Registry:
             run = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
             return str(run.info.run_id)
 
-    def log(self, run_id: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None) -> None:
+    def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        with self._translated():
+            for key, value in tags.items():
+                self.client.set_tag(run_id, key, value)
+
+    def log(
+        self, run_id: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None
+    ) -> None:
         """Log parameters and metrics to a run; a parameter that is there already is left."""
         with self._translated():
             known = self.client.get_run(run_id).data.params
@@ -108,14 +116,13 @@ class Registry:
                 (Path(temporary) / name).write_bytes(data)
             self.client.log_artifacts(run_id, temporary, folder)
 
-    def log_onnx(self, run_id: str, name: str, onnx_model: bytes, metrics: Mapping[str, float]) -> None:
+    def log_onnx(self, run_id: str, name: str, onnx_model: bytes) -> None:
         """Log an ONNX model to a run, so that MLflow's own tools can load it.
 
         Args:
             run_id: of the run.
             name: of the logged model, such as `lightgbm`.
             onnx_model: from encoded features to probabilities.
-            metrics: shown beside it.
         """
         import mlflow
         import onnx
@@ -124,10 +131,9 @@ class Registry:
             mlflow.set_tracking_uri(self.tracking_uri)
             with mlflow.start_run(run_id=run_id):
                 # Named requirements: else MLflow loads the model in a process of its own to find them.
-                info = mlflow.onnx.log_model(
+                mlflow.onnx.log_model(
                     onnx.load_from_string(onnx_model), name=name, pip_requirements=["onnx", "onnxruntime", "numpy"]
                 )
-                mlflow.log_metrics(dict(metrics), model_id=info.model_id)
             # Leaving the block ends the run, but the search that it belongs to goes on.
             self.client.update_run(run_id, status="RUNNING")
 
@@ -137,7 +143,10 @@ class Registry:
             self.client.set_terminated(run_id, status)
 
     def reserve_version(self, run_id: str) -> int:
-        """Take the next version number for a bundle that is about to be built."""
+        """Take the next version number for a bundle that is about to be built.
+
+        A number that a killed process had reserved for the same run is given up.
+        """
         from mlflow.exceptions import MlflowException
 
         with self._translated():
@@ -146,14 +155,12 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
+            for left in self.client.search_model_versions(f"name = '{self.model_name}'"):
+                if left.run_id == run_id and _DIGEST not in left.tags:
+                    self.client.delete_model_version(self.model_name, left.version)
             artifacts = self.client.get_run(run_id).info.artifact_uri
             source = f"{artifacts}/{BUNDLE_ARTIFACT}"
             return int(self.client.create_model_version(self.model_name, source, run_id).version)
-
-    def drop_version(self, version: int) -> None:
-        """Give a reserved version up."""
-        with self._translated():
-            self.client.delete_model_version(self.model_name, str(version))
 
     def complete_version(self, run_id: str, bundle: Bundle, tags: Mapping[str, str]) -> ModelVersion:
         """Upload a bundle and make its version the challenger.
@@ -258,6 +265,4 @@ class Registry:
 
 def _model_version(found: Any) -> ModelVersion:
     tags = dict(found.tags)
-    return ModelVersion(
-        version=int(found.version), run_id=found.run_id, bundle_digest=tags.pop(_DIGEST, ""), tags=tags
-    )
+    return ModelVersion(version=int(found.version), run_id=found.run_id, bundle_digest=tags.pop(_DIGEST, ""), tags=tags)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 
-def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, tags: Mapping[str, str], metric: str) -> Any:
+def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, metric: str) -> Any:
     """A Ray Tune callback that logs every trial as a run nested under the search.
 
     Args:
         tracking_uri: of MLflow.
         experiment: its name.
         parent_run_id: the run of the search.
-        tags: set on every trial's run.
         metric: logged at each report; everything else that Ray reports is about the process, not the model.
     """
     from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -24,5 +22,5 @@ def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, tags: M
             super().log_trial_result(iteration, trial, wanted)
 
     return TrialLogger(
-        tracking_uri=tracking_uri, experiment_name=experiment, tags={**tags, "mlflow.parentRunId": parent_run_id}
+        tracking_uri=tracking_uri, experiment_name=experiment, tags={"mlflow.parentRunId": parent_run_id}
     )

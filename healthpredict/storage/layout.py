@@ -23,7 +23,7 @@ class Layout:
 
     def batch(self, name: str) -> str:
         """The encounters of a batch as they arrived: csv in raw form, without the outcome."""
-        return join(self.root, "batches", f"{name}.csv")
+        return join(self.batches_folder, f"{name}.csv")
 
     def outcomes(self, name: str) -> str:
         """The outcomes of a batch: csv of `encounter_id` and `readmitted`."""
@@ -49,6 +49,11 @@ class Layout:
     def manifest(self) -> str:
         """What was prepared: JSON, written when all of it is there."""
         return join(self.processed_folder, "manifest.json")
+
+    @property
+    def batches_folder(self) -> str:
+        """The folder of the batches as they arrived."""
+        return join(self.root, "batches")
 
     @property
     def processed_folder(self) -> str:

@@ -61,6 +61,11 @@ class SearchResult(BaseModel):
     trials: int
     stopped_early: int
 
+    @property
+    def best(self) -> Candidate:
+        """The best of all."""
+        return self.candidates[0]
+
 
 def search_models(
     train: Examples,

@@ -1,0 +1,73 @@
+"""Assemble the bundle of a fitted model, under a version number of its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from healthpredict.bundle.build import build_bundle
+from healthpredict.bundle.model import Bundle, GoldenRow
+from healthpredict.config import Settings
+from healthpredict.evaluation.report import TestReport
+from healthpredict.monitoring.profile import build_profile
+from healthpredict.operations.context import git_commit, open_registry
+from healthpredict.operations.search import Search
+from healthpredict.training.export import export_onnx
+from healthpredict.training.fit import FittedModel
+from healthpredict.training.golden import golden_encounters
+
+N_GOLDEN = 64
+
+
+def assemble(
+    settings: Settings, search: Search, fitted: FittedModel, training: pd.DataFrame, report: TestReport
+) -> Bundle:
+    """Reserve a version and build its bundle on this machine.
+
+    Args:
+        settings: seed, registry, how drift limits are drawn.
+        search: what the model was searched with.
+        fitted: the model.
+        training: the encounters it was fitted on: the reference for drift.
+        report: what it is worth.
+
+    Raises:
+        BundleError: the bundle does not reproduce the training pipeline.
+        RegistryError: MLflow failed.
+    """
+    registry = open_registry(settings)
+    family, seed = fitted.candidate.family, settings.search.seed
+    onnx_model = export_onnx(family, fitted.model, len(fitted.encoder.feature_names))
+    registry.log_onnx(search.run_id, family, onnx_model)
+    profile = build_profile(training, fitted.out_of_fold_risk, training["patient_id"].to_numpy(), settings.drift, seed)
+    version = registry.reserve_version(search.run_id)
+    return build_bundle(
+        registry.cache_path / "building" / str(version),
+        manifest={
+            "model_name": registry.model_name,
+            "model_version": version,
+            "family": family,
+            "outcome": settings.outcome,
+            "trigger": search.trigger,
+            "trained_on": search.trained_on,
+            "data_digest": search.data_digest,
+            "git_commit": git_commit(settings),
+            "run_id": search.run_id,
+            "created_at": datetime.now(UTC),
+            "threshold": report.threshold,
+            "calibrator": fitted.calibrator,
+            "test": report,
+        },
+        encoder=fitted.encoder,
+        onnx_model=onnx_model,
+        reference=profile.model_dump(mode="json"),
+        golden=_golden(fitted, training, seed),
+    )
+
+
+def _golden(fitted: FittedModel, training: pd.DataFrame, seed: int) -> list[GoldenRow]:
+    encounters = golden_encounters(training, N_GOLDEN, seed)
+    plain = encounters.astype(object).where(encounters.notna(), None)
+    rows = zip(plain.to_dict("records"), fitted.risks(encounters), strict=True)
+    return [GoldenRow({str(name): value for name, value in record.items()}, float(risk)) for record, risk in rows]

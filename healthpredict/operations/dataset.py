@@ -1,0 +1,47 @@
+"""Which batches have arrived, which of them have matured, and on which side a patient is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from healthpredict.config import Settings
+from healthpredict.data.batches import INITIAL, matured
+from healthpredict.data.split import side_of
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.uris import exists, list_uris, read_bytes
+
+LABEL = "readmitted_within_30_days"
+
+
+def arrived_batches(settings: Settings) -> list[str]:
+    """Names of all batches that have arrived, in order, `initial` first."""
+    uris = list_uris(Layout(settings.data_uri).batches_folder, suffix=".csv")
+    names = [uri.rpartition("/")[2].removesuffix(".csv") for uri in uris]
+    return [INITIAL, *(name for name in names if name != INITIAL)]
+
+
+def matured_batches(settings: Settings, arriving: str) -> list[str]:
+    """Accepted batches whose outcomes are known when `arriving` arrives; the initial data is history and always is."""
+    layout = Layout(settings.data_uri)
+    known = matured(arrived_batches(settings), arriving, settings.label_delay) or [INITIAL]
+    return [name for name in known if exists(layout.accepted(name)) and exists(layout.outcomes(name))]
+
+
+def sides(encounters: pd.DataFrame) -> NDArray[np.str_]:
+    """The `Side` of each encounter's patient, shape (n_encounters,)."""
+    return side_of(encounters["patient_id"].to_numpy())
+
+
+def data_digest(settings: Settings, names: Sequence[str]) -> str:
+    """sha256 over the accepted encounters and the outcomes of some batches, as stored."""
+    layout = Layout(settings.data_uri)
+    digest = hashlib.sha256()
+    for name in names:
+        for uri in (layout.processed(name), layout.outcomes(name)):
+            digest.update(hashlib.sha256(read_bytes(uri)).digest())
+    return digest.hexdigest()

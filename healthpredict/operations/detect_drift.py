@@ -1,0 +1,114 @@
+"""Look at an accepted batch: predict it, compare it with the champion's reference, and decide what follows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.config import Settings
+from healthpredict.errors import RegistryError
+from healthpredict.evaluation.metrics import Floats
+from healthpredict.features.frame import encode_frame
+from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
+from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
+from healthpredict.monitoring.policy import DriftDecision, decide
+from healthpredict.monitoring.profile import ReferenceProfile
+from healthpredict.operations.context import Seconds, open_registry, timed
+from healthpredict.operations.dataset import LABEL, arrived_batches, matured_batches
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.tables import read_frame, write_frame, write_json
+from healthpredict.storage.uris import join, write_bytes
+
+RISK = "readmission_risk"
+
+
+class DriftCheck(BaseModel):
+    """What a batch showed.
+
+    Attributes:
+        batch: its name.
+        champion: version that predicted it.
+        rows: encounters of the cohort.
+        data: drift of features and risks.
+        concept: the champion on matured outcomes that it was not trained on; None where there are none.
+        decision: what follows.
+        report_uri: Evidently's page.
+        seconds: wall time by stage.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: str
+    champion: int
+    rows: int
+    data: DataDrift
+    concept: ConceptDrift | None
+    decision: DriftDecision
+    report_uri: str
+    seconds: Seconds
+
+
+def detect_drift(settings: Settings, name: str) -> DriftCheck:
+    """Check one batch, write its predictions and its reports, and decide.
+
+    Args:
+        settings: the policy; where predictions and reports go.
+        name: an accepted batch.
+
+    Raises:
+        RegistryError: there is no champion, or MLflow failed.
+        NotEnoughData: the batch's cohort is empty.
+    """
+    registry, layout = open_registry(settings), Layout(settings.data_uri)
+    champion = registry.by_alias("champion")
+    if champion is None:
+        raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict train`.")
+    seconds: Seconds = {}
+    with timed(seconds, "drift"):
+        bundle = registry.fetch_bundle(champion)
+        profile = ReferenceProfile.model_validate(bundle.reference())
+        encounters = read_frame(layout.processed(name))
+        risk = _risks(bundle, encounters)
+        predictions = pd.DataFrame({"encounter_id": encounters["encounter_id"], RISK: risk})
+        write_frame(layout.predictions(name), predictions.assign(model_version=champion.version))
+        data, html = detect_data_drift(profile, encounters, risk)
+        concept = _concept_drift(settings, bundle, name)
+        arrived = arrived_batches(settings)
+        newest = arrived.index(bundle.manifest.trained_on[-1])
+        decision = decide(data, concept, arrived.index(name) - newest - settings.label_delay + 1, settings.drift)
+        folder = join(settings.reports_uri, "batches", name)
+        report_uri = join(folder, "evidently.html")
+        write_bytes(report_uri, html)
+    check = DriftCheck(
+        batch=name,
+        champion=champion.version,
+        rows=len(encounters),
+        data=data,
+        concept=concept,
+        decision=decision,
+        report_uri=report_uri,
+        seconds=seconds,
+    )
+    write_json(join(folder, "drift.json"), check.model_dump(mode="json"))
+    return check
+
+
+def _concept_drift(settings: Settings, bundle: Bundle, arriving: str) -> ConceptDrift | None:
+    unseen = [n for n in matured_batches(settings, arriving) if n not in bundle.manifest.trained_on]
+    if not unseen:
+        return None
+    labelled = read_labelled(settings, unseen)
+    return detect_concept_drift(
+        label=labelled[LABEL].to_numpy(dtype=np.bool_),
+        risk=_risks(bundle, labelled),
+        patient_id=labelled["patient_id"].to_numpy(),
+        promoted=bundle.manifest.test.evaluation,
+        policy=settings.drift,
+    )
+
+
+def _risks(bundle: Bundle, encounters: pd.DataFrame) -> Floats:
+    return bundle.risks(encode_frame(bundle.encoder, encounters))

@@ -1,0 +1,124 @@
+"""The loop: take every batch that is not done yet, look at it, and retrain and roll out where that is decided.
+
+The ledger says what is done. A batch gets its event when everything that it led to has ended, so a loop that was killed does the
+batch that it was at again; each step of it is safe to repeat and does nothing twice (see `search`, `register`, `roll_out`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.data.batches import INITIAL
+from healthpredict.errors import BatchRefused
+from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.dataset import arrived_batches
+from healthpredict.operations.detect_drift import DriftCheck, detect_drift
+from healthpredict.operations.gate import gate
+from healthpredict.operations.register import Challenger, register
+from healthpredict.operations.roll_out import Rollout, roll_out
+from healthpredict.operations.search import search
+from healthpredict.storage.lock import exclusive
+from healthpredict.training.gate import GateDecision
+
+_logger = logging.getLogger(__name__)
+
+
+class TrainingOutcome(BaseModel):
+    """A training and what the gate said."""
+
+    model_config = ConfigDict(frozen=True)
+
+    challenger: Challenger
+    gate: GateDecision
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the loop does at each batch; flows replace them by flows and tasks of the same behaviour."""
+
+    accept: Callable[[Settings, str], object]
+    detect: Callable[[Settings, str], DriftCheck]
+    train: Callable[[Settings, str, str], TrainingOutcome]
+    deploy: Callable[[Settings, int], Rollout]
+
+
+def train(settings: Settings, trigger: str, arriving: str) -> TrainingOutcome:
+    """Search, register and gate."""
+    challenger = register(settings, search(settings, trigger, arriving))
+    return TrainingOutcome(challenger=challenger, gate=gate(settings, challenger.version, arriving))
+
+
+PLAIN_STEPS = Steps(accept_batch, detect_drift, train, roll_out)
+
+
+def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS) -> list[str]:
+    """Do every batch that has arrived and is not in the ledger, in order.
+
+    Args:
+        settings: everything.
+        steps: what is done at each batch.
+
+    Returns:
+        The names of the batches done, refused ones included.
+
+    Raises:
+        AlreadyRunning: another loop works on the same state.
+        HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next start tries it again.
+    """
+    with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"):
+        pending = pending_batches(settings)
+        if open_registry(settings).by_alias("champion") is None and pending:
+            _train_and_deploy(settings, steps, INITIAL, pending[0])
+        for name in pending:
+            _do_batch(settings, steps, name)
+        return pending
+
+
+def pending_batches(settings: Settings) -> list[str]:
+    """Batches that have arrived and are not in the ledger, in order."""
+    done = {event["batch"] for event in open_ledger(settings).events("batch")}
+    return [name for name in arrived_batches(settings) if name != INITIAL and name not in done]
+
+
+def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
+    ledger, registry = open_ledger(settings), open_registry(settings)
+    try:
+        steps.accept(settings, name)
+    except BatchRefused as error:
+        _logger.warning("%s", error)
+        ledger.append("batch", batch=name, decision="refused", reasons=[str(error)])
+        return
+    check = steps.detect(settings, name)
+    _logger.info("%s: %s. %s", name, check.decision.state, " ".join(check.decision.reasons))
+    training = None
+    if check.decision.state == "retrain":
+        training = _train_and_deploy(settings, steps, name, name)
+    champion = registry.by_alias("champion")
+    ledger.append(
+        "batch",
+        batch=name,
+        rows=check.rows,
+        decision=check.decision.state,
+        reasons=list(check.decision.reasons),
+        drifted_share=check.data.drifted_share,
+        drifted_columns=list(check.decision.columns),
+        champion_before=check.champion,
+        champion=champion.version if champion else None,
+        challenger=training.challenger.version if training else None,
+        seconds=check.seconds,
+    )
+
+
+def _train_and_deploy(settings: Settings, steps: Steps, trigger: str, arriving: str) -> TrainingOutcome:
+    outcome = steps.train(settings, trigger, arriving)
+    version, decision = outcome.challenger.version, outcome.gate
+    _logger.info("Version %d %s", version, "passed the gate" if decision.promote else "did not pass the gate")
+    if decision.promote:
+        steps.deploy(settings, version)
+    return outcome

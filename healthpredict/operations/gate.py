@@ -1,0 +1,70 @@
+"""Compare a challenger with the champion on patients that neither has seen, and write down whether it may replace it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.config import Settings
+from healthpredict.data.split import Side
+from healthpredict.evaluation.metrics import Floats
+from healthpredict.evaluation.report import report_on
+from healthpredict.features.frame import encode_frame
+from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.dataset import LABEL, matured_batches, sides
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.training.gate import Comparison, GateDecision, decide_promotion
+
+
+def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
+    """Decide whether a version may replace the champion, and append the decision to the ledger.
+
+    Args:
+        settings: the policy.
+        version: the challenger's.
+        arriving: the batch that is arriving; outcomes not known by then are not used.
+
+    Raises:
+        NotEnoughData: no test-side outcomes, or one class only.
+        RegistryError: there is no such version, or MLflow failed.
+    """
+    registry, ledger = open_registry(settings), open_ledger(settings)
+    challenger = registry.fetch_bundle(registry.version(version))
+    champion = registry.by_alias("champion")
+    champion_bundle = registry.fetch_bundle(champion) if champion and champion.version != version else None
+    encounters = _newest_test_side(settings, arriving)
+    label = encounters[LABEL].to_numpy()
+    risk = _risks(challenger, encounters)
+    comparison = Comparison(
+        label=label,
+        risk=risk,
+        champion_risk=_risks(champion_bundle, encounters) if champion_bundle else None,
+        patient_id=encounters["patient_id"].to_numpy(),
+        report=report_on(
+            encounters,
+            label,
+            risk,
+            threshold=challenger.manifest.threshold,
+            min_subgroup_rows=settings.model.min_subgroup_rows,
+            n_bootstrap=settings.model.n_bootstrap,
+        ),
+    )
+    decision = decide_promotion(comparison, settings.promotion)
+    champion_version = champion.version if champion else None
+    ledger.append("gate", version=version, champion=champion_version, **decision.model_dump(mode="json"))
+    return decision
+
+
+def _newest_test_side(settings: Settings, arriving: str) -> pd.DataFrame:
+    """Test-side encounters of the newest matured batches, pooled back until there are enough."""
+    parts: list[pd.DataFrame] = []
+    for name in reversed(matured_batches(settings, arriving)):
+        labelled = read_labelled(settings, [name])
+        parts.insert(0, labelled[sides(labelled) == Side.TEST])
+        if sum(map(len, parts)) >= settings.promotion.min_rows:
+            break
+    return pd.concat(parts, ignore_index=True)
+
+
+def _risks(bundle: Bundle, encounters: pd.DataFrame) -> Floats:
+    return bundle.risks(encode_frame(bundle.encoder, encounters))

@@ -1,0 +1,153 @@
+"""Register a challenger: fit and calibrate the best candidate, measure it, and put it into a bundle that is proved equal."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.config import Settings
+from healthpredict.data.split import Side
+from healthpredict.errors import LeakSuspected
+from healthpredict.evaluation.plots import calibration_plot, roc_plot
+from healthpredict.evaluation.report import TestReport, report_on
+from healthpredict.operations.assemble import assemble
+from healthpredict.operations.context import Seconds, git_commit, open_ledger, open_registry, timed
+from healthpredict.operations.dataset import LABEL, sides
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.search import CANDIDATES_TAG, Search
+from healthpredict.registry.models import ModelVersion, Registry
+from healthpredict.training.fit import FittedModel, fit_model
+
+
+class Challenger(BaseModel):
+    """A registered challenger.
+
+    Attributes:
+        version: in the registry.
+        trigger: see `Search`.
+        arriving: see `Search`.
+        family: model family.
+        run_id: the MLflow run.
+        run_url: its page, where MLflow is a server.
+        bundle_digest: of its bundle.
+        test: measured on test-side patients.
+        seconds: wall time by stage, search included.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    trigger: str
+    arriving: str
+    family: str
+    run_id: str
+    run_url: str | None
+    bundle_digest: str
+    test: TestReport
+    seconds: Seconds
+
+
+def register(settings: Settings, search: Search) -> Challenger:
+    """Fit the best candidate of a search and register it. A search that has its version already gets no second one.
+
+    Args:
+        settings: thresholds, seed, registry.
+        search: complete.
+
+    Raises:
+        LeakSuspected: the model is better than this problem allows; nothing was registered.
+        BundleError: the bundle does not reproduce the training pipeline; nothing was registered.
+        RegistryError: MLflow failed.
+    """
+    registry = open_registry(settings)
+    known = next((v for v in registry.versions() if search.identity.items() <= v.tags.items()), None)
+    if known is not None:
+        return _challenger(registry, known, registry.fetch_bundle(known), search, search.seconds)
+
+    seconds = dict(search.seconds)
+    labelled = read_labelled(settings, search.trained_on)
+    training, test = (labelled[mask] for mask in (sides(labelled) != Side.TEST, sides(labelled) == Side.TEST))
+    with timed(seconds, "fit"):
+        fitted = fit_model(search.result.best, training, training[LABEL].to_numpy(), settings.search.seed)
+    with timed(seconds, "evaluate"):
+        report, plots = _evaluate(settings, fitted, test)
+    with timed(seconds, "register"):
+        registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
+        registry.log_files(search.run_id, "plots", plots)
+        facts = _facts(settings, search)
+        bundle = assemble(settings, search, fitted, training, report)
+        version = registry.complete_version(search.run_id, bundle, facts)
+        registry.close_run(search.run_id, "FINISHED")
+    challenger = _challenger(registry, version, bundle, search, seconds)
+    open_ledger(settings).append("training", **challenger.model_dump(mode="json", exclude={"test"}))
+    return challenger
+
+
+def _evaluate(settings: Settings, fitted: FittedModel, test: pd.DataFrame) -> tuple[TestReport, dict[str, bytes]]:
+    params = settings.model
+    label, risk = test[LABEL].to_numpy(), fitted.risks(test)
+    report = report_on(
+        test,
+        label,
+        risk,
+        threshold=fitted.threshold(params.alert_rate),
+        min_subgroup_rows=params.min_subgroup_rows,
+        n_bootstrap=params.n_bootstrap,
+    )
+    # The lower end: on a small test side chance alone goes above the limit.
+    if report.evaluation.auroc.low > params.leak_auroc:
+        raise LeakSuspected(f"The {fitted.candidate.family} model", report.evaluation.auroc.low, params.leak_auroc)
+    title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
+    plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
+    return report, plots
+
+
+def _params(search: Search, training_rows: int) -> dict[str, str | int | float]:
+    best = search.result.best
+    return {"family": best.family, "training_rows": training_rows, "trials": search.result.trials, **best.params}
+
+
+def _metrics(report: TestReport) -> dict[str, float]:
+    measured: dict[str, float] = {}
+    for name in ("auroc", "auprc", "brier", "ece", "calibration_in_the_large"):
+        interval = getattr(report.evaluation, name)
+        measured |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    for group in report.subgroups:
+        # MLflow allows no brackets in a name.
+        value = re.sub(r"[^A-Za-z0-9-]", "", group.value)
+        measured[f"auroc_{group.column}/{value}"] = group.auroc.value
+    return measured | {
+        "baseline_auroc": report.baseline_auroc.value,
+        "alert_rate": report.alert_rate,
+        "sensitivity": report.sensitivity,
+    }
+
+
+def _facts(settings: Settings, search: Search) -> dict[str, str]:
+    return {
+        **search.identity,
+        "family": search.result.best.family,
+        "trained_on": json.dumps(search.trained_on),
+        "git_commit": git_commit(settings) or "unknown",
+        CANDIDATES_TAG: json.dumps([c.model_dump() for c in search.result.candidates]),
+    }
+
+
+def _challenger(
+    registry: Registry, version: ModelVersion, bundle: Bundle, search: Search, seconds: Seconds
+) -> Challenger:
+    return Challenger(
+        version=version.version,
+        trigger=search.trigger,
+        arriving=search.arriving,
+        family=bundle.manifest.family,
+        run_id=version.run_id,
+        run_url=registry.run_url(version.run_id),
+        bundle_digest=version.bundle_digest,
+        test=bundle.manifest.test,
+        seconds=seconds,
+    )

@@ -1,0 +1,79 @@
+"""Put a version into service, verified, and only then make it the champion."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.errors import RolloutError
+from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.rollout.local import LocalTarget
+
+
+class Rollout(BaseModel):
+    """A version in service.
+
+    Attributes:
+        version: that answers now.
+        previous: the champion before; None where there was none.
+        bundle_digest: of its bundle.
+        url: where it answers.
+        seconds: wall time by stage.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    previous: int | None
+    bundle_digest: str
+    url: str
+    seconds: Seconds
+
+
+def roll_out(settings: Settings, version: int) -> Rollout:
+    """Start a version, check its golden rows over HTTP, switch to it and move the alias `champion`, in this order.
+
+    Done again after an interruption at any step it goes on: a version that answers already is only verified.
+
+    Args:
+        settings: where the API listens.
+        version: of the registry.
+
+    Raises:
+        RolloutError: the version did not become ready or did not answer as trained. What ran before keeps running, the alias
+            has not moved, and the ledger says why.
+        BundleError: the bundle was altered; likewise.
+    """
+    registry, ledger = open_registry(settings), open_ledger(settings)
+    model_version = registry.version(version)
+    champion = registry.by_alias("champion")
+    previous = champion.version if champion else None
+    seconds: Seconds = {}
+    try:
+        with timed(seconds, "rollout"):
+            bundle = registry.fetch_bundle(model_version)
+            target = local_target(settings)
+            target.recover()
+            running = target.current()
+            if running is None or running.bundle_digest != bundle.digest:
+                candidate = target.start(bundle.path)
+                try:
+                    target.verify(candidate)
+                except RolloutError:
+                    target.abandon(candidate)
+                    raise
+                running = target.switch(candidate)
+    except Exception as error:
+        # Whatever it was, the operator has to find it in the ledger; the caller decides what to do.
+        ledger.append("rollout_failed", version=version, champion=previous, problem=str(error))
+        raise
+    registry.make_champion(version)
+    rollout = Rollout(version=version, previous=previous, bundle_digest=bundle.digest, url=running.url, seconds=seconds)
+    if ledger.last("promotion") is None or previous != version:
+        ledger.append("promotion", **rollout.model_dump(mode="json"))
+    return rollout
+
+
+def local_target(settings: Settings) -> LocalTarget:
+    """The local API of these settings."""
+    return LocalTarget(settings.state_path, settings.api_host, settings.api_port)

@@ -1,0 +1,131 @@
+"""Search for the best candidates on everything that has matured.
+
+A training is named by its trigger and its data, and can be asked for again at any time: a search that was killed goes on, and
+one that is complete is not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.data.split import Side
+from healthpredict.errors import NotEnoughData
+from healthpredict.features.frame import encode_frame, fit_encoder
+from healthpredict.operations.context import Seconds, open_registry, timed
+from healthpredict.operations.dataset import LABEL, data_digest, matured_batches, sides
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.registry.models import Registry
+from healthpredict.registry.trials import trial_logger
+from healthpredict.storage.local import write_bytes
+from healthpredict.training.families import Examples
+from healthpredict.training.fit import folds
+from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
+
+CANDIDATES_TAG = "candidates"
+
+
+class Search(BaseModel):
+    """A complete search.
+
+    Attributes:
+        trigger: why there is a training: `initial`, or the batch whose drift asked for it.
+        arriving: the batch that was arriving; outcomes not known by then are not used.
+        trained_on: the batches whose outcomes were known.
+        data_digest: sha256 over them.
+        run_id: the MLflow run of the training.
+        result: the best candidate of each family.
+        seconds: wall time by stage; empty where the search had been done before.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    trigger: str
+    arriving: str
+    trained_on: tuple[str, ...]
+    data_digest: str
+    run_id: str
+    result: SearchResult
+    seconds: Seconds
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What makes two trainings the same."""
+        return {"trigger": self.trigger, "data_digest": self.data_digest}
+
+
+def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, str] | None = None) -> Search:
+    """Search on the training and validation side of all matured data.
+
+    Args:
+        settings: families, budgets, seed.
+        trigger: see `Search`.
+        arriving: see `Search`.
+        tags: kept with the run, for instance the flow run's id.
+
+    Raises:
+        NotEnoughData: too few outcomes, or one class only.
+        RegistryError: MLflow failed.
+    """
+    registry = open_registry(settings)
+    trained_on = tuple(matured_batches(settings, arriving))
+    identity = {"trigger": trigger, "data_digest": data_digest(settings, trained_on)}
+    run_id = registry.open_run(f"train {trigger}", identity)
+    state = settings.state_path / "search" / f"{run_id}.json"
+    if state.exists():
+        return Search.model_validate_json(state.read_bytes()).model_copy(update={"seconds": {}})
+    registry.tag_run(run_id, tags or {})
+
+    seconds: Seconds = {}
+    with timed(seconds, "encode"):
+        train, validation = _examples(settings, trained_on)
+    with timed(seconds, "search"):
+        result = _search(settings, registry, run_id, train, validation)
+    found = Search(
+        trigger=trigger,
+        arriving=arriving,
+        trained_on=trained_on,
+        data_digest=identity["data_digest"],
+        run_id=run_id,
+        result=result,
+        seconds=seconds,
+    )
+    write_bytes(str(state), found.model_dump_json().encode(), exclusive=False)
+    return found
+
+
+def _examples(settings: Settings, trained_on: tuple[str, ...]) -> tuple[Examples, Examples]:
+    labelled = read_labelled(settings, trained_on)
+    side = sides(labelled)
+    train, validation = labelled[side == Side.TRAIN], labelled[side == Side.VALIDATION]
+    for name, part in ((Side.TRAIN, train), (Side.VALIDATION, validation)):
+        positives = int(part[LABEL].sum())
+        if positives in (0, len(part)):
+            raise NotEnoughData(
+                f"The {name} side of {', '.join(trained_on)} has {len(part)} encounters with {positives} readmissions; "
+                "a model needs both classes. Wait for more matured outcomes."
+            )
+    label = train[LABEL].to_numpy()
+    encoder, features = fit_encoder(train, label, folds(train["patient_id"].to_numpy()))
+    return Examples(features, label), Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy())
+
+
+def _search(settings: Settings, registry: Registry, run_id: str, train: Examples, validation: Examples) -> SearchResult:
+    params = settings.search
+    champion = registry.by_alias("champion")
+    known = [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])] if champion else []
+    return search_models(
+        train,
+        validation,
+        params,
+        name=run_id,
+        storage_path=settings.state_path / "search",
+        n_trials=params.retrain_n_trials if known else params.n_trials,
+        time_budget_seconds=params.retrain_time_budget_seconds if known else params.time_budget_seconds,
+        known=known[: params.retrain_families],
+        callbacks=[trial_logger(registry.tracking_uri, registry.experiment, run_id, METRIC)],
+        ray_address=settings.ray_address,
+    )
