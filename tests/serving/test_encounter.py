@@ -1,0 +1,135 @@
+"""The contract at the door."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from bundles import as_records, draw_encounters
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, Kind
+from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
+from healthpredict.serving.problems import Refused
+
+GOOD = as_sent(as_records(draw_encounters(5, seed=3))[0])
+JSON_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(),
+    st.just([1]),
+    st.sampled_from(
+        ["?", "None", "No", "Female", "250.83", "V57", "E888", "MC", "Other", "1", "[50-60)", "250\n", "٢٥٠"]
+    ),
+    st.integers(-2, 400),
+)
+
+
+def read(**changes: Any) -> dict[str, Any]:
+    return read_encounter(json.dumps({**GOOD, **changes}).encode())
+
+
+def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
+    with pytest.raises(Refused) as refused:
+        read_encounter(body if isinstance(body, bytes) else json.dumps(body).encode())
+    assert refused.value.__cause__ is None
+    return {error.field: error.problem for error in refused.value.problem.errors}
+
+
+def test_hyphens_and_underscores_name_the_same_field() -> None:
+    plain = {name.replace("-", "_"): value for name, value in GOOD.items()}
+    assert read_encounter(json.dumps(plain).encode()) == read()
+
+
+def test_a_field_given_under_both_names_is_refused() -> None:
+    assert problems({**GOOD, "glyburide_metformin": "No"}) == {"glyburide_metformin": "is given twice"}
+
+
+@pytest.mark.parametrize("missing", [None, "?"])
+def test_null_and_question_mark_are_missing(missing: str | None) -> None:
+    assert read(race=missing, weight=missing, diag_1=missing)["race"] is None
+
+
+def test_an_absent_nullable_field_is_missing() -> None:
+    assert (
+        read_encounter(json.dumps({k: v for k, v in GOOD.items() if k != "payer_code"}).encode())["payer_code"] is None
+    )
+
+
+def test_not_measured_is_a_value_and_not_missing() -> None:
+    assert read(A1Cresult="None")["A1Cresult"] == "None"
+
+
+def test_an_unseen_code_passes_and_an_unseen_category_does_not() -> None:
+    assert read(medical_specialty="Astrology")["medical_specialty"] == "Astrology"
+    assert problems({**GOOD, "race": "Martian"}) == {
+        "race": "is not one of AfricanAmerican, Asian, Caucasian, Hispanic, Other"
+    }
+
+
+def test_identifiers_are_welcome_and_the_outcome_is_not() -> None:
+    assert read(encounter_id=2278392, patient_nbr=8222157)["patient_id"] == 8222157
+    assert problems({**GOOD, "readmitted": "NO"}) == {"readmitted": "is not a field of an encounter"}
+
+
+@pytest.mark.parametrize("code", DEATH_OR_HOSPICE)
+def test_an_encounter_that_ended_in_death_or_hospice_has_no_prediction(code: str) -> None:
+    found = problems({**GOOD, "discharge_disposition_id": code})
+    assert found == {"discharge_disposition_id": "ended in death or hospice: there is no readmission to predict"}
+
+
+def test_all_problems_are_listed_at_once_and_no_value_is_repeated() -> None:
+    bad = {**GOOD, "time_in_hospital": -987, "race": "SECRET", "num_procedures": "987", "shoe-size": "SECRET"}
+    del bad["age"]
+    found = problems(bad)
+    assert found == {
+        "age": "is missing",
+        "time_in_hospital": "is outside 1 to 14",
+        "race": "is not one of AfricanAmerican, Asian, Caucasian, Hispanic, Other",
+        "num_procedures": "is not a whole number",
+        "shoe-size": "is not a field of an encounter",
+    }
+
+
+def test_the_longest_name_repeated_is_64_characters() -> None:
+    assert max(len(name) for name in problems({**GOOD, "x" * 10_000: 1})) == 64
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"\\ud800": 1}', b"[" * 100_000])
+def test_what_is_not_json_is_a_bad_request(body: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        read_encounter(body)
+    assert refused.value.problem.status == 400
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"x"', b"NaN"])
+def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        read_encounter(body)
+    assert refused.value.problem.status == 422
+
+
+@given(st.sampled_from(FEATURE_COLUMNS), JSON_VALUES)
+@example(BY_FIELD["time_in_hospital"], True)
+@example(BY_FIELD["time_in_hospital"], 3.0)
+@example(BY_FIELD["diag_1"], "250\n")
+@example(BY_FIELD["diag_1"], "٢٥٠")
+def test_the_door_agrees_with_the_contract(column: Any, value: Any) -> None:
+    """What `Column.problem` accepts is accepted, what it refuses is refused in its words."""
+    expected = column.problem(None if value == "?" else value)
+    if column.field == "discharge_disposition_id" and value in DEATH_OR_HOSPICE:
+        expected = "ended in death or hospice: there is no readmission to predict"
+    if expected is None:
+        assert read(**{column.name: value})[column.field] == (None if value == "?" else value)
+    else:
+        assert problems({**GOOD, column.name: value}) == {column.name: expected}
+
+
+def test_every_column_but_the_outcome_is_described_in_the_schema() -> None:
+    properties = Encounter.model_json_schema()["properties"]
+    assert list(properties) == [column.name for column in COLUMNS if column.kind is not Kind.OUTCOME]
+    assert all(properties[column.name]["description"].startswith(column.description) for column in FEATURE_COLUMNS)
