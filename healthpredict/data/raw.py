@@ -111,7 +111,8 @@ def _parse(data: bytes, batch: str, required: Sequence[str], optional: Sequence[
 
     try:
         table = pa.csv.read_csv(
-            BytesIO(data),
+            # Arrow takes a header that no line follows for an unreadable file.
+            BytesIO(data + b"\n"),
             # Without the handler the error would quote the row, which is a patient's.
             parse_options=pa.csv.ParseOptions(invalid_row_handler=note_width),
             convert_options=pa.csv.ConvertOptions(
@@ -124,6 +125,9 @@ def _parse(data: bytes, batch: str, required: Sequence[str], optional: Sequence[
     if widths:
         problem = f"rows without {len(present)} fields: {len(widths)} (one has {widths[-1]}), as in a truncated file"
         raise BatchRefused(batch, f"{problem}; deliver it again")
+    # A quote that is not closed swallows the rows up to the next quote. No value has a line break, so a row is a line.
+    if b'"' in data and table.num_rows + 1 != sum(1 for line in data.splitlines() if line.strip()):
+        raise BatchRefused(batch, "a value reaches over lines, as after a quote that is not closed; deliver it again")
     if not table.num_rows:
         raise BatchRefused(batch, "it has a header and no rows; deliver it again")
     frame: pd.DataFrame = table.select([name for name in (*required, *optional) if name in present]).to_pandas()

@@ -84,7 +84,7 @@ def check_outcomes(raw: pd.DataFrame, batch: str, params: ContractParams) -> Che
 def build_schema() -> pa.DataFrameSchema:
     """Build the Pandera schema of an encounters frame from the contract."""
     # Here, because it takes half a second to import and most commands check nothing.
-    import pandera.pandas as pa  # noqa: PLC0415
+    import pandera.pandas as pa
 
     def column_schema(column: Column) -> pa.Column:
         match column.kind:
@@ -150,7 +150,9 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
             return texts, found
         case _:
             # What is not allowed becomes missing, in a row that is bad anyway.
-            return texts.astype(pd.CategoricalDtype(list(column.allowed))), found
+            position = {value: number for number, value in enumerate(column.allowed)}
+            positions = np.array([*(position.get(text, -1) for text in distinct), -1])[codes]
+            return pd.Categorical.from_codes(positions, dtype=pd.CategoricalDtype(list(column.allowed))), found
 
 
 def _value(text: str, column: Column) -> str | int:

@@ -1,0 +1,152 @@
+"""The contract: what it accepts has its types, and what it does not accept is in quarantine with every reason."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healthpredict.data.contract import COLUMNS, Column, Kind
+from healthpredict.data.params import ContractParams
+from healthpredict.data.schema import DUPLICATE, check_encounters, check_outcomes
+from healthpredict.data.synthetic import synthesize
+from healthpredict.errors import BatchRefused
+
+ANY = ContractParams(max_bad_share=1.0)
+GOOD = synthesize(50, seed=2).drop(columns="readmitted")
+ENCOUNTER = [column for column in COLUMNS if column.kind is not Kind.OUTCOME]
+
+
+def broken(**cells: Any) -> pd.DataFrame:
+    """A good batch whose row 3 has other values."""
+    raw = GOOD.copy()
+    for name, value in cells.items():
+        raw.loc[3, name] = value
+    return raw
+
+
+def test_good_batch_has_the_types_of_the_contract() -> None:
+    checked = check_encounters(GOOD, "batch-01", ContractParams())
+    assert len(checked.quarantine) == 0
+    assert list(checked.quarantine) == [*GOOD, "reason"]
+    assert checked.reasons == {}
+    encounters = checked.encounters
+    assert list(encounters) == [column.field for column in ENCOUNTER]
+    assert encounters["time_in_hospital"].dtype == np.int64
+    assert encounters["insulin"].cat.categories.tolist() == ["No", "Steady", "Up", "Down"]
+    assert encounters["diag_1"].dtype == "str"
+    assert encounters["patient_id"].tolist() == [int(number) for number in GOOD["patient_nbr"]]
+    assert encounters["race"].astype("str").tolist() == GOOD["race"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"time_in_hospital": "-5"}, "time_in_hospital is outside 1 to 14"),
+        ({"time_in_hospital": "five"}, "time_in_hospital is not a whole number"),
+        ({"num_medications": "12.5"}, "num_medications is not a whole number"),
+        ({"number_inpatient": "\u0663"}, "number_inpatient is not a whole number"),
+        ({"number_inpatient": "9" * 400}, "number_inpatient is not a whole number"),
+        ({"gender": "female"}, "gender is not one of Female, Male, Unknown/Invalid"),
+        ({"gender": None}, "gender is missing"),
+        ({"insulin": "Steady "}, "insulin is not one of No, Steady, Up, Down"),
+        ({"payer_code": "mc"}, r"payer_code does not match [A-Z]{2}"),
+        ({"patient_nbr": "0"}, "patient_nbr is not a positive 64-bit whole number"),
+        ({"patient_nbr": str(2**63)}, "patient_nbr is not a positive 64-bit whole number"),
+        ({"encounter_id": None}, "encounter_id is missing"),
+        (
+            {"time_in_hospital": "0", "gender": None, "age": "71"},
+            "gender is missing; age is not one of [0-10), [10-20), [20-30), [30-40), [40-50), [50-60), [60-70), "
+            "[70-80), [80-90), [90-100); time_in_hospital is outside 1 to 14",
+        ),
+    ],
+)
+def test_bad_row_is_quarantined_as_it_came_with_every_reason(cells: dict[str, Any], reason: str) -> None:
+    raw = broken(**cells)
+    checked = check_encounters(raw, "batch-01", ContractParams())
+    assert len(checked.encounters) == 49
+    assert checked.quarantine["reason"].tolist() == [reason]
+    pd.testing.assert_frame_equal(checked.quarantine.drop(columns="reason"), raw.iloc[[3]].reset_index(drop=True))
+
+
+def test_later_duplicate_is_quarantined() -> None:
+    """However its number is written."""
+    raw = pd.concat([GOOD, GOOD.iloc[[0]], GOOD.iloc[[1]]], ignore_index=True)
+    raw.loc[51, "encounter_id"] = "0" + raw.loc[51, "encounter_id"]
+    checked = check_encounters(raw, "batch-01", ContractParams())
+    assert checked.encounters["encounter_id"].tolist() == [int(number) for number in GOOD["encounter_id"]]
+    assert checked.reasons == {DUPLICATE: 2}
+
+
+def test_corrected_row_replaces_its_bad_one() -> None:
+    """A bad row does not make the good row of the same encounter a duplicate."""
+    raw = pd.concat([broken(time_in_hospital="-5"), GOOD.iloc[[3]]], ignore_index=True)
+    checked = check_encounters(raw, "batch-01", ContractParams())
+    assert len(checked.encounters) == 50
+    assert checked.reasons == {"time_in_hospital is outside 1 to 14": 1}
+
+
+def test_encounter_of_an_earlier_batch_is_a_duplicate() -> None:
+    earlier = [int(GOOD.loc[7, "encounter_id"])]
+    checked = check_encounters(GOOD, "batch-02", ContractParams(), earlier)
+    assert checked.quarantine["encounter_id"].tolist() == [GOOD.loc[7, "encounter_id"]]
+
+
+def test_too_many_bad_rows_refuse_the_batch() -> None:
+    """The message has columns, reasons and counts, and no value."""
+    raw = GOOD.copy()
+    raw.loc[:9, "time_in_hospital"] = "-51972"
+    raw.loc[:3, "gender"] = None
+    with pytest.raises(BatchRefused) as caught:
+        check_encounters(raw, "batch-01", ContractParams())
+    assert "10 of 50 rows are bad, more than 10%" in str(caught.value)
+    assert "time_in_hospital is outside 1 to 14 (10 rows); gender is missing (4 rows)" in str(caught.value)
+    assert "51972" not in str(caught.value)
+    assert len(check_encounters(raw, "batch-01", ContractParams(max_bad_share=0.2)).quarantine) == 10
+
+
+def test_batch_of_all_missing_columns_is_refused() -> None:
+    raw = GOOD.copy()
+    raw.loc[:, :] = np.nan
+    with pytest.raises(BatchRefused, match="50 of 50 rows are bad"):
+        check_encounters(raw, "batch-01", ContractParams())
+
+
+def test_nullable_column_may_be_missing_altogether() -> None:
+    raw = GOOD.assign(**{name: pd.Series(np.nan, index=GOOD.index, dtype="str") for name in ("race", "diag_1")})
+    encounters = check_encounters(raw, "batch-01", ContractParams()).encounters
+    assert encounters[["race", "diag_1"]].isna().all(axis=None)
+
+
+def cell(column: Column) -> st.SearchStrategy[str | None]:
+    """Good and bad texts for a column."""
+    good = st.sampled_from(column.allowed) if column.allowed else st.from_regex(column.pattern or r"[0-9]{1,3}")
+    return st.one_of(good, st.none(), st.integers().map(str), st.text("0123456789.-+eVMC é", min_size=1, max_size=6))
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_frame_and_record_agree_on_every_value(data: st.DataObject) -> None:
+    """What the batch check says of a cell is what `Column.problem` says of the value: the API refuses the same."""
+    column = data.draw(st.sampled_from(ENCOUNTER))
+    texts = data.draw(st.lists(cell(column), min_size=10, max_size=10))
+    raw = GOOD.head(10).assign(**{column.name: pd.Series(texts, dtype="str")})
+    checked = check_encounters(raw, "batch-01", ANY)
+
+    numeric = column.kind in (Kind.ID, Kind.COUNT)
+    values = [int(text) if numeric and text and re.fullmatch("-?[0-9]+", text) else text for text in texts]
+    expected = [f"{column.name} {problem}" for problem in map(column.problem, values) if problem]
+    assert [reason for reason in checked.quarantine["reason"] if reason != DUPLICATE] == expected
+    assert len(checked.encounters) + len(checked.quarantine) == 10
+
+
+def test_outcomes_are_held_to_the_contract_too() -> None:
+    raw = pd.DataFrame({"encounter_id": ["2", "1", "2", "x"], "readmitted": ["<30", None, "NO", "NO"]}, dtype="str")
+    checked = check_outcomes(raw, "batch-01", ANY)
+    assert checked.encounters["encounter_id"].tolist() == [2]
+    assert checked.encounters["readmitted"].tolist() == ["<30"]
+    assert checked.encounters["readmitted"].cat.categories.tolist() == ["NO", ">30", "<30"]
+    assert len(checked.quarantine) == 3
