@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -54,3 +56,21 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """Where MLflow is."""
         return self.tracking_uri or f"sqlite:///{self.state_path.resolve() / 'mlflow.db'}"
+
+
+def quiet_vendors() -> None:
+    """Keep vendors from reporting home and from drawing over our output. Entry points call it before anything else."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "healthpredict",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)

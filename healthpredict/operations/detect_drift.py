@@ -19,8 +19,8 @@ from healthpredict.operations.context import Seconds, open_registry, timed
 from healthpredict.operations.dataset import LABEL, arrived_batches, matured_batches
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.tables import read_frame, write_frame, write_json
-from healthpredict.storage.uris import join, write_bytes
+from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
+from healthpredict.storage.uris import exists, join, write_bytes
 
 RISK = "readmission_risk"
 
@@ -52,7 +52,7 @@ class DriftCheck(BaseModel):
 
 
 def detect_drift(settings: Settings, name: str) -> DriftCheck:
-    """Check one batch, write its predictions and its reports, and decide.
+    """Check one batch, write its predictions and its reports, and decide; a batch that was checked before is not checked anew.
 
     Args:
         settings: the policy; where predictions and reports go.
@@ -62,7 +62,10 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         RegistryError: there is no champion, or MLflow failed.
         NotEnoughData: the batch's cohort is empty.
     """
-    registry, layout = open_registry(settings), Layout(settings.data_uri)
+    layout = Layout(settings.data_uri)
+    if exists(layout.check(name)):
+        return DriftCheck.model_validate(read_json(layout.check(name)))
+    registry = open_registry(settings)
     champion = registry.by_alias("champion")
     if champion is None:
         raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict train`.")
@@ -93,6 +96,8 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         seconds=seconds,
     )
     write_json(join(folder, "drift.json"), check.model_dump(mode="json"))
+    # Last, because it says that the rest is there.
+    write_json(layout.check(name), check.model_dump(mode="json"))
     return check
 
 

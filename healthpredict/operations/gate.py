@@ -17,7 +17,7 @@ from healthpredict.training.gate import Comparison, GateDecision, decide_promoti
 
 
 def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
-    """Decide whether a version may replace the champion, and append the decision to the ledger.
+    """Decide whether a version may replace the champion, and append the decision to the ledger; once for each arriving batch.
 
     Args:
         settings: the policy.
@@ -29,6 +29,9 @@ def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
         RegistryError: there is no such version, or MLflow failed.
     """
     registry, ledger = open_registry(settings), open_ledger(settings)
+    decided = ledger.last("gate", version=version, arriving=arriving)
+    if decided is not None:
+        return GateDecision.model_validate({name: decided[name] for name in GateDecision.model_fields})
     challenger = registry.fetch_bundle(registry.version(version))
     champion = registry.by_alias("champion")
     champion_bundle = registry.fetch_bundle(champion) if champion and champion.version != version else None
@@ -51,7 +54,9 @@ def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
     )
     decision = decide_promotion(comparison, settings.promotion)
     champion_version = champion.version if champion else None
-    ledger.append("gate", version=version, champion=champion_version, **decision.model_dump(mode="json"))
+    ledger.append(
+        "gate", version=version, arriving=arriving, champion=champion_version, **decision.model_dump(mode="json")
+    )
     return decision
 
 

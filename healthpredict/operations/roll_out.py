@@ -46,8 +46,8 @@ def roll_out(settings: Settings, version: int) -> Rollout:
     """
     registry, ledger = open_registry(settings), open_ledger(settings)
     model_version = registry.version(version)
-    champion = registry.by_alias("champion")
-    previous = champion.version if champion else None
+    promoted = ledger.last("promotion")
+    previous = promoted["version"] if promoted else None
     seconds: Seconds = {}
     try:
         with timed(seconds, "rollout"):
@@ -69,7 +69,7 @@ def roll_out(settings: Settings, version: int) -> Rollout:
         raise
     registry.make_champion(version)
     rollout = Rollout(version=version, previous=previous, bundle_digest=bundle.digest, url=running.url, seconds=seconds)
-    if ledger.last("promotion") is None or previous != version:
+    if previous != version:
         ledger.append("promotion", **rollout.model_dump(mode="json"))
     return rollout
 

@@ -91,7 +91,7 @@ def search_models(
         name: of the experiment; the state is kept in `storage_path / name` until the search is complete.
         storage_path: local folder, or one that all nodes of the cluster share.
         n_trials: trials at most.
-        time_budget_seconds: time at most.
+        time_budget_seconds: the search ends then, or when the first trial is complete.
         known: candidates of an earlier search, best first; they are tried first, and only their families are searched.
         callbacks: Ray Tune callbacks, for instance one that logs to MLflow.
         ray_address: see `ray_runtime`.
@@ -104,6 +104,8 @@ def search_models(
     with ray_runtime(ray_address):
         from ray import tune
 
+        from healthpredict.training.budget import TimeBudget
+
         trainable = tune.with_resources(
             tune.with_parameters(_trial, train=train, validation=validation, seed=params.seed), {"cpu": 1}
         )
@@ -113,9 +115,13 @@ def search_models(
         else:
             tuner = tune.Tuner(
                 trainable,
-                tune_config=_tune_config(families, points, params, max(n_trials, len(points)), time_budget_seconds),
+                tune_config=_tune_config(families, points, params, max(n_trials, len(points))),
                 run_config=tune.RunConfig(
-                    name=name, storage_path=str(storage_path.resolve()), verbose=0, callbacks=list(callbacks)
+                    name=name,
+                    storage_path=str(storage_path.resolve()),
+                    stop=TimeBudget(time_budget_seconds, STEPS),
+                    verbose=0,
+                    callbacks=list(callbacks),
                 ),
             )
         result = _summary(tuner.fit())
@@ -153,7 +159,6 @@ def _tune_config(
     points: list[dict[str, Any]],
     params: SearchParams,
     n_trials: int,
-    time_budget_seconds: float,
 ) -> Any:
     import optuna
     from ray import tune
@@ -169,7 +174,6 @@ def _tune_config(
         search_alg=OptunaSearch(space, points_to_evaluate=points, seed=params.seed, metric=METRIC, mode="max"),
         scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
         num_samples=n_trials,
-        time_budget_s=time_budget_seconds,
         max_concurrent_trials=params.max_concurrent or 0,
         # A new process for each trial would cost more than the trial.
         reuse_actors=True,

@@ -1,0 +1,63 @@
+"""What a person sees on the page of a flow run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from healthpredict.evaluation.report import TestReport
+from healthpredict.operations.detect_drift import DriftCheck
+from healthpredict.operations.drift_loop import TrainingOutcome
+
+
+def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
+    """A table; keys are shown as columns."""
+    create_table_artifact(key=key, table=list(rows), description=description)
+
+
+def show_drift(check: DriftCheck) -> None:
+    """The decision with its reasons, and every column with its distance and limit."""
+    reasons = "\n".join(f"- {reason}" for reason in check.decision.reasons)
+    text = f"## {check.batch}: {check.decision.state}\n\n{reasons}\n\nEvidently's page: `{check.report_uri}`"
+    create_markdown_artifact(text, key=f"decision-{check.batch}", description=f"What {check.batch} leads to")
+    columns = sorted((*check.data.columns, check.data.prediction), key=lambda c: c.distance / c.limit, reverse=True)
+    rows = [
+        {
+            "column": column.column,
+            "method": column.method,
+            "distance": round(column.distance, 4),
+            "limit": round(column.limit, 4),
+            "drifted": column.drifted,
+        }
+        for column in columns
+    ]
+    show_table(f"drift-{check.batch}", rows, f"Drift of {check.batch} against the reference of the champion")
+
+
+def show_training(outcome: TrainingOutcome) -> None:
+    """The metrics of the challenger, and what the gate said."""
+    challenger, decision = outcome.challenger, outcome.gate
+    show_table(
+        f"metrics-version-{challenger.version}",
+        _metric_rows(challenger.test),
+        f"Version {challenger.version} ({challenger.family}) on {challenger.test.evaluation.rows:,} test-side encounters",
+    )
+    verdict = "passed" if decision.promote else "did not pass"
+    reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
+    create_markdown_artifact(
+        f"## Version {challenger.version} {verdict} the gate\n\n{reasons}", key=f"gate-version-{challenger.version}"
+    )
+    if challenger.run_url:
+        create_link_artifact(challenger.run_url, link_text="MLflow run", key=f"mlflow-version-{challenger.version}")
+
+
+def _metric_rows(report: TestReport) -> list[dict[str, Any]]:
+    names = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large")
+    intervals = {name: getattr(report.evaluation, name) for name in names} | {"baseline auroc": report.baseline_auroc}
+    intervals |= {f"auroc {group.column} {group.value}": group.auroc for group in report.subgroups}
+    return [
+        {"metric": name, "value": round(i.value, 4), "low": round(i.low, 4), "high": round(i.high, 4)}
+        for name, i in intervals.items()
+    ]

@@ -1,0 +1,32 @@
+"""`drift-loop/drift-loop`: look at every new batch; retrain and roll out where that is decided."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.artifacts import show_drift
+from flows.deploy import deploy
+from flows.tasks import as_task
+from flows.train import train
+from healthpredict.config import Settings
+from healthpredict.operations import drift_loop as loop
+from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.detect_drift import DriftCheck, detect_drift
+
+
+@flow(name="drift-loop")
+def drift_loop() -> list[str]:
+    """Do every batch that has arrived and is not in the ledger; returns their names."""
+
+    def detect(settings: Settings, name: str) -> DriftCheck:
+        check = as_task(detect_drift, retries=1)(settings, name)
+        show_drift(check)
+        return check
+
+    steps = loop.Steps(
+        accept=as_task(accept_batch),
+        detect=detect,
+        train=lambda _, trigger, arriving: train(trigger, arriving),
+        deploy=lambda _, version: deploy(version),
+    )
+    return loop.drift_loop(Settings(), steps)

@@ -1,0 +1,25 @@
+"""`prepare/prepare`: fetch a data set, check it and lay it out."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.artifacts import show_table
+from flows.tasks import as_task
+from healthpredict.config import Settings
+from healthpredict.operations.prepare import PreparedData
+from healthpredict.operations.prepare import prepare as prepare_data
+
+
+@flow(name="prepare")
+def prepare(source: str | None = None, allow_synthetic: bool = False) -> PreparedData:
+    """Fetch a data set, check it and lay it out as initial data and batches.
+
+    Args:
+        source: path or URL of the csv or zip; by default the UCI archive.
+        allow_synthetic: make encounters up where the archive cannot be reached.
+    """
+    prepared = as_task(prepare_data, retries=2)(Settings(), source, allow_synthetic=allow_synthetic)
+    facts = prepared.model_dump(mode="json", exclude={"settings", "batches"})
+    show_table("data", [{"fact": name, "value": value} for name, value in facts.items()], "What was prepared")
+    return prepared

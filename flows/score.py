@@ -1,0 +1,25 @@
+"""`score/score`: batch scoring of a file."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.artifacts import show_table
+from flows.tasks import as_task
+from healthpredict.config import Settings
+from healthpredict.operations.score import Scored
+from healthpredict.operations.score import score as score_file
+
+
+@flow(name="score")
+def score(source_uri: str, result_uri: str) -> Scored:
+    """Predict every encounter of a file with the champion.
+
+    Args:
+        source_uri: csv or Parquet, local or s3.
+        result_uri: Parquet to write; rows that break the contract go beside it.
+    """
+    scored = as_task(score_file, retries=1)(Settings(), source_uri, result_uri)
+    rows = [{"fact": name, "value": value} for name, value in scored.model_dump(mode="json").items()]
+    show_table("scored", rows, f"Scored {source_uri}")
+    return scored

@@ -1,0 +1,208 @@
+"""The `healthpredict` command: parses, calls one operation, renders."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from healthpredict import errors
+from healthpredict.config import Settings, quiet_vendors
+
+EXIT_CODES: dict[type[errors.HealthPredictError], int] = {
+    errors.ConfigurationError: 2,
+    errors.SourceError: 3,
+    errors.BatchRefused: 4,
+    errors.NotEnoughData: 5,
+    errors.LeakSuspected: 6,
+    errors.StorageError: 7,
+    errors.RegistryError: 8,
+    errors.BundleError: 9,
+    errors.RolloutError: 10,
+    errors.AlreadyRunning: 11,
+}
+"""1 is every other error; a subclass has the code of its class."""
+
+app = typer.Typer(
+    help="Predict 30-day readmission of patients with diabetes, and keep the prediction good.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        str | None, typer.Option(help="Path or URL of the csv or zip; by default the UCI archive.")
+    ] = None,
+    synthetic: Annotated[bool, typer.Option(help="Make encounters up where the archive cannot be reached.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch a data set, check it, and lay it out as initial data and batches."""
+    from healthpredict.operations.prepare import prepare as operation
+
+    _show(operation(Settings(), source, allow_synthetic=synthetic), as_json, hide={"settings"})
+
+
+@app.command()
+def train(
+    trigger: Annotated[str, typer.Option(help="Name of the training; once for the same data.")] = "manual",
+    arriving: Annotated[str | None, typer.Option(help="Batch on whose arrival; by default the newest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a challenger on everything that has matured, and gate it."""
+    from healthpredict.operations.dataset import arrived_batches
+    from healthpredict.operations.drift_loop import train as operation
+
+    settings = Settings()
+    outcome = operation(settings, trigger, arriving or arrived_batches(settings)[-1])
+    _show(outcome.gate if not as_json else outcome, as_json, title=f"Version {outcome.challenger.version}")
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="Version of the registry.")],
+    force: Annotated[bool, typer.Option(help="Also where the gate has not let it pass.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Roll a version out, verified, and make it the champion."""
+    from healthpredict.operations.context import open_ledger
+    from healthpredict.operations.roll_out import roll_out
+
+    settings = Settings()
+    decision = open_ledger(settings).last("gate", version=version)
+    if not force and not (decision and decision["promote"]):
+        raise errors.ConfigurationError(
+            f"Version {version} has not passed the gate (`healthpredict trace {version}`). Use --force to promote it anyway."
+        )
+    _show(roll_out(settings, version), as_json)
+
+
+@app.command("drift-loop")
+def drift_loop(as_json: Json = False) -> None:
+    """Look at every batch that is not done; retrain and roll out where that is decided."""
+    from healthpredict.operations.drift_loop import drift_loop as operation
+
+    done = operation(Settings())
+    typer.echo(json.dumps(done) if as_json else f"Batches done: {', '.join(done) or 'none, nothing is pending'}")
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path | None, typer.Option(help="Folder of a bundle; by default the champion's.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address; by default that of the settings.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; by default that of the settings.")] = None,
+) -> None:
+    """Serve a bundle in the foreground."""
+    from healthpredict.operations.context import open_registry
+    from healthpredict.serving.server import serve as run
+
+    settings = Settings()
+    if bundle is None:
+        registry = open_registry(settings)
+        champion = registry.by_alias("champion")
+        if champion is None:
+            raise errors.RegistryError("There is no champion to serve. Train one first: `healthpredict drift-loop`.")
+        bundle = registry.fetch_bundle(champion).path
+    run(bundle, host or settings.api_host, port or settings.api_port)
+
+
+@app.command()
+def score(
+    source: Annotated[str, typer.Argument(help="csv or Parquet of encounters; local path or s3 URI.")],
+    result: Annotated[str, typer.Argument(help="Parquet to write; bad rows go beside it.")],
+    as_json: Json = False,
+) -> None:
+    """Predict every encounter of a file with the champion."""
+    from healthpredict.operations.score import score as operation
+
+    _show(operation(Settings(), source, result), as_json)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show the champion, what is served, the last batch and what is pending."""
+    from healthpredict.operations.status import status as operation
+
+    _show(operation(Settings()), as_json)
+
+
+@app.command()
+def trace(version: Annotated[int, typer.Argument(help="Version of the registry.")], as_json: Json = False) -> None:
+    """Show the line from a version to its data, run, commit, gate decision and bundle."""
+    from healthpredict.operations.trace import trace as operation
+
+    _show(operation(Settings(), version), as_json)
+
+
+@app.command()
+def report(as_json: Json = False) -> None:
+    """Write summary.json and index.html about everything the ledger holds."""
+    from healthpredict.operations.report import write_report
+
+    settings = Settings()
+    summary = write_report(settings)
+    typer.echo(summary.model_dump_json(indent=2) if as_json else f"Written: {settings.reports_uri}/index.html")
+
+
+@app.command()
+def demo(
+    source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
+    keep: Annotated[bool, typer.Option(help="Leave API, Prefect and MLflow running.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Forget an earlier demo.")] = False,
+    state: Annotated[Path, typer.Option(help="Folder of the demo's data, databases and logs.")] = Path("var/demo"),
+) -> None:
+    """Run the whole system on this machine: train, serve, ten batches, drift, retraining, rollout."""
+    from healthpredict.cli.demo import run_demo
+
+    run_demo(state, source, keep=keep, fresh=fresh)
+
+
+def main() -> None:
+    """Run the command; an error of ours ends with its message and exit code, without a traceback."""
+    quiet_vendors()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("healthpredict").setLevel(logging.INFO)
+    try:
+        app()
+    except errors.HealthPredictError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(exit_code(error))
+    except ValidationError as error:
+        # The only values validated here are settings.
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        typer.secho(f"Error: wrong setting: {problems}. Settings are HEALTHPREDICT_* variables.", fg="red", err=True)
+        sys.exit(EXIT_CODES[errors.ConfigurationError])
+
+
+def exit_code(error: errors.HealthPredictError) -> int:
+    """The exit code of an error."""
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+
+
+def _show(result: BaseModel, as_json: bool, *, hide: set[str] | None = None, title: str | None = None) -> None:
+    if as_json:
+        typer.echo(result.model_dump_json(indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in result.model_dump(exclude=hide).items():
+        table.add_row(name, _text(value))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "\n".join(_text(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
+    return "-" if value is None else str(value)

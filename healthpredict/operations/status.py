@@ -1,0 +1,61 @@
+"""Where the installation stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.drift_loop import pending_batches
+from healthpredict.operations.roll_out import local_target
+
+
+class Status(BaseModel):
+    """What an operator asks first.
+
+    Attributes:
+        champion: version that predicts; None before the first training.
+        family: of the champion.
+        auroc: of the champion on the test side at its training.
+        serving: version that answers on the public port, and where; None where nothing does.
+        last_batch: the last batch done, with its decision.
+        last_event: of the ledger.
+        pending: batches that have arrived and are not done.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    champion: int | None
+    family: str | None
+    auroc: str | None
+    serving: str | None
+    last_batch: dict[str, Any] | None
+    last_event: dict[str, Any] | None
+    pending: list[str]
+
+
+def status(settings: Settings) -> Status:
+    """Look at registry, ledger and the local API.
+
+    Raises:
+        RegistryError: MLflow failed.
+        StorageError: the ledger cannot be read.
+    """
+    registry, ledger = open_registry(settings), open_ledger(settings)
+    champion = registry.by_alias("champion")
+    manifest = registry.fetch_bundle(champion).manifest if champion else None
+    running = local_target(settings).current()
+    events = ledger.events()
+    batch = ledger.last("batch")
+    shown = ("batch", "time", "decision", "reasons")
+    return Status(
+        champion=champion.version if champion else None,
+        family=manifest.family if manifest else None,
+        auroc=str(manifest.test.evaluation.auroc) if manifest else None,
+        serving=f"version {running.model_version} on {running.url}" if running else None,
+        last_batch={key: batch[key] for key in shown} if batch else None,
+        last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
+        pending=pending_batches(settings),
+    )

@@ -1,0 +1,67 @@
+"""From a model version back to everything that made it, and forward to what was decided about it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.operations.context import open_ledger, open_registry
+
+
+class Trace(BaseModel):
+    """The line of a model version.
+
+    Attributes:
+        version: in the registry.
+        family: model family.
+        trigger: why it was trained.
+        trained_on: batches in the training data.
+        data_digest: sha256 over them.
+        run_id: the MLflow run.
+        flow_run_id: the Prefect flow run; None where none trained it.
+        git_commit: of the code.
+        gate: the decisions of the gate, each with its reasons.
+        bundle_digest: of what is served.
+        promoted_at: when it became champion, UTC; empty where it never did.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    family: str
+    trigger: str
+    trained_on: list[str]
+    data_digest: str
+    run_id: str
+    flow_run_id: str | None
+    git_commit: str
+    gate: list[dict[str, Any]]
+    bundle_digest: str
+    promoted_at: list[str]
+
+
+def trace(settings: Settings, version: int) -> Trace:
+    """Trace a version.
+
+    Raises:
+        RegistryError: there is no such version, or MLflow failed.
+    """
+    registry, ledger = open_registry(settings), open_ledger(settings)
+    found = registry.version(version)
+    shown = ("time", "arriving", "champion", "promote", "reasons")
+    return Trace(
+        version=version,
+        family=found.tags["family"],
+        trigger=found.tags["trigger"],
+        trained_on=json.loads(found.tags["trained_on"]),
+        data_digest=found.tags["data_digest"],
+        run_id=found.run_id,
+        flow_run_id=registry.run_tag(found.run_id, "flow_run_id"),
+        git_commit=found.tags["git_commit"],
+        gate=[{key: e[key] for key in shown} for e in ledger.events("gate") if e["version"] == version],
+        bundle_digest=found.bundle_digest,
+        promoted_at=[e["time"] for e in ledger.events("promotion") if e["version"] == version],
+    )
