@@ -42,34 +42,32 @@ def decide(
         policy: what counts, and how long to rest.
     """
     judged = data.rows >= policy.min_rows
-    drifted = data.drifted if judged else []
+    columns = tuple(column.column for column in data.drifted) if judged else ()
+    share = len(columns) / len(data.columns)
+
     serious: list[str] = []
     if concept is not None and concept.drifted:
         serious += [f"On outcomes known by now {reason}." for reason in concept.reasons]
     if judged and data.prediction.drifted:
-        risk = data.prediction
-        serious.append(
-            f"Predicted risks differ from those at training (distance {risk.distance:.3f}, limit {risk.limit:.3f})."
-        )
-    features = f"{len(drifted)} of {len(data.columns)} features differ from the training data"
-    if drifted:
-        features += f", most of all {', '.join(column.column for column in drifted[:5])}"
-    shifted = judged and data.drifted_share >= policy.retrain_share
+        distance, limit = data.prediction.distance, data.prediction.limit
+        serious.append(f"Predicted risks differ from those at training (distance {distance:.3f}, limit {limit:.3f}).")
+    reasons = [*serious]
+    if judged:
+        most = f", most of all {', '.join(columns[:5])}" if columns else ""
+        reasons.append(f"{len(columns)} of {len(data.columns)} features differ from the training data{most}.")
+    else:
+        reasons.append(f"{data.rows} encounters are too few to judge features and risks.")
+    if concept is not None and concept.matured is None:
+        reasons += concept.reasons
 
-    state: Literal["stable", "warn", "retrain"] = "stable"
-    reasons = [
-        *serious,
-        f"{features}." if judged else f"{data.rows} encounters are too few to judge features and risks.",
-    ]
-    if serious or shifted:
+    state: Literal["stable", "warn", "retrain"]
+    if serious or share >= policy.retrain_share:
         wait = policy.min_batches_between if serious else policy.min_batches_between_data_only
         state = "retrain" if batches_since_training >= wait else "warn"
         if state == "warn":
             reasons.append(
                 f"Retraining waits for batch {wait} after the last training; this is {batches_since_training}."
             )
-    elif judged and data.drifted_share >= policy.warn_share:
-        state = "warn"
-    if concept is not None and concept.matured is None:
-        reasons += concept.reasons
-    return DriftDecision(state=state, reasons=tuple(reasons), columns=tuple(column.column for column in drifted))
+    else:
+        state = "warn" if share >= policy.warn_share else "stable"
+    return DriftDecision(state=state, reasons=tuple(reasons), columns=columns)

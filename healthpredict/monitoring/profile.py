@@ -6,6 +6,7 @@ as drifted.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -137,9 +138,11 @@ def build_profile(
         keys = [f"{value:g}" for value in values] if is_number else values.tolist()
         counts[name] = dict(zip(keys, occurrences, strict=True))
         coded.append((codes, values if is_number else None))
+    # Each column's share of the false-alarm rate must be at least one sample.
+    n_resamples = ceil(len(METHODS) / policy.false_alarm_rate)
     limits = np.stack(
         [
-            family_limits(null_distances(coded, patient_id, size, policy.n_resamples, seed), policy.false_alarm_rate)
+            family_limits(null_distances(coded, patient_id, size, n_resamples, seed), policy.false_alarm_rate)
             for size in policy.sample_sizes
         ],
         axis=1,

@@ -45,15 +45,15 @@ def distances_to(
     distances = {}
     for name, values in profile.recognise(comparable(encounters, risk)).items():
         column = profile.columns[name]
+        is_number = column.method is Method.WASSERSTEIN
         known = pd.Series(column.counts)
-        if column.method is Method.WASSERSTEIN:
-            known.index = known.index.astype(float)
-        found = pd.crosstab(batch, values)
-        support = known.index.union(found.columns)
+        known.index = known.index.astype(float if is_number else str)
+        support = known.index.union(pd.Index(values.unique()))
+        cells = batch * len(support) + support.get_indexer(values)
+        current = np.bincount(cells, minlength=(batch.max() + 1) * len(support)).reshape(-1, len(support))
         reference = known.reindex(support, fill_value=0).to_numpy()
-        current = found.reindex(columns=support, fill_value=0).to_numpy()
-        if column.method is Method.WASSERSTEIN:
-            distances[name] = wasserstein(support.to_numpy(dtype=float), reference, current)
+        if is_number:
+            distances[name] = wasserstein(support.to_numpy(), reference, current)
         else:
             distances[name] = jensen_shannon(reference, current)
     return pd.DataFrame(distances)

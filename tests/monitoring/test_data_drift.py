@@ -65,7 +65,7 @@ def test_evidently_measures_what_the_limits_were_drawn_with(
 ) -> None:
     """A batch without drift: Evidently's distances are those of `distances`, and no column is over its limit."""
     drift, _ = detect_data_drift(profile, *batch)
-    expected = distances_to(profile, *batch, np.zeros(len(batch[0]))).iloc[0]
+    expected = distances_to(profile, *batch, np.zeros(len(batch[0]), dtype=int)).iloc[0]
     for column in (*drift.columns, drift.prediction):
         assert column.distance == pytest.approx(expected[column.column], abs=1e-9), column.column
     assert drift.drifted == []

@@ -29,7 +29,7 @@ def test_it_survives_json(profile: ReferenceProfile) -> None:
 def test_rare_categories_are_pooled_and_missing_values_counted(reference: Reference) -> None:
     encounters, risk = reference[0].iloc[:100].copy(), reference[1][:100]
     encounters["diag_1"] = pd.Series(["250"] * 90 + ["V57"] * 6 + [np.nan] * 4, dtype="str")
-    profile = build_profile(encounters, risk, encounters["patient_id"].to_numpy(), DriftPolicy(n_resamples=100))
+    profile = build_profile(encounters, risk, encounters["patient_id"].to_numpy(), DriftPolicy())
     assert profile.columns["diag_1"].counts == {"(missing)": 4, "(other)": 6, "250": 90}
 
 
@@ -66,10 +66,10 @@ def test_ties_do_not_raise_alarms() -> None:
 
 
 def test_false_alarms_on_batches_without_drift_are_as_rare_as_chosen(profile: ReferenceProfile) -> None:
-    """Of 300 fresh batches of the same hospital about 5 % have any column over its limit (99.9 % binomial interval)."""
-    n_batches, patients = 300, 400
+    """Of 250 fresh batches of the same hospital about 5 % have any column over its limit (99.9 % binomial interval)."""
+    n_batches, patients = 250, 300
     encounters, risk = draw(n_batches * patients, seed=2)
     batch = (encounters["patient_id"].to_numpy() - 2_000_000) // patients
     limits = np.array([[profile.limit(name, rows) for name in profile.columns] for rows in np.bincount(batch)])
     alarms = (distances_to(profile, encounters, risk, batch).to_numpy() >= limits).any(axis=1)
-    assert 0.017 < alarms.mean() < 0.1
+    assert 0.012 < alarms.mean() < 0.1
