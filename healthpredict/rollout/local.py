@@ -77,6 +77,8 @@ class LocalTarget:
         self._host = host
         self._port = port
         self._owner = f"--owner={self._folder}:{port}"
+        # A connection for each question: one that is kept would go on asking a process that is being replaced.
+        self._http = httpx.Client(trust_env=False, timeout=10, headers={"Connection": "close"})
 
     def start(self, bundle_path: Path) -> Candidate:
         """Start a process around a bundle, on a private port, after ending what an interrupted rollout left.
@@ -112,10 +114,12 @@ class LocalTarget:
             RolloutError: it serves another bundle, refuses a row or differs from training. It is still running: abandon it.
         """
         bundle = candidate.bundle
+        url = self._url(candidate.verify_port)
         try:
-            with httpx.Client(base_url=self._url(candidate.verify_port), trust_env=False, timeout=10) as client:
-                digest = client.get("/model").raise_for_status().json()["bundle_digest"]
-                answers = [client.post("/predict", json=row.record).raise_for_status().json() for row in bundle.golden]
+            digest = self._http.get(f"{url}/model").raise_for_status().json()["bundle_digest"]
+            answers = [
+                self._http.post(f"{url}/predict", json=row.record).raise_for_status().json() for row in bundle.golden
+            ]
         except httpx.HTTPError as error:
             raise RolloutError(self._failure(bundle, f"did not answer its golden rows ({error})")) from error
         if digest != bundle.digest:
@@ -214,7 +218,7 @@ class LocalTarget:
     def _ask(self, port: int, path: str) -> dict[str, Any] | None:
         """The answer of an endpoint, None where it does not answer or is not well."""
         try:
-            response = httpx.get(self._url(port) + path, trust_env=False, timeout=5).raise_for_status()
+            response = self._http.get(self._url(port) + path).raise_for_status()
         except httpx.HTTPError:
             return None
         answer: dict[str, Any] = response.json()

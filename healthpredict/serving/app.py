@@ -146,4 +146,6 @@ async def _client_left(_request: Request, _error: Exception) -> Response:
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    return problem_response(Refused(500, "The service failed. Its log says where.").problem)
+    response = problem_response(Refused(500, "The service failed. Its log says where.").problem)
+    response.headers["connection"] = "close"  # uvicorn closes it after a fault: the client must not use it again
+    return response

@@ -26,7 +26,7 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-class Refused(Exception):  # noqa: N818 -- an answer, not a fault
+class Refused(Exception):
     """A request that is answered with a problem."""
 
     def __init__(self, status: int, detail: str, errors: Sequence[FieldProblem] = ()) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import struct
@@ -154,8 +155,9 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise ConfigurationError(
-            f"Cannot listen on {host} port {port} ({error.strerror}). End what listens there, or choose another port."
+            f"Cannot listen on {host} port {port} ({reason}). End what listens there, or choose another port."
         ) from error
 
 

@@ -1,0 +1,186 @@
+"""Replacing the local API: no failed request, and nothing left behind, wherever it is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from healthpredict.bundle.model import Bundle, GoldenRow
+from healthpredict.errors import RolloutError
+from healthpredict.rollout.local import LocalTarget, Running
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[LocalTarget]:
+    target = LocalTarget(tmp_path, port=free_port())
+    yield target
+    target.stop()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Iterator[tuple[LocalTarget, Running]]:
+    """A target that serves version 1. Tests that use it leave it so."""
+    target = LocalTarget(tmp_path_factory.mktemp("state"), port=free_port())
+    yield target, roll_out(target, bundle)
+    target.stop()
+
+
+def roll_out(target: LocalTarget, bundle: Bundle) -> Running:
+    candidate = target.start(bundle.path)
+    target.verify(candidate)
+    return target.switch(candidate)
+
+
+def own_processes(target: LocalTarget) -> list[int]:
+    return [process.pid for process in target._processes()]
+
+
+def test_nothing_runs_at_first(target: LocalTarget) -> None:
+    assert target.current() is None
+
+
+def test_a_rollout_replaces_the_old_process_without_one_failed_request(
+    target: LocalTarget, bundle: Bundle, next_bundle: Bundle
+) -> None:
+    """Under requests on new connections and on one kept alive."""
+    first = roll_out(target, bundle)
+    assert (first.bundle_digest, first.model_version, first.bundle_path) == (bundle.digest, 1, bundle.path)
+    seen: list[int] = []
+    done = threading.Event()
+    faults: list[BaseException] = []
+
+    def ask(kept_alive: bool) -> None:
+        client = httpx.Client(trust_env=False, timeout=10)
+        try:
+            while not done.is_set():
+                fresh = client if kept_alive else httpx
+                answer = fresh.post(f"{first.url}/predict", json=bundle.golden[0].record).raise_for_status().json()
+                seen.append(answer["model_version"])
+                time.sleep(0.005)
+        except BaseException as fault:
+            faults.append(fault)
+        finally:
+            client.close()
+
+    threads = [threading.Thread(target=ask, args=(kept_alive,)) for kept_alive in (True, False)]
+    for thread in threads:
+        thread.start()
+    try:
+        second = roll_out(target, next_bundle)
+        time.sleep(0.1)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert faults == []
+    assert (set(seen), seen[0], seen[-1]) == ({1, 2}, 1, 2)
+    assert own_processes(target) == [second.pid]
+    assert target.current() == second
+
+
+def test_a_failed_verification_keeps_the_old_process(
+    serving: tuple[LocalTarget, Running], bundle: Bundle, next_bundle: Bundle
+) -> None:
+    target, old = serving
+    candidate = target.start(next_bundle.path)
+    row = next_bundle.golden[0]
+    expects_another_risk = dataclasses.replace(next_bundle, golden=(GoldenRow(row.record, row.risk + 1e-5),))
+    with pytest.raises(RolloutError, match="differs from training on 1 of 1 golden rows"):
+        target.verify(dataclasses.replace(candidate, bundle=expects_another_risk))
+    with pytest.raises(RolloutError, match="serves another bundle"):
+        target.verify(dataclasses.replace(candidate, bundle=bundle))
+    target.abandon(candidate)
+    assert own_processes(target) == [old.pid]
+    assert target.current() == old
+
+
+def test_a_killed_candidate_keeps_the_old_process(serving: tuple[LocalTarget, Running], next_bundle: Bundle) -> None:
+    target, old = serving
+    candidate = target.start(next_bundle.path)
+    candidate.process.kill()
+    with pytest.raises(RolloutError, match="did not answer its golden rows"):
+        target.verify(candidate)
+    with pytest.raises(RolloutError, match="ended before it could listen on port"):
+        target.switch(candidate)
+    assert target.current() == old
+
+
+def test_a_rollout_that_never_reached_the_switch_leaves_the_old_process(
+    serving: tuple[LocalTarget, Running], next_bundle: Bundle
+) -> None:
+    """What `kill -9` before the switch leaves is a private candidate."""
+    target, old = serving
+    target.start(next_bundle.path)
+    assert len(own_processes(target)) == 2
+    target.recover()
+    assert own_processes(target) == [old.pid]
+    assert target.current() == old
+
+
+def test_targets_leave_the_processes_of_each_other_alone(serving: tuple[LocalTarget, Running], tmp_path: Path) -> None:
+    target, running = serving
+    LocalTarget(tmp_path, port=target._port).stop()
+    LocalTarget(target._folder.parent, port=free_port()).stop()
+    assert target.current() == running
+
+
+def test_a_port_of_someone_else_is_left_alone(tmp_path: Path, bundle: Bundle) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        target = LocalTarget(tmp_path, port=other.getsockname()[1])
+        with pytest.raises(RolloutError, match=r"(?s)ended before .*Address already in use"):
+            roll_out(target, bundle)
+    assert own_processes(target) == []
+
+
+def roll_out_and_die(state_path: Path, port: int, bundle_path: Path) -> None:
+    """Roll out, in a process of its own that is killed when both processes answer on the public port."""
+    from healthpredict.rollout import local
+
+    target = LocalTarget(state_path, port=port)
+    candidate = target.start(bundle_path)
+    local._end = lambda _processes: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    target.switch(candidate)
+
+
+def test_a_rollout_killed_before_the_old_process_ended_is_put_right(
+    target: LocalTarget, bundle: Bundle, next_bundle: Bundle
+) -> None:
+    """The new one stays: the old one may have been told to end already."""
+    roll_out(target, bundle)
+    arguments = (target._folder.parent, target._port, next_bundle.path)
+    victim = multiprocessing.get_context("spawn").Process(target=roll_out_and_die, args=arguments)
+    victim.start()
+    victim.join()
+    assert victim.exitcode == -signal.SIGKILL
+    assert len(own_processes(target)) == 2
+    target.recover()
+    running = target.current()
+    assert running is not None
+    assert running.model_version == 2
+    assert own_processes(target) == [running.pid]
+    assert httpx.get(f"{running.url}/model", trust_env=False).json()["model_version"] == 2
+
+
+def test_a_killed_service_is_not_current_and_the_next_rollout_takes_its_place(
+    target: LocalTarget, bundle: Bundle
+) -> None:
+    psutil.Process(roll_out(target, bundle).pid).kill()
+    time.sleep(0.1)
+    assert target.current() is None
+    assert roll_out(target, bundle).model_version == 1
