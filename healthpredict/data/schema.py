@@ -93,7 +93,10 @@ def build_schema() -> pa.DataFrameSchema:
             case Kind.COUNT:
                 return pa.Column("int64", pa.Check.in_range(column.minimum, column.maximum))
             case Kind.CODE:
-                return pa.Column("str", pa.Check.str_matches(f"^(?:{column.pattern})$"), nullable=column.nullable)
+                assert column.pattern is not None
+                # As in `Column.problem`: pandas has a regular expression engine of its own, which differs in \d.
+                fits = re.compile(column.pattern).fullmatch
+                return pa.Column("str", pa.Check(lambda texts: texts.map(fits).notna()), nullable=column.nullable)
             case _:
                 return pa.Column(pd.CategoricalDtype(list(column.allowed)), nullable=column.nullable)
 

@@ -129,7 +129,7 @@ def _vocabulary(field: str) -> tuple[str, ...]:
     column = BY_FIELD[field]
     if column.kind is not Kind.CODE:
         return column.allowed
-    return (*(value for value in ENCOUNTER_SHARES[field] if value is not None), *_NEW_CODE.values())
+    return tuple(value for value in (*ENCOUNTER_SHARES[field], _NEW_CODE.get(field)) if value)
 
 
 def _draw(rng: np.random.Generator, field: str, shares: Shares, n: int) -> NDArray[Any]:

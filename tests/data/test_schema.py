@@ -127,7 +127,7 @@ def cell(column: Column) -> st.SearchStrategy[str | None]:
     return st.one_of(good, st.none(), st.integers().map(str), st.text("0123456789.-+eVMC é", min_size=1, max_size=6))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_frame_and_record_agree_on_every_value(data: st.DataObject) -> None:
     """What the batch check says of a cell is what `Column.problem` says of the value: the API refuses the same."""
