@@ -10,17 +10,20 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
+_RETRY_DELAY_SECONDS = 5
 
 
-def as_task(operation: Operation, *, retries: int = 0, retry_delay_seconds: float = 5) -> Operation:
+def as_task(operation: Operation, *, retries: int = 0) -> Operation:
     """Wrap an operation: same arguments, same result, and a task run to look at.
 
     Results are not cached: an operation knows by itself, from ledger and registry, what is done already.
     """
-    name = operation.__name__.replace("_", "-")
     wrapped = task(
-        operation, name=name, retries=retries, retry_delay_seconds=retry_delay_seconds, cache_policy=NO_CACHE
-    )
+        name=operation.__name__.replace("_", "-"),
+        retries=retries,
+        retry_delay_seconds=_RETRY_DELAY_SECONDS,
+        cache_policy=NO_CACHE,
+    )(operation)
     return cast(Operation, wrapped)
 
 

@@ -91,7 +91,7 @@ MISSING: Final = "?"
 AGE_BANDS: Final = tuple(f"[{low}-{low + 10})" for low in range(0, 100, 10))
 _WEIGHT_BANDS: Final = (*(f"[{low}-{low + 25})" for low in range(0, 200, 25)), ">200")
 _DOSES: Final = ("No", "Steady", "Up", "Down")
-_ICD9: Final = r"(V\d{2}|E\d{3}|\d{1,3})(\.\d{1,2})?"
+_ICD9: Final = r"(V[0-9]{2}|E[0-9]{3}|[0-9]{1,3})(\.[0-9]{1,2})?"
 _CODES_OF: Final = {"admission_type": 8, "discharge_disposition": 30, "admission_source": 26}
 
 MEDICATIONS: Final = (

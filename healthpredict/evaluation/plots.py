@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -49,11 +50,11 @@ def calibration_plot(label: NDArray[np.bool_], risk: Floats, title: str) -> byte
     return _png(figure)
 
 
-def _axes(title: str, x: str, y: str) -> tuple[Any, Any]:
+def _axes(title: str, x: str, y: str, size: tuple[float, float] = _SIZE) -> tuple[Any, Any]:
     # The object interface: pyplot keeps global state and wants a display.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(color="#e4e4e4", linewidth=0.6)
@@ -65,3 +66,24 @@ def _png(figure: Any) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def history_plot(
+    names: Sequence[str], champion: Sequence[float], frozen: Sequence[float], versions: Sequence[str]
+) -> bytes:
+    """AUROC by batch of the champion and of a model that is never replaced, as PNG.
+
+    Args:
+        names: of the batches, shape (n_batches,).
+        champion: AUROC of the champion that predicted each, shape (n_batches,).
+        frozen: AUROC of the first champion, shape (n_batches,).
+        versions: of the champion, written at its points, shape (n_batches,).
+    """
+    figure, axes = _axes("Each batch, predicted on arrival", "Batch", "AUROC", size=(8.0, 3.8))
+    axes.plot(names, frozen, color=_REFERENCE, marker="o", linewidth=1.5, linestyle="--", label="first model, frozen")
+    axes.plot(names, champion, color=_LINE, marker="o", linewidth=2, label="champion")
+    for i, version in enumerate(versions):
+        axes.annotate(version, (i, champion[i]), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    axes.margins(y=0.15)
+    axes.legend(frameon=False)
+    return _png(figure)

@@ -20,7 +20,7 @@ from healthpredict.operations.dataset import LABEL, data_digest, matured_batches
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
-from healthpredict.storage.local import write_bytes
+from healthpredict.storage.uris import write_bytes
 from healthpredict.training.families import Examples
 from healthpredict.training.fit import folds
 from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
@@ -93,7 +93,7 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
         result=result,
         seconds=seconds,
     )
-    write_bytes(str(state), found.model_dump_json().encode(), exclusive=False)
+    write_bytes(str(state), found.model_dump_json().encode())
     return found
 
 

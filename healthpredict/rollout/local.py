@@ -21,15 +21,15 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from healthpredict.bundle.model import TOLERANCE, Bundle, load_bundle
+from healthpredict.bundle.model import TOLERANCE, Bundle, largest_difference, load_bundle
 from healthpredict.errors import RolloutError
 
 _MODULE: Final = "healthpredict.serving"
 _VERIFY_PORT: Final = "--verify-port="
 _SECONDS_TO_START: Final = 60.0
 """It takes 1.5 s on a quiet machine; loaded ones are slow, not broken."""
-_SECONDS_TO_END: Final = 20.0
-"""Above what the server gives its last requests."""
+_SECONDS_TO_END: Final = 30.0
+"""Above what the server gives its last requests, on one port after the other."""
 _POLL_SECONDS: Final = 0.02
 _LOG_LINES_SHOWN: Final = 5
 
@@ -121,21 +121,19 @@ class LocalTarget:
                 self._http.post(f"{url}/predict", json=row.record).raise_for_status().json() for row in bundle.golden
             ]
         except httpx.HTTPError as error:
-            raise RolloutError(self._failure(bundle, f"did not answer its golden rows ({error})")) from error
+            raise RolloutError(self._failure(bundle, f"did not answer its golden rows: {error}")) from error
         if digest != bundle.digest:
-            raise RolloutError(self._failure(bundle, f"serves another bundle ({digest[:12]})"))
-        risks = [answer["readmission_risk"] for answer in answers]
-        differing = sum(not abs(risk - row.risk) <= TOLERANCE for risk, row in zip(risks, bundle.golden, strict=True))
-        if differing:
-            raise RolloutError(
-                self._failure(bundle, f"differs from training on {differing} of {len(risks)} golden rows")
-            )
+            raise RolloutError(self._failure(bundle, f"serves another bundle, {digest[:12]}."))
+        worst = largest_difference([a["readmission_risk"] for a in answers], [row.risk for row in bundle.golden])
+        if not worst <= TOLERANCE:
+            raise RolloutError(self._failure(bundle, f"differs from training by {worst:.1e} on its golden rows."))
 
     def switch(self, candidate: Candidate) -> Running:
         """Let the candidate answer on the public port, then end the process that did so before.
 
         Raises:
-            RolloutError: the candidate did not come to answer there; it is gone, and the old process keeps answering.
+            RolloutError: the candidate did not come to answer there; it is gone, and the old process keeps answering. Or it
+                died when it already answered alone.
         """
         process, digest = candidate.process, candidate.bundle.digest
 
@@ -147,7 +145,8 @@ class LocalTarget:
         self._await(candidate, answers_in_public, f"listen on port {self._port}")
         _end([other for other in self._processes() if other != process])
         running = self.current()
-        assert running is not None
+        if running is None:
+            raise RolloutError(self._failure(candidate.bundle, "ended as soon as it answered alone."))
         return running
 
     def abandon(self, candidate: Candidate) -> None:
@@ -159,10 +158,7 @@ class LocalTarget:
         process = self._serving()
         if process is None:
             return None
-        try:
-            command = process.cmdline()
-        except psutil.NoSuchProcess:
-            return None
+        command = process.info["cmdline"]
         (verify_port,) = (int(word.removeprefix(_VERIFY_PORT)) for word in command if word.startswith(_VERIFY_PORT))
         # On the public port another process may answer as well, for the moment in which one replaces the other.
         model = self._ask(verify_port, "/model")
@@ -206,7 +202,7 @@ class LocalTarget:
             if time.monotonic() > deadline:
                 _end([candidate.process])
                 raise RolloutError(
-                    self._failure(candidate.bundle, f"did not {purpose} within {_SECONDS_TO_START:.0f} s")
+                    self._failure(candidate.bundle, f"did not {purpose} within {_SECONDS_TO_START:.0f} s.")
                 )
             time.sleep(_POLL_SECONDS)
         lines = self._log(candidate.bundle).read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
@@ -243,11 +239,12 @@ def _end(processes: list[psutil.Process]) -> None:
 
 
 def _alive(process: psutil.Process) -> bool:
-    try:
+    with contextlib.suppress(psutil.TimeoutExpired):
         process.wait(timeout=0)  # an ended child is a zombie until someone waits for it
-    except psutil.TimeoutExpired:
+    try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _free_port(host: str) -> int:

@@ -64,7 +64,7 @@ def create_app(bundle: Bundle) -> FastAPI:
     app = FastAPI(
         title="Health Predict",
         description="The risk that a patient with diabetes is readmitted, known at discharge.",
-        version=str(bundle.manifest.model_version),
+        version="1",
     )
     app.state.bundle = bundle
     app.add_exception_handler(Refused, _refused)
@@ -87,7 +87,9 @@ def create_app(bundle: Bundle) -> FastAPI:
         return Health()
 
     @app.get("/health", include_in_schema=False)
-    @app.get("/health/ready", summary="The model predicts as it was trained to", responses={503: _PROBLEM})
+    @app.get(
+        "/health/ready", summary="The model predicts as it was trained to", responses={503: _problem_documentation()}
+    )
     async def ready() -> Health:
         served: Bundle = app.state.bundle
         row = served.golden[0]
@@ -110,7 +112,11 @@ def _predict(bundle: Bundle, record: dict[str, Any]) -> Prediction:
     )
 
 
-_PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
+def _problem_documentation() -> dict[str, Any]:
+    schema = Problem.model_json_schema()
+    # In OpenAPI a reference starts at the whole document, not at this schema.
+    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblem"]
+    return {"content": {"application/problem+json": {"schema": schema}}}
 
 
 def _predict_documentation(bundle: Bundle) -> dict[str, Any]:
@@ -122,8 +128,11 @@ def _predict_documentation(bundle: Bundle) -> dict[str, Any]:
         "response_model": Prediction,
         "responses": {
             200: {"content": answer},
-            400: {"description": "The body is not JSON", **_PROBLEM},
-            422: {"description": "The encounter breaks the contract, or ended in death or hospice", **_PROBLEM},
+            400: {"description": "The body is not JSON", **_problem_documentation()},
+            422: {
+                "description": "The encounter breaks the contract, or ended in death or hospice",
+                **_problem_documentation(),
+            },
         },
         "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": body}}},
     }

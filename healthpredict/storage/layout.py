@@ -45,6 +45,10 @@ class Layout:
         """The risks that were predicted for a batch: Parquet."""
         return join(self.root, "predictions", f"{name}.parquet")
 
+    def check(self, name: str) -> str:
+        """What a batch showed and what was decided: JSON, written when predictions and reports are there."""
+        return join(self.root, "predictions", f"{name}.json")
+
     @property
     def manifest(self) -> str:
         """What was prepared: JSON, written when all of it is there."""

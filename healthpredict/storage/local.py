@@ -44,6 +44,12 @@ def write_file(uri: str, source: Path) -> None:
         _write(uri, stream, exclusive=False)
 
 
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """The file itself."""
+    yield Path(uri)
+
+
 def list_uris(prefix_uri: str, suffix: str) -> list[str]:
     """List the files of one folder; none where there is no such folder."""
     folder = Path(prefix_uri)

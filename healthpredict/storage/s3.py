@@ -6,6 +6,7 @@ Credentials, region and endpoint are those that boto3 itself finds in the enviro
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,17 @@ def write_file(uri: str, source: Path) -> None:
     address = _address(uri)
     with _translated("write", uri):
         client().upload_file(str(source), address["Bucket"], address["Key"])
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """A temporary file with the object's content."""
+    address = _address(uri)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "object"
+        with _translated("read", uri):
+            client().download_file(address["Bucket"], address["Key"], str(path))
+        yield path
 
 
 def list_uris(prefix_uri: str, suffix: str) -> list[str]:

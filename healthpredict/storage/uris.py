@@ -6,6 +6,8 @@ is full. Every failure is a `StorageError` that names the URI and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -63,6 +65,20 @@ def write_file(uri: str, source: Path) -> None:
     if not source.is_file():
         raise NotFound(f"Cannot read {source}: there is no such file.")
     _store(uri).write_file(uri, source)
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """A local file with the content of a URI, for the time of a `with` block; a local one is not copied.
+
+    Raises:
+        NotFound: there is nothing.
+        StorageError: it cannot be read.
+    """
+    if not exists(uri):
+        raise NotFound(f"Cannot read {uri}: there is no such file.")
+    with _store(uri).local_copy(uri) as path:
+        yield path
 
 
 def list_uris(prefix_uri: str, suffix: str = "") -> list[str]:

@@ -1,0 +1,157 @@
+"""The demo: everything, on this machine, with a Prefect server of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from healthpredict.cli.services import LocalServices, free_port
+from healthpredict.config import Settings
+from healthpredict.operations.context import Seconds, open_registry, timed
+from healthpredict.operations.report import write_report
+from healthpredict.operations.roll_out import local_target
+from healthpredict.operations.summarise import Summary
+from healthpredict.storage.tables import write_json
+from healthpredict.storage.uris import join
+from healthpredict.training.search import ray_runtime
+
+_PREFERRED_PORTS = {"api": 8080, "prefect": 4200, "mlflow": 5000}
+
+console = Console()
+
+
+def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> None:
+    """Run the demo; interrupted and started again it goes on where it stopped.
+
+    Args:
+        state: folder of the demo's data, databases and logs.
+        source: path or URL of the data; None for the UCI archive, or synthetic data where it cannot be reached.
+        keep: leave the services running.
+        fresh: forget an earlier demo.
+
+    Raises:
+        HealthPredictError: a step failed.
+    """
+    state = state.resolve()
+    if fresh:
+        stop_demo(state)
+        shutil.rmtree(state, ignore_errors=True)
+    settings, ports = _configure(state)
+    services = LocalServices(state)
+    seconds: Seconds = {}
+    try:
+        with timed(seconds, "total"):
+            with timed(seconds, "services"):
+                prefect_api = services.start_prefect(ports["prefect"])
+                os.environ["PREFECT_API_URL"] = prefect_api
+            _run_flows(services, prefect_api, source, seconds)
+            with timed(seconds, "report"):
+                summary = write_report(settings)
+        summary = _with_seconds(settings, summary, seconds)
+        _show(summary)
+        _ask_api(settings)
+        if keep:
+            mlflow = services.start_mlflow(ports["mlflow"], settings.mlflow_uri)
+            services.wait("mlflow", f"{mlflow}/health")
+            console.print(f"\nPrefect  {prefect_api.removesuffix('/api')}\nMLflow   {mlflow}")
+            console.print(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
+    finally:
+        if not keep:
+            stop_demo(state)
+    console.print(f"Report   {Path(settings.reports_uri).resolve() / 'index.html'}")
+    console.print(f"Done in {seconds['total']:.0f} s.")
+
+
+def stop_demo(state: Path) -> None:
+    """End what a demo left running."""
+    state = state.resolve()
+    if state.exists():
+        local_target(_configure(state)[0]).stop()
+        LocalServices(state).stop()
+
+
+def _configure(state: Path) -> tuple[Settings, dict[str, int]]:
+    """The demo's settings, put into the environment, where the flows look for them, and its ports."""
+    state.mkdir(parents=True, exist_ok=True)
+    record = state / "ports.json"
+    if not record.exists():
+        record.write_text(json.dumps({name: free_port(port) for name, port in _PREFERRED_PORTS.items()}))
+    ports = json.loads(record.read_text())
+    os.environ["HEALTHPREDICT_DATA_URI"] = str(state / "data")
+    os.environ["HEALTHPREDICT_STATE_PATH"] = str(state)
+    os.environ["HEALTHPREDICT_API_PORT"] = str(ports["api"])
+    return Settings(), ports
+
+
+def _run_flows(services: LocalServices, prefect_api: str, source: str | None, seconds: Seconds) -> None:
+    settings = Settings()
+    # One Ray for all searches, started while Prefect's server is coming up.
+    with timed(seconds, "services"):
+        ray = contextlib.ExitStack()
+        ray.enter_context(ray_runtime(settings.ray_address))
+        services.wait("prefect", f"{prefect_api}/health")
+    with ray:
+        # Prefect reads its settings when it is imported.
+        from flows.drift_loop import drift_loop
+        from flows.prepare import prepare
+
+        with timed(seconds, "prepare"):
+            prepare(source, allow_synthetic=source is None)
+        drift_loop()
+
+
+def _with_seconds(settings: Settings, summary: Summary, seconds: Seconds) -> Summary:
+    """Add the demo's own stages; what is left of the total is orchestration."""
+    stages = summary.seconds | {name: value for name, value in seconds.items() if name != "total"}
+    stages |= {"orchestration": max(0.0, seconds["total"] - sum(stages.values())), "total": seconds["total"]}
+    complete = summary.model_copy(update={"seconds": stages})
+    write_json(join(settings.reports_uri, "summary.json"), complete.model_dump(mode="json"))
+    return complete
+
+
+def _show(summary: Summary) -> None:
+    data = summary.data
+    console.print(
+        f"\nData: {data.source}{' (synthetic, not patients)' if data.synthetic else ''}; {data.encounters:,} encounters, "
+        f"{data.patients:,} patients, {data.cohort:,} in the cohort"
+    )
+    table = Table(title="Ten batches, each predicted on arrival", title_justify="left")
+    for heading in ("batch", "rows", "drifted", "decision", "champion", "AUROC", "first model"):
+        table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
+    for batch in summary.batches:
+        changed = batch.champion != batch.champion_after
+        table.add_row(
+            batch.name,
+            f"{batch.rows:,}",
+            f"{batch.drifted_share:.0%}",
+            batch.decision,
+            f"{batch.champion} -> {batch.champion_after}" if changed else str(batch.champion),
+            "" if batch.auroc is None else f"{batch.auroc:.3f}",
+            "" if batch.auroc_frozen is None else f"{batch.auroc_frozen:.3f}",
+        )
+    console.print(table)
+
+
+def _ask_api(settings: Settings) -> None:
+    """Send one made-up encounter to the API, as its callers would."""
+    champion = open_registry(settings).by_alias("champion")
+    assert champion is not None
+    record = open_registry(settings).fetch_bundle(champion).golden[-1].record
+    url = f"http://{settings.api_host}:{settings.api_port}/predict"
+    command = ["curl", "-s", url, "-H", "content-type: application/json", "-d", json.dumps(record)]
+    console.print(f"\n$ {shlex.join(command)}", soft_wrap=True, highlight=False)
+    if shutil.which("curl"):
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    else:
+        import httpx
+
+        answer = httpx.post(url, json=record, trust_env=False).text
+    console.print(answer, soft_wrap=True)

@@ -1,0 +1,121 @@
+"""Servers that a demo starts for people to look at: Prefect's and MLflow's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+from healthpredict.errors import HealthPredictError
+
+_SECONDS_TO_START = 120.0
+_HOST = "127.0.0.1"
+
+
+class LocalServices:
+    """Server processes of one demo, on loopback only; each is known by name, and started once."""
+
+    def __init__(self, state_path: Path) -> None:
+        """Args: state_path, folder for databases, logs and process ids."""
+        self.state_path = state_path
+        self._folder = state_path / "services"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def start_prefect(self, port: int) -> str:
+        """Start Prefect's server on SQLite unless it runs; returns its API's URL, not yet answering."""
+        environment = {
+            "PREFECT_HOME": str(self.state_path / "prefect"),
+            # Without it the UI asks whatever address it is opened under.
+            "PREFECT_SERVER_UI_API_URL": f"http://{_HOST}:{port}/api",
+        }
+        self._start("prefect", ["prefect", "server", "start", "--host", _HOST, "--port", str(port)], environment)
+        return f"http://{_HOST}:{port}/api"
+
+    def start_mlflow(self, port: int, tracking_uri: str) -> str:
+        """Start MLflow's server over a tracking store unless it runs; returns its URL, not yet answering."""
+        command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
+        # Its job execution alone takes a gigabyte, for features that are not used here.
+        self._start(
+            "mlflow", [*command, "--backend-store-uri", tracking_uri], {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        )
+        return f"http://{_HOST}:{port}"
+
+    def wait(self, name: str, url: str) -> None:
+        """Wait until a service answers.
+
+        Raises:
+            HealthPredictError: it ended, or took too long.
+        """
+        deadline = time.monotonic() + _SECONDS_TO_START
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(url, trust_env=False, timeout=5).is_success:
+                    return
+            if self._process(name) is None:
+                break
+            time.sleep(0.2)
+        self.stop()
+        raise HealthPredictError(f"{name} did not answer on {url}. See {self._log(name)}.")
+
+    def stop(self) -> None:
+        """End every service of this demo."""
+        for record in self._folder.glob("*.pid"):
+            process = self._process(record.stem)
+            if process is not None:
+                family = [process, *process.children(recursive=True)]
+                for member in family:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        member.terminate()
+                _, alive = psutil.wait_procs(family, timeout=10)
+                for member in alive:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        member.kill()
+            record.unlink()
+
+    def _start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        if self._process(name) is not None:
+            return
+        executable = Path(sys.executable).with_name(command[0])
+        with self._log(name).open("ab") as log:
+            child = subprocess.Popen(
+                [str(executable), *command[1:]],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        started = psutil.Process(child.pid)
+        (self._folder / f"{name}.pid").write_text(f"{child.pid} {started.create_time()}")
+
+    def _process(self, name: str) -> psutil.Process | None:
+        """The running process of a service; None where it ended, even if its number is in use again."""
+        record = self._folder / f"{name}.pid"
+        if not record.exists():
+            return None
+        pid, created = record.read_text().split()
+        try:
+            process = psutil.Process(int(pid))
+            same = process.create_time() == float(created) and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if same else None
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+
+def free_port(preferred: int) -> int:
+    """The preferred port of the loopback address, or any free one where it is taken."""
+    for port in (preferred, 0):
+        with contextlib.suppress(OSError), socket.create_server((_HOST, port)) as server:
+            found: int = server.getsockname()[1]
+            return found
+    raise HealthPredictError("This machine has no free port.")

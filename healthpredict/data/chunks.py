@@ -1,0 +1,67 @@
+"""Reading a file of encounters of any size piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from healthpredict.data.contract import MISSING
+from healthpredict.data.raw import ENCOUNTER_COLUMNS
+from healthpredict.errors import BatchRefused, MissingColumns
+
+
+def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+    """Read the encounters of a csv or Parquet file as raw frames of at most about `rows` rows.
+
+    Args:
+        path: local file; Parquet where its first bytes say so. Columns beyond the contract's encounters are left out.
+        rows: of a chunk; what bounds the memory.
+
+    Raises:
+        MissingColumns: the contract's columns are not all there.
+        BatchRefused: neither csv nor Parquet, or a row does not have the header's number of fields.
+    """
+    with path.open("rb") as file:
+        is_parquet = file.read(4) == b"PAR1"
+    try:
+        batches = _parquet_batches(path, rows) if is_parquet else _csv_batches(path, rows)
+        for batch in batches:
+            yield _as_raw(batch, str(path))
+    except pa.ArrowException:
+        # `from None`, because Arrow's message may quote a row.
+        raise BatchRefused(str(path), "it is neither a readable csv nor Parquet; deliver it again") from None
+
+
+def _parquet_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        known = [name for name in ENCOUNTER_COLUMNS if name in file.schema_arrow.names]
+        yield from file.iter_batches(batch_size=rows, columns=known)
+
+
+def _csv_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+    # A row of this data set has some 190 bytes.
+    with pa.csv.open_csv(
+        path,
+        read_options=pa.csv.ReadOptions(block_size=rows * 200),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(ENCOUNTER_COLUMNS, pa.string()),
+            null_values=[MISSING, ""],
+            strings_can_be_null=True,
+        ),
+    ) as reader:
+        yield from reader
+
+
+def _as_raw(batch: pa.RecordBatch, name: str) -> pd.DataFrame:
+    missing = [column for column in ENCOUNTER_COLUMNS if column not in batch.schema.names]
+    if missing:
+        raise MissingColumns(name, missing)
+    table = pa.Table.from_batches([batch]).select(ENCOUNTER_COLUMNS)
+    frame: pd.DataFrame = table.cast(pa.schema([(column, pa.string()) for column in ENCOUNTER_COLUMNS])).to_pandas()
+    # Parquet may hold the mark of the raw file.
+    return frame.replace(MISSING, None) if (frame == MISSING).to_numpy().any() else frame

@@ -1,0 +1,137 @@
+"""Batch scoring of a file with the champion, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.config import Settings
+from healthpredict.data.chunks import read_chunks
+from healthpredict.data.cohort import select_cohort
+from healthpredict.data.params import ContractParams
+from healthpredict.data.schema import check_encounters
+from healthpredict.errors import RegistryError
+from healthpredict.features.frame import encode_frame
+from healthpredict.operations.context import open_registry
+from healthpredict.operations.detect_drift import RISK
+from healthpredict.storage.uris import local_copy, write_file
+
+_CHUNK_ROWS = 50_000
+_KEEP_ALL = ContractParams(max_bad_share=1.0)
+NOT_AT_RISK = "ended in death or hospice: not at risk of readmission"
+
+
+class Scored(BaseModel):
+    """What became of the rows of a file.
+
+    Attributes:
+        source_uri: what was read.
+        result_uri: Parquet of `encounter_id`, `readmission_risk`, `high_risk`.
+        rejected_uri: Parquet of the rows that could not be predicted, in raw form, with `reason`.
+        rows: read.
+        predicted: rows of the result.
+        rejected: rows of the side file.
+        model_version: that predicted.
+    """
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    source_uri: str
+    result_uri: str
+    rejected_uri: str
+    rows: int
+    predicted: int
+    rejected: int
+    model_version: int
+
+
+def score(
+    settings: Settings, source_uri: str, result_uri: str, progress: Callable[[int], None] = lambda _: None
+) -> Scored:
+    """Predict every encounter of a file.
+
+    Args:
+        settings: where the champion is.
+        source_uri: csv or Parquet with the raw file's columns.
+        result_uri: Parquet to write; `<result_uri>.rejected.parquet` is written beside it.
+        progress: told the rows done so far.
+
+    Raises:
+        BatchRefused: the file is not one of encounters; nothing was written.
+        RegistryError: there is no champion, or MLflow failed.
+        StorageError: something cannot be read or written; neither file is partial.
+    """
+    registry = open_registry(settings)
+    champion = registry.by_alias("champion")
+    if champion is None:
+        raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict drift-loop`.")
+    bundle = registry.fetch_bundle(champion)
+    rejected_uri = f"{result_uri.removesuffix('.parquet')}.rejected.parquet"
+    with local_copy(source_uri) as source, tempfile.TemporaryDirectory() as folder:
+        results, rejects = Path(folder) / "results.parquet", Path(folder) / "rejected.parquet"
+        with contextlib.ExitStack() as files:
+            result_file, rejected_file = (files.enter_context(_FrameWriter(path)) for path in (results, rejects))
+            for raw in read_chunks(source, _CHUNK_ROWS):
+                predicted, rejected = _score_chunk(bundle, raw, source_uri)
+                result_file.write(predicted)
+                rejected_file.write(rejected)
+                progress(result_file.rows + rejected_file.rows)
+        write_file(rejected_uri, rejects)
+        write_file(result_uri, results)
+    return Scored(
+        source_uri=source_uri,
+        result_uri=result_uri,
+        rejected_uri=rejected_uri,
+        rows=result_file.rows + rejected_file.rows,
+        predicted=result_file.rows,
+        rejected=rejected_file.rows,
+        model_version=champion.version,
+    )
+
+
+def _score_chunk(bundle: Bundle, raw: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions, and the rows that could not be predicted with the reason for each."""
+    checked = check_encounters(raw, name, _KEEP_ALL)
+    at_risk = select_cohort(checked.encounters)
+    gone = checked.encounters["encounter_id"][~checked.encounters["encounter_id"].isin(at_risk["encounter_id"])]
+    rejected = raw[raw["encounter_id"].isin(gone.astype(str))].assign(reason=NOT_AT_RISK)
+    risk = bundle.risks(encode_frame(bundle.encoder, at_risk)) if len(at_risk) else np.empty(0)
+    predicted = pd.DataFrame(
+        {"encounter_id": at_risk["encounter_id"], RISK: risk, "high_risk": risk >= bundle.manifest.threshold}
+    )
+    return predicted, pd.concat([checked.quarantine, rejected], ignore_index=True)
+
+
+class _FrameWriter:
+    """A Parquet file that frames of the same columns are appended to, for the time of a `with` block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """Append rows; the first frame, which may be empty, says the columns."""
+        schema = self._writer.schema if self._writer else None
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer.write_table(table)
+        self.rows += len(frame)
