@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 from uuid import UUID
 
@@ -112,6 +113,14 @@ def test_the_example_in_the_documentation_is_real(api: httpx.Client) -> None:
     answer = api.post("/predict", json=sent).json()
     assert {**answer, "request_id": ""} == {**shown, "request_id": ""}
     assert set(operation["responses"]) == {"200", "400", "422"}
+
+
+def test_every_reference_in_the_documentation_leads_somewhere(api: httpx.Client) -> None:
+    document = api.get("/openapi.json").json()
+    references = set(re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(document)))
+    assert json.dumps(document).count('"$ref"') > 0
+    assert "$defs" not in json.dumps(document)
+    assert references <= set(document["components"]["schemas"])
 
 
 def test_the_documentation_is_served(api: httpx.Client) -> None:
