@@ -97,6 +97,12 @@ class Registry:
             for key, value in tags.items():
                 self.client.set_tag(run_id, key, value)
 
+    def run_tag(self, run_id: str, key: str) -> str | None:
+        """A tag of a run; None where it is not set."""
+        with self._translated():
+            value: str | None = self.client.get_run(run_id).data.tags.get(key)
+            return value
+
     def log(
         self, run_id: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None
     ) -> None:
