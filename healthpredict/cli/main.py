@@ -157,11 +157,15 @@ def demo(
     source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave API, Prefect and MLflow running.")] = False,
     fresh: Annotated[bool, typer.Option(help="Forget an earlier demo.")] = False,
+    stop: Annotated[bool, typer.Option(help="Only end what an earlier demo left running.")] = False,
     state: Annotated[Path, typer.Option(help="Folder of the demo's data, databases and logs.")] = Path("var/demo"),
 ) -> None:
     """Run the whole system on this machine: train, serve, ten batches, drift, retraining, rollout."""
-    from healthpredict.cli.demo import run_demo
+    from healthpredict.cli.demo import run_demo, stop_demo
 
+    if stop:
+        stop_demo(state)
+        return
     run_demo(state, source, keep=keep, fresh=fresh)
 
 

@@ -1,0 +1,62 @@
+# Every command of the project, for people, hooks and CI alike.
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-stop demo-clean test check format lock bench-quality bench-loop clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+STAMP := $(VENV)/.installed
+# DATA is a path or URL of the data set; without it the demo asks the UCI archive.
+DATA ?=
+# KEEP=1 leaves the services of the demo running.
+KEEP ?=
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## Virtual environment with the locked versions
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## The whole system on real data: make demo [DATA=file] [KEEP=1]
+	$(BIN)/healthpredict demo $(if $(DATA),--source $(DATA)) $(if $(KEEP),--keep)
+
+demo-stop: $(STAMP)  ## End what a demo with KEEP=1 left running
+	$(BIN)/healthpredict demo --stop
+
+demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
+	rm -rf var/demo reports
+
+test: $(STAMP)  ## All tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-quality: $(STAMP)  ## How good the predictions are, on the real data
+	$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(DATA))
+
+bench-loop: $(STAMP)  ## Where the time goes
+	$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(DATA))
+
+lock: $(STAMP)  ## Pin every version anew, without a download address
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--extra dev --quiet --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
