@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from healthpredict.operations.score import Scored
-from healthpredict.operations.score import score as score_file
 from prefect import flow
 
 from flows.artifacts import show_table
 from flows.tasks import as_task
 from healthpredict.config import Settings
+from healthpredict.operations.score import Scored
+from healthpredict.operations.score import score as score_file
 
 
 @flow(name="score")
