@@ -25,6 +25,8 @@ MIN_ROWS = 10
 """A level, or a pair of levels, seen in fewer training encounters counts as "other": nothing about so few people is kept."""
 N_FOLDS = 5
 _GRID = 1024.0
+_SMALLEST_RATE = 1e-6
+"""Rates are kept this far from 0 and 1: few outcomes can all be in one fold, and some families refuse an infinite log-odds."""
 
 Positions = dict[str, NDArray[np.intp]]
 
@@ -99,6 +101,7 @@ def _smoothed(readmitted: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArra
     mean = readmitted.sum(axis=-1, keepdims=True) / rows.sum(axis=-1, keepdims=True)
     enough = rows >= MIN_ROWS
     rate = (readmitted * enough + SMOOTHING * mean) / (rows * enough + SMOOTHING)
+    rate = np.clip(rate, _SMALLEST_RATE, 1 - _SMALLEST_RATE)
     return np.asarray(np.round(np.log(rate / (1 - rate)) * _GRID) / _GRID)
 
 
