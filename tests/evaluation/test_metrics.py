@@ -1,0 +1,193 @@
+"""Metrics equal scikit-learn's, intervals cover, and too little data is an error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+from healthpredict.errors import NotEnoughData
+from healthpredict.evaluation.metrics import Evaluation, auroc, auroc_differences, bootstrap_weights, evaluate
+
+METRICS = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large")
+
+
+def each_alone(n: int) -> np.ndarray:
+    """Every encounter of another patient."""
+    return np.arange(n)
+
+
+def measured(label: list[int], risk: list[float]) -> Evaluation:
+    return evaluate(np.array(label, dtype=bool), np.array(risk), each_alone(len(label)), n_bootstrap=20)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=60))
+def test_values_are_those_of_scikit_learn(encounters: list[tuple[bool, int]]) -> None:
+    """Nine distinct risks in up to sixty encounters: most are tied."""
+    label, eighths = (np.array(column) for column in zip(*encounters, strict=True))
+    assume(0 < label.sum() < len(label))
+    found = evaluate(label, eighths / 8, each_alone(len(label)), n_bootstrap=20)
+    assert found.auroc.value == pytest.approx(roc_auc_score(label, eighths), abs=1e-12)
+    assert found.auprc.value == pytest.approx(average_precision_score(label, eighths), abs=1e-12)
+    assert found.brier.value == pytest.approx(brier_score_loss(label, eighths / 8), abs=1e-12)
+    assert found.calibration_in_the_large.value == pytest.approx(np.mean(eighths / 8) - label.mean(), abs=1e-12)
+    assert auroc(label, eighths / 8) == found.auroc.value
+    assert (found.rows, found.patients, found.prevalence) == (len(label), len(label), label.mean())
+
+
+def test_values_are_those_of_scikit_learn_without_ties() -> None:
+    rng = np.random.default_rng(0)
+    label, risk = rng.random(5000) < 0.11, rng.random(5000)
+    found = evaluate(label, risk, each_alone(5000), n_bootstrap=20)
+    assert found.auroc.value == pytest.approx(roc_auc_score(label, risk), abs=1e-12)
+    assert found.auprc.value == pytest.approx(average_precision_score(label, risk), abs=1e-12)
+    assert found.brier.value == pytest.approx(brier_score_loss(label, risk), abs=1e-12)
+
+
+def test_intervals_are_quantiles_over_resampled_patients() -> None:
+    """Drawing whole patients again and asking scikit-learn each time gives the same interval."""
+    rng = np.random.default_rng(1)
+    patient = rng.integers(100, 160, 120)
+    label, risk = rng.random(120) < 0.4, rng.integers(0, 20, 120) / 20
+    found = evaluate(label, risk, patient, n_bootstrap=50, seed=9)
+    weights = np.concatenate(list(bootstrap_weights(patient, 50, seed=9)))
+    for metric, reference in (
+        (found.auroc, roc_auc_score),
+        (found.auprc, average_precision_score),
+        (found.brier, brier_score_loss),
+    ):
+        draws = [reference(label, risk, sample_weight=row) for row in weights]
+        assert (metric.low, metric.high) == pytest.approx(tuple(np.quantile(draws, (0.025, 0.975))), abs=1e-12)
+
+
+def test_a_resample_draws_whole_patients() -> None:
+    """All encounters of a patient come equally often, and as many patients are drawn as there are."""
+    patient = np.array([7, 7, 7, 3, 5, 5])
+    for chunk in bootstrap_weights(patient, 30, seed=0):
+        assert (chunk[:, 0] == chunk[:, 1]).all()
+        assert (chunk[:, 0] == chunk[:, 2]).all()
+        assert (chunk[:, 4] == chunk[:, 5]).all()
+        assert (chunk[:, [0, 3, 4]].sum(axis=1) == 3).all()
+        assert chunk.shape == (30, 6)
+
+
+def test_intervals_cover_when_a_patient_has_many_encounters() -> None:
+    """Patients of one to six alike encounters: the interval holds the true AUROC about 95 times in 100.
+
+    Readmitted patients have risks one standard deviation higher: the true AUROC is .7602. Resampling encounters as if they
+    were independent covers it far less often; that is why patients are resampled.
+    """
+    rng = np.random.default_rng(4)
+    trials, covered, covered_by_rows = 150, 0, 0
+    for _ in range(trials):
+        stays = rng.integers(1, 7, 150)
+        readmitted = rng.random(150) < 0.3
+        logit = rng.normal(readmitted, 1)
+        label, risk = np.repeat(readmitted, stays), np.repeat(1 / (1 + np.exp(-logit)), stays)
+        patient = np.repeat(np.arange(150), stays)
+        whole = evaluate(label, risk, patient, n_bootstrap=200).auroc
+        rows = evaluate(label, risk, each_alone(len(label)), n_bootstrap=200).auroc
+        covered += whole.low <= 0.7602 <= whole.high
+        covered_by_rows += rows.low <= 0.7602 <= rows.high
+    # Three binomial standard errors around .95.
+    assert 0.89 * trials <= covered
+    assert covered_by_rows < 0.85 * trials
+
+
+def test_every_interval_holds_its_value_on_enough_data() -> None:
+    rng = np.random.default_rng(2)
+    risk = rng.beta(2, 14, 4000)
+    found = evaluate(rng.random(4000) < risk, risk, rng.integers(0, 3000, 4000))
+    for name in METRICS:
+        if name != "ece":  # a resample adds noise, so its calibration error is larger
+            assert getattr(found, name).low < getattr(found, name).value < getattr(found, name).high
+    assert found.calibration_in_the_large.low < 0 < found.calibration_in_the_large.high
+    assert found.patients < found.rows == 4000
+
+
+def test_same_seed_same_interval() -> None:
+    rng = np.random.default_rng(3)
+    label, risk = rng.random(300) < 0.3, rng.random(300)
+    first, again, other = (evaluate(label, risk, each_alone(300), seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.auroc.value == other.auroc.value
+    assert first.auroc != other.auroc
+
+
+def test_perfect_calibration_has_no_error() -> None:
+    """One in four at a risk of .25 and three in four at .75: nothing to complain about."""
+    found = measured([1, 0, 0, 0] * 10 + [1, 1, 1, 0] * 10, [0.25] * 40 + [0.75] * 40)
+    assert found.ece.value == pytest.approx(0, abs=1e-12)
+    assert found.calibration_in_the_large.value == pytest.approx(0, abs=1e-12)
+
+
+def test_calibration_error_is_the_mean_gap_of_the_bins() -> None:
+    """Ten bins of ten encounters, risks by turns .25 too high and .35 too low: gaps do not cancel out."""
+    risk = np.repeat([0.45, 0.55, 0.46, 0.56, 0.47, 0.57, 0.48, 0.58, 0.49, 0.59], 10)
+    readmitted = [2, 9] * 5
+    label = np.concatenate([np.arange(10) < count for count in readmitted])
+    gaps = [0.25, 0.35, 0.26, 0.34, 0.27, 0.33, 0.28, 0.32, 0.29, 0.31]
+    found = evaluate(label, risk, each_alone(100), n_bootstrap=20)
+    assert found.ece.value == pytest.approx(np.mean(gaps), abs=1e-12)
+    assert found.calibration_in_the_large.value == pytest.approx(-0.03, abs=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_equal_risks_share_a_bin(order: int) -> None:
+    """Split over two bins, half the encounters would look too high and half too low; the order of rows must not matter."""
+    label = [1] * 15 + [0] * 15 + [0] * 9 + [1]
+    risk = [0.5] * 30 + [0.1] * 10
+    assert measured(label[::order], risk[::order]).ece.value == pytest.approx(0, abs=1e-12)
+
+
+def test_one_risk_for_all_is_one_bin() -> None:
+    found = measured([1, 0, 0, 0] * 5, [0.35] * 20)
+    assert found.ece.value == pytest.approx(0.1, abs=1e-12)
+    assert (found.auroc.value, found.auroc.low, found.auroc.high) == (0.5, 0.5, 0.5)
+
+
+def test_paired_differences_are_those_of_each_resample() -> None:
+    """Both risks on the same patients in every resample, as scikit-learn would compute them."""
+    rng = np.random.default_rng(5)
+    patient = rng.integers(0, 70, 100)
+    label, risk, other = rng.random(100) < 0.4, rng.integers(0, 9, 100) / 9, rng.random(100)
+    found = auroc_differences(label, risk, other, patient, n_bootstrap=20, seed=3)
+    weights = np.concatenate(list(bootstrap_weights(patient, 20, seed=3)))
+    expected = [
+        roc_auc_score(label, risk, sample_weight=w) - roc_auc_score(label, other, sample_weight=w) for w in weights
+    ]
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert (auroc_differences(label, risk, risk, patient, n_bootstrap=20) == 0).all()
+
+
+def test_pairing_makes_a_small_difference_visible() -> None:
+    """Two alike models differ with a far smaller error than one model's AUROC has."""
+    rng = np.random.default_rng(6)
+    logit = rng.normal(-2, 1, 3000)
+    label = rng.random(3000) < 1 / (1 + np.exp(-logit))
+    alike = logit + rng.normal(0, 0.1, 3000)
+    differences = auroc_differences(label, logit, alike, each_alone(3000), n_bootstrap=100)
+    single = evaluate(label, logit, each_alone(3000), n_bootstrap=100).auroc
+    assert differences.std() < (single.high - single.low) / (2 * 1.96) / 4
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [([], "0 encounters with 0"), ([False] * 3, "3 encounters with 0"), ([True] * 3, "3 encounters with 3")],
+)
+def test_empty_or_one_class_is_not_enough(label: list[bool], message: str) -> None:
+    """The message counts what there is and says to wait."""
+    labels, risk = np.array(label, dtype=bool), np.linspace(0, 1, len(label))
+    with pytest.raises(NotEnoughData, match=message + ".*Wait for more matured outcomes"):
+        evaluate(labels, risk, each_alone(len(label)))
+    with pytest.raises(NotEnoughData, match=message):
+        auroc(labels, risk)
+
+
+def test_two_patients_are_enough_for_a_value() -> None:
+    """Half the resamples have one class only; those are left out of the interval."""
+    found = measured([1, 0], [0.9, 0.2])
+    assert (found.auroc.value, found.auroc.low, found.auroc.high) == (1, 1, 1)
