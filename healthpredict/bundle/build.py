@@ -48,11 +48,9 @@ def build_bundle(
         The bundle as it will be served.
 
     Raises:
-        BundleError: the bundle does not reproduce the golden rows; nothing is left at `path`.
+        BundleError: the bundle does not reproduce the golden rows; nothing was written, an earlier bundle at `path` is untouched.
+        ValueError: a number in it is not finite; likewise.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     content = {
         MODEL: onnx_model,
         ENCODER: _json(encoder.to_json()),
@@ -60,6 +58,9 @@ def build_bundle(
         REFERENCE: _json(reference),
         GOLDEN: _json([{"record": row.record, "risk": row.risk} for row in golden]),
     }
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
         for name, data in content.items():
             (partial / name).write_bytes(data)

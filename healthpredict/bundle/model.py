@@ -25,6 +25,7 @@ ENCODER = "encoder.json"
 CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 GOLDEN = "golden.json"
+_CONTENT = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
 
 TOLERANCE = 1e-6
 """Largest difference of a probability between training and serving. 32-bit sums of some hundred leaves stay well below."""
@@ -112,7 +113,10 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path / MANIFEST} is not a manifest of format {FORMAT}: {error}") from error
     if manifest.format != FORMAT:
         raise BundleError(f"{path} has format {manifest.format}, this version reads {FORMAT}. Train the model again.")
-    content = {name: _read(path / name) for name in manifest.files}
+    unlisted = [name for name in _CONTENT if name not in manifest.files]
+    if unlisted:
+        raise BundleError(f"{path / MANIFEST} does not list {', '.join(unlisted)}. Fetch the bundle again.")
+    content = {name: _read(path / name) for name in _CONTENT}
     altered = [name for name, data in content.items() if hashlib.sha256(data).hexdigest() != manifest.files[name]]
     if altered:
         raise BundleError(f"Altered after it was made: {', '.join(altered)} in {path}. Fetch the bundle again.")
