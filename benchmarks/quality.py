@@ -1,0 +1,229 @@
+"""`make bench-quality`: how good the models are, and how good the gate is, on the real data.
+
+Four sections of `benchmarks/results/quality.json`: `prequential` (ten batches, retraining at each), `grouped` (five folds of
+patients), `gate` (operating characteristic) and `families` (each with its first parameters, on one split).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.gate import gate
+from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, conditions, write
+from healthpredict.config import Settings, quiet_vendors
+from healthpredict.data.split import Side, splitmix64
+from healthpredict.errors import LeakSuspected
+from healthpredict.evaluation.metrics import auroc, bootstrap_weights, evaluate
+from healthpredict.features.frame import encode_frame, fit_encoder
+from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.context import open_registry
+from healthpredict.operations.dataset import LABEL, arrived_batches, sides
+from healthpredict.operations.prepare import prepare
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.register import register
+from healthpredict.operations.search import search
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.tables import read_frame
+from healthpredict.training.export import export_onnx
+from healthpredict.training.families import FAMILIES, Examples, probability
+from healthpredict.training.fit import fit_model, folds
+from healthpredict.training.search import ray_runtime, search_models
+
+LAST_CHRONOLOGICAL_ID = 290_000_000
+"""Above it (the last 12 %) `encounter_id` is not in the order of time within a patient."""
+N_BOOTSTRAP = 500
+METRICS = ("auroc", "auprc", "ece")
+Measured = tuple[dict[str, Any], list[Target]]
+
+
+def prequential(settings: Settings) -> Measured:
+    """Each batch is predicted on arrival by a model of everything that has matured by then; then its outcomes are looked at.
+
+    Production code only, without rollout and gate: every challenger becomes the champion, so that the next search starts from
+    it. `frozen` is the first of them. `delayed` is the model of one retraining before, for where a batch is predicted first
+    and retrained upon afterwards.
+    """
+    registry, batches, predicted, bundles = open_registry(settings), [], [], []
+    with ray_runtime(settings.ray_address):
+        for name in arrived_batches(settings)[1:]:
+            accept_batch(settings, name)
+            challenger = register(settings, search(settings, name, name))
+            registry.make_champion(challenger.version)
+            bundles.append(registry.fetch_bundle(registry.version(challenger.version)))
+            arrived = read_frame(Layout(settings.data_uri).processed(name))
+            models = {"current": bundles[-1], "delayed": bundles[-2:][0], "frozen": bundles[0]}
+            risks = {key: bundle.risks(encode_frame(bundle.encoder, arrived)) for key, bundle in models.items()}
+            # Only now the outcomes.
+            labelled = arrived[["encounter_id", "patient_id"]].assign(batch=name, **risks)
+            labelled = labelled.merge(read_labelled(settings, [name])[["encounter_id", LABEL]], on="encounter_id")
+            predicted.append(labelled)
+            batches.append({"name": name, "rows": len(labelled), "family": challenger.family, **_by_model(labelled)})
+            print(batches[-1], flush=True)
+            worst = max(v for key, v in batches[-1].items() if key.startswith("auroc"))
+            if worst > settings.model.leak_auroc:
+                raise LeakSuspected(f"Batch {name}", worst, settings.model.leak_auroc)
+    later = batches[1:]  # the first is predicted by the first model: nothing to compare
+    mean = {key: float(np.mean([batch[key] for batch in later])) for key in batches[0] if key.startswith(METRICS)}
+    draws = _gains(pd.concat(predicted[1:], ignore_index=True))
+    low, high = np.quantile(draws, (0.025, 0.975))
+    gain = mean["auroc"] - mean["auroc_frozen"]
+    measured = {**mean, "gain": gain, "gain_low": float(low), "gain_high": float(high), "batches": batches}
+    return measured, [
+        at_least("prequential auroc", mean["auroc"], 0.665, stretch=0.672),
+        at_least("prequential auprc", mean["auprc"], 0.215),
+        at_most("prequential ece", mean["ece"], 0.015),
+        at_least("gain over the frozen first model", gain, 0.015),
+        at_least("its lower end", measured["gain_low"], 0.0),
+    ]
+
+
+def _by_model(labelled: pd.DataFrame) -> dict[str, float]:
+    found = {}
+    for model in ("current", "delayed", "frozen"):
+        suffix = "" if model == "current" else f"_{model}"
+        measured = evaluate(
+            labelled[LABEL].to_numpy(), labelled[model].to_numpy(), labelled["patient_id"].to_numpy(), n_bootstrap=1
+        )
+        found |= {f"{metric}{suffix}": getattr(measured, metric).value for metric in METRICS}
+    return found
+
+
+def _gains(predicted: pd.DataFrame) -> NDArray[np.float64]:
+    """Mean AUROC gain over the batches when patients, who come back in several of them, are resampled; (N_BOOTSTRAP,)."""
+    rows = list(predicted.groupby("batch").indices.values())
+    label, current, frozen = (predicted[name].to_numpy() for name in (LABEL, "current", "frozen"))
+    gains = []
+    for chunk in bootstrap_weights(predicted["patient_id"].to_numpy(), N_BOOTSTRAP, seed=0):
+        for weights in chunk:
+            each = [
+                roc_auc_score(label[i], current[i], sample_weight=weights[i])
+                - roc_auc_score(label[i], frozen[i], sample_weight=weights[i])
+                for i in rows
+            ]
+            gains.append(np.mean(each))
+    return np.array(gains)
+
+
+def grouped(settings: Settings) -> Measured:
+    """Five folds of patients: in each the project's own search, on an inner split of other patients, and its own fit."""
+    encounters = _everything(settings)
+    encounters = encounters[encounters["encounter_id"] < LAST_CHRONOLOGICAL_ID].reset_index(drop=True)
+    label, patient_id = encounters[LABEL].to_numpy(), encounters["patient_id"].to_numpy()
+    # Hashed once more than the inner folds of `fit_model`, which must not coincide with these.
+    fold = folds(splitmix64(patient_id).astype(np.int64))
+    risk, found = np.empty(len(encounters)), []
+    with ray_runtime(settings.ray_address), tempfile.TemporaryDirectory() as folder:
+        for left_out in range(fold.max() + 1):
+            training, outside = encounters[fold != left_out], fold == left_out
+            inner = sides(training) == Side.VALIDATION
+            train, validation = training[~inner], training[inner]
+            encoder, features = fit_encoder(train, train[LABEL].to_numpy(), folds(train["patient_id"].to_numpy()))
+            result = search_models(
+                Examples(features, train[LABEL].to_numpy()),
+                Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy()),
+                settings.search,
+                name=f"fold-{left_out}",
+                storage_path=Path(folder),
+                n_trials=settings.search.n_trials,
+                time_budget_seconds=settings.search.time_budget_seconds,
+            )
+            fitted = fit_model(result.best, training, training[LABEL].to_numpy(), settings.search.seed)
+            risk[outside] = fitted.risks(encounters[outside])
+            found.append(
+                {
+                    "family": result.best.family,
+                    "trials": result.trials,
+                    "validation_auroc": result.best.validation_auroc,
+                    "auroc": auroc(label[outside], risk[outside]),
+                }
+            )
+            print(found[-1], flush=True)
+    measured = evaluate(label, risk, patient_id, n_bootstrap=N_BOOTSTRAP)
+    if measured.auroc.value > settings.model.leak_auroc:
+        raise LeakSuspected("Patient-grouped folds", measured.auroc.value, settings.model.leak_auroc)
+    return {**measured.model_dump(), "folds": found}, [
+        at_least("grouped auroc", measured.auroc.value, 0.680, stretch=0.690),
+        at_least("grouped auprc", measured.auprc.value, 0.235),
+        at_most("grouped ece", measured.ece.value, 0.010),
+    ]
+
+
+def families(settings: Settings) -> Measured:
+    """Each family with its first parameters: fitted on training and validation side, measured on the test side."""
+    encounters = _everything(settings)
+    on_test = sides(encounters) == Side.TEST
+    training, test = encounters[~on_test], encounters[on_test]
+    label = training[LABEL].to_numpy()
+    encoder, features = fit_encoder(training, label, folds(training["patient_id"].to_numpy()))
+    test_features = encode_frame(encoder, test)
+    measured: dict[str, Any] = {}
+    for name, family in FAMILIES.items():
+        watch = Stopwatch()
+        model = family.fit(family.first, Examples(features, label), None, 1, settings.search.seed)
+        seconds = watch.cpu
+        evaluation = evaluate(
+            test[LABEL].to_numpy(), probability(model, test_features), test["patient_id"].to_numpy(), n_bootstrap=200
+        )
+        measured[name] = {
+            "auroc": evaluation.auroc.model_dump(),
+            "auprc": evaluation.auprc.model_dump(),
+            "fit_cpu_s": seconds,
+            "onnx_bytes": len(export_onnx(name, model, features.shape[1])),
+        }
+        print(name, measured[name], flush=True)
+    return {"training_rows": len(training), "test_rows": len(test), "by_family": measured}, []
+
+
+def _everything(settings: Settings) -> pd.DataFrame:
+    names = arrived_batches(settings)
+    for name in names:
+        accept_batch(settings, name)
+    return read_labelled(settings, names)
+
+
+SECTIONS: dict[str, Callable[[Settings], Measured]] = {
+    "prequential": prequential,
+    "grouped": grouped,
+    "gate": lambda settings: gate(_everything(settings), settings),
+    "families": families,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=os.environ.get("HEALTHPREDICT_TEST_DATA"), help="default: the UCI archive")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--result", type=Path, default=FOLDER / "quality.json")
+    options = parser.parse_args()
+    quiet_vendors()
+    passed = True
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_uri=f"{folder}/data", reports_uri=f"{folder}/reports", state_path=Path(folder))
+        prepared = prepare(settings, options.data)
+        about = conditions(
+            source=Path(prepared.source).name,
+            sha256=prepared.sha256,
+            seed=settings.search.seed,
+            search=settings.search.model_dump(),
+            outcome=settings.outcome,
+        )
+        for name in options.sections:
+            watch = Stopwatch()
+            measured, targets = SECTIONS[name](settings)
+            passed &= write(options.result, name, measured, targets, about | {"wall_seconds": round(watch.wall)})
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
