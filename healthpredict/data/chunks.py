@@ -10,16 +10,19 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from healthpredict.data.contract import MISSING
+from healthpredict.data.contract import COLUMNS, MISSING
 from healthpredict.data.raw import ENCOUNTER_COLUMNS
 from healthpredict.errors import BatchRefused, MissingColumns
+
+_NAMES = {name: c.name for c in COLUMNS for name in (c.name, c.field) if c.name in ENCOUNTER_COLUMNS}
 
 
 def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     """Read the encounters of a csv or Parquet file as raw frames of at most about `rows` rows.
 
     Args:
-        path: local file; Parquet where its first bytes say so. Columns beyond the contract's encounters are left out.
+        path: local file; Parquet where its first bytes say so. Columns are named as in the data set or by `Column.field`;
+            those beyond the contract's encounters are left out.
         rows: of a chunk; what bounds the memory.
 
     Raises:
@@ -39,7 +42,7 @@ def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
 
 def _parquet_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        known = [name for name in ENCOUNTER_COLUMNS if name in file.schema_arrow.names]
+        known = [name for name in file.schema_arrow.names if _NAMES.get(name)]
         yield from file.iter_batches(batch_size=rows, columns=known)
 
 
@@ -49,7 +52,7 @@ def _csv_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
         path,
         read_options=pa.csv.ReadOptions(block_size=rows * 200),
         convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(ENCOUNTER_COLUMNS, pa.string()),
+            column_types=dict.fromkeys(_NAMES, pa.string()),
             null_values=[MISSING, ""],
             strings_can_be_null=True,
         ),
@@ -58,10 +61,11 @@ def _csv_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _as_raw(batch: pa.RecordBatch, name: str) -> pd.DataFrame:
-    missing = [column for column in ENCOUNTER_COLUMNS if column not in batch.schema.names]
+    table = pa.Table.from_batches([batch]).rename_columns([_NAMES.get(n, n) for n in batch.schema.names])
+    missing = [column for column in ENCOUNTER_COLUMNS if column not in table.column_names]
     if missing:
         raise MissingColumns(name, missing)
-    table = pa.Table.from_batches([batch]).select(ENCOUNTER_COLUMNS)
-    frame: pd.DataFrame = table.cast(pa.schema([(column, pa.string()) for column in ENCOUNTER_COLUMNS])).to_pandas()
+    texts = table.select(ENCOUNTER_COLUMNS).cast(pa.schema([(c, pa.string()) for c in ENCOUNTER_COLUMNS]))
+    frame: pd.DataFrame = texts.to_pandas()
     # Parquet may hold the mark of the raw file.
-    return frame.replace(MISSING, None) if (frame == MISSING).to_numpy().any() else frame
+    return frame.mask(frame == MISSING)

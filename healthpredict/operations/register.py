@@ -20,7 +20,8 @@ from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, Search
 from healthpredict.registry.models import ModelVersion, Registry
-from healthpredict.training.fit import FittedModel, fit_model
+from healthpredict.training.export import export_onnx
+from healthpredict.training.fit import FittedModel, fit_model, fit_uncalibrated
 
 
 class Challenger(BaseModel):
@@ -75,6 +76,8 @@ def register(settings: Settings, search: Search) -> Challenger:
         fitted = fit_model(search.result.best, training, training[LABEL].to_numpy(), settings.search.seed)
     with timed(seconds, "evaluate"):
         report, plots = _evaluate(settings, fitted, test)
+    with timed(seconds, "log_families"):
+        _log_families(settings, registry, search, training)
     with timed(seconds, "register"):
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
@@ -85,6 +88,15 @@ def register(settings: Settings, search: Search) -> Challenger:
     challenger = _challenger(registry, version, bundle, search, seconds)
     open_ledger(settings).append("training", **challenger.model_dump(mode="json", exclude={"test"}))
     return challenger
+
+
+def _log_families(settings: Settings, registry: Registry, search: Search, training: pd.DataFrame) -> None:
+    """Log the best of every other family as a model; the best of all is logged with its bundle."""
+    label = training[LABEL].to_numpy()
+    for candidate in search.result.candidates[1:]:
+        encoder, model = fit_uncalibrated(candidate, training, label, settings.search.seed)
+        onnx_model = export_onnx(candidate.family, model, len(encoder.feature_names))
+        registry.log_onnx(search.run_id, candidate.family, onnx_model)
 
 
 def _evaluate(settings: Settings, fitted: FittedModel, test: pd.DataFrame) -> tuple[TestReport, dict[str, bytes]]:

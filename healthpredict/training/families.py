@@ -24,6 +24,10 @@ Report = Callable[[int, float], None]
 STEPS: Final = 10
 """Reports of a fit: what ASHA can stop a trial at."""
 
+_THREADS: Final = 1
+"""Of a fit. Several fits run side by side; threads of one that wait for each other on a busy machine cost up to ten times the
+CPU (measured: LightGBM 5 s with one thread, 17 s with two, on two busy cores)."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -58,13 +62,13 @@ class Family:
         name: as in `SearchParams.families`.
         first: parameters of the first trial; also the keys that `suggest` returns.
         suggest: draws parameters from an Optuna trial.
-        fit: (params, training examples, watch or None, n_threads, seed) to a fitted vendor model with `predict_proba`.
+        fit: (params, training examples, watch or None, seed) to a fitted vendor model with `predict_proba`.
     """
 
     name: FamilyName
     first: Params
     suggest: Callable[[Any], None]
-    fit: Callable[[Params, Examples, Watch | None, int, int], Any]
+    fit: Callable[[Params, Examples, Watch | None, int], Any]
 
 
 def probability(model: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -87,15 +91,15 @@ def _suggest_lightgbm(trial: Any) -> None:
     trial.suggest_float("lightgbm.colsample_bytree", 0.1, 0.5)
 
 
-def _fit_lightgbm(params: Params, train: Examples, watch: Watch | None, n_threads: int, seed: int) -> Any:
+def _fit_lightgbm(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
     import lightgbm
 
     def callback(env: Any) -> None:
         step = _step_at(env.iteration + 1, params["n_estimators"])
         if step is not None and watch is not None:
-            watch.told(step, env.model.predict(watch.examples.features, num_threads=n_threads))
+            watch.told(step, env.model.predict(watch.examples.features, num_threads=_THREADS))
 
-    model = lightgbm.LGBMClassifier(**params, n_jobs=n_threads, random_state=seed, deterministic=True, verbose=-1)
+    model = lightgbm.LGBMClassifier(**params, n_jobs=_THREADS, random_state=seed, deterministic=True, verbose=-1)
     model.fit(train.features, train.classes, callbacks=[callback])
     return model
 
@@ -110,7 +114,7 @@ def _suggest_xgboost(trial: Any) -> None:
     trial.suggest_float("xgboost.subsample", 0.5, 1.0)
 
 
-def _fit_xgboost(params: Params, train: Examples, watch: Watch | None, n_threads: int, seed: int) -> Any:
+def _fit_xgboost(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
     import xgboost
 
     class Reporter(xgboost.callback.TrainingCallback):  # type: ignore[misc]
@@ -121,7 +125,7 @@ def _fit_xgboost(params: Params, train: Examples, watch: Watch | None, n_threads
             return False
 
     model = xgboost.XGBClassifier(
-        **params, n_jobs=n_threads, random_state=seed, tree_method="hist", callbacks=[Reporter()]
+        **params, n_jobs=_THREADS, random_state=seed, tree_method="hist", callbacks=[Reporter()]
     )
     model.fit(train.features, train.classes)
     # A callback holds the validation data; the model must not.
@@ -136,7 +140,7 @@ def _suggest_catboost(trial: Any) -> None:
     trial.suggest_float("catboost.rsm", 0.1, 0.5)
 
 
-def _fit_catboost(params: Params, train: Examples, watch: Watch | None, n_threads: int, seed: int) -> Any:
+def _fit_catboost(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
     import catboost
 
     class Reporter:
@@ -148,7 +152,7 @@ def _fit_catboost(params: Params, train: Examples, watch: Watch | None, n_thread
 
     model = catboost.CatBoostClassifier(
         **params,
-        thread_count=n_threads,
+        thread_count=_THREADS,
         random_seed=seed,
         custom_metric=["AUC:hints=skip_train~true"],
         verbose=0,
@@ -174,10 +178,10 @@ def _suggest_random_forest(trial: Any) -> None:
 _FOREST_TREES: Final = 100
 
 
-def _fit_random_forest(params: Params, train: Examples, watch: Watch | None, n_threads: int, seed: int) -> Any:
+def _fit_random_forest(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    model = RandomForestClassifier(**params, n_jobs=n_threads, random_state=seed, max_samples=0.5, warm_start=True)
+    model = RandomForestClassifier(**params, n_jobs=_THREADS, random_state=seed, max_samples=0.5, warm_start=True)
     for step in range(1, STEPS + 1):
         model.set_params(n_estimators=_FOREST_TREES * step // STEPS)
         model.fit(train.features, train.classes)
@@ -193,7 +197,7 @@ def _suggest_logistic_regression(trial: Any) -> None:
 _NEWTON_STEPS: Final = 10
 
 
-def _fit_logistic_regression(params: Params, train: Examples, watch: Watch | None, n_threads: int, seed: int) -> Any:
+def _fit_logistic_regression(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import calibrate
 from healthpredict.data.split import splitmix64
+from healthpredict.errors import NotEnoughData
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
 from healthpredict.training.families import FAMILIES, Examples, probability
@@ -62,16 +64,38 @@ def fit_model(
         encounters: training encounters.
         label: their outcomes, shape (n_encounters,).
         seed: of the model.
+
+    Raises:
+        NotEnoughData: without one of the folds there is one class only.
     """
     fold = folds(encounters["patient_id"].to_numpy())
+    if any(len(np.unique(label[fold != left_out])) < 2 for left_out in range(N_FOLDS)):
+        raise NotEnoughData(
+            f"{len(label)} encounters with {label.sum()} readmissions cannot be fitted and calibrated: without one of "
+            f"{N_FOLDS} folds of patients only one class is left. Wait for more matured outcomes."
+        )
+
+    def fit_without(left_out: int | None) -> tuple[Encoder, Any]:
+        inside = fold != left_out
+        return fit_uncalibrated(candidate, encounters[inside], label[inside], seed)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The largest first, so that no core waits for it at the end.
+        (encoder, model), *partial = pool.map(fit_without, (None, *range(N_FOLDS)))
     out_of_fold = np.empty(len(encounters))
-    for left_out in range(N_FOLDS):
-        inside, outside = fold != left_out, fold == left_out
-        encoder, model = _fit(candidate, encounters[inside], label[inside], fold[inside], seed)
-        out_of_fold[outside] = probability(model, encode_frame(encoder, encounters[outside]))
+    for left_out, (fold_encoder, fold_model) in enumerate(partial):
+        outside = fold == left_out
+        out_of_fold[outside] = probability(fold_model, encode_frame(fold_encoder, encounters[outside]))
     calibrator = fit_calibrator(label, out_of_fold)
-    encoder, model = _fit(candidate, encounters, label, fold, seed)
     return FittedModel(candidate, encoder, model, calibrator, calibrate(calibrator, out_of_fold))
+
+
+def fit_uncalibrated(
+    candidate: Candidate, encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
+) -> tuple[Encoder, Any]:
+    """Fit encoder and vendor model on all encounters; arguments as `fit_model`."""
+    encoder, features = fit_encoder(encounters, label, folds(encounters["patient_id"].to_numpy()))
+    return encoder, FAMILIES[candidate.family].fit(candidate.params, Examples(features, label), None, seed)
 
 
 def folds(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -89,11 +113,3 @@ def fit_calibrator(label: NDArray[np.bool_], probabilities: NDArray[np.float64])
     log_odds = np.log(bounded / (1 - bounded))
     fitted = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
     return Calibrator(slope=float(fitted.coef_[0, 0]), intercept=float(fitted.intercept_[0]))
-
-
-def _fit(
-    candidate: Candidate, encounters: pd.DataFrame, label: NDArray[np.bool_], fold: NDArray[np.intp], seed: int
-) -> tuple[Encoder, Any]:
-    encoder, features = fit_encoder(encounters, label, fold)
-    family = FAMILIES[candidate.family]
-    return encoder, family.fit(candidate.params, Examples(features, label), None, os.cpu_count() or 1, seed)

@@ -9,7 +9,8 @@ import pandas as pd
 
 from healthpredict.data.contract import FEATURE_COLUMNS, Column, Kind
 
-_UNSEEN = {"payer_code": "ZZ", "medical_specialty": "Unseen", "diag_1": "999.99", "diag_2": "V99", "diag_3": "E999"}
+_UNSEEN = {"payer_code": "ZZ", "medical_specialty": "Unseen", "diag_1": "V99", "diag_2": "V99", "diag_3": "E999"}
+"""Neither the codes nor their categories are in the data set; a numeric category that is not could be there tomorrow."""
 _COMMON = 10
 """Values rarer than this in the training data are not used: a rare one could point at a person."""
 

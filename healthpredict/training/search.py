@@ -191,7 +191,7 @@ def _trial(config: dict[str, Any], train: Examples, validation: Examples, seed: 
     prefix = f"{family.name}."
     chosen = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
     watch = Watch(validation, lambda step, auroc: tune.report({METRIC: auroc, "step": step}))
-    family.fit(chosen, train, watch, 1, seed)
+    family.fit(chosen, train, watch, seed)
 
 
 def _as_point(family: FamilyName, params: Any) -> dict[str, Any]:

@@ -1,0 +1,165 @@
+"""The loop as its users see it: flows, ledger, registry, API, report, command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from healthpredict.cli.main import app
+from healthpredict.config import Settings
+from healthpredict.data.synthetic import synthesize_to_parquet
+from healthpredict.features.frame import encode_frame
+from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.dataset import LABEL, matured_batches, sides
+from healthpredict.operations.drift_loop import drift_loop, pending_batches
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.score import score
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.tables import read_frame
+
+pytestmark = pytest.mark.slow
+
+
+def events(settings: Settings, kind: str) -> list[dict[str, Any]]:
+    return open_ledger(settings).events(kind)
+
+
+def test_every_batch_is_done_once_and_in_order(finished: Settings) -> None:
+    assert [event["batch"] for event in events(finished, "batch")] == ["batch-01", "batch-02", "batch-03"]
+    assert pending_batches(finished) == []
+
+
+def test_planted_drift_leads_to_a_retrained_champion(finished: Settings) -> None:
+    decisions = {event["batch"]: event for event in events(finished, "batch")}
+    retrained = [event for event in decisions.values() if event["decision"] == "retrain"]
+    assert retrained
+    assert retrained[0]["champion"] > retrained[0]["champion_before"]
+    assert len(events(finished, "training")) == 1 + len(retrained)
+
+
+def test_champion_is_what_answers(finished: Settings) -> None:
+    champion = open_registry(finished).by_alias("champion")
+    assert champion is not None
+    model = httpx.get(f"http://127.0.0.1:{finished.api_port}/model", trust_env=False).json()
+    assert model["bundle_digest"] == champion.bundle_digest
+    assert events(finished, "promotion")[-1]["version"] == champion.version
+
+
+def test_predictions_were_made_before_the_outcomes_of_the_batch_were_used(finished: Settings) -> None:
+    registry = open_registry(finished)
+    for event in events(finished, "batch"):
+        name = event["batch"]
+        predicted = read_frame(Layout(finished.data_uri).predictions(name))
+        (version,) = predicted["model_version"].unique()
+        assert version == event["champion_before"]
+        trained_on = registry.fetch_bundle(registry.version(version)).manifest.trained_on
+        assert name not in trained_on
+        assert set(trained_on) <= set(matured_batches(finished, name))
+
+
+def test_no_model_has_seen_a_patient_of_the_test_side(finished: Settings) -> None:
+    """The number of training rows that MLflow knows is that of the other two sides."""
+    registry = open_registry(finished)
+    for version in registry.versions():
+        labelled = read_labelled(finished, json.loads(version.tags["trained_on"]))
+        params = registry.client.get_run(version.run_id).data.params
+        assert int(params["training_rows"]) == int((sides(labelled) != "test").sum())
+
+
+def test_bundle_gives_what_was_written_as_prediction(finished: Settings) -> None:
+    registry = open_registry(finished)
+    predicted = read_frame(Layout(finished.data_uri).predictions("batch-01"))
+    bundle = registry.fetch_bundle(registry.version(int(predicted["model_version"].iloc[0])))
+    encounters = read_labelled(finished, ["batch-01"])
+    assert LABEL in encounters
+    both = encounters.merge(predicted, on="encounter_id", validate="one_to_one")
+    risk = bundle.risks(encode_frame(bundle.encoder, both))
+    np.testing.assert_allclose(risk, both["readmission_risk"], atol=1e-9)
+
+
+def test_trials_are_nested_runs_with_curves(finished: Settings) -> None:
+    registry = open_registry(finished)
+    run_id = registry.versions()[0].run_id
+    trials = registry.client.search_runs([registry.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    assert len(trials) >= 3
+    curve = registry.client.get_metric_history(trials[0].info.run_id, "validation_auroc")
+    assert len(curve) > 1
+    assert {trial.data.params["family"] for trial in trials} == {"logistic_regression", "lightgbm"}
+
+
+def test_best_of_each_family_is_a_logged_model(finished: Settings) -> None:
+    registry = open_registry(finished)
+    version = registry.versions()[0]
+    models = registry.client.search_logged_models([registry.experiment_id], f"source_run_id = '{version.run_id}'")
+    assert {model.name for model in models} == {"logistic_regression", "lightgbm"}
+
+
+def test_loop_started_again_does_nothing(finished: Settings) -> None:
+    before = open_ledger(finished).events()
+    assert drift_loop(finished) == []
+    assert open_ledger(finished).events() == before
+
+
+def test_trace_leads_from_version_to_data_run_commit_gate_and_bundle(finished: Settings) -> None:
+    result = CliRunner().invoke(app, ["trace", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    line = json.loads(result.stdout)
+    assert line["trigger"] == "initial"
+    assert line["trained_on"] == ["initial"]
+    assert len(line["data_digest"]) == len(line["bundle_digest"]) == 64
+    assert line["gate"][0]["promote"] is True
+    assert line["gate"][0]["reasons"]
+    assert line["flow_run_id"]
+    assert len(line["promoted_at"]) == 1
+
+
+def test_status_shows_champion_and_last_decision(finished: Settings) -> None:
+    result = CliRunner().invoke(app, ["status", "--json"])
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert shown["champion"] == events(finished, "promotion")[-1]["version"]
+    assert shown["last_batch"]["batch"] == "batch-03"
+    assert shown["pending"] == []
+
+
+def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
+    result = CliRunner().invoke(app, ["report", "--json"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads((Path(finished.reports_uri) / "summary.json").read_text())
+    assert [batch["name"] for batch in summary["batches"]] == ["batch-01", "batch-02", "batch-03"]
+    assert all(0 < batch["auroc"] < 1 and 0 < batch["auroc_frozen"] < 1 for batch in summary["batches"])
+    first = summary["batches"][0]
+    assert first["auroc"] == pytest.approx(first["auroc_frozen"], abs=1e-12), "the first champion predicted it"
+    assert [model["version"] for model in summary["models"]] == [v.version for v in open_registry(finished).versions()]
+    page = (Path(finished.reports_uri) / "index.html").read_text()
+    assert "batch-02" in page
+    assert "http" not in page.replace("http://www.w3.org", ""), "the page needs no network"
+
+
+def test_scoring_a_file_gives_a_risk_or_a_reason_for_every_row(finished: Settings, tmp_path: Path) -> None:
+    source = tmp_path / "encounters.parquet"
+    synthesize_to_parquet(source, 3000, seed=5, chunk=1000)
+    frame = pd.read_parquet(source)
+    frame.loc[7, "time_in_hospital"] = 99
+    frame.to_parquet(source)
+    seen: list[int] = []
+    scored = score(finished, str(source), str(tmp_path / "risks.parquet"), seen.append)
+    risks, rejected = pd.read_parquet(scored.result_uri), pd.read_parquet(scored.rejected_uri)
+    assert (scored.rows, len(risks), len(rejected)) == (3000, scored.predicted, scored.rejected)
+    assert set(risks["encounter_id"]) | set(rejected["encounter_id"].astype(int)) == set(frame["encounter_id"])
+    assert risks["readmission_risk"].between(0, 1).all()
+    reasons = rejected["reason"].str.replace(r"^ended in death.*", "not at risk", regex=True)
+    assert set(reasons) == {"not at risk", "time_in_hospital is outside 1 to 14"}
+    assert seen[-1] == 3000
+
+
+def test_promoting_what_the_gate_refused_needs_force(finished: Settings) -> None:
+    result = CliRunner().invoke(app, ["promote", "99"])
+    assert "has not passed the gate" in str(result.exception)
