@@ -1,0 +1,126 @@
+"""A fitted model is calibrated on patients that it did not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from encoded_hospital import Hospital
+from labelled import LABEL, label_and_fold
+
+from healthpredict.bundle.manifest import Calibrator
+from healthpredict.bundle.model import calibrate
+from healthpredict.data.split import side_of
+from healthpredict.errors import NotEnoughData
+from healthpredict.features.frame import N_FOLDS, encode_frame
+from healthpredict.training.families import STEPS, probability
+from healthpredict.training.fit import FittedModel, fit_calibrator, fit_model, folds
+from healthpredict.training.search import Candidate
+
+LINEAR = Candidate(family="logistic_regression", params={"C": 0.003}, validation_auroc=0.6, steps=STEPS)
+TREES = Candidate(family="lightgbm", params={"n_estimators": 10, "num_leaves": 4}, validation_auroc=0.6, steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def fitted(hospital: Hospital) -> FittedModel:
+    return fit_model(LINEAR, hospital.training, hospital.training[LABEL].to_numpy(), seed=3)
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    return np.log(probability / (1 - probability))
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.6, -1.2), (1.7, 0.5)])
+def test_calibrator_recovers_a_known_distortion(slope: float, intercept: float) -> None:
+    """100,000 outcomes drawn from slope * log-odds + intercept."""
+    rng = np.random.default_rng(0)
+    raw = rng.normal(-0.5, 1.0, 100_000)
+    label = rng.random(100_000) < 1 / (1 + np.exp(-(slope * raw + intercept)))
+    found = fit_calibrator(label, 1 / (1 + np.exp(-raw)))
+    assert found.slope == pytest.approx(slope, abs=0.04)
+    assert found.intercept == pytest.approx(intercept, abs=0.04)
+
+
+def test_calibrator_takes_certain_predictions() -> None:
+    """A tree that says 0 or 1 has no finite log-odds of its own."""
+    rng = np.random.default_rng(1)
+    label = rng.random(1000) < 0.3
+    found = fit_calibrator(label, np.where(rng.random(1000) < 0.1, ~label, label).astype(float))
+    assert np.isfinite([found.slope, found.intercept]).all()
+
+
+def test_calibrated_risks_have_the_mean_of_the_outcomes(hospital: Hospital, fitted: FittedModel) -> None:
+    assert fitted.out_of_fold_risk.mean() == pytest.approx(hospital.training[LABEL].mean(), abs=1e-4)
+    assert ((fitted.out_of_fold_risk > 0) & (fitted.out_of_fold_risk < 1)).all()
+
+
+@pytest.mark.parametrize("candidate", [LINEAR, TREES], ids=["linear", "trees"])
+def test_a_prediction_for_calibration_knows_nothing_of_its_patient(hospital: Hospital, candidate: Candidate) -> None:
+    """Turn the outcomes of one fold round: its raw predictions stay the same, so its risks move along one line."""
+    training = hospital.training.head(800)
+    label, fold = label_and_fold(training)
+    own = fold == 2
+    before, after = (fit_model(candidate, training, outcome, seed=3) for outcome in (label, label ^ own))
+    raw = [(log_odds(m.out_of_fold_risk) - m.calibrator.intercept) / m.calibrator.slope for m in (before, after)]
+    assert raw[0][own] == pytest.approx(raw[1][own], abs=1e-6)
+    assert np.abs(raw[0][~own] - raw[1][~own]).max() > 0.01
+
+
+def test_risks_are_encoder_then_model_then_calibrator(hospital: Hospital, fitted: FittedModel) -> None:
+    """What a bundle has to reproduce."""
+    encounters = hospital.training.head(50)
+    raw = probability(fitted.model, encode_frame(fitted.encoder, encounters))
+    assert fitted.risks(encounters).tolist() == calibrate(fitted.calibrator, raw).tolist()
+    assert fitted.encoder == hospital.encoder
+
+
+def test_the_threshold_flags_the_share_that_can_be_followed_up(fitted: FittedModel) -> None:
+    for share in (0.1, 0.2):
+        assert (fitted.out_of_fold_risk >= fitted.threshold(share)).mean() == pytest.approx(share, abs=0.01)
+
+
+def test_fitting_again_gives_the_same_model(hospital: Hospital, fitted: FittedModel) -> None:
+    again = fit_model(LINEAR, hospital.training, hospital.training[LABEL].to_numpy(), seed=3)
+    assert again.calibrator == fitted.calibrator
+    assert again.out_of_fold_risk.tolist() == fitted.out_of_fold_risk.tolist()
+
+
+def test_a_patient_is_always_in_the_same_fold() -> None:
+    """Literal values: if this fails, a model is not the one it was when fitted again."""
+    assert folds(np.array([8222157, 55629189, 86047875, 82442376, 8222157])).tolist() == [1, 1, 2, 2, 1]
+
+
+def test_folds_do_not_depend_on_the_side() -> None:
+    """Among the patients of each side every fold has a fifth, although both come from a hash of the same id."""
+    patients = np.arange(1, 100_001)
+    side, fold = side_of(patients), folds(patients)
+    shares = pd.crosstab(side, fold, normalize="index").to_numpy()
+    assert shares.shape == (3, N_FOLDS)
+    # Four binomial standard errors of the smallest side, 15,000 patients.
+    assert shares == pytest.approx(np.full((3, N_FOLDS), 0.2), abs=0.0131)
+
+
+@pytest.mark.parametrize("readmitted", [[], [0]])
+def test_readmissions_of_one_fold_alone_are_not_enough(hospital: Hospital, readmitted: list[int]) -> None:
+    """Without that fold there is one class only, and nothing can be fitted for it."""
+    training = hospital.training.head(300)
+    _, fold = label_and_fold(training)
+    label = np.isin(fold, readmitted) & (np.arange(300) % 2 == 0)
+    with pytest.raises(NotEnoughData, match="Wait for more matured outcomes"):
+        fit_model(LINEAR, training, label, seed=3)
+
+
+@pytest.mark.parametrize("candidate", [LINEAR, TREES], ids=["linear", "trees"])
+def test_two_readmissions_in_two_folds_are_just_enough(hospital: Hospital, candidate: Candidate) -> None:
+    """A tiny hospital gets a poor model rather than a crash."""
+    training = hospital.training.head(300)
+    _, fold = label_and_fold(training)
+    label = np.zeros(300, dtype=bool)
+    label[[np.flatnonzero(fold == 0)[0], np.flatnonzero(fold == 1)[0]]] = True
+    fitted = fit_model(candidate, training, label, seed=3)
+    assert np.isfinite(fitted.risks(training)).all()
+
+
+def test_identity_calibration_changes_nothing() -> None:
+    risk = np.array([0.01, 0.2, 0.9])
+    assert calibrate(Calibrator(slope=1, intercept=0), risk) == pytest.approx(risk, abs=1e-12)
