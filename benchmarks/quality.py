@@ -170,7 +170,7 @@ def families(settings: Settings) -> Measured:
     measured: dict[str, Any] = {}
     for name, family in FAMILIES.items():
         watch = Stopwatch()
-        model = family.fit(family.first, Examples(features, label), None, 1, settings.search.seed)
+        model = family.fit(family.first, Examples(features, label), None, settings.search.seed)
         seconds = watch.cpu
         evaluation = evaluate(
             test[LABEL].to_numpy(), probability(model, test_features), test["patient_id"].to_numpy(), n_bootstrap=200
