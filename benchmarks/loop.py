@@ -135,7 +135,8 @@ def main() -> int:
         measured["score"] = score(folder)
         prepared = read_prepared(settings)
     about = conditions(source=Path(prepared.source).name, sha256=prepared.sha256, seed=settings.search.seed)
-    return 0 if all([write(options.result, name, *result, about) for name, result in measured.items()]) else 1
+    passed = [write(options.result, name, *result, about) for name, result in measured.items()]
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":
