@@ -8,6 +8,7 @@ from healthpredict.config import Settings
 from healthpredict.errors import RolloutError
 from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
 from healthpredict.rollout.local import LocalTarget
+from healthpredict.storage.lock import exclusive
 
 
 class Rollout(BaseModel):
@@ -43,6 +44,7 @@ def roll_out(settings: Settings, version: int) -> Rollout:
         RolloutError: the version did not become ready or did not answer as trained. What ran before keeps running, the alias
             has not moved, and the ledger says why.
         BundleError: the bundle was altered; likewise.
+        AlreadyRunning: another rollout is going on.
     """
     registry, ledger = open_registry(settings), open_ledger(settings)
     model_version = registry.version(version)
@@ -50,7 +52,8 @@ def roll_out(settings: Settings, version: int) -> Rollout:
     previous = promoted["version"] if promoted else None
     seconds: Seconds = {}
     try:
-        with timed(seconds, "rollout"):
+        # Two rollouts at once would end each other's candidate.
+        with timed(seconds, "rollout"), exclusive(settings.state_path / "rollout.lock", "A rollout"):
             bundle = registry.fetch_bundle(model_version)
             target = local_target(settings)
             target.recover()

@@ -1,0 +1,60 @@
+"""Run the drift loop in a process of its own and end it with SIGKILL at a given point: `python killed_at.py POINT`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from healthpredict.config import Settings, quiet_vendors
+from healthpredict.operations.drift_loop import drift_loop
+from healthpredict.registry.models import Registry
+from healthpredict.rollout.local import LocalTarget
+from healthpredict.storage.ledger import Ledger
+
+
+def die(*_: object, **__: object) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def die_at_event(kind: str, batch: str | None = None) -> None:
+    append = Ledger.append
+
+    def dying(ledger: Ledger, event_kind: str, **facts: Any) -> Any:
+        if event_kind == kind and batch in (None, facts.get("batch")):
+            die()
+        return append(ledger, event_kind, **facts)
+
+    Ledger.append = dying  # type: ignore[method-assign]
+
+
+def arm(point: str) -> None:
+    match point:
+        case "during search":
+            from healthpredict.training.budget import TimeBudget
+
+            TimeBudget.__call__ = die  # type: ignore[method-assign]
+        case "after search, before registration":
+            Registry.reserve_version = die  # type: ignore[method-assign]
+        case "while the bundle is uploaded":
+            Registry.complete_version = die  # type: ignore[method-assign]
+        case "between registration and rollout":
+            LocalTarget.start = die  # type: ignore[method-assign]
+        case "between rollout and alias":
+            Registry.make_champion = die  # type: ignore[method-assign]
+        case "between alias and ledger":
+            die_at_event("promotion")
+        case "before the batch is written down":
+            die_at_event("batch")
+        case "never":
+            pass
+        case _:
+            raise ValueError(point)
+
+
+if __name__ == "__main__":
+    quiet_vendors()
+    arm(sys.argv[1])
+    drift_loop(Settings())
