@@ -21,3 +21,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def next_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Another model, version 2."""
     return build_tiny_bundle(tmp_path_factory.mktemp("bundles") / "two", model_version=2, seed=5)
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real MLflow on SQLite; its tables take seconds to make, so tests share it and use names of their own."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"

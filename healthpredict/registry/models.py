@@ -22,6 +22,7 @@ Alias = Literal["champion", "challenger"]
 BUNDLE_ARTIFACT = "bundle"
 _DIGEST = "bundle_digest"
 _EXPERIMENT = "health-predict"
+_CONNECT_SECONDS = 10.0
 
 
 class ModelVersion(BaseModel):
@@ -57,13 +58,17 @@ class Registry:
             RegistryError: MLflow does not answer.
         """
         import mlflow
+        import requests
 
         self.tracking_uri = tracking_uri
         self.model_name = model_name
         self.cache_path = cache_path
-        if tracking_uri.startswith("sqlite:///"):
-            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         with self._translated():
+            if tracking_uri.startswith("sqlite:///"):
+                Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if tracking_uri.startswith("http"):
+                # MLflow's client would try for four minutes before it says that nobody is there.
+                requests.get(f"{tracking_uri}/health", timeout=_CONNECT_SECONDS)
             self.client = mlflow.MlflowClient(tracking_uri)
             found = self.client.get_experiment_by_name(_EXPERIMENT)
             if found is None:
@@ -181,8 +186,9 @@ class Registry:
             self.client.log_artifacts(run_id, str(bundle.path), BUNDLE_ARTIFACT)
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.model_name, str(version), key, value)
-            self.client.set_model_version_tag(self.model_name, str(version), _DIGEST, bundle.digest)
             self.client.set_registered_model_alias(self.model_name, "challenger", str(version))
+            # Last: from here on the version counts, and nobody completes it again.
+            self.client.set_model_version_tag(self.model_name, str(version), _DIGEST, bundle.digest)
         return self.version(version)
 
     def versions(self) -> list[ModelVersion]:
@@ -205,7 +211,7 @@ class Registry:
         return match[0]
 
     def by_alias(self, alias: Alias) -> ModelVersion | None:
-        """The version that an alias points to, or None."""
+        """The complete version that an alias points to, or None."""
         from mlflow.exceptions import MlflowException
 
         with self._translated():
@@ -215,7 +221,7 @@ class Registry:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
-        return _model_version(found)
+        return _model_version(found) if _DIGEST in found.tags else None
 
     def make_champion(self, version: int) -> None:
         """Move the alias `champion`."""
@@ -233,12 +239,18 @@ class Registry:
             self.cache_path.mkdir(parents=True, exist_ok=True)
             with self._translated(), tempfile.TemporaryDirectory(dir=self.cache_path) as temporary:
                 fetched = self.client.download_artifacts(version.run_id, BUNDLE_ARTIFACT, temporary)
+                # Checked before it is kept: what was damaged on the way is fetched anew the next time.
+                self._checked(version, Path(fetched))
                 shutil.move(fetched, path)
+        return self._checked(version, path)
+
+    def _checked(self, version: ModelVersion, path: Path) -> Bundle:
         bundle = load_bundle(path)
         if bundle.digest != version.bundle_digest:
             raise BundleError(
                 f"The bundle of {self.model_name} version {version.version} was altered: its digest is {bundle.digest[:12]}, "
-                f"registered was {version.bundle_digest[:12]}. Delete {path}, and roll back if it happens again."
+                f"registered was {version.bundle_digest[:12]}. Delete {self.cache_path / version.bundle_digest} if it is there, "
+                "and roll back if it happens again."
             )
         return bundle
 
@@ -271,4 +283,4 @@ class Registry:
 
 def _model_version(found: Any) -> ModelVersion:
     tags = dict(found.tags)
-    return ModelVersion(version=int(found.version), run_id=found.run_id, bundle_digest=tags.pop(_DIGEST, ""), tags=tags)
+    return ModelVersion(version=int(found.version), run_id=found.run_id, bundle_digest=tags.pop(_DIGEST), tags=tags)
