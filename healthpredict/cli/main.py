@@ -153,6 +153,18 @@ def report(as_json: Json = False) -> None:
 
 
 @app.command()
+def columns() -> None:
+    """Print the data contract as a Markdown table."""
+    from healthpredict.data.contract import COLUMNS
+
+    typer.echo("| column | kind | values | may be missing | description |\n|---|---|---|---|---|")
+    for column in COLUMNS:
+        values = column.values.replace("|", r"\|")
+        missing = "yes" if column.nullable else "no"
+        typer.echo(f"| `{column.name}` | {column.kind} | {values} | {missing} | {column.description} |")
+
+
+@app.command()
 def demo(
     source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave API, Prefect and MLflow running.")] = False,

@@ -59,6 +59,19 @@ class Column:
         """The name as an identifier: `glyburide-metformin` is `glyburide_metformin`; `patient_nbr` is `patient_id`."""
         return RENAMED.get(self.name, self.name).replace("-", "_")
 
+    @property
+    def values(self) -> str:
+        """What may stand in the column, for people."""
+        match self.kind:
+            case Kind.ID:
+                return "a positive whole number"
+            case Kind.COUNT:
+                return f"{self.minimum} to {self.maximum}"
+            case Kind.CODE:
+                return f"text that matches {self.pattern}"
+            case _:
+                return ", ".join(self.allowed)
+
     def problem(self, value: str | int | None) -> str | None:
         """Say what is wrong with one value, or None.
 

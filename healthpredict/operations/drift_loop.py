@@ -73,7 +73,8 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS) -> list[str]:
     """
     with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"):
         pending = pending_batches(settings)
-        if open_registry(settings).by_alias("champion") is None and pending:
+        # The ledger and not the alias: a rollout that was killed after moving the alias is not written down yet.
+        if open_ledger(settings).last("promotion") is None and pending:
             _train_and_deploy(settings, steps, INITIAL, pending[0])
         for name in pending:
             _do_batch(settings, steps, name)

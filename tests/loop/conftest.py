@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from installation import environment
 
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import DriftPlan, synthesize
 from healthpredict.operations.roll_out import local_target
 from healthpredict.training.search import ray_runtime
-
-# Small searches, and a gate as wide as a few hundred test encounters are noisy.
-SMALL = {
-    "INITIAL_SHARE": "0.4",
-    "N_BATCHES": "3",
-    "SEARCH__FAMILIES": '["logistic_regression","lightgbm"]',
-    "SEARCH__N_TRIALS": "3",
-    "SEARCH__RETRAIN_N_TRIALS": "2",
-    "SEARCH__TIME_BUDGET_SECONDS": "60",
-    "MODEL__N_BOOTSTRAP": "20",
-    "PROMOTION__MARGIN": "0.3",
-    "PROMOTION__MAX_ECE": "0.3",
-    "PROMOTION__MAX_BRIER_LOSS": "0.1",
-    "PROMOTION__SUBGROUP_FLOOR": "0.5",
-}
 
 
 @pytest.fixture(scope="session")
@@ -37,19 +21,6 @@ def small_source(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("source") / "encounters.csv"
     path.write_bytes(format_raw(synthesize(7000, 3, DriftPlan(start=0.6))))
     return str(path)
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """The environment of an installation below a folder."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    own = {
-        "DATA_URI": str(folder / "data"),
-        "STATE_PATH": str(folder / "state"),
-        "REPORTS_URI": str(folder / "reports"),
-        "API_PORT": str(port),
-    }
-    return {f"HEALTHPREDICT_{name}": value for name, value in (SMALL | own).items()}
 
 
 @pytest.fixture(scope="session")

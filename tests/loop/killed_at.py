@@ -36,8 +36,6 @@ def arm(point: str) -> None:
             from healthpredict.training.budget import TimeBudget
 
             TimeBudget.__call__ = die  # type: ignore[method-assign]
-        case "after search, before registration":
-            Registry.reserve_version = die  # type: ignore[method-assign]
         case "while the bundle is uploaded":
             Registry.complete_version = die  # type: ignore[method-assign]
         case "between registration and rollout":

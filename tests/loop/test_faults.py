@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import environment
+from installation import environment
 from typer.testing import CliRunner
 
 from healthpredict.cli.main import app, exit_code

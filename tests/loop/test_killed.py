@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import environment
+from installation import environment
 
 from healthpredict.config import Settings
 from healthpredict.operations.context import open_ledger, open_registry
@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 POINTS = (
     "during search",
-    "after search, before registration",
     "while the bundle is uploaded",
     "between registration and rollout",
     "between rollout and alias",

@@ -163,3 +163,12 @@ def test_scoring_a_file_gives_a_risk_or_a_reason_for_every_row(finished: Setting
 def test_promoting_what_the_gate_refused_needs_force(finished: Settings) -> None:
     result = CliRunner().invoke(app, ["promote", "99"])
     assert "has not passed the gate" in str(result.exception)
+
+
+def test_request_of_the_readme_is_answered(finished: Settings) -> None:
+    body = (Path(__file__).parents[1] / "encounter.json").read_bytes()
+    url = f"http://127.0.0.1:{finished.api_port}/predict"
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(url, content=body, headers=headers, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    assert 0 < answer.json()["readmission_risk"] < 1
