@@ -17,10 +17,17 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8080, help="public port")
     parser.add_argument("--verify-port", type=int, help="listen here first, on the public port from SIGUSR1 on")
+    parser.add_argument("--keys", type=Path, help="file of API keys; without it only loopback addresses are allowed")
     parser.add_argument("--owner", help="unused: tells the processes of one installation from those of another")
     arguments = parser.parse_args()
     try:
-        serve(arguments.bundle, arguments.host, arguments.port, verify_port=arguments.verify_port)
+        serve(
+            arguments.bundle,
+            arguments.host,
+            arguments.port,
+            verify_port=arguments.verify_port,
+            keys_path=arguments.keys,
+        )
     except HealthPredictError as error:
         sys.exit(str(error))
 

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import TOLERANCE, Bundle
-from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
-from healthpredict.serving.problems import Problem, Refused, problem_response
+from healthpredict.serving.batch import predict_batch
+from healthpredict.serving.direct import DirectRoute
+from healthpredict.serving.documentation import (
+    batch_documentation,
+    predict_documentation,
+    with_keys,
+)
+from healthpredict.serving.door import RETRY_SECONDS, Door
+from healthpredict.serving.encounter import read_encounter
+from healthpredict.serving.keys import KeyRing
+from healthpredict.serving.limits import Limits, Receive, Scope, read_body
+from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
+from healthpredict.serving.problems import Refused, problem_documentation
 
-
-class Prediction(BaseModel):
-    """The answer for one encounter.
-
-    Attributes:
-        readmission_risk: calibrated probability (0-1) of a readmission within 30 days, or of any, as `/model` says.
-        high_risk: whether the risk is at or above the threshold.
-        threshold: of this model version (0-1).
-        model_version: in the registry.
-        bundle_digest: sha256 that names everything the prediction was made with.
-        request_id: new for every request.
-    """
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    readmission_risk: float
-    high_risk: bool
-    threshold: float
-    model_version: int
-    bundle_digest: str
-    request_id: str
+_encode = msgspec.json.Encoder().encode
 
 
 class ServedModel(Manifest):
@@ -51,11 +41,13 @@ class Health(BaseModel):
     status: str = "ok"
 
 
-def create_app(bundle: Bundle) -> FastAPI:
+def create_app(bundle: Bundle, *, limits: Limits | None = None, keys: KeyRing | None = None) -> FastAPI:
     """Make the API.
 
     Args:
         bundle: loaded. It is replaceable while the service runs: handlers read `app.state.bundle`.
+        limits: of callers; by default those of `Limits`.
+        keys: that callers need; None where anyone who reaches the service may ask.
 
     Raises:
         BundleError: the bundle does not reproduce its golden rows.
@@ -65,30 +57,86 @@ def create_app(bundle: Bundle) -> FastAPI:
         title="Health Predict",
         description="The risk that a patient with diabetes is readmitted, known at discharge.",
         version="1",
+        redoc_url=None,
     )
     app.state.bundle = bundle
+    limits = limits or Limits()
+    metrics = Metrics()
+    app.add_middleware(Door, metrics=metrics, limits=limits, keys=keys)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(Exception, _failed)
+    _add_predictions(app, bundle, limits, metrics)
+    _add_model(app, metrics)
+    _add_health(app)
+    metrics.endpoints = frozenset(app.openapi()["paths"]) | {"/health", "/docs", "/openapi.json"}
+    if keys is not None:
+        with_keys(app.openapi())
+    return app
 
-    @app.post("/predict", summary="The risk for one encounter", **_predict_documentation(bundle))
-    async def predict(request: Request) -> Response:
-        record = read_encounter(await request.body())
-        return Response(_predict(app.state.bundle, record).model_dump_json(), media_type="application/json")
 
+def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics) -> None:
+    batches = 0
+
+    async def predict(scope: Scope, receive: Receive) -> bytes:
+        body = await read_body(scope, receive, limits.body_bytes, limits.body_seconds)
+        try:
+            record = read_encounter(body)
+        except Refused as refused:
+            metrics.refused(refused.problem)
+            raise
+        prediction = _predict(app.state.bundle, record)
+        metrics.predicted(prediction["readmission_risk"])
+        return _encode(prediction)
+
+    async def batch(scope: Scope, receive: Receive) -> bytes:
+        nonlocal batches
+        if batches >= limits.batches:
+            detail = f"{limits.batches} batches are being answered. Ask again."
+            raise Refused(429, detail, headers={"retry-after": RETRY_SECONDS})
+        batches += 1
+        try:
+            body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
+            served: Bundle = app.state.bundle
+            return _encode(await predict_batch(served, body, limits, metrics) | _identity(served))
+        finally:
+            batches -= 1
+
+    record = next((r.record for r in bundle.golden if None not in r.record.values()), bundle.golden[0].record)
+    example = _predict(bundle, record)
+    add = app.router.routes.append
+    add(DirectRoute("/predict", predict, **predict_documentation(record, example)))
+    add(DirectRoute("/predict/batch", batch, **batch_documentation(record, example, limits)))
+
+
+def _add_model(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/model", summary="What is served: version, evaluation, origin")
     async def model() -> ServedModel:
         served: Bundle = app.state.bundle
         return ServedModel(bundle_digest=served.digest, **served.manifest.model_dump())
 
+    @app.get(
+        "/metrics",
+        summary="What the service counted, for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def numbers() -> Response:
+        served: Bundle = app.state.bundle
+        labels = {"version": str(served.manifest.model_version), "digest": served.digest}
+        return Response(metrics.render(labels), media_type=CONTENT_TYPE)
+
+
+def _add_health(app: FastAPI) -> None:
     @app.get("/health/live", summary="The process answers")
     async def live() -> Health:
         return Health()
 
     @app.get("/health", include_in_schema=False)
     @app.get(
-        "/health/ready", summary="The model predicts as it was trained to", responses={503: _problem_documentation()}
+        "/health/ready",
+        summary="The model predicts as it was trained to",
+        responses={503: problem_documentation("It does not")},
     )
     async def ready() -> Health:
         served: Bundle = app.state.bundle
@@ -97,64 +145,34 @@ def create_app(bundle: Bundle) -> FastAPI:
             raise Refused(503, "The model does not reproduce its golden row.")
         return Health()
 
-    return app
+
+def _predict(bundle: Bundle, record: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `Prediction`."""
+    risk = bundle.risk(record)
+    return {"readmission_risk": risk, "high_risk": risk >= bundle.manifest.threshold, **_identity(bundle)}
 
 
-def _predict(bundle: Bundle, record: dict[str, Any]) -> Prediction:
-    risk, threshold = bundle.risk(record), bundle.manifest.threshold
-    return Prediction(
-        readmission_risk=risk,
-        high_risk=risk >= threshold,
-        threshold=threshold,
-        model_version=bundle.manifest.model_version,
-        bundle_digest=bundle.digest,
-        request_id=str(uuid4()),
-    )
-
-
-def _problem_documentation() -> dict[str, Any]:
-    schema = Problem.model_json_schema()
-    # In OpenAPI a reference starts at the whole document, not at this schema.
-    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblem"]
-    return {"content": {"application/problem+json": {"schema": schema}}}
-
-
-def _predict_documentation(bundle: Bundle) -> dict[str, Any]:
-    """The body is read as bytes, so its schema is given to OpenAPI here, with a real row and its real answer."""
-    record = next((r.record for r in bundle.golden if None not in r.record.values()), bundle.golden[0].record)
-    body = {"schema": Encounter.model_json_schema(), "example": as_sent(record)}
-    answer = {"application/json": {"example": _predict(bundle, record).model_dump()}}
+def _identity(bundle: Bundle) -> dict[str, Any]:
+    """What every answer says about itself."""
     return {
-        "response_model": Prediction,
-        "responses": {
-            200: {"content": answer},
-            400: {"description": "The body is not JSON", **_problem_documentation()},
-            422: {
-                "description": "The encounter breaks the contract, or ended in death or hospice",
-                **_problem_documentation(),
-            },
-        },
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": body}}},
+        "threshold": bundle.manifest.threshold,
+        "model_version": bundle.manifest.model_version,
+        "bundle_digest": bundle.digest,
+        "request_id": str(uuid4()),
     }
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return problem_response(error.problem)
+    return error.response()
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = problem_response(Refused(error.status_code, f"{error.detail}. /docs lists what can be asked.").problem)
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _client_left(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+    detail = f"{error.detail}. /docs lists what can be asked."
+    return Refused(error.status_code, detail, headers=error.headers).response()
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    response = problem_response(Refused(500, "The service failed. Its log says where.").problem)
-    response.headers["connection"] = "close"  # uvicorn closes it after a fault: the client must not use it again
-    return response
+    # uvicorn closes the connection after a fault: the client must not use it again
+    return Refused(500, "The service failed. Its log says where.", headers={"connection": "close"}).response()

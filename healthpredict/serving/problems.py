@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Response
 from pydantic import BaseModel
@@ -29,12 +30,44 @@ class Problem(BaseModel):
 class Refused(Exception):
     """A request that is answered with a problem."""
 
-    def __init__(self, status: int, detail: str, errors: Sequence[FieldProblem] = ()) -> None:
-        """Args: status, of HTTP; detail, one sentence without any value; errors, all the fields that are wrong."""
+    def __init__(
+        self, status: int, detail: str, errors: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Refuse a request.
+
+        Args:
+            status: of HTTP.
+            detail: one sentence without any value, and what to do.
+            errors: all the fields that are wrong.
+            headers: of the answer, such as `Retry-After`.
+        """
         super().__init__(detail)
         self.problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
+        self.headers = headers
+
+    def response(self) -> Response:
+        """The answer that carries the problem."""
+        headers = dict(self.headers or {})
+        body = self.problem.model_dump_json()
+        return Response(body, self.problem.status, headers=headers, media_type="application/problem+json")
 
 
-def problem_response(problem: Problem) -> Response:
-    """The answer that carries a problem."""
-    return Response(problem.model_dump_json(), problem.status, media_type="application/problem+json")
+def problem_documentation(description: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What OpenAPI says about an answer that carries a problem.
+
+    Args:
+        description: when it is given.
+        headers: names and descriptions of its further headers.
+    """
+    schema = Problem.model_json_schema()
+    # In OpenAPI a reference starts at the whole document, not at this schema.
+    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblem"]
+    documentation: dict[str, Any] = {
+        "description": description,
+        "content": {"application/problem+json": {"schema": schema}},
+    }
+    if headers:
+        documentation["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
+        }
+    return documentation

@@ -28,6 +28,8 @@ from fastapi import FastAPI
 from healthpredict.bundle.model import load_bundle
 from healthpredict.errors import ConfigurationError
 from healthpredict.serving.app import create_app
+from healthpredict.serving.keys import KeyRing
+from healthpredict.serving.limits import Limits
 
 _BACKLOG: Final = 2048
 _SECONDS_TO_FINISH: Final = 10
@@ -59,32 +61,46 @@ _LOGGING: Final = {
     "disable_existing_loggers": False,
     "formatters": {"lines": {"()": PlacesOnly, "format": "%(asctime)s %(levelname)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
-    "loggers": {"uvicorn": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
+    "loggers": {
+        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
+        for name in ("uvicorn", "healthpredict.serving")
+    },
 }
 
 
-def serve(bundle_path: Path, host: str = "127.0.0.1", port: int = 8080, *, verify_port: int | None = None) -> None:
+def serve(
+    bundle_path: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    verify_port: int | None = None,
+    keys_path: Path | None = None,
+    limits: Limits | None = None,
+) -> None:
     """Answer requests until SIGTERM or SIGINT; then finish the accepted ones and leave with exit code 0.
 
     Args:
         bundle_path: folder of the bundle.
-        host: a loopback address, until the service can tell callers apart.
+        host: a loopback address, unless there are keys.
         port: the public port.
         verify_port: when given, listen there first, and on the public port only from SIGUSR1 on.
+        keys_path: file of the API keys that callers need; without it anyone who can reach the service may ask.
+        limits: of callers; by default those of `Limits`.
 
     Raises:
         BundleError: the bundle is altered, incomplete, or does not reproduce its golden rows.
-        ConfigurationError: another address than loopback, or a port that is taken.
+        ConfigurationError: another address than loopback without keys, no key in the file, or a port that is taken.
     """
-    if not _is_loopback(host):
+    if keys_path is None and not _is_loopback(host):
         raise ConfigurationError(
             f"Refused to listen on {host!r}: without API keys the service is open to everyone who can reach it. "
-            "Listen on 127.0.0.1 and reach it through a tunnel."
+            "Make a key (healthpredict keys add NAME) and name the file of keys, or listen on 127.0.0.1."
         )
+    keys = None if keys_path is None else KeyRing(keys_path)
     # Uvicorn hands the signal on once it has shut down; it must then neither kill the process nor be taken for an error.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    app = create_app(load_bundle(bundle_path))
+    app = create_app(load_bundle(bundle_path), limits=limits, keys=keys)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(app, host, port, verify_port))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,15 +15,13 @@ from fastapi import FastAPI
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.serving.app import create_app
+from healthpredict.serving.keys import add_key
+
+Serve = Callable[[FastAPI], httpx.Client]
 
 
-@pytest.fixture(scope="session")
-def app(bundle: Bundle) -> FastAPI:
-    return create_app(bundle)
-
-
-@pytest.fixture(scope="session")
-def api(app: FastAPI) -> Iterator[httpx.Client]:
+@contextmanager
+def served(app: FastAPI) -> Iterator[httpx.Client]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -32,3 +32,32 @@ def api(app: FastAPI) -> Iterator[httpx.Client]:
         yield client
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def app(bundle: Bundle) -> FastAPI:
+    return create_app(bundle)
+
+
+@pytest.fixture(scope="session")
+def api(app: FastAPI) -> Iterator[httpx.Client]:
+    with served(app) as client:
+        yield client
+
+
+@pytest.fixture
+def serve_app() -> Iterator[Serve]:
+    """Serves an app until the test ends."""
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(served(app))
+
+
+@pytest.fixture
+def keys_path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def key(keys_path: Path) -> str:
+    """A key in the file at `keys_path`."""
+    return add_key(keys_path, "ward")

@@ -68,6 +68,21 @@ def test_the_process_imports_nothing_that_only_training_needs(bundle: Bundle) ->
     assert LEFT_OUT.isdisjoint(json.loads(done.stdout))
 
 
+def test_with_keys_it_listens_anywhere(bundle: Bundle, keys_path: Path, key: str) -> None:
+    port = free_port()
+    process = start(str(bundle.path), "--host=0.0.0.0", f"--port={port}", f"--keys={keys_path}")
+    try:
+        wait_for(port)
+        url = f"http://127.0.0.1:{port}/model"
+        assert httpx.get(url, trust_env=False).status_code == 401
+        assert httpx.get(url, trust_env=False, headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    finally:
+        process.terminate()
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert key not in said
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "example.org"])
 def test_without_keys_it_listens_on_loopback_only(bundle: Bundle, host: str) -> None:
     with pytest.raises(ConfigurationError, match="without API keys"):

@@ -1,0 +1,151 @@
+"""Many encounters in one request: each is read and encoded as a single one, and the model is asked once for all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.serving.encounter import Encounter, read_encounter
+from healthpredict.serving.limits import Limits
+from healthpredict.serving.metrics import Metrics
+from healthpredict.serving.problems import Problem, Refused
+
+_ROWS_AT_ONCE: Final = 50
+"""Encounters read before other requests have their turn: about a millisecond."""
+
+
+class RowResult(BaseModel):
+    """The answer for one encounter of a batch: a risk, or a problem.
+
+    Attributes:
+        readmission_risk: as in `Prediction`; null where there is a problem.
+        high_risk: as in `Prediction`; null where there is a problem.
+        problem: why there is no risk; null where there is one.
+    """
+
+    readmission_risk: float | None
+    high_risk: bool | None
+    problem: Problem | None
+
+
+class BatchPrediction(BaseModel):
+    """The answer for a batch.
+
+    Attributes:
+        results: in the order of the encounters, one for each.
+        predicted: encounters with a risk.
+        refused: encounters with a problem.
+        threshold: of this model version (0-1).
+        model_version: in the registry.
+        bundle_digest: sha256 that names everything the predictions were made with.
+        request_id: new for every request.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    results: list[RowResult]
+    predicted: int
+    refused: int
+    threshold: float
+    model_version: int
+    bundle_digest: str
+    request_id: str
+
+
+class _Batch(msgspec.Struct, forbid_unknown_fields=True):
+    # Each encounter stays as it was sent until its turn comes: ten thousand dictionaries would take a hundred megabytes.
+    encounters: list[msgspec.Raw]
+
+
+_decoder: Final = msgspec.json.Decoder(_Batch)
+
+
+def batch_schema(rows: int) -> dict[str, Any]:
+    """The JSON schema of a request. Args: rows, that it may have."""
+    encounters = {"type": "array", "maxItems": rows, "items": Encounter.model_json_schema()}
+    return {
+        "type": "object",
+        "title": "Batch",
+        "description": "Encounters at discharge. Each is judged alone: a wrong one has its own problem in the answer.",
+        "properties": {"encounters": encounters},
+        "required": ["encounters"],
+        "additionalProperties": False,
+    }
+
+
+def split_rows(body: bytes, at_most: int) -> list[bytes]:
+    """Split the body of a batch into its encounters, unread.
+
+    Args:
+        body: one JSON object with the list `encounters`.
+        at_most: encounters.
+
+    Raises:
+        Refused: not JSON (400), not a batch (422), or too many encounters (413).
+    """
+    try:
+        rows = _decoder.decode(body).encounters
+    except msgspec.ValidationError:
+        raise Refused(422, 'The body is not one JSON object with the list "encounters" and nothing else.') from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused(400, "The body is not JSON.") from None
+    if len(rows) > at_most:
+        raise Refused(413, f"There are {len(rows):,} encounters, and {at_most:,} is the most. Send several batches.")
+    return [bytes(row) for row in rows]
+
+
+async def predict_rows(bundle: Bundle, rows: list[bytes], metrics: Metrics) -> list[dict[str, Any]]:
+    """Predict encounters, in their order.
+
+    Args:
+        bundle: to predict with.
+        rows: each one JSON object.
+        metrics: where risks and problems are counted.
+
+    Returns:
+        the fields of a `RowResult` for each row.
+    """
+    features = np.empty((len(rows), len(bundle.encoder.feature_names)), dtype=np.float32)
+    results: list[dict[str, Any]] = []
+    good: list[int] = []
+    for i, row in enumerate(rows):
+        if i % _ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        try:
+            features[len(good)] = bundle.encoder.encode_record(read_encounter(row))
+        except Refused as refused:
+            metrics.refused(refused.problem)
+            results.append({"readmission_risk": None, "high_risk": None, "problem": refused.problem.model_dump()})
+        else:
+            good.append(i)
+            results.append({})
+    if good:
+        # The session lets other threads run while it computes.
+        risks = (await asyncio.to_thread(bundle.risks, features[: len(good)])).tolist()
+        threshold = bundle.manifest.threshold
+        for i, risk in zip(good, risks, strict=True):
+            metrics.predicted(risk)
+            results[i] = {"readmission_risk": risk, "high_risk": risk >= threshold, "problem": None}
+    metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
+    return results
+
+
+async def predict_batch(bundle: Bundle, body: bytes, limits: Limits, metrics: Metrics) -> dict[str, Any]:
+    """Answer a batch, with the fields of a `BatchPrediction` but those that name the model and the request.
+
+    Raises:
+        Refused: not a batch (400, 422), too large (413), or not done in time (503).
+    """
+    try:
+        async with asyncio.timeout(limits.batch_seconds):
+            results = await predict_rows(bundle, split_rows(body, limits.batch_rows), metrics)
+    except TimeoutError:
+        detail = f"The batch was not done within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
+        raise Refused(503, detail, headers={"retry-after": "5"}) from None
+    refused = sum(result["problem"] is not None for result in results)
+    return {"results": results, "predicted": len(results) - refused, "refused": refused}

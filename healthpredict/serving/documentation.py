@@ -1,0 +1,98 @@
+"""What OpenAPI says about the endpoints whose bodies are read as bytes: schemas, real examples, every status."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.features.encoder import Value
+from healthpredict.serving.batch import BatchPrediction, batch_schema
+from healthpredict.serving.door import OPEN
+from healthpredict.serving.encounter import Encounter, as_sent
+from healthpredict.serving.limits import Limits
+from healthpredict.serving.problems import problem_documentation
+
+_RETRY: Final = {"Retry-After": "Seconds to wait"}
+_BUSY: Final = problem_documentation("Too many requests are being answered", headers=_RETRY)
+_OF_ANY_BODY: Final = {
+    400: problem_documentation("The body is not JSON"),
+    408: problem_documentation("The body was not there in time"),
+}
+
+
+class Prediction(BaseModel):
+    """The answer for one encounter.
+
+    Attributes:
+        readmission_risk: calibrated probability (0-1) of a readmission within 30 days, or of any, as `/model` says.
+        high_risk: whether the risk is at or above the threshold.
+        threshold: of this model version (0-1).
+        model_version: in the registry.
+        bundle_digest: sha256 that names everything the prediction was made with.
+        request_id: new for every request.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    readmission_risk: float
+    high_risk: bool
+    threshold: float
+    model_version: int
+    bundle_digest: str
+    request_id: str
+
+
+def predict_documentation(record: dict[str, Value], prediction: dict[str, Any]) -> dict[str, Any]:
+    """Of `/predict`. Args: record, an encounter of nobody; prediction, its answer."""
+    return {
+        "summary": "The risk for one encounter",
+        "response_model": Prediction,
+        "responses": {
+            200: {"content": {"application/json": {"example": prediction}}},
+            **_OF_ANY_BODY,
+            413: problem_documentation("The body is too long"),
+            422: problem_documentation("The encounter breaks the contract, or ended in death or hospice"),
+            503: _BUSY,
+        },
+        "openapi_extra": _request_body(Encounter.model_json_schema(), as_sent(record)),
+    }
+
+
+def batch_documentation(record: dict[str, Value], prediction: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """Of `/predict/batch`. Args: as `predict_documentation`, and the limits of the service."""
+    row = {"readmission_risk": prediction["readmission_risk"], "high_risk": prediction["high_risk"], "problem": None}
+    answer = {**prediction, "results": [row], "predicted": 1, "refused": 0}
+    example = {name: answer[name] for name in BatchPrediction.model_fields}
+    return {
+        "summary": f"The risks for up to {limits.batch_rows:,} encounters",
+        "response_model": BatchPrediction,
+        "responses": {
+            200: {"content": {"application/json": {"example": example}}},
+            **_OF_ANY_BODY,
+            413: problem_documentation("The body is too long, or has too many encounters"),
+            422: problem_documentation("The body is not a batch"),
+            429: problem_documentation("Too many batches are being answered", headers=_RETRY),
+            503: _BUSY,
+        },
+        "openapi_extra": _request_body(batch_schema(limits.batch_rows), {"encounters": [as_sent(record)]}),
+    }
+
+
+def with_keys(document: dict[str, Any]) -> None:
+    """Say in an OpenAPI document which endpoints need a key."""
+    scheme = {"type": "http", "scheme": "bearer", "description": "An API key: `healthpredict keys add NAME` makes one"}
+    document.setdefault("components", {})["securitySchemes"] = {"key": scheme}
+    refusal = problem_documentation(
+        "No API key, or one that is not in force", headers={"WWW-Authenticate": "Always `Bearer`"}
+    )
+    for path, operations in document["paths"].items():
+        if path not in OPEN:
+            for operation in operations.values():
+                operation["security"] = [{"key": []}]
+                operation["responses"]["401"] = refusal
+
+
+def _request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}

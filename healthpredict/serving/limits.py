@@ -1,0 +1,86 @@
+"""What one caller may ask for, so that the others are still answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from starlette.requests import ClientDisconnect
+
+from healthpredict.serving.problems import Refused
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Limits(BaseModel):
+    """The limits of a service.
+
+    Attributes:
+        body_bytes: of one encounter, which takes about 1,100.
+        batch_body_bytes: of a batch; 10,000 encounters take 11 million.
+        batch_rows: encounters in a batch.
+        requests: answered at the same time. Each takes well under a millisecond, so that more would only wait.
+        batches: answered at the same time. Each holds its whole body in memory.
+        body_seconds: from the headers of a request to the end of its body.
+        batch_seconds: from the body of a batch to its answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    body_bytes: PositiveInt = 64 * 1024
+    batch_body_bytes: PositiveInt = 32 * 1024 * 1024
+    batch_rows: PositiveInt = 10_000
+    requests: PositiveInt = 512
+    batches: PositiveInt = 2
+    body_seconds: PositiveFloat = 10.0
+    batch_seconds: PositiveFloat = 30.0
+
+
+async def read_body(scope: Scope, receive: Receive, at_most: int, seconds: float) -> bytes:
+    """Read the body of a request.
+
+    Args:
+        scope: of the request.
+        receive: of the request.
+        at_most: bytes.
+        seconds: how long its sender may take.
+
+    Raises:
+        Refused: longer than allowed (413), or not there in time (408).
+        ClientDisconnect: nobody waits for an answer any more.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > at_most:
+            raise _too_large(at_most)
+    try:
+        async with asyncio.timeout(seconds):
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                whole: bytes = message.get("body", b"")  # the usual case, without a copy
+                if len(whole) > at_most:
+                    raise _too_large(at_most)
+                return whole
+            body = bytearray()
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
+                if len(body) > at_most:
+                    raise _too_large(at_most)
+                if not message.get("more_body", False):
+                    return bytes(body)
+                message = await receive()
+    except TimeoutError:
+        detail = f"The body was not there within {seconds:g} seconds. Send it again."
+        raise Refused(408, detail, headers={"connection": "close"}) from None  # the rest would be taken for a request
+
+
+def _too_large(at_most: int) -> Refused:
+    detail = f"The body is longer than {at_most:,} bytes. Send less at once."
+    # The connection stays: uvicorn throws the rest of the body away, and the caller, done with sending, reads why.
+    return Refused(413, detail)

@@ -1,0 +1,174 @@
+"""Who is let in, how many at once, and what is counted."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Serve
+from prometheus_client.parser import text_string_to_metric_families
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.serving.app import create_app
+from healthpredict.serving.encounter import as_sent
+from healthpredict.serving.keys import KeyRing, add_key, revoke_key
+from healthpredict.serving.limits import Limits
+
+
+def counted(client: httpx.Client) -> dict[tuple[str, ...], float]:
+    """Every sample by name and values of its labels; read as Prometheus reads it."""
+    text = client.get("/metrics").raise_for_status().text
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+
+def half_a_request(client: httpx.Client, path: str) -> socket.socket:
+    """A request whose body does not come."""
+    connection = socket.create_connection((client.base_url.host, client.base_url.port or 80))
+    connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" % path.encode())
+    return connection
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer hp_wrong", "Basic KEY", "KEY", "Bearer KEYx"])
+def test_without_a_key_in_force_nothing_is_said(
+    bundle: Bundle, serve_app: Serve, keys_path: Path, key: str, header: str | None
+) -> None:
+    client = serve_app(create_app(bundle, keys=KeyRing(keys_path)))
+    headers = {} if header is None else {"Authorization": header.replace("KEY", key)}
+    for method, path in (("POST", "/predict"), ("POST", "/predict/batch"), ("GET", "/model"), ("GET", "/metrics")):
+        response = client.request(method, path, headers=headers)
+        assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+        assert response.headers["content-type"] == "application/problem+json"
+        assert key not in response.text
+    for path in ("/health", "/health/live", "/health/ready", "/docs", "/openapi.json"):
+        assert client.get(path, headers=headers).status_code == 200
+
+
+def test_keys_change_while_the_service_runs(
+    bundle: Bundle, serve_app: Serve, keys_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("healthpredict.serving.keys._LOOK_EVERY_SECONDS", 0.0)
+    client = serve_app(create_app(bundle, keys=KeyRing(keys_path)))
+
+    def status(key: str) -> int:
+        return client.get("/model", headers={"Authorization": f"bearer {key}"}).status_code
+
+    second = add_key(keys_path, "ward-2")
+    assert (status(key), status(second)) == (200, 200)
+    revoke_key(keys_path, "ward")
+    assert (status(key), status(second)) == (401, 200)
+    keys_path.write_text("{")
+    assert (status(key), status(second)) == (401, 200)
+
+
+def test_the_documentation_says_what_needs_a_key(bundle: Bundle, keys_path: Path, key: str) -> None:
+    document = create_app(bundle, keys=KeyRing(keys_path)).openapi()
+    assert document["paths"]["/predict"]["post"]["security"] == [{"key": []}]
+    assert "401" in document["paths"]["/model"]["get"]["responses"]
+    assert "security" not in document["paths"]["/health/ready"]["get"]
+    assert "securitySchemes" not in json.dumps(create_app(bundle).openapi())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_long_body_is_refused_and_the_connection_goes_on(bundle: Bundle, serve_app: Serve, chunked: bool) -> None:
+    client = serve_app(create_app(bundle, limits=Limits(body_bytes=2000)))
+    body = b" " * 300_000
+    response = client.post("/predict", content=iter([body[:1500], body[1500:]]) if chunked else body)
+    assert (response.status_code, response.json()["status"]) == (413, 413)
+    assert client.post("/predict", json=as_sent(bundle.golden[0].record)).status_code == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(bundle: Bundle, serve_app: Serve) -> None:
+    client = serve_app(create_app(bundle, limits=Limits(body_seconds=0.1)))
+    with half_a_request(client, "/predict") as connection:
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_a_caller_that_leaves_is_counted_and_not_a_fault(bundle: Bundle, serve_app: Serve) -> None:
+    client = serve_app(create_app(bundle))
+    half_a_request(client, "/predict").close()
+    deadline = time.monotonic() + 5
+    while ("healthpredict_requests_total", "/predict", "499") not in counted(client):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_above_the_limit_requests_are_sent_away_and_probes_are_not(bundle: Bundle, serve_app: Serve) -> None:
+    client = serve_app(create_app(bundle, limits=Limits(requests=1)))
+    with half_a_request(client, "/predict"):
+        response = wait_for_status(client, "/model", 503)
+        assert response.headers["retry-after"] == "1"
+        assert client.get("/health/ready").status_code == 200
+    wait_for_status(client, "/model", 200)
+
+
+def test_batches_have_a_limit_of_their_own(bundle: Bundle, serve_app: Serve) -> None:
+    client = serve_app(create_app(bundle, limits=Limits(batches=1)))
+    with half_a_request(client, "/predict/batch"):
+        deadline = time.monotonic() + 5
+        while (refused := client.post("/predict/batch", json={"encounters": []})).status_code != 429:
+            assert time.monotonic() < deadline
+        assert refused.headers["retry-after"] == "1"
+        assert client.post("/predict", json=as_sent(bundle.golden[0].record)).status_code == 200
+
+
+def test_a_batch_that_takes_too_long_is_ended(bundle: Bundle, serve_app: Serve) -> None:
+    client = serve_app(create_app(bundle, limits=Limits(batch_seconds=0.001)))
+    response = client.post("/predict/batch", json={"encounters": [{}] * 2000})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+
+
+def test_two_hundred_connections_at_once_are_all_answered(api: httpx.Client, bundle: Bundle) -> None:
+    body = json.dumps(bundle.golden[0].record).encode()
+    request = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    address = (api.base_url.host, api.base_url.port or 80)
+    connections = [socket.create_connection(address) for _ in range(200)]
+    for connection in connections:
+        connection.sendall(request)
+    answers = [connection.makefile("rb").read() for connection in connections]
+    for connection in connections:
+        connection.close()
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+def test_what_happened_is_counted(bundle: Bundle, serve_app: Serve) -> None:
+    client = serve_app(create_app(bundle))
+    good = as_sent(bundle.golden[0].record)
+    client.post("/predict", json=good)
+    client.post("/predict", json=good | {"age": "old", "made_up_1": 1, "made_up_2": 2})
+    client.post("/predict", content=b"{")
+    client.post("/predict/batch", json={"encounters": [good, good, 7]})
+    for i in range(3):
+        client.get(f"/made/up/{i}")
+    found = counted(client)
+    assert {key[1:]: value for key, value in found.items() if key[0] == "healthpredict_requests_total"} == {
+        ("/predict", "200"): 1,
+        ("/predict", "400"): 1,
+        ("/predict", "422"): 1,
+        ("/predict/batch", "200"): 1,
+        ("other", "404"): 3,
+    }
+    assert found["healthpredict_request_seconds_count", "/predict"] == 3
+    assert 0 < found["healthpredict_request_seconds_sum", "/predict"] < 3
+    assert found["healthpredict_readmission_risk_count",] == 3
+    assert found["healthpredict_readmission_risk_bucket", "1.0"] == 3
+    assert found["healthpredict_readmission_risk_sum",] == pytest.approx(3 * bundle.golden[0].risk, abs=1e-5)
+    assert found["healthpredict_validation_errors_total", "age"] == 1
+    assert found["healthpredict_validation_errors_total", "other"] == 2
+    assert found["healthpredict_batch_rows_total", "predicted"] == 2
+    assert found["healthpredict_batch_rows_total", "refused"] == 1
+    assert found["healthpredict_requests_in_flight",] == 1  # this one
+    assert found["healthpredict_model_info", bundle.digest, "1"] == 1
+
+
+def wait_for_status(client: httpx.Client, path: str, status: int) -> httpx.Response:
+    deadline = time.monotonic() + 5
+    while (response := client.get(path)).status_code != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return response
