@@ -37,7 +37,7 @@ from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, Examples, probability
-from healthpredict.training.fit import fit_model, folds
+from healthpredict.training.fit import fit_finalists, folds
 from healthpredict.training.search import ray_runtime, search_models
 
 LAST_CHRONOLOGICAL_ID = 290_000_000
@@ -58,7 +58,8 @@ def prequential(settings: Settings) -> Measured:
     with ray_runtime(settings.ray_address):
         for name in arrived_batches(settings)[1:]:
             accept_batch(settings, name)
-            challenger = register(settings, search(settings, name, name))
+            found = search(settings, name, name)
+            challenger = register(settings, found)
             registry.make_champion(challenger.version)
             bundles.append(registry.fetch_bundle(registry.version(challenger.version)))
             arrived = read_frame(Layout(settings.data_uri).processed(name))
@@ -68,7 +69,15 @@ def prequential(settings: Settings) -> Measured:
             labelled = arrived[["encounter_id", "patient_id"]].assign(batch=name, **risks)
             labelled = labelled.merge(read_labelled(settings, [name])[["encounter_id", LABEL]], on="encounter_id")
             predicted.append(labelled)
-            batches.append({"name": name, "rows": len(labelled), "family": challenger.family, **_by_model(labelled)})
+            batches.append(
+                {
+                    "name": name,
+                    "rows": len(labelled),
+                    "family": challenger.family,
+                    "trials": found.result.trials,
+                    **_by_model(labelled),
+                }
+            )
             print(batches[-1], flush=True)
             worst = max(v for key, v in batches[-1].items() if key.startswith("auroc"))
             if worst > settings.model.leak_auroc:
@@ -138,13 +147,15 @@ def grouped(settings: Settings) -> Measured:
                 n_trials=settings.search.n_trials,
                 time_budget_seconds=settings.search.time_budget_seconds,
             )
-            fitted = fit_model(result.best, training, training[LABEL].to_numpy(), settings.search.seed)
+            candidates = result.candidates[: settings.search.finalists]
+            fitted = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)[0]
             risk[outside] = fitted.risks(encounters[outside])
             found.append(
                 {
-                    "family": result.best.family,
+                    "family": fitted.candidate.family,
                     "trials": result.trials,
-                    "validation_auroc": result.best.validation_auroc,
+                    "params": fitted.candidate.params,
+                    "validation_auroc": fitted.candidate.validation_auroc,
                     "auroc": auroc(label[outside], risk[outside]),
                 }
             )

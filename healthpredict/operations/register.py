@@ -1,9 +1,10 @@
-"""Register a challenger: fit and calibrate the best candidate, measure it, and put it into a bundle that is proved equal."""
+"""Register a challenger: fit and calibrate the finalists, measure the best, and put it into a bundle that is proved equal."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -21,7 +22,7 @@ from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, Search
 from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.training.export import export_onnx
-from healthpredict.training.fit import FittedModel, fit_model, fit_uncalibrated
+from healthpredict.training.fit import FittedModel, fit_finalists, fit_uncalibrated
 
 
 class Challenger(BaseModel):
@@ -53,7 +54,7 @@ class Challenger(BaseModel):
 
 
 def register(settings: Settings, search: Search) -> Challenger:
-    """Fit the best candidate of a search and register it. A search that has its version already gets no second one.
+    """Fit the best candidates of a search and register the best of them. A search that has its version already gets no second one.
 
     Args:
         settings: thresholds, seed, registry.
@@ -73,11 +74,14 @@ def register(settings: Settings, search: Search) -> Challenger:
     labelled = read_labelled(settings, search.trained_on)
     training, test = (labelled[mask] for mask in (sides(labelled) != Side.TEST, sides(labelled) == Side.TEST))
     with timed(seconds, "fit"):
-        fitted = fit_model(search.result.best, training, training[LABEL].to_numpy(), settings.search.seed)
+        candidates = search.result.candidates[: settings.search.finalists]
+        finalists = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)
+    fitted = finalists[0]
+    search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):
         report, plots = _evaluate(settings, fitted, test)
     with timed(seconds, "log_families"):
-        _log_families(settings, registry, search, training)
+        _log_families(settings, registry, search, finalists, training)
     with timed(seconds, "register"):
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
@@ -90,13 +94,16 @@ def register(settings: Settings, search: Search) -> Challenger:
     return challenger
 
 
-def _log_families(settings: Settings, registry: Registry, search: Search, training: pd.DataFrame) -> None:
+def _log_families(
+    settings: Settings, registry: Registry, search: Search, finalists: Sequence[FittedModel], training: pd.DataFrame
+) -> None:
     """Log the best of every other family as a model; the best of all is logged with its bundle."""
-    label = training[LABEL].to_numpy()
-    for candidate in search.result.candidates[1:]:
-        encoder, model = fit_uncalibrated(candidate, training, label, settings.search.seed)
-        onnx_model = export_onnx(candidate.family, model, len(encoder.feature_names))
-        registry.log_onnx(search.run_id, candidate.family, onnx_model)
+    models = {finalist.candidate.family: (finalist.encoder, finalist.model) for finalist in finalists[1:]}
+    for candidate in search.result.candidates[len(finalists) :]:
+        label = training[LABEL].to_numpy()
+        models[candidate.family] = fit_uncalibrated(candidate, training, label, settings.search.seed)
+    for family, (encoder, model) in models.items():
+        registry.log_onnx(search.run_id, family, export_onnx(family, model, len(encoder.feature_names)))
 
 
 def _evaluate(settings: Settings, fitted: FittedModel, test: pd.DataFrame) -> tuple[TestReport, dict[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import calibrate
 from healthpredict.data.split import splitmix64
 from healthpredict.errors import NotEnoughData
+from healthpredict.evaluation.metrics import auroc
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
 from healthpredict.training.families import FAMILIES, Examples, probability
@@ -88,6 +90,24 @@ def fit_model(
         out_of_fold[outside] = probability(fold_model, encode_frame(fold_encoder, encounters[outside]))
     calibrator = fit_calibrator(label, out_of_fold)
     return FittedModel(candidate, encoder, model, calibrator, calibrate(calibrator, out_of_fold))
+
+
+def fit_finalists(
+    candidates: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
+) -> list[FittedModel]:
+    """Fit and calibrate several candidates; the best by its out-of-fold AUROC comes first.
+
+    The validation side has a sixth of the patients that the out-of-fold predictions cover, so the search alone cannot tell
+    families apart that differ by less than .005.
+
+    Args:
+        candidates: at least one.
+        encounters: as for `fit_model`.
+        label: as for `fit_model`.
+        seed: as for `fit_model`.
+    """
+    fitted = [fit_model(candidate, encounters, label, seed) for candidate in candidates]
+    return sorted(fitted, key=lambda model: auroc(label, model.out_of_fold_risk), reverse=True)
 
 
 def fit_uncalibrated(

@@ -19,6 +19,7 @@ class SearchParams(BaseModel):
         retrain_n_trials: trials of a search that starts from the champion's parameters.
         retrain_time_budget_seconds: the same, in time.
         retrain_families: how many of the best families of the last search a retraining looks at again.
+        finalists: how many of the best families are fitted and compared on all training patients before one is taken.
         max_concurrent: trials at a time, one core each; None for as many as Ray sees cores.
         seed: of the searcher and of every model.
     """
@@ -31,6 +32,7 @@ class SearchParams(BaseModel):
     retrain_n_trials: int = Field(4, ge=1)
     retrain_time_budget_seconds: float = Field(20, gt=0)
     retrain_families: int = Field(2, ge=1)
+    finalists: int = Field(3, ge=1)
     max_concurrent: int | None = None
     seed: int = 7
 

@@ -1,0 +1,63 @@
+"""Which candidate becomes the model."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from encoded_hospital import Hospital
+
+from healthpredict.evaluation.metrics import auroc
+from healthpredict.operations.dataset import LABEL
+from healthpredict.training.families import STEPS
+from healthpredict.training.fit import fit_finalists
+from healthpredict.training.search import METRIC, Candidate, SearchResult, _summary
+
+WEAK = {"C": 1e-4}
+STRONG = {"C": 0.1}
+
+
+def trial(params: dict[str, float], reached: float, step: int = STEPS) -> SimpleNamespace:
+    config = {"family": "logistic_regression"} | {f"logistic_regression.{k}": v for k, v in params.items()}
+    return SimpleNamespace(config=config, metrics={METRIC: reached, "step": step})
+
+
+KNOWN = trial(WEAK, 0.660)
+
+
+@pytest.mark.parametrize(
+    ("rival", "chosen"),
+    [(trial(STRONG, 0.664), WEAK), (trial(STRONG, 0.666), STRONG), (trial(STRONG, 0.700, step=3), WEAK)],
+    ids=["better by chance", "better by more", "stopped early"],
+)
+def test_known_parameters_stay_unless_beaten_by_more_than_chance(rival: SimpleNamespace, chosen: dict) -> None:
+    result = _summary([KNOWN, rival], [KNOWN.config], noise=0.005)
+    assert result.best.params == chosen
+
+
+def test_known_parameters_that_were_stopped_early_do_not_stay() -> None:
+    stopped = trial(WEAK, 0.660, step=3)
+    assert _summary([stopped, trial(STRONG, 0.661)], [stopped.config], noise=0.005).best.params == STRONG
+
+
+def test_the_finalist_with_the_best_out_of_fold_auroc_comes_first(hospital: Hospital) -> None:
+    """Whatever order the search left them in."""
+    label = hospital.training[LABEL].to_numpy()
+    candidates = [
+        Candidate(family="logistic_regression", params=params, validation_auroc=0.6, steps=STEPS)
+        for params in ({"C": 1e-9}, STRONG)
+    ]
+    finalists = fit_finalists(candidates, hospital.training, label, seed=3)
+    reached = [auroc(label, finalist.out_of_fold_risk) for finalist in finalists]
+    assert reached == sorted(reached, reverse=True)
+    assert len(np.unique(reached)) == 2
+
+
+def test_a_result_led_by_some_keeps_the_others() -> None:
+    first, second, third = (
+        Candidate(family=family, params={}, validation_auroc=0.6, steps=STEPS)
+        for family in ("lightgbm", "xgboost", "catboost")
+    )
+    result = SearchResult(candidates=(first, second, third), trials=3, stopped_early=0)
+    assert result.led_by([second, first]).candidates == (second, first, third)
