@@ -73,10 +73,10 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
     registry = open_registry(settings)
     trained_on = tuple(matured_batches(settings, arriving))
     identity = {"trigger": trigger, "data_digest": data_digest(settings, trained_on)}
-    run_id = registry.open_run(f"train {trigger}", identity)
-    state = settings.state_path / "search" / f"{run_id}.json"
+    state = settings.state_path / "search" / f"{trigger}-{identity['data_digest'][:12]}.json"
     if state.exists():
         return Search.model_validate_json(state.read_bytes()).model_copy(update={"seconds": {}})
+    run_id = registry.open_run(f"train {trigger}", identity)
     registry.tag_run(run_id, tags or {})
 
     seconds: Seconds = {}
