@@ -36,7 +36,7 @@ demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
 	rm -rf var/demo reports
 
 test: $(STAMP)  ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP)  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
