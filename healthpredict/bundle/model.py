@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ TOLERANCE = 1e-6
 """Largest difference of a probability between training and serving. 32-bit sums of some hundred leaves stay well below."""
 
 _SMALLEST = 1e-7
+_LARGEST_EXPONENT = 700.0
+"""Above it `math.exp` raises."""
+_OUTPUTS = ("probabilities",)
 _CONTRACT_KEYS = ("name", "kind", "allowed", "minimum", "maximum", "pattern", "nullable")
 
 
@@ -70,12 +74,13 @@ class Bundle:
         Returns:
             shape (n_encounters,), 0-1.
         """
-        (probabilities,) = self._session.run(["probabilities"], {"features": features})
+        (probabilities,) = self._session.run(_OUTPUTS, {"features": features})
         return calibrate(self.manifest.calibrator, probabilities[:, 1].astype(np.float64))
 
     def risk(self, record: Mapping[str, Value]) -> float:
         """Calibrated probability for one encounter, given by `Column.field`; None or absent is missing."""
-        return float(self.risks(self.encoder.encode_record(record)[None, :])[0])
+        (probabilities,) = self._session.run(_OUTPUTS, {"features": self.encoder.encode_record(record)[None, :]})
+        return calibrate_one(self.manifest.calibrator, float(probabilities[0, 1]))
 
     def verify(self) -> None:
         """Check that the golden rows are reproduced.
@@ -141,6 +146,13 @@ def calibrate(calibrator: Calibrator, probability: NDArray[np.float64]) -> NDArr
     bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
     log_odds = np.log(bounded / (1 - bounded))
     return np.asarray(1 / (1 + np.exp(-(calibrator.slope * log_odds + calibrator.intercept))))
+
+
+def calibrate_one(calibrator: Calibrator, probability: float) -> float:
+    """As `calibrate`, for one probability: numpy takes ten times as long for a single number."""
+    bounded = min(max(probability, _SMALLEST), 1 - _SMALLEST)
+    log_odds = calibrator.slope * math.log(bounded / (1 - bounded)) + calibrator.intercept
+    return 0.0 if log_odds < -_LARGEST_EXPONENT else 1 / (1 + math.exp(-log_odds))
 
 
 def largest_difference(risks: list[float], expected: list[float]) -> float:

@@ -99,6 +99,7 @@ def serve(
     bundle: Annotated[Path | None, typer.Option(help="Folder of a bundle; by default the champion's.")] = None,
     host: Annotated[str | None, typer.Option(help="Address; by default that of the settings.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; by default that of the settings.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of API keys; without it, loopback addresses only.")] = None,
 ) -> None:
     """Serve a bundle in the foreground."""
     from healthpredict.operations.context import open_registry
@@ -111,7 +112,42 @@ def serve(
         if champion is None:
             raise errors.RegistryError("There is no champion to serve. Train one first: `healthpredict drift-loop`.")
         bundle = registry.fetch_bundle(champion).path
-    run(bundle, host or settings.api_host, port or settings.api_port)
+    run(bundle, host or settings.api_host, port or settings.api_port, keys_path=keys)
+
+
+keys_app = typer.Typer(help="API keys: make, show and revoke.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+KeyFile = Annotated[Path | None, typer.Option("--file", help="File of keys; by default in the state folder.")]
+
+
+@keys_app.command("add")
+def add_key(name: Annotated[str, typer.Argument(help="Who will use it.")], file: KeyFile = None) -> None:
+    """Make a key and print it, this once. To rotate: add, let the caller change over, revoke."""
+    from healthpredict.serving.keys import add_key as operation
+
+    typer.echo(operation(file or _key_file(), name))
+
+
+@keys_app.command("list")
+def list_keys(file: KeyFile = None) -> None:
+    """Show whose keys are in force, and since when."""
+    from healthpredict.serving.keys import list_keys as operation
+
+    for key in operation(file or _key_file()):
+        typer.echo(f"{key.created_at:%Y-%m-%d %H:%M} {key.name}")
+
+
+@keys_app.command("revoke")
+def revoke_key(name: Annotated[str, typer.Argument(help="As it was added.")], file: KeyFile = None) -> None:
+    """Remove a key. Running services refuse it within about a second."""
+    from healthpredict.serving.keys import revoke_key as operation
+
+    operation(file or _key_file(), name)
+    typer.echo(f"Revoked: {name}")
+
+
+def _key_file() -> Path:
+    return Settings().state_path / "api-keys.json"
 
 
 @app.command()

@@ -12,25 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from healthpredict.features.plan import Plan
 from healthpredict.features.sources import (
-    AGE_MIDPOINT,
-    CHANGED,
     COUNTS,
     DERIVED_NUMBERS,
     LEVEL_SOURCES,
-    MEDICATION_FIELDS,
-    PRIOR_VISITS,
-    STEADY,
     LevelSource,
 )
 
 Value = str | int | float | None
-_PRIOR_VISITS_AT = tuple(COUNTS.index(name) for name in PRIOR_VISITS)
 MISSING_LEVEL = 0
 """Position of "missing" in every table of statistics; the known levels follow, and last comes "other" (rare or unseen)."""
 
@@ -84,17 +80,11 @@ class Encoder:
         Returns:
             shape (n_features,).
         """
-        value_of, fills = record.get, self.fills
-        numbers = [fills[name] if (value := value_of(name)) is None else float(value) for name in COUNTS]
-        visits = sum(numbers[i] for i in _PRIOR_VISITS_AT)
-        doses = [value_of(name) for name in MEDICATION_FIELDS]
-        changed = sum(map(doses.count, CHANGED))
-        age = AGE_MIDPOINT.get(value_of("age"), fills["age_years"])  # type: ignore[arg-type]
-        numbers += (age, visits, changed + doses.count(STEADY), changed)
-        at = {source.name: self.position(source, value_of(source.column)) for source in self.sources}
-        numbers += [table[at[name]] for name, table in self.statistics.items()]
-        numbers += [table[at[a] * self.size(b) + at[b]] for (a, b), table in self.pair_statistics.items()]
-        return np.array(numbers, dtype=np.float32)
+        return self._plan.encode(record)
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return Plan.of(self)
 
     def to_json(self) -> dict[str, Any]:
         """The encoder as plain data, for `from_json`."""

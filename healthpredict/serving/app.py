@@ -9,22 +9,22 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import TOLERANCE, Bundle
 from healthpredict.serving.batch import predict_batch
-from healthpredict.serving.direct import DirectRoute
 from healthpredict.serving.documentation import (
     batch_documentation,
     predict_documentation,
     with_keys,
 )
-from healthpredict.serving.door import RETRY_SECONDS, Door
+from healthpredict.serving.door import RETRY_SECONDS, Answer, Door
 from healthpredict.serving.encounter import read_encounter
 from healthpredict.serving.keys import KeyRing
-from healthpredict.serving.limits import Limits, Receive, Scope, read_body
+from healthpredict.serving.limits import Limits, Receive, Scope, Send, read_body
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
-from healthpredict.serving.problems import Refused, problem_documentation
+from healthpredict.serving.problems import Refused, failed, problem_documentation
 
 _encode = msgspec.json.Encoder().encode
 
@@ -41,6 +41,41 @@ class Health(BaseModel):
     status: str = "ok"
 
 
+class Api(FastAPI):
+    """FastAPI behind a door."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, keys: KeyRing | None) -> None:
+        """Args: bundle, served first; limits, of callers; keys, that they need, None where anyone may ask."""
+        super().__init__(
+            title="Health Predict",
+            description="The risk that a patient with diabetes is readmitted, known at discharge.",
+            version="1",
+            redoc_url=None,
+        )
+        self.state.bundle = bundle
+        self._needs_keys = keys is not None
+        self.add_exception_handler(Refused, _refused)
+        self.add_exception_handler(HTTPException, _http_error)
+        self.add_exception_handler(Exception, _failed)
+        metrics = Metrics()
+        answers = _add_predictions(self, bundle, limits, metrics)
+        _add_model(self, metrics)
+        _add_health(self)
+        metrics.endpoints = frozenset(route.path for route in self.routes if isinstance(route, Route))
+        self._door = Door(super().__call__, answers, metrics, limits, keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._door(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
+        if self._needs_keys:
+            with_keys(document)
+        return document
+
+
 def create_app(bundle: Bundle, *, limits: Limits | None = None, keys: KeyRing | None = None) -> FastAPI:
     """Make the API.
 
@@ -53,29 +88,11 @@ def create_app(bundle: Bundle, *, limits: Limits | None = None, keys: KeyRing | 
         BundleError: the bundle does not reproduce its golden rows.
     """
     bundle.verify()
-    app = FastAPI(
-        title="Health Predict",
-        description="The risk that a patient with diabetes is readmitted, known at discharge.",
-        version="1",
-        redoc_url=None,
-    )
-    app.state.bundle = bundle
-    limits = limits or Limits()
-    metrics = Metrics()
-    app.add_middleware(Door, metrics=metrics, limits=limits, keys=keys)
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _failed)
-    _add_predictions(app, bundle, limits, metrics)
-    _add_model(app, metrics)
-    _add_health(app)
-    metrics.endpoints = frozenset(app.openapi()["paths"]) | {"/health", "/docs", "/openapi.json"}
-    if keys is not None:
-        with_keys(app.openapi())
-    return app
+    return Api(bundle, limits or Limits(), keys)
 
 
-def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics) -> None:
+def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics) -> dict[str, Answer]:
+    """Add the endpoints that predict, and return what answers each."""
     batches = 0
 
     async def predict(scope: Scope, receive: Receive) -> bytes:
@@ -104,9 +121,18 @@ def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metr
 
     record = next((r.record for r in bundle.golden if None not in r.record.values()), bundle.golden[0].record)
     example = _predict(bundle, record)
-    add = app.router.routes.append
-    add(DirectRoute("/predict", predict, **predict_documentation(record, example)))
-    add(DirectRoute("/predict/batch", batch, **batch_documentation(record, example, limits)))
+    _add_answer(app, "/predict", predict, predict_documentation(record, example))
+    _add_answer(app, "/predict/batch", batch, batch_documentation(record, example, limits))
+    return {"/predict": predict, "/predict/batch": batch}
+
+
+def _add_answer(app: FastAPI, path: str, answer: Answer, documentation: dict[str, Any]) -> None:
+    """Add an endpoint that the door answers: FastAPI documents it, and knows which methods it has."""
+
+    async def endpoint(request: Request) -> Response:
+        return Response(await answer(request.scope, request.receive), media_type="application/json")
+
+    app.post(path, name=answer.__name__, **documentation)(endpoint)
 
 
 def _add_model(app: FastAPI, metrics: Metrics) -> None:
@@ -174,5 +200,4 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    # uvicorn closes the connection after a fault: the client must not use it again
-    return Refused(500, "The service failed. Its log says where.", headers={"connection": "close"}).response()
+    return failed().response()

@@ -52,6 +52,12 @@ class Refused(Exception):
         return Response(body, self.problem.status, headers=headers, media_type="application/problem+json")
 
 
+def failed() -> Refused:
+    """The answer to a fault of the service."""
+    # uvicorn closes the connection after a fault: the client must not use it again
+    return Refused(500, "The service failed. Its log says where.", headers={"connection": "close"})
+
+
 def problem_documentation(description: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What OpenAPI says about an answer that carries a problem.
 

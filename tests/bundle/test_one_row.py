@@ -1,0 +1,36 @@
+"""The shorter way of predicting one row gives what the way for many rows gives."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+from bundles import as_records, draw_encounters
+from hypothesis import given
+from hypothesis import strategies as st
+
+from healthpredict.bundle.manifest import Calibrator
+from healthpredict.bundle.model import Bundle, calibrate, calibrate_one
+
+COEFFICIENTS = st.floats(-50, 50)
+
+
+@given(slope=COEFFICIENTS, intercept=COEFFICIENTS, probability=st.floats(0, 1))
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")
+def test_one_probability_is_calibrated_as_many_are(slope: float, intercept: float, probability: float) -> None:
+    calibrator = Calibrator(slope=slope, intercept=intercept)
+    assert calibrate_one(calibrator, probability) == pytest.approx(calibrate(calibrator, np.array([probability]))[0])
+
+
+def test_not_a_number_stays_one() -> None:
+    assert math.isnan(calibrate_one(Calibrator(slope=1, intercept=0), math.nan))
+
+
+def test_an_encoder_that_has_encoded_can_be_sent_to_another_process(bundle: Bundle) -> None:
+    record = as_records(draw_encounters(1))[0]
+    before = bundle.encoder.encode_record(record)
+    again = pickle.loads(pickle.dumps(bundle.encoder))
+    assert again == bundle.encoder
+    assert again.encode_record(record).tobytes() == before.tobytes()
