@@ -1,0 +1,199 @@
+"""A search in a real Ray: two local nodes of one core each, reached by address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from encoded_hospital import Hospital
+from killed_search import KNOWN, N_TRIALS, NAME, ONE_AT_A_TIME, PARAMS, Notes, read_notes, search
+
+from healthpredict.registry.models import Registry
+from healthpredict.registry.trials import trial_logger
+from healthpredict.training.budget import TimeBudget
+from healthpredict.training.families import FAMILIES, STEPS
+from healthpredict.training.search import METRIC, SearchResult
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of two nodes with one core each: two trials at a time means a trial on each."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
+    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    nodes.add_node(**node)
+    ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
+    yield nodes.address
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def registry(tracking_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return Registry(tracking_uri, "searched", tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def searched(
+    cluster: str, hospital: Hospital, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SearchResult, Path, str]:
+    """A complete search of two families, the folder with its notes, and the MLflow run that it belongs to."""
+    folder = tmp_path_factory.mktemp("search")
+    run_id = registry.open_run("train", {"trigger": "search test"})
+    logger = trial_logger(registry.tracking_uri, registry.experiment, run_id, METRIC)
+    result = search(hospital, folder, n_trials=3, callbacks=[Notes(folder / "notes"), logger], ray_address=cluster)
+    return result, folder, run_id
+
+
+def test_the_best_of_each_family_is_returned_best_first(
+    searched: tuple[SearchResult, Path, str], hospital: Hospital
+) -> None:
+    result, folder, _ = searched
+    assert {c.family for c in result.candidates} == {"logistic_regression", "random_forest"}
+    assert result.best == result.candidates[0]
+    complete = [c.validation_auroc for c in result.candidates if c.steps == STEPS]
+    assert complete == sorted(complete, reverse=True)
+    ended = [note for note in read_notes(folder / "notes") if note["event"] == "complete"]
+    readmissions = hospital.validation.label.sum()
+    for candidate in result.candidates:
+        assert set(candidate.params) == set(FAMILIES[candidate.family].first)
+        same = [note for note in ended if note["config"]["family"] == candidate.family]
+        highest = max((note["steps"], note["auroc"]) for note in same)[1]
+        # The first guess stays unless it is beaten by more than chance.
+        is_first_guess = candidate.params == FAMILIES[candidate.family].first
+        assert highest - candidate.validation_auroc <= (0.1 / readmissions**0.5 if is_first_guess else 0)
+    assert result.trials == len(ended) == 3
+    assert result.stopped_early == sum(note["steps"] < STEPS for note in ended)
+
+
+def test_every_family_starts_with_its_first_guess(searched: tuple[SearchResult, Path, str]) -> None:
+    _, folder, _ = searched
+    tried = [note["config"] for note in read_notes(folder / "notes") if note["event"] == "start"]
+    for family in PARAMS.families:
+        first = {"family": family} | {f"{family}.{key}": value for key, value in FAMILIES[family].first.items()}
+        assert first in tried[:2]
+
+
+def test_trials_run_on_both_nodes(searched: tuple[SearchResult, Path, str]) -> None:
+    """Two at a time, where a node has one core and a trial needs one."""
+    _, folder, _ = searched
+    running, most = 0, 0
+    for note in read_notes(folder / "notes"):
+        running += 1 if note["event"] == "start" else -1
+        most = max(most, running)
+    assert most == 2
+    assert len({note["pid"] for note in read_notes(folder / "notes") if note["event"] == "complete"}) == 2
+
+
+def test_a_complete_search_leaves_no_state(searched: tuple[SearchResult, Path, str]) -> None:
+    """Else the next one of this name would take itself for complete."""
+    _, folder, _ = searched
+    assert list((folder / "state").iterdir()) == []
+
+
+def test_every_trial_is_a_run_nested_under_the_search(
+    searched: tuple[SearchResult, Path, str], registry: Registry
+) -> None:
+    """With its parameters and its AUROC at each report, and nothing about the machine."""
+    result, _, run_id = searched
+    nested = registry.client.search_runs([registry.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'")
+    assert len(nested) == result.trials == 3
+    assert {run.info.status for run in nested} == {"FINISHED"}
+    assert all(set(run.data.metrics) == {METRIC, "training_iteration"} for run in nested)
+    assert max(run.data.metrics[METRIC] for run in nested) >= result.best.validation_auroc
+    best = [run for run in nested if run.data.params["family"] == result.best.family]
+    names = {f"{result.best.family}.{name}" for name in result.best.params} | {"family"}
+    assert all(set(run.data.params) == names for run in best)
+    history = registry.client.get_metric_history(nested[0].info.run_id, METRIC)
+    assert 3 <= len(history) <= STEPS
+
+
+def test_a_search_without_time_still_completes_a_trial(cluster: str, hospital: Hospital, tmp_path: Path) -> None:
+    """It ends then, although nineteen trials are left."""
+    result = search(
+        hospital, tmp_path, params=ONE_AT_A_TIME, n_trials=20, time_budget_seconds=0.001, ray_address=cluster
+    )
+    assert result.best.steps == STEPS
+    assert result.trials < 20
+
+
+def test_a_budget_waits_for_one_complete_trial() -> None:
+    """Time that is over ends nothing until the last step was reported."""
+    budget = TimeBudget(-1, last_step=10)
+    assert not budget("a", {"step": 9})
+    assert not budget.stop_all()
+    assert not budget("b", {"step": 10}), "a single trial is never stopped"
+    assert budget.stop_all()
+    patient = TimeBudget(60, last_step=10)
+    patient("a", {"step": 10})
+    assert not patient.stop_all(), "there is time left"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
+    """The folder of a search that was killed in a process with its own local Ray, and the trials that were complete.
+
+    Ray writes its state down every second: what was complete three seconds before the kill has to be there.
+    """
+    folder = tmp_path_factory.mktemp("killed")
+    here = Path(__file__).parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import killed_search; killed_search.search_slowly({str(folder)!r})"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    done: set[str] = set()
+    while not done:
+        assert process.poll() is None, "the search ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        ended = [note for note in read_notes(folder / "notes") if note["event"] == "complete"]
+        done = {note["trial"] for note in ended if note["time"] < time.time() - 3}
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return folder, done
+
+
+def test_known_candidates_come_first(killed: tuple[Path, set[str]]) -> None:
+    """The champion's parameters are the first trial."""
+    folder, _ = killed
+    tried = [note["config"] for note in read_notes(folder / "notes") if note["event"] == "start"]
+    assert tried[:2] == [candidate.as_point for candidate in KNOWN][: len(tried)]
+    assert {config["family"] for config in tried} == {"logistic_regression"}
+
+
+def test_a_killed_search_goes_on_without_repeating_trials(
+    cluster: str, hospital: Hospital, killed: tuple[Path, set[str]]
+) -> None:
+    """Under the same name, here on another Ray: all trials in the end, and none of the complete ones again.
+
+    A family that is not among the known candidates is not searched, neither before nor after.
+    """
+    folder, done = killed
+    before = read_notes(folder / "notes")
+    assert 1 <= len(done) < N_TRIALS
+    assert (folder / "state" / NAME).is_dir()
+
+    result = search(hospital, folder, known=KNOWN, ray_address=cluster)
+
+    notes = read_notes(folder / "notes")
+    assert result.trials == N_TRIALS
+    assert done.isdisjoint(note["trial"] for note in notes[len(before) :] if note["event"] == "start")
+    tried = [note["config"] for note in notes if note["event"] == "start"]
+    assert {config["family"] for config in tried} == {"logistic_regression"}
+    assert tried.count(KNOWN[0].as_point) == 1
+    assert [candidate.family for candidate in result.candidates] == ["logistic_regression"]
+    assert result.best.steps == STEPS
+    assert not (folder / "state" / NAME).exists()
