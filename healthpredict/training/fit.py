@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ def fit_model(
     Raises:
         NotEnoughData: without one of the folds there is one class only.
     """
+    from sklearn.exceptions import ConvergenceWarning
+
     fold = folds(encounters["patient_id"].to_numpy())
     if any(len(np.unique(label[fold != left_out])) < 2 for left_out in range(N_FOLDS)):
         raise NotEnoughData(
@@ -81,7 +84,9 @@ def fit_model(
         inside = fold != left_out
         return fit_uncalibrated(candidate, encounters[inside], label[inside], seed)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Filters belong to the process: those that the fits set and take back side by side would get mixed up.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         # The largest first, so that no core waits for it at the end.
         (encoder, model), *partial = pool.map(fit_without, (None, *range(N_FOLDS)))
     out_of_fold = np.empty(len(encounters))

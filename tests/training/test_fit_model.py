@@ -17,6 +17,9 @@ from healthpredict.training.families import STEPS, probability
 from healthpredict.training.fit import FittedModel, fit_calibrator, fit_model, folds
 from healthpredict.training.search import Candidate
 
+# Also where several fits run side by side and each ignores the warnings that it expects.
+pytestmark = pytest.mark.filterwarnings("error")
+
 LINEAR = Candidate(family="logistic_regression", params={"C": 0.003}, validation_auroc=0.6, steps=STEPS)
 TREES = Candidate(family="lightgbm", params={"n_estimators": 10, "num_leaves": 4}, validation_auroc=0.6, steps=STEPS)
 
