@@ -12,6 +12,7 @@ import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
 from healthpredict.bundle.build import build_bundle
+from healthpredict.bundle.explainer import Explainer, Linear
 from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import Bundle, GoldenRow, calibrate
 from healthpredict.data.contract import DEATH_OR_HOSPICE, FEATURE_COLUMNS, Kind
@@ -60,7 +61,8 @@ def build_tiny_bundle(path: Path, *, model_version: int = 1, seed: int = 0) -> B
     encounters = draw_encounters(400)
     patients = np.arange(len(encounters))
     label = (encounters["number_inpatient"].to_numpy() + patients * 37 % 300) > 330
-    encoder, _ = fit_encoder(encounters, label, patients % N_FOLDS)
+    encoder, features = fit_encoder(encounters, label, patients % N_FOLDS)
+    mean = features.mean(axis=0, dtype=np.float64)
     weights = np.random.default_rng(seed).normal(0, 0.002, len(encoder.feature_names)).astype(np.float32)
     manifest: dict[str, Any] = {
         "model_name": "readmission",
@@ -97,6 +99,7 @@ def build_tiny_bundle(path: Path, *, model_version: int = 1, seed: int = 0) -> B
         onnx_model=_logistic_model(weights),
         reference={},
         golden=_golden_rows(encoder, weights, golden, manifest["calibrator"]),
+        explainer=Explainer(Linear(weights.astype(np.float64), mean), float(mean @ weights), "log_odds"),
     )
 
 

@@ -9,10 +9,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from healthpredict.bundle.explainer import Explainer
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import (
     CONTRACT,
     ENCODER,
+    EXPLAINED_WITHIN,
+    EXPLAINER,
     GOLDEN,
     MANIFEST,
     MODEL,
@@ -22,6 +25,7 @@ from healthpredict.bundle.model import (
     contract_as_data,
     load_bundle,
 )
+from healthpredict.errors import BundleError
 from healthpredict.features.encoder import Encoder
 
 
@@ -33,6 +37,7 @@ def build_bundle(
     onnx_model: bytes,
     reference: dict[str, Any],
     golden: list[GoldenRow],
+    explainer: Explainer | None = None,
 ) -> Bundle:
     """Write a bundle, read it back and check its golden rows.
 
@@ -43,12 +48,14 @@ def build_bundle(
         onnx_model: input `features` float32 (n, n_features), output `probabilities` float32 (n, 2).
         reference: reference profile for drift, as plain data.
         golden: rows with the risk that the training pipeline gives them.
+        explainer: of the model; None leaves the bundle without explanations.
 
     Returns:
         The bundle as it will be served.
 
     Raises:
-        BundleError: the bundle does not reproduce the golden rows; nothing was written, an earlier bundle at `path` is untouched.
+        BundleError: the bundle does not reproduce the golden rows, or its explanations do not add up to their risks; nothing was
+            written, an earlier bundle at `path` is untouched.
         ValueError: a number in it is not finite; likewise.
     """
     content = {
@@ -58,6 +65,8 @@ def build_bundle(
         REFERENCE: _json(reference),
         GOLDEN: _json([{"record": row.record, "risk": row.risk} for row in golden]),
     }
+    if explainer is not None:
+        content[EXPLAINER] = explainer.to_bytes()
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -66,12 +75,24 @@ def build_bundle(
             (partial / name).write_bytes(data)
         files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
         (partial / MANIFEST).write_bytes(_json(Manifest(**manifest, files=files).model_dump(mode="json")))
-        load_bundle(partial).verify()
+        built = load_bundle(partial)
+        built.verify()
+        _verify_explanations(built)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(partial, path)  # noqa: PTH105 -- replaces, as Path.rename does not on every platform
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load_bundle(path)
+
+
+def _verify_explanations(bundle: Bundle) -> None:
+    for row in bundle.golden:
+        explanation = bundle.explain(bundle.encoder.encode_record(row.record))
+        if explanation is not None and not abs(explanation.risk - row.risk) <= EXPLAINED_WITHIN:
+            raise BundleError(
+                f"The explanation of a golden row adds up to a risk that differs from its own by "
+                f"{abs(explanation.risk - row.risk):.1e} (allowed {EXPLAINED_WITHIN:.0e}). Was the explainer made for this model?"
+            )
 
 
 def _json(data: Any) -> bytes:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from healthpredict.bundle.explainer import Explainer
 from healthpredict.bundle.manifest import FORMAT, Calibrator, Manifest
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.errors import BundleError
@@ -26,7 +28,12 @@ ENCODER = "encoder.json"
 CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 GOLDEN = "golden.json"
+EXPLAINER = "explainer.npz"
+"""Not in every bundle."""
 _CONTENT = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
+
+EXPLAINED_WITHIN = 1e-4
+"""Largest difference between a risk and the sum of its explanation."""
 
 TOLERANCE = 1e-6
 """Largest difference of a probability between training and serving. 32-bit sums of some hundred leaves stay well below."""
@@ -44,6 +51,24 @@ class GoldenRow:
 
     record: dict[str, Value]
     risk: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a risk is what it is, in calibrated log-odds.
+
+    Attributes:
+        expected: where no feature is known.
+        contributions: what each feature adds, shape (n_features,).
+    """
+
+    expected: float
+    contributions: NDArray[np.float64]
+
+    @property
+    def risk(self) -> float:
+        """The risk that it explains (0-1)."""
+        return float(1 / (1 + np.exp(-(self.expected + self.contributions.sum()))))
 
 
 @dataclass(frozen=True)
@@ -81,6 +106,34 @@ class Bundle:
         """Calibrated probability for one encounter, given by `Column.field`; None or absent is missing."""
         (probabilities,) = self._session.run(_OUTPUTS, {"features": self.encoder.encode_record(record)[None, :]})
         return calibrate_one(self.manifest.calibrator, float(probabilities[0, 1]))
+
+    @cached_property
+    def explainer(self) -> Explainer | None:
+        """What explains the model, read at first use; None where the bundle was built without.
+
+        Raises:
+            BundleError: it was altered since the bundle was loaded.
+        """
+        if EXPLAINER not in self.manifest.files:
+            return None
+        data = _read(self.path / EXPLAINER)
+        _check_unaltered(self.path, self.manifest, {EXPLAINER: data})
+        return Explainer.from_bytes(data)
+
+    def explain(self, features: NDArray[np.float32]) -> Explanation | None:
+        """What each feature of an encounter adds to its risk.
+
+        Args:
+            features: encoded, shape (n_features,).
+
+        Returns:
+            On the scale of calibrated log-odds; None where the bundle was built without an explainer.
+        """
+        if self.explainer is None:
+            return None
+        start, contributions = self.explainer.log_odds(features)
+        slope, intercept = self.manifest.calibrator.slope, self.manifest.calibrator.intercept
+        return Explanation(slope * start + intercept, slope * contributions)
 
     def verify(self) -> None:
         """Check that the golden rows are reproduced.
@@ -121,10 +174,9 @@ def load_bundle(path: Path) -> Bundle:
     unlisted = [name for name in _CONTENT if name not in manifest.files]
     if unlisted:
         raise BundleError(f"{path / MANIFEST} does not list {', '.join(unlisted)}. Fetch the bundle again.")
-    content = {name: _read(path / name) for name in _CONTENT}
-    altered = [name for name, data in content.items() if hashlib.sha256(data).hexdigest() != manifest.files[name]]
-    if altered:
-        raise BundleError(f"Altered after it was made: {', '.join(altered)} in {path}. Fetch the bundle again.")
+    optional = [EXPLAINER] if EXPLAINER in manifest.files else []
+    content = {name: _read(path / name) for name in (*_CONTENT, *optional)}
+    _check_unaltered(path, manifest, content)
     if json.loads(content[CONTRACT]) != contract_as_data():
         raise BundleError(f"{path} was trained for another data contract. Train the model again with this version.")
     options = onnxruntime.SessionOptions()
@@ -168,6 +220,12 @@ def contract_as_data() -> list[dict[str, Any]]:
     rows = ({key: getattr(column, key) for key in _CONTRACT_KEYS} for column in FEATURE_COLUMNS)
     data: list[dict[str, Any]] = json.loads(json.dumps(list(rows)))
     return data
+
+
+def _check_unaltered(path: Path, manifest: Manifest, content: Mapping[str, bytes]) -> None:
+    altered = [name for name, data in content.items() if hashlib.sha256(data).hexdigest() != manifest.files[name]]
+    if altered:
+        raise BundleError(f"Altered after it was made: {', '.join(altered)} in {path}. Fetch the bundle again.")
 
 
 def _read(path: Path) -> bytes:

@@ -13,9 +13,11 @@ from starlette.routing import Route
 
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import TOLERANCE, Bundle
+from healthpredict.features.encoder import Value
 from healthpredict.serving.batch import predict_batch
 from healthpredict.serving.documentation import (
     batch_documentation,
+    explain_documentation,
     predict_documentation,
     with_keys,
 )
@@ -25,6 +27,7 @@ from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits, Receive, Scope, Send, read_body
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
 from healthpredict.serving.problems import Refused, failed, problem_documentation
+from healthpredict.serving.reasons import explain
 
 _encode = msgspec.json.Encoder().encode
 
@@ -95,16 +98,24 @@ def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metr
     """Add the endpoints that predict, and return what answers each."""
     batches = 0
 
-    async def predict(scope: Scope, receive: Receive) -> bytes:
+    async def one_encounter(scope: Scope, receive: Receive) -> dict[str, Value]:
         body = await read_body(scope, receive, limits.body_bytes, limits.body_seconds)
         try:
-            record = read_encounter(body)
+            return read_encounter(body)
         except Refused as refused:
             metrics.refused(refused.problem)
             raise
+
+    async def predict(scope: Scope, receive: Receive) -> bytes:
+        record = await one_encounter(scope, receive)
         prediction = _predict(app.state.bundle, record)
         metrics.predicted(prediction["readmission_risk"])
         return _encode(prediction)
+
+    async def explain_one(scope: Scope, receive: Receive) -> bytes:
+        record = await one_encounter(scope, receive)
+        served: Bundle = app.state.bundle
+        return _encode(explain(served, record) | _identity(served))
 
     async def batch(scope: Scope, receive: Receive) -> bytes:
         nonlocal batches
@@ -123,7 +134,8 @@ def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metr
     example = _predict(bundle, record)
     _add_answer(app, "/predict", predict, predict_documentation(record, example))
     _add_answer(app, "/predict/batch", batch, batch_documentation(record, example, limits))
-    return {"/predict": predict, "/predict/batch": batch}
+    _add_answer(app, "/explain", explain_one, explain_documentation(record, _example_of_reasons(bundle, record)))
+    return {"/predict": predict, "/predict/batch": batch, "/explain": explain_one}
 
 
 def _add_answer(app: FastAPI, path: str, answer: Answer, documentation: dict[str, Any]) -> None:
@@ -172,10 +184,14 @@ def _add_health(app: FastAPI) -> None:
         return Health()
 
 
-def _predict(bundle: Bundle, record: dict[str, Any]) -> dict[str, Any]:
+def _predict(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
     """The fields of a `Prediction`."""
     risk = bundle.risk(record)
     return {"readmission_risk": risk, "high_risk": risk >= bundle.manifest.threshold, **_identity(bundle)}
+
+
+def _example_of_reasons(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any] | None:
+    return None if bundle.explainer is None else explain(bundle, record) | _identity(bundle)
 
 
 def _identity(bundle: Bundle) -> dict[str, Any]:

@@ -12,12 +12,19 @@ from healthpredict.serving.door import OPEN
 from healthpredict.serving.encounter import Encounter, as_sent
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.problems import problem_documentation
+from healthpredict.serving.reasons import Explained
 
 _RETRY: Final = {"Retry-After": "Seconds to wait"}
 _BUSY: Final = problem_documentation("Too many requests are being answered", headers=_RETRY)
 _OF_ANY_BODY: Final = {
     400: problem_documentation("The body is not JSON"),
     408: problem_documentation("The body was not there in time"),
+}
+_OF_ONE_ENCOUNTER: Final = {
+    **_OF_ANY_BODY,
+    413: problem_documentation("The body is too long"),
+    422: problem_documentation("The encounter breaks the contract, or ended in death or hospice"),
+    503: _BUSY,
 }
 
 
@@ -50,10 +57,22 @@ def predict_documentation(record: dict[str, Value], prediction: dict[str, Any]) 
         "response_model": Prediction,
         "responses": {
             200: {"content": {"application/json": {"example": prediction}}},
-            **_OF_ANY_BODY,
-            413: problem_documentation("The body is too long"),
-            422: problem_documentation("The encounter breaks the contract, or ended in death or hospice"),
-            503: _BUSY,
+            **_OF_ONE_ENCOUNTER,
+        },
+        "openapi_extra": _request_body(Encounter.model_json_schema(), as_sent(record)),
+    }
+
+
+def explain_documentation(record: dict[str, Value], explained: dict[str, Any] | None) -> dict[str, Any]:
+    """Of `/explain`. Args: record, an encounter of nobody; explained, its answer, None where the bundle has no explainer."""
+    example = {} if explained is None else {"example": explained}
+    return {
+        "summary": "The risk for one encounter, and its reasons",
+        "response_model": Explained,
+        "responses": {
+            200: {"content": {"application/json": example}},
+            **_OF_ONE_ENCOUNTER,
+            501: problem_documentation("The model version was built without explanations"),
         },
         "openapi_extra": _request_body(Encounter.model_json_schema(), as_sent(record)),
     }

@@ -20,6 +20,7 @@ from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import (
     CONTRACT,
     ENCODER,
+    EXPLAINER,
     GOLDEN,
     MANIFEST,
     MODEL,
@@ -34,7 +35,8 @@ from healthpredict.bundle.model import (
 from healthpredict.errors import BundleError
 from healthpredict.features.frame import encode_frame
 
-CONTENT = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
+NEEDED = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
+CONTENT = (*NEEDED, EXPLAINER)
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ def parts(bundle: Bundle, **changed: Any) -> dict[str, Any]:
         "onnx_model": (bundle.path / MODEL).read_bytes(),
         "reference": bundle.reference(),
         "golden": list(bundle.golden),
+        "explainer": bundle.explainer,
     }
     return given | changed
 
@@ -119,7 +122,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
         load_bundle(copy)
 
 
-@pytest.mark.parametrize("name", CONTENT)
+@pytest.mark.parametrize("name", NEEDED)
 def test_a_manifest_must_list_every_file(copy: Path, name: str) -> None:
     """A file that the manifest does not vouch for is as good as missing."""
     rewrite(copy, MANIFEST, lambda m: m | {"files": {k: v for k, v in m["files"].items() if k != name}})

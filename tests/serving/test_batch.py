@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from bundles import as_records, draw_encounters
-from conftest import Serve
+from in_a_thread import Serve
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.serving.app import create_app

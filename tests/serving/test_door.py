@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Serve
+from in_a_thread import Serve
 from prometheus_client.parser import text_string_to_metric_families
 
 from healthpredict.bundle.model import Bundle

@@ -1,0 +1,104 @@
+"""The reasons of a risk, in plain names: what each column, or two of them together, add to it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.data.contract import BY_FIELD
+from healthpredict.features.encoder import Value
+from healthpredict.features.sources import LEVEL_SOURCES, MEDICATION_FIELDS, PRIOR_VISITS
+from healthpredict.serving.problems import Refused
+
+_SUMS: Final = {
+    "prior_visits": ("All visits in the year before the encounter", PRIOR_VISITS),
+    "medications_given": ("Diabetes drugs given, their number", MEDICATION_FIELDS),
+    "medications_changed": ("Diabetes drugs with a changed dosage, their number", MEDICATION_FIELDS),
+}
+_COLUMN_OF: Final = {"age_years": "age", **{source.name: source.column for source in LEVEL_SOURCES}}
+
+
+class Reason(BaseModel):
+    """What one thing adds to the risk.
+
+    Attributes:
+        name: in plain words.
+        fields: of the encounter, that it is made from.
+        contribution: added to the log-odds; above 0 it raises the risk.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    contribution: float
+
+
+class Explained(BaseModel):
+    """A risk and its reasons: `expected_log_odds` and all contributions add up to `log_odds`.
+
+    Attributes:
+        readmission_risk: as in `Prediction`.
+        high_risk: as in `Prediction`.
+        log_odds: ln(risk / (1 - risk)), within 1e-4 in the risk.
+        expected_log_odds: where nothing of the encounter is known.
+        expected_risk: the same as a risk (0-1).
+        reasons: the strongest first, in either direction.
+        threshold: of this model version (0-1).
+        model_version: in the registry.
+        bundle_digest: sha256 that names everything the prediction was made with.
+        request_id: new for every request.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    readmission_risk: float
+    high_risk: bool
+    log_odds: float
+    expected_log_odds: float
+    expected_risk: float
+    reasons: list[Reason]
+    threshold: float
+    model_version: int
+    bundle_digest: str
+    request_id: str
+
+
+@cache
+def reason_of(feature: str) -> tuple[str, tuple[str, ...]]:
+    """The plain name of a feature and the fields that it is made from: features of the same fields are one reason."""
+    if feature in _SUMS:
+        return _SUMS[feature]
+    fields = tuple(dict.fromkeys(_COLUMN_OF.get(part, part) for part in feature.split(" x ")))
+    return ", together with: ".join(BY_FIELD[field].description for field in fields), fields
+
+
+def explain(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
+    """Explain the risk of an encounter, with the fields of `Explained` but those that name the model and the request.
+
+    Raises:
+        Refused: the bundle carries no explainer (501).
+    """
+    features = bundle.encoder.encode_record(record)
+    explanation = bundle.explain(features)
+    if explanation is None:
+        raise Refused(501, "This model version was built without explanations. Train a new one.")
+    sums: dict[tuple[str, tuple[str, ...]], float] = {}
+    for feature, contribution in zip(bundle.encoder.feature_names, explanation.contributions.tolist(), strict=True):
+        reason = reason_of(feature)
+        sums[reason] = sums.get(reason, 0.0) + contribution
+    strongest_first = sorted(sums.items(), key=lambda item: -abs(item[1]))
+    risk = bundle.risk(record)
+    return {
+        "readmission_risk": risk,
+        "high_risk": risk >= bundle.manifest.threshold,
+        "log_odds": explanation.expected + float(explanation.contributions.sum()),
+        "expected_log_odds": explanation.expected,
+        "expected_risk": float(1 / (1 + np.exp(-explanation.expected))),
+        "reasons": [
+            {"name": name, "fields": fields, "contribution": contribution}
+            for (name, fields), contribution in strongest_first
+        ],
+    }

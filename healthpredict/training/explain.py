@@ -1,0 +1,151 @@
+"""What is needed to explain a fitted model of any family, taken from the vendor's own description of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from healthpredict.bundle.explainer import Explainer, Linear, Scale, Trees
+from healthpredict.training.families import probability
+from healthpredict.training.params import FamilyName
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    value: float
+    rows: float
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Encounters whose feature is not above `bound` go left. `rows`: of the training data, as the vendor weighs them."""
+
+    feature: int
+    bound: np.float32
+    left: _Leaf | _Split
+    right: _Leaf | _Split
+    rows: float
+
+
+_Node = _Leaf | _Split
+_Step = tuple[int, np.float32, np.float32, float]
+"""Feature, exclusive lower bound, inclusive upper bound, share of the rows."""
+
+
+def explainer_of(family: FamilyName, model: Any, features: NDArray[np.float32]) -> Explainer:
+    """Arrange a model to be explained.
+
+    Args:
+        family: of the model.
+        model: as `Family.fit` returns it.
+        features: one encoded encounter or more, shape (n, n_features): what the trees leave out (a first guess, a bias) is
+            the difference to the model's own answer for them.
+    """
+    if family == "logistic_regression":
+        scaler, regression = model[0], model[-1]
+        coefficient = regression.coef_[0] / scaler.scale_
+        return Explainer(Linear(coefficient, np.asarray(scaler.mean_)), float(regression.intercept_[0]), "log_odds")
+    trees = _as_trees(list(_TREES[family](model)))
+    scale: Scale = "probability" if family == "random_forest" else "log_odds"
+    said = probability(model, features[:1])[0]
+    if scale == "log_odds":
+        said = np.log(said / (1 - said))
+    return Explainer(trees, float(said - trees.contributions(features[0]).sum()), scale)
+
+
+def _as_trees(roots: Iterable[_Node]) -> Trees:
+    leaves = [leaf for root in roots for leaf in _leaves(root, ())]
+    longest = max((len(path) for path, _ in leaves), default=0) or 1
+    shape = (longest, len(leaves))
+    feature, share = np.zeros(shape, dtype=np.int32), np.ones(shape)
+    low, high = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, np.inf, dtype=np.float32)
+    for i, (path, _) in enumerate(leaves):
+        for j, step in enumerate(path):
+            feature[j, i], low[j, i], high[j, i], share[j, i] = step
+    return Trees(feature, low, high, share, np.array([value for _, value in leaves]))
+
+
+def _leaves(node: _Node, path: tuple[_Step, ...]) -> Iterator[tuple[tuple[_Step, ...], float]]:
+    """The path to each leaf, with the splits of one feature made one, and the value of the leaf."""
+    if isinstance(node, _Leaf):
+        yield path, node.value
+        return
+    infinity = np.float32(np.inf)
+    for child, low, high in ((node.left, -infinity, node.bound), (node.right, node.bound, infinity)):
+        share = child.rows / node.rows if node.rows else 0.0
+        earlier = next((step for step in path if step[0] == node.feature), (node.feature, -infinity, infinity, 1.0))
+        step = (node.feature, max(earlier[1], low), min(earlier[2], high), earlier[3] * share)
+        yield from _leaves(child, (*(known for known in path if known[0] != node.feature), step))
+
+
+def _at_most(bound: float) -> np.float32:
+    """The largest 32-bit number that is not above a bound: for 32-bit features both bounds are the same."""
+    rounded = np.float32(bound)
+    return rounded if float(rounded) <= bound else np.nextafter(rounded, np.float32(-np.inf))
+
+
+def _lightgbm(model: Any) -> Iterator[_Node]:
+    def node(data: dict[str, Any]) -> _Node:
+        if "leaf_value" in data:
+            return _Leaf(data["leaf_value"], data.get("leaf_count", 1))  # a tree of one leaf has no count
+        left, right = node(data["left_child"]), node(data["right_child"])
+        return _Split(data["split_feature"], _at_most(data["threshold"]), left, right, data["internal_count"])
+
+    return (node(tree["tree_structure"]) for tree in model.booster_.dump_model()["tree_info"])
+
+
+def _xgboost(model: Any) -> Iterator[_Node]:
+    def node(data: dict[str, Any]) -> _Node:
+        if "leaf" in data:
+            return _Leaf(data["leaf"], data["cover"])
+        by_id = {child["nodeid"]: child for child in data["children"]}
+        # XGBoost goes left below a bound, not at it.
+        bound = np.nextafter(np.float32(data["split_condition"]), np.float32(-np.inf))
+        left, right = node(by_id[data["yes"]]), node(by_id[data["no"]])
+        return _Split(int(data["split"].removeprefix("f")), bound, left, right, data["cover"])
+
+    dumped = model.get_booster().get_dump(dump_format="json", with_stats=True)
+    return (node(json.loads(tree)) for tree in dumped)
+
+
+def _catboost(model: Any) -> Iterator[_Node]:
+    """Every node of a level asks the same question; the bits of a leaf's number are the answers, the last question first."""
+
+    def node(tree: dict[str, Any], splits: list[dict[str, Any]], leaf: int) -> _Node:
+        if not splits:
+            return _Leaf(tree["leaf_values"][leaf], tree["leaf_weights"][leaf])
+        *others, split = splits
+        left, right = node(tree, others, leaf), node(tree, others, leaf + 2 ** len(others))
+        return _Split(split["float_feature_index"], _at_most(split["border"]), left, right, left.rows + right.rows)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.json"
+        model.save_model(str(path), format="json")
+        described = json.loads(path.read_bytes())
+    return (node(tree, tree["splits"] or [], 0) for tree in described["oblivious_trees"])
+
+
+def _random_forest(model: Any) -> Iterator[_Node]:
+    def node(tree: Any, i: int) -> _Node:
+        rows = tree.weighted_n_node_samples[i]
+        if tree.children_left[i] < 0:
+            return _Leaf(tree.value[i, 0, 1] / len(model.estimators_), rows)
+        left, right = node(tree, tree.children_left[i]), node(tree, tree.children_right[i])
+        return _Split(int(tree.feature[i]), _at_most(tree.threshold[i]), left, right, rows)
+
+    return (node(estimator.tree_, 0) for estimator in model.estimators_)
+
+
+_TREES: Final[dict[FamilyName, Callable[[Any], Iterator[_Node]]]] = {
+    "lightgbm": _lightgbm,
+    "xgboost": _xgboost,
+    "catboost": _catboost,
+    "random_forest": _random_forest,
+}
