@@ -149,8 +149,11 @@ class Registry:
             self.client.update_run(run_id, status="RUNNING")
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED"]) -> None:
-        """End a run."""
+        """End a run, and the trials under it that a killed process left running."""
         with self._translated():
+            query = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run_id}'"
+            for trial in self.client.search_runs([self.experiment_id], query):
+                self.client.set_terminated(trial.info.run_id, "KILLED")
             self.client.set_terminated(run_id, status)
 
     def reserve_version(self, run_id: str) -> int:

@@ -19,7 +19,7 @@ class PromotionPolicy(BaseModel):
         min_rows: test-side encounters to compare on; older batches are added until there are as many.
         margin: AUROC that a challenger may be worse by and still be called as good.
         confidence: one-sided confidence that it is not worse by more.
-        max_ece: largest expected calibration error of the challenger, beyond what the number of rows explains.
+        max_ece: largest expected calibration error of the challenger; chance alone gives a perfect model up to .02 at 3,000 rows.
         max_brier_loss: largest excess of its Brier score over the champion's.
         subgroup_floor: a subgroup whose AUROC is below it with confidence fails the gate.
         n_bootstrap: resamples of patients.
