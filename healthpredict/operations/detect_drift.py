@@ -79,9 +79,7 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         write_frame(layout.predictions(name), predictions.assign(model_version=champion.version))
         data, html = detect_data_drift(profile, encounters, risk)
         concept = _concept_drift(settings, bundle, name)
-        arrived = arrived_batches(settings)
-        newest = arrived.index(bundle.manifest.trained_on[-1])
-        decision = decide(data, concept, arrived.index(name) - newest - settings.label_delay + 1, settings.drift)
+        decision = decide(data, concept, _batches_since_training(settings, bundle, name), settings.drift)
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         write_bytes(report_uri, html)
@@ -99,6 +97,15 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
     # Last, because it says that the rest is there.
     write_json(layout.check(name), check.model_dump(mode="json"))
     return check
+
+
+def _batches_since_training(settings: Settings, bundle: Bundle, arriving: str) -> int:
+    """Batches that have arrived after the one on whose arrival the champion was trained."""
+    arrived, manifest = arrived_batches(settings), bundle.manifest
+    if manifest.trigger in arrived:
+        return arrived.index(arriving) - arrived.index(manifest.trigger)
+    # Trained by hand: when its newest outcomes had just become known.
+    return arrived.index(arriving) - arrived.index(manifest.trained_on[-1]) - settings.label_delay
 
 
 def _concept_drift(settings: Settings, bundle: Bundle, arriving: str) -> ConceptDrift | None:
