@@ -74,7 +74,7 @@ def register(settings: Settings, search: Search) -> Challenger:
     labelled = read_labelled(settings, search.trained_on)
     training, test = (labelled[mask] for mask in (sides(labelled) != Side.TEST, sides(labelled) == Side.TEST))
     with timed(seconds, "fit"):
-        candidates = search.result.candidates[: settings.search.finalists]
+        candidates = search.result.candidates[: search.finalists]
         finalists = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)
     fitted = finalists[0]
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})

@@ -7,7 +7,7 @@ one that is complete is not repeated.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,6 +38,7 @@ class Search(BaseModel):
         data_digest: sha256 over them.
         run_id: the MLflow run of the training.
         result: the best candidate of each family.
+        finalists: how many of them are to be compared on all training patients.
         seconds: wall time by stage; empty where the search had been done before.
     """
 
@@ -49,6 +50,7 @@ class Search(BaseModel):
     data_digest: str
     run_id: str
     result: SearchResult
+    finalists: int
     seconds: Seconds
 
     @property
@@ -83,7 +85,8 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
     with timed(seconds, "encode"):
         train, validation = _examples(settings, trained_on)
     with timed(seconds, "search"):
-        result = _search(settings, registry, run_id, train, validation)
+        known = _known(registry)
+        result = _search(settings, registry, run_id, train, validation, known=known)
     found = Search(
         trigger=trigger,
         arriving=arriving,
@@ -91,6 +94,7 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
         data_digest=identity["data_digest"],
         run_id=run_id,
         result=result,
+        finalists=settings.search.retrain_finalists if known else settings.search.finalists,
         seconds=seconds,
     )
     write_bytes(str(state), found.model_dump_json().encode())
@@ -113,10 +117,22 @@ def _examples(settings: Settings, trained_on: tuple[str, ...]) -> tuple[Examples
     return Examples(features, label), Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy())
 
 
-def _search(settings: Settings, registry: Registry, run_id: str, train: Examples, validation: Examples) -> SearchResult:
-    params = settings.search
+def _known(registry: Registry) -> list[Candidate]:
+    """The best of each family by the search of the champion; none where there is no champion."""
     champion = registry.by_alias("champion")
-    known = [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])] if champion else []
+    return [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])] if champion else []
+
+
+def _search(
+    settings: Settings,
+    registry: Registry,
+    run_id: str,
+    train: Examples,
+    validation: Examples,
+    *,
+    known: Sequence[Candidate],
+) -> SearchResult:
+    params = settings.search
     return search_models(
         train,
         validation,

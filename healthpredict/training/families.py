@@ -135,8 +135,8 @@ def _fit_xgboost(params: Params, train: Examples, watch: Watch | None, seed: int
 def _suggest_catboost(trial: Any) -> None:
     trial.suggest_int("catboost.iterations", 150, 400, step=50)
     trial.suggest_float("catboost.learning_rate", 0.03, 0.12, log=True)
-    trial.suggest_int("catboost.depth", 3, 5)
-    trial.suggest_float("catboost.l2_leaf_reg", 1.0, 50.0, log=True)
+    trial.suggest_int("catboost.depth", 4, 7)
+    trial.suggest_float("catboost.l2_leaf_reg", 5.0, 100.0, log=True)
     trial.suggest_float("catboost.rsm", 0.1, 0.5)
 
 
@@ -249,7 +249,7 @@ FAMILIES: Final[Mapping[FamilyName, Family]] = {
         ),
         Family(
             "catboost",
-            {"iterations": 250, "learning_rate": 0.06, "depth": 4, "l2_leaf_reg": 10.0, "rsm": 0.3},
+            {"iterations": 250, "learning_rate": 0.06, "depth": 6, "l2_leaf_reg": 30.0, "rsm": 0.3},
             _suggest_catboost,
             _fit_catboost,
         ),

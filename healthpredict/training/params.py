@@ -13,26 +13,29 @@ class SearchParams(BaseModel):
     """Budget and shape of a search.
 
     Attributes:
-        families: model families to try; each gets at least its first trial.
+        families: model families to try, the favourite first; each gets its first trial, and has to beat the
+            favourite by more than chance.
         n_trials: trials of a full search.
         time_budget_seconds: a search ends then even if trials are left.
         retrain_n_trials: trials of a search that starts from the champion's parameters.
         retrain_time_budget_seconds: the same, in time.
         retrain_families: how many of the best families of the last search a retraining looks at again.
-        finalists: how many of the best families are fitted and compared on all training patients before one is taken.
+        finalists: how many of the best families a full search fits and compares on all training patients before one is taken.
+        retrain_finalists: the same, of a retraining.
         max_concurrent: trials at a time, one core each; None for as many as Ray sees cores.
         seed: of the searcher and of every model.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    families: tuple[FamilyName, ...] = ("lightgbm", "xgboost", "logistic_regression", "catboost", "random_forest")
+    families: tuple[FamilyName, ...] = ("catboost", "lightgbm", "xgboost", "logistic_regression", "random_forest")
     n_trials: int = Field(15, ge=1)
     time_budget_seconds: float = Field(75, gt=0)
     retrain_n_trials: int = Field(4, ge=1)
     retrain_time_budget_seconds: float = Field(20, gt=0)
     retrain_families: int = Field(2, ge=1)
     finalists: int = Field(3, ge=1)
+    retrain_finalists: int = Field(1, ge=1)
     max_concurrent: int | None = None
     seed: int = 7
 

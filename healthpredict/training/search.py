@@ -56,7 +56,7 @@ class SearchResult(BaseModel):
     """What a search found.
 
     Attributes:
-        candidates: the best of each family, best first.
+        candidates: the best of each family; the favourite leads unless it is beaten by more than chance, then the best.
         trials: trials that reported at least once.
         stopped_early: trials that ASHA stopped.
     """
@@ -232,6 +232,9 @@ def _summary(results: Any, points: list[dict[str, Any]], noise: float) -> Search
             "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS) or look at the errors of the trials in the log."
         )
     ranked = sorted(best.values(), key=lambda c: (c.steps == STEPS, c.validation_auroc), reverse=True)
+    favourite = best.get(points[0]["family"])
+    if favourite and favourite.steps == STEPS and ranked[0].validation_auroc - favourite.validation_auroc <= noise:
+        ranked = [favourite, *(c for c in ranked if c is not favourite)]
     return SearchResult(
         candidates=tuple(ranked),
         trials=len(reported),

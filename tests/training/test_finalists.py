@@ -61,3 +61,17 @@ def test_a_result_led_by_some_keeps_the_others() -> None:
     )
     result = SearchResult(candidates=(first, second, third), trials=3, stopped_early=0)
     assert result.led_by([second, first]).candidates == (second, first, third)
+
+
+def other_family(reached: float) -> SimpleNamespace:
+    return SimpleNamespace(
+        config={"family": "lightgbm", "lightgbm.num_leaves": 4}, metrics={METRIC: reached, "step": STEPS}
+    )
+
+
+@pytest.mark.parametrize(("reached", "leader"), [(0.664, "logistic_regression"), (0.666, "lightgbm")])
+def test_the_favourite_family_leads_unless_beaten_by_more_than_chance(reached: float, leader: str) -> None:
+    """The favourite is the champion's family, or in a first search the first of the settings."""
+    result = _summary([other_family(reached), KNOWN], [KNOWN.config], noise=0.005)
+    assert result.best.family == leader
+    assert len(result.candidates) == 2
