@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from healthpredict.evaluation.report import TestReport
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import TrainingOutcome
+from healthpredict.operations.report import history
+from healthpredict.operations.summarise import Summary
 
 
 def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
@@ -51,6 +54,18 @@ def show_training(outcome: TrainingOutcome) -> None:
     )
     if challenger.run_url:
         create_link_artifact(challenger.run_url, link_text="MLflow run", key=f"mlflow-version-{challenger.version}")
+
+
+def show_history(summary: Summary) -> None:
+    """The plot of all batches, and their table."""
+    plot = base64.b64encode(history(summary)).decode()
+    create_markdown_artifact(
+        f"![AUROC by batch: champion and first model](data:image/png;base64,{plot})", key="history"
+    )
+    shown = ("name", "rows", "drifted_share", "decision", "champion", "champion_after", "auroc", "auroc_frozen")
+    show_table(
+        "batches", [batch.model_dump(mode="json", include=set(shown)) for batch in summary.batches], "All batches"
+    )
 
 
 def _metric_rows(report: TestReport) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.artifacts import show_drift
+from flows.artifacts import show_drift, show_history
 from flows.deploy import deploy
 from flows.tasks import as_task
 from flows.train import train
@@ -12,6 +12,7 @@ from healthpredict.config import Settings
 from healthpredict.operations import drift_loop as loop
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
+from healthpredict.operations.report import write_report
 
 
 @flow(name="drift-loop")
@@ -29,4 +30,8 @@ def drift_loop() -> list[str]:
         train=lambda _, trigger, arriving: train(trigger, arriving),
         deploy=lambda _, version: deploy(version),
     )
-    return loop.drift_loop(Settings(), steps)
+    settings = Settings()
+    done = loop.drift_loop(settings, steps)
+    if done:
+        show_history(as_task(write_report)(settings))
+    return done

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     outcome: Literal["within_30_days", "any"] = Field("within_30_days", description="Which readmissions count")
     model_name: str = Field("readmission", description="Name of the registered model")
     tracking_uri: str | None = Field(None, description="MLflow; by default a SQLite file in the state folder")
+    mlflow_ui_url: str | None = Field(None, description="MLflow's pages, for links; by default those of the server")
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
     git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")

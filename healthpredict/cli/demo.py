@@ -88,6 +88,8 @@ def _configure(state: Path) -> tuple[Settings, dict[str, int]]:
     os.environ["HEALTHPREDICT_DATA_URI"] = str(state / "data")
     os.environ["HEALTHPREDICT_STATE_PATH"] = str(state)
     os.environ["HEALTHPREDICT_API_PORT"] = str(ports["api"])
+    # The links lead there while the demo is kept.
+    os.environ["HEALTHPREDICT_MLFLOW_UI_URL"] = f"http://127.0.0.1:{ports['mlflow']}"
     return Settings(), ports
 
 

@@ -10,9 +10,11 @@ from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.config import Settings
 from healthpredict.evaluation.report import TestReport
+from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.profile import build_profile
 from healthpredict.operations.context import git_commit, open_registry
 from healthpredict.operations.search import Search
+from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel
 from healthpredict.training.golden import golden_encounters
@@ -63,6 +65,7 @@ def assemble(
         onnx_model=onnx_model,
         reference=profile.model_dump(mode="json"),
         golden=_golden(fitted, training, seed),
+        explainer=explainer_of(family, fitted.model, encode_frame(fitted.encoder, training.head(1))),
     )
 
 

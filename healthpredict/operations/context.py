@@ -22,7 +22,8 @@ def open_registry(settings: Settings) -> Registry:
     Raises:
         RegistryError: MLflow does not answer.
     """
-    return Registry(settings.mlflow_uri, settings.model_name, settings.state_path / "bundles")
+    bundles = settings.state_path / "bundles"
+    return Registry(settings.mlflow_uri, settings.model_name, bundles, settings.mlflow_ui_url)
 
 
 def open_ledger(settings: Settings) -> Ledger:

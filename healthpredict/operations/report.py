@@ -21,14 +21,15 @@ def write_report(settings: Settings) -> Summary:
         StorageError: something cannot be read or written.
     """
     summary = summarise(settings)
-    plot = _history(summary)
+    plot = history(summary)
     write_bytes(join(settings.reports_uri, "plots", "auroc.png"), plot)
     write_json(join(settings.reports_uri, "summary.json"), summary.model_dump(mode="json"))
     write_bytes(join(settings.reports_uri, "index.html"), _page(summary, plot).encode())
     return summary
 
 
-def _history(summary: Summary) -> bytes:
+def history(summary: Summary) -> bytes:
+    """AUROC by batch of the champion and of the first model, as PNG."""
     known = [batch for batch in summary.batches if batch.auroc is not None and batch.auroc_frozen is not None]
     return history_plot(
         names=[batch.name.removeprefix("batch-") for batch in known],

@@ -46,13 +46,14 @@ class ModelVersion(BaseModel):
 class Registry:
     """One registered model in one MLflow."""
 
-    def __init__(self, tracking_uri: str, model_name: str, cache_path: Path) -> None:
+    def __init__(self, tracking_uri: str, model_name: str, cache_path: Path, ui_url: str | None = None) -> None:
         """Connect.
 
         Args:
             tracking_uri: of MLflow's tracking and registry.
             model_name: registered name.
             cache_path: local folder for fetched bundles, named by digest.
+            ui_url: of MLflow's pages; by default the server itself, where it is one.
 
         Raises:
             RegistryError: MLflow does not answer.
@@ -63,6 +64,7 @@ class Registry:
         self.tracking_uri = tracking_uri
         self.model_name = model_name
         self.cache_path = cache_path
+        self.ui_url = ui_url or (tracking_uri if tracking_uri.startswith("http") else None)
         with self._translated():
             if tracking_uri.startswith("sqlite:///"):
                 Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -258,10 +260,10 @@ class Registry:
         return bundle
 
     def run_url(self, run_id: str) -> str | None:
-        """The page of a run, where MLflow is a server."""
-        if not self.tracking_uri.startswith("http"):
+        """The page of a run, where MLflow has pages."""
+        if self.ui_url is None:
             return None
-        return f"{self.tracking_uri}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{self.ui_url}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     def _artifact_location(self) -> str | None:
         if not self.tracking_uri.startswith("sqlite:///"):
