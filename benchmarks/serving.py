@@ -1,0 +1,212 @@
+"""`make bench-serving`: CPU per prediction beside MLflow's server and the web framework alone, into `results/serving.json`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.results import FOLDER, Target, at_least, at_most, conditions, write
+from benchmarks.serving_models import (
+    as_pipeline_input,
+    build_served_bundle,
+    log_pipeline,
+    mlflow_body,
+    synthetic_encounters,
+)
+from healthpredict.config import quiet_vendors
+from healthpredict.serving.encounter import as_sent
+from healthpredict.serving.keys import add_key
+
+CONNECTIONS = 32
+
+
+@dataclass
+class Service:
+    """A running service, the request it is asked, and what was measured of it."""
+
+    name: str
+    process: psutil.Process
+    port: int
+    request: bytes
+    start_cpu_s: float = 0.0
+    measured: dict[str, list[float]] = field(default_factory=dict)
+
+    def cpu(self) -> float:
+        """CPU seconds of the process and its children so far."""
+        family = [self.process, *self.process.children(recursive=True)]
+        return sum(p.cpu_times().user + p.cpu_times().system for p in family)
+
+    def pss_mb(self) -> float:
+        """Memory, what is shared with others divided among them."""
+        family = [self.process, *self.process.children(recursive=True)]
+        return sum(p.memory_full_info().pss for p in family) / 1e6
+
+
+def http(path: str, body: bytes, *headers: str) -> bytes:
+    """A POST on a connection that is kept alive."""
+    lines = (f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    return "\r\n".join((*lines, *headers, "", "")).encode() + body
+
+
+async def ask(port: int, request: bytes, until: float, waits: list[float]) -> None:
+    """Ask again and again on one connection; note the seconds of each answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while (started := time.perf_counter()) < until:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"port {port} answered {head.splitlines()[0].decode()}")
+        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+        waits.append(time.perf_counter() - started)
+    writer.close()
+
+
+async def load(port: int, request: bytes, connections: int, seconds: float) -> list[float]:
+    """Ask on some connections at once, for some time."""
+    waits: list[float] = []
+    until = time.perf_counter() + seconds
+    await asyncio.gather(*(ask(port, request, until, waits) for _ in range(connections)))
+    return waits
+
+
+def measure(service: Service, connections: int, seconds: float) -> None:
+    """Load a service and note CPU, latency and throughput."""
+    import uvloop
+
+    cpu = service.cpu()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        waits = runner.run(load(service.port, service.request, connections, seconds))
+    spent = service.cpu() - cpu
+    for name, value in (
+        (f"cpu_ms_{connections}", spent / len(waits) * 1e3),
+        (f"p50_ms_{connections}", statistics.median(waits) * 1e3),
+        (f"rps_{connections}", len(waits) / seconds),
+    ):
+        service.measured.setdefault(name, []).append(value)
+
+
+def start(stack: ExitStack, name: str, command: list[str], port: int, request: bytes) -> Service:
+    """Start a service and wait until it answers the request."""
+    # MLflow starts uvicorn by its name.
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PATH": programs}
+    )
+    stack.callback(end, child)
+    service = Service(name, psutil.Process(child.pid), port, request)
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            asyncio.run(load(port, request, 1, 0.001))
+            break
+        except (OSError, asyncio.IncompleteReadError, RuntimeError) as error:
+            if time.monotonic() > deadline or child.poll() is not None:
+                raise RuntimeError(f"{name} does not answer: {error}") from error
+            time.sleep(0.1)
+    service.start_cpu_s = service.cpu()
+    return service
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End a service with its workers, where it has not ended by itself."""
+    if child.poll() is None:
+        for process in (*psutil.Process(child.pid).children(recursive=True), child):
+            process.terminate()
+        child.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def start_all(stack: ExitStack, folder: Path) -> list[Service]:
+    """Fit the models and start every service."""
+    encounters = synthetic_encounters(20_000, 0)
+    bundle = build_served_bundle(folder / "bundle", encounters)
+    log_pipeline(folder / "pipeline", encounters)
+    record = next(row.record for row in bundle.golden if None not in row.record.values())
+    row = encounters.head(1)
+    ours, plain = json.dumps(as_sent(record)).encode(), as_pipeline_input(row).to_dict("records")[0]
+    keys = folder / "keys.json"
+    key = f"Authorization: Bearer {add_key(keys, 'benchmark')}"
+    python, pipeline = sys.executable, str(folder / "pipeline")
+    mlflow = str(Path(python).with_name("mlflow"))
+    services = []
+    for name, request in (
+        ("ours", http("/predict", ours, key)),
+        ("no_model", http("/predict", ours)),
+        ("uvicorn", http("/predict", ours)),
+        ("dataframe", http("/predict", json.dumps(plain).encode())),
+        ("mlflow", http("/invocations", mlflow_body(row))),
+    ):
+        port = free_port()
+        command = {
+            "ours": [python, "-m", "healthpredict.serving", str(bundle.path), f"--port={port}", f"--keys={keys}"],
+            "mlflow": [mlflow, "models", "serve", "-m", pipeline, "-p", str(port), "--env-manager", "local"],
+        }.get(name, [python, "-m", "benchmarks.serving_peers", name, str(port), pipeline])
+        services.append(start(stack, name, command, port, request))
+    ours_service = services[0]
+    batch = json.dumps({"encounters": [as_sent(record)] * 10_000}).encode()
+    for name, request in (("batch", http("/predict/batch", batch, key)), ("explain", http("/explain", ours, key))):
+        services.append(Service(name, ours_service.process, ours_service.port, request))
+    return services
+
+
+def run(folder: Path, seconds: float, rounds: int) -> tuple[dict[str, Any], list[Target]]:
+    """Measure all services in turn, several times, and take the median of the rounds."""
+    with ExitStack() as stack:
+        services = start_all(stack, folder)
+        memory = {service.name: service.pss_mb() for service in services[:5]}
+        for service in services:
+            measure(service, 1, 1.0)  # warm
+            service.measured.clear()
+        for _ in range(rounds):
+            for service in services:
+                measure(service, 1, seconds)
+                if service.name not in ("batch", "explain"):
+                    measure(service, CONNECTIONS, seconds)
+    found = {s.name: {name: statistics.median(values) for name, values in s.measured.items()} for s in services}
+    for service in services[:5]:
+        found[service.name] |= {"start_cpu_s": service.start_cpu_s, "pss_mb": memory[service.name]}
+    ours, mlflow, limit = found["ours"], found["mlflow"], found["no_model"]
+    cpu, rps = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
+    return found, [
+        at_least("CPU a request, mlflow / ours", mlflow[cpu] / ours[cpu], 200, 300),
+        at_most("CPU a request, ours / no model", ours[cpu] / limit[cpu], 1.6, 1.05),
+        at_least("p50 at 1 connection, mlflow / ours", mlflow["p50_ms_1"] / ours["p50_ms_1"], 60),
+        at_least("requests a second at 32, ours / mlflow", ours[rps] / mlflow[rps], 200),
+        at_most("memory of ours, PSS MB", ours["pss_mb"], 90),
+        at_most("CPU to the first answer, s", ours["start_cpu_s"], 1.5),
+        at_most("CPU of an explanation, ms", found["explain"]["cpu_ms_1"], 12.5, 2.5),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    quiet_vendors()
+    with tempfile.TemporaryDirectory() as folder:
+        measured, targets = run(Path(folder), arguments.seconds, arguments.rounds)
+    about = conditions(seconds=arguments.seconds, rounds=arguments.rounds, model="lightgbm, 400 trees, synthetic data")
+    sys.exit(not write(FOLDER / "serving.json", "serving", measured, targets, about))
+
+
+if __name__ == "__main__":
+    main()

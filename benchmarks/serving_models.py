@@ -1,0 +1,105 @@
+"""What the serving benchmark serves: one model as our bundle, and its like as the pipeline that a project would log in MLflow."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from healthpredict.bundle.build import build_bundle
+from healthpredict.bundle.model import Bundle, GoldenRow
+from healthpredict.data.cohort import add_label, select_cohort
+from healthpredict.data.contract import FEATURE_COLUMNS, Kind
+from healthpredict.data.params import ContractParams
+from healthpredict.data.schema import check_encounters, check_outcomes
+from healthpredict.data.synthetic import synthesize
+from healthpredict.evaluation.report import report_on
+from healthpredict.features.frame import encode_frame
+from healthpredict.training.explain import explainer_of
+from healthpredict.training.export import export_onnx
+from healthpredict.training.families import FAMILIES
+from healthpredict.training.fit import fit_model
+from healthpredict.training.golden import golden_encounters
+from healthpredict.training.search import Candidate
+
+FAMILY = "lightgbm"
+LABEL = "readmitted_within_30_days"
+_COUNTS = [c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT]
+_LEVELS = [c.field for c in FEATURE_COLUMNS if c.kind is not Kind.COUNT]
+
+
+def synthetic_encounters(n_encounters: int, seed: int) -> pd.DataFrame:
+    """The labelled cohort of some synthetic encounters."""
+    raw = synthesize(n_encounters, seed)
+    checked = check_encounters(raw, "synthetic", ContractParams())
+    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]], "synthetic", ContractParams())
+    return add_label(select_cohort(checked.encounters), outcomes.encounters, "within_30_days")
+
+
+def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:
+    """Fit, calibrate and export a model with the parameters that a search starts from."""
+    params = FAMILIES[FAMILY].first
+    candidate = Candidate(family=FAMILY, params=dict(params), validation_auroc=0.5, steps=1)
+    label = encounters[LABEL].to_numpy(dtype=np.bool_)
+    fitted = fit_model(candidate, encounters, label, seed=0)
+    risk = fitted.out_of_fold_risk
+    threshold = fitted.threshold(0.2)
+    golden = golden_encounters(encounters, 64, 0)
+    plain = golden.astype(object).where(golden.notna(), None).to_dict("records")
+    return build_bundle(
+        path,
+        manifest={
+            "model_name": "readmission",
+            "model_version": 1,
+            "family": FAMILY,
+            "outcome": "within_30_days",
+            "trigger": "initial",
+            "trained_on": ("synthetic",),
+            "data_digest": "0" * 64,
+            "git_commit": None,
+            "run_id": "benchmark",
+            "created_at": datetime.now(UTC),
+            "threshold": threshold,
+            "calibrator": fitted.calibrator,
+            "test": report_on(encounters, label, risk, threshold=threshold, min_subgroup_rows=10**9, n_bootstrap=20),
+        },
+        encoder=fitted.encoder,
+        onnx_model=export_onnx(FAMILY, fitted.model, len(fitted.encoder.feature_names)),
+        reference={},
+        golden=[
+            GoldenRow({str(k): v for k, v in row.items()}, float(r))
+            for row, r in zip(plain, fitted.risks(golden), strict=True)
+        ],
+        explainer=explainer_of(FAMILY, fitted.model, encode_frame(fitted.encoder, encounters.head(1))),
+    )
+
+
+def log_pipeline(path: Path, encounters: pd.DataFrame) -> None:
+    """The usual pipeline with a model of the same family and parameters: one-hot levels, counts as they are."""
+    import lightgbm
+    import mlflow.sklearn
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=20, sparse_output=False)
+    columns = ColumnTransformer([("counts", "passthrough", _COUNTS), ("levels", one_hot, _LEVELS)])
+    model = lightgbm.LGBMClassifier(**FAMILIES[FAMILY].first, n_jobs=1, verbose=-1)
+    pipeline = make_pipeline(columns, model).fit(as_pipeline_input(encounters), encounters[LABEL])
+    mlflow.sklearn.save_model(pipeline, path, pyfunc_predict_fn="predict_proba", serialization_format="cloudpickle")
+
+
+def as_pipeline_input(encounters: pd.DataFrame) -> pd.DataFrame:
+    """Plain strings and numbers, as JSON carries them; missing levels are a level of their own."""
+    levels = encounters[_LEVELS].astype(object).fillna("?")
+    return pd.concat([encounters[_COUNTS].astype(float), levels], axis=1)
+
+
+def mlflow_body(encounters: pd.DataFrame) -> bytes:
+    """A request to `mlflow models serve`."""
+    frame: dict[str, Any] = as_pipeline_input(encounters).to_dict("split")
+    return json.dumps({"dataframe_split": {"columns": frame["columns"], "data": frame["data"]}}).encode()
