@@ -58,10 +58,10 @@ class Door:
         path, metrics = scope["path"], self._metrics
         metrics.in_flight += 1
         status = _CLIENT_LEFT
+        answer = self._answers.get(path) if scope["method"] == "POST" else None
         try:
             if path not in OPEN:
                 self._let_in(scope)
-            answer = self._answers.get(path) if scope["method"] == "POST" else None
             if answer is None:
                 status = await self._pass_on(scope, receive, send)
             else:
@@ -77,7 +77,7 @@ class Door:
             pass  # nobody reads an answer
         except Exception:
             status = 500
-            if path in self._answers:  # FastAPI has answered for its own
+            if answer is not None:  # FastAPI has answered for its own
                 await failed().response()(scope, receive, send)
             raise
         finally:
