@@ -56,9 +56,8 @@ def demo(folder: Path, source: str | None) -> Measured:
     summary = json.loads(Path(Settings().reports_uri, "summary.json").read_text())
     seconds = {stage: round(value, 1) for stage, value in summary["seconds"].items()}
     share = summary["seconds"]["orchestration"] / summary["seconds"]["total"]
-    trainings = len(summary["models"])
-    return {"seconds": seconds, "orchestration_share": share, "trainings": trainings}, [
-        at_most("demo, total seconds", seconds["total"], 360),
+    return seconds, [
+        at_most("demo, seconds in total", seconds["total"], 360),
         at_most("orchestration, share of the total", share, 0.10),
     ]
 
@@ -126,7 +125,7 @@ def main() -> int:
         os.environ["HEALTHPREDICT_REPORTS_URI"] = str(folder / "reports")
         os.environ["HEALTHPREDICT_DATA_URI"] = str(folder / "state" / "data")
         os.environ["HEALTHPREDICT_STATE_PATH"] = str(folder / "state")
-        measured = {"demo": demo(folder, options.data)}
+        measured = {"seconds": demo(folder, options.data)}
         settings = Settings()
         registry = open_registry(settings)
         champion = registry.by_alias("champion")
