@@ -23,14 +23,15 @@ def small_source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="session")
+# Not for the session: another module of the same process may make a cluster of its own.
+@pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
     """One Ray for all searches of this process."""
     with ray_runtime(None):
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, small_source: str, ray: None) -> Iterator[Settings]:
     """An installation whose flows have run: prepared, trained, served, three batches done. Only read it."""
     from prefect.testing.utilities import prefect_test_harness

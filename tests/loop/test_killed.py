@@ -18,7 +18,7 @@ from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.roll_out import local_target
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 POINTS = (
     "during search",
@@ -32,7 +32,7 @@ POINTS = (
 
 def run(point: str, variables: dict[str, str]) -> int:
     script = Path(__file__).with_name("killed_at.py")
-    done = subprocess.run([sys.executable, script, point], env={**os.environ, **variables}, check=False, timeout=300)
+    done = subprocess.run([sys.executable, script, point], env={**os.environ, **variables}, check=False, timeout=600)
     return done.returncode
 
 
