@@ -68,7 +68,9 @@ def register(settings: Settings, search: Search) -> Challenger:
     registry = open_registry(settings)
     known = next((v for v in registry.versions() if search.identity.items() <= v.tags.items()), None)
     if known is not None:
-        return _challenger(registry, known, registry.fetch_bundle(known), search, search.seconds)
+        return _written_down(
+            settings, _challenger(registry, known, registry.fetch_bundle(known), search, search.seconds)
+        )
 
     seconds = dict(search.seconds)
     labelled = read_labelled(settings, search.trained_on)
@@ -89,8 +91,14 @@ def register(settings: Settings, search: Search) -> Challenger:
         bundle = assemble(settings, search, fitted, training, report)
         version = registry.complete_version(search.run_id, bundle, facts)
         registry.close_run(search.run_id, "FINISHED")
-    challenger = _challenger(registry, version, bundle, search, seconds)
-    open_ledger(settings).append("training", **challenger.model_dump(mode="json", exclude={"test"}))
+    return _written_down(settings, _challenger(registry, version, bundle, search, seconds))
+
+
+def _written_down(settings: Settings, challenger: Challenger) -> Challenger:
+    """Append the training to the ledger, once, also where it was killed after registering."""
+    ledger = open_ledger(settings)
+    if ledger.last("training", version=challenger.version) is None:
+        ledger.append("training", **challenger.model_dump(mode="json", exclude={"test"}))
     return challenger
 
 

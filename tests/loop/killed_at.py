@@ -38,6 +38,8 @@ def arm(point: str) -> None:
             TimeBudget.__call__ = die  # type: ignore[method-assign]
         case "while the bundle is uploaded":
             Registry.complete_version = die  # type: ignore[method-assign]
+        case "between registration and ledger":
+            die_at_event("training")
         case "between registration and rollout":
             LocalTarget.start = die  # type: ignore[method-assign]
         case "between rollout and alias":

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 POINTS = (
     "during search",
     "while the bundle is uploaded",
+    "between registration and ledger",
     "between registration and rollout",
     "between rollout and alias",
     "between alias and ledger",
