@@ -10,7 +10,7 @@ from healthpredict.data.split import Side
 from healthpredict.evaluation.metrics import Floats
 from healthpredict.evaluation.report import report_on
 from healthpredict.features.frame import encode_frame
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.training.gate import Comparison, GateDecision, decide_promotion
@@ -32,27 +32,29 @@ def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
     decided = ledger.last("gate", version=version, arriving=arriving)
     if decided is not None:
         return GateDecision.model_validate({name: decided[name] for name in GateDecision.model_fields})
-    challenger = registry.fetch_bundle(registry.version(version))
-    champion = registry.by_alias("champion")
-    champion_bundle = registry.fetch_bundle(champion) if champion and champion.version != version else None
-    encounters = _newest_test_side(settings, arriving)
-    label = encounters[LABEL].to_numpy()
-    risk = _risks(challenger, encounters)
-    comparison = Comparison(
-        label=label,
-        risk=risk,
-        champion_risk=_risks(champion_bundle, encounters) if champion_bundle else None,
-        patient_id=encounters["patient_id"].to_numpy(),
-        report=report_on(
-            encounters,
-            label,
-            risk,
-            threshold=challenger.manifest.threshold,
-            min_subgroup_rows=settings.model.min_subgroup_rows,
-            n_bootstrap=settings.model.n_bootstrap,
-        ),
-    )
-    decision = decide_promotion(comparison, settings.promotion)
+    seconds: Seconds = {}
+    with timed(seconds, "gate"):
+        challenger = registry.fetch_bundle(registry.version(version))
+        champion = registry.by_alias("champion")
+        champion_bundle = registry.fetch_bundle(champion) if champion and champion.version != version else None
+        encounters = _newest_test_side(settings, arriving)
+        label = encounters[LABEL].to_numpy()
+        risk = _risks(challenger, encounters)
+        comparison = Comparison(
+            label=label,
+            risk=risk,
+            champion_risk=_risks(champion_bundle, encounters) if champion_bundle else None,
+            patient_id=encounters["patient_id"].to_numpy(),
+            report=report_on(
+                encounters,
+                label,
+                risk,
+                threshold=challenger.manifest.threshold,
+                min_subgroup_rows=settings.model.min_subgroup_rows,
+                n_bootstrap=settings.model.n_bootstrap,
+            ),
+        )
+        decision = decide_promotion(comparison, settings.promotion)
     champion_version = champion.version if champion else None
     ledger.append(
         "gate", version=version, arriving=arriving, champion=champion_version, **decision.model_dump(mode="json")

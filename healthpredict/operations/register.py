@@ -73,7 +73,8 @@ def register(settings: Settings, search: Search) -> Challenger:
         )
 
     seconds = dict(search.seconds)
-    labelled = read_labelled(settings, search.trained_on)
+    with timed(seconds, "load"):
+        labelled = read_labelled(settings, search.trained_on)
     training, test = (labelled[mask] for mask in (sides(labelled) != Side.TEST, sides(labelled) == Side.TEST))
     with timed(seconds, "fit"):
         candidates = search.result.candidates[: search.finalists]
