@@ -23,6 +23,7 @@ from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.operations.context import open_registry
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.prepare import read_prepared
+from healthpredict.operations.risks import risks_of
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 
@@ -37,6 +38,7 @@ import json, resource, sys, time
 from healthpredict.config import Settings, quiet_vendors
 quiet_vendors()
 from healthpredict.operations.score import score
+from healthpredict.operations.risks import risks_of
 wall, cpu = time.perf_counter(), time.process_time()
 scored = score(Settings(), sys.argv[1], sys.argv[2])
 print(json.dumps({
@@ -74,7 +76,7 @@ def parts(settings: Settings, bundle: Bundle) -> Measured:
 
     profile = ReferenceProfile.model_validate(bundle.reference())
     batch = encounters.tail(DRIFT_ROWS).reset_index(drop=True)
-    risk = bundle.risks(encode_frame(bundle.encoder, batch))
+    risk = risks_of(bundle, batch)
     # The first check imports Evidently, the second is the one that counts.
     drift_cpu = [_cpu(lambda: detect_data_drift(profile, batch, risk)) for _ in range(3)]
     measured = {

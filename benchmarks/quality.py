@@ -32,6 +32,7 @@ from healthpredict.operations.dataset import LABEL, arrived_batches, sides
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.register import register
+from healthpredict.operations.risks import risks_of
 from healthpredict.operations.search import search
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
@@ -64,7 +65,7 @@ def prequential(settings: Settings) -> Measured:
             bundles.append(registry.fetch_bundle(registry.version(challenger.version)))
             arrived = read_frame(Layout(settings.data_uri).processed(name))
             models = {"current": bundles[-1], "delayed": bundles[-2:][0], "frozen": bundles[0]}
-            risks = {key: bundle.risks(encode_frame(bundle.encoder, arrived)) for key, bundle in models.items()}
+            risks = {key: risks_of(bundle, arrived) for key, bundle in models.items()}
             # Only now the outcomes.
             labelled = arrived[["encounter_id", "patient_id"]].assign(batch=name, **risks)
             labelled = labelled.merge(read_labelled(settings, [name])[["encounter_id", LABEL]], on="encounter_id")

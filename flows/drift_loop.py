@@ -32,6 +32,8 @@ def drift_loop() -> list[str]:
     )
     settings = Settings()
     done = loop.drift_loop(settings, steps)
+    # Also where nothing was done: the last run may have been killed before its report.
+    summary = as_task(write_report)(settings)
     if done:
-        show_history(as_task(write_report)(settings))
+        show_history(summary)
     return done

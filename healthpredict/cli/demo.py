@@ -16,7 +16,7 @@ from rich.table import Table
 from healthpredict.cli.services import LocalServices, free_port
 from healthpredict.config import Settings
 from healthpredict.operations.context import Seconds, open_registry, timed
-from healthpredict.operations.report import write_report
+from healthpredict.operations.report import read_report
 from healthpredict.operations.roll_out import local_target
 from healthpredict.operations.summarise import Summary
 from healthpredict.storage.tables import write_json
@@ -53,9 +53,7 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
                 prefect_api = services.start_prefect(ports["prefect"])
                 os.environ["PREFECT_API_URL"] = prefect_api
             _run_flows(services, prefect_api, source, seconds)
-            with timed(seconds, "report"):
-                summary = write_report(settings)
-        summary = _with_seconds(settings, summary, seconds)
+        summary = _with_seconds(settings, seconds)
         _show(summary)
         _ask_api(settings)
         if keep:
@@ -110,8 +108,9 @@ def _run_flows(services: LocalServices, prefect_api: str, source: str | None, se
         drift_loop()
 
 
-def _with_seconds(settings: Settings, summary: Summary, seconds: Seconds) -> Summary:
+def _with_seconds(settings: Settings, seconds: Seconds) -> Summary:
     """Add the demo's own stages; what is left of the total is orchestration."""
+    summary = read_report(settings)
     stages = summary.seconds | {name: value for name, value in seconds.items() if name != "total"}
     stages |= {"orchestration": max(0.0, seconds["total"] - sum(stages.values())), "total": seconds["total"]}
     complete = summary.model_copy(update={"seconds": stages})

@@ -8,6 +8,7 @@ from healthpredict.config import Settings
 from healthpredict.data.cohort import select_cohort
 from healthpredict.data.raw import parse_raw
 from healthpredict.data.schema import check_encounters
+from healthpredict.operations.context import Seconds, timed
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
 from healthpredict.storage.uris import exists, list_uris, read_bytes
@@ -22,6 +23,7 @@ class AcceptedBatch(BaseModel):
         cohort_rows: valid rows of the cohort, now in `processed/`.
         quarantined: bad rows, now in `quarantine/`. The other rows ended in death or hospice.
         reasons: reason to number of quarantined rows, the most frequent first; a row may have several.
+        seconds: wall time by stage.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +33,7 @@ class AcceptedBatch(BaseModel):
     cohort_rows: int
     quarantined: int
     reasons: dict[str, int]
+    seconds: Seconds
 
 
 def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
@@ -48,19 +51,22 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
     layout = Layout(settings.data_uri)
     if exists(layout.accepted(name)):
         return AcceptedBatch.model_validate(read_json(layout.accepted(name)))
-    raw = parse_raw(read_bytes(layout.batch(name)), name, with_outcome=False)
-    others = [uri for uri in list_uris(layout.processed_folder, suffix=".parquet") if uri != layout.processed(name)]
-    earlier_ids = [number for uri in others for number in read_frame(uri, ["encounter_id"])["encounter_id"]]
-    checked = check_encounters(raw, name, settings.contract, earlier_ids)
-    cohort = select_cohort(checked.encounters)
-    write_frame(layout.quarantine(name), checked.quarantine)
-    write_frame(layout.processed(name), cohort)
+    seconds: Seconds = {}
+    with timed(seconds, "accept"):
+        raw = parse_raw(read_bytes(layout.batch(name)), name, with_outcome=False)
+        others = [uri for uri in list_uris(layout.processed_folder, suffix=".parquet") if uri != layout.processed(name)]
+        earlier_ids = [number for uri in others for number in read_frame(uri, ["encounter_id"])["encounter_id"]]
+        checked = check_encounters(raw, name, settings.contract, earlier_ids)
+        cohort = select_cohort(checked.encounters)
+        write_frame(layout.quarantine(name), checked.quarantine)
+        write_frame(layout.processed(name), cohort)
     accepted = AcceptedBatch(
         name=name,
         rows=len(raw),
         cohort_rows=len(cohort),
         quarantined=len(checked.quarantine),
         reasons=checked.reasons,
+        seconds=seconds,
     )
     # Last, because it says that the rest is there.
     write_json(layout.accepted(name), accepted.model_dump())

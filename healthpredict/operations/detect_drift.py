@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.errors import RegistryError
-from healthpredict.evaluation.metrics import Floats
-from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
 from healthpredict.monitoring.policy import DriftDecision, decide
@@ -18,6 +16,7 @@ from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.operations.context import Seconds, open_registry, timed
 from healthpredict.operations.dataset import LABEL, arrived_batches, matured_batches
 from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.risks import risks_of
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
 from healthpredict.storage.uris import exists, join, write_bytes
@@ -74,7 +73,7 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         bundle = registry.fetch_bundle(champion)
         profile = ReferenceProfile.model_validate(bundle.reference())
         encounters = read_frame(layout.processed(name))
-        risk = _risks(bundle, encounters)
+        risk = risks_of(bundle, encounters)
         predictions = pd.DataFrame({"encounter_id": encounters["encounter_id"], RISK: risk})
         write_frame(layout.predictions(name), predictions.assign(model_version=champion.version))
         data, html = detect_data_drift(profile, encounters, risk)
@@ -115,12 +114,8 @@ def _concept_drift(settings: Settings, bundle: Bundle, arriving: str) -> Concept
     labelled = read_labelled(settings, unseen)
     return detect_concept_drift(
         label=labelled[LABEL].to_numpy(dtype=np.bool_),
-        risk=_risks(bundle, labelled),
+        risk=risks_of(bundle, labelled),
         patient_id=labelled["patient_id"].to_numpy(),
         promoted=bundle.manifest.test.evaluation,
         policy=settings.drift,
     )
-
-
-def _risks(bundle: Bundle, encounters: pd.DataFrame) -> Floats:
-    return bundle.risks(encode_frame(bundle.encoder, encounters))

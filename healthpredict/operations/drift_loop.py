@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL
 from healthpredict.errors import BatchRefused
-from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
@@ -42,7 +42,7 @@ class TrainingOutcome(BaseModel):
 class Steps:
     """What the loop does at each batch; flows replace them by flows and tasks of the same behaviour."""
 
-    accept: Callable[[Settings, str], object]
+    accept: Callable[[Settings, str], AcceptedBatch]
     detect: Callable[[Settings, str], DriftCheck]
     train: Callable[[Settings, str, str], TrainingOutcome]
     deploy: Callable[[Settings, int], Rollout]
@@ -90,7 +90,7 @@ def pending_batches(settings: Settings) -> list[str]:
 def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
     ledger, registry = open_ledger(settings), open_registry(settings)
     try:
-        steps.accept(settings, name)
+        accepted = steps.accept(settings, name)
     except BatchRefused as error:
         _logger.warning("%s", error)
         ledger.append("batch", batch=name, decision="refused", reasons=[str(error)])
@@ -112,7 +112,7 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
         champion_before=check.champion,
         champion=champion.version if champion else None,
         challenger=training.challenger.version if training else None,
-        seconds=check.seconds,
+        seconds=accepted.seconds | check.seconds,
     )
 
 

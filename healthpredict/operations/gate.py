@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.data.split import Side
-from healthpredict.evaluation.metrics import Floats
 from healthpredict.evaluation.report import report_on
-from healthpredict.features.frame import encode_frame
 from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
 from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.risks import risks_of
 from healthpredict.training.gate import Comparison, GateDecision, decide_promotion
 
 
@@ -39,11 +37,11 @@ def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
         champion_bundle = registry.fetch_bundle(champion) if champion and champion.version != version else None
         encounters = _newest_test_side(settings, arriving)
         label = encounters[LABEL].to_numpy()
-        risk = _risks(challenger, encounters)
+        risk = risks_of(challenger, encounters)
         comparison = Comparison(
             label=label,
             risk=risk,
-            champion_risk=_risks(champion_bundle, encounters) if champion_bundle else None,
+            champion_risk=risks_of(champion_bundle, encounters) if champion_bundle else None,
             patient_id=encounters["patient_id"].to_numpy(),
             report=report_on(
                 encounters,
@@ -71,7 +69,3 @@ def _newest_test_side(settings: Settings, arriving: str) -> pd.DataFrame:
         if sum(map(len, parts)) >= settings.promotion.min_rows:
             break
     return pd.concat(parts, ignore_index=True)
-
-
-def _risks(bundle: Bundle, encounters: pd.DataFrame) -> Floats:
-    return bundle.risks(encode_frame(bundle.encoder, encounters))

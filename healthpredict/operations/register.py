@@ -91,7 +91,7 @@ def register(settings: Settings, search: Search) -> Challenger:
         facts = _facts(settings, search)
         bundle = assemble(settings, search, fitted, training, report)
         version = registry.complete_version(search.run_id, bundle, facts)
-        registry.close_run(search.run_id, "FINISHED")
+        registry.close_run(search.run_id)
     return _written_down(settings, _challenger(registry, version, bundle, search, seconds))
 
 

@@ -7,8 +7,9 @@ from importlib import resources
 
 from healthpredict.config import Settings
 from healthpredict.evaluation.plots import history_plot
+from healthpredict.operations.context import Seconds, timed
 from healthpredict.operations.summarise import Summary, summarise
-from healthpredict.storage.tables import write_json
+from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import join, write_bytes
 
 
@@ -20,12 +21,25 @@ def write_report(settings: Settings) -> Summary:
         RegistryError: MLflow failed.
         StorageError: something cannot be read or written.
     """
-    summary = summarise(settings)
-    plot = history(summary)
+    seconds: Seconds = {}
+    with timed(seconds, "report"):
+        summary = summarise(settings)
+        plot = history(summary)
+    summary = summary.model_copy(update={"seconds": summary.seconds | seconds})
     write_bytes(join(settings.reports_uri, "plots", "auroc.png"), plot)
     write_json(join(settings.reports_uri, "summary.json"), summary.model_dump(mode="json"))
     write_bytes(join(settings.reports_uri, "index.html"), _page(summary, plot).encode())
     return summary
+
+
+def read_report(settings: Settings) -> Summary:
+    """Read the `summary.json` that was written last.
+
+    Raises:
+        NotFound: none was written.
+        StorageError: it cannot be read.
+    """
+    return Summary.model_validate(read_json(join(settings.reports_uri, "summary.json")))
 
 
 def history(summary: Summary) -> bytes:

@@ -21,9 +21,9 @@ from healthpredict.data.cohort import select_cohort
 from healthpredict.data.params import ContractParams
 from healthpredict.data.schema import check_encounters
 from healthpredict.errors import RegistryError
-from healthpredict.features.frame import encode_frame
 from healthpredict.operations.context import open_registry
 from healthpredict.operations.detect_drift import RISK
+from healthpredict.operations.risks import risks_of
 from healthpredict.storage.uris import local_copy, write_file
 
 _CHUNK_ROWS = 50_000
@@ -105,7 +105,7 @@ def _score_chunk(bundle: Bundle, raw: pd.DataFrame, name: str) -> tuple[pd.DataF
     at_risk = select_cohort(checked.encounters)
     gone = checked.encounters["encounter_id"][~checked.encounters["encounter_id"].isin(at_risk["encounter_id"])]
     rejected = raw[raw["encounter_id"].isin(gone.astype(str))].assign(reason=NOT_AT_RISK)
-    risk = bundle.risks(encode_frame(bundle.encoder, at_risk)) if len(at_risk) else np.empty(0)
+    risk = risks_of(bundle, at_risk) if len(at_risk) else np.empty(0)
     predicted = pd.DataFrame(
         {"encounter_id": at_risk["encounter_id"], RISK: risk, "high_risk": risk >= bundle.manifest.threshold}
     )

@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.evaluation.metrics import Floats, Interval, evaluate
-from healthpredict.features.frame import encode_frame
 from healthpredict.operations.context import Seconds, open_ledger, open_registry
 from healthpredict.operations.dataset import LABEL
 from healthpredict.operations.detect_drift import RISK
 from healthpredict.operations.prepare import PreparedData, read_prepared
 from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.risks import risks_of
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 from healthpredict.storage.uris import exists
@@ -148,8 +148,7 @@ def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
             label = predicted[LABEL].to_numpy(dtype=np.bool_)
             measured = _measure(label, predicted[RISK].to_numpy())
             if frozen is not None:
-                risk = frozen.risks(encode_frame(frozen.encoder, predicted))
-                measured["auroc_frozen"] = _measure(label, risk)["auroc"]
+                measured["auroc_frozen"] = _measure(label, risks_of(frozen, predicted))["auroc"]
         found.append(
             BatchSummary(
                 name=name,

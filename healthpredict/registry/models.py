@@ -150,13 +150,13 @@ class Registry:
             # Leaving the block ends the run, but the search that it belongs to goes on.
             self.client.update_run(run_id, status="RUNNING")
 
-    def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED"]) -> None:
+    def close_run(self, run_id: str) -> None:
         """End a run, and the trials under it that a killed process left running."""
         with self._translated():
             query = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run_id}'"
             for trial in self.client.search_runs([self.experiment_id], query):
                 self.client.set_terminated(trial.info.run_id, "KILLED")
-            self.client.set_terminated(run_id, status)
+            self.client.set_terminated(run_id, "FINISHED")
 
     def reserve_version(self, run_id: str) -> int:
         """Take the next version number for a bundle that is about to be built.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -14,6 +13,7 @@ from starlette.routing import Route
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import TOLERANCE, Bundle
 from healthpredict.features.encoder import Value
+from healthpredict.serving.answers import identity
 from healthpredict.serving.batch import predict_batch
 from healthpredict.serving.documentation import (
     batch_documentation,
@@ -115,7 +115,7 @@ def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metr
     async def explain_one(scope: Scope, receive: Receive) -> bytes:
         record = await one_encounter(scope, receive)
         served: Bundle = app.state.bundle
-        return _encode(explain(served, record) | _identity(served))
+        return _encode(explain(served, record) | identity(served))
 
     async def batch(scope: Scope, receive: Receive) -> bytes:
         nonlocal batches
@@ -126,7 +126,7 @@ def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metr
         try:
             body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
             served: Bundle = app.state.bundle
-            return _encode(await predict_batch(served, body, limits, metrics) | _identity(served))
+            return _encode(await predict_batch(served, body, limits, metrics) | identity(served))
         finally:
             batches -= 1
 
@@ -187,21 +187,11 @@ def _add_health(app: FastAPI) -> None:
 def _predict(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
     """The fields of a `Prediction`."""
     risk = bundle.risk(record)
-    return {"readmission_risk": risk, "high_risk": risk >= bundle.manifest.threshold, **_identity(bundle)}
+    return {"readmission_risk": risk, "high_risk": risk >= bundle.manifest.threshold, **identity(bundle)}
 
 
 def _example_of_reasons(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any] | None:
-    return None if bundle.explainer is None else explain(bundle, record) | _identity(bundle)
-
-
-def _identity(bundle: Bundle) -> dict[str, Any]:
-    """What every answer says about itself."""
-    return {
-        "threshold": bundle.manifest.threshold,
-        "model_version": bundle.manifest.model_version,
-        "bundle_digest": bundle.digest,
-        "request_id": str(uuid4()),
-    }
+    return None if bundle.explainer is None else explain(bundle, record) | identity(bundle)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

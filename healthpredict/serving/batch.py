@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
@@ -33,28 +34,18 @@ class RowResult(BaseModel):
     problem: Problem | None
 
 
-class BatchPrediction(BaseModel):
+class BatchPrediction(Identified):
     """The answer for a batch.
 
     Attributes:
         results: in the order of the encounters, one for each.
         predicted: encounters with a risk.
         refused: encounters with a problem.
-        threshold: of this model version (0-1).
-        model_version: in the registry.
-        bundle_digest: sha256 that names everything the predictions were made with.
-        request_id: new for every request.
     """
-
-    model_config = ConfigDict(protected_namespaces=())
 
     results: list[RowResult]
     predicted: int
     refused: int
-    threshold: float
-    model_version: int
-    bundle_digest: str
-    request_id: str
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):

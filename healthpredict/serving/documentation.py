@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
-
 from healthpredict.features.encoder import Value
+from healthpredict.serving.answers import Prediction
 from healthpredict.serving.batch import BatchPrediction, batch_schema
 from healthpredict.serving.door import OPEN
 from healthpredict.serving.encounter import Encounter, as_sent
@@ -26,28 +25,6 @@ _OF_ONE_ENCOUNTER: Final = {
     422: problem_documentation("The encounter breaks the contract, or ended in death or hospice"),
     503: _BUSY,
 }
-
-
-class Prediction(BaseModel):
-    """The answer for one encounter.
-
-    Attributes:
-        readmission_risk: calibrated probability (0-1) of a readmission within 30 days, or of any, as `/model` says.
-        high_risk: whether the risk is at or above the threshold.
-        threshold: of this model version (0-1).
-        model_version: in the registry.
-        bundle_digest: sha256 that names everything the prediction was made with.
-        request_id: new for every request.
-    """
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    readmission_risk: float
-    high_risk: bool
-    threshold: float
-    model_version: int
-    bundle_digest: str
-    request_id: str
 
 
 def predict_documentation(record: dict[str, Value], prediction: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.features.encoder import Value
 from healthpredict.features.sources import LEVEL_SOURCES, MEDICATION_FIELDS, PRIOR_VISITS
+from healthpredict.serving.answers import Prediction
 from healthpredict.serving.problems import Refused
 
 _SUMS: Final = {
@@ -36,34 +37,20 @@ class Reason(BaseModel):
     contribution: float
 
 
-class Explained(BaseModel):
+class Explained(Prediction):
     """A risk and its reasons: `expected_log_odds` and all contributions add up to `log_odds`.
 
     Attributes:
-        readmission_risk: as in `Prediction`.
-        high_risk: as in `Prediction`.
         log_odds: ln(risk / (1 - risk)), within 1e-4 in the risk.
         expected_log_odds: where nothing of the encounter is known.
         expected_risk: the same as a risk (0-1).
         reasons: the strongest first, in either direction.
-        threshold: of this model version (0-1).
-        model_version: in the registry.
-        bundle_digest: sha256 that names everything the prediction was made with.
-        request_id: new for every request.
     """
 
-    model_config = ConfigDict(protected_namespaces=())
-
-    readmission_risk: float
-    high_risk: bool
     log_odds: float
     expected_log_odds: float
     expected_risk: float
     reasons: list[Reason]
-    threshold: float
-    model_version: int
-    bundle_digest: str
-    request_id: str
 
 
 @cache

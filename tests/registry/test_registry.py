@@ -42,7 +42,7 @@ def register(registry: Registry, tmp_path: Path) -> Callable[..., int]:
         version = registry.reserve_version(run_id)
         bundle = build_tiny_bundle(tmp_path / f"built-{version}", model_version=version, seed=version)
         registry.complete_version(run_id, bundle, tags)
-        registry.close_run(run_id, "FINISHED")
+        registry.close_run(run_id)
         return version
 
     return register
@@ -157,7 +157,7 @@ def test_a_kill_during_completion_leaves_a_version_that_counts_or_none(
 
 def test_a_finished_run_is_not_opened_again(registry: Registry) -> None:
     first = registry.open_run(registry.model_name, {"trigger": "x"})
-    registry.close_run(first, "FINISHED")
+    registry.close_run(first)
     assert registry.open_run(registry.model_name, {"trigger": "x"}) != first
 
 

@@ -1,0 +1,50 @@
+"""What the answers to encounters have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.bundle.model import Bundle
+
+
+class Identified(BaseModel):
+    """Which model gave an answer, and to which request.
+
+    Attributes:
+        threshold: of this model version (0-1).
+        model_version: in the registry.
+        bundle_digest: sha256 that names everything the answer was made with.
+        request_id: new for every request.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    threshold: float
+    model_version: int
+    bundle_digest: str
+    request_id: str
+
+
+class Prediction(Identified):
+    """The answer for one encounter.
+
+    Attributes:
+        readmission_risk: calibrated probability (0-1) of a readmission within 30 days, or of any, as `/model` says.
+        high_risk: whether the risk is at or above the threshold.
+    """
+
+    readmission_risk: float
+    high_risk: bool
+
+
+def identity(bundle: Bundle) -> dict[str, Any]:
+    """The fields of an `Identified`, for a new request."""
+    return {
+        "threshold": bundle.manifest.threshold,
+        "model_version": bundle.manifest.model_version,
+        "bundle_digest": bundle.digest,
+        "request_id": str(uuid4()),
+    }
