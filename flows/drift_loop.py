@@ -16,8 +16,12 @@ from healthpredict.operations.report import write_report
 
 
 @flow(name="drift-loop")
-def drift_loop() -> list[str]:
-    """Do every batch that has arrived and is not in the ledger; returns their names."""
+def drift_loop(source: loop.Source = "batches") -> list[str]:
+    """Do every batch that has arrived and is not in the ledger; returns their names.
+
+    Args:
+        source: "live" first cuts a batch from what the API predicted and was told.
+    """
 
     def detect(settings: Settings, name: str) -> DriftCheck:
         check = as_task(detect_drift, retries=1)(settings, name)
@@ -31,7 +35,7 @@ def drift_loop() -> list[str]:
         deploy=lambda _, version: deploy(version),
     )
     settings = Settings()
-    done = loop.drift_loop(settings, steps)
+    done = loop.drift_loop(settings, steps, source)
     # Also where nothing was done: the last run may have been killed before its report.
     summary = as_task(write_report)(settings)
     if done:

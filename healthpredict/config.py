@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from healthpredict.data.params import ContractParams
+from healthpredict.data.params import ContractParams, LiveParams
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.training.gate import PromotionPolicy
 from healthpredict.training.params import ModelParams, SearchParams
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     reports_uri: str = Field("reports", description="Folder or s3://bucket/prefix for reports")
     state_path: Path = Field(Path("var"), description="Local folder for databases, locks, search state and logs")
     initial_share: float = Field(0.2, gt=0, lt=1, description="Share of encounters, by time, that is there at first")
-    n_batches: int = Field(10, ge=1, description="Batches the rest arrives in")
+    n_batches: int = Field(10, ge=0, description="Batches the rest arrives in; 0 takes everything as initial data")
     label_delay: int = Field(1, ge=1, description="Batches after which the outcomes of a batch are known")
     outcome: Literal["within_30_days", "any"] = Field("within_30_days", description="Which readmissions count")
     model_name: str = Field("readmission", description="Name of the registered model")
@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
     git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
     contract: ContractParams = ContractParams()
+    live: LiveParams = LiveParams()
     search: SearchParams = SearchParams()
     model: ModelParams = ModelParams()
     promotion: PromotionPolicy = PromotionPolicy()
@@ -52,6 +53,16 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(
         None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"), description="Ray cluster to search on"
     )
+
+    @property
+    def prediction_log_path(self) -> Path:
+        """Folder of the local API's prediction log, until it is shipped."""
+        return self.state_path.resolve() / "prediction-log"
+
+    @property
+    def patient_key_path(self) -> Path:
+        """File of the key for the pseudonyms of patients."""
+        return self.state_path.resolve() / "patient-key"
 
     @property
     def mlflow_uri(self) -> str:

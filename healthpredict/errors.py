@@ -7,22 +7,35 @@ Values of patients never enter a message; column names, counts, versions and URI
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class HealthPredictError(Exception):
-    """Base of all errors raised on purpose. The command line shows the message without a traceback."""
+    """Base of all errors raised on purpose. The command line shows the message without a traceback.
+
+    Attributes:
+        exit_code: of a process that ends with the error.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class ConfigurationError(HealthPredictError):
     """A setting is missing or wrong: change the setting and start again."""
 
+    exit_code = 2
+
 
 class SourceError(HealthPredictError):
     """The data set cannot be reached, read or trusted: choose another source."""
 
+    exit_code = 3
+
 
 class BatchRefused(HealthPredictError):
     """A whole batch breaks the contract. Nothing of it was used and it was left where it was."""
+
+    exit_code = 4
 
     def __init__(self, batch: str, problem: str) -> None:
         """Args: batch, the name or URI; problem, what is wrong and what to do next, without a final stop."""
@@ -47,9 +60,13 @@ class MissingColumns(BatchRefused):
 class NotEnoughData(HealthPredictError):
     """Too few rows, or one class only: wait for more matured outcomes."""
 
+    exit_code = 5
+
 
 class LeakSuspected(HealthPredictError):
     """A metric is better than this problem allows: a bug until proved otherwise."""
+
+    exit_code = 6
 
     def __init__(self, what: str, auroc: float, limit: float) -> None:
         """Args: what was measured; its AUROC; the limit above which a leak is assumed."""
@@ -61,6 +78,8 @@ class LeakSuspected(HealthPredictError):
 
 class StorageError(HealthPredictError):
     """Reading or writing a URI failed. A failed write left no partial object."""
+
+    exit_code = 7
 
 
 class NotFound(StorageError):
@@ -74,17 +93,25 @@ class AlreadyExists(StorageError):
 class RegistryError(HealthPredictError):
     """MLflow cannot be reached, or does not hold what was asked for."""
 
+    exit_code = 8
+
 
 class BundleError(HealthPredictError):
     """A bundle is incomplete, altered, or does not reproduce its golden rows."""
+
+    exit_code = 9
 
 
 class RolloutError(HealthPredictError):
     """The new service did not become ready or did not answer its golden rows. The old one keeps answering."""
 
+    exit_code = 10
+
 
 class AlreadyRunning(HealthPredictError):
     """Another process holds the lock: let it finish."""
+
+    exit_code = 11
 
     def __init__(self, what: str, holder: str) -> None:
         """Args: what is locked; holder, who holds it (host and process id)."""

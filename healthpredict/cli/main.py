@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,26 +16,21 @@ from pydantic import BaseModel, ValidationError
 from healthpredict import errors
 from healthpredict.config import Settings, quiet_vendors
 
-EXIT_CODES: dict[type[errors.HealthPredictError], int] = {
-    errors.ConfigurationError: 2,
-    errors.SourceError: 3,
-    errors.BatchRefused: 4,
-    errors.NotEnoughData: 5,
-    errors.LeakSuspected: 6,
-    errors.StorageError: 7,
-    errors.RegistryError: 8,
-    errors.BundleError: 9,
-    errors.RolloutError: 10,
-    errors.AlreadyRunning: 11,
-}
-"""1 is every other error; a subclass has the code of its class."""
-
 app = typer.Typer(
     help="Predict 30-day readmission of patients with diabetes, and keep the prediction good.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class Source(StrEnum):
+    """Where the drift loop's batches come from."""
+
+    BATCHES = "batches"
+    LIVE = "live"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -86,33 +83,60 @@ def promote(
 
 
 @app.command("drift-loop")
-def drift_loop(as_json: Json = False) -> None:
+def drift_loop(
+    source: Annotated[
+        Source, typer.Option(help="live first cuts a batch from what the API predicted and was told.")
+    ] = Source.BATCHES,
+    as_json: Json = False,
+) -> None:
     """Look at every batch that is not done; retrain and roll out where that is decided."""
     from healthpredict.operations.drift_loop import drift_loop as operation
 
-    done = operation(Settings())
+    done = operation(Settings(), source=source.value)
     typer.echo(json.dumps(done) if as_json else f"Batches done: {', '.join(done) or 'none, nothing is pending'}")
 
 
 @app.command()
 def serve(
-    bundle: Annotated[Path | None, typer.Option(help="Folder of a bundle; by default the champion's.")] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Folder, s3://bucket/prefix or models:/NAME@ALIAS; by default the champion's.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address; by default that of the settings.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; by default that of the settings.")] = None,
     keys: Annotated[Path | None, typer.Option(help="File of API keys; without it, loopback addresses only.")] = None,
+    admin_keys: Annotated[Path | None, typer.Option(help="File of keys for POST /admin/reload.")] = None,
 ) -> None:
-    """Serve a bundle in the foreground."""
-    from healthpredict.operations.context import open_registry
-    from healthpredict.serving.server import serve as run
+    """Serve a bundle in the foreground, with a prediction log in the state folder. SIGHUP looks at its source again."""
+    from healthpredict.storage.patient_key import make_patient_key
 
     settings = Settings()
-    if bundle is None:
-        registry = open_registry(settings)
-        champion = registry.by_alias("champion")
-        if champion is None:
-            raise errors.RegistryError("There is no champion to serve. Train one first: `healthpredict drift-loop`.")
-        bundle = registry.fetch_bundle(champion).path
-    run(bundle, host or settings.api_host, port or settings.api_port, keys_path=keys)
+    make_patient_key(settings.patient_key_path)
+    options = {
+        "host": host or settings.api_host,
+        "port": port or settings.api_port,
+        "keys": keys,
+        "admin-keys": admin_keys,
+        "log": settings.prediction_log_path,
+        "patient-key": settings.patient_key_path,
+        "cache": settings.state_path / "bundles",
+        "tracking-uri": settings.tracking_uri,
+    }
+    words = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    # In place of this process, which may have MLflow loaded: the API needs a tenth of the memory.
+    os.execv(sys.executable, [sys.executable, "-m", "healthpredict.serving", bundle or _champion(settings), *words])  # noqa: S606
+
+
+def _champion(settings: Settings) -> str:
+    """Where the API finds the champion: the alias, or, where MLflow is no server that it could ask, the folder."""
+    if settings.mlflow_uri.startswith("http"):
+        return f"models:/{settings.model_name}@champion"
+    from healthpredict.operations.context import open_registry
+
+    registry = open_registry(settings)
+    champion = registry.by_alias("champion")
+    if champion is None:
+        raise errors.RegistryError("There is no champion to serve. Train one first: `healthpredict drift-loop`.")
+    return str(registry.fetch_bundle(champion).path)
 
 
 keys_app = typer.Typer(help="API keys: make, show and revoke.", no_args_is_help=True)
@@ -126,6 +150,18 @@ def add_key(name: Annotated[str, typer.Argument(help="Who will use it.")], file:
     from healthpredict.serving.keys import add_key as operation
 
     typer.echo(operation(file or _key_file(), name))
+
+
+@keys_app.command("patient")
+def add_patient_key(
+    file: Annotated[Path | None, typer.Option("--file", help="By default in the state folder.")] = None,
+) -> None:
+    """Make the key for the pseudonyms of patients in the prediction log, where there is none. Keep it: it cannot change."""
+    from healthpredict.storage.patient_key import make_patient_key
+
+    path = file or Settings().patient_key_path
+    make_patient_key(path)
+    typer.echo(f"The key is in {path}")
 
 
 @keys_app.command("list")
@@ -159,7 +195,44 @@ def score(
     """Predict every encounter of a file with the champion."""
     from healthpredict.operations.score import score as operation
 
-    _show(operation(Settings(), source, result), as_json)
+    settings = Settings()
+    if as_json or not sys.stderr.isatty():
+        _show(operation(settings, source, result), as_json)
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(SpinnerColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn()) as bar:
+        task = bar.add_task("score", total=None)
+        scored = operation(settings, source, result, lambda rows: bar.update(task, completed=rows))
+    _show(scored, as_json)
+
+
+@app.command("ship-log")
+def ship_log(
+    folder: Annotated[Path | None, typer.Option(help="Of the log; by default the local API's.")] = None,
+    every: Annotated[float | None, typer.Option(min=1, help="Seconds; by default once, and leave.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Move closed files of the prediction log to the store, as Parquet."""
+    from healthpredict.cli.repeat import repeat
+    from healthpredict.operations.ship_log import ship_log as operation
+
+    settings = Settings()
+    place = folder or settings.prediction_log_path
+    if every is None:
+        _show(operation(settings, place), as_json)
+    else:
+        repeat(lambda: operation(settings, place), every)
+
+
+@app.command()
+def outcomes(
+    source: Annotated[str, typer.Argument(help="csv of encounter_id and readmitted; local path or s3 URI.")],
+) -> None:
+    """Note what became of encounters that the API predicted, from a file; `POST /outcomes` does it for a program."""
+    from healthpredict.operations.collect_live import record_outcomes
+
+    typer.echo(f"Outcomes noted: {record_outcomes(Settings(), source)}")
 
 
 @app.command()
@@ -226,17 +299,12 @@ def main() -> None:
         app()
     except errors.HealthPredictError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
     except ValidationError as error:
         # The only values validated here are settings.
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         typer.secho(f"Error: wrong setting: {problems}. Settings are HEALTHPREDICT_* variables.", fg="red", err=True)
-        sys.exit(EXIT_CODES[errors.ConfigurationError])
-
-
-def exit_code(error: errors.HealthPredictError) -> int:
-    """The exit code of an error."""
-    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+        sys.exit(errors.ConfigurationError.exit_code)
 
 
 def _show(result: BaseModel, as_json: bool, *, hide: set[str] | None = None, title: str | None = None) -> None:

@@ -23,14 +23,16 @@ def split_batches(raw: pd.DataFrame, initial_share: float, n_batches: int) -> di
     Args:
         raw: a raw frame, in any order. Rows without a readable `encounter_id` go last, so that they are not lost.
         initial_share: share of the rows (0-1) that is there at first.
-        n_batches: how many batches the rest makes.
+        n_batches: how many batches the rest makes; with 0 there is no rest.
 
     Returns:
         Name to raw frame, in the order of arrival; every row once.
     """
     time = pd.to_numeric(raw["encounter_id"], errors="coerce")
     ordered = raw.iloc[np.argsort(time.to_numpy(dtype=float), kind="stable")]
-    borders = np.linspace(round(len(raw) * initial_share), len(raw), n_batches + 1).round().astype(int)
+    borders = (
+        np.linspace(round(len(raw) * (initial_share if n_batches else 1)), len(raw), n_batches + 1).round().astype(int)
+    )
     starts = [0, *borders[:-1]]
     return {
         name: ordered.iloc[start:end].reset_index(drop=True)

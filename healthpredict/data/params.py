@@ -15,3 +15,17 @@ class ContractParams(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     max_bad_share: float = Field(0.10, ge=0, le=1)
+
+
+class LiveParams(BaseModel):
+    """How batches are made from what the API predicted.
+
+    Attributes:
+        min_rows: encounters that make a batch.
+        known_share: share (0-1) of a batch's encounters whose outcome must be known before it is learned from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_rows: int = Field(2000, ge=1)
+    known_share: float = Field(0.95, gt=0, le=1)

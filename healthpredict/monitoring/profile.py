@@ -40,6 +40,7 @@ class ColumnProfile(BaseModel):
 
     Attributes:
         method: how it is compared.
+        rows: encounters that it was seen on.
         counts: value -> rows; numbers written as text, missing values under "(missing)".
         limits: for each of the profile's `sample_sizes`, the distance that counts as drift.
     """
@@ -47,6 +48,7 @@ class ColumnProfile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     method: Method
+    rows: int
     counts: dict[str, int]
     limits: tuple[float, ...]
 
@@ -60,7 +62,6 @@ class ReferenceProfile(BaseModel):
     """The distributions that batches are compared with, and the limits of what is chance.
 
     Attributes:
-        rows: reference encounters.
         min_changed_rows: see `DriftPolicy`.
         sample_sizes: effective sample sizes that the limits belong to, ascending.
         columns: field name -> profile, in the contract's order, and `readmission_risk` last.
@@ -68,7 +69,6 @@ class ReferenceProfile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    rows: int
     min_changed_rows: int
     sample_sizes: tuple[int, ...]
     columns: dict[str, ColumnProfile]
@@ -96,7 +96,7 @@ class ReferenceProfile(BaseModel):
         interpolated between the sizes that were drawn, and kept beyond them.
         """
         profile = self.columns[column]
-        size = effective_size(rows, self.rows)
+        size = effective_size(rows, profile.rows)
         scaled = np.multiply(profile.limits, np.sqrt(self.sample_sizes))
         limit = float(np.interp(np.log(size), np.log(self.sample_sizes), scaled) / np.sqrt(size))
         if profile.method is Method.WASSERSTEIN:
@@ -109,25 +109,29 @@ class ReferenceProfile(BaseModel):
 def build_profile(
     encounters: pd.DataFrame,
     risk: NDArray[np.float64],
+    unseen_risk: NDArray[np.float64],
     patient_id: NDArray[np.int64],
     policy: DriftPolicy,
     seed: int = 0,
 ) -> ReferenceProfile:
     """Build the profile of a reference.
 
+    The risks of batches are compared with those that the champion itself gives patients it was not fitted on. Risks of its own
+    training rows are spread wider, and out-of-fold risks come from other models: both differ from any batch's without drift.
+
     Args:
         encounters: frame with every feature of the contract, shape (n_encounters, ...).
-        risk: readmission risks (0-1) of the same encounters, shape (n_encounters,), from a model that was not fitted on
-            them (out-of-fold): risks of a model's own training rows are spread wider than any batch's will be.
+        risk: out-of-fold readmission risks (0-1) of the same encounters, shape (n_encounters,): how risks vary by chance.
+        unseen_risk: the champion's risks for encounters of the same time whose patients it was not fitted on, shape (n_unseen,).
         patient_id: shape (n_encounters,).
         policy: the false-alarm rate and how the limits are drawn.
         seed: of the resampling.
 
     Raises:
-        NotEnoughData: there are no encounters.
+        NotEnoughData: there are no encounters, or none of patients that the champion was not fitted on.
     """
-    if encounters.empty:
-        raise NotEnoughData("A reference profile needs encounters; this frame has none.")
+    if encounters.empty or not len(unseen_risk):
+        raise NotEnoughData("A reference profile needs encounters on every side of the split; there are too few.")
     frame = comparable(encounters, risk)
     counts: dict[str, dict[str, int]] = {}
     coded: list[tuple[Codes, Floats | None]] = []
@@ -147,15 +151,23 @@ def build_profile(
         ],
         axis=1,
     )
+    counts[RISK] = _spread(np.round(unseen_risk, 3), len(frame))
+    rows = dict.fromkeys(counts, len(frame)) | {RISK: len(unseen_risk)}
     return ReferenceProfile(
-        rows=len(frame),
         min_changed_rows=policy.min_changed_rows,
         sample_sizes=policy.sample_sizes,
         columns={
-            name: ColumnProfile(method=METHODS[name], counts=counts[name], limits=tuple(column_limits))
+            name: ColumnProfile(method=METHODS[name], rows=rows[name], counts=counts[name], limits=tuple(column_limits))
             for name, column_limits in zip(counts, limits.tolist(), strict=True)
         },
     )
+
+
+def _spread(values: NDArray[np.float64], rows: int) -> dict[str, int]:
+    """The distribution of some values over as many rows as the other columns have: Evidently compares one table."""
+    quantiles = np.quantile(values, (np.arange(rows) + 0.5) / rows, method="inverted_cdf")
+    distinct, occurrences = np.unique(quantiles, return_counts=True)
+    return dict(zip((f"{value:g}" for value in distinct), occurrences.tolist(), strict=True))
 
 
 def comparable(encounters: pd.DataFrame, risk: NDArray[np.float64]) -> pd.DataFrame:

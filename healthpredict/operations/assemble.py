@@ -23,7 +23,12 @@ N_GOLDEN = 64
 
 
 def assemble(
-    settings: Settings, search: Search, fitted: FittedModel, training: pd.DataFrame, report: TestReport
+    settings: Settings,
+    search: Search,
+    fitted: FittedModel,
+    training: pd.DataFrame,
+    test: pd.DataFrame,
+    report: TestReport,
 ) -> Bundle:
     """Reserve a version and build its bundle on this machine.
 
@@ -32,7 +37,8 @@ def assemble(
         search: what the model was searched with.
         fitted: the model.
         training: the encounters it was fitted on: the reference for drift.
-        report: what it is worth.
+        test: encounters of the same time whose patients it was not fitted on.
+        report: what it is worth on them.
 
     Raises:
         BundleError: the bundle does not reproduce the training pipeline.
@@ -42,7 +48,8 @@ def assemble(
     family, seed = fitted.candidate.family, settings.search.seed
     onnx_model = export_onnx(family, fitted.model, len(fitted.encoder.feature_names))
     registry.log_onnx(search.run_id, family, onnx_model)
-    profile = build_profile(training, fitted.out_of_fold_risk, training["patient_id"].to_numpy(), settings.drift, seed)
+    patients = training["patient_id"].to_numpy()
+    profile = build_profile(training, fitted.out_of_fold_risk, fitted.risks(test), patients, settings.drift, seed)
     version = registry.reserve_version(search.run_id)
     return build_bundle(
         registry.cache_path / "building" / str(version),

@@ -6,16 +6,19 @@ batch that it was at again; each step of it is safe to repeat and does nothing t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL
-from healthpredict.errors import BatchRefused
+from healthpredict.errors import AlreadyRunning, BatchRefused
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
+from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
@@ -23,10 +26,12 @@ from healthpredict.operations.gate import gate
 from healthpredict.operations.register import Challenger, register
 from healthpredict.operations.roll_out import Rollout, roll_out
 from healthpredict.operations.search import search
+from healthpredict.operations.ship_log import ship_log
 from healthpredict.storage.lock import exclusive
 from healthpredict.training.gate import GateDecision
 
 _logger = logging.getLogger(__name__)
+Source = Literal["batches", "live"]
 
 
 class TrainingOutcome(BaseModel):
@@ -57,12 +62,13 @@ def train(settings: Settings, trigger: str, arriving: str) -> TrainingOutcome:
 PLAIN_STEPS = Steps(accept_batch, detect_drift, train, roll_out)
 
 
-def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS) -> list[str]:
+def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = "batches") -> list[str]:
     """Do every batch that has arrived and is not in the ledger, in order.
 
     Args:
         settings: everything.
         steps: what is done at each batch.
+        source: "live" first cuts a batch from what the API predicted, see `collect_live`.
 
     Returns:
         The names of the batches done, refused ones included.
@@ -72,13 +78,24 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS) -> list[str]:
         HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next start tries it again.
     """
     with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"):
+        if source == "live":
+            _collect(settings)
         pending = pending_batches(settings)
         # The ledger and not the alias: a rollout that was killed after moving the alias is not written down yet.
-        if open_ledger(settings).last("promotion") is None and pending:
-            _train_and_deploy(settings, steps, INITIAL, pending[0])
+        if open_ledger(settings).last("promotion") is None:
+            _train_and_deploy(settings, steps, INITIAL, pending[0] if pending else INITIAL)
         for name in pending:
             _do_batch(settings, steps, name)
         return pending
+
+
+def _collect(settings: Settings) -> None:
+    if settings.prediction_log_path.exists():
+        # The local API's; elsewhere a process beside the API ships.
+        with contextlib.suppress(AlreadyRunning):
+            ship_log(settings, settings.prediction_log_path)
+    collected = collect_live(settings)
+    _logger.info("Live batch: %s, %d encounters wait", collected.batch or "none yet", collected.waiting)
 
 
 def pending_batches(settings: Settings) -> list[str]:

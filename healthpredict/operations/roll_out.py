@@ -9,6 +9,7 @@ from healthpredict.errors import RolloutError
 from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.storage.lock import exclusive
+from healthpredict.storage.patient_key import make_patient_key
 
 
 class Rollout(BaseModel):
@@ -59,6 +60,7 @@ def roll_out(settings: Settings, version: int) -> Rollout:
             target.recover()
             running = target.current()
             if running is None or running.bundle_digest != bundle.digest:
+                make_patient_key(settings.patient_key_path)
                 candidate = target.start(bundle.path)
                 try:
                     target.verify(candidate)
@@ -78,5 +80,6 @@ def roll_out(settings: Settings, version: int) -> Rollout:
 
 
 def local_target(settings: Settings) -> LocalTarget:
-    """The local API of these settings."""
-    return LocalTarget(settings.state_path, settings.api_host, settings.api_port)
+    """The local API of these settings, with a prediction log."""
+    options = (f"--log={settings.prediction_log_path}", f"--patient-key={settings.patient_key_path}")
+    return LocalTarget(settings.state_path, settings.api_host, settings.api_port, options)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,8 @@ _SECONDS_TO_START: Final = 60.0
 """It takes 1.5 s on a quiet machine; loaded ones are slow, not broken."""
 _SECONDS_TO_END: Final = 30.0
 """Above what the server gives its last requests, on one port after the other."""
+_DRY_RUN: Final = {"X-Dry-Run": "true"}
+"""Golden rows are nobody's: the prediction log marks them."""
 _POLL_SECONDS: Final = 0.02
 _LOG_LINES_SHOWN: Final = 5
 
@@ -71,11 +73,21 @@ class Running:
 class LocalTarget:
     """The local API of one installation. Rollouts of one target must not run at the same time: the caller holds a lock."""
 
-    def __init__(self, state_path: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
-        """Args: state_path, folder for logs, which also names the installation; host, a loopback address; port, public."""
+    def __init__(
+        self, state_path: Path, host: str = "127.0.0.1", port: int = 8080, options: Sequence[str] = ()
+    ) -> None:
+        """Say what is rolled out to.
+
+        Args:
+            state_path: folder for logs, which also names the installation.
+            host: a loopback address.
+            port: the public one.
+            options: further ones of every process.
+        """
         self._folder = state_path.resolve() / "serving"
         self._host = host
         self._port = port
+        self._options = tuple(options)
         self._owner = f"--owner={self._folder}:{port}"
         # A connection for each question: one that is kept would go on asking a process that is being replaced.
         self._http = httpx.Client(trust_env=False, timeout=10, headers={"Connection": "close"})
@@ -92,7 +104,7 @@ class LocalTarget:
         verify_port = _free_port(self._host)
         self._folder.mkdir(parents=True, exist_ok=True)
         ports = (f"--host={self._host}", f"--port={self._port}", f"{_VERIFY_PORT}{verify_port}")
-        command = [sys.executable, "-m", _MODULE, str(bundle.path), *ports, self._owner]
+        command = [sys.executable, "-m", _MODULE, str(bundle.path), *ports, *self._options, self._owner]
         with self._log(bundle).open("ab") as log:
             child = subprocess.Popen(
                 command,
@@ -118,7 +130,8 @@ class LocalTarget:
         try:
             digest = self._http.get(f"{url}/model").raise_for_status().json()["bundle_digest"]
             answers = [
-                self._http.post(f"{url}/predict", json=row.record).raise_for_status().json() for row in bundle.golden
+                self._http.post(f"{url}/predict", json=row.record, headers=_DRY_RUN).raise_for_status().json()
+                for row in bundle.golden
             ]
         except httpx.HTTPError as error:
             raise RolloutError(self._failure(bundle, f"did not answer its golden rows: {error}")) from error

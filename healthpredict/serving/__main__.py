@@ -7,29 +7,34 @@ import sys
 from pathlib import Path
 
 from healthpredict.errors import HealthPredictError
-from healthpredict.serving.server import serve
+from healthpredict.serving.server import ServiceParams, serve
 
 
 def main() -> None:
-    """Serve, or say in one line why not and leave with exit code 1."""
-    parser = argparse.ArgumentParser(prog="healthpredict.serving", description="Answer predictions from one bundle.")
-    parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8080, help="public port")
+    """Serve, or say in one line why not and leave with the error's exit code."""
+    parser = argparse.ArgumentParser(
+        prog="healthpredict.serving",
+        description="Answer predictions from one bundle.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("bundle", help="folder, s3://bucket/prefix or models:/NAME@ALIAS")
+    parser.add_argument("--host", help="address to listen on; by default 127.0.0.1")
+    parser.add_argument("--port", type=int, help="public port; by default 8080")
     parser.add_argument("--verify-port", type=int, help="listen here first, on the public port from SIGUSR1 on")
     parser.add_argument("--keys", type=Path, help="file of API keys; without it only loopback addresses are allowed")
+    parser.add_argument("--admin-keys", type=Path, help="file of keys for /admin/reload; without it there is none")
+    parser.add_argument("--log", type=Path, help="folder of the prediction log; without it nothing is noted")
+    parser.add_argument("--patient-key", type=Path, help="file of the key for pseudonyms of patients, for the log")
+    parser.add_argument("--cache", type=Path, help="folder for a fetched bundle; by default var/bundles")
+    parser.add_argument("--tracking-uri", help="MLflow server (http://...), for models:/")
     parser.add_argument("--owner", help="unused: tells the processes of one installation from those of another")
-    arguments = parser.parse_args()
+    arguments = vars(parser.parse_args())
+    arguments.pop("owner", None)
     try:
-        serve(
-            arguments.bundle,
-            arguments.host,
-            arguments.port,
-            verify_port=arguments.verify_port,
-            keys_path=arguments.keys,
-        )
+        serve(ServiceParams(**arguments))
     except HealthPredictError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -14,20 +14,25 @@ from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import TOLERANCE, Bundle
 from healthpredict.features.encoder import Value
 from healthpredict.serving.answers import identity
-from healthpredict.serving.batch import predict_batch
+from healthpredict.serving.batch import BATCH, Note, predict_batch
 from healthpredict.serving.documentation import (
     batch_documentation,
     explain_documentation,
+    outcomes_documentation,
     predict_documentation,
+    reload_documentation,
     with_keys,
 )
 from healthpredict.serving.door import RETRY_SECONDS, Answer, Door
 from healthpredict.serving.encounter import read_encounter
 from healthpredict.serving.keys import KeyRing
-from healthpredict.serving.limits import Limits, Receive, Scope, Send, read_body
+from healthpredict.serving.limits import Limits, Receive, Scope, Send, is_dry_run, read_body
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
+from healthpredict.serving.outcomes import record_outcomes
+from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Refused, failed, problem_documentation
 from healthpredict.serving.reasons import explain
+from healthpredict.serving.reload import Reloader, Source
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,8 +52,15 @@ class Health(BaseModel):
 class Api(FastAPI):
     """FastAPI behind a door."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, keys: KeyRing | None) -> None:
-        """Args: bundle, served first; limits, of callers; keys, that they need, None where anyone may ask."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        limits: Limits,
+        keys: KeyRing | None,
+        log: PredictionLog | None,
+        admin: tuple[KeyRing, Source] | None,
+    ) -> None:
+        """See `create_app`."""
         super().__init__(
             title="Health Predict",
             description="The risk that a patient with diabetes is readmitted, known at discharge.",
@@ -60,12 +72,16 @@ class Api(FastAPI):
         self.add_exception_handler(Refused, _refused)
         self.add_exception_handler(HTTPException, _http_error)
         self.add_exception_handler(Exception, _failed)
-        metrics = Metrics()
-        answers = _add_predictions(self, bundle, limits, metrics)
+        metrics = Metrics(log)
+        answers = _add_predictions(self, bundle, limits, metrics, log)
+        if log is not None:
+            answers |= _add_outcomes(self, limits, log)
+        if admin is not None:
+            answers |= _add_reload(self, admin[1])
         _add_model(self, metrics)
         _add_health(self)
         metrics.endpoints = frozenset(route.path for route in self.routes if isinstance(route, Route))
-        self._door = Door(super().__call__, answers, metrics, limits, keys)
+        self._door = Door(super().__call__, answers, metrics, limits, keys=keys, admin_keys=admin and admin[0])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -74,27 +90,37 @@ class Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         document = super().openapi()
-        if self._needs_keys:
-            with_keys(document)
+        with_keys(document, of_callers=self._needs_keys)
         return document
 
 
-def create_app(bundle: Bundle, *, limits: Limits | None = None, keys: KeyRing | None = None) -> FastAPI:
+def create_app(
+    bundle: Bundle,
+    *,
+    limits: Limits | None = None,
+    keys: KeyRing | None = None,
+    log: PredictionLog | None = None,
+    admin: tuple[KeyRing, Source] | None = None,
+) -> FastAPI:
     """Make the API.
 
     Args:
         bundle: loaded. It is replaceable while the service runs: handlers read `app.state.bundle`.
         limits: of callers; by default those of `Limits`.
         keys: that callers need; None where anyone who reaches the service may ask.
+        log: where predictions and outcomes are noted; None for nowhere. The caller closes it.
+        admin: keys of those who may ask for a reload, and where from; None for nobody.
 
     Raises:
         BundleError: the bundle does not reproduce its golden rows.
     """
     bundle.verify()
-    return Api(bundle, limits or Limits(), keys)
+    return Api(bundle, limits or Limits(), keys, log, admin)
 
 
-def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics) -> dict[str, Answer]:
+def _add_predictions(
+    app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics, log: PredictionLog | None
+) -> dict[str, Answer]:
     """Add the endpoints that predict, and return what answers each."""
     batches = 0
 
@@ -106,16 +132,20 @@ def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metr
             metrics.refused(refused.problem)
             raise
 
+    def answered(scope: Scope, record: dict[str, Value], answer: dict[str, Any]) -> bytes:
+        metrics.predicted(answer["readmission_risk"])
+        if log is not None:
+            log.add(log.encounter(record), answer, endpoint=scope["path"], dry_run=is_dry_run(scope))
+        return _encode(answer)
+
     async def predict(scope: Scope, receive: Receive) -> bytes:
         record = await one_encounter(scope, receive)
-        prediction = _predict(app.state.bundle, record)
-        metrics.predicted(prediction["readmission_risk"])
-        return _encode(prediction)
+        return answered(scope, record, _predict(app.state.bundle, record))
 
     async def explain_one(scope: Scope, receive: Receive) -> bytes:
         record = await one_encounter(scope, receive)
         served: Bundle = app.state.bundle
-        return _encode(explain(served, record) | identity(served))
+        return answered(scope, record, explain(served, record) | identity(served))
 
     async def batch(scope: Scope, receive: Receive) -> bytes:
         nonlocal batches
@@ -126,16 +156,37 @@ def _add_predictions(app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metr
         try:
             body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
             served: Bundle = app.state.bundle
-            return _encode(await predict_batch(served, body, limits, metrics) | identity(served))
+            who = identity(served)
+            note = None if log is None else Note(log, who, dry_run=is_dry_run(scope))
+            return _encode(await predict_batch(served, body, limits, metrics, note) | who)
         finally:
             batches -= 1
 
     record = next((r.record for r in bundle.golden if None not in r.record.values()), bundle.golden[0].record)
     example = _predict(bundle, record)
     _add_answer(app, "/predict", predict, predict_documentation(record, example))
-    _add_answer(app, "/predict/batch", batch, batch_documentation(record, example, limits))
+    _add_answer(app, BATCH, batch, batch_documentation(record, example, limits))
     _add_answer(app, "/explain", explain_one, explain_documentation(record, _example_of_reasons(bundle, record)))
-    return {"/predict": predict, "/predict/batch": batch, "/explain": explain_one}
+    return {"/predict": predict, BATCH: batch, "/explain": explain_one}
+
+
+def _add_outcomes(app: FastAPI, limits: Limits, log: PredictionLog) -> dict[str, Answer]:
+    async def outcomes(scope: Scope, receive: Receive) -> bytes:
+        body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
+        return _encode(await record_outcomes(log, body, limits))
+
+    _add_answer(app, "/outcomes", outcomes, outcomes_documentation())
+    return {"/outcomes": outcomes}
+
+
+def _add_reload(app: FastAPI, source: Source) -> dict[str, Answer]:
+    app.state.reloader = Reloader(app, source)
+
+    async def reload(_scope: Scope, _receive: Receive) -> bytes:
+        return _encode(await app.state.reloader.reload())
+
+    _add_answer(app, "/admin/reload", reload, reload_documentation())
+    return {"/admin/reload": reload}
 
 
 def _add_answer(app: FastAPI, path: str, answer: Answer, documentation: dict[str, Any]) -> None:

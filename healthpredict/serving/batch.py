@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -14,8 +15,10 @@ from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
+from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Problem, Refused
 
+BATCH: Final = "/predict/batch"
 _ROWS_AT_ONCE: Final = 50
 """Encounters read before other requests have their turn: about a millisecond."""
 
@@ -90,13 +93,31 @@ def split_rows(body: bytes, at_most: int) -> list[bytes]:
     return [bytes(row) for row in rows]
 
 
-async def predict_rows(bundle: Bundle, rows: list[bytes], metrics: Metrics) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Note:
+    """How the predictions of a batch are noted.
+
+    Attributes:
+        log: where to.
+        who: the fields of the answer's `Identified`.
+        dry_run: see `PredictionLog.add`.
+    """
+
+    log: PredictionLog
+    who: dict[str, Any]
+    dry_run: bool
+
+
+async def predict_rows(
+    bundle: Bundle, rows: list[bytes], metrics: Metrics, note: Note | None = None
+) -> list[dict[str, Any]]:
     """Predict encounters, in their order.
 
     Args:
         bundle: to predict with.
         rows: each one JSON object.
         metrics: where risks and problems are counted.
+        note: how they are noted; None for not at all.
 
     Returns:
         the fields of a `RowResult` for each row.
@@ -104,15 +125,19 @@ async def predict_rows(bundle: Bundle, rows: list[bytes], metrics: Metrics) -> l
     features = np.empty((len(rows), len(bundle.encoder.feature_names)), dtype=np.float32)
     results: list[dict[str, Any]] = []
     good: list[int] = []
+    encounters: list[bytes] = []
     for i, row in enumerate(rows):
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
         try:
-            features[len(good)] = bundle.encoder.encode_record(read_encounter(row))
+            record = read_encounter(row)
         except Refused as refused:
             metrics.refused(refused.problem)
             results.append({"readmission_risk": None, "high_risk": None, "problem": refused.problem.model_dump()})
         else:
+            features[len(good)] = bundle.encoder.encode_record(record)
+            if note is not None:
+                encounters.append(note.log.encounter(record))
             good.append(i)
             results.append({})
     if good:
@@ -122,11 +147,16 @@ async def predict_rows(bundle: Bundle, rows: list[bytes], metrics: Metrics) -> l
         for i, risk in zip(good, risks, strict=True):
             metrics.predicted(risk)
             results[i] = {"readmission_risk": risk, "high_risk": risk >= threshold, "problem": None}
+        if note is not None:
+            for i, encounter in zip(good, encounters, strict=True):
+                note.log.add(encounter, results[i] | note.who, endpoint=BATCH, dry_run=note.dry_run)
     metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
     return results
 
 
-async def predict_batch(bundle: Bundle, body: bytes, limits: Limits, metrics: Metrics) -> dict[str, Any]:
+async def predict_batch(
+    bundle: Bundle, body: bytes, limits: Limits, metrics: Metrics, note: Note | None = None
+) -> dict[str, Any]:
     """Answer a batch, with the fields of a `BatchPrediction` but those that name the model and the request.
 
     Raises:
@@ -134,7 +164,7 @@ async def predict_batch(bundle: Bundle, body: bytes, limits: Limits, metrics: Me
     """
     try:
         async with asyncio.timeout(limits.batch_seconds):
-            results = await predict_rows(bundle, split_rows(body, limits.batch_rows), metrics)
+            results = await predict_rows(bundle, split_rows(body, limits.batch_rows), metrics, note)
     except TimeoutError:
         detail = f"The batch was not done within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
         raise Refused(503, detail, headers={"retry-after": "5"}) from None

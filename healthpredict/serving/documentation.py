@@ -7,11 +7,13 @@ from typing import Any, Final
 from healthpredict.features.encoder import Value
 from healthpredict.serving.answers import Prediction
 from healthpredict.serving.batch import BatchPrediction, batch_schema
-from healthpredict.serving.door import OPEN
+from healthpredict.serving.door import ADMIN, OPEN
 from healthpredict.serving.encounter import Encounter, as_sent
 from healthpredict.serving.limits import Limits
+from healthpredict.serving.outcomes import Outcomes, Recorded
 from healthpredict.serving.problems import problem_documentation
 from healthpredict.serving.reasons import Explained
+from healthpredict.serving.reload import Reloaded
 
 _RETRY: Final = {"Retry-After": "Seconds to wait"}
 _BUSY: Final = problem_documentation("Too many requests are being answered", headers=_RETRY)
@@ -75,15 +77,41 @@ def batch_documentation(record: dict[str, Value], prediction: dict[str, Any], li
     }
 
 
-def with_keys(document: dict[str, Any]) -> None:
-    """Say in an OpenAPI document which endpoints need a key."""
+def outcomes_documentation() -> dict[str, Any]:
+    """Of `/outcomes`."""
+    schema = Outcomes.model_json_schema()
+    schema["properties"]["outcomes"]["items"] = schema.pop("$defs")["Outcome"]
+    return {
+        "summary": "What became of encounters",
+        "response_model": Recorded,
+        "responses": {
+            **_OF_ANY_BODY,
+            413: problem_documentation("The body is too long, or has too many outcomes"),
+            422: problem_documentation("The body is not a list of outcomes; nothing was recorded"),
+            503: problem_documentation("Too many requests, or the outcomes cannot be written", headers=_RETRY),
+        },
+        "openapi_extra": _request_body(schema, {"outcomes": [{"encounter_id": 4711, "readmitted": "NO"}]}),
+    }
+
+
+def reload_documentation() -> dict[str, Any]:
+    """Of `/admin/reload`."""
+    return {
+        "summary": "Look at the source of the bundle again, and serve what is there once it is verified",
+        "response_model": Reloaded,
+        "responses": {409: problem_documentation("The bundle was refused; the old one keeps answering"), 503: _BUSY},
+    }
+
+
+def with_keys(document: dict[str, Any], *, of_callers: bool) -> None:
+    """Say in an OpenAPI document which endpoints need a key: those of administrators, and all where callers need one."""
     scheme = {"type": "http", "scheme": "bearer", "description": "An API key: `healthpredict keys add NAME` makes one"}
     document.setdefault("components", {})["securitySchemes"] = {"key": scheme}
     refusal = problem_documentation(
         "No API key, or one that is not in force", headers={"WWW-Authenticate": "Always `Bearer`"}
     )
     for path, operations in document["paths"].items():
-        if path not in OPEN:
+        if path.startswith(ADMIN) or (of_callers and path not in OPEN):
             for operation in operations.values():
                 operation["security"] = [{"key": []}]
                 operation["responses"]["401"] = refusal

@@ -23,6 +23,7 @@ Answer = Callable[[Scope, Receive], Awaitable[bytes]]
 
 OPEN: Final = frozenset({"/health", "/health/live", "/health/ready", "/docs", "/openapi.json"})
 """Asked without a key and at any load: probes of the platform, and documentation, which shows no patient."""
+ADMIN: Final = "/admin/"
 RETRY_SECONDS: Final = "1"
 _CLIENT_LEFT: Final = 499
 """Not of HTTP; widely used for a caller that did not wait."""
@@ -32,7 +33,14 @@ class Door:
     """An ASGI application before another one."""
 
     def __init__(
-        self, app: ASGIApp, answers: Mapping[str, Answer], metrics: Metrics, limits: Limits, keys: KeyRing | None
+        self,
+        app: ASGIApp,
+        answers: Mapping[str, Answer],
+        metrics: Metrics,
+        limits: Limits,
+        *,
+        keys: KeyRing | None,
+        admin_keys: KeyRing | None,
     ) -> None:
         """Put a door before an application.
 
@@ -42,12 +50,14 @@ class Door:
             metrics: where requests are counted.
             limits: of callers.
             keys: that callers need; None where anyone may ask.
+            admin_keys: that those need who ask below `/admin/`, in place of `keys`.
         """
         self._app = app
         self._answers = answers
         self._metrics = metrics
         self._at_most = limits.requests
         self._keys = keys
+        self._admin_keys = admin_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -85,12 +95,13 @@ class Door:
             metrics.answered(path, status, perf_counter() - started)
 
     def _let_in(self, scope: Scope) -> None:
-        if self._keys is not None:
+        keys = self._keys if self._admin_keys is None or not scope["path"].startswith(ADMIN) else self._admin_keys
+        if keys is not None:
             authorization = None
             for name, value in scope["headers"]:
                 if name == b"authorization":
                     authorization = value
-            if not self._keys.accepts(authorization):
+            if not keys.accepts(authorization):
                 raise Refused(
                     401,
                     "An API key is needed that is in force. Send it as `Authorization: Bearer KEY`.",

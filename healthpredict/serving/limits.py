@@ -80,6 +80,11 @@ async def read_body(scope: Scope, receive: Receive, at_most: int, seconds: float
         raise Refused(408, detail, headers={"connection": "close"}) from None  # the rest would be taken for a request
 
 
+def is_dry_run(scope: Scope) -> bool:
+    """Whether the caller says that the encounter is not a real one: `X-Dry-Run: true`. It is noted, but never learned from."""
+    return (b"x-dry-run", b"true") in scope["headers"]
+
+
 def _too_large(at_most: int) -> Refused:
     detail = f"The body is longer than {at_most:,} bytes. Send less at once."
     # The connection stays: uvicorn throws the rest of the body away, and the caller, done with sending, reads why.

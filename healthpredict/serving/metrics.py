@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from healthpredict.data.contract import COLUMNS
+from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Problem
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -52,7 +53,9 @@ class Metrics:
         in_flight: requests that are being answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: PredictionLog | None = None) -> None:
+        """Args: log, whose numbers are shown too; None where there is none."""
+        self._log = log
         self.endpoints: frozenset[str] = frozenset()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._seconds: dict[str, Histogram] = {}
@@ -126,9 +129,20 @@ class Metrics:
             rows.add_metric((result,), count)
         yield rows
         yield GaugeMetricFamily("healthpredict_requests_in_flight", "Requests being answered", value=self.in_flight)
+        if self._log is not None:
+            yield from _of_log(self._log)
         info = GaugeMetricFamily("healthpredict_model_info", "What is served; always 1", labels=tuple(model))
         info.add_metric(tuple(model.values()), 1)
         yield info
+
+
+def _of_log(log: PredictionLog) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    yield GaugeMetricFamily("healthpredict_log_queue", "Predictions that are not in a file yet", value=log.waiting)
+    yield GaugeMetricFamily("healthpredict_log_failing", "1 where the last write failed", value=int(log.failing))
+    yield CounterMetricFamily("healthpredict_log_written", "Predictions written to files", value=log.written)
+    yield CounterMetricFamily("healthpredict_log_dropped", "Predictions lost for want of room", value=log.dropped)
 
 
 class _Collector:

@@ -18,18 +18,24 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import load_bundle
 from healthpredict.errors import ConfigurationError
 from healthpredict.serving.app import create_app
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
+from healthpredict.serving.prediction_log import PredictionLog
+from healthpredict.serving.reload import Reloader
+from healthpredict.serving.sources import fetch_source
+from healthpredict.storage.patient_key import read_patient_key
 
 _BACKLOG: Final = 2048
 _SECONDS_TO_FINISH: Final = 10
@@ -68,44 +74,88 @@ _LOGGING: Final = {
 }
 
 
-def serve(
-    bundle_path: Path,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    *,
-    verify_port: int | None = None,
-    keys_path: Path | None = None,
-    limits: Limits | None = None,
-) -> None:
-    """Answer requests until SIGTERM or SIGINT; then finish the accepted ones and leave with exit code 0.
+class ServiceParams(BaseModel):
+    """What a process serves, where, and to whom.
 
-    Args:
-        bundle_path: folder of the bundle.
+    Attributes:
+        bundle: folder, `s3://bucket/prefix` or `models:/NAME@ALIAS`, see `fetch_source`.
         host: a loopback address, unless there are keys.
         port: the public port.
         verify_port: when given, listen there first, and on the public port only from SIGUSR1 on.
-        keys_path: file of the API keys that callers need; without it anyone who can reach the service may ask.
+        keys: file of the API keys that callers need; without it anyone who can reach the service may ask.
+        admin_keys: file of the keys of those who may ask for a reload; without it only SIGHUP reloads.
+        log: folder of the prediction log; without it nothing is noted.
+        patient_key: file of the key for the pseudonyms of patients; needed for the log.
+        cache: folder for a bundle that is fetched.
+        tracking_uri: of the MLflow server, for `models:/`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: str
+    host: str = "127.0.0.1"
+    port: int = 8080
+    verify_port: int | None = None
+    keys: Path | None = None
+    admin_keys: Path | None = None
+    log: Path | None = None
+    patient_key: Path | None = None
+    cache: Path = Path("var/bundles")
+    tracking_uri: str | None = None
+
+
+def serve(params: ServiceParams, limits: Limits | None = None) -> None:
+    """Answer requests until SIGTERM or SIGINT; then finish the accepted ones and leave with exit code 0.
+
+    Args:
+        params: see `ServiceParams`.
         limits: of callers; by default those of `Limits`.
 
     Raises:
         BundleError: the bundle is altered, incomplete, or does not reproduce its golden rows.
-        ConfigurationError: another address than loopback without keys, no key in the file, or a port that is taken.
+        ConfigurationError: another address than loopback without keys, no key in a file, or a port that is taken.
+        RegistryError, StorageError: the bundle cannot be fetched.
     """
-    if keys_path is None and not _is_loopback(host):
+    host, port = params.host, params.port
+    if params.keys is None and not _is_loopback(host):
         raise ConfigurationError(
             f"Refused to listen on {host!r}: without API keys the service is open to everyone who can reach it. "
             "Make a key (healthpredict keys add NAME) and name the file of keys, or listen on 127.0.0.1."
         )
-    keys = None if keys_path is None else KeyRing(keys_path)
+    keys = None if params.keys is None else KeyRing(params.keys)
+    administrators = None if params.admin_keys is None else KeyRing(params.admin_keys)
+
+    def source() -> Path:
+        return fetch_source(params.bundle, params.cache, params.tracking_uri)
+
     # Uvicorn hands the signal on once it has shut down; it must then neither kill the process nor be taken for an error.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    app = create_app(load_bundle(bundle_path), limits=limits, keys=keys)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, host, port, verify_port))
+    bundle = load_bundle(source())
+    with _prediction_log(params) as log, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        app = create_app(
+            bundle,
+            limits=limits,
+            keys=keys,
+            log=log,
+            admin=None if administrators is None else (administrators, source),
+        )
+        runner.run(_serve(app, Reloader(app, source), host, port, params.verify_port))
 
 
-async def _serve(app: FastAPI, host: str, port: int, verify_port: int | None) -> None:
+@contextlib.contextmanager
+def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
+    if params.log is None:
+        yield None
+        return
+    if params.patient_key is None:
+        raise ConfigurationError("The prediction log needs a key for the pseudonyms of patients. Name its file.")
+    with contextlib.closing(PredictionLog(params.log, read_patient_key(params.patient_key))) as log:
+        yield log
+
+
+async def _serve(app: FastAPI, reloader: Reloader, host: str, port: int, verify_port: int | None) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload_soon)
     if verify_port is None:
         await _server(app).serve([_listen(host, port, shared=False)])
         return

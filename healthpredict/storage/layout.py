@@ -49,6 +49,20 @@ class Layout:
         """What a batch showed and what was decided: JSON, written when predictions and reports are there."""
         return join(self.root, "predictions", f"{name}.json")
 
+    def collected(self, name: str) -> str:
+        """Which objects of the prediction log a batch is made of: JSON, only for batches made from it."""
+        return join(self.batches_folder, f"{name}.json")
+
+    @property
+    def logged_predictions(self) -> str:
+        """The folder of shipped predictions of the API: Parquet."""
+        return join(self.root, "predictions", "log")
+
+    @property
+    def logged_outcomes(self) -> str:
+        """The folder of reported outcomes: Parquet of `time`, `encounter_id` and `readmitted`."""
+        return join(self.root, "outcomes", "log")
+
     @property
     def manifest(self) -> str:
         """What was prepared: JSON, written when all of it is there."""

@@ -15,7 +15,7 @@ import pytest
 from installation import environment
 from typer.testing import CliRunner
 
-from healthpredict.cli.main import app, exit_code
+from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.errors import (
     AlreadyRunning,
@@ -84,7 +84,7 @@ def test_second_loop_says_who_runs_and_leaves(settings: Settings) -> None:
     with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"), pytest.raises(AlreadyRunning) as caught:
         drift_loop(settings)
     assert f"process {os.getpid()}" in str(caught.value)
-    assert exit_code(caught.value) == 11
+    assert caught.value.exit_code == 11
     assert open_ledger(settings).events() == before
 
 
@@ -170,7 +170,7 @@ def test_command_says_what_is_wrong(settings: Settings, arguments: list[str], co
     error = result.exception
     assert error is not None
     assert words in str(error)
-    assert exit_code(error) == code  # type: ignore[arg-type]
+    assert error.exit_code == code
 
 
 def test_refused_batch_is_written_down_and_the_loop_goes_on(settings: Settings) -> None:

@@ -1,0 +1,87 @@
+"""A new bundle in place of the old one, between two requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.bundle.model import Bundle, load_bundle
+from healthpredict.errors import HealthPredictError
+from healthpredict.serving.problems import Refused
+
+_log = logging.getLogger(__name__)
+Source = Callable[[], Path]
+"""Brings the bundle that is to be served to this machine and returns its folder."""
+
+
+class Reloaded(BaseModel):
+    """What is served now, and what was before.
+
+    Attributes:
+        model_version: in the registry.
+        bundle_digest: of the bundle that is served now.
+        previous_digest: of the bundle before; the same where the source has no other one.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: int
+    bundle_digest: str
+    previous_digest: str
+
+
+class Reloader:
+    """Looks at the source again and serves what is there."""
+
+    def __init__(self, app: FastAPI, source: Source) -> None:
+        """Args: app, whose `state.bundle` is replaced; source, see `Source`."""
+        self._app = app
+        self._source = source
+        self._one_at_a_time = asyncio.Lock()
+        self._soon: set[asyncio.Task[dict[str, Any]]] = set()
+
+    async def reload(self) -> dict[str, Any]:
+        """Fetch, check and verify the bundle beside the old one, then serve it; the fields of a `Reloaded`.
+
+        Raises:
+            Refused: it cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one is served.
+        """
+        async with self._one_at_a_time:
+            previous: Bundle = self._app.state.bundle
+            try:
+                bundle = await asyncio.to_thread(self._verified)
+            except HealthPredictError as error:
+                _log.error("Reload refused, version %d stays: %s", previous.manifest.model_version, error)
+                detail = f"{error} Version {previous.manifest.model_version} keeps answering."
+                raise Refused(409, detail) from error
+            if bundle.digest != previous.digest:
+                self._app.state.bundle = bundle
+            _log.info("Serving version %d, bundle %s", bundle.manifest.model_version, bundle.digest[:12])
+        return {
+            "model_version": bundle.manifest.model_version,
+            "bundle_digest": bundle.digest,
+            "previous_digest": previous.digest,
+        }
+
+    def reload_soon(self) -> None:
+        """Start a reload whose result is only logged: what a signal asks for."""
+        task = asyncio.get_running_loop().create_task(self.reload())
+        # Refused is logged where it is raised; the reference keeps the task until it is done.
+        self._soon.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[dict[str, Any]]) -> None:
+        self._soon.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    def _verified(self) -> Bundle:
+        bundle = load_bundle(self._source())
+        bundle.verify()
+        return bundle
