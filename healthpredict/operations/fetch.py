@@ -97,7 +97,9 @@ def _download(layout: Layout, url: str) -> Fetched:
 
 
 def _make_up() -> Fetched:
-    from healthpredict.data.synthetic import synthesize
+    from healthpredict.data.synthetic import DriftPlan, synthesize
 
-    data = format_raw(synthesize(PUBLISHED_ENCOUNTERS, SYNTHETIC_SEED))
-    return Fetched(data, f"synthetic encounters (seed {SYNTHETIC_SEED})", "synthetic.csv", synthetic=True)
+    # As in the real data, there is drift to be found.
+    data = format_raw(synthesize(PUBLISHED_ENCOUNTERS, SYNTHETIC_SEED, DriftPlan(strength=0.5)))
+    name = f"synthetic encounters (seed {SYNTHETIC_SEED}, drift planted in the second half)"
+    return Fetched(data, name, "synthetic.csv", synthetic=True)

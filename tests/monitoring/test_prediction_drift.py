@@ -22,7 +22,9 @@ Champion = tuple[FittedModel, ReferenceProfile]
 
 
 # So strongly regularised that models of the folds, with four fifths of the rows, are visibly flatter than the champion.
-@pytest.fixture(scope="module", params=[("logistic_regression", {"C": 1e-4}), ("random_forest", {})], ids=lambda p: p[0])
+@pytest.fixture(
+    scope="module", params=[("logistic_regression", {"C": 1e-4}), ("random_forest", {})], ids=lambda p: p[0]
+)
 def champion(request: pytest.FixtureRequest) -> Champion:
     family, params = request.param
     encounters = labelled_encounters(16_000, seed=1)
