@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +16,11 @@ from healthpredict.data.raw import ENCOUNTER_COLUMNS
 from healthpredict.errors import BatchRefused, MissingColumns
 
 _NAMES = {name: c.name for c in COLUMNS for name in (c.name, c.field) if c.name in ENCOUNTER_COLUMNS}
+
+CSV_OPTIONS: Final = pa.csv.ConvertOptions(
+    column_types=dict.fromkeys(_NAMES, pa.string()), null_values=[MISSING, ""], strings_can_be_null=True
+)
+"""Every value as text, and what stands for missing."""
 
 
 def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
@@ -29,15 +35,19 @@ def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
         MissingColumns: the contract's columns are not all there.
         BatchRefused: neither csv nor Parquet, or a row does not have the header's number of fields.
     """
-    with path.open("rb") as file:
-        is_parquet = file.read(4) == b"PAR1"
     try:
-        batches = _parquet_batches(path, rows) if is_parquet else _csv_batches(path, rows)
+        batches = _parquet_batches(path, rows) if is_parquet(path) else _csv_batches(path, rows)
         for batch in batches:
-            yield _as_raw(batch, str(path))
+            yield as_raw(batch, str(path))
     except pa.ArrowException:
         # `from None`, because Arrow's message may quote a row.
         raise BatchRefused(str(path), "it is neither a readable csv nor Parquet; deliver it again") from None
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the first bytes of a file say that it is Parquet."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def _parquet_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
@@ -51,16 +61,13 @@ def _csv_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     with pa.csv.open_csv(
         path,
         read_options=pa.csv.ReadOptions(block_size=rows * 200),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(_NAMES, pa.string()),
-            null_values=[MISSING, ""],
-            strings_can_be_null=True,
-        ),
+        convert_options=CSV_OPTIONS,
     ) as reader:
         yield from reader
 
 
-def _as_raw(batch: pa.RecordBatch, name: str) -> pd.DataFrame:
+def as_raw(batch: pa.RecordBatch, name: str) -> pd.DataFrame:
+    """A raw frame. Args: batch, with the contract's columns and perhaps others; name, of the file, for messages."""
     table = pa.Table.from_batches([batch]).rename_columns([_NAMES.get(n, n) for n in batch.schema.names])
     missing = [column for column in ENCOUNTER_COLUMNS if column not in table.column_names]
     if missing:

@@ -8,43 +8,45 @@ history is trained on could be tested on under the pseudonym. This is all that i
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Final
 
-from healthpredict.data.split import TRAIN_SHARE, VALIDATION_SHARE
+import numpy as np
+
+from healthpredict.data.split import side_of
 
 KEY_BYTES: Final = 32
-_MASK: Final = 2**64 - 1
-_BORDERS: Final = tuple(share * 2**53 for share in (TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE))
-_CANDIDATES: Final = struct.Struct("<8Q")
+_CANDIDATES: Final = 8
+"""Hashes in one digest. A side of .15 is met among them in three of four cases, one of .70 nearly always."""
 
 
-def pseudonym(key: bytes, patient_id: int) -> int:
-    """The pseudonym of a patient: positive, below 2**63, on the patient's side of the split.
+def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
+    """The pseudonym of each patient: positive, below 2**63, on the patient's side of the split.
 
     Args:
         key: secret, `KEY_BYTES` long.
-        patient_id: positive, below 2**63.
+        patient_ids: positive, below 2**63.
     """
-    side = _side(patient_id)
-    return next(candidate for candidate in _candidates(key, patient_id) if candidate and _side(candidate) == side)
+    patients = np.array(patient_ids, dtype=np.int64)
+    sides = side_of(patients)
+    chosen = np.zeros_like(patients)
+    attempt, left = 0, np.arange(len(patients))
+    while len(left):
+        candidates = _hashes(key, patients[left].tolist(), attempt)
+        fits = (side_of(candidates) == sides[left, None]) & (candidates > 0)
+        found = fits.any(axis=1)
+        chosen[left[found]] = candidates[found, fits[found].argmax(axis=1)]
+        attempt, left = attempt + 1, left[~found]
+    pseudonyms: list[int] = chosen.tolist()
+    return pseudonyms
 
 
-def _candidates(key: bytes, patient_id: int) -> Iterator[int]:
-    """Keyed hashes without end; a side that holds .15 of all is met within the first eight in three of four cases."""
-    attempt = 0
-    while True:
-        digest = hashlib.blake2b(b"%d.%d" % (patient_id, attempt), key=key).digest()
-        for value in _CANDIDATES.unpack(digest):
-            yield value >> 1
-        attempt += 1
-
-
-def _side(value: int) -> int:
-    """The side of one id, as `healthpredict.data.split.side_of` finds it for many."""
-    mixed = (value + 0x9E3779B97F4A7C15) & _MASK
-    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & _MASK
-    position = (mixed ^ (mixed >> 31)) >> 11
-    return (position >= _BORDERS[0]) + (position >= _BORDERS[1])
+def _hashes(key: bytes, patient_ids: Sequence[int], attempt: int) -> np.ndarray:
+    """The candidates of each patient, `(n, _CANDIDATES)`, below 2**63."""
+    keyed = hashlib.blake2b(key=key)
+    digests = []
+    for patient_id in patient_ids:
+        state = keyed.copy()  # half the time of a new one
+        state.update(b"%d.%d" % (patient_id, attempt))
+        digests.append(state.digest())
+    return (np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _CANDIDATES) >> np.uint64(1)).astype(np.int64)

@@ -108,6 +108,7 @@ class ReferenceProfile(BaseModel):
 
 def build_profile(
     encounters: pd.DataFrame,
+    *,
     risk: NDArray[np.float64],
     unseen_risk: NDArray[np.float64],
     patient_id: NDArray[np.int64],

@@ -26,6 +26,7 @@ def assemble(
     settings: Settings,
     search: Search,
     fitted: FittedModel,
+    *,
     training: pd.DataFrame,
     test: pd.DataFrame,
     report: TestReport,
@@ -48,8 +49,14 @@ def assemble(
     family, seed = fitted.candidate.family, settings.search.seed
     onnx_model = export_onnx(family, fitted.model, len(fitted.encoder.feature_names))
     registry.log_onnx(search.run_id, family, onnx_model)
-    patients = training["patient_id"].to_numpy()
-    profile = build_profile(training, fitted.out_of_fold_risk, fitted.risks(test), patients, settings.drift, seed)
+    profile = build_profile(
+        training,
+        risk=fitted.out_of_fold_risk,
+        unseen_risk=fitted.risks(test),
+        patient_id=training["patient_id"].to_numpy(),
+        policy=settings.drift,
+        seed=seed,
+    )
     version = registry.reserve_version(search.run_id)
     return build_bundle(
         registry.cache_path / "building" / str(version),

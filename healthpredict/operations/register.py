@@ -89,7 +89,7 @@ def register(settings: Settings, search: Search) -> Challenger:
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
         facts = _facts(settings, search)
-        bundle = assemble(settings, search, fitted, training, test, report)
+        bundle = assemble(settings, search, fitted, training=training, test=test, report=report)
         version = registry.complete_version(search.run_id, bundle, facts)
         registry.close_run(search.run_id)
     return _written_down(settings, _challenger(registry, version, bundle, search, seconds))

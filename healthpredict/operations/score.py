@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,18 +16,12 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.data.chunks import read_chunks
-from healthpredict.data.cohort import select_cohort
-from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import check_encounters
 from healthpredict.errors import RegistryError
 from healthpredict.operations.context import open_registry
-from healthpredict.operations.detect_drift import RISK
-from healthpredict.operations.risks import risks_of
+from healthpredict.operations.score_chunk import ScoredChunk, score_chunk
 from healthpredict.storage.uris import local_copy, write_file
 
 _CHUNK_ROWS = 50_000
-_KEEP_ALL = ContractParams(max_bad_share=1.0)
-NOT_AT_RISK = "ended in death or hospice: not at risk of readmission"
 
 
 class Scored(BaseModel):
@@ -61,7 +54,7 @@ def score(
     """Predict every encounter of a file.
 
     Args:
-        settings: where the champion is.
+        settings: where the champion is; with a Ray address the cluster scores.
         source_uri: csv or Parquet with the raw file's columns.
         result_uri: Parquet to write; `<result_uri>.rejected.parquet` is written beside it.
         progress: told the rows done so far.
@@ -81,10 +74,9 @@ def score(
         results, rejects = Path(folder) / "results.parquet", Path(folder) / "rejected.parquet"
         with contextlib.ExitStack() as files:
             result_file, rejected_file = (files.enter_context(_FrameWriter(path)) for path in (results, rejects))
-            for raw in read_chunks(source, _CHUNK_ROWS):
-                predicted, rejected = _score_chunk(bundle, raw, source_uri)
-                result_file.write(predicted)
-                rejected_file.write(rejected)
+            for chunk in _chunks(settings, bundle, source, source_uri):
+                result_file.write(chunk.predicted)
+                rejected_file.write(chunk.rejected)
                 progress(result_file.rows + rejected_file.rows)
         write_file(rejected_uri, rejects)
         write_file(result_uri, results)
@@ -99,17 +91,12 @@ def score(
     )
 
 
-def _score_chunk(bundle: Bundle, raw: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The predictions, and the rows that could not be predicted with the reason for each."""
-    checked = check_encounters(raw, name, _KEEP_ALL)
-    at_risk = select_cohort(checked.encounters)
-    gone = checked.encounters["encounter_id"][~checked.encounters["encounter_id"].isin(at_risk["encounter_id"])]
-    rejected = raw[raw["encounter_id"].isin(gone.astype(str))].assign(reason=NOT_AT_RISK)
-    risk = risks_of(bundle, at_risk) if len(at_risk) else np.empty(0)
-    predicted = pd.DataFrame(
-        {"encounter_id": at_risk["encounter_id"], RISK: risk, "high_risk": risk >= bundle.manifest.threshold}
-    )
-    return predicted, pd.concat([checked.quarantine, rejected], ignore_index=True)
+def _chunks(settings: Settings, bundle: Bundle, source: Path, name: str) -> Iterator[ScoredChunk]:
+    if settings.ray_address is not None:
+        from healthpredict.operations.score_on_ray import score_on_ray
+
+        return score_on_ray(bundle, source, _CHUNK_ROWS, settings.ray_address)
+    return (score_chunk(bundle, raw, name) for raw in read_chunks(source, _CHUNK_ROWS))
 
 
 class _FrameWriter:

@@ -19,4 +19,6 @@ def reference() -> tuple[pd.DataFrame, np.ndarray]:
 @pytest.fixture(scope="session")
 def profile(reference: tuple[pd.DataFrame, np.ndarray]) -> ReferenceProfile:
     encounters, risk = reference
-    return build_profile(encounters, risk, risk, encounters["patient_id"].to_numpy(), DriftPolicy())
+    return build_profile(
+        encounters, risk=risk, unseen_risk=risk, patient_id=encounters["patient_id"].to_numpy(), policy=DriftPolicy()
+    )

@@ -34,7 +34,9 @@ def champion(request: pytest.FixtureRequest) -> Champion:
     fitted = fit_model(candidate, training, training[LABEL].to_numpy(), seed=1)
     patients = training["patient_id"].to_numpy()
     unseen = fitted.risks(encounters[test])
-    return fitted, build_profile(training, fitted.out_of_fold_risk, unseen, patients, DriftPolicy())
+    return fitted, build_profile(
+        training, risk=fitted.out_of_fold_risk, unseen_risk=unseen, patient_id=patients, policy=DriftPolicy()
+    )
 
 
 def alarms(champion: Champion, change: Callable[[pd.DataFrame], pd.DataFrame]) -> int:

@@ -29,13 +29,21 @@ def test_it_survives_json(profile: ReferenceProfile) -> None:
 def test_rare_categories_are_pooled_and_missing_values_counted(reference: Reference) -> None:
     encounters, risk = reference[0].iloc[:100].copy(), reference[1][:100]
     encounters["diag_1"] = pd.Series(["250"] * 90 + ["V57"] * 6 + [np.nan] * 4, dtype="str")
-    profile = build_profile(encounters, risk, risk, encounters["patient_id"].to_numpy(), DriftPolicy())
+    profile = build_profile(
+        encounters, risk=risk, unseen_risk=risk, patient_id=encounters["patient_id"].to_numpy(), policy=DriftPolicy()
+    )
     assert profile.columns["diag_1"].counts == {"(missing)": 4, "(other)": 6, "250": 90}
 
 
 def test_an_empty_reference_is_refused(reference: Reference) -> None:
     with pytest.raises(NotEnoughData):
-        build_profile(reference[0].iloc[:0], np.array([]), np.array([]), np.array([], dtype=np.int64), DriftPolicy())
+        build_profile(
+            reference[0].iloc[:0],
+            risk=np.array([]),
+            unseen_risk=np.array([]),
+            patient_id=np.array([], dtype=np.int64),
+            policy=DriftPolicy(),
+        )
 
 
 def test_larger_batches_have_narrower_limits(profile: ReferenceProfile) -> None:

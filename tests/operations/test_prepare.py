@@ -144,7 +144,7 @@ def test_without_source_and_network_encounters_are_made_up_and_said_to_be(
         prepare(settings)
     prepared = prepare(settings, allow_synthetic=True)
     assert prepared.synthetic
-    assert prepared.source == "synthetic encounters (seed 0)"
+    assert prepared.source == "synthetic encounters (seed 0, drift planted in the second half)"
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "all encounters are synthetic" in warnings[0]
