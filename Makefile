@@ -60,6 +60,10 @@ bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the we
 lock: $(STAMP)  ## Pin every version anew, without a download address
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--extra aws --extra dev --quiet --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	# The same versions for the API's image.
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--quiet --custom-compile-command "make lock" --constraints requirements.lock --no-annotate \
+		--output-file requirements.serving.lock --group pyproject.toml:serving
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -21,6 +21,10 @@ from healthpredict.bundle.manifest import FORMAT, Calibrator, Manifest
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.errors import BundleError
 from healthpredict.features.encoder import Encoder, Value
+
+# It reports to its vendor otherwise, and looks for this before anything can be said to it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime  # noqa: E402
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,3 +247,16 @@ def test_what_cannot_be_compared_differs_without_limit(
     risks: list[float], expected: list[float], difference: float
 ) -> None:
     assert largest_difference(risks, expected) == pytest.approx(difference)
+
+
+def test_the_runtime_reports_to_nobody(bundle: Bundle) -> None:
+    """With telemetry on it keeps an id in the home folder, and complains where it cannot."""
+    program = (
+        "import sys; from pathlib import Path; from healthpredict.bundle.model import load_bundle;"
+        "load_bundle(Path(sys.argv[1])).verify()"
+    )
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), "/proc/nowhere")
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | nowhere
+    command = [sys.executable, "-c", program, str(bundle.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

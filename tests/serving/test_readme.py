@@ -1,0 +1,52 @@
+"""The commands of the README's section on the API, as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from test_server import free_port, start, wait_for
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.storage.patient_key import make_patient_key
+
+ROOT = Path(__file__).parents[2]
+SECTION = (ROOT / "README.md").read_text().partition("\n## The API\n")[2].partition("\n## ")[0]
+COMMANDS = re.findall(r"^curl .*$", SECTION, re.MULTILINE)
+SETTINGS = re.findall(r"^[A-Z]+=.*$", SECTION, re.MULTILINE)
+
+
+def test_every_endpoint_for_callers_is_shown() -> None:
+    for path in ("/predict ", "/explain ", "/predict/batch ", "/outcomes ", "/model", "/health/ready", "/metrics"):
+        assert any(path in f"{command} " for command in COMMANDS), path
+
+
+@pytest.fixture(scope="module")
+def port(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> int:
+    folder = tmp_path_factory.mktemp("readme")
+    make_patient_key(folder / "key")
+    port = free_port()
+    process = start(str(bundle.path), f"--port={port}", f"--log={folder / 'log'}", f"--patient-key={folder / 'key'}")
+    wait_for(port)
+    yield port
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_answered(port: int, command: str) -> None:
+    settings = "\n".join(SETTINGS).replace("8080", str(port))
+    shell = f"{settings}\n{command} --fail-with-body --noproxy '*'"
+    done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "/metrics" not in command:
+        assert json.loads(done.stdout)
+
+
+def test_nothing_but_these_commands_was_counted_as_a_failure(port: int) -> None:
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    assert not re.search(r'healthpredict_requests_total\{[^}]*status="[45]', text)
