@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean test check format lock bench-quality bench-loop bench-serving clean
+.PHONY: help install demo demo-stop demo-clean test check format lock bench-quality bench-loop bench-drift bench-serving clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -53,6 +53,9 @@ bench-quality: $(STAMP)  ## How good the predictions are, on the real data
 
 bench-loop: $(STAMP)  ## Where the time goes
 	$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(DATA))
+
+bench-drift: $(STAMP)  ## How often drift is found where there is none, and where some was planted
+	$(BIN)/python -m benchmarks.drift $(if $(DATA),--data $(DATA))
 
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone
 	$(BIN)/python -m benchmarks.serving
