@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean test check format lock bench-quality bench-loop bench-drift bench-serving clean
+.PHONY: help install demo demo-stop demo-clean test e2e-services check format lock bench-quality bench-loop bench-drift bench-serving clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,6 +37,9 @@ demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+e2e-services: $(STAMP)  ## Prefect server, workers and deployments, run through once
+	$(BIN)/python -m pytest -m e2e tests/e2e
 
 check: $(STAMP)  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.artifacts import show_drift, show_history
+from flows.children import cancel_children, run_child
 from flows.deploy import deploy
 from flows.tasks import as_task
 from flows.train import train
@@ -15,7 +16,7 @@ from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.report import write_report
 
 
-@flow(name="drift-loop")
+@flow(name="drift-loop", on_cancellation=[cancel_children])
 def drift_loop(source: loop.Source = "batches") -> list[str]:
     """Do every batch that has arrived and is not in the ledger; returns their names.
 
@@ -31,8 +32,8 @@ def drift_loop(source: loop.Source = "batches") -> list[str]:
     steps = loop.Steps(
         accept=as_task(accept_batch),
         detect=detect,
-        train=lambda _, trigger, arriving: train(trigger, arriving),
-        deploy=lambda _, version: deploy(version),
+        train=lambda _, trigger, arriving: run_child(train, trigger=trigger, arriving=arriving),
+        deploy=lambda _, version: run_child(deploy, version=version),
     )
     settings = Settings()
     done = loop.drift_loop(settings, steps, source)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL
-from healthpredict.errors import AlreadyRunning, BatchRefused
+from healthpredict.errors import AlreadyRunning, BatchRefused, HealthPredictError
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.context import open_ledger, open_registry
@@ -24,7 +24,7 @@ from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.gate import gate
 from healthpredict.operations.register import Challenger, register
-from healthpredict.operations.roll_out import Rollout, roll_out
+from healthpredict.operations.roll_out import roll_out
 from healthpredict.operations.search import search
 from healthpredict.operations.ship_log import ship_log
 from healthpredict.storage.lock import exclusive
@@ -49,8 +49,8 @@ class Steps:
 
     accept: Callable[[Settings, str], AcceptedBatch]
     detect: Callable[[Settings, str], DriftCheck]
-    train: Callable[[Settings, str, str], TrainingOutcome]
-    deploy: Callable[[Settings, int], Rollout]
+    train: Callable[[Settings, str, str], object]
+    deploy: Callable[[Settings, int], object]
 
 
 def train(settings: Settings, trigger: str, arriving: str) -> TrainingOutcome:
@@ -68,7 +68,7 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
     Args:
         settings: everything.
         steps: what is done at each batch.
-        source: "live" first cuts a batch from what the API predicted, see `collect_live`.
+        source: "live" first cuts batches from what the API predicted, see `collect_live`.
 
     Returns:
         The names of the batches done, refused ones included.
@@ -95,7 +95,7 @@ def _collect(settings: Settings) -> None:
         with contextlib.suppress(AlreadyRunning):
             ship_log(settings, settings.prediction_log_path)
     collected = collect_live(settings)
-    _logger.info("Live batch: %s, %d encounters wait", collected.batch or "none yet", collected.waiting)
+    _logger.info("New batches: %s; %d encounters wait", ", ".join(collected.batches) or "none", collected.waiting)
 
 
 def pending_batches(settings: Settings) -> list[str]:
@@ -114,9 +114,9 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
         return
     check = steps.detect(settings, name)
     _logger.info("%s: %s. %s", name, check.decision.state, " ".join(check.decision.reasons))
-    training = None
+    challenger = None
     if check.decision.state == "retrain":
-        training = _train_and_deploy(settings, steps, name, name)
+        challenger = _train_and_deploy(settings, steps, name, name)
     champion = registry.by_alias("champion")
     ledger.append(
         "batch",
@@ -128,15 +128,25 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
         drifted_columns=list(check.decision.columns),
         champion_before=check.champion,
         champion=champion.version if champion else None,
-        challenger=training.challenger.version if training else None,
+        challenger=challenger,
         seconds=accepted.seconds | check.seconds,
     )
 
 
-def _train_and_deploy(settings: Settings, steps: Steps, trigger: str, arriving: str) -> TrainingOutcome:
-    outcome = steps.train(settings, trigger, arriving)
-    version, decision = outcome.challenger.version, outcome.gate
+def _gated(settings: Settings, trigger: str, arriving: str) -> tuple[int, GateDecision]:
+    """What a training led to, from the ledger: it may have been done by another process."""
+    ledger = open_ledger(settings)
+    training = ledger.last("training", trigger=trigger, arriving=arriving)
+    gated = training and ledger.last("gate", version=training["version"], arriving=arriving)
+    if not training or not gated:
+        raise HealthPredictError(f"The training for {arriving} left nothing in the ledger {ledger.uri}. Start again.")
+    return training["version"], GateDecision.model_validate({name: gated[name] for name in GateDecision.model_fields})
+
+
+def _train_and_deploy(settings: Settings, steps: Steps, trigger: str, arriving: str) -> int:
+    steps.train(settings, trigger, arriving)
+    version, decision = _gated(settings, trigger, arriving)
     _logger.info("Version %d %s", version, "passed the gate" if decision.promote else "did not pass the gate")
     if decision.promote:
         steps.deploy(settings, version)
-    return outcome
+    return version

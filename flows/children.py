@@ -1,0 +1,53 @@
+"""Training and rollout as runs of their own, where the drift loop is a deployment; as subflows, where it is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Flow, State, runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.states import Cancelling
+
+from healthpredict.errors import HealthPredictError
+
+
+class ChildFailed(HealthPredictError):
+    """A child run did not complete. The champion is untouched, and the next run tries again."""
+
+
+def run_child(child: Flow[..., Any], **parameters: Any) -> None:
+    """Run a flow and wait for it: through its deployment where this run has one, else here.
+
+    Args:
+        child: with a deployment of its own name.
+        parameters: of the flow.
+
+    Raises:
+        ChildFailed: it did not complete.
+    """
+    if runtime.deployment.id is None:
+        child(**parameters)
+        return
+    # The attempt is in the key: the same key after a failed child gives that failed run back.
+    key = "-".join(map(str, (runtime.flow_run.id, runtime.flow_run.run_count, child.name, *parameters.values())))
+    run = run_deployment(f"{child.name}/{child.name}", parameters=parameters, idempotency_key=key, timeout=None)
+    assert isinstance(run, FlowRun)  # awaitable in asynchronous flows only
+    state = run.state
+    if state is None or not state.is_completed():
+        said = state.message or "" if state else ""
+        name = state.name if state else "unknown"
+        raise ChildFailed(
+            f"{child.name} run {run.name!r} ended as {name}. {said} Its page says more.".replace("  ", " ")
+        )
+
+
+def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Cancel what a cancelled run is waiting for: its children run in processes of their own."""
+    children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
+    with get_client(sync_client=True) as client:
+        for child in client.read_flow_runs(flow_run_filter=children):
+            if child.state and not child.state.is_final():
+                client.set_flow_run_state(child.id, Cancelling())
