@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,34 @@ def next_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A real MLflow on SQLite; its tables take seconds to make, so tests share it and use names of their own."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real HTTP server that speaks the API of S3."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of an empty bucket."""
+    from healthpredict.storage import s3
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3.client.cache_clear()
+    client = s3.client()
+    client.create_bucket(Bucket="health")
+    yield "s3://health"
+    for item in client.list_objects_v2(Bucket="health").get("Contents", ()):
+        client.delete_object(Bucket="health", Key=item["Key"])
+    client.delete_bucket(Bucket="health")
+    s3.client.cache_clear()

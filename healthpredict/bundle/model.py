@@ -24,7 +24,7 @@ from healthpredict.features.encoder import Encoder, Value
 
 # It reports to its vendor otherwise, and looks for this before anything can be said to it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"

@@ -119,11 +119,22 @@ def serve(
         "log": settings.prediction_log_path,
         "patient-key": settings.patient_key_path,
         "cache": settings.state_path / "bundles",
-        "tracking-uri": settings.tracking_uri,
     }
     words = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    source = bundle or _champion(settings)
+    if settings.tracking_uri is not None:
+        words.append(_in_a_pipe(f"--tracking-uri={settings.tracking_uri}"))
     # In place of this process, which may have MLflow loaded: the API needs a tenth of the memory.
-    os.execv(sys.executable, [sys.executable, "-m", "healthpredict.serving", bundle or _champion(settings), *words])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "healthpredict.serving", source, *words])  # noqa: S606
+
+
+def _in_a_pipe(argument: str) -> str:
+    """A name for an argument that may hold a password: arguments themselves are shown to everyone by `ps`."""
+    to_read, to_write = os.pipe()
+    os.write(to_write, argument.encode())
+    os.close(to_write)
+    os.set_inheritable(to_read, True)
+    return f"@/dev/fd/{to_read}"
 
 
 def _champion(settings: Settings) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 from pydantic import BaseModel
 
@@ -22,11 +22,12 @@ def repeat(action: Callable[[], BaseModel], seconds: float) -> None:
         action: what to do; its result is logged where anything is in it.
         seconds: between two.
     """
-    ending = threading.Event()
+    # Not an Event: that one can wait for ever when its `set` interrupts its own `wait`.
+    asked_to_end: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
+        signal.signal(number, lambda number, _: asked_to_end.put(number))
     wait = seconds
-    while not ending.is_set():
+    while True:
         try:
             done = action().model_dump()
         except (StorageError, AlreadyRunning) as error:
@@ -36,4 +37,8 @@ def repeat(action: Callable[[], BaseModel], seconds: float) -> None:
             wait = seconds
             if any(done.values()):
                 _logger.info("%s", ", ".join(f"{name} {value}" for name, value in done.items()))
-        ending.wait(wait)
+        try:
+            asked_to_end.get(timeout=wait)
+            return
+        except Empty:
+            continue

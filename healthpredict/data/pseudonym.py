@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from healthpredict.data.split import side_of
 
@@ -41,7 +42,7 @@ def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
     return pseudonyms
 
 
-def _hashes(key: bytes, patient_ids: Sequence[int], attempt: int) -> np.ndarray:
+def _hashes(key: bytes, patient_ids: Sequence[int], attempt: int) -> NDArray[np.int64]:
     """The candidates of each patient, `(n, _CANDIDATES)`, below 2**63."""
     keyed = hashlib.blake2b(key=key)
     digests = []

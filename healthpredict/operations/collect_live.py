@@ -7,45 +7,66 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable, Iterator
 from io import BytesIO
-from typing import Any
+from typing import Final
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.contract import COLUMNS, Kind
-from healthpredict.data.raw import ENCOUNTER_COLUMNS, OUTCOMES_COLUMNS, format_raw, parse_outcomes
+from healthpredict.data.raw import OUTCOMES_COLUMNS, format_raw, parse_outcomes
 from healthpredict.data.schema import check_outcomes
+from healthpredict.errors import StorageError
+from healthpredict.operations.ship_log import USABLE, usable_rows
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
-from healthpredict.storage.uris import exists, join, list_uris, local_copy, read_bytes, write_bytes
+from healthpredict.storage.uris import delete, exists, join, list_uris, local_copy, read_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
-_NAMES = {column.field: column.name for column in COLUMNS if column.kind is not Kind.OUTCOME}
+_NAMES: Final = {column.field: column.name for column in COLUMNS if column.kind is not Kind.OUTCOME}
+_REPORTED: Final = (*OUTCOMES_COLUMNS, "time")
+_FILE: Final = "file-"
+_MANY_OBJECTS: Final = 100
+"""Of outcomes: as many make one. Each takes some 30 ms to read from S3."""
 
 
 class Collected(BaseModel):
     """What became of the log.
 
     Attributes:
-        batch: the new batch; None where there are not enough encounters yet.
-        waiting: encounters that are not in a batch yet.
+        batches: new ones.
+        waiting: encounters that are in no batch yet, at most: one that was predicted twice counts twice.
         matured: batches whose outcomes are known from now on.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    batch: str | None
+    batches: list[str]
     waiting: int
     matured: list[str]
 
 
-def collect_live(settings: Settings) -> Collected:
-    """Cut a batch from the shipped predictions where there are enough, and add outcomes to the batches that have nearly all.
+class _Contents(BaseModel):
+    """What a batch is made of.
 
-    Of several predictions for one encounter the last counts, the last of all being nearest to discharge. Dry runs, and
-    encounters without the id of encounter or patient, are left out: nothing can be learned from them.
+    Attributes:
+        objects: names of objects of the prediction log; they are in no other batch.
+        encounter_ids: from these objects.
+    """
+
+    objects: list[str]
+    encounter_ids: list[int]
+
+
+def collect_live(settings: Settings) -> Collected:
+    """Cut batches from the shipped predictions while there are enough, and add outcomes to the batches that have nearly all.
+
+    Of several predictions for one encounter in a batch the last counts, being nearest to discharge; later ones are left out, and
+    so are encounters of earlier batches, dry runs, and encounters without the id of encounter or patient.
 
     Args:
         settings: where the store is, and how many encounters make a batch.
@@ -54,23 +75,26 @@ def collect_live(settings: Settings) -> Collected:
         StorageError: something cannot be read or written; done again it goes on.
     """
     layout = Layout(settings.data_uri)
-    known = [uri.rpartition("/")[2].removesuffix(".json") for uri in list_uris(layout.batches_folder, suffix=".json")]
-    for name in known:
+    uris = list_uris(layout.batches_folder, suffix=".json")
+    batches = {_name(uri).removesuffix(".json"): _Contents.model_validate(read_json(uri)) for uri in uris}
+    for name, contents in batches.items():
         if not exists(layout.batch(name)):  # killed between the two
-            _write_batch(layout, name)
-    taken = {uri for name in known for uri in read_json(layout.collected(name))["objects"]}
-    fresh = [_name(uri) for uri in list_uris(layout.logged_predictions, suffix=".parquet")]
-    fresh = [name for name in fresh if name not in taken]
-    waiting = len(_encounters(layout, fresh, known))
-    batch = None
-    if waiting >= settings.live.min_rows:
-        batch = f"live-{len(known) + 1:06d}"
-        # First what it is made of, so that after a kill the same batch is made.
-        write_json(layout.collected(batch), {"objects": fresh, "after": known}, exclusive=True)
-        _write_batch(layout, batch)
-        known.append(batch)
-        waiting = 0
-    return Collected(batch=batch, waiting=waiting, matured=_add_outcomes(settings, layout, known))
+            _write_batch(layout, name, contents)
+    taken = {name for contents in batches.values() for name in contents.objects}
+    names = map(_name, list_uris(layout.logged_predictions, suffix=".parquet"))
+    fresh = [name for name in names if name not in taken and usable_rows(name)]
+    new = []
+    if sum(map(usable_rows, fresh)) >= settings.live.min_rows:
+        for contents in _cut(layout, fresh, _earlier_ids(layout, batches.values()), settings.live.min_rows):
+            name = f"live-{len(batches) + 1:06d}"
+            # First what it is made of, so that after a kill the same batch is made.
+            write_json(layout.collected(name), contents.model_dump(), exclusive=True)
+            _write_batch(layout, name, contents)
+            batches[name] = contents
+            new.append(name)
+            taken.update(contents.objects)
+    waiting = sum(usable_rows(name) for name in fresh if name not in taken)
+    return Collected(batches=new, waiting=waiting, matured=_add_outcomes(settings, layout, batches))
 
 
 def record_outcomes(settings: Settings, source_uri: str) -> int:
@@ -93,57 +117,90 @@ def record_outcomes(settings: Settings, source_uri: str) -> int:
     checked = check_outcomes(parse_outcomes(data, source_uri), source_uri, settings.contract)
     if len(checked.quarantine):
         _logger.warning("Outcomes left out: %s", checked.reasons)
-    digest = hashlib.sha256(data).hexdigest()
-    frame = checked.encounters.assign(time=pd.Timestamp.now("UTC"), readmitted=lambda f: f["readmitted"].astype(str))
-    write_frame(join(Layout(settings.data_uri).logged_outcomes, f"file-{digest[:32]}.parquet"), frame)
-    return len(frame)
+    uri = join(Layout(settings.data_uri).logged_outcomes, f"{_FILE}{hashlib.sha256(data).hexdigest()[:32]}.parquet")
+    if not exists(uri):  # what was reported since then is newer
+        outcomes = checked.encounters
+        write_frame(uri, outcomes.assign(time=pd.Timestamp.now("UTC"), readmitted=outcomes["readmitted"].astype("str")))
+    return len(checked.encounters)
 
 
-def _write_batch(layout: Layout, name: str) -> None:
-    made_of = read_json(layout.collected(name))
-    encounters = _encounters(layout, made_of["objects"], made_of["after"])
-    raw = encounters.rename(columns=_NAMES)[list(ENCOUNTER_COLUMNS)].astype("str")
-    write_bytes(layout.batch(name), format_raw(raw))
+def _earlier_ids(layout: Layout, batches: Iterable[_Contents]) -> set[int]:
+    """The encounters of all batches: a batch of encounters that are there already would be refused."""
+    accepted = [read_frame(uri, ["encounter_id"]) for uri in list_uris(layout.processed_folder, suffix=".parquet")]
+    return {
+        *(number for contents in batches for number in contents.encounter_ids),
+        *(number for frame in accepted for number in frame["encounter_id"].tolist()),
+    }
 
 
-def _encounters(layout: Layout, objects: list[str], earlier: list[str]) -> pd.DataFrame:
-    """The encounters of some shipped objects that are in no earlier batch, in the order of time."""
-    if not objects:
-        return pd.DataFrame()
-    logged = pd.concat([_read(join(layout.logged_predictions, name)) for name in objects], ignore_index=True)
-    usable = logged[~logged["dry_run"] & logged["encounter_id"].notna() & logged["patient_id"].notna()]
-    last = usable.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
-    before = [number for name in earlier for number in _ids(layout, name)]
-    return last[~last["encounter_id"].isin(before)].reset_index(drop=True)
+def _cut(layout: Layout, names: list[str], earlier: set[int], min_rows: int) -> Iterator[_Contents]:
+    """What batches can be made of, each of as few objects as have enough new encounters."""
+    objects: list[str] = []
+    ids: dict[int, None] = {}
+    for name in names:
+        objects.append(name)
+        ids |= dict.fromkeys(
+            number for number in _read(layout, name)["encounter_id"].to_pylist() if number not in earlier
+        )
+        if len(ids) >= min_rows:
+            yield _Contents(objects=objects, encounter_ids=list(ids))
+            earlier |= ids.keys()
+            objects, ids = [], {}
 
 
-def _read(uri: str) -> pd.DataFrame:
-    frame: pd.DataFrame = pd.read_parquet(BytesIO(read_bytes(uri)), dtype_backend="numpy_nullable")
-    return frame
+def _write_batch(layout: Layout, name: str, contents: _Contents) -> None:
+    logged = pa.concat_tables((_read(layout, name) for name in contents.objects), promote_options="default")
+    keys = logged.select(["time", "encounter_id"]).to_pandas()
+    last = keys.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
+    chosen = logged.take(last.index[last["encounter_id"].isin(contents.encounter_ids)].to_numpy())
+    texts = {raw: chosen[field].cast(pa.string()) for field, raw in _NAMES.items()}
+    write_bytes(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
 
 
-def _ids(layout: Layout, batch: str) -> list[int]:
-    ids: Any = pd.read_csv(BytesIO(read_bytes(layout.batch(batch))), usecols=["encounter_id"])["encounter_id"]
-    return list(ids)
+def _read(layout: Layout, name: str) -> pa.Table:
+    """The usable rows of an object."""
+    uri = join(layout.logged_predictions, name)
+    try:
+        return pq.read_table(BytesIO(read_bytes(uri))).filter(USABLE)
+    except pa.ArrowInvalid as error:
+        raise StorageError(f"{uri} is not a readable table of the prediction log ({error}). Remove it.") from error
 
 
-def _add_outcomes(settings: Settings, layout: Layout, names: list[str]) -> list[str]:
+def _add_outcomes(settings: Settings, layout: Layout, batches: dict[str, _Contents]) -> list[str]:
     """Write the outcomes of batches that have enough of them; once written they stay, because models were trained on them."""
-    pending = [name for name in names if not exists(layout.outcomes(name))]
-    objects = list_uris(layout.logged_outcomes, suffix=".parquet") if pending else []
-    if not objects:
+    pending = {name: contents for name, contents in batches.items() if not exists(layout.outcomes(name))}
+    if not pending:
         return []
-    reported = pd.concat([read_frame(uri, ["encounter_id", "readmitted", "time"]) for uri in objects])
-    latest = reported.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
+    latest = _reported(layout).sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
     matured = []
-    for name in pending:
-        ids = _ids(layout, name)
-        of_batch = latest[latest["encounter_id"].isin(ids)]
+    for name, contents in pending.items():
+        of_batch = latest[latest["encounter_id"].isin(contents.encounter_ids)]
         # Readmissions are known before their absence is: with few outcomes nearly everyone would have come back.
-        if len(of_batch) >= settings.live.known_share * len(ids):
-            write_bytes(layout.outcomes(name), format_raw(of_batch[list(OUTCOMES_COLUMNS)].astype("str")))
+        if len(of_batch) >= settings.live.known_share * len(contents.encounter_ids):
+            csv = format_raw(of_batch[list(OUTCOMES_COLUMNS)].astype("str"))
+            write_bytes(layout.outcomes(name), csv, exclusive=True)
             matured.append(name)
     return matured
+
+
+def _reported(layout: Layout) -> pd.DataFrame:
+    """All outcomes that were reported. Many small objects of them become a large one."""
+    uris = list_uris(layout.logged_outcomes, suffix=".parquet")
+    # That of a file stays, because it says that the file was noted.
+    merged = [uri for uri in uris if not _name(uri).startswith(_FILE)]
+    reported = _together(read_frame(uri, _REPORTED) for uri in merged)
+    if len(merged) > _MANY_OBJECTS:
+        digest = hashlib.sha256("\n".join(merged).encode()).hexdigest()
+        write_frame(join(layout.logged_outcomes, f"merged-{digest[:32]}.parquet"), reported)
+        # Killed from here on, some are there twice, until the next time.
+        for uri in merged:
+            delete(uri)
+    return _together([reported, *(read_frame(uri, _REPORTED) for uri in uris if uri not in merged)])
+
+
+def _together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled).drop_duplicates() if filled else pd.DataFrame(columns=_REPORTED)
 
 
 def _name(uri: str) -> str:

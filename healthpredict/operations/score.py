@@ -69,12 +69,24 @@ def score(
     if champion is None:
         raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict drift-loop`.")
     bundle = registry.fetch_bundle(champion)
+    return score_with(bundle, source_uri, result_uri, progress, ray_address=settings.ray_address)
+
+
+def score_with(
+    bundle: Bundle,
+    source_uri: str,
+    result_uri: str,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    ray_address: str | None = None,
+) -> Scored:
+    """Predict every encounter of a file with a bundle; arguments and errors as `score`."""
     rejected_uri = f"{result_uri.removesuffix('.parquet')}.rejected.parquet"
     with local_copy(source_uri) as source, tempfile.TemporaryDirectory() as folder:
         results, rejects = Path(folder) / "results.parquet", Path(folder) / "rejected.parquet"
         with contextlib.ExitStack() as files:
             result_file, rejected_file = (files.enter_context(_FrameWriter(path)) for path in (results, rejects))
-            for chunk in _chunks(settings, bundle, source, source_uri):
+            for chunk in _chunks(bundle, source, source_uri, ray_address):
                 result_file.write(chunk.predicted)
                 rejected_file.write(chunk.rejected)
                 progress(result_file.rows + rejected_file.rows)
@@ -87,15 +99,15 @@ def score(
         rows=result_file.rows + rejected_file.rows,
         predicted=result_file.rows,
         rejected=rejected_file.rows,
-        model_version=champion.version,
+        model_version=bundle.manifest.model_version,
     )
 
 
-def _chunks(settings: Settings, bundle: Bundle, source: Path, name: str) -> Iterator[ScoredChunk]:
-    if settings.ray_address is not None:
+def _chunks(bundle: Bundle, source: Path, name: str, ray_address: str | None) -> Iterator[ScoredChunk]:
+    if ray_address is not None:
         from healthpredict.operations.score_on_ray import score_on_ray
 
-        return score_on_ray(bundle, source, _CHUNK_ROWS, settings.ray_address)
+        return score_on_ray(bundle, source, _CHUNK_ROWS, ray_address)
     return (score_chunk(bundle, raw, name) for raw in read_chunks(source, _CHUNK_ROWS))
 
 

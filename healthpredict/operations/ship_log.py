@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.contract import BY_FIELD, COLUMNS, Kind
+from healthpredict.errors import NotFound, StorageError
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.rolled_file import CLOSED, OUTCOMES, PREDICTIONS, adopt_left_files, closed_files
-from healthpredict.storage.uris import join, write_bytes
+from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
 _TYPES: Final = {
@@ -37,13 +39,16 @@ _SCHEMAS: Final = {
             "bundle_digest": pa.string(),
             "readmission_risk": pa.float64(),
             "high_risk": pa.bool_(),
-            "encounter": pa.struct(list(_TYPES.items())),
+            "patient_id": _TYPES["patient_id"],
+            "encounter": pa.struct([(name, kind) for name, kind in _TYPES.items() if name != "patient_id"]),
         }
     ),
     OUTCOMES: pa.schema(
         {"time": pa.int64(), "encounter_id": _TYPES["encounter_id"], BY_FIELD["readmitted"].field: pa.string()}
     ),
 }
+USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()
+"""Predictions that something can be learned from: of real encounters that an outcome can be found for."""
 
 
 class Shipped(BaseModel):
@@ -76,39 +81,57 @@ def ship_log(settings: Settings, folder: Path) -> Shipped:
 
     Raises:
         AlreadyRunning: another process ships this folder.
-        StorageError: the store cannot be written; what was not moved stays.
+        StorageError: the store cannot be written, or the folder; what was not moved stays.
     """
     layout = Layout(settings.data_uri)
-    targets = {PREDICTIONS: layout.logged_predictions, OUTCOMES: layout.logged_outcomes}
+    with exclusive(folder / "ship-log.lock", f"Shipping {folder}"):
+        try:
+            adopt_left_files(folder)
+            return _ship(folder, {PREDICTIONS: layout.logged_predictions, OUTCOMES: layout.logged_outcomes})
+        except OSError as error:
+            raise StorageError(
+                f"The log {folder} cannot be moved ({error.strerror}). Give this user access."
+            ) from error
+
+
+def usable_rows(uri: str) -> int:
+    """How many rows of an object of predictions are `USABLE`: its name says so, which spares reading it."""
+    return int(uri.removesuffix(".parquet").rpartition("-")[2])
+
+
+def _ship(folder: Path, targets: dict[str, str]) -> Shipped:
     rows = dict.fromkeys(targets, 0)
     files = broken = 0
-    with exclusive(folder / "ship-log.lock", f"Shipping {folder}"):
-        adopt_left_files(folder)
-        for kind, target in targets.items():
-            for path in closed_files(folder, kind):
-                table = _read(path, kind)
-                if table is None:
-                    path.rename(path.with_suffix(".broken"))
-                    broken += 1
-                    continue
-                buffer = BytesIO()
-                pq.write_table(table, buffer, compression="zstd")
-                write_bytes(join(target, f"{path.name.removesuffix(CLOSED)}.parquet"), buffer.getvalue())
-                path.unlink(missing_ok=True)
-                files += 1
-                rows[kind] += table.num_rows
+    closed = [(kind, path) for kind in targets for path in closed_files(folder, kind)]
+    for kind, path in closed:
+        try:
+            table = _parse(read_bytes(str(path)), kind)
+        except NotFound:
+            continue  # given up meanwhile, for want of room
+        except pa.ArrowInvalid:
+            # Arrow's message may quote a row, which is a patient's.
+            _logger.error("%s is not a file of the %s log; renamed to .broken, look at it", path, kind)
+            path.rename(path.with_suffix(".broken"))
+            broken += 1
+            continue
+        buffer = BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        write_bytes(join(targets[kind], _object_name(path, kind, table)), buffer.getvalue())
+        delete(str(path))
+        files += 1
+        rows[kind] += table.num_rows
     return Shipped(files=files, predictions=rows[PREDICTIONS], outcomes=rows[OUTCOMES], broken=broken)
 
 
-def _read(path: Path, kind: str) -> pa.Table | None:
-    """The rows of a file, the encounter's fields as columns; None where it is no log."""
+def _object_name(path: Path, kind: str, table: pa.Table) -> str:
+    name = path.name.removesuffix(CLOSED)
+    return f"{name}-{table.filter(USABLE).num_rows}.parquet" if kind == PREDICTIONS else f"{name}.parquet"
+
+
+def _parse(data: bytes, kind: str) -> pa.Table:
+    """The rows of a file, the encounter's fields as columns."""
     options = pa.json.ParseOptions(explicit_schema=_SCHEMAS[kind], unexpected_field_behavior="error")
-    try:
-        table = pa.json.read_json(path, parse_options=options)
-    except pa.ArrowInvalid:
-        # Arrow's message may quote a row, which is a patient's.
-        _logger.error("%s is not a file of the %s log; renamed to .broken, look at it", path, kind)
-        return None
+    table = pa.json.read_json(BytesIO(data), parse_options=options)
     table = table.set_column(table.schema.get_field_index("time"), "time", table["time"].cast(_TIME))
     if kind == OUTCOMES:
         return table

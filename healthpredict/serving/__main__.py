@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from healthpredict.errors import HealthPredictError
 from healthpredict.serving.server import ServiceParams, serve
 
@@ -14,7 +16,8 @@ def main() -> None:
     """Serve, or say in one line why not and leave with the error's exit code."""
     parser = argparse.ArgumentParser(
         prog="healthpredict.serving",
-        description="Answer predictions from one bundle.",
+        description="Answer predictions from one bundle. @FILE stands for arguments in a file, one a line.",
+        fromfile_prefix_chars="@",  # a password in an argument would be shown to everyone by `ps`
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("bundle", help="folder, s3://bucket/prefix or models:/NAME@ALIAS")
@@ -31,7 +34,11 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     arguments.pop("owner", None)
     try:
-        serve(ServiceParams(**arguments))
+        params = ServiceParams(**arguments)
+    except ValidationError as error:
+        parser.error("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+    try:
+        serve(params)
     except HealthPredictError as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)

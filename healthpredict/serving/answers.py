@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from os import urandom
 from typing import Any
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,7 +17,7 @@ class Identified(BaseModel):
         threshold: of this model version (0-1).
         model_version: in the registry.
         bundle_digest: sha256 that names everything the answer was made with.
-        request_id: new for every request.
+        request_id: new for every request, 32 hexadecimal digits.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -46,5 +46,5 @@ def identity(bundle: Bundle) -> dict[str, Any]:
         "threshold": bundle.manifest.threshold,
         "model_version": bundle.manifest.model_version,
         "bundle_digest": bundle.digest,
-        "request_id": str(uuid4()),
+        "request_id": urandom(16).hex(),  # as uuid4, which takes ten times as long
     }

@@ -22,6 +22,7 @@ from healthpredict.serving.documentation import (
     predict_documentation,
     reload_documentation,
     with_keys,
+    with_whole_limits,
 )
 from healthpredict.serving.door import RETRY_SECONDS, Answer, Door
 from healthpredict.serving.encounter import read_encounter
@@ -56,9 +57,11 @@ class Api(FastAPI):
         self,
         bundle: Bundle,
         limits: Limits,
+        *,
         keys: KeyRing | None,
         log: PredictionLog | None,
-        admin: tuple[KeyRing, Source] | None,
+        source: Source | None,
+        admin_keys: KeyRing | None,
     ) -> None:
         """See `create_app`."""
         super().__init__(
@@ -76,12 +79,14 @@ class Api(FastAPI):
         answers = _add_predictions(self, bundle, limits, metrics, log)
         if log is not None:
             answers |= _add_outcomes(self, limits, log)
-        if admin is not None:
-            answers |= _add_reload(self, admin[1])
+        if source is not None:
+            self.state.reloader = Reloader(self, source)
+            if admin_keys is not None:
+                answers |= _add_reload(self)
         _add_model(self, metrics)
         _add_health(self)
         metrics.endpoints = frozenset(route.path for route in self.routes if isinstance(route, Route))
-        self._door = Door(super().__call__, answers, metrics, limits, keys=keys, admin_keys=admin and admin[0])
+        self._door = Door(super().__call__, answers, metrics, limits, keys=keys, admin_keys=admin_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,6 +96,7 @@ class Api(FastAPI):
         """The OpenAPI document."""
         document = super().openapi()
         with_keys(document, of_callers=self._needs_keys)
+        with_whole_limits(document)
         return document
 
 
@@ -100,7 +106,8 @@ def create_app(
     limits: Limits | None = None,
     keys: KeyRing | None = None,
     log: PredictionLog | None = None,
-    admin: tuple[KeyRing, Source] | None = None,
+    source: Source | None = None,
+    admin_keys: KeyRing | None = None,
 ) -> FastAPI:
     """Make the API.
 
@@ -109,13 +116,14 @@ def create_app(
         limits: of callers; by default those of `Limits`.
         keys: that callers need; None where anyone who reaches the service may ask.
         log: where predictions and outcomes are noted; None for nowhere. The caller closes it.
-        admin: keys of those who may ask for a reload, and where from; None for nobody.
+        source: where `app.state.reloader` looks for another bundle; None where there is none to come.
+        admin_keys: that those need who ask for a reload over HTTP; None where nobody may.
 
     Raises:
         BundleError: the bundle does not reproduce its golden rows.
     """
     bundle.verify()
-    return Api(bundle, limits or Limits(), keys, log, admin)
+    return Api(bundle, limits or Limits(), keys=keys, log=log, source=source, admin_keys=admin_keys)
 
 
 def _add_predictions(
@@ -172,16 +180,14 @@ def _add_predictions(
 
 def _add_outcomes(app: FastAPI, limits: Limits, log: PredictionLog) -> dict[str, Answer]:
     async def outcomes(scope: Scope, receive: Receive) -> bytes:
-        body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
+        body = await read_body(scope, receive, limits.outcomes_body_bytes, limits.body_seconds)
         return _encode(await record_outcomes(log, body, limits))
 
-    _add_answer(app, "/outcomes", outcomes, outcomes_documentation())
+    _add_answer(app, "/outcomes", outcomes, outcomes_documentation(limits))
     return {"/outcomes": outcomes}
 
 
-def _add_reload(app: FastAPI, source: Source) -> dict[str, Answer]:
-    app.state.reloader = Reloader(app, source)
-
+def _add_reload(app: FastAPI) -> dict[str, Answer]:
     async def reload(_scope: Scope, _receive: Receive) -> bytes:
         return _encode(await app.state.reloader.reload())
 

@@ -15,7 +15,7 @@ from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.prediction_log import PredictionLog
+from healthpredict.serving.prediction_log import Noted, PredictionLog
 from healthpredict.serving.problems import Problem, Refused
 
 BATCH: Final = "/predict/batch"
@@ -125,7 +125,7 @@ async def predict_rows(
     features = np.empty((len(rows), len(bundle.encoder.feature_names)), dtype=np.float32)
     results: list[dict[str, Any]] = []
     good: list[int] = []
-    encounters: list[bytes] = []
+    encounters: list[Noted] = []
     for i, row in enumerate(rows):
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)

@@ -15,11 +15,16 @@ from healthpredict.serving.problems import problem_documentation
 from healthpredict.serving.reasons import Explained
 from healthpredict.serving.reload import Reloaded
 
+_LARGEST_ID: Final = 2**63 - 1
 _RETRY: Final = {"Retry-After": "Seconds to wait"}
 _BUSY: Final = problem_documentation("Too many requests are being answered", headers=_RETRY)
 _OF_ANY_BODY: Final = {
     400: problem_documentation("The body is not JSON"),
     408: problem_documentation("The body was not there in time"),
+}
+_KEYS: Final = {
+    name: {"type": "http", "scheme": "bearer", "description": f"{whose}: `healthpredict keys add NAME` makes one"}
+    for name, whose in (("key", "Of a caller"), ("admin_key", "Of an administrator, in a file of its own"))
 }
 _OF_ONE_ENCOUNTER: Final = {
     **_OF_ANY_BODY,
@@ -77,10 +82,10 @@ def batch_documentation(record: dict[str, Value], prediction: dict[str, Any], li
     }
 
 
-def outcomes_documentation() -> dict[str, Any]:
-    """Of `/outcomes`."""
+def outcomes_documentation(limits: Limits) -> dict[str, Any]:
+    """Of `/outcomes`. Args: limits, of the service."""
     schema = Outcomes.model_json_schema()
-    schema["properties"]["outcomes"]["items"] = schema.pop("$defs")["Outcome"]
+    schema["properties"]["outcomes"] |= {"items": schema.pop("$defs")["Outcome"], "maxItems": limits.batch_rows}
     return {
         "summary": "What became of encounters",
         "response_model": Recorded,
@@ -105,18 +110,34 @@ def reload_documentation() -> dict[str, Any]:
 
 def with_keys(document: dict[str, Any], *, of_callers: bool) -> None:
     """Say in an OpenAPI document which endpoints need a key: those of administrators, and all where callers need one."""
-    scheme = {"type": "http", "scheme": "bearer", "description": "An API key: `healthpredict keys add NAME` makes one"}
-    document.setdefault("components", {})["securitySchemes"] = {"key": scheme}
     refusal = problem_documentation(
         "No API key, or one that is not in force", headers={"WWW-Authenticate": "Always `Bearer`"}
     )
     for path, operations in document["paths"].items():
-        if path.startswith(ADMIN) or (of_callers and path not in OPEN):
-            for operation in operations.values():
-                operation["security"] = [{"key": []}]
-                operation["responses"]["401"] = refusal
+        of_administrator = path.startswith(ADMIN)
+        if not of_administrator and (path in OPEN or not of_callers):
+            continue
+        name = "admin_key" if of_administrator else "key"
+        document["components"].setdefault("securitySchemes", {})[name] = _KEYS[name]
+        for operation in operations.values():
+            operation["security"] = [{name: []}]
+            operation["responses"]["401"] = refusal
+
+
+def with_whole_limits(node: Any) -> None:
+    """Put limits of whole numbers right, which FastAPI has made floats of: the largest identifier became one larger."""
+    if isinstance(node, list):
+        for inner in node:
+            with_whole_limits(inner)
+    elif isinstance(node, dict):
+        for name, inner in node.items():
+            if name in ("minimum", "maximum") and isinstance(inner, float) and inner.is_integer():
+                node[name] = min(int(inner), _LARGEST_ID)
+            else:
+                with_whole_limits(inner)
 
 
 def _request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     content = {"application/json": {"schema": schema, "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
+    description = "Whole numbers are written without a decimal point, and no field twice."
+    return {"requestBody": {"required": True, "description": description, "content": content}}

@@ -1,7 +1,8 @@
 """The contract at the door: the model of a request, made from the table of columns.
 
-Pydantic checks a request in compiled code, which costs microseconds. Only for a refused one does the contract itself say,
-column by column, what is wrong; a property test holds that both agree. No message repeats a value.
+msgspec reads what is right, and named as in the data set, in four microseconds. Everything else goes to Pydantic, which takes
+twice as long, knows the other names as well and finds every problem; and for a refused one the contract itself says, column by
+column, what is wrong. Property tests hold that all three agree. No message repeats a value.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from healthpredict.data.contract import COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, MISSING, Column, Kind
@@ -21,7 +23,7 @@ _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to pre
 _LONGEST_NAME_SHOWN: Final = 64
 _IDENTIFIERS: Final = tuple(column for column in COLUMNS if column.kind is Kind.ID)
 _BY_NAME: Final = {name: column for column in COLUMNS for name in (column.name, column.field)}
-_NULLABLE: Final = tuple(column.field for column in FEATURE_COLUMNS if column.nullable)
+_NULLABLE: Final = tuple(column.field for column in COLUMNS if column.nullable or column.kind is Kind.ID)
 
 
 def _type(column: Column) -> Any:
@@ -59,6 +61,34 @@ Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_By
 """A request. Absent, null and `?` are missing; identifiers are welcome, so that a row can be sent as it is, and unused."""
 
 
+def _quick_field(column: Column) -> tuple[Any, ...]:
+    """A field as msgspec knows it: name, type and, where it may be absent, None."""
+    optional = column.nullable or column.kind is Kind.ID
+    accepted: Any
+    if column.kind in (Kind.ID, Kind.COUNT):
+        low, high = (1, 2**63 - 1) if column.kind is Kind.ID else (column.minimum, column.maximum)
+        accepted = Annotated[int, msgspec.Meta(ge=low, le=high)]
+        accepted = accepted | Literal[MISSING] | None if optional else accepted
+    elif column.kind is Kind.CODE:
+        # Python's regular expressions let a line break stand before `$`.
+        accepted = Annotated[str, msgspec.Meta(pattern=rf"^({column.pattern}|{re.escape(MISSING)})\Z")] | None
+        assert optional
+    else:
+        accepted = _type(column)
+    return (column.field, accepted, None) if optional else (column.field, accepted)
+
+
+_quick: Final = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "QuickEncounter",
+        [_quick_field(column) for column in (*_IDENTIFIERS, *FEATURE_COLUMNS)],
+        rename={column.field: column.name for column in COLUMNS},
+        forbid_unknown_fields=True,
+        kw_only=True,
+    )
+)
+
+
 def read_encounter(body: bytes) -> dict[str, Value]:
     """Read the body of a request.
 
@@ -72,13 +102,20 @@ def read_encounter(body: bytes) -> dict[str, Value]:
         Refused: not JSON (400), or one or more fields break the contract (422), all of them listed.
     """
     try:
-        record: dict[str, Value] = vars(Encounter.model_validate_json(body))
-    except ValidationError as error:
-        raise _refusal(error) from None  # the cause holds values
+        record: dict[str, Value] = msgspec.structs.asdict(_quick.decode(body))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        record = _read_thoroughly(body)
     for field in _NULLABLE:
         if record[field] == MISSING:
             record[field] = None
     return record
+
+
+def _read_thoroughly(body: bytes) -> dict[str, Value]:
+    try:
+        return vars(Encounter.model_validate_json(body))
+    except ValidationError as error:
+        raise _refusal(error) from None  # the cause holds values
 
 
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:

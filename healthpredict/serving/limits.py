@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
@@ -23,7 +23,8 @@ class Limits(BaseModel):
     Attributes:
         body_bytes: of one encounter, which takes about 1,100.
         batch_body_bytes: of a batch; 10,000 encounters take 11 million.
-        batch_rows: encounters in a batch.
+        outcomes_body_bytes: of outcomes; 10,000 take half a million.
+        batch_rows: encounters in a batch, and outcomes in a request.
         requests: answered at the same time. Each takes well under a millisecond, so that more would only wait.
         batches: answered at the same time. Each holds its whole body in memory.
         body_seconds: from the headers of a request to the end of its body.
@@ -34,6 +35,7 @@ class Limits(BaseModel):
 
     body_bytes: PositiveInt = 64 * 1024
     batch_body_bytes: PositiveInt = 32 * 1024 * 1024
+    outcomes_body_bytes: PositiveInt = 2 * 1024 * 1024
     batch_rows: PositiveInt = 10_000
     requests: PositiveInt = 512
     batches: PositiveInt = 2
@@ -57,14 +59,17 @@ async def read_body(scope: Scope, receive: Receive, at_most: int, seconds: float
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > at_most:
             raise _too_large(at_most)
+    first = _Begun(receive())
+    message = first.result
+    if message is not None and message["type"] == "http.request" and not message.get("more_body", False):
+        # The usual case: the whole body came with the headers, and neither a timer nor a copy is needed.
+        whole: bytes = message.get("body", b"")
+        if len(whole) > at_most:
+            raise _too_large(at_most)
+        return whole
     try:
         async with asyncio.timeout(seconds):
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                whole: bytes = message.get("body", b"")  # the usual case, without a copy
-                if len(whole) > at_most:
-                    raise _too_large(at_most)
-                return whole
+            message = await first
             body = bytearray()
             while True:
                 if message["type"] == "http.disconnect":
@@ -78,6 +83,28 @@ async def read_body(scope: Scope, receive: Receive, at_most: int, seconds: float
     except TimeoutError:
         detail = f"The body was not there within {seconds:g} seconds. Send it again."
         raise Refused(408, detail, headers={"connection": "close"}) from None  # the rest would be taken for a request
+
+
+class _Begun:
+    """A call that has begun already; `result` is there where it did not have to wait."""
+
+    def __init__(self, call: Awaitable[Message]) -> None:
+        self._steps = call.__await__()
+        self.result: Message | None = None
+        try:
+            self._waits_for = next(self._steps)
+        except StopIteration as done:
+            self.result = done.value
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        if self.result is not None:
+            return self.result
+        try:
+            yield self._waits_for
+        except BaseException:
+            self._steps.close()
+            raise
+        return (yield from self._steps)
 
 
 def is_dry_run(scope: Scope) -> bool:

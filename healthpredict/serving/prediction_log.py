@@ -1,7 +1,7 @@
 """What was predicted for whom, with which model: lines of JSON in local files, written off the request path.
 
-A request only puts a line into a queue. A thread writes the queue four times a second into a file that grows; `ship-log` moves
-files that are closed to the store.
+A request only puts its prediction into a queue. A thread makes lines of the queue four times a second, with pseudonyms for
+patients, and adds them to a file that grows; `ship-log` moves files that are closed to the store.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -18,17 +19,44 @@ from typing import Any, Final
 
 import msgspec
 
-from healthpredict.data.pseudonym import pseudonym
+from healthpredict.data.pseudonym import pseudonyms
 from healthpredict.errors import StorageError
 from healthpredict.features.encoder import Value
-from healthpredict.storage.rolled_file import OUTCOMES, PREDICTIONS, LogLimits, RolledFile, closed_files, rows_of
+from healthpredict.storage.rolled_file import (
+    OUTCOMES,
+    PREDICTIONS,
+    LogLimits,
+    RolledFile,
+    closed_files,
+    files_beyond,
+    rows_of,
+)
 
 _log = logging.getLogger(__name__)
-_encode: Final = msgspec.json.Encoder().encode
+_encoder: Final = msgspec.json.Encoder()
 _WRITE_EVERY_SECONDS: Final = 0.25
 """What a process that is killed loses at most; one that is told to end loses nothing."""
+_ROWS_AT_ONCE: Final = 500
+"""Lines made and written before requests have their turn: about a millisecond."""
 _COMPLAIN_EVERY_SECONDS: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+Noted = tuple[int | None, bytes]
+"""An encounter: the patient, and JSON of everything else."""
+
+
+class _Line(msgspec.Struct, gc=False):
+    """One prediction; `ship-log` knows the fields by their names."""
+
+    time: int
+    request_id: str
+    endpoint: str
+    dry_run: bool
+    model_version: int
+    bundle_digest: str
+    readmission_risk: float
+    high_risk: bool
+    patient_id: int | None
+    encounter: msgspec.Raw
 
 
 class PredictionLog:
@@ -36,7 +64,6 @@ class PredictionLog:
 
     Attributes:
         written: predictions in files since the start.
-        dropped: predictions lost since the start, because neither queue nor disk had room.
         failing: whether the last attempt to write failed.
     """
 
@@ -55,39 +82,48 @@ class PredictionLog:
         self._patient_key = patient_key
         self._limits = limits or LogLimits()
         self.written = 0
-        self.dropped = 0
         self.failing = False
-        self._queue: deque[bytes] = deque()
-        self._unwritten: deque[bytes] = deque()
+        # Two, because each is counted up by a thread of its own.
+        self._overflowed = 0
+        self._given_up = 0
+        self._queue: deque[_Line] = deque()
+        self._in_hand: tuple[bytes, int] | None = None
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
         self._outcomes_lock = threading.Lock()
-        self._ending = threading.Event()
+        self._ending, self._ended = threading.Event(), threading.Event()
         self._complained = -_COMPLAIN_EVERY_SECONDS
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise StorageError(
-                f"The prediction log {folder} cannot be made ({error.strerror}). Choose another folder."
+                f"The prediction log {folder} cannot be written ({error.strerror}). Choose another folder."
             ) from error
-        self._thread = threading.Thread(target=self._write_until_end, name="prediction-log", daemon=True)
-        self._thread.start()
+        # No daemon: a second signal may end the wait of `close`, but not the process before all is written.
+        threading.Thread(target=self._write_until_end, name="prediction-log").start()
 
     @property
     def waiting(self) -> int:
         """Predictions that are not in a file yet."""
-        return len(self._queue) + len(self._unwritten)
+        in_hand = self._in_hand
+        return len(self._queue) + (in_hand[1] if in_hand else 0)
 
-    def encounter(self, record: Mapping[str, Value]) -> bytes:
-        """An encounter as it is noted: JSON by `Column.field`, the patient under a pseudonym."""
-        patient_id = record.get("patient_id")
-        if patient_id is not None:
-            assert isinstance(patient_id, int)
-            record = {**record, "patient_id": pseudonym(self._patient_key, patient_id)}
-        return _encode(record)
+    @property
+    def dropped(self) -> int:
+        """Predictions lost since the start, because neither queue nor disk had room."""
+        return self._overflowed + self._given_up
 
-    def add(self, encounter: bytes, answer: Mapping[str, Any], *, endpoint: str, dry_run: bool) -> None:
-        """Note one prediction.
+    def encounter(self, record: Mapping[str, Value]) -> Noted:
+        """An encounter, by `Column.field`, as `add` takes it: a third of the memory."""
+        others = dict(record)
+        patient_id = others.pop("patient_id", None)
+        assert patient_id is None or isinstance(patient_id, int)
+        return patient_id, _encoder.encode(others)
+
+    def add(self, encounter: Noted, answer: Mapping[str, Any], *, endpoint: str, dry_run: bool) -> None:
+        """Note one prediction. For one thread: that of the event loop.
 
         Args:
             encounter: from `encounter`.
@@ -95,22 +131,25 @@ class PredictionLog:
             endpoint: path that was asked.
             dry_run: whether the caller said that the encounter is not a real one.
         """
-        line = {
-            "time": time.time_ns() // 1000,
-            "request_id": answer["request_id"],
-            "endpoint": endpoint,
-            "dry_run": dry_run,
-            "model_version": answer["model_version"],
-            "bundle_digest": answer["bundle_digest"],
-            "readmission_risk": answer["readmission_risk"],
-            "high_risk": answer["high_risk"],
-            "encounter": msgspec.Raw(encounter),
-        }
-        self._queue.append(_encode(line) + b"\n")
-        if len(self._queue) > self._limits.queue_rows:  # the thread does not come to its turn
-            with contextlib.suppress(IndexError):  # it came just now
+        patient_id, others = encounter
+        self._queue.append(
+            _Line(
+                time.time_ns() // 1000,
+                answer["request_id"],
+                endpoint,
+                dry_run,
+                answer["model_version"],
+                answer["bundle_digest"],
+                answer["readmission_risk"],
+                answer["high_risk"],
+                patient_id,
+                msgspec.Raw(others),
+            )
+        )
+        while len(self._queue) > self._limits.queue_rows:  # the thread does not come to its turn, or cannot write
+            with contextlib.suppress(IndexError):  # it could just now
                 self._queue.popleft()
-                self.dropped += 1
+                self._overflowed += 1
 
     def add_outcomes(self, outcomes: list[dict[str, Any]]) -> None:
         """Note what became of encounters; returns when it is on the disk. It waits for the disk: not for the event loop.
@@ -122,10 +161,10 @@ class PredictionLog:
             StorageError: they are not written.
         """
         now = time.time_ns() // 1000
-        lines = [_encode({"time": now, **outcome}) + b"\n" for outcome in outcomes]
+        lines = _encoder.encode_lines([{"time": now, **outcome} for outcome in outcomes])
         try:
             with self._outcomes_lock:
-                self._outcomes.append(lines)
+                self._outcomes.append(lines, len(outcomes))
                 self._outcomes.sync()
         except OSError as error:
             raise StorageError(f"The outcomes were not written ({error.strerror}). Send them again.") from error
@@ -133,72 +172,92 @@ class PredictionLog:
     def close(self) -> None:
         """Write what waits, close the files and end."""
         self._ending.set()
-        self._thread.join()
+        self._ended.wait()  # not `join`: when that is interrupted, Python 3.11 takes the thread for ended
 
     def _write_until_end(self) -> None:
-        while not self._ending.wait(_WRITE_EVERY_SECONDS):
-            self._write()
-        self._write()
-        self._attempt(self._file.close)
-        with self._outcomes_lock:
-            self._attempt(self._outcomes.close)
+        ending = False
+        while not ending:
+            ending = self._ending.wait(_WRITE_EVERY_SECONDS)
+            try:
+                self._write(last=ending)
+            except Exception:
+                # A thread that ended would lose everything from now on.
+                self.failing = True
+                self._complain("it failed", traceback=True)
+        if self.waiting:
+            _log.error(
+                "Prediction log %s: %d predictions could not be written and are lost", self._folder, self.waiting
+            )
+        self._ended.set()
 
-    def _write(self) -> None:
-        while self._queue:
-            self._unwritten.append(self._queue.popleft())
-        if self._unwritten and self._attempt(lambda: self._file.append(list(self._unwritten))):
-            self.written += len(self._unwritten)
-            self._unwritten.clear()
-        while len(self._unwritten) > self._limits.queue_rows:
-            self._unwritten.popleft()
-            self.dropped += 1
-        self._attempt(self._file.close_if_due)
+    def _write(self, *, last: bool) -> None:
+        failing = False
+        while not failing and self._take():
+            failing = not (self._append() and self._tried(self._roll))
+        failing |= not self._tried(self._file.close if last else self._roll)
         with self._outcomes_lock:
-            self._attempt(self._outcomes.close_if_due)
-        self._keep_folder_small()
+            failing |= not self._tried(self._outcomes.close if last else self._outcomes.close_if_due)
+        self.failing = failing
 
-    def _attempt(self, action: Callable[[], None]) -> bool:
-        """Do something with the disk; where it is full, give up the oldest predictions for it. Whether it was done."""
+    def _take(self) -> bool:
+        """Make lines of the oldest predictions of the queue, unless there are lines in hand; whether there are then."""
+        if self._in_hand is None:
+            lines: list[_Line] = []
+            with contextlib.suppress(IndexError):
+                while len(lines) < _ROWS_AT_ONCE:
+                    lines.append(self._queue.popleft())
+            if lines:
+                self._in_hand = self._text(lines), len(lines)
+        return self._in_hand is not None
+
+    def _text(self, lines: list[_Line]) -> bytes:
+        known = [line for line in lines if line.patient_id is not None]
+        replaced = pseudonyms(self._patient_key, [line.patient_id or 0 for line in known])
+        for line, pseudonym in zip(known, replaced, strict=True):
+            line.patient_id = pseudonym
+        return _encoder.encode_lines(lines)
+
+    def _append(self) -> bool:
+        """Write the lines in hand; where the disk is full, give up the oldest predictions for them. Whether it was done."""
+        assert self._in_hand is not None
+        lines, rows = self._in_hand
         while True:
             try:
-                action()
+                self._file.append(lines, rows)
             except OSError as error:
-                self.failing = True
-                if error.errno in _NO_SPACE and self._drop_oldest_file():
+                if error.errno in _NO_SPACE and self._give_up(closed_files(self._folder, PREDICTIONS)[:1]):
                     continue
                 self._complain(f"{error.strerror}; {self.waiting} predictions wait in memory")
                 return False
-            self.failing = False
+            self._in_hand = None
+            self.written += rows
             return True
 
-    def _drop_oldest_file(self) -> bool:
-        oldest = next(iter(closed_files(self._folder, PREDICTIONS)), None)
-        if oldest is None:
-            return False
+    def _roll(self) -> None:
+        if self._file.close_if_due():
+            self._give_up(files_beyond(self._folder, PREDICTIONS, self._limits.folder_bytes))
+
+    def _give_up(self, files: list[Path]) -> bool:
+        """Drop the predictions of files; whether there were any files."""
+        for path in files:
+            with contextlib.suppress(FileNotFoundError):  # shipped meanwhile
+                path.unlink()
+                self._given_up += rows_of(path)
+                self._complain(f"no room: {rows_of(path)} predictions that were not shipped are dropped")
+        return bool(files)
+
+    def _tried(self, action: Callable[[], object]) -> bool:
+        """Do something with the disk; whether it was done."""
         try:
-            oldest.unlink()
-        except OSError:
-            return False  # shipped meanwhile, or not ours to remove
-        self.dropped += rows_of(oldest)
-        self._complain(f"no room: {rows_of(oldest)} predictions that were not shipped are dropped")
+            action()
+        except OSError as error:
+            self._complain(str(error.strerror))
+            return False
         return True
 
-    def _keep_folder_small(self) -> None:
-        # An upper bound of what is there, because looking at every file four times a second costs more than writing.
-        if (len(closed_files(self._folder, PREDICTIONS)) + 1) * self._limits.roll_bytes <= self._limits.folder_bytes:
-            return
-        while sum(map(_size, closed_files(self._folder, PREDICTIONS))) > self._limits.folder_bytes:
-            if not self._drop_oldest_file():
-                return
-
-    def _complain(self, problem: str) -> None:
+    def _complain(self, problem: str, *, traceback: bool = False) -> None:
         if time.monotonic() - self._complained >= _COMPLAIN_EVERY_SECONDS:
             self._complained = time.monotonic()
-            _log.error("Prediction log %s: %s. Is `healthpredict ship-log` running?", self._folder, problem)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0  # shipped meanwhile
+            _log.error(
+                "Prediction log %s: %s. Is `healthpredict ship-log` running?", self._folder, problem, exc_info=traceback
+            )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle, load_bundle
-from healthpredict.errors import HealthPredictError
+from healthpredict.errors import BundleError, HealthPredictError
 from healthpredict.serving.problems import Refused
 
 _log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class Reloader:
         async with self._one_at_a_time:
             previous: Bundle = self._app.state.bundle
             try:
-                bundle = await asyncio.to_thread(self._verified)
+                bundle = await _in_a_daemon_thread(lambda: verified_bundle(self._source))
             except HealthPredictError as error:
                 _log.error("Reload refused, version %d stays: %s", previous.manifest.model_version, error)
                 detail = f"{error} Version {previous.manifest.model_version} keeps answering."
@@ -81,7 +83,36 @@ class Reloader:
         if not task.cancelled():
             task.exception()
 
-    def _verified(self) -> Bundle:
-        bundle = load_bundle(self._source())
+
+def verified_bundle(source: Source) -> Bundle:
+    """Bring a bundle here and check everything about it, so that serving it needs its folder no more.
+
+    Raises:
+        BundleError: it is altered or incomplete, cannot be loaded, or does not reproduce its golden rows.
+        ConfigurationError, RegistryError, StorageError: it cannot be fetched.
+    """
+    try:
+        bundle = load_bundle(source())
         bundle.verify()
-        return bundle
+        _ = bundle.explainer  # it would be read at the first explanation, and the folder may have changed by then
+    except HealthPredictError:
+        raise
+    except Exception as error:
+        # Made wrong, with digests that are right: nothing inside of a bundle may stop a service that runs.
+        raise BundleError(f"The bundle cannot be loaded ({type(error).__name__}). Build it again.") from error
+    return bundle
+
+
+async def _in_a_daemon_thread(function: Callable[[], Bundle]) -> Bundle:
+    """As `asyncio.to_thread`, but nothing waits for it at the end: a store that hangs must not keep the process."""
+    future: Future[Bundle] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="reload", daemon=True).start()
+    return await asyncio.wrap_future(future)

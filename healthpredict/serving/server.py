@@ -25,15 +25,15 @@ from typing import Any, Final
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from healthpredict.bundle.model import load_bundle
 from healthpredict.errors import ConfigurationError
 from healthpredict.serving.app import create_app
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.prediction_log import PredictionLog
-from healthpredict.serving.reload import Reloader
+from healthpredict.serving.protocol import Connection
+from healthpredict.serving.reload import verified_bundle
 from healthpredict.serving.sources import fetch_source
 from healthpredict.storage.patient_key import read_patient_key
 
@@ -43,6 +43,8 @@ _SECONDS_TO_FINISH: Final = 10
 
 _SECONDS_TO_LEAVE: Final = 0.3
 """After SIGTERM, how long connections in the queue are still accepted and clients told to close theirs."""
+_SECONDS_TO_EMPTY_QUEUE: Final = 0.1
+_SO_ATTACH_FILTER: Final = 26
 _SO_ATTACH_REUSEPORT_CBPF: Final = 51
 """Linux, socket(7); not among the names of Python's socket module."""
 _BPF_RETURN: Final = 0x06
@@ -94,8 +96,8 @@ class ServiceParams(BaseModel):
 
     bundle: str
     host: str = "127.0.0.1"
-    port: int = 8080
-    verify_port: int | None = None
+    port: int = Field(8080, ge=0, le=65535)
+    verify_port: int | None = Field(None, ge=0, le=65535)
     keys: Path | None = None
     admin_keys: Path | None = None
     log: Path | None = None
@@ -113,17 +115,21 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
 
     Raises:
         BundleError: the bundle is altered, incomplete, or does not reproduce its golden rows.
-        ConfigurationError: another address than loopback without keys, no key in a file, or a port that is taken.
+        ConfigurationError: another address than loopback without keys, no key in a file, callers that are administrators, a
+            log without the key for its pseudonyms, or a port that is taken.
         RegistryError, StorageError: the bundle cannot be fetched.
     """
-    host, port = params.host, params.port
-    if params.keys is None and not _is_loopback(host):
+    if params.keys is None and not _is_loopback(params.host):
         raise ConfigurationError(
-            f"Refused to listen on {host!r}: without API keys the service is open to everyone who can reach it. "
+            f"Refused to listen on {params.host!r}: without API keys the service is open to everyone who can reach it. "
             "Make a key (healthpredict keys add NAME) and name the file of keys, or listen on 127.0.0.1."
         )
     keys = None if params.keys is None else KeyRing(params.keys)
-    administrators = None if params.admin_keys is None else KeyRing(params.admin_keys)
+    admin_keys = None if params.admin_keys is None else KeyRing(params.admin_keys)
+    if params.keys and params.admin_keys and params.keys.samefile(params.admin_keys):
+        raise ConfigurationError(
+            f"Every caller with a key in {params.keys} could reload. Give administrators a file of their own."
+        )
 
     def source() -> Path:
         return fetch_source(params.bundle, params.cache, params.tracking_uri)
@@ -131,16 +137,13 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     # Uvicorn hands the signal on once it has shut down; it must then neither kill the process nor be taken for an error.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    bundle = load_bundle(source())
-    with _prediction_log(params) as log, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        app = create_app(
-            bundle,
-            limits=limits,
-            keys=keys,
-            log=log,
-            admin=None if administrators is None else (administrators, source),
-        )
-        runner.run(_serve(app, Reloader(app, source), host, port, params.verify_port))
+    # Without a handler the signal would end a process that is starting, or that writes its log at the end.
+    too_early: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: too_early.append(number))
+    bundle = verified_bundle(source)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _prediction_log(params) as log:
+        app = create_app(bundle, limits=limits, keys=keys, log=log, source=source, admin_keys=admin_keys)
+        runner.run(_serve(app, params, too_early))
 
 
 @contextlib.contextmanager
@@ -154,15 +157,18 @@ def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
         yield log
 
 
-async def _serve(app: FastAPI, reloader: Reloader, host: str, port: int, verify_port: int | None) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload_soon)
-    if verify_port is None:
+async def _serve(app: FastAPI, params: ServiceParams, reloads: list[int]) -> None:
+    host, port = params.host, params.port
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.state.reloader.reload_soon)
+    if reloads:  # asked for before
+        app.state.reloader.reload_soon()
+    if params.verify_port is None:
         await _server(app).serve([_listen(host, port, shared=False)])
         return
     opened = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, opened.set)
     private = _server(app)
-    answering = asyncio.create_task(private.serve([_listen(host, verify_port, shared=False)]))
+    answering = asyncio.create_task(private.serve([_listen(host, params.verify_port, shared=False)]))
     await opened.wait()
     try:
         public = _listen(host, port, shared=True)
@@ -183,6 +189,9 @@ class _Server(uvicorn.Server):
         # A request on a connection that is kept alive is answered, and its client told to open another one.
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         await asyncio.sleep(_SECONDS_TO_LEAVE)
+        for sock in sockets or ():
+            _let_nobody_in(sock)
+        await asyncio.sleep(_SECONDS_TO_EMPTY_QUEUE)
         await super().shutdown(sockets)
 
 
@@ -192,11 +201,25 @@ def _send_to_successor(sock: socket.socket) -> None:
     The kernel numbers the sockets of a port from 0 in the order in which they joined (socket(7), SO_ATTACH_REUSEPORT_CBPF)
     and shares connections out as before where a number is not taken.
     """
+    with contextlib.suppress(OSError):  # the port is not shared
+        _attach(sock, _SO_ATTACH_REUSEPORT_CBPF, 1)
+
+
+def _let_nobody_in(sock: socket.socket) -> None:
+    """Let the kernel drop what comes to a listening socket: its queue can be emptied, and no one is reset when it closes.
+
+    A client that connects just now tries again a second later, by itself, and is refused then.
+    """
+    with contextlib.suppress(OSError):
+        _attach(sock, _SO_ATTACH_FILTER, 0)
+
+
+def _attach(sock: socket.socket, option: int, verdict: int) -> None:
+    """Attach a program of one step to a socket: return this."""
     if sys.platform != "linux":
         return  # connections in the queue are lost
-    program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 1))
-    with contextlib.suppress(OSError):  # the port is not shared
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("HP", 1, ctypes.addressof(program)))
+    program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, verdict))
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 def _server(app: FastAPI) -> _Server:
@@ -204,7 +227,7 @@ def _server(app: FastAPI) -> _Server:
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="off",
             backlog=_BACKLOG,
@@ -221,7 +244,9 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
+        # Python writes the address into the text of an error of the system; one of the resolver has no number.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
         raise ConfigurationError(
             f"Cannot listen on {host} port {port} ({reason}). End what listens there, or choose another port."
         ) from error

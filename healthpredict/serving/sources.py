@@ -1,11 +1,10 @@
 """Where a bundle comes from: a folder, S3, or the alias of a registered model. Neither MLflow nor pandas is needed.
 
-What is fetched is kept in a local folder named by its digest. `load_bundle` then checks every file against the manifest.
+What is fetched is checked, file by file, before it is kept in a local folder named by its digest.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -13,13 +12,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from healthpredict.bundle.model import MANIFEST
-from healthpredict.errors import BundleError, ConfigurationError, RegistryError
+from healthpredict.errors import BundleError, ConfigurationError, RegistryError, StorageError
 from healthpredict.storage.uris import join, read_bytes
 
 _MODEL: Final = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+_FILE_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PROXIED: Final = "mlflow-artifacts:"
 _SECONDS: Final = 30.0
 Read = Callable[[str], bytes]
@@ -35,18 +36,18 @@ def fetch_source(source: str, cache: Path, tracking_uri: str | None = None) -> P
         tracking_uri: of the MLflow server, `http(s)://[user:password@]host`; needed for `models:/` only.
 
     Returns:
-        The folder of the bundle; not checked yet.
+        The folder of the bundle. A folder that was given is not checked yet.
 
     Raises:
         BundleError: it cannot be fetched whole, or is not what was registered.
         ConfigurationError: the source is of no known form.
         RegistryError: MLflow does not answer, or has no such version.
-        StorageError: S3 failed.
+        StorageError: S3 failed, or the cache cannot be written.
     """
     if source.startswith("models:"):
         return _fetch_registered(source, cache, tracking_uri)
     if source.startswith("s3://"):
-        return _keep(source, lambda name: read_bytes(join(source, name)), cache, None)
+        return _fetch(source, lambda name: read_bytes(join(source, name)), cache)
     if "://" in source:
         raise ConfigurationError(
             f"No bundle can be fetched from {source!r}. Name a folder, s3://bucket/prefix or models:/NAME@ALIAS."
@@ -58,80 +59,143 @@ def _fetch_registered(source: str, cache: Path, tracking_uri: str | None) -> Pat
     match = _MODEL.fullmatch(source)
     if match is None:
         raise ConfigurationError(f"{source!r} names no model. Write models:/NAME@ALIAS or models:/NAME/VERSION.")
-    if tracking_uri is None or not tracking_uri.startswith(("http://", "https://")):
-        raise ConfigurationError(f"{source} needs the address of an MLflow server (http://...).")
-    version = _version(match, tracking_uri)
-    tags: dict[str, str] = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
-    digest = tags.get("bundle_digest")
-    if digest is None:
-        raise RegistryError(f"{source} is version {version['version']}, which is not complete. Choose another one.")
-    if (cache / digest).exists():
+    mlflow = _Mlflow(source, tracking_uri or "")
+    digest, origin = mlflow.digest_and_origin(match)
+    if _is_whole(cache / digest, digest):
         return cache / digest
-    origin: str = version["source"]
     if origin.startswith(_PROXIED):
         # MLflow's server hands out what it alone may read.
-        path = urlsplit(origin).path.strip("/")
-        base = f"{tracking_uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{quote(path)}"
-        return _keep(source, lambda name: _get(f"{base}/{name}"), cache, digest)
-    if origin.startswith("s3://"):
-        return _keep(source, lambda name: read_bytes(join(origin, name)), cache, digest)
-    folder = Path(urlsplit(origin).path)
-    return _keep(source, lambda name: read_bytes(str(folder / name)), cache, digest)
+        folder = f"mlflow-artifacts/artifacts/{quote(urlsplit(origin).path.strip('/'))}"
+        return _fetch(source, lambda name: mlflow.get(f"{folder}/{name}"), cache, digest)
+    if origin.startswith("file:"):
+        origin = unquote(urlsplit(origin).path)
+    return _fetch(source, lambda name: read_bytes(join(origin, name)), cache, digest)
 
 
-def _version(match: re.Match[str], tracking_uri: str) -> dict[str, Any]:
-    api = f"{tracking_uri.rstrip('/')}/api/2.0/mlflow"
-    name = quote(match["name"])
-    if match["alias"]:
-        url = f"{api}/registered-models/alias?name={name}&alias={quote(match['alias'])}"
-    else:
-        url = f"{api}/model-versions/get?name={name}&version={match['version']}"
-    found: dict[str, Any] = json.loads(_get(url))["model_version"]
-    return found
+class _Mlflow:
+    """What is asked of MLflow's server, by its REST API."""
+
+    def __init__(self, source: str, tracking_uri: str) -> None:
+        import httpx
+
+        self._source = source
+        try:
+            parts = urlsplit(tracking_uri)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            if not known or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+                raise ValueError
+            # Without the password, which must not be in a message.
+            self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+            login = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+            self._client = httpx.Client(base_url=f"{self.address}/api/2.0/", auth=login, timeout=_SECONDS)
+        except (ValueError, httpx.InvalidURL):
+            raise ConfigurationError(
+                f"{source} needs the address of an MLflow server, http(s)://[user:password@]host:port. "
+                "Signs such as / # @ in a password are written %2F %23 %40."
+            ) from None
+
+    def get(self, path: str) -> bytes:
+        """What the server has at a path.
+
+        Raises:
+            RegistryError: it does not answer, or has nothing there.
+        """
+        import httpx
+
+        try:
+            response = self._client.get(path)
+        except httpx.HTTPError as error:
+            raise RegistryError(
+                f"{self._source}: MLflow does not answer at {self.address} ({error}). Check that it runs."
+            ) from None
+        if not response.is_success:
+            raise RegistryError(
+                f"{self._source}: MLflow at {self.address} answered {response.status_code}. Check name, alias and access."
+            )
+        return response.content
+
+    def digest_and_origin(self, model: re.Match[str]) -> tuple[str, str]:
+        """The digest of the bundle of a version, and the URI of its folder."""
+        name = quote(model["name"])
+        if model["alias"]:
+            answer = self.get(f"mlflow/registered-models/alias?name={name}&alias={quote(model['alias'])}")
+        else:
+            answer = self.get(f"mlflow/model-versions/get?name={name}&version={model['version']}")
+        try:
+            version: dict[str, Any] = json.loads(answer)["model_version"]
+            tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
+            digest, origin = str(tags.get("bundle_digest")), str(version["source"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RegistryError(
+                f"{self._source}: what answers at {self.address} is not MLflow. Check the address."
+            ) from None
+        if not _DIGEST.fullmatch(digest):
+            raise RegistryError(f"{self._source} was never completed: it has no bundle. Choose another version.")
+        return digest, origin
 
 
-def _get(url: str) -> bytes:
-    import httpx
-
-    try:
-        response = httpx.get(url, timeout=_SECONDS, trust_env=False)
-    except httpx.HTTPError as error:
-        raise RegistryError(f"MLflow does not answer at {_place(url)} ({error}). Check that it runs.") from None
-    if not response.is_success:
-        raise RegistryError(f"MLflow answered {response.status_code} for {_place(url)}. Check name, alias and access.")
-    return response.content
-
-
-def _place(url: str) -> str:
-    """Without the password that may be in it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}"
-
-
-def _keep(source: str, read: Read, cache: Path, digest: str | None) -> Path:
+def _fetch(source: str, read: Read, cache: Path, registered: str | None = None) -> Path:
     """Fetch manifest and files, and keep them where no half bundle is ever seen."""
     manifest = read(MANIFEST)
-    found = hashlib.sha256(manifest).hexdigest()
-    if digest is not None and found != digest:
+    digest = _sha256(manifest)
+    if registered not in (None, digest):
         raise BundleError(
-            f"The bundle of {source} is {found[:12]}, registered was {digest[:12]}. Fetch another version."
+            f"The bundle of {source} was altered: its digest is {digest[:12]}, registered was {str(registered)[:12]}. "
+            "Choose another version."
         )
-    kept = cache / found
-    if kept.exists():
+    kept = cache / digest
+    if _is_whole(kept, digest):
         return kept
+    content = {MANIFEST: manifest}
+    for name, expected in _files(source, manifest).items():
+        content[name] = read(name)
+        if _sha256(content[name]) != expected:
+            raise BundleError(
+                f"The bundle of {source} was altered: {name} is not what its manifest says. Build it again."
+            )
     try:
-        names = list(json.loads(manifest)["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{source} holds no manifest of a bundle. Name the folder of a bundle.") from error
-    if any(Path(name).name != name for name in names):
-        raise BundleError(f"The manifest of {source} names files outside of the bundle. Do not trust it.")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
-        part = Path(temporary) / "bundle"
-        part.mkdir()
-        for name in names:
-            (part / name).write_bytes(read(name))
-        (part / MANIFEST).write_bytes(manifest)
-        with contextlib.suppress(OSError):
-            part.rename(kept)  # another process may have been faster
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            part = Path(temporary) / "bundle"
+            part.mkdir()
+            for name, data in content.items():
+                (part / name).write_bytes(data)
+            try:
+                part.rename(kept)
+            except OSError:
+                # Another process was faster, or what is there is damaged: the same files take its place, one by one.
+                for name in content:
+                    (part / name).replace(kept / name)
+    except OSError as error:
+        raise StorageError(
+            f"The bundle of {source} cannot be kept in {cache} ({error.strerror}). Free some space there, "
+            "or name another cache."
+        ) from error
     return kept
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    """Whether a folder holds the bundle of this digest, whatever happened to the disk since it was fetched."""
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+        if _sha256(manifest) != digest:
+            return False
+        files = _files(str(folder), manifest)
+        return all(_sha256((folder / name).read_bytes()) == expected for name, expected in files.items())
+    except (OSError, BundleError):
+        return False
+
+
+def _files(source: str, manifest: bytes) -> dict[str, str]:
+    """The digests of the files of a bundle, by name."""
+    try:
+        files = {str(name): str(digest) for name, digest in json.loads(manifest)["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BundleError(f"{source} holds no manifest of a bundle. Name the folder of a bundle.") from None
+    if not all(map(_FILE_NAME.fullmatch, files)) or MANIFEST in files:
+        raise BundleError(f"The manifest of {source} names what cannot be a file of a bundle. Do not trust it.")
+    return files
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from healthpredict.data.pseudonym import KEY_BYTES
 from healthpredict.errors import ConfigurationError
+from healthpredict.storage.rolled_file import sync_folder
 
 
 def read_patient_key(path: Path) -> bytes:
@@ -35,14 +38,19 @@ def make_patient_key(path: Path) -> None:
     Raises:
         ConfigurationError: the file cannot be written.
     """
+    if path.exists():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
+        # Whole and on the disk before it has its name: whoever finds a key may use it at once.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as file:  # for this user only
+            file.write(secrets.token_hex(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):  # made by another process just now
+                os.link(file.name, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise ConfigurationError(
             f"The patient key {path} cannot be made ({error.strerror}). Choose another file."
         ) from error
-    with os.fdopen(file, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_hex(KEY_BYTES))

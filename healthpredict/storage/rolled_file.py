@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import time
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ CLOSED: Final = ".jsonl"
 PREDICTIONS: Final = "predictions"
 OUTCOMES: Final = "outcomes"
 """The two kinds of lines, and of names."""
+_CLOSED_NAME: Final = re.compile(rf"(?P<kind>[a-z]+)-[0-9T.]+-[0-9a-f]{{8}}-(?P<rows>[0-9]+){re.escape(CLOSED)}")
 
 
 class LogLimits(BaseModel):
@@ -29,7 +31,7 @@ class LogLimits(BaseModel):
     Attributes:
         roll_bytes: a file of this size is closed.
         roll_seconds: a file of this age is closed.
-        queue_rows: lines that wait to be written; one takes about 1,400 bytes.
+        queue_rows: predictions that wait to be written; one takes about 1,500 bytes.
         folder_bytes: closed files that wait to be shipped; above it the oldest predictions are dropped and counted.
     """
 
@@ -55,8 +57,12 @@ class RolledFile:
         self._bytes = 0
         self._rows = 0
 
-    def append(self, lines: list[bytes]) -> None:
+    def append(self, lines: bytes, rows: int) -> None:
         """Write lines, all or none.
+
+        Args:
+            lines: each with its line break.
+            rows: how many.
 
         Raises:
             OSError: they could not be written.
@@ -64,17 +70,15 @@ class RolledFile:
         if self._file is None:
             self._open()
         assert self._file is not None
-        data = memoryview(b"".join(lines))
-        written = 0
+        data, written = memoryview(lines), 0
         try:
             while written < len(data):
                 written += os.write(self._file, data[written:])
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._bytes)
+            self._cut_off()
             raise
         self._bytes += written
-        self._rows += len(lines)
+        self._rows += rows
 
     def sync(self) -> None:
         """Return when the lines are on the disk.
@@ -85,38 +89,65 @@ class RolledFile:
         if self._file is not None:
             os.fsync(self._file)
 
-    def close_if_due(self) -> None:
-        """Close the file where it is as large or as old as allowed."""
+    def close_if_due(self) -> bool:
+        """Close the file where it is as large or as old as allowed; whether it was.
+
+        Raises:
+            OSError: see `close`.
+        """
         # Monotonic: a clock that is set changes nothing.
-        age = time.monotonic() - self._opened
-        if self._bytes >= self._limits.roll_bytes or age >= self._limits.roll_seconds:
-            self.close()
+        due = self._bytes >= self._limits.roll_bytes or time.monotonic() - self._opened >= self._limits.roll_seconds
+        if self._file is None or not due:
+            return False
+        self.close()
+        return True
 
     def close(self) -> None:
-        """Close the file, for `ship-log` to take."""
+        """Close the file, for `ship-log` to take.
+
+        Raises:
+            OSError: its lines may not outlive a power cut, or it has kept its name and is taken as one of a killed process.
+        """
         if self._file is None:
             return
         file, self._file = self._file, None
         try:
-            if self._rows:
-                os.fsync(file)
-                self._path.rename(closed_name(self._path, self._rows))
-            else:
-                self._path.unlink()
+            os.fsync(file)
         finally:
-            os.close(file)
+            try:
+                if self._rows:
+                    self._path.rename(closed_name(self._path, self._rows))
+                else:
+                    self._path.unlink()
+            finally:
+                os.close(file)
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = f"{self._kind}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}{OPEN}"
-        self._path = self._folder / name
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        while True:
+            name = f"{self._kind}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}{OPEN}"
+            path = self._folder / name
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if path.exists():
+                    break
+            except OSError:
+                os.close(file)
+                raise
+            os.close(file)  # `adopt_left_files` took it for an empty one that was left, before it was locked
+        self._path, self._file, self._opened, self._bytes, self._rows = path, file, time.monotonic(), 0, 0
+        sync_folder(self._folder)
+
+    def _cut_off(self) -> None:
+        """Take back what was written of lines that do not fit."""
+        assert self._file is not None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._file, self._bytes)
         except OSError:
-            os.close(file)
-            raise
-        self._file, self._opened, self._bytes, self._rows = file, time.monotonic(), 0, 0
+            # Lines after half a line would be lost with it. Left behind, the file is adopted without the half.
+            os.close(self._file)
+            self._file = None
 
 
 def closed_name(path: Path, rows: int) -> Path:
@@ -126,16 +157,34 @@ def closed_name(path: Path, rows: int) -> Path:
 
 def closed_files(folder: Path, kind: str) -> list[Path]:
     """The files that are closed, the oldest first."""
-    return sorted(folder.glob(f"{kind}-*{CLOSED}"))
+    matches = map(_CLOSED_NAME.fullmatch, os.listdir(folder))  # noqa: PTH208 -- names alone: there may be many
+    return [folder / name for name in sorted(match.string for match in matches if match and match["kind"] == kind)]
+
+
+def files_beyond(folder: Path, kind: str, at_most: int) -> list[Path]:
+    """The oldest of the closed files, without which the others take at most so many bytes."""
+    beyond = []
+    for path in reversed(closed_files(folder, kind)):
+        with contextlib.suppress(FileNotFoundError):  # shipped meanwhile
+            at_most -= path.stat().st_size
+            if at_most < 0:
+                beyond.append(path)
+    return beyond
 
 
 def rows_of(path: Path) -> int:
     """The number of lines of a file that is closed."""
-    return int(path.name.removesuffix(CLOSED).rpartition("-")[2])
+    match = _CLOSED_NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match["rows"])
 
 
 def adopt_left_files(folder: Path) -> list[Path]:
-    """Close the files that killed processes left growing; a line that was half written is cut off."""
+    """Close the files that killed processes left growing; a line that was half written is cut off.
+
+    Raises:
+        OSError: a file cannot be read or renamed.
+    """
     adopted = []
     for path in sorted(folder.glob(f"*{OPEN}")):
         with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
@@ -152,3 +201,12 @@ def adopt_left_files(folder: Path) -> list[Path]:
             else:
                 path.unlink()
     return adopted
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names of a folder's files are on the disk; else a power cut may take a file away whose content is there."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

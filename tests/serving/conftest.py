@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -14,6 +14,7 @@ from in_a_thread import Serve, served
 from healthpredict.bundle.model import Bundle
 from healthpredict.serving.app import create_app
 from healthpredict.serving.keys import add_key
+from healthpredict.serving.prediction_log import PredictionLog
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +44,15 @@ def keys_path(tmp_path: Path) -> Path:
 def key(keys_path: Path) -> str:
     """A key in the file at `keys_path`."""
     return add_key(keys_path, "ward")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[PredictionLog]:
+    """A prediction log in the folder `log`; a test may close it."""
+    with closing(PredictionLog(tmp_path / "log", bytes(32))) as log:
+        yield log
+
+
+@pytest.fixture
+def logged_api(bundle: Bundle, log: PredictionLog, serve_app: Serve) -> httpx.Client:
+    return serve_app(create_app(bundle, log=log))

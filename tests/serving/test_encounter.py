@@ -72,7 +72,7 @@ def test_an_unseen_code_passes_and_an_unseen_category_does_not() -> None:
 
 
 def test_identifiers_are_welcome_and_the_outcome_is_not() -> None:
-    assert read(encounter_id=2278392, patient_nbr=8222157)["patient_id"] == 8222157
+    assert read(encounter_id=4711, patient_nbr=815)["patient_id"] == 815
     assert problems({**GOOD, "readmitted": "NO"}) == {"readmitted": "is not a field of an encounter"}
 
 

@@ -7,65 +7,81 @@ import logging
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+from as_process import free_port, service, start, wait_for
+from fake_mlflow import fake_mlflow
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.errors import ConfigurationError
-from healthpredict.serving.server import PlacesOnly, serve
+from healthpredict.errors import BundleError, ConfigurationError
+from healthpredict.serving.encounter import as_sent
+from healthpredict.serving.keys import add_key
+from healthpredict.serving.server import PlacesOnly, ServiceParams, serve
+from healthpredict.storage.patient_key import make_patient_key
 
 LEFT_OUT = {
-    "pandas",
-    "sklearn",
-    "scipy",
-    "mlflow",
-    "prefect",
-    "ray",
+    "boto3",
+    "catboost",
     "evidently",
-    "onnx",
-    "pyarrow",
-    "xgboost",
     "lightgbm",
+    "matplotlib",
+    "mlflow",
+    "onnx",
+    "optuna",
+    "pandas",
+    "pandera",
+    "prefect",
+    "pyarrow",
+    "ray",
+    "scipy",
+    "shap",
+    "sklearn",
+    "sqlalchemy",
+    "xgboost",
 }
 
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "healthpredict.serving", *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.02)
-    raise TimeoutError(port)
+LISTS_ITS_MODULES = """
+import atexit, json, runpy, sys
+from pathlib import Path
+*arguments, listed, port = sys.argv[1:]
+atexit.register(lambda: Path(listed).write_text(json.dumps(sorted({name.partition(".")[0] for name in sys.modules}))))
+sys.argv[1:] = [*arguments, f"--port={port}"]
+runpy.run_module("healthpredict.serving", run_name="__main__")
+"""
 
 
-def test_the_process_imports_nothing_that_only_training_needs(bundle: Bundle) -> None:
-    """The modules are listed after a prediction, so that a late import is seen as well."""
-    program = (
-        "import sys, json; from pathlib import Path; import healthpredict.serving.server as server;"
-        "import uvicorn.protocols.http.httptools_impl;"
-        f"bundle = server.load_bundle(Path({str(bundle.path)!r})); server.create_app(bundle).openapi();"
-        "bundle.risk(bundle.golden[0].record);"
-        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert LEFT_OUT.isdisjoint(json.loads(done.stdout))
+def test_the_process_imports_nothing_that_only_training_needs(bundle: Bundle, tmp_path: Path, key: str) -> None:
+    """With everything that it can do: bundle from MLflow, keys, log, every endpoint, reload. Listed at its end."""
+    make_patient_key(tmp_path / "patient-key")
+    administrator = add_key(tmp_path / "admin-keys.json", "operator")
+    listed = tmp_path / "modules.json"
+    names = ("keys", "admin-keys", "log", "patient-key", "cache")
+    files = {"keys": "keys.json", "admin-keys": "admin-keys.json"}
+    options = [f"--{name}={tmp_path / files.get(name, name)}" for name in names]
+    with fake_mlflow() as mlflow:
+        mlflow.has(bundle.digest, str(bundle.path))
+        arguments = ["models:/readmission@champion", *options, f"--tracking-uri={mlflow.uri}", listed]
+        with service(tmp_path / "said", *arguments, program=LISTS_ITS_MODULES) as api:
+            encounter = as_sent(bundle.golden[0].record)
+            api.client.headers["authorization"] = f"Bearer {key}"
+            for path in ("/model", "/metrics", "/docs", "/openapi.json", "/health"):
+                api.client.get(path).raise_for_status()
+            for path, body in (
+                ("/predict", encounter),
+                ("/explain", encounter),
+                ("/predict/batch", {"encounters": [encounter, 7]}),
+                ("/outcomes", {"outcomes": [{"encounter_id": 1, "readmitted": "NO"}]}),
+            ):
+                api.client.post(path, json=body).raise_for_status()
+            headers = {"Authorization": f"Bearer {administrator}"}
+            api.client.post("/admin/reload", headers=headers).raise_for_status()
+    modules = set(json.loads(listed.read_text()))
+    assert modules >= {"healthpredict", "onnxruntime", "fastapi", "httpx", "prometheus_client"}
+    assert LEFT_OUT.isdisjoint(modules)
 
 
 def test_with_keys_it_listens_anywhere(bundle: Bundle, keys_path: Path, key: str) -> None:
@@ -86,7 +102,7 @@ def test_with_keys_it_listens_anywhere(bundle: Bundle, keys_path: Path, key: str
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "example.org"])
 def test_without_keys_it_listens_on_loopback_only(bundle: Bundle, host: str) -> None:
     with pytest.raises(ConfigurationError, match="without API keys"):
-        serve(bundle.path, host)
+        serve(ServiceParams(bundle=str(bundle.path), host=host))
 
 
 def test_an_altered_bundle_never_answers(bundle: Bundle, tmp_path: Path) -> None:
@@ -96,7 +112,7 @@ def test_an_altered_bundle_never_answers(bundle: Bundle, tmp_path: Path) -> None
         file.write(b"x")
     process = start(str(altered), f"--port={free_port()}")
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == BundleError.exit_code
     assert said.startswith("Altered after it was made: model.onnx")
 
 
@@ -138,7 +154,7 @@ def test_a_taken_port_is_named(bundle: Bundle) -> None:
         wait_for(private)
         process.send_signal(signal.SIGUSR1)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == ConfigurationError.exit_code
     assert f"Cannot listen on 127.0.0.1 port {port} (Address already in use)" in said
 
 

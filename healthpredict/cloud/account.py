@@ -1,0 +1,122 @@
+"""The stack that is meant, the account it is in, and AWS's errors in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from healthpredict.cloud.errors import CloudError
+from healthpredict.errors import ConfigurationError
+
+PROJECT: Final = "health-predict"
+HEALTH_TAG: Final = "HealthPredictHealth"
+_NOT_A_STACK: Final = "example"
+_DENIED: Final = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_SIGN_IN: Final = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_WRONG_KEYS: Final = {"InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException", "AuthFailure"}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One installation.
+
+    Attributes:
+        name: of the Pulumi stack.
+        region: of AWS; None for the one that boto3 finds.
+        folder: of the Pulumi program, where `Pulumi.<name>.yaml` is.
+    """
+
+    name: str
+    region: str | None
+    folder: Path
+
+    @property
+    def prefix(self) -> str:
+        """Start of every name in AWS."""
+        return f"{PROJECT}-{self.name}"
+
+    @property
+    def tag_filters(self) -> list[dict[str, Any]]:
+        """What the tags of everything of this stack are, as EC2 wants to be asked."""
+        return [{"Name": "tag:Project", "Values": [PROJECT]}, {"Name": "tag:Stack", "Values": [self.name]}]
+
+
+def choose_stack(name: str | None, region: str | None, folder: Path) -> Stack:
+    """Decide which stack is meant.
+
+    Args:
+        name: of the stack; None for the only one that has a `Pulumi.<name>.yaml`.
+        region: None for the one in that file.
+        folder: of the Pulumi program.
+
+    Raises:
+        ConfigurationError: there is none, or more than one.
+    """
+    if name is None:
+        found = sorted(path.name.split(".")[1] for path in folder.glob("Pulumi.*.yaml"))
+        names = [each for each in found if each != _NOT_A_STACK]
+        if len(names) != 1:
+            there = f"there are {', '.join(names)}" if names else f"there is no Pulumi.<stack>.yaml in {folder}"
+            raise ConfigurationError(f"Say which stack with --stack: {there}.")
+        name = names[0]
+    file = folder / f"Pulumi.{name}.yaml"
+    if region is None and file.exists():
+        written = re.search(r"^\s*['\"]?aws:region['\"]?:\s*['\"]?([a-z0-9-]+)", file.read_text(), re.MULTILINE)
+        region = written[1] if written else None
+    return Stack(name=name, region=region, folder=folder)
+
+
+def client(stack: Stack, service: str) -> Any:
+    """Return a client of a service in the stack's region.
+
+    Raises:
+        ConfigurationError: the profile or the region is missing.
+    """
+    import boto3
+
+    with translated(f"use {service}"):
+        return boto3.client(service, region_name=stack.region)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn AWS's errors into ours.
+
+    Args:
+        doing: a verb and its object, for the message.
+    """
+    from botocore import exceptions as aws
+
+    try:
+        yield
+    except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
+        raise ConfigurationError(
+            f"Cannot {doing}: there are no AWS credentials. Run `aws configure sso`, or set AWS_PROFILE to a profile that has some."
+        ) from error
+    except (aws.SSOError, aws.TokenRetrievalError, aws.CredentialRetrievalError) as error:
+        raise ConfigurationError(f"Cannot {doing}: the sign-in has ended. Run `aws sso login`. ({error})") from error
+    except aws.ProfileNotFound as error:
+        raise ConfigurationError(f"Cannot {doing}: {error}. `aws configure list-profiles` lists them.") from error
+    except (aws.NoRegionError, aws.InvalidRegionError) as error:
+        raise ConfigurationError(f"Cannot {doing}: no AWS region is set. Give --region, such as us-east-1.") from error
+    except aws.ClientError as error:
+        raise _in_words(doing, error) from error
+    except aws.BotoCoreError as error:
+        raise CloudError(f"Cannot {doing}: {error}. Check the network and the region, then try again.") from error
+
+
+def _in_words(doing: str, error: Any) -> ConfigurationError | CloudError:
+    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    if code in _SIGN_IN:
+        return ConfigurationError(f"Cannot {doing}: the sign-in has ended. Run `aws sso login`, or renew the keys.")
+    if code in _WRONG_KEYS:
+        return ConfigurationError(f"Cannot {doing}: AWS does not know these credentials ({code}). Check AWS_PROFILE.")
+    if code in _DENIED:
+        return CloudError(
+            f"Cannot {doing}: these credentials may not ({error.operation_name}). Use a profile of the account's administrator."
+        )
+    return CloudError(f"Cannot {doing}: {code}. {message}")

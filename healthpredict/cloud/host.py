@@ -1,0 +1,144 @@
+"""The host: find it, start it, stop it, say how it is."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from healthpredict.cloud.account import HEALTH_TAG, Stack, client, translated
+from healthpredict.cloud.errors import CloudError
+
+_GONE: Final = {"shutting-down", "terminated"}
+
+
+class Host(BaseModel):
+    """The instance as EC2 describes it.
+
+    Attributes:
+        started: UTC, ISO 8601; of the last start.
+        address: public address; it changes with every start, and there is none while the host is stopped.
+        health: what the host last said of itself, or None before the first time.
+    """
+
+    instance: str
+    state: str
+    instance_type: str
+    started: str
+    address: str | None
+    health: str | None
+
+
+class Status(BaseModel):
+    """How a stack is.
+
+    Attributes:
+        session: whether the Session Manager reaches the host; None where that may not be asked.
+        schedules: when it starts and stops.
+    """
+
+    stack: str
+    host: Host
+    session: bool | None
+    schedules: dict[str, str]
+
+
+def find_host(stack: Stack) -> Host:
+    """Find the stack's instance by its tags.
+
+    Raises:
+        CloudError: there is none, or more than one.
+    """
+    ec2 = client(stack, "ec2")
+    with translated("look for the host"):
+        pages = ec2.get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
+        found = [each for page in pages for group in page["Reservations"] for each in group["Instances"]]
+    alive = [each for each in found if each["State"]["Name"] not in _GONE]
+    if not alive:
+        region = ec2.meta.region_name
+        raise CloudError(
+            f"Stack {stack.name!r} has no host in {region}. `healthpredict cloud up` makes it; --region looks elsewhere."
+        )
+    if len(alive) > 1:
+        names = ", ".join(each["InstanceId"] for each in alive)
+        raise CloudError(
+            f"Stack {stack.name!r} has more than one host: {names}. `pulumi up` takes the superfluous away."
+        )
+    return _host(alive[0])
+
+
+def start_host(stack: Stack) -> Host:
+    """Start the host and wait until EC2 says that it runs; its services need some minutes more.
+
+    Raises:
+        CloudError: it cannot be started.
+    """
+    return _change(stack, "start")
+
+
+def stop_host(stack: Stack) -> Host:
+    """Stop the host and wait until it has stopped. Disk, data and models stay.
+
+    Raises:
+        CloudError: it cannot be stopped.
+    """
+    return _change(stack, "stop")
+
+
+def read_status(stack: Stack) -> Status:
+    """Say how the host is, without reaching into it.
+
+    Raises:
+        CloudError: there is no host, or AWS refuses.
+    """
+    host = find_host(stack)
+    return Status(stack=stack.name, host=host, session=_session(stack, host), schedules=_schedules(stack))
+
+
+def _change(stack: Stack, verb: str) -> Host:
+    host = find_host(stack)
+    ec2 = client(stack, "ec2")
+    with translated(f"{verb} {host.instance}"):
+        getattr(ec2, f"{verb}_instances")(InstanceIds=[host.instance])
+        reached = {"start": "instance_running", "stop": "instance_stopped"}[verb]
+        ec2.get_waiter(reached).wait(InstanceIds=[host.instance], WaiterConfig={"Delay": 5, "MaxAttempts": 120})
+    return find_host(stack)
+
+
+def _host(described: dict[str, Any]) -> Host:
+    tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
+    return Host(
+        instance=described["InstanceId"],
+        state=described["State"]["Name"],
+        instance_type=described["InstanceType"],
+        started=described["LaunchTime"].isoformat(timespec="minutes"),
+        address=described.get("PublicIpAddress"),
+        health=tags.get(HEALTH_TAG),
+    )
+
+
+def _session(stack: Stack, host: Host) -> bool | None:
+    if host.state != "running":
+        return False
+    filters = [{"Key": "InstanceIds", "Values": [host.instance]}]
+    try:
+        with translated("ask the Session Manager"):
+            answer = client(stack, "ssm").describe_instance_information(Filters=filters)
+    except CloudError:
+        return None
+    return any(each["PingStatus"] == "Online" for each in answer["InstanceInformationList"])
+
+
+def _schedules(stack: Stack) -> dict[str, str]:
+    scheduler = client(stack, "scheduler")
+    with translated("read the schedules"):
+        pages = scheduler.get_paginator("list_schedules").paginate(GroupName=stack.prefix)
+        names = [each["Name"] for page in pages for each in page["Schedules"]]
+        details = [scheduler.get_schedule(GroupName=stack.prefix, Name=name) for name in names]
+    return {
+        each["Name"].removeprefix(f"{stack.prefix}-"): (
+            f"{each['ScheduleExpression']} {each['ScheduleExpressionTimezone']}"
+            + ("" if each["State"] == "ENABLED" else " (disabled)")
+        )
+        for each in details
+    }

@@ -1,0 +1,84 @@
+"""Running the Pulumi program, and what Pulumi does not do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import Final
+
+from healthpredict.cloud.account import Stack, client, translated
+from healthpredict.cloud.errors import CloudError
+from healthpredict.errors import ConfigurationError
+
+_OPEN_REQUESTS: Final = ["open", "active", "disabled"]
+
+
+def bring_up(stack: Stack, *, confirmed: bool = False) -> None:
+    """Make the stack, or change it to what its configuration says. Pulumi shows what it will do and asks.
+
+    Args:
+        stack: to make; its `Pulumi.<stack>.yaml` must be there.
+        confirmed: do not ask.
+
+    Raises:
+        ConfigurationError: Pulumi or the configuration is missing.
+        CloudError: Pulumi ended with an error, which it has shown.
+    """
+    file = stack.folder / f"Pulumi.{stack.name}.yaml"
+    if not file.exists():
+        raise ConfigurationError(f"There is no {file}. Copy Pulumi.example.yaml there and fill in its first lines.")
+    _pulumi(stack, "stack", "select", "--create", "--secrets-provider", "passphrase", stack.name)
+    _pulumi(stack, "up", "--stack", stack.name, *(["--yes"] if confirmed else []))
+
+
+def take_down(stack: Stack, *, confirmed: bool = False) -> None:
+    """Destroy everything of the stack. Pulumi shows what it will do and asks.
+
+    Args:
+        stack: to destroy.
+        confirmed: do not ask.
+
+    Raises:
+        ConfigurationError: Pulumi is missing.
+        CloudError: Pulumi ended with an error, which it has shown.
+    """
+    _find_pulumi()
+    # The provider can leave a persistent spot request behind, and EC2 would then start the host anew:
+    # https://github.com/hashicorp/terraform-provider-aws/issues/38142
+    cancel_spot_requests(stack)
+    _pulumi(stack, "destroy", "--stack", stack.name, *(["--yes"] if confirmed else []))
+
+
+def spot_requests(stack: Stack) -> list[str]:
+    """The ids of spot requests that would start a host of the stack again."""
+    ec2 = client(stack, "ec2")
+    with translated("look for spot requests"):
+        pages = ec2.get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
+        hosts = [each["InstanceId"] for page in pages for group in page["Reservations"] for each in group["Instances"]]
+        pages = ec2.get_paginator("describe_spot_instance_requests").paginate(
+            Filters=[{"Name": "state", "Values": _OPEN_REQUESTS}]
+        )
+        requests = [each for page in pages for each in page["SpotInstanceRequests"]]
+    return [each["SpotInstanceRequestId"] for each in requests if each.get("InstanceId") in hosts]
+
+
+def cancel_spot_requests(stack: Stack) -> list[str]:
+    """Cancel them; the host itself goes on running. Returns their ids."""
+    found = spot_requests(stack)
+    if found:
+        with translated("cancel the spot request"):
+            client(stack, "ec2").cancel_spot_instance_requests(SpotInstanceRequestIds=found)
+    return found
+
+
+def _find_pulumi() -> str:
+    path = shutil.which("pulumi")
+    if path is None:
+        raise ConfigurationError("pulumi is not installed: https://www.pulumi.com/docs/install/")
+    return path
+
+
+def _pulumi(stack: Stack, *words: str) -> None:
+    done = subprocess.run([_find_pulumi(), "--cwd", str(stack.folder), *words], check=False)
+    if done.returncode:
+        raise CloudError(f"`pulumi {words[0]}` ended with {done.returncode}. What it wrote above says why.")

@@ -1,0 +1,107 @@
+"""`pulumi up`: reads the configuration, puts the parts together, exports what people need."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pulumi
+import pulumi_aws as aws
+from budget import Alarms, Budget
+from estimate import Estimate, estimate
+from host import Host
+from identity import Identity
+from network import Network
+from parameters import Parameters
+from pulumi.runtime import get_config_env
+from registry import Registry
+from schedule import Schedule
+from settings import PROJECT, ConfigError, Settings, read_settings
+from storage import Storage
+
+
+def main() -> None:
+    """Describe the stack."""
+    try:
+        settings = _read_settings()
+    except ConfigError as error:
+        # Shown by Pulumi without a traceback.
+        raise pulumi.RunError(str(error)) from error
+    cost = _estimate(settings)
+    if settings.spot:
+        pulumi.log.warn(
+            "Take a spot host down with `healthpredict cloud down`: `pulumi destroy` alone can leave its spot request behind, "
+            "which starts a host anew."
+        )
+    account = aws.get_caller_identity().account_id
+
+    Budget(settings)
+    network = Network(settings)
+    storage = Storage(settings)
+    registry = Registry(settings)
+    identity = Identity(settings, account, storage.bucket, registry.repository)
+    Parameters(settings, _host_config(settings, storage, registry))
+    host = Host(settings, network.subnet, network.group, identity.profile)
+    identity.allow_health_tag(host.instance)
+    Schedule(settings, account, host.instance)
+    Alarms(settings, account, host.instance)
+
+    pulumi.export("instance_id", host.instance.id)
+    pulumi.export("region", settings.region)
+    pulumi.export("bucket", storage.bucket.id)
+    pulumi.export("repository_uri", registry.repository.repository_url)
+    pulumi.export("tunnel", f"healthpredict cloud tunnel --stack {settings.stack} --region {settings.region}")
+    pulumi.export("tunnel_without_healthpredict", host.instance.id.apply(lambda id_: _tunnels(id_, settings.region)))
+    pulumi.export("estimate", asdict(cost) if cost else None)
+
+
+def _read_settings() -> Settings:
+    # All of it and not only what is known, so that a misspelt setting is refused.
+    own = f"{PROJECT}:"
+    values = {key.removeprefix(own): value for key, value in get_config_env().items() if key.startswith(own)}
+    region = pulumi.Config("aws").get("region") or ""
+    return read_settings(pulumi.get_stack(), region, values)
+
+
+def _estimate(settings: Settings) -> Estimate | None:
+    """The month's estimate; None, with a warning, where a price is not known. Warns when it is above the budget."""
+    try:
+        cost = estimate(settings)
+    except ConfigError as error:
+        pulumi.log.warn(f"The cost of a month cannot be estimated. {error}")
+        return None
+    if cost.worst > settings.budget_usd:
+        pulumi.log.warn(
+            f"The estimate of {cost.worst:.2f} USD a month is above the budget of {settings.budget_usd:g} USD "
+            f"(prices of {cost.as_of}). Stop it earlier, choose a smaller or a spot instance, or raise budgetUsd."
+        )
+    return cost
+
+
+def _host_config(settings: Settings, storage: Storage, registry: Registry) -> dict[str, pulumi.Input[str]]:
+    bucket = storage.bucket.id
+    return {
+        "data-uri": pulumi.Output.format("s3://{0}", bucket),
+        "reports-uri": pulumi.Output.format("s3://{0}/reports", bucket),
+        "artifacts-uri": pulumi.Output.format("s3://{0}/mlflow", bucket),
+        "backups-uri": pulumi.Output.format("s3://{0}/backups", bucket),
+        "image-repository": registry.repository.repository_url,
+        "source-repository": settings.source_repository,
+        "source-commit": settings.source_commit,
+        "source-archive": settings.source_archive,
+        "source-sha256": settings.source_sha256,
+        "max-hours": str(settings.max_hours),
+    }
+
+
+def _tunnels(instance: str, region: str) -> dict[str, str]:
+    """The tunnels by the AWS CLI alone."""
+    start = f"aws ssm start-session --region {region} --target {instance} --document-name"
+
+    def own(port: int) -> str:
+        return f"{start} AWS-StartPortForwardingSession --parameters portNumber={port},localPortNumber={port}"
+
+    remote = "AWS-StartPortForwardingSessionToRemoteHost --parameters host=192.168.49.2,portNumber=30080"
+    return {"prefect": own(4200), "mlflow": own(5000), "api": f"{start} {remote},localPortNumber=8000"}
+
+
+main()

@@ -1,0 +1,150 @@
+"""Who hears of it: a budget with mails, and alarms on the host."""
+
+from __future__ import annotations
+
+import json
+
+import pulumi
+import pulumi_aws as aws
+from settings import Settings
+
+PERCENTS = (50, 80, 100)
+# A t3.large earns 36 an hour and holds 864; from 60 it has minutes left at full speed.
+LOW_CREDITS = 60
+
+
+class Budget(pulumi.ComponentResource):
+    """The month's budget of the account. AWS can count one stack alone only after its tags were activated for billing."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("health-predict:aws:Budget", settings.prefix)
+        mails = [(percent, "ACTUAL") for percent in PERCENTS] + [(100, "FORECASTED")]
+        aws.budgets.Budget(
+            settings.prefix,
+            name=settings.prefix,
+            budget_type="COST",
+            time_unit="MONTHLY",
+            limit_amount=f"{settings.budget_usd:g}",
+            limit_unit="USD",
+            notifications=[
+                aws.budgets.BudgetNotificationArgs(
+                    comparison_operator="GREATER_THAN",
+                    threshold=percent,
+                    threshold_type="PERCENTAGE",
+                    notification_type=kind,
+                    subscriber_email_addresses=[settings.alert_mail],
+                )
+                for percent, kind in mails
+            ],
+            tags=settings.tags("budget"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+class Alarms(pulumi.ComponentResource):
+    """Alarms that mail and, where that helps, mend."""
+
+    def __init__(self, settings: Settings, account: str, instance: aws.ec2.Instance) -> None:
+        super().__init__("health-predict:aws:Alarms", settings.prefix)
+        self._child = pulumi.ResourceOptions(parent=self)
+        self._settings = settings
+        self._instance = instance
+        self._topic = self._make_topic(account)
+        automate = f"arn:aws:automate:{settings.region}:ec2"
+        self._alarm(
+            "system",
+            "StatusCheckFailed_System",
+            description="The hardware under the host failed",
+            minutes=2,
+            # AWS has no recovery for spot instances.
+            mend=None if settings.spot else f"{automate}:recover",
+        )
+        self._alarm(
+            "instance",
+            "StatusCheckFailed_Instance",
+            description="The host's system does not answer",
+            minutes=3,
+            mend=f"{automate}:reboot",
+        )
+        if settings.cpu_credits == "unlimited":
+            self._alarm(
+                "credits",
+                "CPUSurplusCreditsCharged",
+                description="Processor time beyond the price is charged",
+                minutes=5,
+            )
+        else:
+            self._alarm(
+                "credits",
+                "CPUCreditBalance",
+                description="Processor credits end: it slows down",
+                minutes=10,
+                below=LOW_CREDITS,
+            )
+        self.register_outputs({})
+
+    def _make_topic(self, account: str) -> aws.sns.Topic:
+        name = f"{self._settings.prefix}-alarms"
+        topic = aws.sns.Topic(name, name=name, tags=self._settings.tags("alarms"), opts=self._child)
+        aws.sns.TopicPolicy(
+            name, arn=topic.arn, policy=topic.arn.apply(lambda arn: _publishers(arn, account)), opts=self._child
+        )
+        aws.sns.TopicSubscription(
+            name, topic=topic.arn, protocol="email", endpoint=self._settings.alert_mail, opts=self._child
+        )
+        return topic
+
+    def _alarm(
+        self,
+        key: str,
+        metric: str,
+        *,
+        description: str,
+        minutes: int,
+        mend: str | None = None,
+        below: float | None = None,
+    ) -> None:
+        """An alarm when the metric is above 0, or below a limit, for so long."""
+        name = f"{self._settings.prefix}-{key}"
+        # EC2 counts its status every minute and credits every five.
+        period = 60 if metric.startswith("StatusCheck") else 300
+        aws.cloudwatch.MetricAlarm(
+            name,
+            name=name,
+            alarm_description=description,
+            namespace="AWS/EC2",
+            metric_name=metric,
+            dimensions={"InstanceId": self._instance.id},
+            statistic="Maximum" if below is None else "Minimum",
+            period=period,
+            evaluation_periods=minutes * 60 // period,
+            threshold=below or 0,
+            comparison_operator="GreaterThanThreshold" if below is None else "LessThanThreshold",
+            # Stopped at night is not a fault.
+            treat_missing_data="notBreaching",
+            alarm_actions=[*([mend] if mend else []), self._topic.arn],
+            tags=self._settings.tags(key),
+            opts=self._child,
+        )
+
+
+def _publishers(topic: str, account: str) -> str:
+    """Alarms of this account only, and over TLS only."""
+    own = {
+        "Sid": "Alarms",
+        "Effect": "Allow",
+        "Principal": {"Service": "cloudwatch.amazonaws.com"},
+        "Action": "sns:Publish",
+        "Resource": topic,
+        "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+    }
+    plain = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sns:Publish",
+        "Resource": topic,
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [own, plain]})

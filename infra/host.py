@@ -1,0 +1,137 @@
+"""The host: one instance that sets itself up, and comes back whole after every stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import yaml
+from settings import Settings
+
+HERE = Path(__file__).resolve().parent / "host"
+CANONICAL = "099720109477"
+UBUNTU = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
+USER_DATA_LIMIT = 16_384  # bytes; EC2's
+# The answer of the metadata service may pass one router: a container gets the role's credentials (a worker needs S3),
+# a pod in Minikube, two routers away, does not.
+METADATA_HOPS = 2
+
+
+class Host(pulumi.ComponentResource):
+    """The instance."""
+
+    def __init__(
+        self, settings: Settings, subnet: aws.ec2.Subnet, group: aws.ec2.SecurityGroup, profile: aws.iam.InstanceProfile
+    ) -> None:
+        super().__init__("health-predict:aws:Host", settings.prefix)
+        self.instance = aws.ec2.Instance(
+            # A new generation is a new resource: the host is replaced on purpose, with the newest image.
+            f"{settings.prefix}-host-{settings.host_generation}",
+            ami=_image(),
+            instance_type=settings.instance_type,
+            subnet_id=subnet.id,
+            vpc_security_group_ids=[group.id],
+            associate_public_ip_address=True,
+            iam_instance_profile=profile.name,
+            key_name=self._key(settings),
+            user_data=render_user_data(settings),
+            metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
+                http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=METADATA_HOPS
+            ),
+            root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
+                volume_type="gp3",
+                volume_size=settings.disk_gb,
+                encrypted=True,
+                delete_on_termination=True,
+                tags=settings.tags("disk"),
+            ),
+            ebs_optimized=True,
+            credit_specification=aws.ec2.InstanceCreditSpecificationArgs(cpu_credits=settings.cpu_credits),
+            maintenance_options=aws.ec2.InstanceMaintenanceOptionsArgs(auto_recovery="default"),
+            # The host shuts itself down after maxHours; that must stop it, not destroy it.
+            instance_initiated_shutdown_behavior="stop",
+            instance_market_options=_spot() if settings.spot else None,
+            tags=settings.tags("host"),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["ami", "user_data"]),
+        )
+        self.register_outputs({"instance_id": self.instance.id})
+
+    def _key(self, settings: Settings) -> pulumi.Output[str] | None:
+        if settings.ssh_public_key is None:
+            return None
+        key = aws.ec2.KeyPair(
+            f"{settings.prefix}-ssh",
+            public_key=settings.ssh_public_key,
+            tags=settings.tags("ssh"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return key.key_name
+
+
+def render_user_data(settings: Settings) -> str:
+    """The host's cloud-init configuration: `host/cloud-init.yaml` with the files below `host/root` put in.
+
+    It holds no secret, and of the configuration only where to read the rest: so it need not change when that does.
+
+    Raises:
+        ValueError: it is larger than EC2 takes.
+    """
+    config = yaml.safe_load((HERE / "cloud-init.yaml").read_text())
+    config["write_files"] = [*_files(), _host_environment(settings)]
+    text = "#cloud-config\n" + yaml.dump(config, Dumper=_Dumper, sort_keys=False, width=10_000)
+    size = len(text.encode())
+    if size > USER_DATA_LIMIT:
+        raise ValueError(f"The user data has {size:,} bytes, and EC2 takes {USER_DATA_LIMIT:,}: shorten infra/host.")
+    return text
+
+
+def _files() -> list[dict[str, Any]]:
+    root = HERE / "root"
+    files = []
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        entry: dict[str, Any] = {"path": f"/{path.relative_to(root).as_posix()}", "content": path.read_text()}
+        if "lib" in path.parts and path.suffix == "":
+            entry["permissions"] = "0755"
+        files.append(entry)
+    return files
+
+
+def _host_environment(settings: Settings) -> dict[str, Any]:
+    lines = {"AWS_DEFAULT_REGION": settings.region, "HEALTHPREDICT_PARAMETERS": settings.parameters}
+    content = "".join(f"{key}={value}\n" for key, value in lines.items())
+    return {"path": "/etc/health-predict/host.env", "content": content}
+
+
+def _image() -> str:
+    """The newest Ubuntu LTS of its maker."""
+    return aws.ec2.get_ami(
+        most_recent=True,
+        owners=[CANONICAL],
+        filters=[
+            aws.ec2.GetAmiFilterArgs(name="name", values=[UBUNTU]),
+            aws.ec2.GetAmiFilterArgs(name="architecture", values=["x86_64"]),
+        ],
+    ).id
+
+
+def _spot() -> aws.ec2.InstanceInstanceMarketOptionsArgs:
+    # Only a persistent request can be stopped at night and started in the morning.
+    return aws.ec2.InstanceInstanceMarketOptionsArgs(
+        market_type="spot",
+        spot_options=aws.ec2.InstanceInstanceMarketOptionsSpotOptionsArgs(
+            spot_instance_type="persistent", instance_interruption_behavior="stop"
+        ),
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks, which is shorter and can be read."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,154 @@
+"""Who the host is in AWS, and all that it may do: what the system uses, and nothing beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+from settings import Settings
+from storage import PREFIXES
+
+HEALTH_TAG = "HealthPredictHealth"
+"""Tag of the instance in which it reports its health."""
+
+Statement = dict[str, Any]
+
+
+class Identity(pulumi.ComponentResource):
+    """Role and instance profile of the host."""
+
+    def __init__(self, settings: Settings, account: str, bucket: aws.s3.Bucket, repository: aws.ecr.Repository) -> None:
+        super().__init__("health-predict:aws:Identity", settings.prefix)
+        child = pulumi.ResourceOptions(parent=self)
+        name = settings.prefix
+        self._settings = settings
+        self.role = aws.iam.Role(
+            f"{name}-host",
+            description="The Health Predict host",
+            assume_role_policy=trust("ec2.amazonaws.com"),
+            tags=settings.tags("host"),
+            opts=child,
+        )
+        here = f"{settings.region}:{account}"
+        statements = {
+            "data": bucket.arn.apply(_data),
+            "images": repository.arn.apply(_images),
+            "parameters": document(_parameters(f"arn:aws:ssm:{here}:parameter{settings.parameters}")),
+            "session": document(_session(f"arn:aws:ec2:{here}:instance/*")),
+        }
+        for key, policy in statements.items():
+            aws.iam.RolePolicy(f"{name}-{key}", name=key, role=self.role.name, policy=policy, opts=child)
+        self.profile = aws.iam.InstanceProfile(
+            f"{name}-host", role=self.role.name, tags=settings.tags("host"), opts=child
+        )
+        self.register_outputs({"role_arn": self.role.arn})
+
+    def allow_health_tag(self, instance: aws.ec2.Instance) -> None:
+        """Let the host write the one tag of itself in which it says how it is."""
+        aws.iam.RolePolicy(
+            f"{self._settings.prefix}-health",
+            name="health",
+            role=self.role.name,
+            policy=instance.arn.apply(lambda arn: document([_health(arn)])),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+def document(statements: list[Statement]) -> str:
+    """A policy of these statements, as JSON."""
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def trust(service: str, condition: Statement | None = None) -> str:
+    """A trust policy: one service of AWS may take the role."""
+    statement: Statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return document([statement | ({"Condition": condition} if condition else {})])
+
+
+def _data(bucket: str) -> str:
+    def objects(prefixes: list[str]) -> list[str]:
+        return [f"{bucket}/{prefix}/*" for prefix in prefixes]
+
+    return document(
+        [
+            # Without a condition on the prefix: with one, S3 answers 403 instead of 404 for an object that is not there.
+            {"Sid": "List", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket},
+            {
+                "Sid": "ReadAndWrite",
+                "Effect": "Allow",
+                "Action": ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
+                "Resource": objects([prefix.name for prefix in PREFIXES]),
+            },
+            {
+                "Sid": "Delete",
+                "Effect": "Allow",
+                "Action": "s3:DeleteObject",
+                "Resource": objects([prefix.name for prefix in PREFIXES if prefix.deletes]),
+            },
+        ]
+    )
+
+
+def _images(repository: str) -> str:
+    actions = (
+        "BatchCheckLayerAvailability",
+        "BatchGetImage",
+        "CompleteLayerUpload",
+        "DescribeImages",
+        "GetDownloadUrlForLayer",
+        "InitiateLayerUpload",
+        "PutImage",
+        "UploadLayerPart",
+    )
+    return document(
+        [
+            # The one action of ECR that knows no resource.
+            {"Sid": "LogIn", "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+            {
+                "Sid": "PushAndPull",
+                "Effect": "Allow",
+                "Action": [f"ecr:{action}" for action in actions],
+                "Resource": repository,
+            },
+        ]
+    )
+
+
+def _parameters(path: str) -> list[Statement]:
+    # Decrypting them needs no more: they are encrypted with the account's own key aws/ssm.
+    return [
+        {
+            "Sid": "ReadParameters",
+            "Effect": "Allow",
+            "Action": ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath"],
+            "Resource": [f"{path}/config", f"{path}/config/*", f"{path}/secret", f"{path}/secret/*"],
+        }
+    ]
+
+
+def _session(instances: str) -> list[Statement]:
+    # Instead of the managed policy AmazonSSMManagedInstanceCore, which reads every parameter of the account.
+    channels = ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel")
+    messages = ("AcknowledgeMessage", "DeleteMessage", "FailMessage", "GetEndpoint", "GetMessages", "SendReply")
+    return [
+        {"Sid": "Register", "Effect": "Allow", "Action": "ssm:UpdateInstanceInformation", "Resource": instances},
+        {
+            # Session and Run Command; these actions know no resource and reach the caller's own messages only.
+            "Sid": "Talk",
+            "Effect": "Allow",
+            "Action": [f"ssmmessages:{c}" for c in channels] + [f"ec2messages:{m}" for m in messages],
+            "Resource": "*",
+        },
+    ]
+
+
+def _health(instance: str) -> Statement:
+    return {
+        "Sid": "SayHowItIs",
+        "Effect": "Allow",
+        "Action": "ec2:CreateTags",
+        "Resource": instance,
+        "Condition": {"ForAllValues:StringEquals": {"aws:TagKeys": [HEALTH_TAG]}, "Null": {"aws:TagKeys": "false"}},
+    }

@@ -1,0 +1,50 @@
+"""What the host reads at every start: settings, and the secrets of its services."""
+
+from __future__ import annotations
+
+import secrets
+
+import pulumi
+import pulumi_aws as aws
+from settings import Settings
+
+SECRETS = (
+    "postgres-password",
+    "prefect-database-password",
+    "mlflow-database-password",
+    "prefect-auth-password",
+    "mlflow-admin-password",
+    "mlflow-secret-key",
+    "api-key",
+)
+SECRET_BYTES = 32
+
+
+class Parameters(pulumi.ComponentResource):
+    """Parameters below `/health-predict/<stack>/`: `config/` in the clear, `secret/` encrypted."""
+
+    def __init__(self, settings: Settings, config: dict[str, pulumi.Input[str]]) -> None:
+        """Args: settings of the stack; config, what becomes `HEALTHPREDICT_<NAME>` on the host; empty values are left out."""
+        super().__init__("health-predict:aws:Parameters", settings.prefix)
+        for key, value in config.items():
+            if value == "":
+                continue
+            aws.ssm.Parameter(
+                f"{settings.prefix}-{key}",
+                name=f"{settings.parameters}/config/{key}",
+                type="String",
+                value=value,
+                tags=settings.tags(key),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        for key in SECRETS:
+            aws.ssm.Parameter(
+                f"{settings.prefix}-{key}",
+                name=f"{settings.parameters}/secret/{key}",
+                type="SecureString",
+                value=pulumi.Output.secret(secrets.token_urlsafe(SECRET_BYTES)),
+                tags=settings.tags(key),
+                # Made once, by the first `up`. A value that was rotated in AWS stays too.
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=["value"]),
+            )
+        self.register_outputs({})

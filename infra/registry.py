@@ -1,0 +1,42 @@
+"""The image registry: one repository for the images that serve."""
+
+from __future__ import annotations
+
+import json
+
+import pulumi
+import pulumi_aws as aws
+from settings import Settings
+
+IMAGES_KEPT = 10
+
+
+class Registry(pulumi.ComponentResource):
+    """A private repository whose tags never move, scanned on push."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("health-predict:aws:Registry", settings.prefix)
+        name = settings.prefix
+        self.repository = aws.ecr.Repository(
+            f"{name}-images",
+            name=name,
+            image_tag_mutability="IMMUTABLE",
+            image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
+            encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
+            force_delete=not settings.keep_data,
+            tags=settings.tags("images"),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data),
+        )
+        keep = {
+            "rulePriority": 1,
+            "description": f"Keep the newest {IMAGES_KEPT}",
+            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": IMAGES_KEPT},
+            "action": {"type": "expire"},
+        }
+        aws.ecr.LifecyclePolicy(
+            f"{name}-images-kept",
+            repository=self.repository.name,
+            policy=json.dumps({"rules": [keep]}),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({"repository_url": self.repository.repository_url})

@@ -1,0 +1,225 @@
+"""What can be configured, with defaults and checks. Knows nothing of Pulumi: the estimate reads the same settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from zoneinfo import ZoneInfo, available_timezones
+
+PROJECT = "health-predict"
+DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+DAYS_OF_MONTH = 30.44
+"""Mean days of a month (365.25 / 12, rounded)."""
+# By hand there is no schedule to count, so the month of the budget is assumed.
+HOURS_STARTED_BY_HAND = 8 * 22
+
+
+class ConfigError(Exception):
+    """A value of the configuration is missing or refused; the message says which, why, and what to write."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration of one stack; see `Pulumi.example.yaml` for what each means."""
+
+    stack: str
+    region: str
+    alert_mail: str
+    source_repository: str
+    source_commit: str
+    source_archive: str
+    source_sha256: str
+    instance_type: str
+    disk_gb: int
+    spot: bool
+    cpu_credits: str
+    start_time: str | None
+    stop_time: str
+    start_days: tuple[str, ...]
+    timezone: str
+    max_hours: int
+    budget_usd: float
+    keep_data: bool
+    host_generation: int
+    ssh_cidr: str | None
+    ssh_public_key: str | None
+
+    @property
+    def prefix(self) -> str:
+        """Start of every name in AWS."""
+        return f"{PROJECT}-{self.stack}"
+
+    @property
+    def parameters(self) -> str:
+        """Path of the stack's parameters, without a slash at the end."""
+        return f"/{PROJECT}/{self.stack}"
+
+    @property
+    def hours_per_month(self) -> float:
+        """Hours that the host runs in a month, by its schedule."""
+        if self.start_time is None:
+            return HOURS_STARTED_BY_HAND
+        hours = (_minutes(self.stop_time) - _minutes(self.start_time)) % (24 * 60) / 60
+        return hours * ceil(len(self.start_days) * DAYS_OF_MONTH / 7)
+
+    def tags(self, name: str) -> dict[str, str]:
+        """The tags of a resource; `healthpredict cloud` finds everything by them."""
+        return {"Name": f"{self.prefix}-{name}", "Project": PROJECT, "Stack": self.stack, "ManagedBy": "pulumi"}
+
+
+def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Settings:
+    """Check the configuration of a stack.
+
+    Args:
+        stack: name of the stack.
+        region: of AWS, such as `us-east-1`.
+        values: as they stand in `Pulumi.<stack>.yaml`, without the name of the project.
+
+    Raises:
+        ConfigError: a value is missing or refused.
+    """
+    unknown = sorted(set(values) - set(_DEFAULTS))
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: there is no such setting. Known are {', '.join(_DEFAULTS)}.")
+    text = {key: str(values.get(key, default)).strip() for key, default in _DEFAULTS.items()}
+    _match("stack", stack, r"[a-z][a-z0-9-]{0,19}", "up to 20 small letters, digits and hyphens")
+    if not region:
+        raise ConfigError("aws:region is missing. Write pulumi config set aws:region us-east-1.")
+    start = None if text["startTime"] == "none" else _time("startTime", text["startTime"])
+    stop = _time("stopTime", text["stopTime"])
+    if start == stop:
+        raise ConfigError(f"startTime and stopTime are both {stop!r}. Choose two times, or startTime none.")
+    return Settings(
+        stack=stack,
+        region=region,
+        alert_mail=_mail(text["alertMail"]),
+        **_source(text),
+        instance_type=_match("instanceType", text["instanceType"], r"[a-z0-9-]+\.[a-z0-9]+", "such as t3.large"),
+        disk_gb=int(_number("diskGb", text["diskGb"], 20, 500)),
+        spot=_flag("spot", text["spot"]),
+        cpu_credits=_match("cpuCredits", text["cpuCredits"], "standard|unlimited", "standard or unlimited"),
+        start_time=start,
+        stop_time=stop,
+        start_days=_days(text["startDays"]),
+        timezone=_timezone(text["timezone"]),
+        max_hours=int(_number("maxHours", text["maxHours"], 0, 168)),
+        budget_usd=_number("budgetUsd", text["budgetUsd"], 1, 10_000),
+        keep_data=_flag("keepData", text["keepData"]),
+        host_generation=int(_number("hostGeneration", text["hostGeneration"], 1, 10_000)),
+        **_ssh(text["sshCidr"], text["sshPublicKey"]),
+    )
+
+
+_DEFAULTS: Mapping[str, str] = {
+    "alertMail": "",
+    "sourceRepository": "",
+    "sourceCommit": "",
+    "sourceArchive": "",
+    "sourceSha256": "",
+    "instanceType": "t3.large",
+    "diskGb": "40",
+    "spot": "false",
+    "cpuCredits": "standard",
+    "startTime": "09:00",
+    "stopTime": "17:00",
+    "startDays": "MON-FRI",
+    "timezone": "UTC",
+    "maxHours": "12",
+    "budgetUsd": "30",
+    "keepData": "false",
+    "hostGeneration": "1",
+    "sshCidr": "",
+    "sshPublicKey": "",
+}
+
+
+def _match(key: str, value: str, pattern: str, expected: str) -> str:
+    if not re.fullmatch(pattern, value):
+        raise ConfigError(f"{key} is {value!r}. Expected: {expected}.")
+    return value
+
+
+def _mail(value: str) -> str:
+    if not value:
+        raise ConfigError(
+            "alertMail is missing: nobody would hear of the budget. pulumi config set alertMail you@example.org"
+        )
+    return _match("alertMail", value, r"[^@\s,]+@[^@\s,]+\.[^@\s,]+", "one mail address")
+
+
+def _number(key: str, value: str, low: float, high: float) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not low <= number <= high:
+        raise ConfigError(f"{key} is {value!r}. Expected: a number from {low:g} to {high:g}.")
+    return number
+
+
+def _flag(key: str, value: str) -> bool:
+    return _match(key, value.lower(), "true|false", "true or false") == "true"
+
+
+def _time(key: str, value: str) -> str:
+    return _match(key, value, "([01][0-9]|2[0-3]):[0-5][0-9]", "a time such as 09:00, in quotation marks")
+
+
+def _minutes(time: str) -> int:
+    hours, minutes = time.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _days(value: str) -> tuple[str, ...]:
+    first, _, last = value.upper().partition("-")
+    if first not in DAYS or (last or first) not in DAYS or DAYS.index(last or first) < DAYS.index(first):
+        raise ConfigError(f"startDays is {value!r}. Expected: a day or a range within MON-SUN, such as MON-FRI.")
+    return DAYS[DAYS.index(first) : DAYS.index(last or first) + 1]
+
+
+def _timezone(value: str) -> str:
+    if value not in available_timezones():
+        raise ConfigError(f"timezone is {value!r}. Expected: a name such as UTC or Europe/Berlin.")
+    return ZoneInfo(value).key
+
+
+def _source(text: Mapping[str, str]) -> dict[str, str]:
+    """A repository at a commit, or an archive with its digest: never a branch, which can move."""
+    names = ("sourceRepository", "sourceCommit", "sourceArchive", "sourceSha256")
+    repository, commit, archive, digest = (text[name] for name in names)
+    if bool(repository or commit) == bool(archive or digest):
+        raise ConfigError(
+            "Set sourceRepository and sourceCommit, or sourceArchive and sourceSha256: what the host shall run."
+        )
+    if archive or digest:
+        _match("sourceArchive", archive, r"https://[\w./@+~%-]+\.tar\.gz", "an https address of a .tar.gz")
+        _match("sourceSha256", digest, "[0-9a-f]{64}", "64 hexadecimal digits")
+    else:
+        _match("sourceRepository", repository, r"https://[\w./~-]+", "an https address without user or token")
+        _match("sourceCommit", commit, "[0-9a-f]{40}", "all 40 hexadecimal digits of a commit")
+    return {
+        "source_repository": repository,
+        "source_commit": commit,
+        "source_archive": archive,
+        "source_sha256": digest,
+    }
+
+
+def _ssh(cidr: str, key: str) -> dict[str, str | None]:
+    if not cidr and not key:
+        return {"ssh_cidr": None, "ssh_public_key": None}
+    try:
+        network = ipaddress.IPv4Network(cidr)
+    except ValueError as error:
+        raise ConfigError(f"sshCidr is {cidr!r}. Expected: your own address, such as 203.0.113.7/32.") from error
+    if network.prefixlen != 32:
+        raise ConfigError(
+            f"sshCidr is {cidr!r}, which lets {network.num_addresses:,} addresses in. Expected: one address with /32."
+        )
+    _match(
+        "sshPublicKey", key, r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-\S+) [A-Za-z0-9+/=]+( \S+)?", "the line of a .pub file"
+    )
+    return {"ssh_cidr": str(network), "ssh_public_key": key}

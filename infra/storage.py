@@ -1,0 +1,144 @@
+"""The bucket: data, artifacts, reports and backups, each below a prefix of its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+from settings import Settings
+
+NONCURRENT_DAYS = 30
+"""How long an overwritten or deleted object can be brought back."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What lies below one prefix.
+
+    Attributes:
+        deletes: whether the host may delete there.
+        expires: days after which an object goes; None keeps it.
+    """
+
+    name: str
+    deletes: bool = True
+    expires: int | None = None
+
+
+# The one table of prefixes: the host's role and the lifecycle are made from it.
+PREFIXES = (
+    Prefix("raw"),
+    Prefix("batches"),
+    Prefix("outcomes"),
+    Prefix("processed"),
+    Prefix("quarantine", expires=180),
+    Prefix("predictions", expires=730),
+    Prefix("reports", expires=365),
+    Prefix("ledger", deletes=False),
+    Prefix("mlflow"),
+    Prefix("backups", deletes=False, expires=35),
+)
+
+
+class Storage(pulumi.ComponentResource):
+    """A private, encrypted, versioned bucket that answers over TLS only."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("health-predict:aws:Storage", settings.prefix)
+        child = pulumi.ResourceOptions(parent=self)
+        name = settings.prefix
+        self.bucket = aws.s3.Bucket(
+            f"{name}-data",
+            # destroy asks before it begins; without this it would fail at the first object.
+            force_destroy=not settings.keep_data,
+            tags=settings.tags("data"),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data),
+        )
+        bucket = self.bucket.id
+        blocked = aws.s3.BucketPublicAccessBlock(
+            f"{name}-data-private",
+            bucket=bucket,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=child,
+        )
+        aws.s3.BucketOwnershipControls(
+            f"{name}-data-owner",
+            bucket=bucket,
+            rule=aws.s3.BucketOwnershipControlsRuleArgs(object_ownership="BucketOwnerEnforced"),
+            opts=child,
+        )
+        aws.s3.BucketServerSideEncryptionConfiguration(
+            f"{name}-data-encrypted",
+            bucket=bucket,
+            rules=[
+                aws.s3.BucketServerSideEncryptionConfigurationRuleArgs(
+                    apply_server_side_encryption_by_default=(
+                        aws.s3.BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultArgs(
+                            sse_algorithm="AES256"
+                        )
+                    )
+                )
+            ],
+            opts=child,
+        )
+        versioning = aws.s3.BucketVersioning(
+            f"{name}-data-versions",
+            bucket=bucket,
+            versioning_configuration=aws.s3.BucketVersioningVersioningConfigurationArgs(status="Enabled"),
+            opts=child,
+        )
+        aws.s3.BucketLifecycleConfiguration(
+            f"{name}-data-lifecycle",
+            bucket=bucket,
+            rules=_rules(),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
+        )
+        aws.s3.BucketPolicy(
+            f"{name}-data-tls",
+            bucket=bucket,
+            policy=self.bucket.arn.apply(_tls_only),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[blocked]),
+        )
+        self.register_outputs({"bucket": bucket})
+
+
+def _rules() -> list[aws.s3.BucketLifecycleConfigurationRuleArgs]:
+    everything = aws.s3.BucketLifecycleConfigurationRuleArgs(
+        id="leftovers",
+        status="Enabled",
+        filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
+        abort_incomplete_multipart_upload=(
+            aws.s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(days_after_initiation=7)
+        ),
+        noncurrent_version_expiration=aws.s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs(
+            noncurrent_days=NONCURRENT_DAYS
+        ),
+    )
+    expiring = [
+        aws.s3.BucketLifecycleConfigurationRuleArgs(
+            id=prefix.name,
+            status="Enabled",
+            filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=f"{prefix.name}/"),
+            expiration=aws.s3.BucketLifecycleConfigurationRuleExpirationArgs(days=prefix.expires),
+        )
+        for prefix in PREFIXES
+        if prefix.expires
+    ]
+    return [everything, *expiring]
+
+
+def _tls_only(arn: str) -> str:
+    statement = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, f"{arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

@@ -1,0 +1,178 @@
+"""Runs the Pulumi program as Pulumi does, with mocks in the engine's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks as runtime_mocks
+from pulumi.runtime import rpc
+from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.stack import run_in_stack
+from pulumi.runtime.sync_await import _sync_await
+
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+PROJECT, STACK, REGION, ACCOUNT = "health-predict", "test", "us-east-1", "123456789012"
+MAIL = "someone@example.org"
+CONFIG = {
+    "alertMail": MAIL,
+    "sourceRepository": "https://example.org/health-predict.git",
+    "sourceCommit": "0123456789abcdef0123456789abcdef01234567",
+}
+_SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
+
+
+@dataclass
+class Resource:
+    """One resource as the program described it: `inputs` in Pulumi's camelCase, secrets opened and named."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    id: str = ""
+    secret: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
+    retained: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The last part of the type: Instance."""
+        return self.type.rpartition(":")[2]
+
+
+@dataclass
+class Stack:
+    """What a run of the program left behind."""
+
+    resources: list[Resource] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def all(self, kind: str) -> list[Resource]:
+        """Resources of AWS of a kind; not the program's own components, some of which have the same names."""
+        return [each for each in self.resources if each.kind == kind and each.type.startswith("aws:")]
+
+    def one(self, kind: str, name: str = "") -> Resource:
+        """The only resource of a kind whose name ends so."""
+        (found,) = [resource for resource in self.all(kind) if resource.name.endswith(name)]
+        return found
+
+    def named(self, kind: str, name: str) -> Resource:
+        """The resource of a kind with the parameter `name`."""
+        (found,) = [resource for resource in self.all(kind) if resource.inputs["name"].endswith(name)]
+        return found
+
+
+class Recorder(pulumi.runtime.Mocks):
+    """Records every resource and gives each an id and an ARN."""
+
+    def __init__(self) -> None:
+        self.stack = Stack()
+
+    def call(self, args: runtime_mocks.MockCallArgs) -> Any:
+        answers: dict[str, dict[str, Any]] = {
+            "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},
+            "aws:ec2/getAmi:getAmi": {"id": "ami-1", "args": args.args},
+            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {"locations": ["us-east-1b", "us-east-1a"]},
+        }
+        self.stack.resources.append(Resource(args.token, "call", args.args))
+        return answers[args.token]
+
+    def new_resource(self, args: runtime_mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        opened = {key: _open(value) for key, value in args.inputs.items()}
+        secret = frozenset(key for key, value in args.inputs.items() if _is_secret(value))
+        resource = Resource(args.typ, args.name, opened, secret=secret)
+        self.stack.resources.append(resource)
+        if not args.custom:
+            return "", args.inputs
+        resource.id, state = self.create(resource)
+        return resource.id, {**state, **args.inputs}
+
+    def create(self, resource: Resource) -> tuple[str, dict[str, Any]]:
+        """Make up the id and the outputs of a resource."""
+        service = resource.type.split(":")[1].partition("/")[0]
+        id_ = f"{resource.kind}-{resource.name}"
+        return id_, {
+            "arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource.kind}/{resource.name}",
+            # IAM's ids are names.
+            "name": id_,
+            "keyName": resource.name,
+            "repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{resource.name}",
+        }
+
+
+class _Monitor(runtime_mocks.MockMonitor):
+    """The mocked engine, which also notes the options of a resource; Pulumi's own drops them."""
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        response = super().RegisterResource(request)
+        for resource in self.mocks.stack.resources:  # type: ignore[attr-defined]
+            if (resource.type, resource.name) == (request.type, request.name):
+                resource.ignored = tuple(request.ignoreChanges)
+                resource.retained = request.retainOnDelete
+        return response
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
+        if request.urn.split("::")[2] == "pulumi:pulumi:Stack":
+            self.mocks.stack.outputs = rpc.deserialize_properties(request.outputs)  # type: ignore[attr-defined]
+        return super().RegisterResourceOutputs(request)
+
+
+class _Log:
+    """The engine's log."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.debug = self.info = self.error = lambda message: None
+        self.warning = stack.warnings.append
+
+
+def run_program(mocks: Recorder | None = None, *, stack: str = STACK, **changes: str | None) -> Stack:
+    """Run `infra/` with the configuration of the tests, with these changes; None takes a value away."""
+    mocks = mocks or Recorder()
+    values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
+    runtime_mocks.set_mocks(
+        mocks,
+        PROJECT,
+        stack,
+        preview=False,
+        monitor=_Monitor(mocks),
+        logger=_Log(mocks.stack),  # type: ignore[arg-type]
+    )
+    # Where Pulumi puts the configuration for a program.
+    os.environ["PULUMI_CONFIG"] = json.dumps(
+        {"aws:region": REGION, **{f"{PROJECT}:{key}": value for key, value in values.items()}}
+    )
+    # set_mocks makes a stack of its own, which takes no outputs from the program.
+    set_root_resource(None)  # type: ignore[arg-type]
+    sys.path.insert(0, str(INFRA))
+    try:
+        with warnings.catch_warnings():
+            # Its old names warn when they are imported, whether they are used or not.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="pulumi_aws")
+            _sync_await(run_in_stack(lambda: runpy.run_path(str(INFRA), run_name="__main__") and None))
+    finally:
+        sys.path.remove(str(INFRA))
+        del os.environ["PULUMI_CONFIG"]
+    return mocks.stack
+
+
+def _is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and _SECRET.items() <= value.items()
+
+
+def _open(value: Any) -> Any:
+    """Without the envelopes of secrets, and with whole numbers as integers: the engine speaks of floats only."""
+    if _is_secret(value):
+        return _open(value["value"])
+    if isinstance(value, dict):
+        return {key: _open(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_open(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

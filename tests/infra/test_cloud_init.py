@@ -1,0 +1,170 @@
+"""The user data: valid, small, and put into effect by the real cloud-init as far as that goes without a network."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import host as program
+import pytest
+import yaml
+from engine import CONFIG, INFRA, REGION, STACK, Stack
+from settings import read_settings
+
+ROOT = INFRA / "host" / "root"
+UNITS = sorted(path.name for path in (ROOT / "etc/systemd/system").glob("health-predict*"))
+HERE = Path(__file__).parent
+
+needs_cloud_init = pytest.mark.skipif(
+    shutil.which("cloud-init") is None, reason="cloud-init is not installed (apt install cloud-init)"
+)
+
+
+@pytest.fixture(scope="module")
+def user_data(stack: Stack) -> str:
+    data: str = stack.one("Instance").inputs["userData"]
+    return data
+
+
+def test_the_user_data_fits_into_what_ec2_takes(user_data: str) -> None:
+    assert len(user_data.encode()) < 16_384
+
+
+def test_user_data_that_is_too_large_is_refused_before_ec2_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "USER_DATA_LIMIT", 1000)
+    with pytest.raises(ValueError, match="1,000"):
+        program.render_user_data(read_settings(STACK, REGION, CONFIG))
+
+
+def test_every_file_of_the_host_is_in_it_unchanged(user_data: str) -> None:
+    written = {each["path"]: each["content"] for each in yaml.safe_load(user_data)["write_files"]}
+    files = {f"/{path.relative_to(ROOT)}": path.read_text() for path in ROOT.rglob("*") if path.is_file()}
+    assert files.items() <= written.items()
+    assert set(written) - set(files) == {"/etc/health-predict/host.env"}
+
+
+def test_the_user_data_says_where_the_settings_are_and_not_what_they_are(user_data: str) -> None:
+    other = read_settings(STACK, REGION, {**CONFIG, "sourceCommit": "f" * 40, "maxHours": "3", "budgetUsd": "11"})
+    # So a new commit needs no new host.
+    assert program.render_user_data(other) == user_data
+    assert f"HEALTHPREDICT_PARAMETERS=/health-predict/{STACK}\n" in user_data
+
+
+@needs_cloud_init
+def test_cloud_init_s_own_schema_accepts_it(user_data: str, tmp_path: Path) -> None:
+    (tmp_path / "user-data").write_text(user_data)
+    command = ["cloud-init", "schema", "--config-file", str(tmp_path / "user-data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@dataclass
+class Booted:
+    """What is there after cloud-init ran once, and after it ran again."""
+
+    first: dict[str, str]
+    second: dict[str, str]
+    user: str
+    verify: str
+
+
+@pytest.fixture(scope="module")
+def booted(user_data: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+    if shutil.which("cloud-init") is None or shutil.which("systemd-analyze") is None:
+        pytest.skip("cloud-init and systemd are not installed (apt install cloud-init systemd)")
+    isolated = ["unshare", "--mount", "--net", "--propagation", "private"]
+    if os.geteuid() != 0 or subprocess.run([*isolated, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("running cloud-init in a copy of this machine's files needs root and its own mounts")
+    folder = tmp_path_factory.mktemp("boot")
+    (folder / "user-data").write_text(user_data)
+    command = [*isolated, "bash", str(HERE / "run_cloud_init.sh"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    log = (folder / "cloud-init.log").read_text() if (folder / "cloud-init.log").exists() else ""
+    if "mount:" in done.stderr:
+        pytest.skip(f"this machine cannot lay one folder over another: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr + log
+    assert "Traceback" not in log and "failed" not in log.lower(), log
+    yield Booted(
+        first=read_listing(folder / "after-first"),
+        second=read_listing(folder / "after-second"),
+        user=(folder / "user").read_text(),
+        verify=(folder / "verify").read_text(),
+    )
+
+
+def read_listing(path: Path) -> dict[str, str]:
+    """name: the rest of the line."""
+    lines = [re.fullmatch(r"(.+?) +((?:etc|usr|home)\S*(?: -> .*)?)", line) for line in path.read_text().splitlines()]
+    return {found[2].partition(" -> ")[0]: found[0] for found in lines if found}
+
+
+def test_every_file_is_there_owned_by_root_and_scripts_can_be_run(booted: Booted) -> None:
+    for path in (path for path in ROOT.rglob("*") if path.is_file()):
+        mode = "755" if "lib" in path.relative_to(ROOT).parts and "usr" in path.parts else "644"
+        assert booted.first[str(path.relative_to(ROOT))].startswith(f"{mode} 0 0 ")
+
+
+def test_the_services_have_a_user_without_a_shell_that_may_use_docker(booted: Booted) -> None:
+    assert "(docker)" in booted.user
+    assert booted.user.rstrip().endswith("/usr/sbin/nologin")
+
+
+def test_a_reboot_brings_everything_back_because_the_target_and_the_timer_are_enabled(booted: Booted) -> None:
+    enabled = {name.rpartition("/")[2] for name in booted.first if ".wants/" in name}
+    assert enabled == {"health-predict.target", "health-predict-health.timer"}
+
+
+def test_set_up_twice_it_is_as_set_up_once(booted: Booted) -> None:
+    assert booted.second == booted.first
+
+
+def test_systemd_finds_no_fault_in_the_units(booted: Booted) -> None:
+    assert booted.verify == ""
+
+
+def read_unit(name: str) -> dict[str, list[str]]:
+    """The settings of a unit; each may come several times."""
+    settings: dict[str, list[str]] = {}
+    for line in (ROOT / "etc/systemd/system" / name).read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            settings.setdefault(key, []).extend(value.split())
+    return settings
+
+
+def test_the_target_starts_every_service() -> None:
+    started = set(read_unit("health-predict.target")["Wants"])
+    services = {name for name in UNITS if name.endswith(".service")}
+    assert started == services - {"health-predict-health.service"}
+
+
+def test_services_start_in_order() -> None:
+    order = ["secrets", "minikube", "stack", "deployments"]
+    for before, after in itertools.pairwise(order):
+        assert f"health-predict-{before}.service" in read_unit(f"health-predict-{after}.service")["After"]
+
+
+def test_what_fails_for_a_moment_is_tried_again() -> None:
+    for name in ("secrets", "tools", "minikube", "stack", "deployments"):
+        unit = read_unit(f"health-predict-{name}.service")
+        assert unit["Restart"] == ["on-failure"]
+        assert int(unit["RestartSec"][0]) >= 15
+    # And what had to wait for it too: a unit whose requirement failed is not started again by systemd itself.
+    assert "health-predict.target" in read_unit("health-predict-health.service")["ExecStartPre"]
+
+
+def test_the_limit_of_hours_does_not_need_the_settings() -> None:
+    unit = read_unit("health-predict-limit.service")
+    assert unit["EnvironmentFile"] == ["-/run/health-predict/stack.env"]
+    assert "Requires" not in unit
+
+
+def test_minikube_and_the_stack_do_not_run_as_root() -> None:
+    for name in ("minikube", "stack", "deployments"):
+        assert read_unit(f"health-predict-{name}.service")["User"] == ["healthpredict"]

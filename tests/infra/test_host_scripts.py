@@ -1,0 +1,377 @@
+"""The scripts of the host, run here: with local files for downloads, a moto server for AWS, and stand-ins for docker."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from engine import INFRA, STACK, Stack
+
+SCRIPTS = INFRA / "host" / "root" / "usr" / "local" / "lib" / "health-predict"
+SHELL = ("compose", "fetch-source", "install-tools", "limit-hours", "start-minikube")
+PYTHON = ("read-parameters", "report-health")
+
+
+def run(script: Path | str, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the host with this folder as the working directory and first on the path."""
+    path = SCRIPTS / script
+    command = [sys.executable, str(path)] if path.name in PYTHON else [str(path)]
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def stand_in(folder: Path, name: str) -> Path:
+    """A command that only notes how it was called."""
+    log = folder / f"{name}.log"
+    command = folder / name
+    command.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    command.chmod(0o755)
+    return log
+
+
+def test_every_script_is_known_here_and_can_be_run() -> None:
+    assert {path.name for path in SCRIPTS.iterdir()} == {*SHELL, *PYTHON}
+    assert all(os.access(path, os.X_OK) for path in SCRIPTS.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (apt install shellcheck)")
+@pytest.mark.parametrize("script", SHELL)
+def test_shellcheck_finds_nothing(script: str) -> None:
+    done = subprocess.run(["shellcheck", str(SCRIPTS / script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", PYTHON)
+def test_ruff_finds_nothing_in_the_python_scripts(script: str) -> None:
+    ruff = [sys.executable, "-m", "ruff", "check", "--quiet", "--ignore", "S,INP,PLW1510", str(SCRIPTS / script)]
+    done = subprocess.run(ruff, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+# read-parameters
+
+
+@pytest.fixture
+def settings_of_the_host(deployed: Stack, aws_environment: None, tmp_path: Path) -> dict[str, str]:
+    return {"RUNTIME_DIRECTORY": str(tmp_path), "HEALTHPREDICT_PARAMETERS": f"/health-predict/{STACK}"}
+
+
+def test_settings_and_secrets_arrive_in_memory_and_secrets_in_files_of_their_own(
+    deployed: Stack, settings_of_the_host: dict[str, str], tmp_path: Path
+) -> None:
+    done = run("read-parameters", folder=tmp_path, **settings_of_the_host)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split("=", 1) for line in (tmp_path / "stack.env").read_text().splitlines())
+    bucket = deployed.outputs["bucket"]
+    assert lines["HEALTHPREDICT_DATA_URI"] == f"s3://{bucket}"
+    assert lines["HEALTHPREDICT_ARTIFACTS_URI"] == f"s3://{bucket}/mlflow"
+    assert lines["HEALTHPREDICT_IMAGE_REPOSITORY"] == deployed.outputs["repository_uri"]
+    assert lines["HEALTHPREDICT_SOURCE_COMMIT"] == "0123456789abcdef0123456789abcdef01234567"
+    assert lines["HEALTHPREDICT_SECRETS_DIR"] == str(tmp_path / "secrets")
+    wanted = {p.inputs["name"].rpartition("/")[2]: p.inputs["value"] for p in deployed.all("Parameter") if p.ignored}
+    found = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert found == wanted
+    assert not any(value in (tmp_path / "stack.env").read_text() for value in wanted.values())
+    assert stat.S_IMODE((tmp_path / "stack.env").stat().st_mode) == 0o440
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "secrets").iterdir()} == {0o444}
+    assert done.stdout == done.stderr == ""
+
+
+def test_read_again_nothing_changes_and_what_is_no_longer_there_goes(
+    settings_of_the_host: dict[str, str], tmp_path: Path
+) -> None:
+    run("read-parameters", folder=tmp_path, **settings_of_the_host)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "secrets" / "old-key").write_text("1")
+    assert run("read-parameters", folder=tmp_path, **settings_of_the_host).returncode == 0
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_without_parameters_it_fails_and_says_where_it_looked(
+    settings_of_the_host: dict[str, str], tmp_path: Path
+) -> None:
+    done = run("read-parameters", folder=tmp_path, **{**settings_of_the_host, "HEALTHPREDICT_PARAMETERS": "/nothing"})
+    assert done.returncode != 0
+    assert "/nothing/config" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "stack.env").exists()
+
+
+def test_a_setting_that_systemd_and_compose_would_read_differently_is_refused(
+    settings_of_the_host: dict[str, str], tmp_path: Path
+) -> None:
+    ssm = boto3.client("ssm")
+    for name, value in (("config/data-uri", "s3://$(reboot)"), ("secret/key", "x")):
+        ssm.put_parameter(Name=f"/odd/{name}", Value=value, Type="String", Overwrite=True)
+    done = run("read-parameters", folder=tmp_path, **{**settings_of_the_host, "HEALTHPREDICT_PARAMETERS": "/odd"})
+    assert done.returncode != 0
+    assert "HEALTHPREDICT_DATA_URI" in done.stderr and "reboot" not in done.stderr
+
+
+# report-health
+
+
+@pytest.fixture
+def good_service() -> Iterator[str]:
+    """host:port of a service that answers everything."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("down", [(), ("mlflow",), ("prefect", "api")])
+def test_the_health_of_the_host_is_in_its_tag(
+    deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path, down: tuple[str, ...]
+) -> None:
+    stand_in(tmp_path, "systemctl")
+    text = (SCRIPTS / "report-health").read_text()
+    for name, address in {"prefect": "127.0.0.1:4200", "mlflow": "127.0.0.1:5000", "api": "192.168.49.2:30080"}.items():
+        assert address in text
+        # Port 9 of this machine stands for a service that is down.
+        text = text.replace(address, "127.0.0.1:9" if name in down else good_service)
+    # However full the disk of this machine is.
+    (tmp_path / "report-health").write_text(text.replace("FULL = 90", "FULL = 101"))
+    (tmp_path / "instance-id").write_text(f"{deployed.outputs['instance_id']}\n")
+    done = run(tmp_path / "report-health", folder=tmp_path, INSTANCE_ID_FILE=str(tmp_path / "instance-id"))
+    assert done.returncode == 0, done.stderr
+    health = read_health(deployed)
+    assert health.split()[0] == ("degraded" if down else "ok")
+    for name in ("prefect", "mlflow", "api"):
+        assert f"{name}={'down' if name in down else 'ok'}" in health
+    # What EC2 takes in a tag.
+    assert re.fullmatch(r"[\w +=.:/@-]{1,256}", health)
+
+
+def read_health(deployed: Stack) -> str:
+    filters = [{"Name": "resource-id", "Values": [deployed.outputs["instance_id"]]}]
+    tags = {each["Key"]: each["Value"] for each in boto3.client("ec2").describe_tags(Filters=filters)["Tags"]}
+    return tags["HealthPredictHealth"]
+
+
+def test_a_failed_unit_is_named_in_the_health(
+    deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path
+) -> None:
+    command = tmp_path / "systemctl"
+    command.write_text("#!/bin/sh\necho 'health-predict-minikube.service loaded failed failed Minikube'\n")
+    command.chmod(0o755)
+    text = re.sub(r"(127\.0\.0\.1:\d+|192\.168\.49\.2:30080)", good_service, (SCRIPTS / "report-health").read_text())
+    (tmp_path / "report-health").write_text(text)
+    (tmp_path / "instance-id").write_text(deployed.outputs["instance_id"])
+    run(tmp_path / "report-health", folder=tmp_path, INSTANCE_ID_FILE=str(tmp_path / "instance-id"))
+    assert read_health(deployed).startswith("degraded ")
+    assert "failed=minikube" in read_health(deployed)
+
+
+# install-tools
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> dict[str, str]:
+    """Local files to download, and a folder to install into."""
+    (tmp_path / "bin").mkdir()
+    for name in ("kubectl", "minikube"):
+        (tmp_path / f"{name}.download").write_text(f"#!/bin/sh\necho this is {name}\n")
+    return {
+        "BIN": str(tmp_path / "bin"),
+        "KUBECTL_FROM": (tmp_path / "kubectl.download").as_uri(),
+        "MINIKUBE_FROM": (tmp_path / "minikube.download").as_uri(),
+    }
+
+
+def pin_to_downloads(folder: Path) -> Path:
+    """The script, with the digests of the local files in place of the pinned ones."""
+    text = (SCRIPTS / "install-tools").read_text()
+    for name in ("kubectl", "minikube"):
+        digest = hashlib.sha256((folder / f"{name}.download").read_bytes()).hexdigest()
+        text, found = re.subn(rf"(install_tool {name}) [0-9a-f]{{64}}", rf"\1 {digest}", text)
+        assert found == 1
+    script = folder / "install-tools"
+    script.write_text(text)
+    script.chmod(0o755)
+    return script
+
+
+def test_a_download_that_is_not_what_was_pinned_is_refused_and_leaves_nothing(
+    tools: dict[str, str], tmp_path: Path
+) -> None:
+    done = run("install-tools", folder=tmp_path, **tools)
+    assert done.returncode != 0
+    assert "kubectl.download" in done.stderr and "sha256" in done.stderr
+    assert list((tmp_path / "bin").iterdir()) == []
+
+
+def test_tools_are_installed_once(tools: dict[str, str], tmp_path: Path) -> None:
+    script = pin_to_downloads(tmp_path)
+    assert run(script, folder=tmp_path, **tools).returncode == 0
+    installed = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "bin").iterdir()}
+    assert set(installed) == {"kubectl", "minikube"}
+    assert all(os.access(path, os.X_OK) for path in (tmp_path / "bin").iterdir())
+    # The second time there is nothing to download from.
+    assert (
+        run(
+            script, folder=tmp_path, **{**tools, "KUBECTL_FROM": "file:///gone", "MINIKUBE_FROM": "file:///gone"}
+        ).returncode
+        == 0
+    )
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "bin").iterdir()} == installed
+
+
+def test_a_tool_that_was_changed_on_the_host_is_put_right(tools: dict[str, str], tmp_path: Path) -> None:
+    script = pin_to_downloads(tmp_path)
+    run(script, folder=tmp_path, **tools)
+    (tmp_path / "bin" / "kubectl").write_text("something else")
+    run(script, folder=tmp_path, **tools)
+    assert "this is kubectl" in (tmp_path / "bin" / "kubectl").read_text()
+
+
+def test_addresses_of_the_tools_name_their_version() -> None:
+    text = (SCRIPTS / "install-tools").read_text()
+    assert len(re.findall(r"https://\S+/v\d+\.\d+\.\d+/\S+", text)) == 2
+    assert "latest" not in text and "stable" not in text
+
+
+def test_kubectl_and_the_cluster_have_the_same_version(tmp_path: Path) -> None:
+    log = stand_in(tmp_path, "minikube")
+    assert run("start-minikube", folder=tmp_path).returncode == 0
+    kubectl = re.search(r"release/(v[\d.]+)/bin", (SCRIPTS / "install-tools").read_text())
+    assert kubectl and f"--kubernetes-version={kubectl[1]}" in log.read_text()
+
+
+# fetch-source
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> dict[str, str]:
+    """A repository of two commits; the settings name the first, which is not the newest."""
+    place = tmp_path / "origin"
+    place.mkdir()
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        done = subprocess.run(["git", *identity, *words], cwd=place, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    commits = []
+    for text in ("first", "second"):
+        (place / "README.md").write_text(text)
+        git("add", ".")
+        git("commit", "--quiet", "--message", text)
+        commits.append(git("rev-parse", "HEAD"))
+    # As GitHub does, it gives out any commit that it has.
+    git("config", "uploadpack.allowAnySHA1InWant", "true")
+    return {
+        "HEALTHPREDICT_SOURCE_REPOSITORY": place.as_uri(),
+        "HEALTHPREDICT_SOURCE_COMMIT": commits[0],
+        "second": commits[1],
+    }
+
+
+def test_the_source_is_the_named_commit_and_not_the_newest(repository: dict[str, str], tmp_path: Path) -> None:
+    done = run("fetch-source", folder=tmp_path, **repository)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "source" / "README.md").read_text() == "first"
+
+
+def test_the_same_source_is_not_fetched_again_and_another_replaces_it(
+    repository: dict[str, str], tmp_path: Path
+) -> None:
+    run("fetch-source", folder=tmp_path, **repository)
+    gone = {**repository, "HEALTHPREDICT_SOURCE_REPOSITORY": "file:///gone"}
+    assert run("fetch-source", folder=tmp_path, **gone).returncode == 0
+    run("fetch-source", folder=tmp_path, **{**repository, "HEALTHPREDICT_SOURCE_COMMIT": repository["second"]})
+    assert (tmp_path / "source" / "README.md").read_text() == "second"
+
+
+def test_a_commit_that_is_not_there_leaves_the_source_as_it_was(repository: dict[str, str], tmp_path: Path) -> None:
+    run("fetch-source", folder=tmp_path, **repository)
+    done = run("fetch-source", folder=tmp_path, **{**repository, "HEALTHPREDICT_SOURCE_COMMIT": "f" * 40})
+    assert done.returncode != 0
+    assert (tmp_path / "source" / "README.md").read_text() == "first"
+
+
+def test_an_archive_is_taken_by_its_digest_only(tmp_path: Path) -> None:
+    (tmp_path / "health-predict-1.0").mkdir()
+    (tmp_path / "health-predict-1.0" / "README.md").write_text("released")
+    archive = tmp_path / "r.tar.gz"
+    subprocess.run(["tar", "-czf", str(archive), "health-predict-1.0"], cwd=tmp_path, check=True)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    address = {"HEALTHPREDICT_SOURCE_ARCHIVE": archive.as_uri()}
+    assert run("fetch-source", folder=tmp_path, HEALTHPREDICT_SOURCE_SHA256="0" * 64, **address).returncode != 0
+    assert not (tmp_path / "source").exists()
+    done = run("fetch-source", folder=tmp_path, HEALTHPREDICT_SOURCE_SHA256=digest, **address)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "source" / "README.md").read_text() == "released"
+
+
+# compose, limit-hours
+
+
+FILES = "--env-file /run/health-predict/stack.env -f docker-compose/compose.yaml -f docker-compose/compose.aws.yaml"
+
+
+def test_the_stack_is_built_once_for_a_version_and_started_every_time(tmp_path: Path) -> None:
+    log = stand_in(tmp_path, "docker")
+    (tmp_path / "source").mkdir()
+    for version in ("one", "one", "two"):
+        (tmp_path / "source" / ".version").write_text(version)
+        done = run("compose", "start", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    calls = log.read_text().splitlines()
+    assert calls.count(f"compose {FILES} build") == 2
+    assert calls.count(f"compose {FILES} up -d --wait --remove-orphans") == 3
+
+
+def test_a_build_that_failed_is_tried_again(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / ".version").write_text("one")
+    assert run("compose", "start", folder=tmp_path).returncode != 0
+    log = stand_in(tmp_path, "docker")
+    assert run("compose", "start", folder=tmp_path).returncode == 0
+    assert f"compose {FILES} build" in log.read_text()
+
+
+@pytest.mark.parametrize(("hours", "minutes"), [("9", "540"), (None, "720")])
+def test_the_host_shuts_down_after_its_hours_also_when_nobody_told_it(
+    tmp_path: Path, hours: str | None, minutes: str
+) -> None:
+    log = stand_in(tmp_path, "shutdown")
+    environment = {"HEALTHPREDICT_MAX_HOURS": hours} if hours else {}
+    assert run("limit-hours", folder=tmp_path, **environment).returncode == 0
+    assert log.read_text().split() == ["-h", f"+{minutes}"]
+
+
+def test_zero_hours_is_no_limit(tmp_path: Path) -> None:
+    log = stand_in(tmp_path, "shutdown")
+    assert run("limit-hours", folder=tmp_path, HEALTHPREDICT_MAX_HOURS="0").returncode == 0
+    assert not log.exists()

@@ -1,0 +1,116 @@
+"""A configuration that would be open, silent or ambiguous is refused, with what to write instead."""
+
+from __future__ import annotations
+
+import pulumi
+import pytest
+from engine import CONFIG, REGION, STACK, Recorder, run_program
+from settings import ConfigError, read_settings
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJlRtA6Y6PbBWdRFPtWVbcIXwSlWx9jMQUGLhyDIPsx5"
+
+
+def refusal(**changes: str | None) -> str:
+    """The message of the refusal of the tests' configuration with these changes."""
+    values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
+    with pytest.raises(ConfigError) as raised:
+        read_settings(STACK, REGION, values)
+    return str(raised.value)
+
+
+def test_pulumi_ends_with_the_refusal_before_it_makes_anything() -> None:
+    engine = Recorder()
+    with pytest.raises(pulumi.RunError, match="/32"):
+        run_program(engine, sshCidr="0.0.0.0/0", sshPublicKey=KEY)
+    assert engine.stack.resources == []
+
+
+def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
+    with pytest.raises(pulumi.RunError, match="stoptime"):
+        run_program(stoptime="17:00")
+
+
+@pytest.mark.parametrize("name", ["Prod", "a-very-long-name-of-a-stack", "1", "prod_eu", ""])
+def test_a_stack_whose_name_aws_would_refuse_later_is_refused_now(name: str) -> None:
+    with pytest.raises(ConfigError, match="stack"):
+        read_settings(name, REGION, CONFIG)
+
+
+def test_a_missing_region_is_refused() -> None:
+    with pytest.raises(ConfigError, match="aws:region"):
+        read_settings(STACK, "", CONFIG)
+
+
+@pytest.mark.parametrize("cidr", ["0.0.0.0/0", "203.0.113.0/24", "0.0.0.0/1"])
+def test_ssh_from_more_than_one_address_is_refused(cidr: str) -> None:
+    message = refusal(sshCidr=cidr, sshPublicKey=KEY)
+    assert "sshCidr" in message and "/32" in message
+
+
+@pytest.mark.parametrize("cidr", ["::/0", "everyone", "203.0.113.7/33", ""])
+def test_ssh_from_what_is_no_ipv4_address_is_refused(cidr: str) -> None:
+    assert "sshCidr" in refusal(sshCidr=cidr, sshPublicKey=KEY)
+
+
+def test_ssh_without_a_key_is_refused() -> None:
+    assert "sshPublicKey" in refusal(sshCidr="203.0.113.7/32")
+
+
+def test_a_private_key_is_refused() -> None:
+    assert "sshPublicKey" in refusal(sshCidr="203.0.113.7/32", sshPublicKey="-----BEGIN OPENSSH PRIVATE KEY-----")
+
+
+@pytest.mark.parametrize("mail", [None, "", "nobody", "a@b", "a@b.org,c@d.org"])
+def test_a_missing_or_wrong_alert_mail_is_refused(mail: str | None) -> None:
+    assert "alertMail" in refusal(alertMail=mail)
+
+
+@pytest.mark.parametrize("commit", ["main", "v1.0", "0123456", "0123456789ABCDEF0123456789abcdef01234567", None])
+def test_a_source_that_can_move_is_refused(commit: str | None) -> None:
+    assert "sourceCommit" in refusal(sourceCommit=commit)
+
+
+@pytest.mark.parametrize("repository", ["http://example.org/r", "https://me:token@example.org/r", "git@example.org:r"])
+def test_a_source_over_an_open_line_or_with_a_token_is_refused(repository: str) -> None:
+    assert "sourceRepository" in refusal(sourceRepository=repository)
+
+
+def test_two_sources_are_refused() -> None:
+    assert "sourceArchive" in refusal(sourceArchive="https://example.org/r.tar.gz", sourceSha256="a" * 64)
+
+
+def test_an_archive_without_its_digest_is_refused() -> None:
+    message = refusal(sourceRepository=None, sourceCommit=None, sourceArchive="https://example.org/r.tar.gz")
+    assert "sourceSha256" in message
+
+
+def test_an_archive_with_its_digest_is_taken() -> None:
+    stack = run_program(
+        sourceRepository=None, sourceCommit=None, sourceArchive="https://example.org/r.tar.gz", sourceSha256="a" * 64
+    )
+    assert stack.named("Parameter", "/config/source-sha256").inputs["value"] == "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stopTime", "25:00"),
+        ("stopTime", "1020"),
+        ("startTime", "9:00"),
+        ("startTime", "17:00"),
+        ("startDays", "FRI-MON"),
+        ("startDays", "weekdays"),
+        ("timezone", "Berlin"),
+        ("maxHours", "-1"),
+        ("budgetUsd", "nan"),
+        ("budgetUsd", "0"),
+        ("diskGb", "8"),
+        ("cpuCredits", "endless"),
+        ("spot", "maybe"),
+        ("hostGeneration", "0"),
+        ("instanceType", "large"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(key: str, value: str) -> None:
+    message = refusal(**{key: value})
+    assert key in message or value in message

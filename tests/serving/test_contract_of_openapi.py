@@ -1,0 +1,126 @@
+"""The OpenAPI document is true: whatever is sent, the answer is one that it describes.
+
+Schemathesis reads the document, as a caller would, and sends what fits it, what just fits, what just does not, other methods,
+and requests without a key. Its own checks judge the answers: no 5xx, no status, content type, header or field that is not
+described, nothing accepted that should not be, nothing refused that should not be.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from in_a_thread import served
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.serving.app import create_app
+from healthpredict.serving.keys import KeyRing, add_key
+from healthpredict.serving.limits import Limits
+from healthpredict.serving.prediction_log import PredictionLog
+
+CONFIG: dict[str, Any] = {
+    "seed": 7,
+    "generation": {"max-examples": 10, "deterministic": True, "database": "none"},
+    # 413 is how too many rows are refused, which the JSON schema says too.
+    "checks": {"negative_data_rejection": {"expected-statuses": [400, 401, 405, 413, 422]}},
+}
+BATCH_ROWS = 20
+"""Just above it is sent as well, and a body of ten megabytes takes long to make up."""
+ONE = {200, 400, 401, 405, 422}
+SEEN = {
+    "/predict": ONE,
+    "/explain": ONE,
+    "/predict/batch": {*ONE, 413},
+    "/outcomes": {*ONE, 413},
+    "/admin/reload": {200, 401, 405},
+    "/model": {200, 401, 405},
+    "/metrics": {200, 401, 405},
+    "/health/live": {200, 405},
+    "/health/ready": {200, 405},
+}
+
+Keys = dict[str, str]
+"""The header of a caller and of an administrator."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("openapi")
+
+
+@pytest.fixture(scope="module")
+def keys(folder: Path) -> Keys:
+    return {kind: f"Bearer {add_key(folder / kind, 'someone')}" for kind in ("caller", "administrator")}
+
+
+@pytest.fixture(scope="module")
+def document(bundle: Bundle, folder: Path, keys: Keys) -> Iterator[schemathesis.BaseSchema]:
+    """Of a service that has everything."""
+    with closing(PredictionLog(folder / "log", b"k" * 32)) as log:
+        app = create_app(
+            bundle,
+            limits=Limits(batch_rows=BATCH_ROWS),
+            keys=KeyRing(folder / "caller"),
+            log=log,
+            source=lambda: bundle.path,
+            admin_keys=KeyRing(folder / "administrator"),
+        )
+        with served(app) as client:
+            config = schemathesis.Config.from_dict(CONFIG)
+            yield schemathesis.openapi.from_url(f"{client.base_url}/openapi.json", config=config)
+
+
+@pytest.fixture
+def seen() -> Iterator[dict[str, set[int]]]:
+    """Statuses by path. A run that never saw the answers of an endpoint would have shown nothing."""
+    statuses: dict[str, set[int]] = defaultdict(set)
+    yield statuses
+    assert statuses == SEEN
+
+
+@pytest.fixture(autouse=True)
+def _node(request: pytest.FixtureRequest) -> None:
+    # schemathesis 4.32 writes the operation into this attribute for its report; in pytest 9.2 it is not there at first.
+    request.node._nodeid = request.node.nodeid
+
+
+schema = schemathesis.pytest.from_fixture("document")
+
+
+@schema.parametrize()
+def test_every_answer_is_one_that_the_document_describes(
+    case: schemathesis.Case, keys: Keys, seen: dict[str, set[int]]
+) -> None:
+    key = keys["administrator" if case.path.startswith("/admin/") else "caller"]
+    response = case.call(headers={"Authorization": key})
+    seen[case.path].add(response.status_code)
+    meant = [negative_data_rejection] if case.path == "/predict/batch" and names_wrong_rows(response) else []
+    if holds_whole_float(case.body):
+        meant.append(positive_data_acceptance)
+    case.validate_response(response, headers={"Authorization": key}, excluded_checks=meant)
+
+
+def names_wrong_rows(response: schemathesis.Response) -> bool:
+    """A batch with wrong rows is accepted, and the answer says which they are."""
+    return response.status_code == 200 and response.json()["refused"] > 0
+
+
+def holds_whole_float(value: Any) -> bool:
+    """JSON Schema takes 3.0 for a whole number. The contract does not, and the document says so in words."""
+    if isinstance(value, dict | list):
+        return any(map(holds_whole_float, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and value.is_integer()
+
+
+def test_the_document_names_every_endpoint_and_the_largest_identifier(document: schemathesis.BaseSchema) -> None:
+    """A limit written as a float is another one."""
+    raw = document.raw_schema
+    assert set(raw["paths"]) == set(SEEN)
+    body = raw["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["properties"]["patient_nbr"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}

@@ -1,0 +1,290 @@
+"""The real process under load, bad clients and bad luck."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from as_process import Service, service, wait_until
+from bundles import as_records, draw_encounters
+from in_a_thread import Serve
+from prometheus_client.parser import text_string_to_metric_families
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.serving.app import create_app
+from healthpredict.serving.encounter import as_sent
+from healthpredict.serving.keys import KeyRing, add_key, revoke_key
+from healthpredict.serving.limits import Limits
+from healthpredict.serving.prediction_log import PredictionLog
+from healthpredict.storage.patient_key import make_patient_key
+from healthpredict.storage.rolled_file import PREDICTIONS, closed_files, rows_of
+
+ENCOUNTERS = [as_sent(record) for record in as_records(draw_encounters(50, seed=11))]
+
+IMPATIENT = """
+import sys
+from healthpredict.serving.limits import Limits
+from healthpredict.serving.protocol import Connection
+from healthpredict.serving.server import ServiceParams, serve
+Connection.look_seconds = 0.5
+serve(ServiceParams(bundle=sys.argv[1], port=int(sys.argv[2])), Limits(body_seconds=1))
+"""
+
+
+def post(path: str, body: bytes, *headers: str) -> bytes:
+    lines = (f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers, "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+def connect(api: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", api.port), timeout=30)
+
+
+class Answer(NamedTuple):
+    """Status 0 where the connection ended before there was one; whether it stays."""
+
+    status: int
+    body: bytes
+    stays: bool
+
+
+def read_answer(connection: socket.socket) -> Answer:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        try:
+            more = connection.recv(65536)
+        except ConnectionResetError:
+            more = b""
+        if not more:
+            return Answer(0, data, False)
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    head = head.lower()
+    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(body) < length:
+        body += connection.recv(65536)
+    return Answer(int(head.split()[1]), body, b"connection: close" not in head)
+
+
+def in_flight(api: Service) -> float:
+    families = text_string_to_metric_families(api.client.get("/metrics").text)
+    return next(f.samples[0].value for f in families if f.name == "healthpredict_requests_in_flight")
+
+
+@pytest.fixture(scope="module")
+def api(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service(tmp_path_factory.mktemp("load") / "log", bundle.path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def impatient(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that waits for a body for a second, and for a head not much longer."""
+    with service(tmp_path_factory.mktemp("slow") / "log", bundle.path, program=IMPATIENT) as started:
+        yield started
+
+
+def test_two_hundred_connections_at_once_are_all_answered(api: Service, bundle: Bundle) -> None:
+    """Each with an encounter of its own, on a connection that stays for a second one."""
+    connections = [connect(api) for _ in range(200)]
+    risks = []
+    for number in range(2):
+        for i, connection in enumerate(connections):
+            connection.sendall(post("/predict", json.dumps(ENCOUNTERS[(i + number) % 50]).encode()))
+        for connection in connections:
+            answer = read_answer(connection)
+            assert answer.status == 200
+            risks.append(json.loads(answer.body)["readmission_risk"])
+    for connection in connections:
+        connection.close()
+    expected = [bundle.risk(record) for record in as_records(draw_encounters(50, seed=11))]
+    assert risks == [expected[(i + number) % 50] for number in range(2) for i in range(200)]
+
+
+def drip(api: Service, at_once: bytes, slowly: bytes) -> bytes:
+    """Send a request, its end one byte at a time, until there is an answer; return all answers."""
+    connection = connect(api)
+    with closing(connection):
+        connection.sendall(at_once)
+        connection.settimeout(0.02)
+        answer = b""
+        for byte in slowly:
+            try:
+                connection.sendall(bytes([byte]))
+                answer = connection.recv(65536)
+                break
+            except TimeoutError:
+                continue
+        connection.settimeout(30)
+        while more := connection.recv(65536):
+            answer += more
+    return answer
+
+
+SLOW_HEADS = {
+    "nothing": (b"", b""),
+    "half a line": (b"POST /pre", b""),
+    "a head without end": (b"", b"POST /predict HTTP/1.1\r\n" + b"x-more: and more\r\n" * 100),
+    "half a second head": (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /hea", b""),
+    "an empty line": (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n\r\n", b""),
+}
+SLOW_BODIES = {
+    "a body without end": (post("/predict", b" " * 1000)[:-1000], b" " * 999),
+    "a batch without end": (post("/predict/batch", b'{"encounters": [' + b" " * 1000)[:-1000], b" " * 999),
+    "half a body": (post("/predict", b" " * 1000)[:-900], b""),
+    "chunks without end": (b"POST /explain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 300),
+}
+
+
+def test_slow_clients_are_sent_away_and_disturb_nobody(impatient: Service, bundle: Bundle) -> None:
+    """Others are answered all the time; in the end nothing of the slow ones is left."""
+    record = bundle.golden[0].record
+    slow = SLOW_HEADS | SLOW_BODIES
+    with ThreadPoolExecutor(3 * len(slow)) as pool:
+        answers = {name: [pool.submit(drip, impatient, *parts) for _ in range(3)] for name, parts in slow.items()}
+        others = 0
+        while not all(answer.done() for of_one in answers.values() for answer in of_one):
+            answer = impatient.client.post("/predict", json=as_sent(record)).raise_for_status()
+            assert answer.json()["readmission_risk"] == bundle.risk(record)
+            others += 1
+    for name, of_one in answers.items():
+        for answer in of_one:
+            said = answer.result()
+            assert said.rpartition(b"HTTP/1.1 ")[2].startswith(b"408 Request Timeout\r\n"), (name, said)
+            assert (b"application/problem+json" in said) == (name in SLOW_BODIES), (name, said)
+    assert others > 20
+    assert in_flight(impatient) == 1  # the question itself
+
+
+def test_a_head_that_does_not_end_fills_no_memory(impatient: Service) -> None:
+    with closing(connect(impatient)) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\n")
+        sent = 0
+        try:
+            while sent < 50_000_000:
+                sent += connection.send(b"x-more: " + b"y" * 8000 + b"\r\n")
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    assert sent < 50_000_000
+    assert impatient.client.get("/health/live").status_code == 200
+
+
+def test_a_client_that_never_reads_is_let_go(impatient: Service) -> None:
+    """Its answers wait in memory, and the request behind them for room."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with closing(connection):
+        connection.connect(("127.0.0.1", impatient.port))
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+        wait_until(lambda: in_flight(impatient) > 1)
+        wait_until(lambda: in_flight(impatient) == 1)
+
+
+def test_every_request_that_was_accepted_is_answered_and_noted(bundle: Bundle, tmp_path: Path) -> None:
+    """SIGTERM while clients ask as fast as they can: on connections that stay, on new ones, and with large batches."""
+    make_patient_key(tmp_path / "key")
+    options = (f"--log={tmp_path / 'log'}", f"--patient-key={tmp_path / 'key'}")
+    body = json.dumps(ENCOUNTERS[0]).encode()
+    batch = json.dumps({"encounters": ENCOUNTERS * 40}).encode()
+    lock = threading.Lock()
+    sent = answered = rows = 0
+    refused: list[Exception] = []
+
+    def ask(request: bytes, rows_of_one: int) -> None:
+        """Ask on one connection after the other; the end is that no new one is accepted."""
+        nonlocal sent, answered, rows
+        while True:
+            try:
+                connection = connect(api)
+            except OSError as error:
+                refused.append(error)
+                return
+            with closing(connection):
+                stays = True
+                while stays:
+                    connection.sendall(request)
+                    status, _, stays = read_answer(connection)
+                    with lock:
+                        sent += 1
+                        answered += status == 200
+                        rows += rows_of_one * (status == 200)
+
+    with service(tmp_path / "said", bundle.path, *options) as api:
+        kinds = [(post("/predict", body), 1)] * 6 + [(post("/predict", body, "Connection: close"), 1)] * 2
+        kinds += [(post("/predict/batch", batch), 2000)] * 2
+        clients = [threading.Thread(target=ask, args=kind) for kind in kinds]
+        for client in clients:
+            client.start()
+        wait_until(lambda: rows > 20_000)
+        api.process.terminate()
+        assert api.process.wait(timeout=30) == 0
+        for client in clients:
+            client.join()
+    assert (answered, len(refused)) == (sent, len(clients))
+    assert sum(map(rows_of, closed_files(tmp_path / "log", PREDICTIONS))) == rows
+
+
+def test_a_bundle_altered_on_disk_changes_no_answer_and_is_not_loaded_again(bundle: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle.path, folder)
+    key = add_key(tmp_path / "admin-keys", "operator")
+
+    def answers() -> list[object]:
+        of_each = [
+            api.client.post(path, json=body).raise_for_status().json()
+            for path in ("/predict", "/explain", "/predict/batch")
+            for body in (ENCOUNTERS[:3] if path != "/predict/batch" else [{"encounters": ENCOUNTERS}])
+        ]
+        return [{name: value for name, value in answer.items() if name != "request_id"} for answer in of_each]
+
+    with service(tmp_path / "log", folder, f"--admin-keys={tmp_path / 'admin-keys'}") as api:
+        before = answers()
+        for file in folder.iterdir():
+            with file.open("r+b") as open_file:
+                open_file.write(b"\0" * 100)
+        assert answers() == before
+        refused = api.client.post("/admin/reload", headers={"Authorization": f"Bearer {key}"})
+        assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
+        api.process.send_signal(signal.SIGHUP)
+        api.wait_until_it_says("Reload refused", 2)
+        assert answers() == before
+        assert api.client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_a_clock_that_jumps_changes_neither_keys_nor_limits(
+    bundle: Bundle, serve_app: Serve, tmp_path: Path, years: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time is measured with a clock that only goes on; the log alone tells the time of day."""
+    keys_path = tmp_path / "keys"
+    key = add_key(keys_path, "ward")
+    jump = years * 365 * 24 * 3600
+    real, real_ns = time.time, time.time_ns
+    with closing(PredictionLog(tmp_path / "log", bytes(32))) as log:
+        limits = Limits(body_seconds=0.2)
+        client = serve_app(create_app(bundle, limits=limits, keys=KeyRing(keys_path), log=log))
+        client.headers["authorization"] = f"Bearer {key}"
+        assert client.get("/model").status_code == 200
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        monkeypatch.setattr(time, "time_ns", lambda: real_ns() + jump * 10**9)
+        second = add_key(keys_path, "ward-2")
+        revoke_key(keys_path, "ward")
+        wait_until(lambda: client.get("/model").status_code == 401, "the file is looked at once a second")
+        client.headers["authorization"] = f"Bearer {second}"
+        client.post("/predict", json=ENCOUNTERS[0]).raise_for_status()
+        address = (client.base_url.host, client.base_url.port or 80)
+        with socket.create_connection(address, timeout=30) as connection:
+            connection.sendall(post("/predict", b" " * 9, f"Authorization: Bearer {second}")[:-5])
+            assert read_answer(connection).status == 408
+    (file,) = closed_files(tmp_path / "log", PREDICTIONS)
+    assert rows_of(file) == 1
