@@ -80,7 +80,7 @@ def render_user_data(settings: Settings) -> str:
     """
     config = yaml.safe_load((HERE / "cloud-init.yaml").read_text())
     config["write_files"] = [*_files(), _host_environment(settings)]
-    text = "#cloud-config\n" + yaml.dump(config, Dumper=_Dumper, sort_keys=False, width=10_000)
+    text: str = "#cloud-config\n" + yaml.dump(config, Dumper=_Dumper, sort_keys=False, width=10_000)
     size = len(text.encode())
     if size > USER_DATA_LIMIT:
         raise ValueError(f"The user data has {size:,} bytes, and EC2 takes {USER_DATA_LIMIT:,}: shorten infra/host.")

@@ -32,13 +32,13 @@ class Identity(pulumi.ComponentResource):
             opts=child,
         )
         here = f"{settings.region}:{account}"
-        statements = {
+        policies: dict[str, pulumi.Input[str]] = {
             "data": bucket.arn.apply(_data),
             "images": repository.arn.apply(_images),
             "parameters": document(_parameters(f"arn:aws:ssm:{here}:parameter{settings.parameters}")),
             "session": document(_session(f"arn:aws:ec2:{here}:instance/*")),
         }
-        for key, policy in statements.items():
+        for key, policy in policies.items():
             aws.iam.RolePolicy(f"{name}-{key}", name=key, role=self.role.name, policy=policy, opts=child)
         self.profile = aws.iam.InstanceProfile(
             f"{name}-host", role=self.role.name, tags=settings.tags("host"), opts=child

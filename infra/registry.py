@@ -16,6 +16,7 @@ class Registry(pulumi.ComponentResource):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("health-predict:aws:Registry", settings.prefix)
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data)
         name = settings.prefix
         self.repository = aws.ecr.Repository(
             f"{name}-images",
@@ -25,7 +26,7 @@ class Registry(pulumi.ComponentResource):
             encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
             force_delete=not settings.keep_data,
             tags=settings.tags("images"),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data),
+            opts=child,
         )
         keep = {
             "rulePriority": 1,
@@ -37,6 +38,6 @@ class Registry(pulumi.ComponentResource):
             f"{name}-images-kept",
             repository=self.repository.name,
             policy=json.dumps({"rules": [keep]}),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=child,
         )
         self.register_outputs({"repository_url": self.repository.repository_url})

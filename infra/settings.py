@@ -85,7 +85,8 @@ def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Sett
     if unknown:
         raise ConfigError(f"{', '.join(unknown)}: there is no such setting. Known are {', '.join(_DEFAULTS)}.")
     text = {key: str(values.get(key, default)).strip() for key, default in _DEFAULTS.items()}
-    _match("stack", stack, r"[a-z][a-z0-9-]{0,19}", "up to 20 small letters, digits and hyphens")
+    # No hyphen: names in AWS are the stack's and then a hyphen, and one stack's may not be the start of another's.
+    _match("stack", stack, "[a-z][a-z0-9]{0,19}", "up to 20 small letters and digits")
     if not region:
         raise ConfigError("aws:region is missing. Write pulumi config set aws:region us-east-1.")
     start = None if text["startTime"] == "none" else _time("startTime", text["startTime"])
@@ -109,7 +110,8 @@ def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Sett
         budget_usd=_number("budgetUsd", text["budgetUsd"], 1, 10_000),
         keep_data=_flag("keepData", text["keepData"]),
         host_generation=int(_number("hostGeneration", text["hostGeneration"], 1, 10_000)),
-        **_ssh(text["sshCidr"], text["sshPublicKey"]),
+        ssh_cidr=_ssh_cidr(text["sshCidr"], text["sshPublicKey"]),
+        ssh_public_key=_ssh_public_key(text["sshPublicKey"], text["sshCidr"]),
     )
 
 
@@ -136,9 +138,10 @@ _DEFAULTS: Mapping[str, str] = {
 }
 
 
-def _match(key: str, value: str, pattern: str, expected: str) -> str:
+def _match(key: str, value: str, pattern: str, expected: str, *, shown: bool = True) -> str:
+    """The value, if it has the form; `shown` is whether a wrong one may be repeated."""
     if not re.fullmatch(pattern, value):
-        raise ConfigError(f"{key} is {value!r}. Expected: {expected}.")
+        raise ConfigError(f"{key} is {repr(value) if shown else 'something else'}. Expected: {expected}.")
     return value
 
 
@@ -198,7 +201,9 @@ def _source(text: Mapping[str, str]) -> dict[str, str]:
         _match("sourceArchive", archive, r"https://[\w./@+~%-]+\.tar\.gz", "an https address of a .tar.gz")
         _match("sourceSha256", digest, "[0-9a-f]{64}", "64 hexadecimal digits")
     else:
-        _match("sourceRepository", repository, r"https://[\w./~-]+", "an https address without user or token")
+        _match(
+            "sourceRepository", repository, r"https://[\w./~-]+", "an https address without user or token", shown=False
+        )
         _match("sourceCommit", commit, "[0-9a-f]{40}", "all 40 hexadecimal digits of a commit")
     return {
         "source_repository": repository,
@@ -208,9 +213,9 @@ def _source(text: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _ssh(cidr: str, key: str) -> dict[str, str | None]:
+def _ssh_cidr(cidr: str, key: str) -> str | None:
     if not cidr and not key:
-        return {"ssh_cidr": None, "ssh_public_key": None}
+        return None
     try:
         network = ipaddress.IPv4Network(cidr)
     except ValueError as error:
@@ -219,7 +224,11 @@ def _ssh(cidr: str, key: str) -> dict[str, str | None]:
         raise ConfigError(
             f"sshCidr is {cidr!r}, which lets {network.num_addresses:,} addresses in. Expected: one address with /32."
         )
-    _match(
-        "sshPublicKey", key, r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-\S+) [A-Za-z0-9+/=]+( \S+)?", "the line of a .pub file"
-    )
-    return {"ssh_cidr": str(network), "ssh_public_key": key}
+    return str(network)
+
+
+def _ssh_public_key(key: str, cidr: str) -> str | None:
+    if not cidr and not key:
+        return None
+    kinds = "ssh-ed25519|ssh-rsa|ecdsa-sha2-[a-z0-9-]+"
+    return _match("sshPublicKey", key, rf"({kinds}) [A-Za-z0-9+/=]+( \S+)?", "the line of a .pub file", shown=False)

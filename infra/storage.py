@@ -47,14 +47,15 @@ class Storage(pulumi.ComponentResource):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("health-predict:aws:Storage", settings.prefix)
-        child = pulumi.ResourceOptions(parent=self)
+        # Kept with all that protects it, or not at all.
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data)
         name = settings.prefix
         self.bucket = aws.s3.Bucket(
             f"{name}-data",
             # destroy asks before it begins; without this it would fail at the first object.
             force_destroy=not settings.keep_data,
             tags=settings.tags("data"),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data),
+            opts=child,
         )
         bucket = self.bucket.id
         blocked = aws.s3.BucketPublicAccessBlock(
@@ -96,13 +97,13 @@ class Storage(pulumi.ComponentResource):
             f"{name}-data-lifecycle",
             bucket=bucket,
             rules=_rules(),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[versioning])),
         )
         aws.s3.BucketPolicy(
             f"{name}-data-tls",
             bucket=bucket,
             policy=self.bucket.arn.apply(_tls_only),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[blocked]),
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[blocked])),
         )
         self.register_outputs({"bucket": bucket})
 

@@ -34,7 +34,7 @@ def up(stack: StackName = None, region: Region = None, infra: Infra = None, yes:
     from healthpredict.cloud.program import bring_up
 
     bring_up(_stack(stack, region, infra), confirmed=yes)
-    typer.echo("The first start takes about half an hour. `healthpredict cloud status` shows how far it is.")
+    typer.echo("The first start takes up to an hour. `healthpredict cloud status` shows how far it is.")
 
 
 @app.command()

@@ -14,6 +14,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from healthpredict import errors
+from healthpredict.cli.cloud import app as cloud_app
 from healthpredict.config import Settings, quiet_vendors
 
 app = typer.Typer(
@@ -150,6 +151,7 @@ def _champion(settings: Settings) -> str:
     return str(registry.fetch_bundle(champion).path)
 
 
+app.add_typer(cloud_app, name="cloud")
 keys_app = typer.Typer(help="API keys: make, show and revoke.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 KeyFile = Annotated[Path | None, typer.Option("--file", help="File of keys; by default in the state folder.")]

@@ -15,7 +15,8 @@ from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.prediction_log import Noted, PredictionLog
+from healthpredict.serving.prediction_line import Noted
+from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Problem, Refused
 
 BATCH: Final = "/predict/batch"

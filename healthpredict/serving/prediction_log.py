@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
-from healthpredict.data.pseudonym import pseudonyms
 from healthpredict.errors import StorageError
 from healthpredict.features.encoder import Value
+from healthpredict.serving.prediction_line import Line, Noted, note, text_of
 from healthpredict.storage.rolled_file import (
     OUTCOMES,
     PREDICTIONS,
@@ -40,23 +40,6 @@ _ROWS_AT_ONCE: Final = 500
 """Lines made and written before requests have their turn: about a millisecond."""
 _COMPLAIN_EVERY_SECONDS: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-Noted = tuple[int | None, bytes]
-"""An encounter: the patient, and JSON of everything else."""
-
-
-class _Line(msgspec.Struct, gc=False):
-    """One prediction; `ship-log` knows the fields by their names."""
-
-    time: int
-    request_id: str
-    endpoint: str
-    dry_run: bool
-    model_version: int
-    bundle_digest: str
-    readmission_risk: float
-    high_risk: bool
-    patient_id: int | None
-    encounter: msgspec.Raw
 
 
 class PredictionLog:
@@ -86,7 +69,7 @@ class PredictionLog:
         # Two, because each is counted up by a thread of its own.
         self._overflowed = 0
         self._given_up = 0
-        self._queue: deque[_Line] = deque()
+        self._queue: deque[Line] = deque()
         self._in_hand: tuple[bytes, int] | None = None
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
@@ -116,11 +99,8 @@ class PredictionLog:
         return self._overflowed + self._given_up
 
     def encounter(self, record: Mapping[str, Value]) -> Noted:
-        """An encounter, by `Column.field`, as `add` takes it: a third of the memory."""
-        others = dict(record)
-        patient_id = others.pop("patient_id", None)
-        assert patient_id is None or isinstance(patient_id, int)
-        return patient_id, _encoder.encode(others)
+        """An encounter, by `Column.field`, as `add` takes it."""
+        return note(record)
 
     def add(self, encounter: Noted, answer: Mapping[str, Any], *, endpoint: str, dry_run: bool) -> None:
         """Note one prediction. For one thread: that of the event loop.
@@ -133,7 +113,7 @@ class PredictionLog:
         """
         patient_id, others = encounter
         self._queue.append(
-            _Line(
+            Line(
                 time.time_ns() // 1000,
                 answer["request_id"],
                 endpoint,
@@ -175,20 +155,22 @@ class PredictionLog:
         self._ended.wait()  # not `join`: when that is interrupted, Python 3.11 takes the thread for ended
 
     def _write_until_end(self) -> None:
-        ending = False
-        while not ending:
-            ending = self._ending.wait(_WRITE_EVERY_SECONDS)
-            try:
-                self._write(last=ending)
-            except Exception:
-                # A thread that ended would lose everything from now on.
-                self.failing = True
-                self._complain("it failed", traceback=True)
-        if self.waiting:
-            _log.error(
-                "Prediction log %s: %d predictions could not be written and are lost", self._folder, self.waiting
-            )
-        self._ended.set()
+        try:
+            while not self._ending.wait(_WRITE_EVERY_SECONDS):
+                self._write_safely(last=False)
+            self._write_safely(last=True)
+            if self.waiting:
+                _log.error("Prediction log %s: %d predictions are lost, not written", self._folder, self.waiting)
+        finally:
+            self._ended.set()
+
+    def _write_safely(self, *, last: bool) -> None:
+        try:
+            self._write(last=last)
+        except Exception:
+            # A thread that ended would lose everything from now on.
+            self.failing = True
+            self._complain("it failed", traceback=True)
 
     def _write(self, *, last: bool) -> None:
         failing = False
@@ -202,20 +184,13 @@ class PredictionLog:
     def _take(self) -> bool:
         """Make lines of the oldest predictions of the queue, unless there are lines in hand; whether there are then."""
         if self._in_hand is None:
-            lines: list[_Line] = []
+            lines: list[Line] = []
             with contextlib.suppress(IndexError):
                 while len(lines) < _ROWS_AT_ONCE:
                     lines.append(self._queue.popleft())
             if lines:
-                self._in_hand = self._text(lines), len(lines)
+                self._in_hand = text_of(lines, self._patient_key), len(lines)
         return self._in_hand is not None
-
-    def _text(self, lines: list[_Line]) -> bytes:
-        known = [line for line in lines if line.patient_id is not None]
-        replaced = pseudonyms(self._patient_key, [line.patient_id or 0 for line in known])
-        for line, pseudonym in zip(known, replaced, strict=True):
-            line.patient_id = pseudonym
-        return _encoder.encode_lines(lines)
 
     def _append(self) -> bool:
         """Write the lines in hand; where the disk is full, give up the oldest predictions for them. Whether it was done."""

@@ -39,13 +39,16 @@ class Connection(HttpToolsProtocol):
         self._next_look.cancel()
         super().connection_lost(exc)
 
+    def answer_is_the_last(self) -> None:
+        """Say so in the answer to a request that is there already; later ones take it from the state of the server."""
+        if self.cycle is not None:
+            self.cycle.default_headers = self.server_state.default_headers
+
     def shutdown(self) -> None:
         """End, after what was asked; the first request of a client that has just connected may be on its way."""
         if self.cycle is None:
             self.loop.call_later(self.first_request_seconds, super().shutdown)
         else:
-            # A request that began long ago does not know yet that its answer is the last one.
-            self.cycle.default_headers = self.server_state.default_headers
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:

@@ -43,7 +43,9 @@ _SECONDS_TO_FINISH: Final = 10
 
 _SECONDS_TO_LEAVE: Final = 0.3
 """After SIGTERM, how long connections in the queue are still accepted and clients told to close theirs."""
-_SECONDS_TO_EMPTY_QUEUE: Final = 0.1
+_TURNS_TO_EMPTY_QUEUE: Final = 10
+_SECONDS_OF_A_TURN: Final = 0.01
+"""Turns of the event loop, because on a busy machine a time may be over before the loop has looked at a single socket."""
 _SO_ATTACH_FILTER: Final = 26
 _SO_ATTACH_REUSEPORT_CBPF: Final = 51
 """Linux, socket(7); not among the names of Python's socket module."""
@@ -188,10 +190,14 @@ class _Server(uvicorn.Server):
             _send_to_successor(sock)
         # A request on a connection that is kept alive is answered, and its client told to open another one.
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in self.server_state.connections:
+            if isinstance(connection, Connection):
+                connection.answer_is_the_last()
         await asyncio.sleep(_SECONDS_TO_LEAVE)
         for sock in sockets or ():
             _let_nobody_in(sock)
-        await asyncio.sleep(_SECONDS_TO_EMPTY_QUEUE)
+        for _ in range(_TURNS_TO_EMPTY_QUEUE):
+            await asyncio.sleep(_SECONDS_OF_A_TURN)
         await super().shutdown(sockets)
 
 

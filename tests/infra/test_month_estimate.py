@@ -118,3 +118,20 @@ def test_without_a_configuration_it_says_which_file_to_write(tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Pulumi.mine.yaml" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_the_table_in_the_readme_is_what_the_program_counts(column: int) -> None:
+    rows = re.findall(r"^\| ([^|]+?) +\| ([\d.]+) \| ([\d.]+) \|$", (INFRA / "README.md").read_text(), re.MULTILINE)
+    written = {what: float(numbers[column]) for what, *numbers in rows}
+
+    def counted(**changes: str) -> Estimate:
+        spot = "true" if column else "false"
+        return estimate(read_settings(STACK, "us-east-1", {**CONFIG, "spot": spot, **changes}))
+
+    assert written == {
+        "8 hours on 22 days (default)": counted().total,
+        "12 hours on 22 days": counted(stopTime="21:00").total,
+        "never stopped": counted().always_on,
+        "always stopped": pytest.approx(sum(line.usd for line in counted().lines[2:])),
+    }

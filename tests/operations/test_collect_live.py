@@ -84,9 +84,10 @@ def test_batch_is_cut_when_there_are_enough_encounters(settings: Settings) -> No
 
 
 def test_backlog_makes_several_batches(settings: Settings) -> None:
-    ship(settings, *([prediction(2 * number + 1), prediction(2 * number + 2)] for number in range(5)))
-    assert collect_live(settings) == Collected(batches=["live-000001", "live-000002"], waiting=2, matured=[])
-    assert ids(settings, "live-000001") + ids(settings, "live-000002") == [1, 2, 3, 4, 5, 6, 7, 8]
+    """Also of encounters that were predicted again in the midst of it."""
+    ship(settings, *([prediction(2 * number + 1), prediction(2 * number + 2), prediction(1)] for number in range(5)))
+    assert collect_live(settings) == Collected(batches=["live-000001", "live-000002"], waiting=3, matured=[])
+    assert ids(settings, "live-000001") + ids(settings, "live-000002") == [2, 3, 4, 1, 5, 6, 7, 8]
 
 
 def test_batch_is_raw_and_is_accepted_like_any_other(settings: Settings) -> None:

@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import stat
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from healthpredict.serving.limits import Limits
 from healthpredict.serving.outcomes import Outcomes, record_outcomes
 from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Refused
+from healthpredict.storage.rolled_file import RolledFile
 
 GOOD = [{"encounter_id": 4711, "readmitted": "NO"}, {"encounter_id": 2**63 - 1, "readmitted": "<30"}]
 
@@ -157,9 +160,21 @@ def test_outcomes_that_cannot_be_written_are_to_be_sent_again(
     assert noted(tmp_path / "log")[-1]["encounter_id"] == 2**63 - 1
 
 
-def test_outcomes_of_several_callers_at_once_are_all_there(
-    logged_api: httpx.Client, log: PredictionLog, tmp_path: Path
+def test_outcomes_of_several_callers_at_once_are_written_one_after_the_other(
+    logged_api: httpx.Client, log: PredictionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    append, writing = RolledFile.append, threading.Lock()
+
+    def append_alone(file: RolledFile, lines: bytes, rows: int) -> None:
+        assert writing.acquire(blocking=False)
+        try:
+            time.sleep(0.001)  # long enough for another caller to come in
+            append(file, lines, rows)
+        finally:
+            writing.release()
+
+    monkeypatch.setattr(RolledFile, "append", append_alone)
+
     def ask_for(number: int) -> int:
         outcomes = [{"encounter_id": 1000 * number + i, "readmitted": ">30"} for i in range(1, 50)]
         return ask(logged_api, *outcomes).status_code

@@ -218,7 +218,7 @@ def test_what_cannot_be_written_at_the_end_is_said_to_be_lost(
     with closing(PredictionLog(tmp_path / "log", KEY)) as log:
         disk["room"] = -1
         add(log, 3)
-    assert "3 predictions could not be written and are lost" in caplog.text
+    assert "3 predictions are lost, not written" in caplog.text
 
 
 def test_files_that_are_never_shipped_take_no_more_than_allowed(tmp_path: Path) -> None:
