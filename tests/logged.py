@@ -2,56 +2,76 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from bundles import as_records, draw_encounters
 
+from healthpredict.data.log_lines import (
+    ENCOUNTER_FIELDS,
+    OutcomeLine,
+    PredictionLine,
+    note,
+    outcome_text,
+    read_outcomes,
+    read_predictions,
+)
 from healthpredict.storage.rolled_file import OUTCOMES, PREDICTIONS, LogLimits, RolledFile, closed_files
 
 RECORD = as_records(draw_encounters(1))[0]
+_LINE = {
+    "time": 1_800_000_000_000_000,
+    "request_id": "00" * 16,
+    "endpoint": "/predict",
+    "dry_run": False,
+    "model_version": 1,
+    "bundle_digest": "0" * 64,
+    "readmission_risk": 0.25,
+    "high_risk": False,
+}
 
 
 def lines_of(folder: Path, kind: str = PREDICTIONS) -> list[dict[str, Any]]:
     """The lines of the closed files, the oldest file first."""
-    return [json.loads(line) for path in closed_files(folder, kind) for line in path.read_bytes().splitlines()]
+    return [line for path in closed_files(folder, kind) for line in rows(path.read_bytes(), kind)]
+
+
+def rows(text: bytes, kind: str = PREDICTIONS) -> list[dict[str, Any]]:
+    """Lines as dictionaries."""
+    columns: Mapping[str, Sequence[Any]] = read_predictions(text) if kind == PREDICTIONS else read_outcomes(text)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def prediction(encounter_id: int | None, patient_id: int | None = 1, **changes: Any) -> dict[str, Any]:
-    """A line; changes to it, or to its encounter."""
-    encounter = {"encounter_id": encounter_id, **RECORD}
-    encounter |= {name: changes.pop(name) for name in tuple(changes) if name in encounter}
-    line = {
-        "time": 1_800_000_000_000_000,
-        "request_id": "00" * 16,
-        "endpoint": "/predict",
-        "dry_run": False,
-        "model_version": 1,
-        "bundle_digest": "0" * 64,
-        "readmission_risk": 0.25,
-        "high_risk": False,
-        "patient_id": patient_id,
-        "encounter": encounter,
-    }
-    return line | changes
+    """What a line says: that of an encounter without anything remarkable, with changes."""
+    return {**_LINE, "encounter_id": encounter_id, "patient_id": patient_id, **RECORD, **changes}
 
 
 def outcome(encounter_id: int, readmitted: str = "NO", time: int = 1_800_000_000_000_000) -> dict[str, Any]:
-    """A line."""
+    """What a line says."""
     return {"time": time, "encounter_id": encounter_id, "readmitted": readmitted}
 
 
 def write_log(folder: Path, *files: list[dict[str, Any]]) -> list[Path]:
-    """Closed files with these lines, in this order."""
+    """Closed files with lines that say this, in this order; the patients are as given."""
     return [path for lines in files for path in _write(folder, lines)]
 
 
 def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
-    kind = PREDICTIONS if "encounter" in lines[0] else OUTCOMES
+    if "patient_id" in lines[0]:
+        kind, text = PREDICTIONS, b"".join(map(_line, lines))
+    else:
+        kind, text = OUTCOMES, outcome_text([OutcomeLine(**line) for line in lines])
     before = closed_files(folder, kind) if folder.exists() else []
     file = RolledFile(folder, kind, LogLimits())
-    file.append("".join(f"{json.dumps(line)}\n" for line in lines).encode(), len(lines))
+    file.append(text, len(lines))
     file.close()
     return (path for path in closed_files(folder, kind) if path not in before)
+
+
+def _line(line: dict[str, Any]) -> bytes:
+    _, values = note(line)
+    said = {name: value for name, value in line.items() if name not in ENCOUNTER_FIELDS}
+    return msgspec.json.encode(PredictionLine(**said, encounter=msgspec.Raw(values))) + b"\n"

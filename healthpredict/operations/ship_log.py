@@ -9,12 +9,12 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
-from healthpredict.data.contract import BY_FIELD, COLUMNS, Kind
+from healthpredict.data.contract import BY_FIELD, Kind
+from healthpredict.data.log_lines import ENCOUNTER_FIELDS, read_outcomes, read_predictions
 from healthpredict.errors import NotFound, StorageError
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
@@ -22,31 +22,22 @@ from healthpredict.storage.rolled_file import CLOSED, OUTCOMES, PREDICTIONS, ado
 from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
-_TYPES: Final = {
-    column.field: pa.int64() if column.kind in (Kind.ID, Kind.COUNT) else pa.string()
-    for column in COLUMNS
-    if column.kind is not Kind.OUTCOME
-}
 _TIME: Final = pa.timestamp("us", tz="UTC")
-_SCHEMAS: Final = {
-    PREDICTIONS: pa.schema(
-        {
-            "time": pa.int64(),
-            "request_id": pa.string(),
-            "endpoint": pa.string(),
-            "dry_run": pa.bool_(),
-            "model_version": pa.int64(),
-            "bundle_digest": pa.string(),
-            "readmission_risk": pa.float64(),
-            "high_risk": pa.bool_(),
-            "patient_id": _TYPES["patient_id"],
-            "encounter": pa.struct([(name, kind) for name, kind in _TYPES.items() if name != "patient_id"]),
-        }
-    ),
-    OUTCOMES: pa.schema(
-        {"time": pa.int64(), "encounter_id": _TYPES["encounter_id"], BY_FIELD["readmitted"].field: pa.string()}
-    ),
-}
+_PREDICTIONS: Final = pa.schema(
+    {
+        "time": _TIME,
+        "request_id": pa.string(),
+        "endpoint": pa.string(),
+        "dry_run": pa.bool_(),
+        "model_version": pa.int64(),
+        "bundle_digest": pa.string(),
+        "readmission_risk": pa.float64(),
+        "high_risk": pa.bool_(),
+        "patient_id": pa.int64(),
+    }
+    | {name: pa.int64() if BY_FIELD[name].kind in (Kind.ID, Kind.COUNT) else pa.string() for name in ENCOUNTER_FIELDS}
+)
+_OUTCOMES: Final = pa.schema({"time": _TIME, "encounter_id": pa.int64(), "readmitted": pa.string()})
 USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()
 """Predictions that something can be learned from: of real encounters that an outcome can be found for."""
 
@@ -58,7 +49,7 @@ class Shipped(BaseModel):
         files: closed files that are in the store now, and here no more.
         predictions: their rows.
         outcomes: likewise.
-        broken: files that are not lines of JSON of the log; they stay, renamed.
+        broken: files that are not of this log, or of another version's; they stay, renamed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,8 +99,7 @@ def _ship(folder: Path, targets: dict[str, str]) -> Shipped:
             table = _parse(read_bytes(str(path)), kind)
         except NotFound:
             continue  # given up meanwhile, for want of room
-        except pa.ArrowInvalid:
-            # Arrow's message may quote a row, which is a patient's.
+        except ValueError:
             _logger.error("%s is not a file of the %s log; renamed to .broken, look at it", path, kind)
             path.rename(path.with_suffix(".broken"))
             broken += 1
@@ -128,12 +118,7 @@ def _object_name(path: Path, kind: str, table: pa.Table) -> str:
     return f"{name}-{table.filter(USABLE).num_rows}.parquet" if kind == PREDICTIONS else f"{name}.parquet"
 
 
-def _parse(data: bytes, kind: str) -> pa.Table:
-    """The rows of a file, the encounter's fields as columns."""
-    options = pa.json.ParseOptions(explicit_schema=_SCHEMAS[kind], unexpected_field_behavior="error")
-    table = pa.json.read_json(BytesIO(data), parse_options=options)
-    table = table.set_column(table.schema.get_field_index("time"), "time", table["time"].cast(_TIME))
-    if kind == OUTCOMES:
-        return table
-    flat = table.flatten()
-    return flat.rename_columns([name.removeprefix("encounter.") for name in flat.column_names])
+def _parse(text: bytes, kind: str) -> pa.Table:
+    if kind == PREDICTIONS:
+        return pa.table(read_predictions(text), schema=_PREDICTIONS)
+    return pa.table(read_outcomes(text), schema=_OUTCOMES)

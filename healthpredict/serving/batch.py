@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.data.log_lines import Noted
 from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.prediction_line import Noted
 from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Problem, Refused
 

@@ -139,5 +139,7 @@ def with_whole_limits(node: Any) -> None:
 
 def _request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     content = {"application/json": {"schema": schema, "example": example}}
-    description = "Whole numbers are written without a decimal point, and no field twice."
+    description = (
+        "Whole numbers are written without a decimal point, and of a field that is given twice the last value counts."
+    )
     return {"requestBody": {"required": True, "description": description, "content": content}}

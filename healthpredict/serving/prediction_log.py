@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
+from healthpredict.data.log_lines import Noted, OutcomeLine, PredictionLine, note, outcome_text, prediction_text
 from healthpredict.errors import StorageError
 from healthpredict.features.encoder import Value
-from healthpredict.serving.prediction_line import Line, Noted, note, text_of
 from healthpredict.storage.rolled_file import (
     OUTCOMES,
     PREDICTIONS,
@@ -33,7 +33,6 @@ from healthpredict.storage.rolled_file import (
 )
 
 _log = logging.getLogger(__name__)
-_encoder: Final = msgspec.json.Encoder()
 _WRITE_EVERY_SECONDS: Final = 0.25
 """What a process that is killed loses at most; one that is told to end loses nothing."""
 _ROWS_AT_ONCE: Final = 500
@@ -69,7 +68,7 @@ class PredictionLog:
         # Two, because each is counted up by a thread of its own.
         self._overflowed = 0
         self._given_up = 0
-        self._queue: deque[Line] = deque()
+        self._queue: deque[PredictionLine] = deque()
         self._in_hand: tuple[bytes, int] | None = None
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
@@ -84,8 +83,7 @@ class PredictionLog:
             raise StorageError(
                 f"The prediction log {folder} cannot be written ({error.strerror}). Choose another folder."
             ) from error
-        # No daemon: a second signal may end the wait of `close`, but not the process before all is written.
-        threading.Thread(target=self._write_until_end, name="prediction-log").start()
+        threading.Thread(target=self._write_until_end, name="prediction-log", daemon=True).start()
 
     @property
     def waiting(self) -> int:
@@ -99,7 +97,7 @@ class PredictionLog:
         return self._overflowed + self._given_up
 
     def encounter(self, record: Mapping[str, Value]) -> Noted:
-        """An encounter, by `Column.field`, as `add` takes it."""
+        """An encounter, all of it by `Column.field`, as `add` takes it."""
         return note(record)
 
     def add(self, encounter: Noted, answer: Mapping[str, Any], *, endpoint: str, dry_run: bool) -> None:
@@ -113,7 +111,7 @@ class PredictionLog:
         """
         patient_id, others = encounter
         self._queue.append(
-            Line(
+            PredictionLine(
                 time.time_ns() // 1000,
                 answer["request_id"],
                 endpoint,
@@ -141,7 +139,7 @@ class PredictionLog:
             StorageError: they are not written.
         """
         now = time.time_ns() // 1000
-        lines = _encoder.encode_lines([{"time": now, **outcome} for outcome in outcomes])
+        lines = outcome_text([OutcomeLine(now, **outcome) for outcome in outcomes])
         try:
             with self._outcomes_lock:
                 self._outcomes.append(lines, len(outcomes))
@@ -152,7 +150,9 @@ class PredictionLog:
     def close(self) -> None:
         """Write what waits, close the files and end."""
         self._ending.set()
-        self._ended.wait()  # not `join`: when that is interrupted, Python 3.11 takes the thread for ended
+        while not self._ended.is_set():
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # a signal to end: that is what is being done
+                self._ended.wait()
 
     def _write_until_end(self) -> None:
         try:
@@ -184,12 +184,12 @@ class PredictionLog:
     def _take(self) -> bool:
         """Make lines of the oldest predictions of the queue, unless there are lines in hand; whether there are then."""
         if self._in_hand is None:
-            lines: list[Line] = []
+            lines: list[PredictionLine] = []
             with contextlib.suppress(IndexError):
                 while len(lines) < _ROWS_AT_ONCE:
                     lines.append(self._queue.popleft())
             if lines:
-                self._in_hand = text_of(lines, self._patient_key), len(lines)
+                self._in_hand = prediction_text(lines, self._patient_key), len(lines)
         return self._in_hand is not None
 
     def _append(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthpredict.data.pseudonym import KEY_BYTES, pseudonyms
@@ -14,6 +14,7 @@ keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
 patients = st.lists(st.integers(min_value=1, max_value=2**63 - 1), max_size=30)
 
 
+@settings(deadline=None)
 @given(keys, patients)
 def test_pseudonym_is_an_id_on_the_side_of_its_patient(key: bytes, patient_ids: list[int]) -> None:
     replaced = pseudonyms(key, patient_ids)
@@ -23,12 +24,14 @@ def test_pseudonym_is_an_id_on_the_side_of_its_patient(key: bytes, patient_ids: 
     )
 
 
+@settings(deadline=None)
 @given(keys, patients)
 def test_pseudonym_depends_on_patient_and_key_alone(key: bytes, patient_ids: list[int]) -> None:
     """Neither order nor company changes it: each call is a chunk of the log."""
     assert pseudonyms(key, patient_ids) == [pseudonyms(key, [patient_id])[0] for patient_id in patient_ids]
 
 
+@settings(deadline=None)
 @given(keys, keys, st.integers(min_value=1, max_value=2**63 - 1))
 def test_another_key_gives_another_pseudonym(key: bytes, other: bytes, patient_id: int) -> None:
     assert (pseudonyms(key, [patient_id]) == pseudonyms(other, [patient_id])) == (key == other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import runpy
@@ -136,6 +137,8 @@ class _Log:
 def run_program(mocks: Recorder | None = None, *, stack: str = STACK, **changes: str | None) -> Stack:
     """Run `infra/` with the configuration of the tests, with these changes; None takes a value away."""
     mocks = mocks or Recorder()
+    # Pulumi takes the loop of the thread, which an `asyncio.run` of another test has taken away.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
     runtime_mocks.set_mocks(
         mocks,

@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from logged import outcome, prediction, write_log
+from typer.testing import CliRunner
 
+from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.data.contract import COLUMNS
 from healthpredict.data.params import LiveParams
@@ -136,6 +138,7 @@ def test_dry_runs_and_nameless_encounters_are_left_out(settings: Settings) -> No
     ship(settings, [prediction(5)])
     collect_live(settings)
     assert ids(settings, "live-000001") == [3, 4, 5]
+    assert len(read_json(Layout(settings.data_uri).collected("live-000001"))["objects"]) == 2, "one has nothing usable"
 
 
 def test_objects_are_not_opened_before_there_can_be_enough(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +242,22 @@ class TestOutcomes:
         assert collect_live(settings).matured == []
         assert read_bytes(Layout(settings.data_uri).outcomes("live-000001")) == before
 
+    def test_are_written_by_one_of_two_collectors(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        ship(settings, [outcome(1), outcome(2), outcome(3)])
+        reported = collecting._reported
+
+        def before_the_other(layout: Layout) -> pd.DataFrame:
+            monkeypatch.undo()
+            early = reported(layout)
+            ship(settings, [outcome(4)])
+            assert collect_live(settings).matured == ["live-000001"]
+            return early
+
+        monkeypatch.setattr(collecting, "_reported", before_the_other)
+        with pytest.raises(StorageError, match="is there already"):
+            collect_live(settings)
+        assert outcomes(settings, "live-000001").keys() == {1, 2, 3, 4}
+
     def test_latest_wins(self, settings: Settings) -> None:
         ship(settings, [outcome(1, "<30", time=8), outcome(2, "NO", time=1)])
         ship(settings, [outcome(1, "NO", time=7), outcome(2, "<30", time=2), outcome(2, ">30", time=1), outcome(3)])
@@ -300,6 +319,16 @@ class TestOutcomes:
         ship(settings, [outcome(3)])
         assert collect_live(settings).matured == ["live-000001"]
         assert outcomes(settings, "live-000001") == {1: "NO", 2: "NO", 3: "NO"}
+
+    def test_from_a_file_are_noted_by_a_command(
+        self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HEALTHPREDICT_DATA_URI", settings.data_uri)
+        (tmp_path / "outcomes.csv").write_text("encounter_id,readmitted\n1,<30\n2,NO\n3,>30\n")
+        result = CliRunner().invoke(app, ["outcomes", str(tmp_path / "outcomes.csv")])
+        assert result.output == "Outcomes noted: 3\n"
+        collect_live(settings)
+        assert outcomes(settings, "live-000001") == {1: "<30", 2: "NO", 3: ">30"}
 
     def test_from_a_bad_file_are_not_noted(
         self, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture

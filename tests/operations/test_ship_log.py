@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from logged import lines_of, outcome, prediction, write_log
+from typer.testing import CliRunner
 
+from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.data.contract import COLUMNS, Kind
 from healthpredict.errors import AlreadyRunning, StorageError
@@ -66,8 +69,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
     lines = [prediction(1, 7, readmission_risk=0.125), prediction(None, None, dry_run=True, **nothing)]
     with closing(PredictionLog(folder, bytes(32))) as log:
         for line in lines:
-            record = {**line["encounter"], "patient_id": line["patient_id"]}
-            log.add(log.encounter(record), line, endpoint=line["endpoint"], dry_run=line["dry_run"])
+            log.add(log.encounter(line), line, endpoint=line["endpoint"], dry_run=line["dry_run"])
     written = lines_of(folder)
     assert ship_log(settings, folder) == Shipped(files=1, predictions=2, outcomes=0, broken=0)
     table = shipped(settings)
@@ -87,9 +89,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
     }
     times = table["time"].cast(pa.int64()).to_pylist()
     rows = table.drop_columns("time").to_pylist()
-    assert [{"time": when, **row} for when, row in zip(times, rows, strict=True)] == [
-        {**line.pop("encounter"), **line} for line in written
-    ]
+    assert [{"time": when, **row} for when, row in zip(times, rows, strict=True)] == written
     assert closed_files(folder, "predictions") == []
 
 
@@ -143,7 +143,7 @@ def test_what_a_killed_service_left_is_shipped_too(settings: Settings, folder: P
     (path,) = write_log(folder, [prediction(1), prediction(2)])
     path.rename(path.with_name("predictions-20261101T000000.000000-0011aabb.open"))
     with (folder / "predictions-20261101T000000.000000-0011aabb.open").open("ab") as file:
-        file.write(b'{"time":18000')
+        file.write(b"[18000")
     assert ship_log(settings, folder).predictions == 2
     assert shipped_ids(settings) == [1, 2]
 
@@ -175,12 +175,12 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
     monkeypatch.setattr(shipping, "write_bytes", write_unless_down)
     done = threading.Event()
     shipper = threading.Thread(target=ship_until, args=(done,))
-    with closing(PredictionLog(folder, bytes(32), LogLimits(roll_bytes=40_000))) as log:
+    with closing(PredictionLog(folder, bytes(32), LogLimits(roll_bytes=20_000))) as log:
         shipper.start()
         noted = 0
         while noted < 3000 or attempts[True] < 6:
             line = prediction(noted + 1)
-            log.add(log.encounter(line["encounter"]), line, endpoint="/predict", dry_run=False)
+            log.add(log.encounter(line), line, endpoint="/predict", dry_run=False)
             noted += 1
             time.sleep(0.0001)
         down = False
@@ -229,10 +229,10 @@ def test_several_shippers_at_once_ship_every_row_once(settings: Settings, folder
     [
         b"",
         b"\0" * 100,
-        b'{"time": 1, "readmission_risk": "SECRET"}\n',
-        b'{"time": 1, "SECRET": 1}\n',
-        b'{"time": 1, "encounter": {"SECRET": 1}}\n',
-        b'{"half": \n',
+        b'["SECRET"]\n',
+        b'{"SECRET": 1}\n',
+        b'"SECRET\n',
+        b"\xff\n",
     ],
 )
 def test_file_that_is_no_log_is_kept_aside_and_named_without_its_content(
@@ -270,6 +270,15 @@ def test_folder_of_another_user_is_an_error_with_advice(
     monkeypatch.setattr(shipping, "adopt_left_files", refuse)
     with pytest.raises(StorageError, match=r"log cannot be moved \(Permission denied\)\. Give this user access"):
         ship_log(settings, folder)
+
+
+def test_command_ships_the_local_log_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEALTHPREDICT_DATA_URI", settings.data_uri)
+    monkeypatch.setenv("HEALTHPREDICT_STATE_PATH", str(settings.state_path))
+    write_log(settings.prediction_log_path, [prediction(1)])
+    result = CliRunner().invoke(app, ["ship-log", "--json"])
+    assert json.loads(result.stdout) == {"files": 1, "predictions": 1, "outcomes": 0, "broken": 0}
+    assert shipped_ids(settings) == [1]
 
 
 @pytest.fixture

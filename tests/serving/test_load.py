@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,8 +126,9 @@ def drip(api: Service, at_once: bytes, slowly: bytes) -> bytes:
             except TimeoutError:
                 continue
         connection.settimeout(30)
-        while more := connection.recv(65536):
-            answer += more
+        with suppress(ConnectionResetError):  # the last byte came after the end
+            while more := connection.recv(65536):
+                answer += more
     return answer
 
 
@@ -163,7 +164,7 @@ def test_slow_clients_are_sent_away_and_disturb_nobody(impatient: Service, bundl
             assert said.rpartition(b"HTTP/1.1 ")[2].startswith(b"408 Request Timeout\r\n"), (name, said)
             assert (b"application/problem+json" in said) == (name in SLOW_BODIES), (name, said)
     assert others > 20
-    assert in_flight(impatient) == 1  # the question itself
+    wait_until(lambda: in_flight(impatient) == 1)  # the question itself
 
 
 def test_a_head_that_does_not_end_fills_no_memory(impatient: Service) -> None:

@@ -166,3 +166,21 @@ def test_a_traceback_in_the_log_has_places_and_no_values() -> None:
     assert "4711" not in written
     assert written.startswith("failed\nValueError at\n")
     assert "test_server.py:" in written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port=99999"], "port: Input should be less than or equal to 65535"),
+        (["--host=no-such-host.invalid", "--keys=FOLDER/KEYS"], "Cannot listen on no-such-host.invalid port 8080 ("),
+        (["--log=FOLDER/log"], "The prediction log needs a key for the pseudonyms of patients"),
+        (["--admin-keys=absent"], "The API keys in absent cannot be read"),
+    ],
+)
+def test_wrong_arguments_are_told_in_a_line(bundle: Bundle, tmp_path: Path, arguments: list[str], said: str) -> None:
+    add_key(tmp_path / "KEYS", "ward")
+    process = start(str(bundle.path), *(word.replace("=FOLDER", f"={tmp_path}") for word in arguments))
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == ConfigurationError.exit_code
+    assert said in error.splitlines()[-1]
+    assert "Traceback" not in error

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from healthpredict.cli.main import app
 from healthpredict.errors import ConfigurationError
 from healthpredict.storage.patient_key import make_patient_key, read_patient_key
 
@@ -23,6 +25,13 @@ def test_key_is_made_once_for_this_user_only(tmp_path: Path) -> None:
     assert len(key) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in path.parent.iterdir()] == ["patient-key"]
+
+
+def test_command_makes_a_key_and_leaves_the_one_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "patient-key"
+    said = [CliRunner().invoke(app, ["keys", "patient", "--file", str(path)]).output for _ in range(2)]
+    assert said == [f"The key is in {path}\n"] * 2
+    assert read_patient_key(path).hex() not in said[0]
 
 
 def test_keys_differ(tmp_path: Path) -> None:

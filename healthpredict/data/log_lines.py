@@ -1,0 +1,128 @@
+"""The lines of the log that the API keeps, as it writes them and as `ship-log` reads them.
+
+An encounter is a list of values without names: a line is a third as long with them left out, and every request pays for its line.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from healthpredict.data.contract import COLUMNS, Kind
+from healthpredict.data.pseudonym import pseudonyms
+
+ENCOUNTER_FIELDS: Final = tuple(
+    column.field for column in COLUMNS if column.kind is not Kind.OUTCOME and column.field != "patient_id"
+)
+"""What the values of an encounter are, in this order. The patient is beside them."""
+_FORMAT: Final = zlib.crc32(",".join(ENCOUNTER_FIELDS).encode())
+_TYPES: Final = tuple(
+    int | None if column.kind in (Kind.ID, Kind.COUNT) else str | None
+    for column in COLUMNS
+    if column.field in ENCOUNTER_FIELDS
+)
+_encoder: Final = msgspec.json.Encoder()
+_values: Final = itemgetter(*ENCOUNTER_FIELDS)
+Noted = tuple[int | None, bytes]
+"""A patient, and JSON of the other values of the encounter."""
+
+
+class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """One prediction.
+
+    Attributes:
+        time: microseconds since 1970.
+        request_id: of the answer; a batch has one for all its rows.
+        endpoint: path that was asked.
+        dry_run: whether the caller said that the encounter is not a real one.
+        model_version: in the registry.
+        bundle_digest: of what the answer was made with.
+        readmission_risk: the answer, 0-1.
+        high_risk: the answer.
+        patient_id: in a file, the pseudonym.
+        encounter: JSON of the values of `ENCOUNTER_FIELDS`.
+        format: says which fields these are, should another version have others.
+    """
+
+    time: int
+    request_id: str
+    endpoint: str
+    dry_run: bool
+    model_version: int
+    bundle_digest: str
+    readmission_risk: float
+    high_risk: bool
+    patient_id: int | None
+    encounter: msgspec.Raw
+    format: int = _FORMAT
+
+
+_FIELDS: Final = tuple(name for name in PredictionLine.__struct_fields__ if name not in ("encounter", "format"))
+
+
+class OutcomeLine(msgspec.Struct, forbid_unknown_fields=True):
+    """What became of one encounter, reported at a time in microseconds since 1970."""
+
+    time: int
+    encounter_id: int
+    readmitted: str
+
+
+class _ReadPrediction(PredictionLine):
+    encounter: tuple[_TYPES]  # type: ignore[assignment, valid-type]
+
+
+def note(record: Mapping[str, Any]) -> Noted:
+    """An encounter, by `Column.field`, as it waits to be written."""
+    return record["patient_id"], _encoder.encode(_values(record))
+
+
+def prediction_text(lines: Sequence[PredictionLine], patient_key: bytes) -> bytes:
+    """Lines as they stand in a file; with this they have their pseudonyms, so only once."""
+    known = [line for line in lines if line.patient_id is not None]
+    replaced = pseudonyms(patient_key, [line.patient_id or 0 for line in known])
+    for line, pseudonym in zip(known, replaced, strict=True):
+        line.patient_id = pseudonym
+    return _encoder.encode_lines(lines)
+
+
+def outcome_text(lines: Sequence[OutcomeLine]) -> bytes:
+    """Lines as they stand in a file."""
+    return _encoder.encode_lines(lines)
+
+
+def read_predictions(text: bytes) -> dict[str, Sequence[Any]]:
+    """Read lines: values by field, those of the encounter among them.
+
+    Raises:
+        ValueError: there are none, or others, or of another version.
+    """
+    lines = _read(text, _ReadPrediction)
+    if any(line.format != _FORMAT for line in lines):
+        raise ValueError("another version wrote it")
+    columns = {name: [getattr(line, name) for line in lines] for name in _FIELDS}
+    return columns | dict(zip(ENCOUNTER_FIELDS, zip(*(line.encounter for line in lines), strict=True), strict=True))
+
+
+def read_outcomes(text: bytes) -> dict[str, Sequence[Any]]:
+    """Read lines: values by field.
+
+    Raises:
+        ValueError: there are none, or others.
+    """
+    lines = _read(text, OutcomeLine)
+    return {name: [getattr(line, name) for line in lines] for name in OutcomeLine.__struct_fields__}
+
+
+def _read(text: bytes, kind: type[Any]) -> list[Any]:
+    try:
+        lines: list[Any] = msgspec.json.Decoder(kind).decode_lines(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ValueError("not lines of the log") from None  # the cause holds values
+    if not lines:
+        raise ValueError("it is empty")
+    return lines

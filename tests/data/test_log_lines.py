@@ -1,0 +1,117 @@
+"""Lines of the log: what was written is read, by this version and by those to come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from logged import outcome, prediction, rows
+
+from healthpredict.data.contract import COLUMNS, Column, Kind
+from healthpredict.data.log_lines import (
+    ENCOUNTER_FIELDS,
+    OutcomeLine,
+    PredictionLine,
+    note,
+    outcome_text,
+    prediction_text,
+    read_outcomes,
+    read_predictions,
+)
+from healthpredict.data.pseudonym import pseudonyms
+
+KEY = bytes(32)
+WRITTEN = (
+    b'[1800000000000000,"a1","/predict",true,3,"d9",0.25,false,null,[7,"Caucasian","Female","[70-80)",null,"1","1","7",3,'
+    b'null,"InternalMedicine",41,0,12,0,0,1,"250.83","428",null,9,"None",">8","No","No","No","No","No","No","No","No","No",'
+    b'"No","No","No","No","No","No","No","No","Up","No","No","No","No","No","Ch","Yes"],170539791]\n'
+)
+
+
+def values(column: Column) -> st.SearchStrategy[Any]:
+    match column.kind:
+        case Kind.ID:
+            return st.none() | st.integers(1, 2**63 - 1)
+        case Kind.COUNT:
+            return st.integers(column.minimum, column.maximum)
+        case Kind.CODE:
+            assert column.pattern is not None
+            return st.none() | st.from_regex(column.pattern, fullmatch=True)
+        case _:
+            return st.sampled_from(column.allowed)
+
+
+RECORDS = st.fixed_dictionaries({column.field: values(column) for column in COLUMNS if column.kind is not Kind.OUTCOME})
+
+
+def line(record: dict[str, Any], risk: float = 0.5) -> PredictionLine:
+    patient_id, encounter = note(record)
+    return PredictionLine(1, "id", "/explain", False, 2, "digest", risk, True, patient_id, msgspec.Raw(encounter))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(RECORDS, st.floats(0, 1)), min_size=1, max_size=5))
+def test_what_was_predicted_is_read_under_a_pseudonym(predicted: list[tuple[dict[str, Any], float]]) -> None:
+    said = {"time": 1, "request_id": "id", "endpoint": "/explain", "dry_run": False, "model_version": 2}
+    said |= {"bundle_digest": "digest", "high_risk": True}
+    expected = []
+    for record, risk in predicted:
+        patient_id = record["patient_id"]
+        replaced = {"patient_id": patient_id and pseudonyms(KEY, [patient_id])[0]}
+        expected.append(said | {"readmission_risk": risk} | record | replaced)
+    assert rows(prediction_text([line(record, risk) for record, risk in predicted], KEY)) == expected
+
+
+def test_line_of_an_earlier_version_is_read() -> None:
+    """If this fails, logs that wait to be shipped are lost: a new version has to read both."""
+    (read,) = rows(WRITTEN)
+    assert (read["time"], read["request_id"], read["dry_run"], read["readmission_risk"]) == (
+        18 * 10**14,
+        "a1",
+        True,
+        0.25,
+    )
+    assert (read["encounter_id"], read["patient_id"], read["weight"], read["diag_1"]) == (7, None, None, "250.83")
+    assert (read["number_inpatient"], read["insulin"], read["change"], read["diabetesMed"]) == (1, "Up", "Ch", "Yes")
+    assert rows(b'{"time":5,"encounter_id":7,"readmitted":"<30"}\n', "outcomes") == [outcome(7, "<30", time=5)]
+
+
+def test_outcomes_are_read_as_they_were_written() -> None:
+    said = [outcome(1), outcome(2**63 - 1, ">30", time=5)]
+    assert rows(outcome_text([OutcomeLine(**each) for each in said]), "outcomes") == said
+
+
+def test_everything_but_the_patient_is_among_the_values() -> None:
+    assert {*ENCOUNTER_FIELDS, "patient_id", "readmitted"} == {column.field for column in COLUMNS}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\0\0",
+        b"\xff\n",
+        b"[]\n",
+        b'{"SECRET": 1}\n',
+        WRITTEN[:-20],
+        WRITTEN.replace(b"0.25", b'"SECRET"'),
+        WRITTEN.replace(b"Caucasian", b"\xff"),
+        WRITTEN.replace(b'"Up",', b""),
+        WRITTEN.replace(b'"Up"', b"5"),
+        WRITTEN.replace(b"170539791", b"170539791,5"),
+        WRITTEN + WRITTEN.replace(b"170539791", b"170539792"),
+    ],
+)
+def test_what_is_no_line_of_this_version_is_refused_without_its_values(text: bytes) -> None:
+    for read in (read_predictions, read_outcomes):
+        with pytest.raises(ValueError, match=r"log|empty|version") as caught:
+            read(text)
+        assert "SECRET" not in str(caught.value)
+
+
+def test_a_line_is_short() -> None:
+    """Requests pay for its length: with names it would take three times as much."""
+    assert len(prediction_text([line(prediction(10**9, 10**9))], KEY)) < 600
