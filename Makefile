@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean test e2e-services check format lock bench-quality bench-loop bench-drift bench-serving clean
+.PHONY: help install demo demo-stop demo-clean test test-infra e2e-services check format lock bench-quality bench-loop bench-drift bench-serving clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ DATA ?=
 KEEP ?=
 
 help:  ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## Virtual environment with the locked versions
 
@@ -37,6 +37,9 @@ demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-infra: $(STAMP)  ## The part of the tests that concerns AWS; what its tools are missing for is skipped, in words
+	$(BIN)/python -m pytest -rs tests/infra tests/cloud
 
 e2e-services: $(STAMP)  ## Prefect server, workers and deployments, run through once
 	$(BIN)/python -m pytest -m e2e tests/e2e
