@@ -20,6 +20,7 @@ from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Problem, Refused
 
 BATCH: Final = "/predict/batch"
+_COMMAS_A_ROW: Final = 2 * len(Encounter.model_fields)
 _ROWS_AT_ONCE: Final = 50
 """Encounters read before other requests have their turn: about a millisecond."""
 
@@ -83,6 +84,9 @@ def split_rows(body: bytes, at_most: int) -> list[bytes]:
     Raises:
         Refused: not JSON (400), not a batch (422), or too many encounters (413).
     """
+    if body.count(b",") > at_most * _COMMAS_A_ROW:
+        # Counted in milliseconds; millions of tiny rows would take seconds and a gigabyte to split.
+        raise Refused(413, f"There are too many values: {at_most:,} encounters is the most. Send several batches.")
     try:
         rows = _decoder.decode(body).encounters
     except msgspec.ValidationError:

@@ -14,8 +14,10 @@ from in_a_thread import Serve
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.serving.app import create_app
+from healthpredict.serving.batch import split_rows
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.limits import Limits
+from healthpredict.serving.problems import Refused
 
 GOOD = [as_sent(record) for record in as_records(draw_encounters(300, seed=4))]
 
@@ -113,3 +115,10 @@ def test_the_example_of_a_batch_is_real(api: httpx.Client) -> None:
         "request_id",
     ]
     assert set(answer) == set(shown)
+
+
+def test_millions_of_tiny_rows_are_refused_before_they_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthpredict.serving.batch._decoder", None)
+    with pytest.raises(Refused) as refused:
+        split_rows(b'{"encounters":[' + b"0," * 2_000_000 + b"0]}", 10_000)
+    assert refused.value.problem.status == 413
