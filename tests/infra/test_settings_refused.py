@@ -66,6 +66,10 @@ def test_a_missing_or_wrong_alert_mail_is_refused(mail: str | None) -> None:
     assert "alertMail" in refusal(alertMail=mail)
 
 
+def test_without_an_alert_mail_it_says_what_that_would_mean() -> None:
+    assert "nobody would hear" in refusal(alertMail=None)
+
+
 @pytest.mark.parametrize("commit", ["main", "v1.0", "0123456", "0123456789ABCDEF0123456789abcdef01234567", None])
 def test_a_source_that_can_move_is_refused(commit: str | None) -> None:
     assert "sourceCommit" in refusal(sourceCommit=commit)
