@@ -66,13 +66,16 @@ bench-drift: $(STAMP)  ## How often drift is found where there is none, and wher
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone
 	$(BIN)/python -m benchmarks.serving
 
+LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--quiet --custom-compile-command "make lock"
+
 lock: $(STAMP)  ## Pin every version anew, without a download address
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--extra aws --extra dev --quiet --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
-	# The same versions for the API's image.
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--quiet --custom-compile-command "make lock" --constraints requirements.lock --no-annotate \
-		--output-file requirements.serving.lock --group pyproject.toml:serving
+	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
+	# The same versions for the images: of the API, of MLflow, of the workers, and of the workers' with a notebook.
+	for group in serving tracking; do $(LOCK) --constraints requirements.lock --no-annotate \
+		--output-file requirements.$$group.lock --group pyproject.toml:$$group || exit; done
+	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.worker.lock pyproject.toml
+	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.notebook.lock --group pyproject.toml:notebook
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     mlflow_ui_url: str | None = Field(None, description="MLflow's pages, for links; by default those of the server")
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
+    api_key_path: Path | None = Field(None, description="File with the key that rollouts ask the API with")
     git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()
@@ -63,6 +64,11 @@ class Settings(BaseSettings):
     def patient_key_path(self) -> Path:
         """File of the key for the pseudonyms of patients."""
         return self.state_path.resolve() / "patient-key"
+
+    @property
+    def api_keys_path(self) -> Path:
+        """File of the hashes of the local API's keys, which it asks for where `api_key_path` is set."""
+        return self.state_path.resolve() / "api-keys.json"
 
     @property
     def mlflow_uri(self) -> str:

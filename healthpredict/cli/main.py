@@ -158,11 +158,22 @@ KeyFile = Annotated[Path | None, typer.Option("--file", help="File of keys; by d
 
 
 @keys_app.command("add")
-def add_key(name: Annotated[str, typer.Argument(help="Who will use it.")], file: KeyFile = None) -> None:
+def add_key(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    file: KeyFile = None,
+    given: Annotated[
+        Path | None,
+        typer.Option("--given", help="File with a key made elsewhere: admit it, in place of one of this name."),
+    ] = None,
+) -> None:
     """Make a key and print it, this once. To rotate: add, let the caller change over, revoke."""
     from healthpredict.serving.keys import add_key as operation
+    from healthpredict.serving.keys import admit_key
 
-    typer.echo(operation(file or _key_file(), name))
+    if given is not None:
+        admit_key(file or _key_file(), name, given)
+    else:
+        typer.echo(operation(file or _key_file(), name))
 
 
 @keys_app.command("patient")
@@ -196,7 +207,7 @@ def revoke_key(name: Annotated[str, typer.Argument(help="As it was added.")], fi
 
 
 def _key_file() -> Path:
-    return Settings().state_path / "api-keys.json"
+    return Settings().api_keys_path
 
 
 @app.command()

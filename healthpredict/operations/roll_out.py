@@ -10,6 +10,7 @@ from healthpredict.operations.context import Seconds, open_ledger, open_registry
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.patient_key import make_patient_key
+from healthpredict.storage.uris import read_bytes
 
 
 class Rollout(BaseModel):
@@ -80,6 +81,10 @@ def roll_out(settings: Settings, version: int) -> Rollout:
 
 
 def local_target(settings: Settings) -> LocalTarget:
-    """The local API of these settings, with a prediction log."""
-    options = (f"--log={settings.prediction_log_path}", f"--patient-key={settings.patient_key_path}")
-    return LocalTarget(settings.state_path, settings.api_host, settings.api_port, options)
+    """The local API of these settings, with a prediction log, and with keys where the settings name one."""
+    options = [f"--log={settings.prediction_log_path}", f"--patient-key={settings.patient_key_path}"]
+    key = None
+    if settings.api_key_path is not None:
+        key = read_bytes(str(settings.api_key_path)).decode().strip()
+        options.append(f"--keys={settings.api_keys_path}")
+    return LocalTarget(settings.state_path, settings.api_host, settings.api_port, options, key)

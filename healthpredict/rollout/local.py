@@ -74,23 +74,30 @@ class LocalTarget:
     """The local API of one installation. Rollouts of one target must not run at the same time: the caller holds a lock."""
 
     def __init__(
-        self, state_path: Path, host: str = "127.0.0.1", port: int = 8080, options: Sequence[str] = ()
+        self,
+        state_path: Path,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        options: Sequence[str] = (),
+        api_key: str | None = None,
     ) -> None:
         """Say what is rolled out to.
 
         Args:
             state_path: folder for logs, which also names the installation.
-            host: a loopback address.
+            host: a loopback address, or any other with keys among the options.
             port: the public one.
             options: further ones of every process.
+            api_key: that the rollout itself asks with, where the options name keys.
         """
         self._folder = state_path.resolve() / "serving"
         self._host = host
         self._port = port
         self._options = tuple(options)
         self._owner = f"--owner={self._folder}:{port}"
+        headers = {"Connection": "close"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
         # A connection for each question: one that is kept would go on asking a process that is being replaced.
-        self._http = httpx.Client(trust_env=False, timeout=10, headers={"Connection": "close"})
+        self._http = httpx.Client(trust_env=False, timeout=10, headers=headers)
 
     def start(self, bundle_path: Path) -> Candidate:
         """Start a process around a bundle, on a private port, after ending what an interrupted rollout left.

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 _PREFIX: Final = "hp_"
 """So that a key is recognised where it should not be, for instance by a scanner for secrets."""
 _RANDOM_BYTES: Final = 32
+_SHORTEST: Final = 32
+"""Characters of a key that was made elsewhere: 128 random bits in hexadecimal."""
 _LOOK_EVERY_SECONDS: Final = 1.0
 _SCHEME: Final = b"bearer "
 
@@ -65,12 +67,7 @@ def add_key(path: Path, name: str) -> str:
     from healthpredict.storage.lock import exclusive
 
     secret = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-    try:
-        key = Key(name=name, sha256=hashlib.sha256(secret.encode()).hexdigest(), created_at=datetime.now(UTC))
-    except ValidationError as error:
-        raise ConfigurationError(
-            f"{name!r} cannot name a key. Use up to 64 letters, digits, dots, hyphens and underscores."
-        ) from error
+    key = _key(name, secret)
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(_lock_path(path), "A change of keys"):
         keys = list_keys(path) if path.exists() else ()
@@ -78,6 +75,34 @@ def add_key(path: Path, name: str) -> str:
             raise ConfigurationError(f"There is a key {name!r} in {path}. Choose another name, or revoke it first.")
         _write(path, (*keys, key))
     return secret
+
+
+def admit_key(path: Path, name: str, given: Path) -> None:
+    """Add a key that was made elsewhere, in place of the one of this name; where it is there already nothing changes.
+
+    Args:
+        path: the file of keys, which is made where it is not there.
+        name: of the key.
+        given: a file that holds the key and nothing else.
+
+    Raises:
+        ConfigurationError: the key cannot be read or is too short to be one, or as with `add_key`.
+        AlreadyRunning: another process changes the file.
+    """
+    from healthpredict.storage.lock import exclusive
+
+    try:
+        secret = given.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The key in {given} cannot be read. Put one there, as ASCII.") from error
+    if len(secret) < _SHORTEST:
+        raise ConfigurationError(f"The key in {given} has fewer than {_SHORTEST} characters. Make it at random.")
+    key = _key(name, secret)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(_lock_path(path), "A change of keys"):
+        keys = list_keys(path) if path.exists() else ()
+        if not any((known.name, known.sha256) == (name, key.sha256) for known in keys):
+            _write(path, (*(known for known in keys if known.name != name), key))
 
 
 def list_keys(path: Path) -> tuple[Key, ...]:
@@ -166,6 +191,15 @@ class KeyRing:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _key(name: str, secret: str) -> Key:
+    try:
+        return Key(name=name, sha256=hashlib.sha256(secret.encode()).hexdigest(), created_at=datetime.now(UTC))
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{name!r} cannot name a key. Use up to 64 letters, digits, dots, hyphens and underscores."
+        ) from error
 
 
 def _digests(path: Path) -> tuple[bytes, ...]:

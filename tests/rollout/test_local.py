@@ -19,6 +19,7 @@ import pytest
 from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.local import LocalTarget, Running
+from healthpredict.serving.keys import add_key
 
 
 def free_port() -> int:
@@ -184,3 +185,15 @@ def test_a_killed_service_is_not_current_and_the_next_rollout_takes_its_place(
     time.sleep(0.1)
     assert target.current() is None
     assert roll_out(target, bundle).model_version == 1
+
+
+def test_beyond_loopback_it_asks_for_keys_and_the_rollout_has_one(tmp_path: Path, bundle: Bundle) -> None:
+    keys = tmp_path / "api-keys.json"
+    key = add_key(keys, "rollout")
+    target = LocalTarget(tmp_path, "0.0.0.0", free_port(), [f"--keys={keys}"], key)
+    try:
+        running = roll_out(target, bundle)
+        assert target.current() == running
+        assert httpx.get(f"{running.url}/model", trust_env=False).status_code == 401
+    finally:
+        target.stop()

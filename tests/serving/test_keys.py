@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from healthpredict.errors import ConfigurationError
-from healthpredict.serving.keys import KeyRing, add_key, list_keys, revoke_key
+from healthpredict.serving.keys import KeyRing, add_key, admit_key, list_keys, revoke_key
 
 
 def test_the_file_holds_a_hash_and_not_the_key(keys_path: Path, key: str) -> None:
@@ -73,3 +73,27 @@ def test_the_last_key_revoked_closes_the_service(keys_path: Path, key: str, monk
     revoke_key(keys_path, "ward")
     assert not ring.accepts(f"Bearer {key}".encode())
     assert not ring.accepts(None)
+
+
+def test_a_key_made_elsewhere_is_admitted_once_and_replaced_by_its_name(tmp_path: Path) -> None:
+    path, given = tmp_path / "keys.json", tmp_path / "given"
+    given.write_text("a" * 32 + "\n")
+    admit_key(path, "rollout", given)
+    before = path.read_bytes()
+    admit_key(path, "rollout", given)
+    assert path.read_bytes() == before
+    add_key(path, "ward")
+    given.write_text("b" * 32)
+    admit_key(path, "rollout", given)
+    assert [key.name for key in list_keys(path)] == ["ward", "rollout"]
+    ring = KeyRing(path)
+    assert ring.accepts(b"Bearer " + b"b" * 32)
+    assert not ring.accepts(b"Bearer " + b"a" * 32)
+
+
+def test_a_key_that_could_be_guessed_is_not_admitted(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_text("secret")
+    with pytest.raises(ConfigurationError, match="fewer than 32"):
+        admit_key(tmp_path / "keys.json", "rollout", given)
+    assert not (tmp_path / "keys.json").exists()
