@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from healthpredict.bundle.model import (
     contract_as_data,
     load_bundle,
 )
+from healthpredict.bundle.onnx_model import OnnxModel
 from healthpredict.errors import BundleError
 from healthpredict.features.encoder import Encoder
 
@@ -77,6 +79,8 @@ def build_bundle(
         (partial / MANIFEST).write_bytes(_json(Manifest(**manifest, files=files).model_dump(mode="json")))
         built = load_bundle(partial)
         built.verify()
+        # What serves may be tables made from the explainer: the model that other tools read has to hold as well.
+        replace(built, model=OnnxModel(onnx_model)).verify()
         _verify_explanations(built)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(partial, path)  # noqa: PTH105 -- replaces, as Path.rename does not on every platform

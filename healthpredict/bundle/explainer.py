@@ -32,6 +32,7 @@ class Trees:
         high: and not above this one, float32, same shape.
         share: of the training data at these splits that goes the way of the path, same shape.
         value: of the leaf, shape (n_leaves,).
+        tree: number of the leaf's tree, shape (n_leaves,). Leaves of one tree stand together.
     """
 
     feature: NDArray[np.int32]
@@ -39,6 +40,7 @@ class Trees:
     high: NDArray[np.float32]
     share: NDArray[np.float64]
     value: NDArray[np.float64]
+    tree: NDArray[np.int32]
 
     def contributions(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Shapley values of an encounter's features; both shapes (n_features,)."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from healthpredict.data.contract import COLUMNS, MISSING
+from healthpredict.data.contract import COLUMNS, MISSING, Kind
 from healthpredict.data.raw import ENCOUNTER_COLUMNS
 from healthpredict.errors import BatchRefused, MissingColumns
 
 _NAMES = {name: c.name for c in COLUMNS for name in (c.name, c.field) if c.name in ENCOUNTER_COLUMNS}
+_IDS = frozenset(c.name for c in COLUMNS if c.kind is Kind.ID)
 
 CSV_OPTIONS: Final = pa.csv.ConvertOptions(
     column_types=dict.fromkeys(_NAMES, pa.string()), null_values=[MISSING, ""], strings_can_be_null=True
@@ -51,8 +52,9 @@ def is_parquet(path: Path) -> bool:
 
 
 def _parquet_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        known = [name for name in file.schema_arrow.names if _NAMES.get(name)]
+    known = [name for name in pq.read_schema(path).names if name in _NAMES]
+    # As codes, which is how they are stored; making texts of them would take longer than predicting.
+    with pq.ParquetFile(path, read_dictionary=[name for name in known if _NAMES[name] not in _IDS]) as file:
         yield from file.iter_batches(batch_size=rows, columns=known)
 
 
@@ -67,12 +69,21 @@ def _csv_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def as_raw(batch: pa.RecordBatch, name: str) -> pd.DataFrame:
-    """A raw frame. Args: batch, with the contract's columns and perhaps others; name, of the file, for messages."""
+    """A raw frame, its texts as categories. Args: batch, with the contract's columns and perhaps others; name, for messages."""
     table = pa.Table.from_batches([batch]).rename_columns([_NAMES.get(n, n) for n in batch.schema.names])
     missing = [column for column in ENCOUNTER_COLUMNS if column not in table.column_names]
     if missing:
         raise MissingColumns(name, missing)
-    texts = table.select(ENCOUNTER_COLUMNS).cast(pa.schema([(c, pa.string()) for c in ENCOUNTER_COLUMNS]))
-    frame: pd.DataFrame = texts.to_pandas()
+    return pd.DataFrame({column: _texts(table[column], column) for column in ENCOUNTER_COLUMNS})
+
+
+def _texts(values: pa.ChunkedArray, column: str) -> pd.Series[Any]:
+    """A column of a raw frame: ids as they are written, everything else as categories, since few values are distinct."""
+    if column in _IDS:
+        written: pd.Series[Any] = values.cast(pa.string()).to_pandas()
+        return written.mask(written == MISSING)
+    encoded = values.combine_chunks().dictionary_encode()
+    as_text = pa.DictionaryArray.from_arrays(encoded.indices, encoded.dictionary.cast(pa.string()))
+    categories: pd.Series[Any] = as_text.to_pandas()
     # Parquet may hold the mark of the raw file.
-    return frame.mask(frame == MISSING)
+    return categories.cat.remove_categories([MISSING]) if MISSING in categories.cat.categories else categories

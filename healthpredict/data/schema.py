@@ -54,7 +54,7 @@ class CheckedBatch:
 def check_encounters(
     raw: pd.DataFrame, batch: str, params: ContractParams, earlier_ids: Collection[int] = ()
 ) -> CheckedBatch:
-    """Split a batch into valid and bad rows.
+    """Split a batch into valid and bad rows, and hold the valid ones to the Pandera schema as well.
 
     Of several valid rows with one `encounter_id` the first is kept and the others are bad.
 
@@ -67,9 +67,23 @@ def check_encounters(
     Raises:
         BatchRefused: too many bad rows; it names the most frequent reasons with their counts, and no values.
     """
-    encounters, quarantine = _split(raw, batch, _ENCOUNTER, params, earlier_ids)
-    build_schema().validate(encounters, inplace=True)
-    return CheckedBatch(encounters, quarantine)
+    checked = CheckedBatch(*_split(raw, batch, _ENCOUNTER, params, earlier_ids))
+    build_schema().validate(checked.encounters, inplace=True)
+    return checked
+
+
+def split_encounters(raw: pd.DataFrame, batch: str, params: ContractParams) -> CheckedBatch:
+    """Split a batch that is looked at once and not kept: as `check_encounters`, whose second look takes a quarter of its time.
+
+    Args:
+        raw: texts may be categories; open codes then stay categories.
+        batch: its name, for messages.
+        params: how many bad rows are too many.
+
+    Raises:
+        BatchRefused: as `check_encounters`.
+    """
+    return CheckedBatch(*_split(raw, batch, _ENCOUNTER, params))
 
 
 def check_outcomes(raw: pd.DataFrame, batch: str, params: ContractParams) -> CheckedBatch:
@@ -106,6 +120,13 @@ def build_schema() -> pa.DataFrameSchema:
     return pa.DataFrameSchema({column.field: column_schema(column) for column in _ENCOUNTER}, strict=True, ordered=True)
 
 
+def codes_of(column: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], Any]:
+    """The position of each row's value among all values of a column, -1 where missing, shape (n,), and these values."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(), column.cat.categories
+    return pd.factorize(column)
+
+
 def _split(
     raw: pd.DataFrame,
     batch: str,
@@ -135,20 +156,21 @@ def _split(
     for reason, rows in found:
         reasons[rows] = [f"{text}; {reason}" if text else reason for text in reasons[rows]]
     quarantine = raw[bad].assign(reason=pd.Series(reasons[bad], dtype="str", index=raw.index[bad]))
-    return frame[~bad].reset_index(drop=True), quarantine.reset_index(drop=True)
+    good = frame[~bad].reset_index(drop=True) if bad.any() else frame
+    return good, quarantine.reset_index(drop=True)
 
 
 def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tuple[str, NDArray[np.bool_]]]]:
     if column.kind is Kind.ID and (ids := _all_good_ids(texts)) is not None:
         return ids, []
-    codes, distinct = pd.factorize(texts)
+    codes, distinct = codes_of(texts)
     values = [_value(text, column) for text in distinct]
     # A missing value has the code -1, which finds the last problem.
     problems = [*(column.problem(value) for value in values), column.problem(None)]
     found = []
-    for problem in dict.fromkeys(problems):
+    for problem in dict.fromkeys(filter(None, problems)):
         rows = np.array([other == problem for other in problems])[codes]
-        if problem and rows.any():
+        if rows.any():
             found.append((f"{column.name} {problem}", rows))
     match column.kind:
         case Kind.ID | Kind.COUNT:
@@ -159,7 +181,8 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
         case _:
             # What is not allowed becomes missing, in a row that is bad anyway.
             position = {value: number for number, value in enumerate(column.allowed)}
-            positions = np.array([*(position.get(text, -1) for text in distinct), -1])[codes]
+            # No column of the contract allows more than 127 values.
+            positions = np.array([*(position.get(text, -1) for text in distinct), -1], dtype=np.int8)[codes]
             return pd.Categorical.from_codes(positions, dtype=pd.CategoricalDtype(list(column.allowed))), found
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from healthpredict.data.schema import codes_of
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.sources import (
     AGE_MIDPOINT,
@@ -28,8 +33,6 @@ _GRID = 1024.0
 _SMALLEST_RATE = 1e-6
 """Rates are kept this far from 0 and 1: few outcomes can all be in one fold, and some families refuse an infinite log-odds."""
 
-Positions = dict[str, NDArray[np.intp]]
-
 
 def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float32]:
     """Encode encounters; row for row the same as `Encoder.encode_record`.
@@ -42,11 +45,18 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
         shape (n_encounters, n_features), in the order of `Encoder.feature_names`.
     """
     numbers = _numbers(encounters, encoder.fills)
-    at = {source.name: _positions(encoder, source, encounters[source.column]) for source in encoder.sources}
-    columns = [np.asarray(table, dtype=np.float32)[at[name]] for name, table in encoder.statistics.items()]
-    for (a, b), table in encoder.pair_statistics.items():
-        columns.append(np.asarray(table, dtype=np.float32)[at[a] * encoder.size(b) + at[b]])
-    return np.column_stack([*numbers, *columns])
+    levels = {source.name: _Levels.of(encoder, source, encounters[source.column]) for source in encoder.sources}
+    # Column by column in memory, as it is made and as decision tables read it.
+    encoded = np.empty((len(encounters), len(encoder.feature_names)), dtype=np.float32, order="F")
+    for i, number in enumerate(numbers):
+        encoded[:, i] = number
+    tables = ((levels[name], np.asarray(table, dtype=np.float32)) for name, table in encoder.statistics.items())
+    for i, (level, table) in enumerate(tables, start=len(numbers)):
+        table[level.position].take(level.code, out=encoded[:, i], mode="wrap")
+    for i, ((a, b), values) in enumerate(encoder.pair_statistics.items(), start=len(numbers) + len(encoder.statistics)):
+        at = levels[a].positions * encoder.size(b) + levels[b].positions
+        np.asarray(values, dtype=np.float32).take(at, out=encoded[:, i], mode="clip")
+    return encoded
 
 
 def fit_encoder(
@@ -72,7 +82,7 @@ def fit_encoder(
     levels = {name: known for name, known in levels.items() if len(known) > 1}
     pairs = [(a, b) for a, b in PAIRS if a in levels and b in levels]
     bare = Encoder(fills, levels, statistics={}, pair_statistics={})
-    at = {source.name: _positions(bare, source, encounters[source.column]) for source in bare.sources}
+    at = {source.name: _Levels.of(bare, source, encounters[source.column]).positions for source in bare.sources}
 
     statistics, pair_statistics, crossed = {}, {}, []
     for name in levels:
@@ -112,15 +122,29 @@ def _common_levels(source: LevelSource, column: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(str(level) for level, count in counts.items() if count >= MIN_ROWS))
 
 
-def _positions(encoder: Encoder, source: LevelSource, column: pd.Series) -> NDArray[np.intp]:
-    """Positions by `Encoder.position`, called once for each distinct value, shape (n_encounters,)."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes, values = column.cat.codes.to_numpy(), column.cat.categories
-    else:
-        codes, values = pd.factorize(column)
-    # The code of a missing value is -1: the last entry.
-    table = np.array([*(encoder.position(source, value) for value in values), encoder.position(source, None)])
-    return table[codes]
+@dataclass(frozen=True)
+class _Levels:
+    """A column as levels of a source.
+
+    Attributes:
+        code: of each encounter, shape (n_encounters,); -1 where missing.
+        position: in the tables of the source, for each code; the last one is that of -1.
+    """
+
+    code: NDArray[np.integer[Any]]
+    position: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, encoder: Encoder, source: LevelSource, column: pd.Series) -> Self:
+        """Ask `Encoder.position` once for each distinct value."""
+        code, values = codes_of(column)
+        position = [*(encoder.position(source, value) for value in values), encoder.position(source, None)]
+        return cls(code, np.array(position))
+
+    @cached_property
+    def positions(self) -> NDArray[np.intp]:
+        """In the tables of the source, of each encounter, shape (n_encounters,)."""
+        return np.asarray(self.position[self.code])
 
 
 def _numbers(encounters: pd.DataFrame, fills: dict[str, float]) -> list[NDArray[np.float32]]:
@@ -129,17 +153,20 @@ def _numbers(encounters: pd.DataFrame, fills: dict[str, float]) -> list[NDArray[
         for name in COUNTS
     }
     visits = sum((counts[name] for name in PRIOR_VISITS), start=np.zeros(len(encounters), dtype=np.float32))
-    changed = _doses_among(encounters, CHANGED)
-    given = changed + _doses_among(encounters, (STEADY,))
-    return [*counts.values(), _age_years(encounters["age"], fills["age_years"]), visits, given, changed]
+    changed, steady = _medications(encounters, CHANGED), _medications(encounters, (STEADY,))
+    return [*counts.values(), _age_years(encounters["age"], fills["age_years"]), visits, changed + steady, changed]
 
 
 def _age_years(age: pd.Series, fill: float) -> NDArray[np.float32]:
-    return age.map(AGE_MIDPOINT).to_numpy(dtype=np.float32, na_value=fill)
+    codes, bands = codes_of(age)
+    years = np.array([*(AGE_MIDPOINT.get(band, fill) for band in bands), fill], dtype=np.float32)
+    return np.asarray(years[codes])
 
 
-def _doses_among(encounters: pd.DataFrame, doses: tuple[str, ...]) -> NDArray[np.float32]:
+def _medications(encounters: pd.DataFrame, doses: tuple[str, ...]) -> NDArray[np.float32]:
+    """How many medications of each encounter have one of some doses, shape (n_encounters,)."""
     total = np.zeros(len(encounters), dtype=np.float32)
     for name in MEDICATION_FIELDS:
-        total += encounters[name].isin(doses).to_numpy()
+        codes, values = codes_of(encounters[name])
+        total += np.array([*(value in doses for value in values), False], dtype=np.float32)[codes]
     return total

@@ -21,7 +21,7 @@ from healthpredict.operations.context import open_registry
 from healthpredict.operations.score_chunk import ScoredChunk, score_chunk
 from healthpredict.storage.uris import local_copy, write_file
 
-_CHUNK_ROWS = 50_000
+_CHUNK_ROWS = 100_000
 
 
 class Scored(BaseModel):
@@ -131,6 +131,8 @@ class _FrameWriter:
         schema = self._writer.schema if self._writer else None
         table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+            # Ids and risks are all distinct: a dictionary of them would be made in vain.
+            texts = [field.name for field in table.schema if not pa.types.is_primitive(field.type)]
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd", use_dictionary=texts)
         self._writer.write_table(table)
         self.rows += len(frame)

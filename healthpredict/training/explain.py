@@ -61,15 +61,16 @@ def explainer_of(family: FamilyName, model: Any, features: NDArray[np.float32]) 
 
 
 def _as_trees(roots: Iterable[_Node]) -> Trees:
-    leaves = [leaf for root in roots for leaf in _leaves(root, ())]
-    longest = max((len(path) for path, _ in leaves), default=0) or 1
+    leaves = [(path, value, tree) for tree, root in enumerate(roots) for path, value in _leaves(root, ())]
+    longest = max((len(path) for path, *_ in leaves), default=0) or 1
     shape = (longest, len(leaves))
     feature, share = np.zeros(shape, dtype=np.int32), np.ones(shape)
     low, high = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, np.inf, dtype=np.float32)
-    for i, (path, _) in enumerate(leaves):
+    for i, (path, *_) in enumerate(leaves):
         for j, step in enumerate(path):
             feature[j, i], low[j, i], high[j, i], share[j, i] = step
-    return Trees(feature, low, high, share, np.array([value for _, value in leaves]))
+    value, tree = np.array([value for _, value, _ in leaves]), np.array([tree for *_, tree in leaves], dtype=np.int32)
+    return Trees(feature, low, high, share, value, tree)
 
 
 def _leaves(node: _Node, path: tuple[_Step, ...]) -> Iterator[tuple[tuple[_Step, ...], float]]:

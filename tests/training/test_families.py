@@ -13,11 +13,14 @@ from encoded_hospital import Hospital
 from labelled import as_frame
 
 from healthpredict.bundle.build import build_bundle
+from healthpredict.bundle.decision_tables import DecisionTables
+from healthpredict.bundle.explainer import Explainer
 from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import TOLERANCE, Bundle, GoldenRow
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.evaluation.metrics import auroc
 from healthpredict.features.frame import encode_frame
+from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, STEPS, Watch, probability
 from healthpredict.training.fit import FittedModel
@@ -82,6 +85,10 @@ def test_search_space_and_first_guess_have_the_same_parameters(family: FamilyNam
         assert distribution.low <= guess <= distribution.high
 
 
+IN_TABLES = ("lightgbm", "xgboost", "catboost")
+"""The trees of a forest are too deep, and a linear model has none."""
+
+
 def edge_cases(training: pd.DataFrame) -> pd.DataFrame:
     """Nothing known; every count at one end alone; every known value of every open list in a row of its own."""
     rows: list[dict[str, Any]] = [dict.fromkeys(column.field for column in FEATURE_COLUMNS)]
@@ -94,7 +101,9 @@ def edge_cases(training: pd.DataFrame) -> pd.DataFrame:
     return as_frame(rows)
 
 
-def bundle_of(fitted: FittedModel, golden: pd.DataFrame, template: Bundle, path: Path) -> Bundle:
+def bundle_of(
+    fitted: FittedModel, golden: pd.DataFrame, template: Bundle, path: Path, explainer: Explainer | None
+) -> Bundle:
     records = as_records(golden)
     rows = [GoldenRow(record, float(risk)) for record, risk in zip(records, fitted.risks(golden), strict=True)]
     manifest = template.manifest.model_dump(exclude={"files"}) | {
@@ -103,13 +112,20 @@ def bundle_of(fitted: FittedModel, golden: pd.DataFrame, template: Bundle, path:
     }
     onnx_model = export_onnx(fitted.candidate.family, fitted.model, len(fitted.encoder.feature_names))
     return build_bundle(
-        path, manifest=manifest, encoder=fitted.encoder, onnx_model=onnx_model, reference={}, golden=rows
+        path,
+        manifest=manifest,
+        encoder=fitted.encoder,
+        onnx_model=onnx_model,
+        reference={},
+        golden=rows,
+        explainer=explainer,
     )
 
 
 @each_family
+@pytest.mark.parametrize("runtime", ["ONNX", "tables"])
 def test_a_bundle_answers_as_the_trained_model(
-    hospital: Hospital, bundle: Bundle, family: FamilyName, tmp_path: Path
+    hospital: Hospital, bundle: Bundle, family: FamilyName, runtime: str, tmp_path: Path
 ) -> None:
     """Within 1e-6, through the real bundle: golden rows, training rows, and every edge of the contract."""
     params = dict(FAMILIES[family].first)
@@ -117,7 +133,9 @@ def test_a_bundle_answers_as_the_trained_model(
     candidate = Candidate(family=family, params=params, validation_auroc=0.6, steps=STEPS)
     fitted = FittedModel(candidate, hospital.encoder, model, Calibrator(slope=1.3, intercept=0.4), np.empty(0))
     golden = golden_encounters(hospital.training, 64, seed=1)
-    built = bundle_of(fitted, golden, bundle, tmp_path / family)
+    explainer = explainer_of(family, model, hospital.train.features[:1]) if runtime == "tables" else None
+    built = bundle_of(fitted, golden, bundle, tmp_path / family, explainer)
+    assert isinstance(built.model, DecisionTables) == (explainer is not None and family in IN_TABLES)
     for encounters in (golden, hospital.training, edge_cases(hospital.training)):
         answers = built.risks(encode_frame(built.encoder, encounters))
         assert np.abs(answers - fitted.risks(encounters)).max() <= TOLERANCE
