@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean test test-infra e2e-services check format lock bench-quality bench-loop bench-drift bench-serving clean
+.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra e2e-services check format lock bench-quality bench-loop bench-drift bench-serving clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -34,6 +34,36 @@ demo-stop: $(STAMP)  ## End what a demo with KEEP=1 left running
 
 demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
 	rm -rf var/demo reports
+
+COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-compose/compose.aws.yaml)
+
+up:  ## The services for a team, in Docker: build, start, set up; AWS=1 for data on S3
+	@docker-compose/make-secrets
+	HEALTHPREDICT_GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) build
+	$(COMPOSE) up --detach --wait --remove-orphans
+	$(COMPOSE) run --rm setup
+	@echo "Prefect http://127.0.0.1:4200, MLflow http://127.0.0.1:5000; user admin, passwords in docker-compose/secrets"
+
+down:  ## End the services; data stays
+	$(COMPOSE) --profile '*' down
+
+logs:  ## What the services say: make logs [SERVICE=mlflow]
+	$(COMPOSE) logs --follow --tail 100 $(SERVICE)
+
+ps:  ## How the services are
+	$(COMPOSE) ps
+
+destroy:  ## End the services and forget all data, models and runs; asks first
+	@printf 'All data, models, runs and the ledger in the volumes will be gone. Type destroy to go on: ' \
+		&& read -r answer && [ "$$answer" = destroy ] || { echo 'Nothing was changed.'; exit 1; }
+	$(COMPOSE) --profile '*' down --volumes
+
+backup:  ## Databases, ledger, data and models into one file: make backup [TO=folder or s3://bucket/prefix]
+	@COMPOSE='$(COMPOSE)' docker-compose/backup $(TO)
+
+restore:  ## A backup into services that hold nothing yet: make restore FILE=...
+	@docker-compose/make-secrets
+	@COMPOSE='$(COMPOSE)' docker-compose/restore '$(FILE)'
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -7,6 +7,7 @@ from prefect import flow
 from flows.artifacts import show_drift, show_history
 from flows.children import cancel_children, run_child
 from flows.deploy import deploy
+from flows.events import tell_drift
 from flows.tasks import as_task
 from flows.train import train
 from healthpredict.config import Settings
@@ -27,6 +28,7 @@ def drift_loop(source: loop.Source = "batches") -> list[str]:
     def detect(settings: Settings, name: str) -> DriftCheck:
         check = as_task(detect_drift, retries=1)(settings, name)
         show_drift(check)
+        tell_drift(check)
         return check
 
     steps = loop.Steps(

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
     api_key_path: Path | None = Field(None, description="File with the key that rollouts ask the API with")
+    webhook_url: str | None = Field(None, description="Where Prefect posts failures and drift, as JSON")
     git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()

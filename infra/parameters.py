@@ -14,7 +14,7 @@ SECRETS = (
     "mlflow-database-password",
     "prefect-auth-password",
     "mlflow-admin-password",
-    "mlflow-secret-key",
+    "jupyter-token",
     "api-key",
 )
 SECRET_BYTES = 32

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,6 +83,18 @@ def promote(
             f"Version {version} has not passed the gate (`healthpredict trace {version}`). Use --force to promote it anyway."
         )
     _show(roll_out(settings, version), as_json)
+
+
+@app.command()
+def resume(as_json: Json = False) -> None:
+    """Start again what was in service, after the machine or its container was."""
+    from healthpredict.operations.resume import resume as operation
+
+    rollout = operation(Settings())
+    if rollout is None:
+        typer.echo("Nothing was promoted yet.")
+    else:
+        _show(rollout, as_json)
 
 
 @app.command("drift-loop")
@@ -273,6 +287,43 @@ def trace(version: Annotated[int, typer.Argument(help="Version of the registry."
     from healthpredict.operations.trace import trace as operation
 
     _show(operation(Settings(), version), as_json)
+
+
+@app.command()
+def ledger(
+    restore: Annotated[
+        bool, typer.Option(help="Read such lines, and write them to a ledger that has no others.")
+    ] = False,
+) -> None:
+    """Print everything that was done and decided, one JSON object a line."""
+    from healthpredict.operations.context import open_ledger
+
+    events = open_ledger(Settings())
+    if restore:
+        events.restore([json.loads(line) for line in sys.stdin])
+        return
+    for event in events.events():
+        typer.echo(json.dumps(event))
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(help="Local path or s3 URI; - is standard input.")],
+    target: Annotated[str, typer.Argument(help="The same; - is standard output.")],
+) -> None:
+    """Copy a file to the store or from it."""
+    from healthpredict.storage.uris import local_copy, write_file
+
+    with tempfile.NamedTemporaryFile() as spooled:
+        if source == "-":
+            shutil.copyfileobj(sys.stdin.buffer, spooled)
+            spooled.flush()
+        with local_copy(spooled.name if source == "-" else source) as path:
+            if target == "-":
+                with path.open("rb") as file:
+                    shutil.copyfileobj(file, sys.stdout.buffer)
+            else:
+                write_file(target, path)
 
 
 @app.command()

@@ -7,11 +7,11 @@ leaves no half event. The kind is in the file and not in its name, because then 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from healthpredict.errors import AlreadyExists
+from healthpredict.errors import AlreadyExists, StorageError
 from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import join, list_uris
 
@@ -47,6 +47,18 @@ class Ledger:
             except AlreadyExists:
                 continue
             return event
+
+    def restore(self, events: Sequence[Event]) -> None:
+        """Write events of a backup under their own numbers; those that are there already, alike, are left.
+
+        Raises:
+            StorageError: there is another event under one of the numbers, or more events than these. Nothing was changed.
+        """
+        present = self.events()
+        if present != list(events[: len(present)]):
+            raise StorageError(f"The ledger {self.uri} holds other events. Restore to an empty place.")
+        for event in events[len(present) :]:
+            write_json(join(self.uri, f"{event['sequence']:06d}.json"), event, exclusive=True)
 
     def events(self, kind: str | None = None) -> list[Event]:
         """Return the events, or those of one kind, in order.

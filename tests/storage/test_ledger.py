@@ -52,3 +52,18 @@ def test_fact_that_is_not_json_leaves_the_ledger_as_it_was(root: str) -> None:
     with pytest.raises(StorageError, match="not JSON"):
         ledger.append("batch", auroc=float("nan"))
     assert ledger.events() == []
+
+
+def test_a_backup_is_restored_once_and_never_over_other_events(root: str) -> None:
+    ledger, restored = Ledger(join(root, "ledger")), Ledger(join(root, "restored"))
+    ledger.append("batch", name="batch-01")
+    ledger.append("promotion", version=2)
+    restored.restore(ledger.events()[:1])
+    restored.restore(ledger.events())
+    restored.restore(ledger.events())
+    assert restored.events() == ledger.events()
+    other = Ledger(join(root, "other"))
+    other.append("batch", name="batch-07")
+    with pytest.raises(StorageError, match="other events"):
+        other.restore(ledger.events())
+    assert [event["name"] for event in other.events()] == ["batch-07"]
