@@ -21,8 +21,9 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from healthpredict.bundle.model import TOLERANCE, Bundle, largest_difference, load_bundle
+from healthpredict.bundle.model import Bundle, load_bundle
 from healthpredict.errors import RolloutError
+from healthpredict.rollout.verify import golden_problem
 
 _MODULE: Final = "healthpredict.serving"
 _VERIFY_PORT: Final = "--verify-port="
@@ -30,8 +31,6 @@ _SECONDS_TO_START: Final = 60.0
 """It takes 1.5 s on a quiet machine; loaded ones are slow, not broken."""
 _SECONDS_TO_END: Final = 30.0
 """Above what the server gives its last requests, on one port after the other."""
-_DRY_RUN: Final = {"X-Dry-Run": "true"}
-"""Golden rows are nobody's: the prediction log marks them."""
 _POLL_SECONDS: Final = 0.02
 _LOG_LINES_SHOWN: Final = 5
 
@@ -132,21 +131,9 @@ class LocalTarget:
         Raises:
             RolloutError: it serves another bundle, refuses a row or differs from training. It is still running: abandon it.
         """
-        bundle = candidate.bundle
-        url = self._url(candidate.verify_port)
-        try:
-            digest = self._http.get(f"{url}/model").raise_for_status().json()["bundle_digest"]
-            answers = [
-                self._http.post(f"{url}/predict", json=row.record, headers=_DRY_RUN).raise_for_status().json()
-                for row in bundle.golden
-            ]
-        except httpx.HTTPError as error:
-            raise RolloutError(self._failure(bundle, f"did not answer its golden rows: {error}")) from error
-        if digest != bundle.digest:
-            raise RolloutError(self._failure(bundle, f"serves another bundle, {digest[:12]}."))
-        worst = largest_difference([a["readmission_risk"] for a in answers], [row.risk for row in bundle.golden])
-        if not worst <= TOLERANCE:
-            raise RolloutError(self._failure(bundle, f"differs from training by {worst:.1e} on its golden rows."))
+        problem, _ = golden_problem(self._http, self._url(candidate.verify_port), candidate.bundle)
+        if problem is not None:
+            raise RolloutError(self._failure(candidate.bundle, problem))
 
     def switch(self, candidate: Candidate) -> Running:
         """Let the candidate answer on the public port, then end the process that did so before.

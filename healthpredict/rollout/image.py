@@ -1,0 +1,210 @@
+"""The image of the API around one bundle: built by the local Docker engine, pushed, and from then on named by its digest."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import docker.errors
+import requests
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.errors import ConfigurationError, RolloutError
+
+DOCKERFILE: Final = "docker-compose/Dockerfile.serving"
+LOCK: Final = "requirements.serving.lock"
+PACKAGE: Final = "healthpredict"
+COMMIT_LABEL: Final = "org.opencontainers.image.revision"
+REF_LABEL: Final = "healthpredict.git-ref"
+VERSION_LABEL: Final = "healthpredict.model-version"
+DIGEST_LABEL: Final = "healthpredict.bundle-digest"
+_ECR: Final = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
+_LINES_SHOWN: Final = 15
+_SECONDS_FOR_AN_ANSWER: Final = 600
+
+
+@dataclass(frozen=True)
+class Source:
+    """The code that goes into an image.
+
+    Attributes:
+        path: folder with package, lock and Dockerfile.
+        commit: of it; None where nobody knows.
+        ref: the name it was asked for by; None where it is the code that runs here.
+    """
+
+    path: Path
+    commit: str | None
+    ref: str | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the local engine.
+
+    Attributes:
+        repository: as in a pull, without tag.
+        tag: says version and content: the same tag is always the same image, as registries with fixed tags want it.
+        id: of its configuration, `sha256:` and 64 hex digits.
+    """
+
+    repository: str
+    tag: str
+    id: str
+
+
+def build_image(bundle: Bundle, repository: str, source: Source) -> Image:
+    """Build the image of a bundle.
+
+    The layer of the bundle depends on the bundle alone: files of one owner, one mode and one time.
+
+    Args:
+        bundle: what it serves.
+        repository: to push it to later.
+        source: see `Source`.
+
+    Raises:
+        ConfigurationError: the source is not complete, or no Docker engine answers.
+        RolloutError: the build failed; its last lines are in the message.
+    """
+    version = bundle.manifest.model_version
+    labels = {
+        VERSION_LABEL: str(version),
+        DIGEST_LABEL: bundle.digest,
+        COMMIT_LABEL: source.commit or "unknown",
+        REF_LABEL: source.ref or "",
+    }
+    with _engine() as engine:
+        lines = engine.api.build(
+            fileobj=build_context(source.path, bundle),
+            custom_context=True,
+            encoding="gzip",
+            dockerfile="Dockerfile",
+            labels=labels,
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+        built = _last(lines, "build", lambda aux: aux.get("ID"))
+        # The id names the content, so a tag never has to move.
+        image = Image(repository, f"v{version}-{built.removeprefix('sha256:')[:12]}", built)
+        engine.api.tag(image.id, repository, image.tag)
+    return image
+
+
+def push_image(image: Image, login: Mapping[str, str] | None = None) -> str:
+    """Push an image.
+
+    Args:
+        image: of the local engine.
+        login: `username` and `password`; without it those of Docker's own configuration.
+
+    Returns:
+        The reference by digest: `repository@sha256:...`.
+
+    Raises:
+        RolloutError: the registry refused it or cannot be reached.
+    """
+    with _engine() as engine:
+        lines = engine.api.push(
+            image.repository, image.tag, stream=True, decode=True, auth_config=dict(login) if login else None
+        )
+        digest = _last(lines, f"push to {image.repository}", lambda aux: aux.get("Digest"))
+    return f"{image.repository}@{digest}"
+
+
+def log_in(repository: str) -> dict[str, str] | None:
+    """A login for ECR, good for 12 hours; None for other registries, which Docker's own configuration knows.
+
+    Raises:
+        RolloutError: AWS gave none.
+    """
+    match = _ECR.fullmatch(repository.partition("/")[0])
+    if match is None:
+        return None
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        ecr = boto3.client("ecr", region_name=match["region"])
+        token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    except (BotoCoreError, ClientError) as error:
+        raise RolloutError(
+            f"No login for {repository}: {error}. Check the AWS credentials and their right to ecr:GetAuthorizationToken."
+        ) from error
+    username, _, password = base64.b64decode(token).decode().partition(":")
+    return {"username": username, "password": password}
+
+
+def build_context(source: Path, bundle: Bundle) -> io.BytesIO:
+    """What the build may see, packed: the same files make the same bytes.
+
+    Raises:
+        ConfigurationError: something is missing.
+    """
+    files = {"Dockerfile": source / DOCKERFILE, LOCK: source / LOCK}
+    package = source / PACKAGE
+    files |= {f"{PACKAGE}/{p.relative_to(package).as_posix()}": p for p in package.rglob("*.py")}
+    files |= {f"bundle/{name}": bundle.path / name for name in ("manifest.json", *bundle.manifest.files)}
+    missing = [str(path) for path in files.values() if not path.is_file()]
+    if missing or not package.is_dir():
+        raise ConfigurationError(
+            f"No image can be built from {source}: {', '.join(missing) or package} is missing. "
+            "Name a checkout of this project (HEALTHPREDICT_SOURCE_PATH)."
+        )
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+        folders = {parent.as_posix() for name in files for parent in Path(name).parents} - {"."}
+        for name in sorted(folders):
+            archive.addfile(_entry(name, 0o755, tarfile.DIRTYPE))
+        for name, path in sorted(files.items()):
+            data = path.read_bytes()
+            archive.addfile(_entry(name, 0o644, tarfile.REGTYPE, len(data)), io.BytesIO(data))
+    packed.seek(0)
+    return packed
+
+
+def _entry(name: str, mode: int, kind: bytes, size: int = 0) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.mode, entry.type, entry.size = mode, kind, size
+    return entry
+
+
+def _last(lines: Iterable[dict[str, Any]], purpose: str, wanted: Any) -> str:
+    """Read a stream of the engine, which reports failures in it and nowhere else, to its end."""
+    found = None
+    said: list[str] = []
+    for line in lines:
+        said += [text for text in (line.get("stream") or "").splitlines() if text.strip()]
+        if "error" in line:
+            raise RolloutError("\n".join((f"The {purpose} failed: {line['error']}", *said[-_LINES_SHOWN:])))
+        if isinstance(aux := line.get("aux"), dict):
+            found = wanted(aux) or found
+    if found is None or not _DIGEST.fullmatch(found):
+        raise RolloutError("\n".join((f"The {purpose} ended without a digest.", *said[-_LINES_SHOWN:])))
+    return str(found)
+
+
+@contextmanager
+def _engine() -> Iterator[docker.DockerClient]:
+    try:
+        client = docker.from_env(version="auto", timeout=_SECONDS_FOR_AN_ANSWER)
+    except docker.errors.DockerException as error:
+        raise ConfigurationError(
+            f"No Docker engine answers ({error}). Start one, or name it in DOCKER_HOST: images are built there."
+        ) from error
+    try:
+        yield client
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise RolloutError(f"The Docker engine failed: {error}") from error
+    finally:
+        client.close()

@@ -1,0 +1,60 @@
+"""How versions are rolled out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CanaryParams(BaseModel):
+    """When a canary is good enough.
+
+    Attributes:
+        seconds: for which it takes its share of the requests.
+        error_rate: of its requests, above which it is removed.
+        mean_risk_shift: largest difference of its mean risk from the champion's on the same requests.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float = Field(60.0, ge=0)
+    error_rate: float = Field(0.01, ge=0, le=1)
+    mean_risk_shift: float = Field(0.05, ge=0, le=1)
+
+
+class RolloutParams(BaseModel):
+    """Where a version goes into service, and what it must show there.
+
+    Attributes:
+        target: the API as a local process, on Kubernetes, or nowhere: then only the alias moves.
+        context: of the kubeconfig; it is never whatever kubectl points at.
+        overlay: folder of the Kubernetes files, below the source.
+        service_url: of the API as callers reach it; by default the host of the cluster's API and the Service's node port.
+        api_key_path: file with one API key in the clear, beside the file of hashed keys.
+        strategy: rolling replaces pod by pod; canary tries the version on a share of the requests before.
+        canary: see `CanaryParams`.
+        seconds: for the whole of a rollout to become ready.
+        unschedulable_seconds: for a node to have room for a pod.
+        p50_seconds: median time of a prediction, asked from here.
+        watch_seconds: for which a version is looked at when it is the champion.
+        watch_error_rate: of requests in that time, above which it is taken back.
+        watch_mean_seconds: mean time of a prediction inside the pods in that time, above which it is taken back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Literal["process", "kubernetes", "none"] = "process"
+    context: str | None = None
+    overlay: Path = Path("k8s/overlays/minikube")
+    service_url: str | None = None
+    api_key_path: Path | None = None
+    strategy: Literal["rolling", "canary"] = "rolling"
+    canary: CanaryParams = CanaryParams()
+    seconds: float = Field(300.0, gt=0)
+    unschedulable_seconds: float = Field(15.0, ge=0)
+    p50_seconds: float = Field(0.1, gt=0)
+    watch_seconds: float = Field(120.0, ge=0)
+    watch_error_rate: float = Field(0.01, ge=0, le=1)
+    watch_mean_seconds: float = Field(0.1, gt=0)

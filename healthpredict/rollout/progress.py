@@ -1,0 +1,125 @@
+"""What a rollout on Kubernetes has come to, read from its objects: done, going on, or failed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from healthpredict.rollout.manifests import Manifest
+
+REVISION: Final = "deployment.kubernetes.io/revision"
+TEMPLATE_HASH: Final = "pod-template-hash"
+_HOPELESS: Final = {
+    "ImagePullBackOff": "its image cannot be pulled",
+    "ErrImageNeverPull": "its image is not on the node",
+    "InvalidImageName": "its image has no valid name",
+    "CreateContainerConfigError": "its container cannot be configured",
+    "CreateContainerError": "its container cannot be made",
+    "RunContainerError": "its container cannot be started",
+    "CrashLoopBackOff": "its container ends again and again",
+}
+"""Reasons for which a container waits that no waiting mends (kubelet, images/types.go and kuberuntime)."""
+_RESTARTS: Final = 2
+"""One may be the machine's fault."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a rollout cannot succeed.
+
+    Attributes:
+        reason: in words, without the name of the pod.
+        pod: that shows it; None where no pod could be made.
+    """
+
+    reason: str
+    pod: str | None = None
+
+
+def newest_replica_set(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
+    """The ReplicaSet of a Deployment's present template; None where the controller has not made it yet."""
+    revision = _annotations(deployment).get(REVISION)
+    return next((found for found in owned(deployment, replica_sets) if _annotations(found).get(REVISION) == revision), None)
+
+
+def owned(owner: Manifest, objects: Sequence[Manifest]) -> list[Manifest]:
+    """Those objects that belong to another one."""
+    uid = owner["metadata"]["uid"]
+    return [o for o in objects if any(r["uid"] == uid for r in o["metadata"].get("ownerReferences", ()))]
+
+
+def is_observed(deployment: Manifest) -> bool:
+    """Whether the controller has seen the last change of a Deployment."""
+    seen: int = deployment.get("status", {}).get("observedGeneration", 0)
+    return bool(seen >= deployment["metadata"]["generation"])
+
+
+def is_complete(deployment: Manifest) -> bool:
+    """Whether every replica is of the present template and available, and none of another one is left."""
+    status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
+    counts = {status.get(name, 0) for name in ("updatedReplicas", "availableReplicas", "replicas")}
+    return is_observed(deployment) and counts == {wanted}
+
+
+def failure_of(deployment: Manifest, pods: Sequence[Manifest], unschedulable_seconds: float) -> Failure | None:
+    """Why a rollout cannot succeed; None where it still may.
+
+    Args:
+        deployment: observed.
+        pods: of its present template.
+        unschedulable_seconds: for which a pod may wait for a node.
+    """
+    for pod in pods:
+        if pod["metadata"].get("deletionTimestamp"):
+            continue
+        reason = _failure_of_pod(pod, unschedulable_seconds)
+        if reason is not None:
+            return Failure(reason, pod["metadata"]["name"])
+    for condition in deployment.get("status", {}).get("conditions", ()):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Failure(f"no pod could be made: {condition['message']}")
+        if condition["type"] == "Progressing" and condition["reason"] == "ProgressDeadlineExceeded":
+            unready = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), None)
+            seconds = deployment["spec"]["progressDeadlineSeconds"]
+            return Failure(f"it was not ready within {seconds} s", unready)
+    return None
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether a pod is ready, and not on its way out."""
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def restarts(pod: Manifest) -> int:
+    """How often the containers of a pod were started again."""
+    return sum(status["restartCount"] for status in pod.get("status", {}).get("containerStatuses", ()))
+
+
+def _failure_of_pod(pod: Manifest, unschedulable_seconds: float) -> str | None:
+    for condition in pod.get("status", {}).get("conditions", ()):
+        waits = condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
+        if waits and _age(condition["lastTransitionTime"]) >= unschedulable_seconds:
+            return f"no node has room for it: {condition.get('message', '')}"
+    for status in pod.get("status", {}).get("containerStatuses", ()):
+        ends = [status.get(when, {}).get("terminated") for when in ("state", "lastState")]
+        ended: dict[str, Any] | None = next(filter(None, ends), None)
+        if ended and ended.get("reason") == "OOMKilled":
+            return "its container used more memory than its limit and was killed (OOMKilled)"
+        waiting = status.get("state", {}).get("waiting") or {}
+        if (words := _HOPELESS.get(waiting.get("reason", ""))) or status["restartCount"] >= _RESTARTS:
+            exit_code = f", exit code {ended['exitCode']}" if ended else ""
+            said = "" if ended else f": {waiting.get('message', '')}"
+            return f"{words or _HOPELESS['CrashLoopBackOff']} ({waiting.get('reason', 'restarts')}{exit_code}){said}"
+    return None
+
+
+def _annotations(manifest: Manifest) -> dict[str, str]:
+    found: dict[str, str] = manifest["metadata"].get("annotations") or {}
+    return found
+
+
+def _age(time: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
