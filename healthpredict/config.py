@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from healthpredict.data.params import ContractParams, LiveParams
 from healthpredict.monitoring.params import DriftPolicy
+from healthpredict.rollout.params import RolloutParams
 from healthpredict.training.gate import PromotionPolicy
 from healthpredict.training.params import ModelParams, SearchParams
 
@@ -46,12 +47,19 @@ class Settings(BaseSettings):
     api_key_path: Path | None = Field(None, description="File with the key that rollouts ask the API with")
     webhook_url: str | None = Field(None, description="Where Prefect posts failures and drift, as JSON")
     git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
+    source_path: Path | None = Field(
+        None, description="Checkout that images are built from; by default that of this code"
+    )
+    source_repository: str | None = Field(None, description="Git repository that a named ref is fetched from")
+    image_repository: str | None = Field(None, description="Where images are pushed to, such as HOST/health-predict")
+    kubeconfig: Path | None = Field(None, description="Of the cluster that is rolled out to")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()
     search: SearchParams = SearchParams()
     model: ModelParams = ModelParams()
     promotion: PromotionPolicy = PromotionPolicy()
     drift: DriftPolicy = DriftPolicy()
+    rollout: RolloutParams = RolloutParams()
     ray_address: str | None = Field(
         None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"), description="Ray cluster to search on"
     )
@@ -68,7 +76,7 @@ class Settings(BaseSettings):
 
     @property
     def api_keys_path(self) -> Path:
-        """File of the hashes of the local API's keys, which it asks for where `api_key_path` is set."""
+        """File of the hashes of the API's keys, which pods always ask for, and the local API where `api_key_path` is set."""
         return self.state_path.resolve() / "api-keys.json"
 
     @property

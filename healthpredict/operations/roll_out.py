@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
-from healthpredict.errors import RolloutError
+from healthpredict.errors import AlreadyRunning, RolloutError
 from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.operations.put_on_kubernetes import alone, kubernetes_target, put_on_kubernetes
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.patient_key import make_patient_key
@@ -20,7 +25,9 @@ class Rollout(BaseModel):
         version: that answers now.
         previous: the champion before; None where there was none.
         bundle_digest: of its bundle.
-        url: where it answers.
+        url: where it answers; None where it was only promoted.
+        image: by digest; None where there is none.
+        git_ref: of the code in the image, where one was named.
         seconds: wall time by stage.
     """
 
@@ -29,18 +36,22 @@ class Rollout(BaseModel):
     version: int
     previous: int | None
     bundle_digest: str
-    url: str
+    url: str | None
+    image: str | None = None
+    git_ref: str | None = None
     seconds: Seconds
 
 
-def roll_out(settings: Settings, version: int) -> Rollout:
-    """Start a version, check its golden rows over HTTP, switch to it and move the alias `champion`, in this order.
+def roll_out(settings: Settings, version: int, *, git_ref: str | None = None, image: str | None = None) -> Rollout:
+    """Put a version where `rollout.target` says, check its golden rows there, and move the alias `champion`, in this order.
 
     Done again after an interruption at any step it goes on: a version that answers already is only verified.
 
     Args:
-        settings: where the API listens.
+        settings: where the API is.
         version: of the registry.
+        git_ref: of the code in the image; None for the code that runs here. On Kubernetes only.
+        image: that was built before, by digest; None to build one. On Kubernetes only.
 
     Raises:
         RolloutError: the version did not become ready or did not answer as trained. What ran before keeps running, the alias
@@ -50,34 +61,69 @@ def roll_out(settings: Settings, version: int) -> Rollout:
     """
     registry, ledger = open_registry(settings), open_ledger(settings)
     model_version = registry.version(version)
-    promoted = ledger.last("promotion")
-    previous = promoted["version"] if promoted else None
     seconds: Seconds = {}
+    previous = None
     try:
-        # Two rollouts at once would end each other's candidate.
-        with timed(seconds, "rollout"), exclusive(settings.state_path / "rollout.lock", "A rollout"):
+        with _one_at_a_time(settings):
+            promoted = ledger.last("promotion")
+            previous = promoted["version"] if promoted else None
             bundle = registry.fetch_bundle(model_version)
-            target = local_target(settings)
-            target.recover()
-            running = target.current()
-            if running is None or running.bundle_digest != bundle.digest:
-                make_patient_key(settings.patient_key_path)
-                candidate = target.start(bundle.path)
-                try:
-                    target.verify(candidate)
-                except RolloutError:
-                    target.abandon(candidate)
-                    raise
-                running = target.switch(candidate)
+            url = None
+            match settings.rollout.target:
+                case "process":
+                    with timed(seconds, "rollout"):
+                        url = _as_process(settings, bundle)
+                case "kubernetes":
+                    image = put_on_kubernetes(settings, bundle, seconds, git_ref=git_ref, image=image).image
+                    url = kubernetes_target(settings).url
+                case "none":
+                    bundle.verify()
+            registry.make_champion(version)
+            rollout = Rollout(
+                version=version,
+                previous=previous,
+                bundle_digest=bundle.digest,
+                url=url,
+                image=image,
+                git_ref=git_ref,
+                seconds=seconds,
+            )
+            if previous != version:
+                ledger.append("promotion", **rollout.model_dump(mode="json"))
+    except AlreadyRunning:
+        raise  # nothing was tried
     except Exception as error:
         # Whatever it was, the operator has to find it in the ledger; the caller decides what to do.
         ledger.append("rollout_failed", version=version, champion=previous, problem=str(error))
         raise
-    registry.make_champion(version)
-    rollout = Rollout(version=version, previous=previous, bundle_digest=bundle.digest, url=running.url, seconds=seconds)
-    if previous != version:
-        ledger.append("promotion", **rollout.model_dump(mode="json"))
     return rollout
+
+
+@contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    # Two rollouts at once would end each other's candidate.
+    with exclusive(settings.state_path / "rollout.lock", "A rollout"):
+        if settings.rollout.target == "kubernetes":
+            with alone(settings):
+                yield
+        else:
+            yield
+
+
+def _as_process(settings: Settings, bundle: Bundle) -> str:
+    target = local_target(settings)
+    target.recover()
+    running = target.current()
+    if running is None or running.bundle_digest != bundle.digest:
+        make_patient_key(settings.patient_key_path)
+        candidate = target.start(bundle.path)
+        try:
+            target.verify(candidate)
+        except RolloutError:
+            target.abandon(candidate)
+            raise
+        running = target.switch(candidate)
+    return running.url
 
 
 def local_target(settings: Settings) -> LocalTarget:
@@ -88,3 +134,17 @@ def local_target(settings: Settings) -> LocalTarget:
         key = read_bytes(str(settings.api_key_path)).decode().strip()
         options.append(f"--keys={settings.api_keys_path}")
     return LocalTarget(settings.state_path, settings.api_host, settings.api_port, options, key)
+
+
+def serving(settings: Settings) -> str | None:
+    """What answers, and where, in words; None where nothing does."""
+    match settings.rollout.target:
+        case "process":
+            running = local_target(settings).current()
+            return f"version {running.model_version} on {running.url}" if running else None
+        case "kubernetes":
+            target = kubernetes_target(settings)
+            served = target.current()
+            return f"version {served.version} on {target.url}" if served else None
+        case "none":
+            return None

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.config import Settings
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.drift_loop import pending_batches
-from healthpredict.operations.roll_out import local_target
+from healthpredict.operations.roll_out import serving
 
 
 class Status(BaseModel):
@@ -19,7 +19,7 @@ class Status(BaseModel):
         champion: version that predicts; None before the first training.
         family: of the champion.
         auroc: of the champion on the test side at its training.
-        serving: version that answers on the public port, and where; None where nothing does.
+        serving: version that answers callers, and where; None where nothing does.
         last_batch: the last batch done, with its decision.
         last_event: of the ledger.
         pending: batches that have arrived and are not done.
@@ -37,7 +37,7 @@ class Status(BaseModel):
 
 
 def status(settings: Settings) -> Status:
-    """Look at registry, ledger and the local API.
+    """Look at registry, ledger and the API.
 
     Raises:
         RegistryError: MLflow failed.
@@ -46,7 +46,6 @@ def status(settings: Settings) -> Status:
     registry, ledger = open_registry(settings), open_ledger(settings)
     champion = registry.by_alias("champion")
     manifest = registry.fetch_bundle(champion).manifest if champion else None
-    running = local_target(settings).current()
     events = ledger.events()
     batch = ledger.last("batch")
     shown = ("batch", "time", "decision", "reasons")
@@ -54,7 +53,7 @@ def status(settings: Settings) -> Status:
         champion=champion.version if champion else None,
         family=manifest.family if manifest else None,
         auroc=str(manifest.test.evaluation.auroc) if manifest else None,
-        serving=f"version {running.model_version} on {running.url}" if running else None,
+        serving=serving(settings),
         last_batch={key: batch[key] for key in shown} if batch else None,
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending_batches(settings),

@@ -196,9 +196,7 @@ class Cluster:
         try:
             # On a client of its own: opening the stream changes how its client sends requests.
             core = CoreV1Api(self._new_client())
-            forward = portforward(
-                core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port)
-            )
+            forward = portforward(core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port))
             connection = _OverSocket(pod, timeout=_TIMEOUT[1])
             connection.given = forward.socket(port)
             connection.request("GET", path, headers={**headers, "Connection": "close"})

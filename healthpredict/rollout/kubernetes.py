@@ -1,8 +1,8 @@
 """The API on Kubernetes: replaced pod by pod, verified from outside, and taken back when it is not what it should be.
 
-Everything that is known is kept in the cluster. The template that was verified last is named in an annotation of the Deployment; its
-ReplicaSet holds it whole, with image, arguments and keys, because ConfigMap and Secret have names of their content. So a rollout
-that is killed at any step leaves behind what the next one needs to go on, or to go back.
+Everything that is known is kept in the cluster. The template that was verified last is named in an annotation of the Deployment;
+its ReplicaSet holds it whole, with image, arguments and keys, because ConfigMap and Secret have names of their content. So a
+rollout that is killed at any step leaves behind what the next one needs to go on, or to go back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +26,10 @@ import httpx
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import HealthPredictError, RolloutError
 from healthpredict.rollout.cluster import Cluster, Unreachable
+from healthpredict.rollout.lease import hold
 from healthpredict.rollout.manifests import Manifest, read_manifests, rename_reference, the_one, volumes
 from healthpredict.rollout.params import RolloutParams
 from healthpredict.rollout.progress import (
-    REVISION,
     TEMPLATE_HASH,
     Failure,
     failure_of,
@@ -49,10 +50,20 @@ VERSION: Final = "healthpredict/model-version"
 DIGEST: Final = "healthpredict/bundle-digest"
 VERIFIED: Final = "healthpredict/verified-template"
 """Annotations: of the pod template, what it serves; of the Deployment, the template that was verified last."""
+PULL: Final = "healthpredict-pull"
+"""Secret with the login of the registry, where it wants one."""
 MANAGED: Final = {"app.kubernetes.io/managed-by": "healthpredict"}
 PORT: Final = 8080
-_PRUNED: Final = ("ConfigMap", "Secret", "Service", "ServiceAccount", "NetworkPolicy", "HorizontalPodAutoscaler")
-_PRUNED_LATER: Final = ("PodDisruptionBudget",)
+_PRUNED: Final = (
+    "ConfigMap",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+    "NetworkPolicy",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+)
+"""Not the claim of the log: predictions are in it."""
 _POLL_SECONDS: Final = 0.3
 _SECONDS_TO_TAKE_BACK: Final = 120.0
 _SECONDS_TO_SWITCH: Final = 10.0
@@ -87,16 +98,23 @@ BundleOf = Callable[[int], Bundle]
 class KubernetesTarget:
     """The API in one namespace. Rollouts must not run at the same time: the caller holds a lease."""
 
-    def __init__(self, cluster: Cluster, folder: Path, params: RolloutParams) -> None:
-        """Args: cluster; folder, of the overlay; params, see `RolloutParams`.
+    def __init__(self, kubeconfig: Path, context: str, folder: Path, params: RolloutParams) -> None:
+        """Say what is rolled out to.
+
+        Args:
+            kubeconfig: of the deployer.
+            context: of it, by name.
+            folder: of the overlay, which names the namespace.
+            params: see `RolloutParams`.
 
         Raises:
-            ConfigurationError: the files cannot be read.
+            ConfigurationError: the files cannot be read, or there is no such context.
         """
-        self._cluster = cluster
         self._manifests = read_manifests(folder)
         self._params = params
-        self._name = the_one(self._manifests, "Deployment")["metadata"]["name"]
+        metadata = the_one(self._manifests, "Deployment")["metadata"]
+        self._name = metadata["name"]
+        self._cluster = Cluster(kubeconfig, context, metadata.get("namespace", "default"))
         self._http = httpx.Client(trust_env=False, timeout=10, headers={"Connection": "close"})
 
     @property
@@ -157,6 +175,19 @@ class KubernetesTarget:
             found = self._cluster.apply(_secret(OWN_KEY, {name: text.encode() for name, text in made.items()}))
         data = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
         return data["key"], datetime.fromisoformat(data["created-at"])
+
+    def keep_login(self, repository: str, login: Mapping[str, str]) -> None:
+        """Let the nodes pull with a login. Args: repository; login, `username` and `password`."""
+        auth = base64.b64encode(f"{login['username']}:{login['password']}".encode()).decode()
+        config = {"auths": {repository.partition("/")[0]: {**login, "auth": auth}}}
+        secret = _secret(PULL, {".dockerconfigjson": json.dumps(config).encode()})
+        self._cluster.apply({**secret, "type": "kubernetes.io/dockerconfigjson"})
+
+    @contextmanager
+    def held(self, holder: str) -> Iterator[None]:
+        """Keep others from rolling out here, see `hold`."""
+        with hold(self._cluster, f"{self._name}-rollout", holder):
+            yield
 
     def pods(self) -> list[Manifest]:
         """The pods of the present template."""
@@ -285,12 +316,12 @@ class KubernetesTarget:
     def _prune(self) -> None:
         """Delete what earlier rollouts made and no template that is kept needs."""
         deployment = self._deployment()
-        kept = {(m["kind"], m["metadata"]["name"]) for m in self._manifests} | {("Secret", OWN_KEY)}
+        kept = {(m["kind"], m["metadata"]["name"]) for m in self._manifests} | {("Secret", OWN_KEY), ("Secret", PULL)}
         for template in (deployment, *owned(deployment, self._cluster.find("ReplicaSet"))):
             for volume in volumes(template):
                 kept.add(("ConfigMap", volume.get("configMap", {}).get("name")))
                 kept.add(("Secret", volume.get("secret", {}).get("secretName")))
-        for kind in (*_PRUNED, *_PRUNED_LATER):
+        for kind in _PRUNED:
             for manifest in self._cluster.find(kind, MANAGED):
                 name = manifest["metadata"]["name"]
                 if (kind, name) not in kept:
@@ -338,7 +369,7 @@ def served(replica_set: Manifest) -> Served:
 
 def _template(replica_set: Manifest) -> Manifest:
     """The template as the Deployment had it: the same one gives the same ReplicaSet, whose pods still run."""
-    template = copy.deepcopy(replica_set["spec"]["template"])
+    template: Manifest = copy.deepcopy(replica_set["spec"]["template"])
     del template["metadata"]["labels"][TEMPLATE_HASH]
     return template
 

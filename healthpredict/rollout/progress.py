@@ -41,7 +41,9 @@ class Failure:
 def newest_replica_set(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
     """The ReplicaSet of a Deployment's present template; None where the controller has not made it yet."""
     revision = _annotations(deployment).get(REVISION)
-    return next((found for found in owned(deployment, replica_sets) if _annotations(found).get(REVISION) == revision), None)
+    return next(
+        (found for found in owned(deployment, replica_sets) if _annotations(found).get(REVISION) == revision), None
+    )
 
 
 def owned(owner: Manifest, objects: Sequence[Manifest]) -> list[Manifest]:

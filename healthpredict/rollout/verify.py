@@ -79,4 +79,3 @@ def golden_problem(
     if not worst <= TOLERANCE:
         return f"differs from training by {worst:.1e} on its golden rows.", asked.p50_seconds
     return None, asked.p50_seconds
-

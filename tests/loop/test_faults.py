@@ -110,7 +110,7 @@ def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
     shutil.rmtree(bundle.path)
     kept.rename(bundle.path)
 
-    monkeypatch.setattr("healthpredict.rollout.local.TOLERANCE", -1.0)
+    monkeypatch.setattr("healthpredict.rollout.verify.TOLERANCE", -1.0)
     with pytest.raises(RolloutError, match="golden rows"):
         roll_out(settings, challenger.version)
     failures = open_ledger(settings).events("rollout_failed")

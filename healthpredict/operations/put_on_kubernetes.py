@@ -1,0 +1,129 @@
+"""From a bundle to verified pods: source, image, push, rollout; and what the pods may know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.config import Settings
+from healthpredict.errors import ConfigurationError
+from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
+from healthpredict.rollout.image import Source, build_image, log_in, push_image
+from healthpredict.rollout.kubernetes import KubernetesTarget, Served
+from healthpredict.rollout.source import fetch_source
+from healthpredict.storage.patient_key import make_patient_key, read_patient_key
+
+_logger = logging.getLogger(__name__)
+_CHECKOUT: Final = Path(__file__).resolve().parents[2]
+_ROLLOUTS: Final = "rollout"
+"""Whose key the rollouts' own is."""
+
+
+def kubernetes_target(settings: Settings) -> KubernetesTarget:
+    """The API on the cluster of these settings.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+    """
+    if settings.kubeconfig is None or settings.rollout.context is None:
+        raise ConfigurationError(
+            "Kubernetes is rolled out to by name only: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
+        )
+    folder = (settings.source_path or _CHECKOUT) / settings.rollout.overlay
+    return KubernetesTarget(settings.kubeconfig, settings.rollout.context, folder, settings.rollout)
+
+
+def put_on_kubernetes(
+    settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None = None, image: str | None = None
+) -> Served:
+    """Let a bundle answer on Kubernetes, verified.
+
+    Args:
+        settings: where.
+        bundle: of the version.
+        seconds: wall time by stage is added to it.
+        git_ref: of the code around the bundle; None for the code that runs here.
+        image: that was built before, by digest; None to build one.
+
+    Raises:
+        RolloutError: it is not in service; what was verified before is.
+        ConfigurationError: a setting is missing or wrong; nothing was touched.
+    """
+    target = kubernetes_target(settings)
+    if settings.image_repository is None:
+        raise ConfigurationError("Say where images are pushed to: HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME.")
+    login = log_in(settings.image_repository)
+    if image is None:
+        with timed(seconds, "build"):
+            built = build_image(bundle, settings.image_repository, _source(settings, git_ref))
+        with timed(seconds, "push"):
+            image = push_image(built, login)
+    with timed(seconds, "rollout"):
+        if login is not None:
+            target.keep_login(settings.image_repository, login)
+        registry = open_registry(settings)
+        return target.roll_out(
+            bundle,
+            image,
+            _pod_files(settings, target),
+            lambda version: registry.fetch_bundle(registry.version(version)),
+        )
+
+
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Keep other machines from rolling out to the same cluster. The caller holds the lock of this machine.
+
+    Raises:
+        AlreadyRunning: another one does.
+    """
+    with kubernetes_target(settings).held(f"{socket.gethostname()}, {settings.state_path.resolve()}"):
+        yield
+
+
+def refresh_login(settings: Settings) -> bool:
+    """Give the cluster a fresh login for its registry, which ECR's are good for 12 hours; whether it needs one.
+
+    Raises:
+        RolloutError: AWS gave none, or Kubernetes did not take it.
+    """
+    login = log_in(settings.image_repository or "")
+    if login is None:
+        return False
+    kubernetes_target(settings).keep_login(str(settings.image_repository), login)
+    return True
+
+
+def _source(settings: Settings, git_ref: str | None) -> Source:
+    path = settings.source_path or _CHECKOUT
+    if git_ref is None:
+        return Source(path, git_commit(settings))
+    return fetch_source(settings.source_repository or str(path), git_ref, settings.state_path.resolve() / "sources")
+
+
+def _pod_files(settings: Settings, target: KubernetesTarget) -> dict[str, bytes]:
+    """What only the pods may read: hashes of API keys, and the key for the pseudonyms of patients."""
+    own, made_at = target.own_key()
+    keys = [_key(_ROLLOUTS, own, made_at)]
+    if settings.api_keys_path.exists():
+        keys += json.loads(settings.api_keys_path.read_text(encoding="utf-8"))["keys"]
+    if settings.rollout.api_key_path is not None:
+        keys.append(_key("operator", settings.rollout.api_key_path.read_text(encoding="utf-8").strip(), made_at))
+    if len(keys) == 1:
+        _logger.warning("Nobody has an API key yet: `healthpredict keys add NAME`, then promote the version again")
+    make_patient_key(settings.patient_key_path)
+    patient_key = read_patient_key(settings.patient_key_path)
+    return {"api-keys.json": json.dumps({"keys": keys}).encode(), "patient-key": patient_key.hex().encode()}
+
+
+def _key(name: str, secret: str, made_at: datetime) -> dict[str, Any]:
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    return {"name": name, "sha256": digest, "created_at": made_at.isoformat()}
