@@ -115,8 +115,6 @@ def _pod_files(settings: Settings, target: KubernetesTarget) -> dict[str, bytes]
     keys = [_key(_ROLLOUTS, own, made_at)]
     if settings.api_keys_path.exists():
         keys += json.loads(settings.api_keys_path.read_text(encoding="utf-8"))["keys"]
-    if settings.rollout.api_key_path is not None:
-        keys.append(_key("operator", settings.rollout.api_key_path.read_text(encoding="utf-8").strip(), made_at))
     if len(keys) == 1:
         _logger.warning("Nobody has an API key yet: `healthpredict keys add NAME`, then promote the version again")
     make_patient_key(settings.patient_key_path)

@@ -32,7 +32,6 @@ class RolloutParams(BaseModel):
         context: of the kubeconfig; it is never whatever kubectl points at.
         overlay: folder of the Kubernetes files, below the source.
         service_url: of the API as callers reach it; by default the host of the cluster's API and the Service's node port.
-        api_key_path: file with one API key in the clear, beside the file of hashed keys.
         strategy: rolling replaces pod by pod; canary tries the version on a share of the requests before.
         canary: see `CanaryParams`.
         seconds: for the whole of a rollout to become ready.
@@ -49,7 +48,6 @@ class RolloutParams(BaseModel):
     context: str | None = None
     overlay: Path = Path("k8s/overlays/minikube")
     service_url: str | None = None
-    api_key_path: Path | None = None
     strategy: Literal["rolling", "canary"] = "rolling"
     canary: CanaryParams = CanaryParams()
     seconds: float = Field(300.0, gt=0)
