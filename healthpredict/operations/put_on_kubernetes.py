@@ -27,6 +27,11 @@ _ROLLOUTS: Final = "rollout"
 """Whose key the rollouts' own is."""
 
 
+def source_path(settings: Settings) -> Path:
+    """The checkout that images and Kubernetes files come from."""
+    return settings.source_path or _CHECKOUT
+
+
 def kubernetes_target(settings: Settings) -> KubernetesTarget:
     """The API on the cluster of these settings.
 
@@ -37,7 +42,7 @@ def kubernetes_target(settings: Settings) -> KubernetesTarget:
         raise ConfigurationError(
             "Kubernetes is rolled out to by name only: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
         )
-    folder = (settings.source_path or _CHECKOUT) / settings.rollout.overlay
+    folder = source_path(settings) / settings.rollout.overlay
     return KubernetesTarget(settings.kubeconfig, settings.rollout.context, folder, settings.rollout)
 
 
@@ -103,7 +108,7 @@ def refresh_login(settings: Settings) -> bool:
 
 
 def _source(settings: Settings, git_ref: str | None) -> Source:
-    path = settings.source_path or _CHECKOUT
+    path = source_path(settings)
     if git_ref is None:
         return Source(path, git_commit(settings))
     return fetch_source(settings.source_repository or str(path), git_ref, settings.state_path.resolve() / "sources")

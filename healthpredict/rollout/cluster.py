@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
@@ -76,6 +77,14 @@ class Cluster:
     def host(self) -> str:
         """Of the cluster's API."""
         return urlsplit(self._configuration.host).hostname or ""
+
+    def address(self) -> dict[str, str]:
+        """Where the cluster is and how it is recognised, as in a kubeconfig."""
+        authority = Path(self._configuration.ssl_ca_cert).read_bytes()
+        return {
+            "server": self._configuration.host,
+            "certificate-authority-data": base64.b64encode(authority).decode(),
+        }
 
     def serves(self, manifest: Manifest) -> bool:
         """Whether the cluster knows this kind of object in this version."""

@@ -1,0 +1,98 @@
+"""What an administrator of a cluster does once: the namespace, the log's volume, and a deployer who may touch nothing else."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.operations.put_on_kubernetes import source_path
+from healthpredict.rollout.cluster import Cluster
+from healthpredict.rollout.manifests import read_manifests, the_one
+
+ADMINISTRATOR: Final = Path("k8s/administrator")
+_TOKEN: Final = "kubernetes.io/service-account-token"
+_SECONDS_FOR_A_TOKEN: Final = 30.0
+
+
+class SetUp(BaseModel):
+    """What was made.
+
+    Attributes:
+        namespace: that rollouts go to.
+        kubeconfig: of the deployer.
+        context: of it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    namespace: str
+    kubeconfig: Path
+    context: str
+
+
+def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
+    """Apply the administrator's files, and write the deployer's kubeconfig; again, it changes nothing.
+
+    Args:
+        settings: name the deployer's kubeconfig and context.
+        kubeconfig: of the administrator; rollouts never see it.
+        context: of it, by name.
+        folder: of the administrator's files, below the source.
+
+    Raises:
+        ConfigurationError: a setting is missing, or the files cannot be read.
+        RolloutError: Kubernetes refused something.
+    """
+    if settings.kubeconfig is None or settings.rollout.context is None:
+        raise ConfigurationError(
+            "Say where the deployer's kubeconfig goes, and its context: HEALTHPREDICT_KUBECONFIG and "
+            "HEALTHPREDICT_ROLLOUT__CONTEXT."
+        )
+    if settings.kubeconfig.resolve() == kubeconfig.resolve():
+        raise ConfigurationError(f"{kubeconfig} is the administrator's. Name another file for the deployer's.")
+    manifests = read_manifests(source_path(settings) / folder)
+    namespace = the_one(manifests, "Namespace")["metadata"]["name"]
+    token_name = next(m["metadata"]["name"] for m in manifests if m.get("type") == _TOKEN)
+    cluster = Cluster(kubeconfig, context, namespace)
+    for manifest in manifests:
+        cluster.apply(manifest)
+    deadline = time.monotonic() + _SECONDS_FOR_A_TOKEN
+    while not (token := (cluster.read("Secret", token_name) or {}).get("data", {}).get("token")):
+        if time.monotonic() > deadline:
+            raise RolloutError(f"Kubernetes gave the deployer no token: Secret {token_name} stays empty.")
+        time.sleep(0.2)
+    user = {"token": base64.b64decode(token).decode()}
+    _write(settings.kubeconfig, _kubeconfig(settings.rollout.context, cluster, user))
+    return SetUp(namespace=namespace, kubeconfig=settings.kubeconfig, context=settings.rollout.context)
+
+
+def _kubeconfig(context: str, cluster: Cluster, user: dict[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": context, "cluster": cluster.address()}],
+        "users": [{"name": "healthpredict-deployer", "user": user}],
+        "contexts": [
+            {
+                "name": context,
+                "context": {"cluster": context, "user": "healthpredict-deployer", "namespace": cluster.namespace},
+            }
+        ],
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        yaml.safe_dump(content, file)
+    partial.replace(path)
