@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra e2e-services check format lock bench-quality bench-loop bench-drift bench-serving clean
+.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -73,6 +73,9 @@ test-infra: $(STAMP)  ## The part of the tests that concerns AWS; what its tools
 
 e2e-services: $(STAMP)  ## Prefect server, workers and deployments, run through once
 	$(BIN)/python -m pytest -m e2e tests/e2e
+
+e2e-kubernetes: $(STAMP)  ## Rollouts on a real cluster: make e2e-kubernetes HEALTHPREDICT_KUBECONFIG=file
+	$(BIN)/python -m pytest -rs -m kubernetes tests/kubernetes
 
 check: $(STAMP)  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

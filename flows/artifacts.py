@@ -56,6 +56,12 @@ def show_training(outcome: TrainingOutcome) -> None:
         create_link_artifact(challenger.run_url, link_text="MLflow run", key=f"mlflow-version-{challenger.version}")
 
 
+def show_failed_rollout(version: int, error: Exception) -> None:
+    """Why a version is not in service: the error, with what its pod wrote and what Kubernetes noted."""
+    text = f"## Version {version} is not in service\n\n```\n{error}\n```"
+    create_markdown_artifact(text, key=f"rollout-failed-version-{version}", description="What ran before keeps running")
+
+
 def show_history(summary: Summary) -> None:
     """The plot of all batches, and their table."""
     plot = base64.b64encode(history(summary)).decode()

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.artifacts import show_table
+from flows.artifacts import show_failed_rollout, show_table
 from flows.tasks import as_task
 from healthpredict.config import Settings
+from healthpredict.errors import HealthPredictError
 from healthpredict.operations.roll_out import Rollout, roll_out
 
 
 @flow(name="deploy")
-def deploy(version: int) -> Rollout:
+def deploy(version: int, git_ref: str | None = None) -> Rollout:
     """Roll a version out; on any failure what ran before keeps running.
 
     Args:
         version: of the registry.
+        git_ref: branch, tag or commit of the code in the image; by default the code that runs here.
     """
-    rollout = as_task(roll_out)(Settings(), version)
-    facts = rollout.model_dump(mode="json", exclude={"seconds"})
+    try:
+        rollout = as_task(roll_out)(Settings(), version, git_ref=git_ref)
+    except HealthPredictError as error:
+        show_failed_rollout(version, error)
+        raise
+    facts = rollout.model_dump(mode="json", exclude={"seconds"}) | rollout.seconds
     show_table(
         f"rollout-version-{version}", [{"fact": name, "value": value} for name, value in facts.items()], "In service"
     )

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from healthpredict import errors
 from healthpredict.cli.cloud import app as cloud_app
+from healthpredict.cli.cluster import app as cluster_app
 from healthpredict.config import Settings, quiet_vendors
 
 app = typer.Typer(
@@ -70,6 +71,9 @@ def train(
 def promote(
     version: Annotated[int, typer.Argument(help="Version of the registry.")],
     force: Annotated[bool, typer.Option(help="Also where the gate has not let it pass.")] = False,
+    git_ref: Annotated[
+        str | None, typer.Option(help="Code around it, for an image; by default what runs here.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Roll a version out, verified, and make it the champion."""
@@ -82,7 +86,18 @@ def promote(
         raise errors.ConfigurationError(
             f"Version {version} has not passed the gate (`healthpredict trace {version}`). Use --force to promote it anyway."
         )
-    _show(roll_out(settings, version), as_json)
+    _show(roll_out(settings, version, git_ref=git_ref), as_json)
+
+
+@app.command()
+def rollback(
+    version: Annotated[int | None, typer.Argument(help="That was in service; by default the one before.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put an earlier version into service again, with the image that it had, verified, and make it the champion."""
+    from healthpredict.operations.roll_back import roll_back
+
+    _show(roll_back(Settings(), version), as_json)
 
 
 @app.command()
@@ -166,6 +181,7 @@ def _champion(settings: Settings) -> str:
 
 
 app.add_typer(cloud_app, name="cloud")
+app.add_typer(cluster_app, name="cluster")
 keys_app = typer.Typer(help="API keys: make, show and revoke.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 KeyFile = Annotated[Path | None, typer.Option("--file", help="File of keys; by default in the state folder.")]

@@ -14,12 +14,16 @@ from typing import Any, Final
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
-from healthpredict.errors import ConfigurationError
+from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
 from healthpredict.rollout.image import Source, build_image, log_in, push_image
-from healthpredict.rollout.kubernetes import KubernetesTarget, Served
+from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
+from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.objects import Served
+from healthpredict.rollout.sbom import bill_name, bill_of_materials
 from healthpredict.rollout.source import fetch_source
 from healthpredict.storage.patient_key import make_patient_key, read_patient_key
+from healthpredict.storage.uris import join, write_bytes
 
 _logger = logging.getLogger(__name__)
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -67,20 +71,39 @@ def put_on_kubernetes(
         raise ConfigurationError("Say where images are pushed to: HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME.")
     login = log_in(settings.image_repository)
     if image is None:
+        source = _source(settings, git_ref)
         with timed(seconds, "build"):
-            built = build_image(bundle, settings.image_repository, _source(settings, git_ref))
+            built = build_image(bundle, settings.image_repository, source)
         with timed(seconds, "push"):
             image = push_image(built, login)
+        with timed(seconds, "bill of materials"):
+            bill = bill_of_materials(image, built.id, bundle, source)
+            write_bytes(join(settings.reports_uri, "images", bill_name(image)), bill.encode())
     with timed(seconds, "rollout"):
         if login is not None:
             target.keep_login(settings.image_repository, login)
-        registry = open_registry(settings)
-        return target.roll_out(
-            bundle,
-            image,
-            _pod_files(settings, target),
-            lambda version: registry.fetch_bundle(registry.version(version)),
-        )
+        return target.roll_out(bundle, image, _pod_files(settings, target), _bundle_of(settings))
+
+
+def watch_on_kubernetes(settings: Settings, before: Manifest | None, seconds: Seconds) -> None:
+    """Look at what was put into service for as long as the settings say, and take it back where it is not good.
+
+    Args:
+        settings: where.
+        before: what was in service before, from `KubernetesTarget.verified`; None where nothing was.
+        seconds: wall time is added to it.
+
+    Raises:
+        RolloutError: it was not good. The message says what was done.
+    """
+    target = kubernetes_target(settings)
+    with timed(seconds, "watch"):
+        problem = target.watch(settings.rollout.watch_seconds)
+    if problem is None:
+        return
+    if before is None:
+        raise RolloutError(f"{problem} There is nothing to go back to: it stays in service.")
+    raise RolloutError(f"{problem}\n{target.take_back(before, _bundle_of(settings))}")
 
 
 @contextmanager
@@ -105,6 +128,11 @@ def refresh_login(settings: Settings) -> bool:
         return False
     kubernetes_target(settings).keep_login(str(settings.image_repository), login)
     return True
+
+
+def _bundle_of(settings: Settings) -> BundleOf:
+    registry = open_registry(settings)
+    return lambda version: registry.fetch_bundle(registry.version(version))
 
 
 def _source(settings: Settings, git_ref: str | None) -> Source:

@@ -18,7 +18,7 @@ from healthpredict.rollout.cluster import Cluster
 from healthpredict.rollout.manifests import read_manifests, the_one
 
 ADMINISTRATOR: Final = Path("k8s/administrator")
-_TOKEN: Final = "kubernetes.io/service-account-token"
+_TOKEN_TYPE: Final = "kubernetes.io/service-account-token"  # noqa: S105 -- a type of Secret
 _SECONDS_FOR_A_TOKEN: Final = 30.0
 
 
@@ -60,7 +60,7 @@ def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: P
         raise ConfigurationError(f"{kubeconfig} is the administrator's. Name another file for the deployer's.")
     manifests = read_manifests(source_path(settings) / folder)
     namespace = the_one(manifests, "Namespace")["metadata"]["name"]
-    token_name = next(m["metadata"]["name"] for m in manifests if m.get("type") == _TOKEN)
+    token_name = next(m["metadata"]["name"] for m in manifests if m.get("type") == _TOKEN_TYPE)
     cluster = Cluster(kubeconfig, context, namespace)
     for manifest in manifests:
         cluster.apply(manifest)

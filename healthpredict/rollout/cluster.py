@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.verify import DRY_RUN
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -31,7 +32,9 @@ _VERSIONS: Final = {
     "Event": "v1",
     "HorizontalPodAutoscaler": "autoscaling/v2",
     "Lease": "coordination.k8s.io/v1",
+    "Namespace": "v1",
     "NetworkPolicy": "networking.k8s.io/v1",
+    "PersistentVolume": "v1",
     "PersistentVolumeClaim": "v1",
     "Pod": "v1",
     "PodDisruptionBudget": "policy/v1",
@@ -193,8 +196,15 @@ class Cluster:
             return []  # its container never started
         return str(response.data.decode(errors="replace")).splitlines()
 
-    def ask_pod(self, pod: str, port: int, path: str, headers: dict[str, str]) -> bytes:
+    def ask_pod(self, pod: str, port: int, path: str, key: str, body: bytes | None = None) -> bytes:
         """The answer of a pod itself, past the Service, through the API of Kubernetes.
+
+        Args:
+            pod: its name.
+            port: of the pod.
+            path: that is asked for.
+            key: of the pod's API.
+            body: JSON to post; None for a GET.
 
         Raises:
             RolloutError: it does not answer, or not well.
@@ -208,7 +218,8 @@ class Cluster:
             forward = portforward(core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port))
             connection = _OverSocket(pod, timeout=_TIMEOUT[1])
             connection.given = forward.socket(port)
-            connection.request("GET", path, headers={**headers, "Connection": "close"})
+            headers = {**DRY_RUN, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+            connection.request("GET" if body is None else "POST", path, body, {**headers, "Connection": "close"})
             response = connection.getresponse()
             body = response.read()
         except (ApiException, OSError, http.client.HTTPException) as error:

@@ -122,6 +122,24 @@ def push_image(image: Image, login: Mapping[str, str] | None = None) -> str:
     return f"{image.repository}@{digest}"
 
 
+def read_from_image(image_id: str, path: str) -> bytes:
+    """A file of an image in the local engine.
+
+    Raises:
+        RolloutError: there is no such file, or no such image.
+    """
+    with _engine() as engine:
+        container = engine.containers.create(image_id)  # never started
+        try:
+            packed = io.BytesIO(b"".join(container.get_archive(path)[0]))
+        finally:
+            container.remove()
+    with tarfile.open(fileobj=packed) as archive:
+        file = archive.extractfile(archive.getmembers()[0])
+        assert file is not None, "a path to a file"
+        return file.read()
+
+
 def log_in(repository: str) -> dict[str, str] | None:
     """A login for ECR, good for 12 hours; None for other registries, which Docker's own configuration knows.
 

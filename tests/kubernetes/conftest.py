@@ -1,0 +1,135 @@
+"""A namespace of its own on a real cluster, a registry of images, and versions to roll out.
+
+`HEALTHPREDICT_KUBECONFIG` names an administrator's kubeconfig, `HEALTHPREDICT_ROLLOUT__CONTEXT` its context where it has more than
+one, and `HEALTHPREDICT_TEST_REGISTRY` the registry that engine and nodes reach under the same name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from bundles import as_records, build_tiny_bundle, draw_encounters
+from rig import NAMESPACE, NODE_PORT, Installation, copy_source, is_here, remove, replace
+from traffic import Traffic
+
+from healthpredict.config import Settings
+from healthpredict.operations.context import open_registry
+from healthpredict.operations.put_on_kubernetes import kubernetes_target
+from healthpredict.operations.roll_out import roll_out
+from healthpredict.operations.set_up_cluster import set_up_cluster
+from healthpredict.rollout.cluster import Cluster
+from healthpredict.serving.keys import add_key
+
+REGISTRY = os.environ.get("HEALTHPREDICT_TEST_REGISTRY", "127.0.0.1:5001")
+
+
+@pytest.fixture(scope="session")
+def administrator() -> tuple[Path, str]:
+    """The administrator's kubeconfig, and its context."""
+    kubeconfig = os.environ.get("HEALTHPREDICT_KUBECONFIG")
+    if not kubeconfig or not Path(kubeconfig).exists():
+        pytest.skip("no cluster: HEALTHPREDICT_KUBECONFIG names no kubeconfig")
+    contexts = [context["name"] for context in yaml.safe_load(Path(kubeconfig).read_text())["contexts"]]
+    context = os.environ.get("HEALTHPREDICT_ROLLOUT__CONTEXT") or (contexts[0] if len(contexts) == 1 else None)
+    if context is None:
+        pytest.skip(f"which cluster: HEALTHPREDICT_ROLLOUT__CONTEXT names none of {', '.join(contexts)}")
+    return Path(kubeconfig), context
+
+
+@pytest.fixture(scope="session")
+def registry_host() -> str:
+    try:
+        httpx.get(f"http://{REGISTRY}/v2/", trust_env=False).raise_for_status()
+    except httpx.HTTPError:
+        pytest.skip(f"no image registry answers at {REGISTRY}")
+    return REGISTRY
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, str]) -> Path:
+    """A copy of the source, for a namespace, a port and a log folder that nobody else uses."""
+    source = copy_source(tmp_path_factory.mktemp("source"))
+    log = tmp_path_factory.mktemp("log")
+    for path in (source / "k8s").rglob("*.yaml"):
+        text = path.read_text().replace("/var/lib/health-predict/prediction-log", str(log))
+        text = text.replace("health-predict", NAMESPACE).replace("30080", str(NODE_PORT))
+        path.write_text(text)
+    # A volume has no namespace.
+    replace(
+        source / "k8s/administrator/log-volume.yaml", "name: healthpredict-log\nspec", f"name: {NAMESPACE}-log\nspec"
+    )
+    replace(source / "k8s/base/log-claim.yaml", "volumeName: healthpredict-log", f"volumeName: {NAMESPACE}-log")
+    if not is_here(Cluster(*administrator, "default").host):
+        deployment = source / "k8s/base/deployment.yaml"
+        replace(deployment, "persistentVolumeClaim: {claimName: healthpredict-log}", "emptyDir: {}")
+        return source
+    for folder in [log, *log.parents[:2]]:
+        folder.chmod(0o711)  # on the way to the log
+    log.chmod(0o750)
+    os.chown(log, 10001, 10001)
+    return source
+
+
+@pytest.fixture(scope="session")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, source: Path, administrator: tuple[Path, str], registry_host: str
+) -> Iterator[Installation]:
+    """A cluster that was set up, and nothing rolled out yet. Tests leave the champion in service."""
+    folder = tmp_path_factory.mktemp("installation")
+    settings = Settings(
+        data_uri=str(folder / "data"),
+        state_path=folder / "state",
+        reports_uri=str(folder / "reports"),
+        kubeconfig=folder / "deployer.kubeconfig",
+        image_repository=f"{registry_host}/{NAMESPACE}",
+        source_path=source,
+        rollout={
+            "target": "kubernetes",
+            "context": "e2e",
+            "overlay": "k8s/overlays/local",
+            "watch_seconds": 0,
+            "p50_seconds": 1,
+        },
+    )
+    key = add_key(settings.api_keys_path, "tests")
+    cluster = Cluster(*administrator, NAMESPACE)
+    volume = yaml.safe_load((source / "k8s/administrator/log-volume.yaml").read_text())
+    log = Path(volume["spec"]["hostPath"]["path"])
+    remove(cluster)
+    set_up_cluster(settings, *administrator)
+
+    def register() -> int:
+        registry = open_registry(settings)
+        run_id = registry.open_run("test", {"trigger": str(len(registry.versions()))})
+        version = registry.reserve_version(run_id)
+        bundle = build_tiny_bundle(folder / f"built-{version}", model_version=version, seed=version)
+        registry.complete_version(run_id, bundle, {"trigger": "test"})
+        registry.close_run(run_id)
+        return version
+
+    yield Installation(settings, cluster, log, key, register)
+    remove(cluster)
+
+
+@pytest.fixture(scope="session")
+def traffic(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
+    """20 requests a second through the node port, from the first rollout to the last test."""
+    url = kubernetes_target(installation.settings).url
+    records = as_records(draw_encounters(50, seed=9))
+    traffic = Traffic(tmp_path_factory.mktemp("traffic"), url, installation.key, records)
+    yield traffic
+    traffic.stop()
+
+
+@pytest.fixture(scope="session")
+def champion(installation: Installation, traffic: Traffic) -> int:
+    """The first version, in service and asked all the time."""
+    version = installation.register()
+    roll_out(installation.settings, version)
+    traffic.start()
+    return version

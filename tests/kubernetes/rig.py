@@ -1,0 +1,83 @@
+"""What the tests of rollouts share: a copy of the source that they may alter, and an installation that rolls it out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from healthpredict.config import Settings
+from healthpredict.operations.context import open_registry
+from healthpredict.operations.put_on_kubernetes import kubernetes_target
+from healthpredict.rollout.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "health-predict-e2e"
+NODE_PORT = 30180
+
+Alter = dict[str, tuple[str, str]]
+"""What to replace in which file."""
+
+
+def copy_source(folder: Path) -> Path:
+    """The code that images and Kubernetes files come from."""
+    for name in ("healthpredict", "k8s"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("docker-compose/Dockerfile.serving", "requirements.serving.lock"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new))
+
+
+def is_here(host: str) -> bool:
+    return any(address.address == host for found in psutil.net_if_addrs().values() for address in found)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Settings, and what tests do with them."""
+
+    settings: Settings
+    administrator: Cluster
+    log: Path
+    key: str
+    register: Callable[[], int]
+
+    def altered(self, folder: Path, alterations: Alter, **params: Any) -> Settings:
+        """Settings with an altered copy of the source, and other rollout params."""
+        assert self.settings.source_path is not None
+        shutil.copytree(self.settings.source_path, folder)
+        for name, (old, new) in alterations.items():
+            replace(folder / name, old, new)
+        rollout = self.settings.rollout.model_copy(update=params)
+        return self.settings.model_copy(update={"source_path": folder, "rollout": rollout})
+
+
+def remove(cluster: Cluster) -> None:
+    """Delete the namespace and the volume, and wait until they are gone."""
+    for kind, name in (("Namespace", NAMESPACE), ("PersistentVolume", f"{NAMESPACE}-log")):
+        cluster.delete(kind, name)
+    while cluster.read("Namespace", NAMESPACE) or cluster.read("PersistentVolume", f"{NAMESPACE}-log"):
+        time.sleep(0.3)
+
+
+def alias(settings: Settings) -> int | None:
+    found = open_registry(settings).by_alias("champion")
+    return found.version if found else None
+
+
+def template_hash(installation: Installation) -> str:
+    replica_set = kubernetes_target(installation.settings).verified()
+    assert replica_set is not None
+    return str(replica_set["metadata"]["labels"]["pod-template-hash"])

@@ -1,0 +1,82 @@
+"""A worker that is killed in the middle, and two that want to roll out at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from rig import Installation, alias, template_hash
+from traffic import Traffic, nothing_fails
+
+from healthpredict.config import Settings
+from healthpredict.errors import AlreadyRunning, RolloutError
+from healthpredict.operations.context import open_ledger
+from healthpredict.operations.roll_out import roll_out
+
+pytestmark = pytest.mark.kubernetes
+
+
+def kill_rollout(settings: Settings, point: str, version: int) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("killed_rollout.py")), point, str(version)]
+    done = subprocess.run(command, input=settings.model_dump_json(), capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("point", ["pods are being replaced", "replaced, not verified", "verified, not the champion"])
+def test_the_next_run_finishes_what_a_killed_one_began(
+    point: str, installation: Installation, champion: int, traffic: Traffic
+) -> None:
+    settings = installation.settings
+    before, version = alias(settings), installation.register()
+    with nothing_fails(traffic) as versions:
+        kill_rollout(settings, point, version)
+        assert alias(settings) == before
+        roll_out(settings, version)
+    assert alias(settings) == version
+    assert versions == {before, version}
+    promotions = [event["version"] for event in open_ledger(settings).events("promotion")]
+    assert promotions[-2:] == [before, version], "written down once"
+
+
+def test_the_next_run_takes_back_what_a_killed_one_began(
+    installation: Installation, champion: int, traffic: Traffic, tmp_path: Path
+) -> None:
+    """Back to what was verified last, and not to what the killed one left."""
+    settings = installation.settings
+    crashes = {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")}
+    bad = installation.altered(tmp_path / "source", crashes)
+    before, template, version = alias(settings), template_hash(installation), installation.register()
+    with nothing_fails(traffic) as versions:
+        kill_rollout(bad, "pods are being replaced", version)
+        with pytest.raises(RolloutError, match=f"Version {before} was put back and verified"):
+            roll_out(bad, version)
+    assert versions == {before}
+    assert (alias(settings), template_hash(installation)) == (before, template)
+
+
+def test_two_rollouts_at_once(installation: Installation, champion: int, traffic: Traffic, tmp_path: Path) -> None:
+    """The second one leaves, on the same machine and on another one, and the first one is not disturbed."""
+    settings = installation.settings
+    elsewhere = settings.model_copy(
+        update={"state_path": tmp_path / "state", "tracking_uri": settings.mlflow_uri},
+    )
+    before, version, other = alias(settings), installation.register(), installation.register()
+    failures = open_ledger(settings).events("rollout_failed")
+    first = threading.Thread(target=roll_out, args=(settings, version))
+    refused = 0
+    with nothing_fails(traffic):
+        first.start()
+        while first.is_alive():
+            first.join(1)
+            for second in (settings, elsewhere):
+                if alias(settings) == before and first.is_alive():
+                    with pytest.raises(AlreadyRunning, match="A rollout is already running"):
+                        roll_out(second, other)
+                    refused += 1
+    assert refused >= 4
+    assert alias(settings) == version
+    assert open_ledger(settings).events("rollout_failed") == failures

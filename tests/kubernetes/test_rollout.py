@@ -1,0 +1,156 @@
+"""Rolled out, verified, and taken back by itself, while 20 requests a second go through the node port."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import docker
+import httpx
+import pytest
+from rig import Installation, alias, replace, template_hash
+from traffic import Traffic, nothing_fails
+
+from healthpredict.errors import RolloutError
+from healthpredict.operations import put_on_kubernetes as operation
+from healthpredict.operations.context import open_ledger
+from healthpredict.operations.put_on_kubernetes import kubernetes_target
+from healthpredict.operations.roll_out import roll_out
+from healthpredict.rollout.image import Image
+from healthpredict.rollout.objects import served
+
+pytestmark = pytest.mark.kubernetes
+API_LIFE = "path: /health/ready, port: http"
+DEPLOYMENT = "k8s/base/deployment.yaml"
+
+
+def test_first_rollout(installation: Installation, champion: int) -> None:
+    settings = installation.settings
+    target = kubernetes_target(settings)
+    found = target.verified()
+    assert found is not None
+    now = served(found)
+    assert now.version == champion == alias(settings)
+    assert "@sha256:" in now.image
+    (event,) = open_ledger(settings).events("promotion")
+    assert (event["version"], event["image"], event["url"]) == (champion, now.image, target.url)
+    assert httpx.post(f"{target.url}/predict", json={}, trust_env=False).status_code == 401
+
+
+def test_a_new_version_replaces_the_old_one_without_one_failed_request(
+    installation: Installation, champion: int, traffic: Traffic
+) -> None:
+    settings = installation.settings
+    version = installation.register()
+    with nothing_fails(traffic) as versions:
+        done = roll_out(settings, version)
+    assert versions == {champion, version}
+    assert traffic.since(time.monotonic() - 1)[-1].version == version
+    assert alias(settings) == version == done.version
+    assert done.previous == champion
+
+
+def test_the_same_version_again_changes_nothing(installation: Installation, champion: int) -> None:
+    settings = installation.settings
+    current = alias(settings)
+    assert current is not None
+    before, events = template_hash(installation), open_ledger(settings).events("promotion")
+    roll_out(settings, current)
+    assert template_hash(installation) == before
+    assert open_ledger(settings).events("promotion") == events
+
+
+def image_that_is_gone(image: Image, login: dict[str, str] | None) -> str:
+    """Push, and then remove it from registry and engine."""
+    reference = PUSH(image, login)
+    host, _, name = image.repository.partition("/")
+    digest = reference.partition("@")[2]
+    httpx.delete(f"http://{host}/v2/{name}/manifests/{digest}", trust_env=False).raise_for_status()
+    docker.from_env(version="auto").images.remove(image.id, force=True)
+    return reference
+
+
+PUSH = operation.push_image
+
+FAULTS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
+    "missing image": ({}, r"its image cannot be pulled \(ImagePullBackOff"),
+    "crash at start": (
+        {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")},
+        r"(?s)ends again and again.*exit code 2.*log: .*unrecognized arguments: --no-such-option",
+    ),
+    "golden rows differ": (
+        {
+            "healthpredict/serving/app.py": (
+                '{"readmission_risk": risk, "high_risk"',
+                '{"readmission_risk": risk + 1e-4, "high_risk"',
+            )
+        },
+        r"differs from training by 1\.0e-04 on its golden rows",
+    ),
+    "out of memory": (
+        {
+            DEPLOYMENT: (
+                'memory: 128Mi}\n            limits: {cpu: "1", memory: 384Mi}',
+                'memory: 16Mi}\n            limits: {cpu: "1", memory: 24Mi}',
+            )
+        },
+        r"OOMKilled",
+    ),
+    "never ready": (
+        {DEPLOYMENT: (API_LIFE, "path: /nothing, port: http")},
+        r"(?s)it was not ready within 10 s.*event: Unhealthy: .*statuscode: 401",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_one_is_taken_back(
+    fault: str, installation: Installation, champion: int, traffic: Traffic, request: pytest.FixtureRequest
+) -> None:
+    tmp_path, monkeypatch = request.getfixturevalue("tmp_path"), request.getfixturevalue("monkeypatch")
+    alterations, words = FAULTS[fault]
+    settings = installation.altered(tmp_path / "source", alterations)
+    if fault == "missing image":
+        monkeypatch.setattr(operation, "push_image", image_that_is_gone)
+    if fault == "never ready":
+        path = tmp_path / "source" / "k8s/overlays/local/sooner.yaml"
+        replace(path, "value: 30", "value: 10")
+    before, template = alias(settings), template_hash(installation)
+    version = installation.register()
+    with nothing_fails(traffic) as versions, pytest.raises(RolloutError, match=words) as caught:
+        roll_out(settings, version)
+    assert f"Version {before} was put back and verified." in str(caught.value)
+    assert alias(settings) == before
+    assert template_hash(installation) == template
+    failure = open_ledger(settings).events("rollout_failed")[-1]
+    assert (failure["version"], failure["champion"], failure["problem"]) == (version, before, str(caught.value))
+    assert versions == ({before, version} if fault == "golden rows differ" else {before})
+    assert traffic.since(time.monotonic() - 1)[-1].version == before
+
+
+def test_the_deployer_sees_its_own_namespace_only(installation: Installation, champion: int) -> None:
+    from healthpredict.rollout.cluster import Cluster
+
+    settings = installation.settings
+    assert settings.kubeconfig is not None
+    own = Cluster(settings.kubeconfig, "e2e", installation.administrator.namespace)
+    assert own.find("Pod")
+    other = Cluster(settings.kubeconfig, "e2e", "kube-system")
+    for kind in ("Secret", "Pod", "ConfigMap", "Deployment"):
+        with pytest.raises(RolloutError, match="forbidden"):
+            other.find(kind)
+    with pytest.raises(RolloutError, match="forbidden"):
+        own.read("Namespace", installation.administrator.namespace)
+
+
+def test_predictions_are_shipped_from_the_log_of_the_pods(installation: Installation, champion: int) -> None:
+    from healthpredict.operations.ship_log import ship_log
+
+    deadline = time.monotonic() + 90
+    shipped: Any = None
+    while time.monotonic() < deadline:
+        shipped = ship_log(installation.settings, installation.log)
+        if shipped.predictions:
+            break
+        time.sleep(2)
+    assert shipped.predictions > 0

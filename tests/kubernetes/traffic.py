@@ -1,0 +1,113 @@
+"""Requests that never stop, sent by a process of its own: `python traffic.py URL` with the key on standard input."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PER_SECOND = 20
+CLIENTS = 4
+"""Every other one keeps its connection, the others take a new one for each request."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request.
+
+    Attributes:
+        at: `time.monotonic` when it was due.
+        version: that answered; None where none did.
+        fault: what went wrong; None where nothing did.
+        seconds: until it was answered.
+    """
+
+    at: float
+    version: int | None
+    fault: str | None
+    seconds: float
+
+
+class Traffic:
+    """The process that asks, and what it has noted."""
+
+    def __init__(self, folder: Path, url: str, key: str, records: list[dict[str, Any]]) -> None:
+        self._notes = folder / "answers.jsonl"
+        self._given = json.dumps({"key": key, "records": records})
+        self._url = url
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Begin, once something is in service."""
+        with self._notes.open("w") as notes:
+            command = [sys.executable, __file__, self._url]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=notes, text=True)
+        assert self._process.stdin is not None
+        self._process.stdin.write(self._given + "\n")
+        self._process.stdin.flush()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+    def since(self, moment: float) -> list[Answer]:
+        """The answers to what was asked since then, those still under way included."""
+        now = time.monotonic()
+        while True:
+            answers = [
+                Answer(**json.loads(line)) for line in self._notes.read_text().splitlines(True) if line[-1] == "\n"
+            ]
+            if len([answer for answer in answers if answer.at >= now]) >= 2 * CLIENTS:
+                return [answer for answer in answers if answer.at >= moment]
+            time.sleep(0.05)
+
+
+@contextmanager
+def nothing_fails(traffic: Traffic) -> Iterator[set[int | None]]:
+    """No request of the block, and none of the seconds after it, has failed. The versions that answered are in the set then."""
+    start = time.monotonic()
+    versions: set[int | None] = set()
+    yield versions
+    time.sleep(6)  # pods on their way out are still asked by connections that were kept
+    answers = traffic.since(start)
+    assert [answer for answer in answers if answer.fault] == []
+    assert len(answers) / (time.monotonic() - start) > 0.9 * PER_SECOND
+    versions.update(answer.version for answer in answers)
+
+
+def ask(number: int, url: str, key: str, records: list[dict[str, Any]]) -> None:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    headers |= {} if number % 2 else {"Connection": "close"}
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    start = time.monotonic() + number / PER_SECOND
+    for turn in range(10**9):
+        at = start + turn * CLIENTS / PER_SECOND
+        time.sleep(max(0.0, at - time.monotonic()))
+        version, fault, began = None, None, time.monotonic()
+        try:
+            connection.request("POST", "/predict", json.dumps(records[turn % len(records)]), headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            version = answer.get("model_version")
+            fault = None if response.status == http.client.OK else f"status {response.status}"
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            fault = f"{type(error).__name__}: {error}"
+            connection.close()
+        sys.stdout.write(json.dumps(asdict(Answer(at, version, fault, time.monotonic() - began))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.stdin.readline())
+    for each in range(CLIENTS):
+        threading.Thread(target=ask, args=(each, sys.argv[1], given["key"], given["records"])).start()
