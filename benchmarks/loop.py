@@ -32,9 +32,10 @@ DRIFT_ROWS = 8_000
 RECORDS = 5_000
 Measured = tuple[dict[str, Any], list[Target]]
 
-# A process of its own, because peak memory is a process's; it asks the kernel, in units of 1,024 bytes on Linux.
+# A process of its own, because peak memory is a process's.
 _SCORE = """
-import json, resource, sys, time
+import json, sys, time
+from benchmarks.memory import peak_rss_mb
 from healthpredict.config import Settings, quiet_vendors
 quiet_vendors()
 from healthpredict.operations.score import score
@@ -45,7 +46,7 @@ print(json.dumps({
     "rows": scored.rows,
     "seconds": time.perf_counter() - wall,
     "cpu_s": time.process_time() - cpu,
-    "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "peak_rss_mb": peak_rss_mb(),
 }))
 """
 

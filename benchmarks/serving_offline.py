@@ -33,16 +33,14 @@ LOGGED = 20_000
 
 # Each in a process of its own, because peak memory is a process's; CPU from after the imports and the loading of the model.
 _MEASURED = """
-import json, resource, sys, time
+import json, sys, time
+from benchmarks.memory import peak_rss_mb
 from healthpredict.config import quiet_vendors
 quiet_vendors()
 {prepare}
 cpu = time.process_time()
 {work}
-print(json.dumps({{
-    "cpu_s": time.process_time() - cpu,
-    "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-}}))
+print(json.dumps({{"cpu_s": time.process_time() - cpu, "peak_rss_mb": peak_rss_mb()}}))
 """
 _OURS = _MEASURED.format(
     prepare="""

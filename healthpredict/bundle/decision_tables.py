@@ -37,7 +37,7 @@ class DecisionTables:
         feature: of each question, shape (n_tables, 8). A table with fewer questions begins with fillers.
         bound: that the feature may be above, same shape; infinite for a filler.
         first: position of the first question that is not a filler, shape (n_tables,).
-        value: log-odds by answers, the first question in the highest bit, shape (n_tables, 256).
+        value: log-odds by answers, the last question in the lowest bit, shape (n_tables, 2 ** most questions of a table).
         start: log-odds without any tree.
     """
 
@@ -58,12 +58,13 @@ class DecisionTables:
             return None
         shape = (len(groups), _QUESTIONS)
         feature, bound = np.zeros(shape, dtype=np.intp), np.full(shape, np.inf, dtype=np.float32)
-        first, value = np.zeros(len(groups), dtype=np.intp), np.zeros((len(groups), 2**_QUESTIONS))
+        most = max((len(questions) for _, questions in groups), default=0)
+        first, value = np.zeros(len(groups), dtype=np.intp), np.zeros((len(groups), 2**most))
         for i, (leaves, questions) in enumerate(groups):
             first[i] = _QUESTIONS - len(questions)
             for j, question in enumerate(questions, start=first[i]):
                 feature[i, j], bound[i, j] = question
-            value[i] = _values(trees, leaves, feature[i], bound[i])
+            value[i] = _values(trees, leaves, feature[i], bound[i])[: 2**most]  # the others are those of fillers
         return cls(feature, bound, first, value, explainer.expected - trees.expected)
 
     def many(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -80,7 +81,7 @@ class DecisionTables:
 
     @cached_property
     def _row_starts(self) -> NDArray[np.intp]:
-        return np.arange(len(self.value)) * 2**_QUESTIONS
+        return np.arange(len(self.value)) * self.value.shape[1]
 
     def _add(self, columns: NDArray[np.float32], log_odds: NDArray[np.float64]) -> None:
         """Add all tables, in place. Args: columns, shape (n_features, n); log_odds, shape (n,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -65,15 +66,20 @@ def problem_documentation(description: str, *, headers: Mapping[str, str] | None
         description: when it is given.
         headers: names and descriptions of its further headers.
     """
-    schema = Problem.model_json_schema()
-    # In OpenAPI a reference starts at the whole document, not at this schema.
-    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblem"]
     documentation: dict[str, Any] = {
         "description": description,
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {"application/problem+json": {"schema": _problem_schema()}},
     }
     if headers:
         documentation["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
         }
     return documentation
+
+
+@cache
+def _problem_schema() -> dict[str, Any]:
+    schema = Problem.model_json_schema()
+    # In OpenAPI a reference starts at the whole document, not at this schema.
+    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblem"]
+    return schema

@@ -1,7 +1,8 @@
 """The HTTP protocol of a connection, with limits on what is not a request yet, and on an answer that nobody takes.
 
 Uvicorn waits for ever for the head of a request, keeps any number of headers, and keeps answers for a client that does not
-read. What a request itself may take is in `limits`.
+read. What a request itself may take is in `limits`. It also hands the head of an answer to the system before the body, and a
+second call costs as much as a prediction: here they leave together.
 """
 
 from __future__ import annotations
@@ -10,6 +11,37 @@ import asyncio
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class _Together:
+    """A transport that holds a piece back until the next one, or until this turn of the loop ends."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held: bytes | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._held is None:
+            self._held = data
+            self._loop.call_soon(self._send)
+        else:
+            self._held += data
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size() + len(self._held or b"")
+
+    def _send(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._transport.write(held)
 
 
 class Connection(HttpToolsProtocol):
@@ -31,7 +63,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         """Start to look."""
-        super().connection_made(transport)
+        super().connection_made(_Together(transport, self.loop))  # type: ignore[arg-type] # all that uvicorn uses of it
         self._next_look = self.loop.call_later(self.look_seconds, self._look, None, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
