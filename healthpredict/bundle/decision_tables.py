@@ -81,7 +81,7 @@ class DecisionTables:
 
     @cached_property
     def _row_starts(self) -> NDArray[np.intp]:
-        return np.arange(len(self.value)) * self.value.shape[1]
+        return np.arange(self.value.size, step=self.value.shape[1])
 
     def _add(self, columns: NDArray[np.float32], log_odds: NDArray[np.float64]) -> None:
         """Add all tables, in place. Args: columns, shape (n_features, n); log_odds, shape (n,)."""
