@@ -141,7 +141,7 @@ class KubernetesTarget:
                 self._try_canary(deployment, bundle, bundle_of(served(before).version))
             self._keep_replicas(deployment)
             self._cluster.apply(deployment)
-            self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
+            self.wait()
             self._verify(bundle)
         except HealthPredictError as error:
             raise RolloutError(f"{error}\n{self.take_back(before, bundle_of)}") from error
@@ -170,6 +170,10 @@ class KubernetesTarget:
             return f"Going back to version {version} failed too, look at it by hand: {error}"
         self._mark_verified()
         return f"Version {version} was put back and verified."
+
+    def wait(self) -> None:
+        """Wait until every pod is available. Raises: RolloutError, where that cannot come to be."""
+        self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
     def watch(self, seconds: float) -> str | None:
         """Look at the pods in service for a time; what is not good about them, in words, as soon as something is."""

@@ -113,7 +113,7 @@ def test_set_up_twice_changes_nothing(team: Team) -> None:
     before = {d["name"]: d["id"] for d in team.ask("deployments/filter", {})}
     team.run("python", "-m", "flows.set_up")
     assert {d["name"]: d["id"] for d in team.ask("deployments/filter", {})} == before
-    assert set(before) == {"prepare", "train", "deploy", "drift-loop", "score"}
+    assert set(before) == {"prepare", "train", "deploy", "drift-loop", "score", "refresh-login"}
 
 
 def test_every_deployment_says_what_it_does(team: Team) -> None:
