@@ -1,0 +1,27 @@
+"""What pods counted, read from the service's own text."""
+
+from __future__ import annotations
+
+from healthpredict.rollout.counts import Counts, breach, growth, read_counts
+from healthpredict.serving.metrics import Metrics
+
+
+def test_only_predictions_count_and_only_the_service_s_own_faults_are_errors() -> None:
+    metrics = Metrics()
+    metrics.endpoints = frozenset({"/predict", "/explain", "/model"})
+    for path, status in (("/predict", 200), ("/predict", 422), ("/explain", 500), ("/model", 500)):
+        metrics.answered(path, status, 0.25)
+    assert read_counts(metrics.render({"version": "1"})) == Counts(requests=3, errors=1, seconds=0.75)
+
+
+def test_growth_is_that_of_each_pod_and_a_new_one_began_at_nothing() -> None:
+    before = {"a": Counts(10, 1, 1.0), "gone": Counts(99, 9, 9.0)}
+    now = {"a": Counts(30, 1, 2.0), "new": Counts(5, 5, 1.0)}
+    assert growth(before, now) == Counts(25, 5, 2.0)
+
+
+def test_breach() -> None:
+    assert breach(Counts(19, 19, 100.0), 0.01, 0.1) is None, "too few to say"
+    assert breach(Counts(100, 1, 10.0), 0.01, 0.1) is None, "at the limits"
+    assert breach(Counts(100, 2, 1.0), 0.01, 0.1) == "2.0% of 100 requests failed, 1.0% may"
+    assert "takes 0.200 s on average" in str(breach(Counts(100, 0, 20.0), 0.01, 0.1))

@@ -1,0 +1,86 @@
+"""What an image is made of, and the login for its registry."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.rollout.image import build_context, log_in
+from healthpredict.rollout.source import fetch_source
+
+ROOT = Path(__file__).parents[2]
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/health-predict"
+
+
+def test_the_same_files_make_the_same_context(bundle: Bundle) -> None:
+    assert build_context(ROOT, bundle).getvalue()[10:] == build_context(ROOT, bundle).getvalue()[10:]
+
+
+def test_the_context_holds_lock_package_and_bundle_and_nothing_else(bundle: Bundle) -> None:
+    with tarfile.open(fileobj=io.BytesIO(build_context(ROOT, bundle).getvalue())) as archive:
+        names = archive.getnames()
+        owners = {(member.uid, member.gid, member.mtime) for member in archive}
+    assert owners == {(0, 0, 0)}
+    assert {name.partition("/")[0] for name in names} == {
+        "Dockerfile",
+        "requirements.serving.lock",
+        "healthpredict",
+        "bundle",
+    }
+    assert [name for name in names if name.endswith((".pyc", ".env"))] == []
+
+
+def test_a_source_that_is_not_whole_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Name a checkout of this project"):
+        build_context(tmp_path, bundle)
+
+
+def test_ecr_gives_a_login_and_other_registries_have_their_own(s3_bucket: str) -> None:
+    login = log_in(ECR)
+    assert login is not None
+    assert login["username"] == "AWS"
+    assert login["password"]
+    assert log_in("127.0.0.1:5001/health-predict") is None
+    assert log_in("registry.example/123456789012.dkr.ecr.us-east-1.amazonaws.com") is None
+
+
+def test_without_aws_credentials_it_says_so(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps credentials that it once found
+    with pytest.raises(RolloutError, match="Check the AWS credentials"):
+        log_in(ECR)
+
+
+def test_a_named_ref_is_fetched_into_a_clean_folder(tmp_path: Path) -> None:
+    import subprocess
+
+    repository = tmp_path / "repository"
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
+        command = ["git", "-C", str(repository), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    repository.mkdir()
+    git("init", "--quiet")
+    (repository / "file").write_text("one")
+    git("add", "file")
+    git("commit", "--quiet", "-m", "one")
+    git("tag", "v1")
+    (repository / "file").write_text("changed, not committed")
+    source = fetch_source(str(repository), "v1", tmp_path / "sources")
+    assert (source.ref, source.commit) == ("v1", git("rev-parse", "HEAD"))
+    assert (source.path / "file").read_text() == "one"
+    assert fetch_source(str(repository), "v1", tmp_path / "sources") == source
+    with pytest.raises(RolloutError, match="git fetch failed"):
+        fetch_source(str(repository), "v2", tmp_path / "sources")
+    with pytest.raises(ConfigurationError, match="no branch, tag or commit"):
+        fetch_source(str(repository), "--upload-pack=x", tmp_path / "sources")
+    assert [path.name for path in (tmp_path / "sources").iterdir()] == [source.commit]

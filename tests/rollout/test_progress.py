@@ -1,0 +1,117 @@
+"""What a rollout has come to, read from objects as clusters show them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from healthpredict.rollout.progress import failure_of, is_complete, newest_replica_set
+
+WAITS = 15.0
+
+
+def deployment(**status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"uid": "d", "generation": 3, "annotations": {"deployment.kubernetes.io/revision": "2"}},
+        "spec": {"replicas": 2, "progressDeadlineSeconds": 60},
+        "status": {"observedGeneration": 3, "updatedReplicas": 2, "availableReplicas": 2, "replicas": 2} | status,
+    }
+
+
+def pod(*, restarts: int = 0, conditions: list[dict[str, Any]] | None = None, **states: Any) -> dict[str, Any]:
+    status = {"restartCount": restarts, "state": {}, "lastState": {}} | states
+    return {
+        "metadata": {"name": "api-1"},
+        "status": {"conditions": conditions or [], "containerStatuses": [status]},
+    }
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+def test_complete() -> None:
+    assert is_complete(deployment())
+
+
+@pytest.mark.parametrize(
+    "status", [{"observedGeneration": 2}, {"updatedReplicas": 1}, {"availableReplicas": 1}, {"replicas": 3}]
+)
+def test_not_complete(status: dict[str, int]) -> None:
+    """Not seen yet; one old; one not available; one too many, of the old ones."""
+    assert not is_complete(deployment(**status))
+
+
+def test_the_replica_set_of_the_present_template() -> None:
+    def replica_set(revision: str, owner: str = "d") -> dict[str, Any]:
+        annotations = {"deployment.kubernetes.io/revision": revision}
+        return {"metadata": {"ownerReferences": [{"uid": owner}], "annotations": annotations}}
+
+    mine = replica_set("2")
+    assert newest_replica_set(deployment(), [replica_set("1"), replica_set("2", "other"), mine]) is mine
+    assert newest_replica_set(deployment(), [replica_set("1")]) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (pod(state=waiting("ImagePullBackOff", "no such image")), "cannot be pulled (ImagePullBackOff): no such image"),
+        (pod(state=waiting("CreateContainerConfigError", 'secret "k" not found')), 'configured.*secret "k" not found'),
+        (
+            pod(state=waiting("CrashLoopBackOff"), lastState={"terminated": {"exitCode": 2, "reason": "Error"}}),
+            "ends again and again (CrashLoopBackOff, exit code 2)",
+        ),
+        (pod(lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, restarts=1), "OOMKilled"),
+        (pod(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "OOMKilled"),
+        (pod(restarts=2, lastState={"terminated": {"exitCode": 1}}), "ends again and again (restarts, exit code 1)"),
+    ],
+)
+def test_hopeless(found: dict[str, Any], words: str) -> None:
+    failure = failure_of(deployment(), [pod(), found], WAITS)
+    assert failure is not None
+    assert failure.pod == "api-1"
+    for part in words.split(".*"):
+        assert part in failure.reason
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pod(state=waiting("ContainerCreating")),
+        pod(state=waiting("ErrImagePull", "once")),
+        pod(restarts=1, lastState={"terminated": {"exitCode": 1, "reason": "Error"}}),
+    ],
+)
+def test_it_may_still_come(found: dict[str, Any]) -> None:
+    assert failure_of(deployment(), [found], WAITS) is None
+
+
+def test_no_room_counts_after_a_while() -> None:
+    def since(seconds: float) -> dict[str, Any]:
+        at = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition = {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/1 nodes", "status": "False"}
+        return pod(conditions=[{**condition, "lastTransitionTime": at}])
+
+    assert failure_of(deployment(), [since(5)], WAITS) is None
+    failure = failure_of(deployment(), [since(20)], WAITS)
+    assert failure is not None
+    assert failure.reason == "no node has room for it: 0/1 nodes"
+
+
+def test_a_pod_on_its_way_out_is_not_looked_at() -> None:
+    leaving = pod(state=waiting("CrashLoopBackOff"))
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
+    assert failure_of(deployment(), [leaving], WAITS) is None
+
+
+def test_what_the_deployment_itself_says() -> None:
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": ""}
+    failure = failure_of(deployment(conditions=[late]), [pod()], WAITS)
+    assert failure is not None
+    assert (failure.reason, failure.pod) == ("it was not ready within 60 s", "api-1")
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+    failure = failure_of(deployment(conditions=[refused]), [], WAITS)
+    assert failure is not None
+    assert failure.reason == "no pod could be made: exceeded quota"
