@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving clean
+.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -98,6 +98,9 @@ bench-drift: $(STAMP)  ## How often drift is found where there is none, and wher
 
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone
 	$(BIN)/python -m benchmarks.serving
+
+bench-rollout: $(STAMP)  ## From promote to verified, and back, on the cluster of e2e-kubernetes
+	$(BIN)/python -m pytest -s -m kubernetes tests/kubernetes/bench_rollout.py
 
 LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--quiet --custom-compile-command "make lock"

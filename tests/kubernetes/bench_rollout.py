@@ -1,0 +1,71 @@
+"""`make bench-rollout`: from "promote" to verified, and back, on a real cluster, into `benchmarks/results/rollout.json`.
+
+The bundle is the tests' tiny one: the image's other layers are the same for every bundle, and a real one adds about a megabyte.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from rig import Installation
+from traffic import PER_SECOND, Traffic
+
+from benchmarks.results import FOLDER, at_most, conditions, write
+from healthpredict.errors import RolloutError
+from healthpredict.operations.roll_out import roll_out
+from healthpredict.rollout.kubernetes import KubernetesTarget
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
+RUNS = 5
+CRASHES = {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")}
+
+
+def test_times(
+    installation: Installation, champion: int, traffic: Traffic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions that are good, and as many that crash, under requests all the time."""
+    began = time.monotonic()
+    runs = []
+    for _ in range(RUNS):
+        version, start = installation.register(), time.perf_counter()
+        seconds = roll_out(installation.settings, version).seconds
+        runs.append({**seconds, "promote to verified": time.perf_counter() - start})
+    back = seconds_to_take_back(monkeypatch)
+    bad = installation.altered(tmp_path / "source", CRASHES)
+    for _ in range(RUNS):
+        with pytest.raises(RolloutError, match="was put back and verified"):
+            roll_out(bad, installation.register())
+    answers = traffic.since(began)
+    middle = {stage: median(run[stage] for run in runs) for stage in runs[0]}
+    failed = sum(answer.fault is not None for answer in answers)
+    measured: dict[str, Any] = {"runs": runs, "median_s": middle, "rollback_s": back}
+    measured |= {"requests": len(answers), "failed_requests": failed}
+    targets = [
+        at_most("promote to verified, seconds", middle["promote to verified"], 60),
+        at_most("build with a warm cache, seconds", middle["build"], 15),
+        at_most("push, seconds", middle["push"], 10),
+        at_most("rollout of two pods with verification, seconds", middle["rollout"], 25),
+        at_most("rollback, from detection to verified, seconds", median(back), 30),
+        at_most("failed requests", failed, 0),
+    ]
+    about = conditions(requests_per_second=PER_SECOND, runs=RUNS)
+    assert write(FOLDER / "rollout.json", "rollout", measured, targets, about)
+
+
+def seconds_to_take_back(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long going back takes from now on, each time."""
+    taken: list[float] = []
+    take_back = KubernetesTarget.take_back
+
+    def timed(*arguments: Any) -> str:
+        start = time.perf_counter()
+        said = take_back(*arguments)
+        taken.append(time.perf_counter() - start)
+        return said
+
+    monkeypatch.setattr(KubernetesTarget, "take_back", timed)
+    return taken
