@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -70,6 +70,10 @@ test: $(STAMP)  ## All tests
 
 test-infra: $(STAMP)  ## The part of the tests that concerns AWS; what its tools are missing for is skipped, in words
 	$(BIN)/python -m pytest -rs tests/infra tests/cloud
+
+tools: $(STAMP)  ## checkov and parliament, in an environment of their own, because checkov pins other versions of what we use
+	$(UV) venv --quiet --allow-existing .venv-infra
+	$(UV) pip install --quiet --python .venv-infra/bin/python checkov==3.3.30 parliament==1.6.4 setuptools==80.9.0
 
 e2e-services: $(STAMP)  ## Prefect server, workers and deployments, run through once
 	$(BIN)/python -m pytest -m e2e tests/e2e

@@ -58,6 +58,7 @@ def wanted(manifests: list[Manifest], bundle: Bundle, image: str, files: Mapping
     deployment = the_one(manifests, "Deployment")
     digest = hashlib.sha256(json.dumps({name: data.hex() for name, data in sorted(files.items())}).encode()).hexdigest()
     keys = secret(f"{KEYS}-{digest[:_LETTERS_OF_DIGEST]}", files)
+    keys["metadata"]["namespace"] = deployment["metadata"].get("namespace", "default")
     rename_reference(deployment, "secret", KEYS, keys["metadata"]["name"])
     template = deployment["spec"]["template"]
     template["metadata"]["annotations"] = {VERSION: str(bundle.manifest.model_version), DIGEST: bundle.digest}
