@@ -43,12 +43,13 @@ def judge_canary(trial: Running, champion: Running, key: str, params: RolloutPar
     worst = largest_difference(_risks(canary, pod, bundle, key), [row.risk for row in bundle.golden])
     if not worst <= TOLERANCE:
         raise RolloutError(f"The canary, version {version}, differs from training by {worst:.1e} on its golden rows.")
-    asked = (bundle, before)
-    shift = abs(_mean_risk(canary, pod, asked, key) - _mean_risk(stable, _pod(stable), asked, key))
-    if shift > params.canary.mean_risk_shift:
+    distance = _distance(
+        *([risk for asked in (bundle, before) for risk in _risks(of, _pod(of), asked, key)] for of in (canary, stable))
+    )
+    if distance > params.canary.risk_distance:
         raise RolloutError(
-            f"The canary, version {version}, says {shift:.3f} else than the champion on average, asked the same; "
-            f"{params.canary.mean_risk_shift} are allowed."
+            f"The risks that the canary, version {version}, gives lie {distance:.3f} from the champion's, asked the same; "
+            f"{params.canary.risk_distance} are allowed."
         )
     name = pod["metadata"]["name"]
     start = {name: read_counts(canary.ask(pod, "/metrics", key))}
@@ -72,8 +73,9 @@ def _pod(of: LiveDeployment) -> Manifest:
     return ready[0]
 
 
-def _mean_risk(of: LiveDeployment, pod: Manifest, bundles: tuple[Bundle, ...], key: str) -> float:
-    return fmean(risk for bundle in bundles for risk in _risks(of, pod, bundle, key))
+def _distance(risks: list[float], others: list[float]) -> float:
+    """The Wasserstein distance of two distributions of as many values: how far a risk is moved on average."""
+    return fmean(abs(risk - other) for risk, other in zip(sorted(risks), sorted(others), strict=True))
 
 
 def _risks(of: LiveDeployment, pod: Manifest, bundle: Bundle, key: str) -> list[float]:

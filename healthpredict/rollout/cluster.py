@@ -279,13 +279,11 @@ def _plain(found: Any) -> Manifest:
 @contextmanager
 def _translated(purpose: str) -> Iterator[None]:
     from kubernetes.client import ApiException
-    from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
+    from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError
     from urllib3.exceptions import HTTPError
 
     try:
         yield
-    except NotFoundError:
-        raise
     except ConflictError as error:
         raise Conflict(f"Kubernetes did not {purpose}: {_reason(error)}") from error
     except (ApiException, DynamicApiError) as error:

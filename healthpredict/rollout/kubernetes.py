@@ -143,7 +143,7 @@ class KubernetesTarget:
             self._cluster.apply(deployment)
             self.wait()
             self._verify(bundle)
-        except HealthPredictError as error:
+        except Exception as error:  # whatever it was, nothing unverified stays in service
             raise RolloutError(f"{error}\n{self.take_back(before, bundle_of)}") from error
         self._mark_verified()
         self._prune()

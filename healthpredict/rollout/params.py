@@ -14,14 +14,14 @@ class CanaryParams(BaseModel):
     Attributes:
         seconds: for which it takes its share of the requests.
         error_rate: of its requests, above which it is removed.
-        mean_risk_shift: largest difference of its mean risk from the champion's on the same requests.
+        risk_distance: largest Wasserstein distance of its risks from the champion's on the same requests (0-1).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float = Field(60.0, ge=0)
     error_rate: float = Field(0.01, ge=0, le=1)
-    mean_risk_shift: float = Field(0.05, ge=0, le=1)
+    risk_distance: float = Field(0.05, ge=0, le=1)
 
 
 class RolloutParams(BaseModel):

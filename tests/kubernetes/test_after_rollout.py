@@ -48,7 +48,7 @@ def test_a_version_that_never_was_in_service_cannot_be_gone_back_to(installation
 def test_a_good_canary_has_its_share_and_then_everything(
     installation: Installation, champion: int, traffic: Traffic
 ) -> None:
-    params = {"strategy": "canary", "canary": CanaryParams(seconds=5, mean_risk_shift=1)}
+    params = {"strategy": "canary", "canary": CanaryParams(seconds=5, risk_distance=1)}
     settings = installation.settings
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
     before, version = alias(settings), installation.register()
@@ -72,11 +72,11 @@ def test_a_good_canary_has_its_share_and_then_everything(
 def test_a_canary_that_says_something_else_is_removed(
     installation: Installation, champion: int, traffic: Traffic
 ) -> None:
-    params = {"strategy": "canary", "canary": CanaryParams(seconds=1, mean_risk_shift=1e-9)}
+    params = {"strategy": "canary", "canary": CanaryParams(seconds=1, risk_distance=1e-9)}
     settings = installation.settings
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
     before, template, version = alias(settings), template_hash(installation), installation.register()
-    with nothing_fails(traffic), pytest.raises(RolloutError, match="else than the champion on average"):
+    with nothing_fails(traffic), pytest.raises(RolloutError, match=r"lie 0\.\d+ from the champion's"):
         roll_out(settings, version)
     assert (alias(settings), template_hash(installation)) == (before, template)
     assert installation.administrator.read("Deployment", CANARY) is None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import docker
 import httpx
 import pytest
-from rig import Installation, alias, replace, template_hash
+from rig import NAMESPACE, Installation, alias, replace, template_hash
 from traffic import Traffic, nothing_fails
 
 from healthpredict.errors import RolloutError
@@ -141,6 +142,13 @@ def test_the_deployer_sees_its_own_namespace_only(installation: Installation, ch
             other.find(kind)
     with pytest.raises(RolloutError, match="forbidden"):
         own.read("Namespace", installation.administrator.namespace)
+
+
+def test_a_namespace_that_was_never_set_up(installation: Installation, champion: int, tmp_path: Path) -> None:
+    nowhere = {"k8s/overlays/local/kustomization.yaml": (f"namespace: {NAMESPACE}", "namespace: nowhere")}
+    settings = installation.altered(tmp_path / "source", nowhere)
+    with pytest.raises(RolloutError, match=r"Kubernetes did not read Lease .* forbidden"):
+        roll_out(settings, installation.register())
 
 
 def test_predictions_are_shipped_from_the_log_of_the_pods(installation: Installation, champion: int) -> None:

@@ -1,0 +1,51 @@
+"""The flow: what a person sees on its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rig import Installation, alias
+
+from healthpredict.errors import RolloutError
+
+pytestmark = pytest.mark.kubernetes
+
+
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def artifacts(key: str) -> list[str]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return [str(artifact.data) for artifact in client.read_artifacts() if artifact.key == key]
+
+
+def test_its_page_shows_what_is_in_service_and_why_something_is_not(
+    prefect: None, installation: Installation, champion: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flows.deploy as flow
+
+    version = installation.register()
+    monkeypatch.setattr(flow, "Settings", lambda: installation.settings)
+    rollout = flow.deploy(version)
+    assert alias(installation.settings) == version
+    (shown,) = artifacts(f"rollout-version-{version}")
+    assert str(rollout.image) in shown
+
+    crashes = {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")}
+    bad = installation.altered(tmp_path / "source", crashes)
+    monkeypatch.setattr(flow, "Settings", lambda: bad)
+    another = installation.register()
+    with pytest.raises(RolloutError):
+        flow.deploy(another)
+    (shown,) = artifacts(f"rollout-failed-version-{another}")
+    assert "log: " in shown and "unrecognized arguments: --no-such-option" in shown
+    assert f"Version {version} was put back and verified." in shown
