@@ -22,12 +22,14 @@ def roll_back(settings: Settings, version: int | None = None) -> Rollout:
     promotions = open_ledger(settings).events("promotion")
     present = promotions[-1]["version"] if promotions else None
     earlier = {event["version"]: event for event in promotions if event["version"] != present}
-    if version is None and earlier:
-        version = next(reversed([event["version"] for event in promotions if event["version"] != present]))
-    if version is None or version not in earlier:
-        known = ", ".join(map(str, sorted(earlier))) or "none"
+    if not earlier:
+        raise ConfigurationError("There is nothing to go back to: no version was in service before the present one.")
+    if version is None:
+        version = next(event["version"] for event in reversed(promotions) if event["version"] != present)
+    if version not in earlier:
         raise ConfigurationError(
-            f"There is no earlier version {version or ''} to go back to. In service was before: {known}; now it is {present}."
+            f"There is no going back to version {version}. In service were {', '.join(map(str, sorted(earlier)))}, "
+            f"and now it is {present}."
         )
     return roll_out(
         settings, version, image=earlier[version].get("image"), reason=f"rolled back from version {present}"

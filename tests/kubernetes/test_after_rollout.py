@@ -41,7 +41,7 @@ def test_back_by_hand_to_the_version_before_with_its_own_image(
 
 def test_a_version_that_never_was_in_service_cannot_be_gone_back_to(installation: Installation, champion: int) -> None:
     version = installation.register()
-    with pytest.raises(ConfigurationError, match=f"no earlier version {version} to go back to"):
+    with pytest.raises(ConfigurationError, match=f"no going back to version {version}"):
         roll_back(installation.settings, version)
 
 
