@@ -27,7 +27,7 @@ from healthpredict.storage.uris import join, write_bytes
 
 _logger = logging.getLogger(__name__)
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
-_ROLLOUTS: Final = "rollout"
+_ROLLOUTS: Final = "rollout-on-kubernetes"
 """Whose key the rollouts' own is."""
 
 

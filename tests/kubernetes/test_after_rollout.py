@@ -19,6 +19,7 @@ from healthpredict.operations.roll_back import roll_back
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.rollout.objects import served
 from healthpredict.rollout.params import CanaryParams
+from healthpredict.rollout.progress import is_ready
 
 pytestmark = pytest.mark.kubernetes
 CANARY = "healthpredict-api-canary"
@@ -104,7 +105,8 @@ def test_a_version_that_does_not_do_well_is_taken_back(
 
 def test_a_pod_that_falls_over_is_seen(installation: Installation, champion: int) -> None:
     target = kubernetes_target(installation.settings)
-    pod = installation.administrator.find("Pod", {"healthpredict/track": "stable"})[0]["metadata"]["name"]
+    pods = filter(is_ready, installation.administrator.find("Pod", {"healthpredict/track": "stable"}))
+    pod = next(pods)["metadata"]["name"]
     killing = threading.Timer(2, kill_container, args=(pod,))
     killing.start()
     assert target.watch(60) == "A pod ended and was started again."
