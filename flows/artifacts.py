@@ -25,16 +25,17 @@ def show_drift(check: DriftCheck) -> None:
     reasons = "\n".join(f"- {reason}" for reason in check.decision.reasons)
     text = f"## {check.batch}: {check.decision.state}\n\n{reasons}\n\nEvidently's page: `{check.report_uri}`"
     create_markdown_artifact(text, key=f"decision-{check.batch}", description=f"What {check.batch} leads to")
-    columns = sorted((*check.data.columns, check.data.prediction), key=lambda c: c.distance / c.limit, reverse=True)
+    compared = (*check.data.columns, *check.data.joint, *check.data.prediction)
     rows = [
         {
             "column": column.column,
             "method": column.method,
-            "distance": round(column.distance, 4),
-            "limit": round(column.limit, 4),
+            "with": column.partner or "",
+            "score": round(column.score, 4),
+            "threshold": round(column.threshold, 4),
             "drifted": column.drifted,
         }
-        for column in columns
+        for column in sorted(compared, key=lambda column: column.severity, reverse=True)
     ]
     show_table(f"drift-{check.batch}", rows, f"Drift of {check.batch} against the reference of the champion")
 
@@ -75,7 +76,7 @@ def show_history(summary: Summary) -> None:
 
 
 def _metric_rows(report: TestReport) -> list[dict[str, Any]]:
-    names = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large")
+    names = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large", "calibration_slope")
     intervals = {name: getattr(report.evaluation, name) for name in names} | {"baseline auroc": report.baseline_auroc}
     intervals |= {f"auroc {group.column} {group.value}": group.auroc for group in report.subgroups}
     return [

@@ -65,6 +65,17 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"), description="Ray cluster to search on"
     )
 
+    prefect_api_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url"),
+        description="Prefect server, for links to its pages",
+    )
+
+    @property
+    def prefect_ui_url(self) -> str | None:
+        """Prefect's pages, where there is a server."""
+        return self.prefect_api_url.removesuffix("/api") if self.prefect_api_url else None
+
     @property
     def prediction_log_path(self) -> Path:
         """Folder of the local API's prediction log, until it is shipped."""

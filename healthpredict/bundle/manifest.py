@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.report import TestReport
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout; a bundle of another one is refused rather than guessed at."""
 
 

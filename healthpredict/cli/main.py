@@ -10,7 +10,7 @@ import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -19,6 +19,9 @@ from healthpredict import errors
 from healthpredict.cli.cloud import app as cloud_app
 from healthpredict.cli.cluster import app as cluster_app
 from healthpredict.config import Settings, quiet_vendors
+
+if TYPE_CHECKING:
+    from healthpredict.data.plant import Plan
 
 app = typer.Typer(
     help="Predict 30-day readmission of patients with diabetes, and keep the prediction good.",
@@ -35,6 +38,14 @@ class Source(StrEnum):
     LIVE = "live"
 
 
+class State(StrEnum):
+    """What a batch can lead to."""
+
+    STABLE = "stable"
+    WARN = "warn"
+    RETRAIN = "retrain"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -44,12 +55,27 @@ def prepare(
         str | None, typer.Option(help="Path or URL of the csv or zip; by default the UCI archive.")
     ] = None,
     synthetic: Annotated[bool, typer.Option(help="Make encounters up where the archive cannot be reached.")] = False,
+    plant: Annotated[
+        Path | None, typer.Option(help="YAML file of drift to plant, for tests and demonstrations.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fetch a data set, check it, and lay it out as initial data and batches."""
     from healthpredict.operations.prepare import prepare as operation
 
-    _show(operation(Settings(), source, allow_synthetic=synthetic), as_json, hide={"settings"})
+    planted = _plan(plant) if plant else None
+    _show(operation(Settings(), source, allow_synthetic=synthetic, planted=planted), as_json, hide={"settings"})
+
+
+def _plan(path: Path) -> Plan:
+    import yaml
+
+    from healthpredict.data.plant import read_plan
+
+    try:
+        return read_plan(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise errors.ConfigurationError(f"{path} cannot be read as YAML: {error}.") from error
 
 
 @app.command()
@@ -343,13 +369,34 @@ def copy(
 
 
 @app.command()
-def report(as_json: Json = False) -> None:
-    """Write summary.json and index.html about everything the ledger holds."""
+def report(
+    open_page: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write summary.json, index.html and plots about everything the ledger holds."""
     from healthpredict.operations.report import write_report
 
     settings = Settings()
     summary = write_report(settings)
-    typer.echo(summary.model_dump_json(indent=2) if as_json else f"Written: {settings.reports_uri}/index.html")
+    page = f"{settings.reports_uri}/index.html"
+    typer.echo(summary.model_dump_json(indent=2) if as_json else f"Written: {page}")
+    if open_page:
+        if "://" in settings.reports_uri:
+            raise errors.ConfigurationError(f"{page} is not on this machine; fetch it, or open it where it is served.")
+        typer.launch(Path(page).resolve().as_uri())
+
+
+@app.command()
+def decide(
+    state: Annotated[State, typer.Argument(help="What the next batch leads to, whatever it shows.")],
+    because: Annotated[str, typer.Option(help="Why; it is shown with the decision.")],
+) -> None:
+    """Decide the next batch by hand."""
+    from healthpredict.monitoring.policy import Override
+    from healthpredict.operations.decide_by_hand import decide_by_hand
+
+    decide_by_hand(Settings(), Override(state=state.value, because=because))
+    typer.echo(f"The next batch leads to: {state.value}")
 
 
 @app.command()

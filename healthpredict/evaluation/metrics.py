@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 ECE_BINS = 10
 """Equal-mass bins of the expected calibration error (Nixon et al. 2019, arXiv 1904.01685, "adaptive" binning)."""
 
+_NEWTON_STEPS = 6
+_SMALLEST_RISK = 1e-6
+_LARGEST_LOG_ODDS = 30.0
 _CHUNK = 20_000_000
 """Weights held at once while bootstrapping: 160 MB."""
 
@@ -48,6 +51,7 @@ class Evaluation(BaseModel):
         brier: mean squared error of the risk.
         ece: expected calibration error, see `ECE_BINS`.
         calibration_in_the_large: mean risk minus prevalence; above zero where risks are too high.
+        calibration_slope: of the outcome on the risk's log-odds; below one where risks are too extreme.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,6 +64,7 @@ class Evaluation(BaseModel):
     brier: Interval
     ece: Interval
     calibration_in_the_large: Interval
+    calibration_slope: Interval
 
 
 def evaluate(
@@ -91,6 +96,7 @@ def evaluate(
         "brier": sample.brier,
         "ece": sample.ece,
         "calibration_in_the_large": sample.calibration_in_the_large,
+        "calibration_slope": sample.calibration_slope,
     }
     values = {name: float(metric(weights)[0]) for name, metric in metrics.items()}
     draws: dict[str, list[Floats]] = {name: [] for name in metrics}
@@ -115,6 +121,17 @@ def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
     """
     _require_two_classes(label)
     return float(_Sorted(label, np.asarray(risk, dtype=np.float64)).auroc(np.ones((1, len(label))))[0])
+
+
+def expected_auroc(risk: Floats) -> float:
+    """The AUROC that risks have if they are calibrated: each encounter counts as readmitted to the extent of its risk.
+
+    NannyML's confidence-based performance estimation, for encounters whose outcomes are not known yet.
+
+    Args:
+        risk: probability 0-1, shape (n_encounters,), not empty.
+    """
+    return float(_Sorted(risk, risk).auroc(np.ones((1, len(risk))))[0])
 
 
 def auroc_differences(
@@ -162,7 +179,7 @@ def _require_two_classes(label: NDArray[np.bool_]) -> None:
 class _Sorted:
     """Encounters in ascending order of risk; each metric takes weights in that order, shape (n_resamples, n)."""
 
-    def __init__(self, label: NDArray[np.bool_], risk: Floats) -> None:
+    def __init__(self, label: NDArray[np.bool_] | Floats, risk: Floats) -> None:
         self.order = np.argsort(risk, kind="stable")
         self.risk = risk[self.order]
         self.label = np.asarray(label, dtype=np.float64)[self.order]
@@ -198,3 +215,17 @@ class _Sorted:
 
     def calibration_in_the_large(self, weights: Floats) -> Floats:
         return np.asarray(weights @ (self.risk - self.label) / weights.sum(axis=1))
+
+    def calibration_slope(self, weights: Floats) -> Floats:
+        """Logistic regression on the log-odds (Cox 1958); resamples take one Newton step from the estimate of all encounters."""
+        bounded = np.clip(self.risk, _SMALLEST_RISK, 1 - _SMALLEST_RISK)
+        design = np.stack([np.ones_like(bounded), np.log(bounded / (1 - bounded))], axis=1)
+        coefficients = np.array([0.0, 1.0])
+        for _ in range(_NEWTON_STEPS):
+            fitted = 1 / (1 + np.exp(-np.clip(design @ coefficients, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)))
+            information = (design * (fitted * (1 - fitted))[:, None]).T @ design
+            step = np.linalg.pinv(information, hermitian=True) @ (design.T @ (self.label - fitted))
+            coefficients = coefficients + step
+        influence = (design * (self.label - fitted)[:, None]) @ np.linalg.pinv(information, hermitian=True)[1]
+        slope: Floats = coefficients[1] + weights @ influence / weights.mean(axis=1)
+        return slope

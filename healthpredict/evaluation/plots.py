@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,40 +15,63 @@ from healthpredict.evaluation.metrics import ECE_BINS, Floats
 _SIZE = (5.0, 4.5)
 _DPI = 110
 _LINE = "#1f5fa8"
-_REFERENCE = "#8a8a8a"
+_REFERENCE = "#767676"
+_EXPECTED = "#b3541e"
 
 
-def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str) -> bytes:
+def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
     """The ROC curve as PNG.
 
     Args:
         label: shape (n_encounters,).
         risk: shape (n_encounters,).
         title: above the plot.
+        other: name and risks of a model to compare with.
     """
+    figure, axes = _axes(title, "False positive rate", "Sensitivity")
+    axes.plot([0, 1], [0, 1], color=_REFERENCE, linewidth=1, linestyle=":")
+    if other is not None:
+        axes.plot(*_roc(label, other[1]), color=_REFERENCE, linewidth=1.5, linestyle="--", label=other[0])
+    axes.plot(*_roc(label, risk), color=_LINE, linewidth=2, label="champion")
+    if other is not None:
+        axes.legend(frameon=False)
+    return _png(figure)
+
+
+def _roc(label: NDArray[np.bool_], risk: Floats) -> tuple[Floats, Floats]:
     order = np.argsort(-risk, kind="stable")
     last_of_tie = np.r_[np.diff(risk[order]) < 0, True]
     sensitivity = np.r_[0, (np.cumsum(label[order]) / label.sum())[last_of_tie]]
     false_alarms = np.r_[0, (np.cumsum(~label[order]) / (~label).sum())[last_of_tie]]
-    figure, axes = _axes(title, "False positive rate", "Sensitivity")
-    axes.plot([0, 1], [0, 1], color=_REFERENCE, linewidth=1, linestyle="--")
-    axes.plot(false_alarms, sensitivity, color=_LINE, linewidth=2)
+    return false_alarms, sensitivity
+
+
+def calibration_plot(
+    label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None
+) -> bytes:
+    """Observed readmissions against predicted risk in bins of equal size, as PNG; arguments as `roc_plot`."""
+    figure, axes = _axes(title, "Predicted risk", "Readmitted within 30 days")
+    predicted, observed, error = _bins(label, risk)
+    top = max(*predicted, *observed) * 1.1
+    axes.plot([0, top], [0, top], color=_REFERENCE, linewidth=1, linestyle=":")
+    if other is not None:
+        others = _bins(label, other[1])
+        axes.plot(*others[:2], color=_REFERENCE, marker="s", markersize=4, linestyle="--", label=other[0])
+    axes.errorbar(predicted, observed, yerr=error, color=_LINE, marker="o", linewidth=1.5, capsize=2, label="champion")
+    if other is not None:
+        axes.legend(frameon=False)
     return _png(figure)
 
 
-def calibration_plot(label: NDArray[np.bool_], risk: Floats, title: str) -> bytes:
-    """Observed readmissions against predicted risk in bins of equal size, as PNG; arguments as `roc_plot`."""
+def _bins(label: NDArray[np.bool_], risk: Floats) -> tuple[list[float], list[float], list[float]]:
+    """Mean risk, share of readmissions and half the width of its interval, by bin."""
     order = np.argsort(risk, kind="stable")
     bins = [part for part in np.array_split(order, ECE_BINS) if len(part)]
     predicted = [float(risk[part].mean()) for part in bins]
-    observed = np.array([float(label[part].mean()) for part in bins])
+    observed = [float(label[part].mean()) for part in bins]
     # Normal approximation of the binomial interval: hundreds of encounters a bin.
-    error = [1.96 * np.sqrt(rate * (1 - rate) / len(part)) for rate, part in zip(observed, bins, strict=True)]
-    figure, axes = _axes(title, "Predicted risk", "Readmitted within 30 days")
-    top = max(*predicted, *observed) * 1.1
-    axes.plot([0, top], [0, top], color=_REFERENCE, linewidth=1, linestyle="--")
-    axes.errorbar(predicted, observed, yerr=error, color=_LINE, marker="o", linewidth=1.5, capsize=2)
-    return _png(figure)
+    error = [float(1.96 * np.sqrt(rate * (1 - rate) / len(part))) for rate, part in zip(observed, bins, strict=True)]
+    return predicted, observed, error
 
 
 def _axes(title: str, x: str, y: str, size: tuple[float, float] = _SIZE) -> tuple[Any, Any]:
@@ -68,22 +92,65 @@ def _png(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def history_plot(
-    names: Sequence[str], champion: Sequence[float], frozen: Sequence[float], versions: Sequence[str]
-) -> bytes:
-    """AUROC by batch of the champion and of a model that is never replaced, as PNG.
+@dataclass(frozen=True)
+class Series:
+    """A line of a plot over batches.
+
+    Attributes:
+        label: in the legend.
+        values: shape (n_batches,), NaN where unknown.
+        style: "champion", "frozen" or "expected".
+        notes: written at its points, shape (n_batches,); empty for none.
+    """
+
+    label: str
+    values: Sequence[float]
+    style: Literal["champion", "frozen", "expected"]
+    notes: Sequence[str] = ()
+
+
+_STYLES = {
+    "champion": {"color": _LINE, "marker": "o", "linewidth": 2},
+    "frozen": {"color": _REFERENCE, "marker": "s", "markersize": 4, "linewidth": 1.5, "linestyle": "--"},
+    "expected": {"color": _EXPECTED, "marker": "^", "markersize": 4, "linewidth": 1, "linestyle": ":"},
+}
+
+
+def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: str) -> bytes:
+    """What became of a figure from batch to batch, as PNG.
 
     Args:
         names: of the batches, shape (n_batches,).
-        champion: AUROC of the champion that predicted each, shape (n_batches,).
-        frozen: AUROC of the first champion, shape (n_batches,).
-        versions: of the champion, written at its points, shape (n_batches,).
+        lines: to draw.
+        title: above the plot.
+        y: name of the figure.
     """
-    figure, axes = _axes("Each batch, predicted on arrival", "Batch", "AUROC", size=(8.0, 3.8))
-    axes.plot(names, frozen, color=_REFERENCE, marker="o", linewidth=1.5, linestyle="--", label="first model, frozen")
-    axes.plot(names, champion, color=_LINE, marker="o", linewidth=2, label="champion")
-    for i, version in enumerate(versions):
-        axes.annotate(version, (i, champion[i]), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    figure, axes = _axes(title, "Batch", y, size=(8.0, 3.6))
+    for line in lines:
+        axes.plot(names, line.values, label=line.label, **_STYLES[line.style])
+        for i, note in enumerate(line.notes):
+            axes.annotate(note, (i, line.values[i]), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
     axes.margins(y=0.15)
     axes.legend(frameon=False)
+    return _png(figure)
+
+
+def heat_map(rows: Sequence[str], names: Sequence[str], severity: Floats, title: str) -> bytes:
+    """How far columns are from the reference, by batch, as PNG; drifted cells are marked with a dot.
+
+    Args:
+        rows: names of the columns.
+        names: of the batches.
+        severity: in units of the limit, shape (n_rows, n_batches).
+        title: above the plot.
+    """
+    figure, axes = _axes(title, "Batch", "", size=(8.0, 1.2 + 0.22 * max(len(rows), 1)))
+    axes.grid(visible=False)
+    image = axes.imshow(severity, aspect="auto", cmap="Blues", vmin=0, vmax=4)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    drifted = np.argwhere(severity >= 1)
+    if len(drifted):
+        axes.scatter(drifted[:, 1], drifted[:, 0], s=9, color=_EXPECTED)
+    figure.colorbar(image, label="distance / limit")
     return _png(figure)

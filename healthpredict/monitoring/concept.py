@@ -1,8 +1,15 @@
-"""Concept drift: whether risks still mean what they meant at promotion. Only matured outcomes can show it."""
+"""Concept drift: whether risks still mean what they meant at promotion. Only matured outcomes can show it.
+
+Batches are looked at one after another, and looking again must not make a false alarm likelier: evidence is an e-process, whose
+chance of ever reaching 1 / rate without drift is at most that rate (Ville's inequality; Ramdas et al. 2023, "Game-theoretic
+statistics and safe anytime-valid inference", doi 10.1214/23-STS894).
+"""
 
 from __future__ import annotations
 
-from math import hypot
+from collections.abc import Sequence
+from math import erf, exp, hypot, sqrt
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +20,56 @@ from healthpredict.evaluation.metrics import Evaluation, Interval, evaluate
 from healthpredict.monitoring.params import DriftPolicy
 
 
+class _Watched(NamedTuple):
+    """A metric that is followed: the change that is looked for, whether only a fall matters, and what to say of a rise or fall."""
+
+    scale: float
+    only_fall: bool
+    risen: str
+    fallen: str
+
+
+# The scales are changes worth retraining for: the evidence grows fastest where the change is about so large.
+_WATCHED: Final = {
+    "auroc": _Watched(0.02, True, "", "AUROC fell from {then} at promotion to {now}"),
+    "calibration_in_the_large": _Watched(
+        0.01,
+        False,
+        "risks are too high, by {now} on average (at promotion {then})",
+        "risks are too low, by {now} on average (at promotion {then})",
+    ),
+    "calibration_slope": _Watched(
+        0.2,
+        False,
+        "risks are not extreme enough: calibration slope {now}, at promotion {then}",
+        "risks are too extreme: calibration slope {now}, at promotion {then}",
+    ),
+}
+
+
+class Evidence(BaseModel):
+    """What the batches since promotion say about one metric.
+
+    Attributes:
+        metric: name of a field of `Evaluation`.
+        e_value: evidence of a change; without one it reaches 1 / rate, in any batch ever, with a chance of at most that rate.
+        change: the metric now minus at promotion, all batches together.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    metric: str
+    e_value: float
+    change: Interval
+
+
 class ConceptDrift(BaseModel):
     """The champion on matured outcomes, beside what it showed at promotion.
 
     Attributes:
         promoted: the evaluation at promotion.
         matured: the evaluation on the matured outcomes; None where there are too few.
-        drop: AUROC at promotion minus AUROC now, above zero where the champion got worse; None where `matured` is.
+        evidence: of a change, by metric; empty where `matured` is None.
         drifted: whether the champion got worse by more than the policy allows.
         reasons: what drifted, or why nothing can be said; empty where all is well.
     """
@@ -28,7 +78,7 @@ class ConceptDrift(BaseModel):
 
     promoted: Evaluation
     matured: Evaluation | None
-    drop: Interval | None
+    evidence: tuple[Evidence, ...] = ()
     drifted: bool
     reasons: tuple[str, ...]
 
@@ -39,6 +89,8 @@ def detect_concept_drift(
     patient_id: NDArray[np.int64],
     promoted: Evaluation,
     policy: DriftPolicy,
+    *,
+    batch: NDArray[np.intp] | None = None,
 ) -> ConceptDrift:
     """Compare the champion on matured outcomes with what it showed at promotion.
 
@@ -48,31 +100,74 @@ def detect_concept_drift(
         patient_id: shape (n_encounters,).
         promoted: the champion's evaluation at promotion.
         policy: how much worse it may get.
+        batch: the number of each encounter's batch, in order, shape (n_encounters,); None where all are of one.
     """
+    batch = np.zeros(len(label), dtype=np.intp) if batch is None else batch
     try:
         matured = evaluate(label, risk, patient_id)
     except NotEnoughData as error:
-        return ConceptDrift(promoted=promoted, matured=None, drop=None, drifted=False, reasons=(str(error),))
-    drop = _difference(promoted.auroc, matured.auroc)
-    offset = matured.calibration_in_the_large
-    reasons = []
-    if drop.value >= policy.max_auroc_drop and drop.low > 0:
-        reasons.append(f"AUROC fell from {promoted.auroc} at promotion to {matured.auroc}")
-    if offset.low > policy.max_calibration_offset:
-        reasons.append(f"risks are too high, by {offset} on average")
-    if offset.high < -policy.max_calibration_offset:
-        reasons.append(f"risks are too low, by {offset} on average")
-    return ConceptDrift(promoted=promoted, matured=matured, drop=drop, drifted=bool(reasons), reasons=tuple(reasons))
-
-
-def _difference(first: Interval, second: Interval) -> Interval:
-    """First minus second of two independent estimates.
-
-    The limits are recovered from those of the two estimates (MOVER: Zou & Donner 2008, doi 10.1002/sim.3095).
-    """
-    value = first.value - second.value
-    return Interval(
-        value=value,
-        low=value - hypot(first.value - first.low, second.high - second.value),
-        high=value + hypot(first.high - first.value, second.value - second.low),
+        return ConceptDrift(promoted=promoted, matured=None, drifted=False, reasons=(str(error),))
+    parts = [batch == number for number in np.unique(batch)]
+    # A part of one class only says nothing on its own.
+    parts = [part for part in parts if 0 < label[part].sum() < part.sum()] if len(parts) > 1 else []
+    each = [evaluate(label[part], risk[part], patient_id[part]) for part in parts] or [matured]
+    evidence = tuple(_evidence(metric, promoted, each) for metric in _WATCHED)
+    enough = len(_WATCHED) / policy.concept_false_alarm_rate
+    reasons = tuple(
+        _in_words(found, promoted, matured) for found in evidence if found.e_value >= enough and _matters(found, policy)
     )
+    return ConceptDrift(promoted=promoted, matured=matured, evidence=evidence, drifted=bool(reasons), reasons=reasons)
+
+
+def _matters(found: Evidence, policy: DriftPolicy) -> bool:
+    least = {
+        "auroc": policy.min_auroc_drop,
+        "calibration_in_the_large": policy.min_calibration_offset,
+        "calibration_slope": policy.min_slope_change,
+    }
+    return abs(found.change.value) >= least[found.metric]
+
+
+def _in_words(found: Evidence, promoted: Evaluation, matured: Evaluation) -> str:
+    watched = _WATCHED[found.metric]
+    words = watched.risen if found.change.value > 0 else watched.fallen
+    return words.format(then=getattr(promoted, found.metric), now=getattr(matured, found.metric))
+
+
+def _evidence(metric: str, promoted: Evaluation, batches: Sequence[Evaluation]) -> Evidence:
+    then: Interval = getattr(promoted, metric)
+    now: list[Interval] = [getattr(batch, metric) for batch in batches]
+    weights = np.array([1 / _error(interval) ** 2 for interval in now])
+    change = float(weights @ [interval.value for interval in now] / weights.sum()) - then.value
+    error = hypot(_error(then), 1 / sqrt(weights.sum()))
+    watched = _WATCHED[metric]
+    e_value = evidence_of_change(-change, error, watched.scale, one_sided=watched.only_fall)
+    interval = Interval(value=change, low=change - 1.96 * error, high=change + 1.96 * error)
+    return Evidence(metric=metric, e_value=e_value, change=interval)
+
+
+def evidence_of_change(change: float, error: float, scale: float, *, one_sided: bool) -> float:
+    """The e-value of a change against none.
+
+    The promoted value and those of the batches are independent and nearly normal. Their contrasts with the promoted value, which
+    itself is not known exactly, have a likelihood ratio of "all moved by d" against "none moved" that depends on their weighted
+    mean only; it is mixed over d with a normal distribution around zero (Robbins 1970, doi 10.1214/aoms/1177696786).
+
+    Args:
+        change: weighted mean of the contrasts.
+        error: its standard error, the promoted value's included.
+        scale: standard deviation of d: the change that is looked for.
+        one_sided: whether only d > 0 counts.
+    """
+    total = error**2 + scale**2
+    exponent = min(change**2 * scale**2 / (2 * error**2 * total), 700.0)
+    mixture = error / sqrt(total) * exp(exponent)
+    if not one_sided:
+        return mixture
+    z = change * scale / (error * sqrt(total))
+    return mixture * (1 + erf(z / sqrt(2)))
+
+
+def _error(interval: Interval) -> float:
+    """Standard error behind a 95 % interval; never zero, which a metric that hardly varies would give."""
+    return max((interval.high - interval.low) / (2 * 1.96), 1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.monitoring.concept import ConceptDrift
 from healthpredict.monitoring.data_drift import DataDrift
 from healthpredict.monitoring.params import DriftPolicy
+from healthpredict.monitoring.words import in_words, measured, name_of
+
+State = Literal["stable", "warn", "retrain"]
 
 
 class DriftDecision(BaseModel):
@@ -22,52 +26,99 @@ class DriftDecision(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    state: Literal["stable", "warn", "retrain"]
+    state: State
     reasons: tuple[str, ...]
     columns: tuple[str, ...]
 
 
-def decide(
-    data: DataDrift, concept: ConceptDrift | None, batches_since_training: int, policy: DriftPolicy
-) -> DriftDecision:
+class Override(BaseModel):
+    """What a person decided for the next batch.
+
+    Attributes:
+        state: what is to be done.
+        because: why, in the person's words.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State
+    because: str
+
+
+class History(BaseModel):
+    """What the ledger knows when a batch is judged.
+
+    Attributes:
+        new_share: encounters with outcomes known by now that the champion was not trained on, over those that it was trained on.
+        gains: AUROC that each earlier retraining won over the champion of its time, on the same encounters, in order.
+        override: of a person; None where nobody decided.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    new_share: float
+    gains: tuple[float, ...] = ()
+    override: Override | None = None
+
+
+def expected_gain(gains: Sequence[float], policy: DriftPolicy) -> float:
+    """The AUROC that a retraining is expected to win: the mean of those seen, one assumed gain among them."""
+    return (policy.assumed_gain + sum(gains)) / (1 + len(gains))
+
+
+def decide(data: DataDrift, concept: ConceptDrift | None, history: History, policy: DriftPolicy) -> DriftDecision:
     """Decide what a batch's drift leads to.
 
-    Worse results on matured outcomes and shifted risks lead to retraining after a short rest; shifted features alone,
-    which need not matter to the outcome, only after a long one.
+    Worse results on matured outcomes, shifted risks or shifts of most features lead to retraining once there is enough to learn
+    from; where retraining has won nothing lately, twice as much is enough. What a person decided comes before all that.
 
     Args:
         data: drift of the batch's features and risks.
         concept: the champion on matured outcomes; None where it was not looked at.
-        batches_since_training: batches that arrived after the champion was trained, this one included.
-        policy: what counts, and how long to rest.
+        history: what happened before.
+        policy: what counts, and how much is enough.
     """
     judged = data.rows >= policy.min_rows
-    columns = tuple(column.column for column in data.drifted) if judged else ()
-    share = len(columns) / len(data.columns)
-
-    serious: list[str] = []
-    if concept is not None and concept.drifted:
-        serious += [f"On outcomes known by now {reason}." for reason in concept.reasons]
-    if judged and data.prediction.drifted:
-        distance, limit = data.prediction.distance, data.prediction.limit
-        serious.append(f"Predicted risks differ from those at training (distance {distance:.3f}, limit {limit:.3f}).")
-    reasons = [*serious]
-    if judged:
-        most = f", most of all {', '.join(columns[:5])}" if columns else ""
-        reasons.append(f"{len(columns)} of {len(data.columns)} features differ from the training data{most}.")
-    else:
-        reasons.append(f"{data.rows} encounters are too few to judge features and risks.")
+    drifted = data.drifted if judged else []
+    columns = tuple(column.column for column in drifted)
+    serious = (
+        [f"On outcomes known by now {reason}." for reason in concept.reasons] if concept and concept.drifted else []
+    )
+    if judged and data.drifted_risk is not None:
+        serious.append(f"Predicted risks differ from those at training ({measured(data.drifted_risk)}).")
+    reasons = [*serious, *_about_features(data, policy)]
     if concept is not None and concept.matured is None:
         reasons += concept.reasons
+    if history.override is not None:
+        decided, because = history.override.state, history.override.because
+        return DriftDecision(state=decided, reasons=(f"Decided by hand: {because}", *reasons), columns=columns)
 
-    state: Literal["stable", "warn", "retrain"]
-    if serious or share >= policy.retrain_share:
-        wait = policy.min_batches_between if serious else policy.min_batches_between_data_only
-        state = "retrain" if batches_since_training >= wait else "warn"
+    state: State = "stable"
+    if serious or len(columns) >= policy.retrain_share * len(data.features):
+        enough = policy.min_new_share
+        gain = expected_gain(history.gains, policy)
+        if gain < policy.min_expected_gain:
+            enough *= 2
+            reasons.append(f"Retraining is expected to win {gain:+.3f} AUROC, little, so it is done half as often.")
+        state = "retrain" if history.new_share >= enough else "warn"
         if state == "warn":
             reasons.append(
-                f"Retraining waits for batch {wait} after the last training; this is {batches_since_training}."
+                f"Retraining waits until new outcomes make up {enough:.0%} of what the model was trained on; now it is "
+                f"{history.new_share:.0%}."
             )
-    else:
-        state = "warn" if share >= policy.warn_share else "stable"
+    elif len(columns) >= policy.warn_share * len(data.features) or (judged and data.drifted_together):
+        state = "warn"
     return DriftDecision(state=state, reasons=tuple(reasons), columns=columns)
+
+
+def _about_features(data: DataDrift, policy: DriftPolicy) -> list[str]:
+    if data.rows < policy.min_rows:
+        return [f"{data.rows} encounters are too few to judge features and risks."]
+    drifted, together = data.drifted, data.drifted_together
+    most = f", most of all {'; '.join(in_words(column) for column in drifted[:3])}" if drifted else ""
+    reasons = [f"{len(drifted)} of {len(data.features)} features differ from the training data{most}."]
+    if together:
+        pairs = dict.fromkeys(frozenset((column.column, column.partner or "")) for column in together[:4])
+        named = "; ".join(" and ".join(map(name_of, sorted(pair))) for pair in pairs)
+        reasons.append(f"{len(together)} features no longer go together with others as they did: {named}.")
+    return reasons

@@ -1,7 +1,7 @@
 """The reference profile: what the champion's training data looked like, without any patient in it.
 
-A profile holds how often each value of each feature occurs, and for each feature the distance from which a batch counts
-as drifted.
+A profile holds how often each value of each feature occurs, how features go together, and for each distance the one from which
+a batch counts as drifted.
 """
 
 from __future__ import annotations
@@ -14,48 +14,39 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.data.contract import FEATURE_COLUMNS, Kind
+from healthpredict.data.contract import BY_FIELD, FEATURE_COLUMNS, Kind
 from healthpredict.errors import NotEnoughData
-from healthpredict.monitoring.distances import Floats, Method, jensen_shannon
-from healthpredict.monitoring.null import Codes, effective_size, family_limits, null_distances
+from healthpredict.evaluation.report import SUBGROUP_COLUMNS
+from healthpredict.monitoring.association import AssociationProfile, build_associations
+from healthpredict.monitoring.distances import DISTANCES, MISSING, OTHER, Method
+from healthpredict.monitoring.null import CodedColumn, effective_size, family_limits, null_distances
 from healthpredict.monitoring.params import DriftPolicy
 
 RISK: Final = "readmission_risk"
-METHODS: Final = {
-    **{c.field: Method.WASSERSTEIN if c.kind is Kind.COUNT else Method.JENSEN_SHANNON for c in FEATURE_COLUMNS},
-    RISK: Method.WASSERSTEIN,
-}
-# No value that the contract allows begins with a round bracket.
-MISSING: Final = "(missing)"
-OTHER: Final = "(other)"
+NUMBERS: Final = (*(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT), RISK)
+COLUMNS: Final = (*(c.field for c in FEATURE_COLUMNS), RISK)
+"""What is compared."""
 MIN_CATEGORY_COUNT: Final = 10
 """Categories rarer than this in the reference are pooled as "(other)": a rare one could point at a person."""
 
 SMALLEST_LIMIT: Final = 1e-9
-"""Of a column that is constant in the reference: Evidently calls a distance equal to its limit drift, also 0."""
+"""Of a column that is constant in the reference: a distance equal to its limit is drift, also 0."""
 
 
 class ColumnProfile(BaseModel):
     """One feature, or the risk, in the reference.
 
     Attributes:
-        method: how it is compared.
         rows: encounters that it was seen on.
         counts: value -> rows; numbers written as text, missing values under "(missing)".
-        limits: for each of the profile's `sample_sizes`, the distance that counts as drift.
+        limits: how it is compared -> for each of the profile's `sample_sizes`, the distance that counts as drift.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    method: Method
     rows: int
     counts: dict[str, int]
-    limits: tuple[float, ...]
-
-    @property
-    def categories(self) -> pd.CategoricalDtype:
-        """The values of a category column that are told apart."""
-        return pd.CategoricalDtype(pd.Index(dict.fromkeys([*self.counts, OTHER])))
+    limits: dict[Method, tuple[float, ...]]
 
 
 class ReferenceProfile(BaseModel):
@@ -65,6 +56,8 @@ class ReferenceProfile(BaseModel):
         min_changed_rows: see `DriftPolicy`.
         sample_sizes: effective sample sizes that the limits belong to, ascending.
         columns: field name -> profile, in the contract's order, and `readmission_risk` last.
+        associations: how the features go together.
+        subgroups: column -> group with enough encounters -> its mean risk, by models that its patients had no part in.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,38 +65,32 @@ class ReferenceProfile(BaseModel):
     min_changed_rows: int
     sample_sizes: tuple[int, ...]
     columns: dict[str, ColumnProfile]
+    associations: AssociationProfile
+    subgroups: dict[str, dict[str, float]]
 
-    def recognise(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Replace the categories that the reference lacks by "(other)".
+    def limit(self, column: str, method: Method, rows: int) -> float:
+        """The distance from which `column` counts as drifted in a batch of `rows` encounters."""
+        profile = self.columns[column]
+        if method is Method.ASSOCIATION:
+            return self._at(self.associations.limits[column], rows, profile.rows)
+        limit = self._at(profile.limits[method], rows, profile.rows)
+        if column in NUMBERS:
+            return max(limit, SMALLEST_LIMIT)
+        # No sample of the reference can show a value that it lacks, yet rare ones turn up in any batch.
+        changed = min(self.min_changed_rows, rows)
+        values = np.array([MISSING if method is Method.MISSING else OTHER, "any"])
+        floor = DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed]))
+        return max(limit, float(floor))
 
-        Args:
-            frame: as `comparable` returns it.
-
-        Returns:
-            The same shape; category columns have the categories of the reference as dtype.
-        """
-        recognised = {
-            name: frame[name].where(frame[name].isin(list(column.counts)), OTHER).astype(column.categories)
-            for name, column in self.columns.items()
-            if column.method is Method.JENSEN_SHANNON
-        }
-        return frame.assign(**recognised)
-
-    def limit(self, column: str, rows: int) -> float:
-        """The distance from which `column` counts as drifted in a batch of `rows` encounters.
+    def _at(self, limits: tuple[float, ...], rows: int, reference_rows: int) -> float:
+        """Interpolate a limit.
 
         Distances shrink with the square root of the sample size, so limit x sqrt(size) is nearly constant: that is
         interpolated between the sizes that were drawn, and kept beyond them.
         """
-        profile = self.columns[column]
-        size = effective_size(rows, profile.rows)
-        scaled = np.multiply(profile.limits, np.sqrt(self.sample_sizes))
-        limit = float(np.interp(np.log(size), np.log(self.sample_sizes), scaled) / np.sqrt(size))
-        if profile.method is Method.WASSERSTEIN:
-            return max(limit, SMALLEST_LIMIT)
-        # No sample of the reference can show a value that it lacks, yet rare ones turn up in any batch.
-        changed = min(self.min_changed_rows, rows)
-        return max(limit, float(jensen_shannon(np.array([rows, 0]), np.array([rows - changed, changed]))))
+        size = effective_size(rows, reference_rows)
+        scaled = np.multiply(limits, np.sqrt(self.sample_sizes))
+        return float(np.interp(np.log(size), np.log(self.sample_sizes), scaled) / np.sqrt(size))
 
 
 def build_profile(
@@ -134,41 +121,50 @@ def build_profile(
     if encounters.empty or not len(unseen_risk):
         raise NotEnoughData("A reference profile needs encounters on every side of the split; there are too few.")
     frame = comparable(encounters, risk)
-    counts: dict[str, dict[str, int]] = {}
-    coded: list[tuple[Codes, Floats | None]] = []
-    for name, method in METHODS.items():
-        is_number = method is Method.WASSERSTEIN
-        values, codes = np.unique(frame[name] if is_number else _pool_rare(frame[name]), return_inverse=True)
-        occurrences = np.bincount(codes).tolist()
-        keys = [f"{value:g}" for value in values] if is_number else values.tolist()
-        counts[name] = dict(zip(keys, occurrences, strict=True))
-        coded.append((codes, values if is_number else None))
-    # Each column's share of the false-alarm rate must be at least one sample.
-    n_resamples = ceil(len(METHODS) / policy.false_alarm_rate)
+    coded = {name: _code(name, frame[name], policy) for name in COLUMNS}
+    joint_rate = policy.false_alarm_rate * policy.joint_share
+    # Each distance's share of the false-alarm rate must be at least one sample.
+    n_distances = sum(len(column.methods) for column in coded.values())
+    n_resamples = ceil(n_distances / policy.false_alarm_rate)
     limits = np.stack(
         [
-            family_limits(null_distances(coded, patient_id, size, n_resamples, seed), policy.false_alarm_rate)
+            family_limits(
+                null_distances(list(coded.values()), patient_id, size, n_resamples, seed),
+                policy.false_alarm_rate - joint_rate,
+            )
             for size in policy.sample_sizes
         ],
         axis=1,
     )
-    counts[RISK] = _spread(np.round(unseen_risk, 3), len(frame))
-    rows = dict.fromkeys(counts, len(frame)) | {RISK: len(unseen_risk)}
+    limits_in_order = iter(map(tuple, limits.tolist()))
+    counts = {name: np.bincount(column.codes, minlength=len(column.values)) for name, column in coded.items()}
+    known = {name: _as_counts(column.values, counts[name]) for name, column in coded.items()}
+    for name in set(COLUMNS) - set(NUMBERS):
+        known[name] = _expect_rare(known[name])
+    known[RISK] = _as_counts(*np.unique(np.round(unseen_risk, 3), return_counts=True))
     return ReferenceProfile(
         min_changed_rows=policy.min_changed_rows,
         sample_sizes=policy.sample_sizes,
         columns={
-            name: ColumnProfile(method=METHODS[name], rows=rows[name], counts=counts[name], limits=tuple(column_limits))
-            for name, column_limits in zip(counts, limits.tolist(), strict=True)
+            name: ColumnProfile(
+                rows=sum(known[name].values()),
+                counts=known[name],
+                limits={method: next(limits_in_order) for method in column.methods},
+            )
+            for name, column in coded.items()
         },
+        associations=build_associations(
+            frame,
+            [name for name in NUMBERS if name != RISK],
+            [name for name in COLUMNS if name not in NUMBERS],
+            patient_id,
+            sizes=policy.sample_sizes,
+            n_resamples=ceil(policy.joint_samples / joint_rate),
+            false_alarm_rate=joint_rate,
+            seed=seed,
+        ),
+        subgroups={name: _mean_risk(frame[name], risk, policy.min_subgroup_rows) for name in SUBGROUP_COLUMNS},
     )
-
-
-def _spread(values: NDArray[np.float64], rows: int) -> dict[str, int]:
-    """The distribution of some values over as many rows as the other columns have: Evidently compares one table."""
-    quantiles = np.quantile(values, (np.arange(rows) + 0.5) / rows, method="inverted_cdf")
-    distinct, occurrences = np.unique(quantiles, return_counts=True)
-    return dict(zip((f"{value:g}" for value in distinct), occurrences.tolist(), strict=True))
 
 
 def comparable(encounters: pd.DataFrame, risk: NDArray[np.float64]) -> pd.DataFrame:
@@ -176,19 +172,58 @@ def comparable(encounters: pd.DataFrame, risk: NDArray[np.float64]) -> pd.DataFr
 
     Returns:
         Numbers as float, risks rounded to a thousandth so that a profile holds counts and not the numbers of single
-        patients; categories as text, "(missing)" where missing, because Evidently leaves missing values out.
+        patients; categories as categories, "(missing)" where missing.
     """
     columns = {
-        name: encounters[name].astype(np.float64)
-        if method is Method.WASSERSTEIN
-        else encounters[name].astype(object).where(encounters[name].notna(), MISSING)
-        for name, method in METHODS.items()
+        name: encounters[name].astype(np.float64) if name in NUMBERS else _with_missing(encounters[name])
+        for name in COLUMNS
         if name != RISK
     }
     return pd.DataFrame(columns).assign(**{RISK: np.round(risk, 3)})
 
 
-def _pool_rare(column: pd.Series) -> pd.Series:
+def _mean_risk(column: pd.Series, risk: NDArray[np.float64], min_rows: int) -> dict[str, float]:
+    groups = pd.Series(risk).groupby(column.astype(str).to_numpy())
+    return {str(value): round(float(of.mean()), 4) for value, of in groups if len(of) >= min_rows}
+
+
+def _with_missing(column: pd.Series) -> pd.Series:
+    categorical = column.astype("category").array
+    values = [*map(str, categorical.categories), MISSING]
+    codes = np.where(categorical.codes < 0, len(values) - 1, categorical.codes)
+    return pd.Series(pd.Categorical.from_codes(codes.astype(np.intp), categories=pd.Index(values)), index=column.index)
+
+
+def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
+    if name in NUMBERS:
+        values, codes = np.unique(column, return_inverse=True)
+        return CodedColumn(codes, values, policy.count_methods)
+    values, codes = np.unique(_pool_rare(column), return_inverse=True)
+    contract = BY_FIELD[name]
+    methods = list(policy.category_methods)
+    if contract.nullable:
+        methods.append(Method.MISSING)
+    if contract.kind is Kind.CODE:
+        methods.append(Method.UNSEEN)
+    return CodedColumn(codes, values, tuple(methods))
+
+
+def _pool_rare(column: pd.Series) -> NDArray[np.str_]:
     occurrences = column.value_counts()
     rare = occurrences.index[occurrences < MIN_CATEGORY_COUNT].difference([MISSING])
-    return column.mask(column.isin(rare), OTHER)
+    return column.astype(str).mask(column.isin(rare), OTHER).to_numpy(dtype=np.str_)
+
+
+def _expect_rare(counts: dict[str, int]) -> dict[str, int]:
+    """Count as "(other)" what a new sample of the same patients will have of values that are not told apart, unseen ones included.
+
+    Values that are rarer than `MIN_CATEGORY_COUNT` here make up as many rows of a new sample as those that occur at most so often
+    make up here (Good 1953, doi 10.1093/biomet/40.3-4.237, equation 2).
+    """
+    at_the_edge = sum(count for value, count in counts.items() if value != MISSING and count == MIN_CATEGORY_COUNT)
+    return counts | {OTHER: counts.get(OTHER, 0) + at_the_edge} if at_the_edge else counts
+
+
+def _as_counts(values: NDArray[np.generic], counts: NDArray[np.intp]) -> dict[str, int]:
+    keys = [f"{value:g}" for value in values] if np.issubdtype(values.dtype, np.number) else values.tolist()
+    return dict(zip(keys, counts.tolist(), strict=True))

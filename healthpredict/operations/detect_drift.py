@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.errors import RegistryError
+from healthpredict.evaluation.metrics import Floats, expected_auroc
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
-from healthpredict.monitoring.policy import DriftDecision, decide
-from healthpredict.monitoring.profile import ReferenceProfile
-from healthpredict.operations.context import Seconds, open_registry, timed
-from healthpredict.operations.dataset import LABEL, arrived_batches, matured_batches
+from healthpredict.monitoring.evidently_page import evidently_page
+from healthpredict.monitoring.policy import DriftDecision, History, decide
+from healthpredict.monitoring.profile import RISK, ReferenceProfile
+from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift
+from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.operations.dataset import LABEL, matured_batches
+from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
 from healthpredict.storage.uris import exists, join, write_bytes
-
-RISK = "readmission_risk"
 
 
 class DriftCheck(BaseModel):
@@ -33,7 +38,10 @@ class DriftCheck(BaseModel):
         rows: encounters of the cohort.
         data: drift of features and risks.
         concept: the champion on matured outcomes that it was not trained on; None where there are none.
+        subgroups: sexes, races and age bands with enough rows.
+        expected_auroc: of the champion on this batch, estimated before its outcomes are known.
         decision: what follows.
+        override: number in the ledger of the decision by hand that was followed; None where nobody decided.
         report_uri: Evidently's page.
         seconds: wall time by stage.
     """
@@ -45,7 +53,10 @@ class DriftCheck(BaseModel):
     rows: int
     data: DataDrift
     concept: ConceptDrift | None
+    subgroups: tuple[SubgroupDrift, ...]
+    expected_auroc: float
     decision: DriftDecision
+    override: int | None
     report_uri: str
     seconds: Seconds
 
@@ -76,9 +87,17 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         risk = risks_of(bundle, encounters)
         predictions = pd.DataFrame({"encounter_id": encounters["encounter_id"], RISK: risk})
         write_frame(layout.predictions(name), predictions.assign(model_version=champion.version))
-        data, html = detect_data_drift(profile, encounters, risk)
-        concept = _concept_drift(settings, bundle, name)
-        decision = decide(data, concept, _batches_since_training(settings, bundle, name), settings.drift)
+        data = detect_data_drift(profile, encounters, risk)
+        _, html = evidently_page(profile, encounters, risk)
+        matured = _matured(settings, bundle, name)
+        concept = None if matured is None else _concept_drift(settings, bundle, matured)
+        override = pending_override(settings)
+        history = History(
+            new_share=_new_share(settings, bundle, matured),
+            gains=_gains(settings),
+            override=override[1] if override else None,
+        )
+        decision = decide(data, concept, history, settings.drift)
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         write_bytes(report_uri, html)
@@ -88,7 +107,10 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         rows=len(encounters),
         data=data,
         concept=concept,
+        subgroups=_subgroups(settings, profile, encounters, risk, matured),
+        expected_auroc=expected_auroc(risk),
         decision=decision,
+        override=override[0] if override else None,
         report_uri=report_uri,
         seconds=seconds,
     )
@@ -98,24 +120,60 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
     return check
 
 
-def _batches_since_training(settings: Settings, bundle: Bundle, arriving: str) -> int:
-    """Batches that have arrived after the one on whose arrival the champion was trained."""
-    arrived, manifest = arrived_batches(settings), bundle.manifest
-    if manifest.trigger in arrived:
-        return arrived.index(arriving) - arrived.index(manifest.trigger)
-    # Trained by hand: when its newest outcomes had just become known.
-    return arrived.index(arriving) - arrived.index(manifest.trained_on[-1]) - settings.label_delay
+def _new_share(settings: Settings, bundle: Bundle, matured: _Matured | None) -> float:
+    layout = Layout(settings.data_uri)
+    trained_on = sum(read_json(layout.accepted(name))["cohort_rows"] for name in bundle.manifest.trained_on)
+    return len(matured.labelled) / trained_on if matured else 0.0
 
 
-def _concept_drift(settings: Settings, bundle: Bundle, arriving: str) -> ConceptDrift | None:
+def _gains(settings: Settings) -> tuple[float, ...]:
+    """What every challenger won over the champion of its time, on the test side of the newest outcomes."""
+    gates = open_ledger(settings).events("gate")
+    return tuple(event["difference"]["value"] for event in gates if event["difference"] is not None)
+
+
+@dataclass(frozen=True)
+class _Matured:
+    """Encounters with known outcomes that the champion was not trained on, and its risks.
+
+    Attributes:
+        labelled: shape (n_encounters, ...).
+        risk: shape (n_encounters,).
+        batch: the number of each encounter's batch, shape (n_encounters,).
+    """
+
+    labelled: pd.DataFrame
+    risk: Floats
+    batch: NDArray[np.intp]
+
+    @property
+    def label(self) -> NDArray[np.bool_]:
+        """Whether the patient was readmitted, shape (n_encounters,)."""
+        return self.labelled[LABEL].to_numpy(dtype=np.bool_)
+
+
+def _matured(settings: Settings, bundle: Bundle, arriving: str) -> _Matured | None:
     unseen = [n for n in matured_batches(settings, arriving) if n not in bundle.manifest.trained_on]
     if not unseen:
         return None
-    labelled = read_labelled(settings, unseen)
+    parts = [read_labelled(settings, [batch]) for batch in unseen]
+    labelled = pd.concat(parts, ignore_index=True)
+    return _Matured(labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
+
+
+def _concept_drift(settings: Settings, bundle: Bundle, matured: _Matured) -> ConceptDrift:
     return detect_concept_drift(
-        label=labelled[LABEL].to_numpy(dtype=np.bool_),
-        risk=risks_of(bundle, labelled),
-        patient_id=labelled["patient_id"].to_numpy(),
+        label=matured.label,
+        risk=matured.risk,
+        patient_id=matured.labelled["patient_id"].to_numpy(),
         promoted=bundle.manifest.test.evaluation,
         policy=settings.drift,
+        batch=matured.batch,
     )
+
+
+def _subgroups(
+    settings: Settings, profile: ReferenceProfile, encounters: pd.DataFrame, risk: Floats, matured: _Matured | None
+) -> tuple[SubgroupDrift, ...]:
+    known = (matured.labelled, matured.label, matured.risk) if matured else None
+    return detect_subgroup_drift(profile, encounters, risk, known, settings.drift)

@@ -126,6 +126,7 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
         reasons=list(check.decision.reasons),
         drifted_share=check.data.drifted_share,
         drifted_columns=list(check.decision.columns),
+        override=check.override,
         champion_before=check.champion,
         champion=champion.version if champion else None,
         challenger=challenger,

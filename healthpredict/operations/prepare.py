@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, split_batches
 from healthpredict.data.cohort import add_label, select_cohort
+from healthpredict.data.plant import Plan, plant
 from healthpredict.data.raw import OUTCOME_COLUMN, OUTCOMES_COLUMNS, format_raw, parse_raw
 from healthpredict.data.schema import check_encounters, check_outcomes
 from healthpredict.errors import ConfigurationError, NotFound
@@ -49,7 +52,9 @@ class PreparedData(BaseModel):
     settings: dict[str, Any]
 
 
-def prepare(settings: Settings, source: str | None = None, *, allow_synthetic: bool = False) -> PreparedData:
+def prepare(
+    settings: Settings, source: str | None = None, *, allow_synthetic: bool = False, planted: Plan | None = None
+) -> PreparedData:
     """Fetch and check a data set and write batches, outcomes and the accepted initial data.
 
     Doing it again with the same data and settings changes nothing; without a source, whatever was prepared stays.
@@ -58,6 +63,7 @@ def prepare(settings: Settings, source: str | None = None, *, allow_synthetic: b
         settings: where to, and how to cut.
         source: see `fetch`.
         allow_synthetic: see `fetch`.
+        planted: drift to plant into the encounters; None for none.
 
     Raises:
         SourceError: the source cannot be reached, or is not the published data set.
@@ -67,8 +73,9 @@ def prepare(settings: Settings, source: str | None = None, *, allow_synthetic: b
     """
     layout = Layout(settings.data_uri)
     shape = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
+    shape["planted"] = planted.model_dump(mode="json") if planted else None
     previous = PreparedData.model_validate(read_json(layout.manifest)) if exists(layout.manifest) else None
-    if previous and source is None and previous.settings == shape:
+    if previous and source is None and previous.settings | {"planted": shape["planted"]} == shape and planted is None:
         return previous
     fetched = fetch(layout, source, allow_synthetic=allow_synthetic)
     if previous and (previous.sha256, previous.settings) == (fetched.sha256, shape):
@@ -79,6 +86,10 @@ def prepare(settings: Settings, source: str | None = None, *, allow_synthetic: b
             "Choose another data_uri."
         )
     raw = parse_raw(fetched.data, fetched.name, with_outcome=True)
+    if planted is not None:
+        # In the order of time, which is that of the numbers.
+        time = pd.to_numeric(raw["encounter_id"], errors="coerce")
+        raw = plant(raw.iloc[np.argsort(time.to_numpy(dtype=float), kind="stable")].reset_index(drop=True), planted)
     checked = check_encounters(raw, fetched.name, settings.contract)
     outcomes = check_outcomes(raw[list(OUTCOMES_COLUMNS)], fetched.name, settings.contract)
     cohort = add_label(select_cohort(checked.encounters), outcomes.encounters, settings.outcome)

@@ -141,7 +141,7 @@ def _params(search: Search, training_rows: int) -> dict[str, str | int | float]:
 
 def _metrics(report: TestReport) -> dict[str, float]:
     measured: dict[str, float] = {}
-    for name in ("auroc", "auprc", "brier", "ece", "calibration_in_the_large"):
+    for name in ("auroc", "auprc", "brier", "ece", "calibration_in_the_large", "calibration_slope"):
         interval = getattr(report.evaluation, name)
         measured |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     for group in report.subgroups:

@@ -12,7 +12,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import DEATH_OR_HOSPICE
 from healthpredict.data.params import ContractParams
 from healthpredict.data.schema import codes_of, split_encounters
-from healthpredict.operations.detect_drift import RISK
+from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.risks import risks_of
 
 _KEEP_ALL: Final = ContractParams(max_bad_share=1.0)

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.evaluation.metrics import Floats, Interval, evaluate
+from healthpredict.monitoring.data_drift import ColumnDrift
+from healthpredict.monitoring.profile import RISK
+from healthpredict.monitoring.subgroups import SubgroupDrift
 from healthpredict.operations.context import Seconds, open_ledger, open_registry
 from healthpredict.operations.dataset import LABEL
-from healthpredict.operations.detect_drift import RISK
+from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.prepare import PreparedData, read_prepared
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.tables import read_frame
+from healthpredict.storage.tables import read_frame, read_json
 from healthpredict.storage.uris import exists
 
 
 class ModelSummary(BaseModel):
-    """One version: what it is worth on the test side, whether it was promoted and why."""
+    """One version: what it is worth on the test side, whether it was promoted and why.
+
+    Attributes:
+        run_url: page of its MLflow run, where MLflow is a server.
+        flow_run_id: of the Prefect flow run that trained it; None where none did.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +45,8 @@ class ModelSummary(BaseModel):
     promoted: bool
     reason: str
     bundle_digest: str
+    run_url: str | None
+    flow_run_id: str | None
 
 
 class BatchSummary(BaseModel):
@@ -51,6 +65,14 @@ class BatchSummary(BaseModel):
         auprc: likewise.
         ece: likewise.
         auroc_frozen: of the first champion on the same encounters, had it never been replaced.
+        expected_auroc: of the champion, estimated before the outcomes were known; None where the batch was refused.
+        offset: mean risk minus readmitted share of the champion's predictions; None while outcomes are unknown.
+        offset_frozen: of the first champion.
+        severity: feature -> its score in units of the limit, by its severest method; drift from 1 on.
+        severity_together: the same for how features go together.
+        subgroups: sexes, races and age bands with enough rows.
+        time: when the batch was done, UTC.
+        report: Evidently's page, relative to the reports; None where the batch was refused.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +89,14 @@ class BatchSummary(BaseModel):
     auprc: float | None = None
     ece: float | None = None
     auroc_frozen: float | None = None
+    expected_auroc: float | None = None
+    offset: float | None = None
+    offset_frozen: float | None = None
+    severity: dict[str, float] = {}
+    severity_together: dict[str, float] = {}
+    subgroups: tuple[SubgroupDrift, ...] = ()
+    time: str
+    report: str | None = None
 
 
 class Summary(BaseModel):
@@ -129,6 +159,8 @@ def _models(settings: Settings) -> tuple[ModelSummary, ...]:
                 promoted=version.version in promoted,
                 reason=" ".join(reasons),
                 bundle_digest=version.bundle_digest,
+                run_url=registry.run_url(version.run_id),
+                flow_run_id=registry.run_tag(version.run_id, "flow_run_id"),
             )
         )
     return tuple(found)
@@ -141,14 +173,11 @@ def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
     found = []
     for event in ledger.events("batch"):
         name = event["batch"]
-        measured: dict[str, float] = {}
-        if event["decision"] != "refused" and exists(layout.outcomes(name)):
-            labelled = read_labelled(settings, [name])
-            predicted = labelled.merge(read_frame(layout.predictions(name)), on="encounter_id", validate="one_to_one")
-            label = predicted[LABEL].to_numpy(dtype=np.bool_)
-            measured = _measure(label, predicted[RISK].to_numpy())
-            if frozen is not None:
-                measured["auroc_frozen"] = _measure(label, risks_of(frozen, predicted))["auroc"]
+        known: dict[str, Any] = {}
+        if event["decision"] != "refused":
+            known = _seen(DriftCheck.model_validate(read_json(layout.check(name))))
+            if exists(layout.outcomes(name)):
+                known |= _measured(predicted_batch(settings, name), frozen)
         found.append(
             BatchSummary(
                 name=name,
@@ -159,12 +188,50 @@ def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
                 reasons=event["reasons"],
                 champion=event.get("champion_before"),
                 champion_after=event.get("champion"),
-                **measured,
+                time=event["time"],
+                **known,
             )
         )
     return tuple(found)
 
 
-def _measure(label: np.ndarray, risk: Floats) -> dict[str, float]:
+def predicted_batch(settings: Settings, name: str) -> pd.DataFrame:
+    """The cohort of a batch with its outcomes and the risks that were predicted for it.
+
+    Raises:
+        StorageError: something cannot be read.
+    """
+    predictions = read_frame(Layout(settings.data_uri).predictions(name))
+    return read_labelled(settings, [name]).merge(predictions, on="encounter_id", validate="one_to_one")
+
+
+def _seen(check: DriftCheck) -> dict[str, Any]:
+    return {
+        "expected_auroc": check.expected_auroc,
+        "severity": _by_column(check.data.columns),
+        "severity_together": _by_column(check.data.joint),
+        "subgroups": check.subgroups,
+        "report": f"batches/{check.batch}/evidently.html",
+    }
+
+
+def _by_column(columns: tuple[ColumnDrift, ...]) -> dict[str, float]:
+    severity: dict[str, float] = {}
+    for column in columns:
+        severity[column.column] = max(round(column.severity, 3), severity.get(column.column, 0.0))
+    return severity
+
+
+def _measured(predicted: pd.DataFrame, frozen: Bundle | None) -> dict[str, float]:
+    label = predicted[LABEL].to_numpy(dtype=np.bool_)
+    measured = _evaluate(label, predicted[RISK].to_numpy())
+    if frozen is None:
+        return measured
+    first = _evaluate(label, risks_of(frozen, predicted))
+    return measured | {"auroc_frozen": first["auroc"], "offset_frozen": first["offset"]}
+
+
+def _evaluate(label: np.ndarray, risk: Floats) -> dict[str, float]:
     evaluation = evaluate(label, risk, np.arange(len(label)), n_bootstrap=1)
-    return {name: getattr(evaluation, name).value for name in ("auroc", "auprc", "ece")}
+    measured = {name: getattr(evaluation, name).value for name in ("auroc", "auprc", "ece")}
+    return measured | {"offset": evaluation.calibration_in_the_large.value}

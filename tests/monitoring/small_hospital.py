@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
-from healthpredict.monitoring.distances import Method, jensen_shannon, wasserstein
-from healthpredict.monitoring.profile import ReferenceProfile, comparable
 
 CODES = {
     "payer_code": ["MC", "HM", "BC", "SP", "UN"],
@@ -36,24 +34,3 @@ def draw(patients: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     people = pd.DataFrame(columns).assign(patient_id=np.arange(patients) + 1_000_000 * seed)
     encounters = people.loc[np.repeat(people.index, rng.integers(1, 3, patients))].reset_index(drop=True)
     return encounters, rng.beta(2, 14, len(encounters))
-
-
-def distances_to(
-    profile: ReferenceProfile, encounters: pd.DataFrame, risk: np.ndarray, batch: np.ndarray
-) -> pd.DataFrame:
-    """Distances of several batches at once from the counts, shape (n_batches, n_columns); `batch` numbers the rows."""
-    distances = {}
-    for name, values in profile.recognise(comparable(encounters, risk)).items():
-        column = profile.columns[name]
-        is_number = column.method is Method.WASSERSTEIN
-        known = pd.Series(column.counts)
-        known.index = known.index.astype(float if is_number else str)
-        support = known.index.union(pd.Index(values.unique()))
-        cells = batch * len(support) + support.get_indexer(values)
-        current = np.bincount(cells, minlength=(batch.max() + 1) * len(support)).reshape(-1, len(support))
-        reference = known.reindex(support, fill_value=0).to_numpy()
-        if is_number:
-            distances[name] = wasserstein(support.to_numpy(), reference, current)
-        else:
-            distances[name] = jensen_shannon(reference, current)
-    return pd.DataFrame(distances)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
-from small_hospital import distances_to, draw
+from small_hospital import draw
 
+from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.errors import NotEnoughData
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
-from healthpredict.monitoring.profile import RISK, ReferenceProfile
+from healthpredict.monitoring.distances import Method
+from healthpredict.monitoring.evidently_page import evidently_page
+from healthpredict.monitoring.params import DriftPolicy
+from healthpredict.monitoring.profile import ReferenceProfile, build_profile
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +24,7 @@ def batch() -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def planted(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -> tuple[DataDrift, bytes]:
+def planted(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -> DataDrift:
     """One batch with a shift of each kind."""
     encounters, risk = batch[0].copy(), batch[1]
     some = np.random.default_rng(0).random(len(encounters)) < 0.2
@@ -34,50 +40,113 @@ def planted(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -
 PLANTED = {"num_medications", "insulin", "medical_specialty", "race", "diag_3", "examide"}
 
 
-def test_planted_shifts_are_found(planted: tuple[DataDrift, bytes]) -> None:
+def test_planted_shifts_are_found(planted: DataDrift) -> None:
     """Moved numbers, changed shares, a new category, more missing values, nothing but missing values, a constant."""
-    drift, _ = planted
+    drift = planted
     assert {column.column for column in drift.drifted} == PLANTED
-    assert drift.drifted_share == pytest.approx(len(PLANTED) / len(drift.columns))
-    assert drift.prediction.column == RISK
-    assert drift.prediction.drifted
+    assert drift.drifted_share == pytest.approx(len(PLANTED) / len(drift.features))
+    assert drift.drifted_risk is not None
 
 
-def test_the_farthest_over_its_limit_comes_first(planted: tuple[DataDrift, bytes]) -> None:
-    excess = [column.distance / column.limit for column in planted[0].drifted]
+def test_the_farthest_over_its_limit_comes_first(planted: DataDrift) -> None:
+    excess = [column.severity for column in planted.drifted]
     assert excess == sorted(excess, reverse=True)
-    assert planted[0].drifted[0].column == "diag_3"
 
 
-def test_it_survives_json(planted: tuple[DataDrift, bytes]) -> None:
-    assert DataDrift.model_validate_json(planted[0].model_dump_json()) == planted[0]
+def test_it_survives_json(planted: DataDrift) -> None:
+    assert DataDrift.model_validate_json(planted.model_dump_json()) == planted
 
 
-def test_the_page_shows_every_column(planted: tuple[DataDrift, bytes]) -> None:
-    drift, html = planted
-    assert b"<html" in html[:1000]
-    for column in (*drift.columns, drift.prediction):
-        assert column.column.encode() in html
+def test_missing_and_unseen_values_have_methods_of_their_own(planted: DataDrift) -> None:
+    drifted = {(column.column, column.method) for column in planted.columns if column.drifted}
+    assert ("race", Method.MISSING) in drifted
+    assert ("medical_specialty", Method.UNSEEN) in drifted
+    assert ("insulin", Method.MISSING) not in drifted
 
 
-def test_evidently_measures_what_the_limits_were_drawn_with(
+def test_columns_exchanged_between_encounters_are_found_together_only(profile: ReferenceProfile) -> None:
+    """Two features that say the same in the reference: permuted, each on its own is what it was."""
+    encounters, risk = draw(6000, seed=5)
+    encounters["number_emergency"] = encounters["number_inpatient"]
+    known, new = encounters.iloc[:6000], encounters.iloc[6000:8000].copy()
+    linked = build_profile(
+        known,
+        risk=risk[:6000],
+        unseen_risk=risk[:6000],
+        patient_id=known["patient_id"].to_numpy(),
+        policy=DriftPolicy(),
+    )
+    assert detect_data_drift(linked, new, risk[6000:8000]).drifted_together == []
+    new["number_emergency"] = np.random.default_rng(0).permutation(new["number_emergency"])
+    drift = detect_data_drift(linked, new, risk[6000:8000])
+    assert drift.drifted == []
+    found = {column.column: column.partner for column in drift.drifted_together}
+    assert found == {"number_inpatient": "number_emergency", "number_emergency": "number_inpatient"}
+
+
+def test_evidently_measures_the_same_and_shows_every_column(
     profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]
 ) -> None:
-    """A batch without drift: Evidently's distances are those of `distances`, and no column is over its limit."""
-    drift, _ = detect_data_drift(profile, *batch)
-    expected = distances_to(profile, *batch, np.zeros(len(batch[0]), dtype=int)).iloc[0]
-    for column in (*drift.columns, drift.prediction):
-        assert column.distance == pytest.approx(expected[column.column], abs=1e-9), column.column
+    """A batch without drift: Evidently's distances are ours, and nothing is over its limit."""
+    drift = detect_data_drift(profile, *batch)
+    distances, html = evidently_page(profile, *batch)
+    assert b"<html" in html[:1000]
+    ours = (*drift.columns, *drift.prediction)
+    compared = [column for column in ours if column.method in (Method.WASSERSTEIN, Method.JENSEN_SHANNON)]
+    assert len(compared) == len(distances)
+    for column in compared:
+        assert column.score == pytest.approx(distances[column.column], abs=1e-9), column.column
+        assert column.column.encode() in html
     assert drift.drifted == []
-    assert not drift.prediction.drifted
+    assert drift.drifted_together == []
+    assert drift.drifted_risk is None
 
 
 def test_ten_rows_are_compared_with_wide_limits(
     profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]
 ) -> None:
-    drift, _ = detect_data_drift(profile, batch[0].iloc[:10], batch[1][:10])
+    drift = detect_data_drift(profile, batch[0].iloc[:10], batch[1][:10])
     assert drift.rows == 10
     assert drift.drifted == []
+    assert drift.drifted_together == []
+
+
+def _emptied(encounters: pd.DataFrame) -> pd.DataFrame:
+    nullable = [c.field for c in FEATURE_COLUMNS if c.nullable]
+    return encounters.assign(
+        **{name: encounters[name].where(np.zeros(len(encounters), dtype=bool)) for name in nullable}
+    )
+
+
+def _constant(encounters: pd.DataFrame) -> pd.DataFrame:
+    return encounters.iloc[np.zeros(len(encounters), dtype=int)].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("spoil", [_emptied, _constant])
+def test_empty_and_constant_columns_are_drift_and_no_error(
+    profile: ReferenceProfile,
+    batch: tuple[pd.DataFrame, np.ndarray],
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
+    """Every score stays finite, as a reference of such columns does too."""
+    spoiled = spoil(batch[0])
+    drift = detect_data_drift(profile, spoiled, batch[1])
+    assert drift.drifted
+    assert all(np.isfinite(column.score) for column in (*drift.columns, *drift.joint))
+    patient_id = batch[0]["patient_id"].to_numpy()
+    odd = build_profile(spoiled, risk=batch[1], unseen_risk=batch[1], patient_id=patient_id, policy=DriftPolicy())
+    assert detect_data_drift(odd, spoiled, batch[1]).drifted == []
+    assert detect_data_drift(odd, batch[0], batch[1]).drifted
+
+
+def test_a_column_that_vanished_is_named(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -> None:
+    with pytest.raises(KeyError, match="insulin"):
+        detect_data_drift(profile, batch[0].drop(columns="insulin"), batch[1])
+
+
+def test_a_new_column_is_left_alone(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -> None:
+    drift = detect_data_drift(profile, batch[0].assign(ward="B2"), batch[1])
+    assert drift == detect_data_drift(profile, *batch)
 
 
 def test_an_empty_batch_is_refused(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -> None:

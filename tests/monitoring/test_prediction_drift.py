@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import pytest
 from labelled import LABEL, labelled_encounters
 
 from healthpredict.data.split import Side, side_of
-from healthpredict.monitoring.distances import wasserstein
+from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.params import DriftPolicy
-from healthpredict.monitoring.profile import RISK, ReferenceProfile, build_profile
+from healthpredict.monitoring.profile import ReferenceProfile, build_profile
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import FittedModel, fit_model
 from healthpredict.training.search import Candidate
@@ -41,14 +40,10 @@ def champion(request: pytest.FixtureRequest) -> Champion:
 
 def alarms(champion: Champion, change: Callable[[pd.DataFrame], pd.DataFrame]) -> int:
     fitted, profile = champion
-    known = profile.columns[RISK].counts
     over = 0
     for number in range(BATCHES):
-        risk = np.round(fitted.risks(change(labelled_encounters(ROWS, seed=100 + number))), 3)
-        support = np.union1d(np.array([float(value) for value in known]), risk)
-        reference = np.array([known.get(f"{value:g}", 0) for value in support])
-        current = np.bincount(np.searchsorted(support, risk), minlength=len(support))
-        over += float(wasserstein(support, reference, current[None])[0]) >= profile.limit(RISK, ROWS)
+        batch = change(labelled_encounters(ROWS, seed=100 + number))
+        over += detect_data_drift(profile, batch, fitted.risks(batch)).drifted_risk is not None
     return over
 
 

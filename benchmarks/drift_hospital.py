@@ -1,0 +1,71 @@
+"""A reference with its champion, and batches without drift to compare with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from healthpredict.config import Settings
+from healthpredict.data.split import Side, side_of
+from healthpredict.monitoring.profile import ReferenceProfile, build_profile
+from healthpredict.operations.dataset import LABEL
+from healthpredict.training.families import FAMILIES
+from healthpredict.training.fit import FittedModel, fit_model
+from healthpredict.training.search import Candidate
+
+FAMILY = "lightgbm"
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A reference with its champion, and encounters of other patients of the same time.
+
+    Attributes:
+        profile: as the bundle of the champion holds it.
+        fitted: the champion.
+        training: the reference.
+        others: encounters to draw batches from.
+    """
+
+    profile: ReferenceProfile
+    fitted: FittedModel
+    training: pd.DataFrame
+    others: pd.DataFrame
+
+
+def build_hospital(encounters: pd.DataFrame, number: int, settings: Settings) -> Hospital:
+    """Give one random half of the patients to the reference; no patient of the other half is known to the champion."""
+    patients = encounters["patient_id"].unique()
+    chosen = np.random.default_rng(number).permutation(patients)[: len(patients) // 2]
+    half = encounters["patient_id"].isin(chosen)
+    known, others = encounters[half].reset_index(drop=True), encounters[~half].reset_index(drop=True)
+    fitted, profile = train_champion(known, number, settings)
+    test = side_of(known["patient_id"].to_numpy()) == Side.TEST
+    return Hospital(profile, fitted, known[~test], others)
+
+
+def train_champion(labelled: pd.DataFrame, seed: int, settings: Settings) -> tuple[FittedModel, ReferenceProfile]:
+    """Fit the family with its first parameters, as the loop does with the best it finds, and profile its training data."""
+    test = side_of(labelled["patient_id"].to_numpy()) == Side.TEST
+    training = labelled[~test]
+    candidate = Candidate(family=FAMILY, params=dict(FAMILIES[FAMILY].first), validation_auroc=0.5, steps=1)
+    fitted = fit_model(candidate, training, training[LABEL].to_numpy(), seed=seed)
+    profile = build_profile(
+        training,
+        risk=fitted.out_of_fold_risk,
+        unseen_risk=fitted.risks(labelled[test]),
+        patient_id=training["patient_id"].to_numpy(),
+        policy=settings.drift,
+        seed=seed,
+    )
+    return fitted, profile
+
+
+def draw(encounters: pd.DataFrame, rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Whole patients in random order until there are enough encounters, without replacement."""
+    order = rng.permutation(encounters["patient_id"].unique())
+    place = pd.Series(np.arange(len(order)), index=order)
+    chosen = np.argsort(place[encounters["patient_id"]].to_numpy(), kind="stable")[:rows]
+    return encounters.iloc[chosen].reset_index(drop=True)

@@ -1,0 +1,142 @@
+"""Drift planted into real encounters: what was planted is known, so what is found can be judged."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from healthpredict.data.contract import COLUMNS, Kind
+from healthpredict.errors import ConfigurationError
+
+_BY_NAME = {column.name: column for column in COLUMNS}
+
+
+class Shift(BaseModel):
+    """One change.
+
+    Attributes:
+        kind: "set" a column to `value`, null for missing (a habit, a new code, values no longer entered); "add" `value` to a
+            number; "scale" it by `value` (another unit); "more_of" encounters whose first column is `value`, in place of others
+            (another mix of patients, or of outcomes where the column is `readmitted`); "exchange" columns between encounters
+            (every column on its own stays as it is; `readmitted` alone is pure concept drift).
+        columns: names as in the raw file.
+        value: see `kind`.
+        strength: share (0-1) of the encounters that are changed.
+        start: share (0-1) of the encounters, in the order of time, after which it sets in.
+        full: share after which it has its whole strength, gradually from `start` on; None for at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["set", "add", "scale", "more_of", "exchange"]
+    columns: tuple[str, ...] = Field(min_length=1)
+    value: str | float | None = None
+    strength: float = Field(0.25, ge=0, le=1)
+    start: float = Field(0, ge=0, le=1)
+    full: float | None = Field(None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        unknown = [name for name in self.columns if name not in _BY_NAME or _BY_NAME[name].kind is Kind.ID]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not a column that can be changed")
+        counts = all(_BY_NAME[name].kind is Kind.COUNT for name in self.columns)
+        if self.kind in ("add", "scale") and not (counts and isinstance(self.value, float)):
+            raise ValueError(f"{self.kind} takes columns that are counts, and a number")
+        if self.full is not None and self.full <= self.start:
+            raise ValueError(f"full ({self.full}) must come after start ({self.start})")
+        return self
+
+    def shares(self, rows: int) -> NDArray[np.float64]:
+        """The chance of each encounter, in the order of time, to be changed; shape (rows,)."""
+        place = np.arange(rows) / max(rows, 1)
+        if self.full is None:
+            return np.where(place >= self.start, self.strength, 0.0)
+        return np.interp(place, [self.start, self.full], [0.0, self.strength])
+
+
+class Plan(BaseModel):
+    """What is planted, one change after the other.
+
+    Attributes:
+        seed: of the draws.
+        shifts: the changes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    shifts: tuple[Shift, ...] = Field(min_length=1)
+
+
+def read_plan(data: object, name: str) -> Plan:
+    """Check a plan.
+
+    Raises:
+        ConfigurationError: it is none, in words.
+    """
+    try:
+        return Plan.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"{name} is no plan of drift: {problems}.") from error
+
+
+def plant(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Carry out a plan.
+
+    Args:
+        frame: raw or encounters frame in the order of time, shape (n_encounters, ...).
+        plan: what to change.
+
+    Returns:
+        The same rows, identifiers and dtypes.
+    """
+    rng = np.random.default_rng(plan.seed)
+    for shift in plan.shifts:
+        frame = apply_shift(frame, shift, rng)
+    return frame
+
+
+def apply_shift(frame: pd.DataFrame, shift: Shift, rng: np.random.Generator) -> pd.DataFrame:
+    """Carry out one change; arguments and result as `plant`."""
+    chosen = rng.random(len(frame)) < shift.shares(len(frame))
+    match shift.kind:
+        case "set":
+            value = None if shift.value is None else str(shift.value)
+            return frame.assign(
+                **{name: frame[name].mask(chosen, value).astype(frame[name].dtype) for name in shift.columns}
+            )
+        case "add" | "scale":
+            return frame.assign(**{name: _moved(frame[name], shift, chosen) for name in shift.columns})
+        case "more_of":
+            source = np.flatnonzero(frame[shift.columns[0]] == shift.value)
+            if not len(source):
+                return frame
+            rows = np.where(chosen, rng.choice(source, len(frame)), np.arange(len(frame)))
+            taken = frame.iloc[rows].set_axis(frame.index)
+            ids = [column for column in ("encounter_id", "patient_nbr", "patient_id") if column in frame]
+            return taken.assign(**{name: frame[name] for name in ids})
+        case "exchange":
+            rows = np.flatnonzero(chosen)
+            order = np.arange(len(frame))
+            order[rows] = rng.permutation(rows)
+            return frame.assign(**{name: frame[name].array[order] for name in shift.columns})
+
+
+def _moved(column: pd.Series, shift: Shift, chosen: NDArray[np.bool_]) -> pd.Series:
+    contract = _BY_NAME[str(column.name)]
+    assert isinstance(shift.value, float)
+    numbers = pd.to_numeric(column, errors="coerce")
+    moved = numbers + shift.value if shift.kind == "add" else (numbers * shift.value).round()
+    moved = moved.clip(contract.minimum, contract.maximum)
+    known = chosen & numbers.notna().to_numpy()
+    text = moved.where(known, numbers)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return text.astype(column.dtype)
+    # Bad values stay as they are: judging them is the contract's business.
+    return column.mask(known, moved.where(known, 0).astype(np.int64).astype("str"))

@@ -1,0 +1,85 @@
+"""Evidently's report of a batch: its own measurement and plots of every column, with our limits."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from healthpredict.monitoring.distances import OTHER, Floats, Method
+from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile, comparable
+
+PAGE_ROWS: Final = 20_000
+"""Of a larger batch so many encounters are drawn by chance for the page; what is decided rests on all."""
+
+
+def evidently_page(
+    profile: ReferenceProfile, encounters: pd.DataFrame, risk: NDArray[np.float64]
+) -> tuple[dict[str, float], bytes]:
+    """Have Evidently measure and draw every column: Wasserstein distance of numbers, Jensen-Shannon distance of categories.
+
+    Args:
+        profile: of the reference.
+        encounters: the batch, with every feature of the contract, shape (n_encounters, ...), not empty.
+        risk: readmission risks (0-1) of the same encounters, shape (n_encounters,).
+
+    Returns:
+        column -> distance, and an HTML page (UTF-8, about 4 MB).
+    """
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    current = comparable(encounters, risk)
+    if len(current) > PAGE_ROWS:
+        current = current.sample(PAGE_ROWS, random_state=0)
+    reference = _rebuild(profile)
+    methods = {name: Method.WASSERSTEIN if name in NUMBERS else Method.JENSEN_SHANNON for name in profile.columns}
+    for name in methods:
+        if name not in NUMBERS:
+            categories = reference[name].cat.categories
+            current[name] = current[name].astype(object).where(current[name].isin(categories), OTHER)
+            current[name] = current[name].astype(reference[name].dtype)
+    # A column that is one and the same value everywhere has distance 0, and its plots cost as much as any other's.
+    varying = [name for name in methods if len({*reference[name].unique(), *current[name].unique()}) > 1]
+    definition = DataDefinition(
+        numerical_columns=[name for name in varying if name in NUMBERS],
+        categorical_columns=[name for name in varying if name not in NUMBERS],
+    )
+    metrics = {
+        name: ValueDrift(column=name, method=methods[name].value, threshold=_limit(profile, name, len(current)))
+        for name in varying
+    }
+    snapshot = Report(list(metrics.values()), include_tests=True).run(
+        Dataset.from_pandas(current[varying], data_definition=definition),
+        Dataset.from_pandas(reference[varying], data_definition=definition),
+    )
+    results = snapshot.metric_results
+    distances = {name: float(results[metric.metric_id].value) for name, metric in metrics.items()}
+    return dict.fromkeys(methods, 0.0) | distances, snapshot.get_html_str(as_iframe=False).encode()
+
+
+def _limit(profile: ReferenceProfile, name: str, rows: int) -> float:
+    return profile.limit(name, Method.WASSERSTEIN if name in NUMBERS else Method.JENSEN_SHANNON, rows)
+
+
+def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
+    """Rows with the profile's counts: right within every column, meaningless across columns."""
+    rows = max(column.rows for column in profile.columns.values())
+    columns: dict[str, Any] = {}
+    for name, column in profile.columns.items():
+        values, repeats = list(column.counts), list(column.counts.values())
+        if name in NUMBERS:
+            columns[name] = _spread(np.repeat(np.array(values, dtype=np.float64), repeats), rows)
+        else:
+            dtype = pd.CategoricalDtype(list(dict.fromkeys([*values, OTHER])))
+            columns[name] = pd.Categorical.from_codes(np.repeat(np.arange(len(values)), repeats), dtype=dtype)
+    return pd.DataFrame(columns)
+
+
+def _spread(values: Floats, rows: int) -> Floats:
+    """The distribution of some values over as many rows as the other columns have: Evidently compares one table."""
+    if len(values) == rows:
+        return values
+    return np.asarray(np.quantile(values, (np.arange(rows) + 0.5) / rows, method="inverted_cdf"))

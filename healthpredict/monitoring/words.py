@@ -1,0 +1,58 @@
+"""Drift in words that a clinician can read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from healthpredict.data.contract import BY_FIELD
+from healthpredict.monitoring.data_drift import ColumnDrift
+from healthpredict.monitoring.distances import Method
+from healthpredict.monitoring.profile import RISK
+
+_NAMES: Final = {
+    RISK: "predicted risk",
+    "number_inpatient": "inpatient visits before",
+    "number_emergency": "emergency visits before",
+    "number_outpatient": "outpatient visits before",
+    "num_lab_procedures": "laboratory tests",
+    "num_medications": "number of drugs",
+    "num_procedures": "procedures",
+    "number_diagnoses": "number of diagnoses",
+    "time_in_hospital": "days in hospital",
+    "diag_1": "primary diagnosis",
+    "diag_2": "second diagnosis",
+    "diag_3": "third diagnosis",
+    "A1Cresult": "haemoglobin A1c",
+    "diabetesMed": "diabetes medication",
+    "change": "change of medication",
+}
+
+
+def name_of(column: str) -> str:
+    """A column's name for people, such as "payer code" for `payer_code`."""
+    return _NAMES.get(column) or column.removesuffix("_id").replace("_", " ")
+
+
+def describe(column: str) -> str:
+    """One sentence about a column."""
+    return BY_FIELD[column].description if column in BY_FIELD else "Probability of readmission within 30 days"
+
+
+def in_words(drift: ColumnDrift) -> str:
+    """What was found: the name, how it changed, and the score beside its limit."""
+    score, limit = (f"{100 * value:.1f}" for value in (drift.score, drift.threshold))
+    name = name_of(drift.column)
+    match drift.method:
+        case Method.MISSING:
+            return f"{name} missing in {score} more or fewer of 100 (limit {limit})"
+        case Method.UNSEEN:
+            return f"{name} with values hardly seen before in {score} more of 100 (limit {limit})"
+        case Method.ASSOCIATION:
+            return f"{name} with {name_of(drift.partner or '')} ({measured(drift)})"
+        case _:
+            return f"{name} ({measured(drift)})"
+
+
+def measured(drift: ColumnDrift) -> str:
+    """The score beside its limit."""
+    return f"distance {drift.score:.3f}, limit {drift.threshold:.3f}"
