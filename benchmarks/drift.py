@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -13,30 +14,33 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.drift_hospital import FAMILY, build_hospital, draw
+from benchmarks.drift_hospital import FAMILY, Hospital, build_hospital, draw
 from benchmarks.drift_peers import OURS, PEERS, judge
 from benchmarks.drift_policy import build_timeline, measure_estimate, measure_policy
 from benchmarks.drift_shifts import SHIFTS, STRENGTHS, shift
-from benchmarks.results import FOLDER, Target, at_least, at_most, conditions, write
+from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, conditions, write
 from healthpredict.config import Settings, quiet_vendors
 from healthpredict.data.plant import apply_shift
+from healthpredict.monitoring.data_drift import detect_data_drift
+from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 
-SPLITS, BATCHES_A_SPLIT = 5, 100
+SPLITS, BATCHES_A_SPLIT = 10, 50
 SIZES = (500, 2000, 8000)
-POWER_ROWS, POWER_BATCHES = 2000, 10
+POWER_ROWS, POWER_BATCHES = 2000, 5
 """Batches a shift, a strength and a split."""
+COST_ROWS = (8_000, 1_000_000)
 Scores = list[dict[str, float]]
 
 
-def measure(encounters: pd.DataFrame, settings: Settings) -> tuple[dict[int, Scores], dict[str, Scores]]:
+def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> tuple[dict[int, Scores], dict[str, Scores]]:
     """Scores of batches without drift, and with each planted shift, of all splits together."""
     quiet: dict[int, Scores] = {size: [] for size in SIZES}
     planted: dict[str, Scores] = {}
-    for number in range(SPLITS):
+    for number in range(splits):
         hospital = build_hospital(encounters, number, settings)
         rng = np.random.default_rng(1000 + number)
         for size in SIZES:
@@ -47,7 +51,7 @@ def measure(encounters: pd.DataFrame, settings: Settings) -> tuple[dict[int, Sco
                     batch = apply_shift(draw(hospital.others, POWER_ROWS, rng), shift(name, strength), rng)
                     planted.setdefault(f"{name} {strength}", []).append(judge(hospital, batch))
         shares = {size: float((pd.DataFrame(scores)[OURS] >= 1).mean()) for size, scores in quiet.items()}
-        print(f"split {number + 1} of {SPLITS}; false alarms so far {shares}", flush=True)
+        print(f"split {number + 1} of {splits}; false alarms so far {shares}", flush=True)
     return quiet, planted
 
 
@@ -89,11 +93,36 @@ def _noise(ours: float, best: float, batches: int) -> float:
     return float(1.96 * np.sqrt(variance / batches) + 1 / batches)
 
 
+def cost(hospital: Hospital) -> tuple[dict[str, Any], list[Target]]:
+    """CPU seconds of one check with Evidently's page, after imports, and the memory of the process at its peak."""
+    found = {}
+    for rows in COST_ROWS:
+        parts = [hospital.others] * (rows // len(hospital.others) + 1)
+        batch = pd.concat(parts, ignore_index=True).head(rows)
+        risk = hospital.fitted.risks(batch)
+        for _ in range(2):
+            watch = Stopwatch()
+            detect_data_drift(hospital.profile, batch, risk)
+            evidently_page(hospital.profile, batch, risk)
+            found[str(rows)] = {
+                "cpu_s": watch.cpu,
+                "wall_s": watch.wall,
+                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+    small, large = (found[str(rows)] for rows in COST_ROWS)
+    return found, [
+        at_most("a check of 8,000 rows, CPU seconds", small["cpu_s"], 3),
+        at_most("a check of 1,000,000 rows, CPU seconds", large["cpu_s"], 60),
+        at_most("the same, peak memory of the process, MB", large["peak_rss_mb"], 4096),
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=os.environ.get("HEALTHPREDICT_TEST_DATA"), help="default: the UCI archive")
     parser.add_argument("--result", type=Path, default=FOLDER / "drift.json")
-    parser.add_argument("--only", choices=["detection", "policy"], help="default: both")
+    parser.add_argument("--only", choices=["detection", "policy", "cost"], help="default: all")
+    parser.add_argument("--splits", type=int, default=SPLITS, help=f"of {BATCHES_A_SPLIT} batches; default: {SPLITS}")
     options = parser.parse_args()
     quiet_vendors()
     with tempfile.TemporaryDirectory() as folder:
@@ -102,12 +131,15 @@ def main() -> int:
         batches = _batches(settings)
     about = conditions(source=Path(prepared.source).name, sha256=prepared.sha256, model=FAMILY)
     passed = []
-    if options.only != "policy":
-        quiet, planted = measure(pd.concat(batches.values(), ignore_index=True), settings)
-        detection = about | {"splits": SPLITS}
+    if options.only in (None, "cost"):
+        hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
+        passed.append(write(options.result, "cost", *cost(hospital), about))
+    if options.only in (None, "detection"):
+        quiet, planted = measure(pd.concat(batches.values(), ignore_index=True), settings, options.splits)
+        detection = about | {"splits": options.splits}
         passed.append(write(options.result, "false_alarms", *false_alarms(quiet), detection))
         passed.append(write(options.result, "power", *power(quiet[POWER_ROWS], planted), detection))
-    if options.only != "detection":
+    if options.only in (None, "policy"):
         real = build_timeline(batches, settings)
         still = build_timeline(_shuffled(batches), settings)
         passed.append(write(options.result, "policy", *measure_policy(real, still, settings), about))

@@ -46,12 +46,16 @@ def build_hospital(encounters: pd.DataFrame, number: int, settings: Settings) ->
     return Hospital(profile, fitted, known[~test], others)
 
 
+def first_candidate() -> Candidate:
+    """The family with the parameters that a search tries first."""
+    return Candidate(family=FAMILY, params=dict(FAMILIES[FAMILY].first), validation_auroc=0.5, steps=1)
+
+
 def train_champion(labelled: pd.DataFrame, seed: int, settings: Settings) -> tuple[FittedModel, ReferenceProfile]:
     """Fit the family with its first parameters, as the loop does with the best it finds, and profile its training data."""
     test = side_of(labelled["patient_id"].to_numpy()) == Side.TEST
     training = labelled[~test]
-    candidate = Candidate(family=FAMILY, params=dict(FAMILIES[FAMILY].first), validation_auroc=0.5, steps=1)
-    fitted = fit_model(candidate, training, training[LABEL].to_numpy(), seed=seed)
+    fitted = fit_model(first_candidate(), training, training[LABEL].to_numpy(), seed=seed)
     profile = build_profile(
         training,
         risk=fitted.out_of_fold_risk,

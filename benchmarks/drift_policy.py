@@ -10,18 +10,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.drift_hospital import train_champion
+from benchmarks.drift_hospital import first_candidate, train_champion
 from benchmarks.results import Target, at_least, at_most
 from healthpredict.config import Settings
 from healthpredict.data.split import Side, side_of
 from healthpredict.evaluation.metrics import Evaluation, auroc, evaluate, expected_auroc
+from healthpredict.features.encoder import Encoder
+from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.concept import detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
 from healthpredict.monitoring.distances import Method
 from healthpredict.monitoring.policy import History, decide
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.operations.dataset import LABEL
-from healthpredict.training.fit import FittedModel
+from healthpredict.training.families import probability
+from healthpredict.training.fit import FittedModel, fit_uncalibrated
 
 SEED = 7
 
@@ -38,43 +41,49 @@ class Champion:
 
 @dataclass
 class Timeline:
-    """Batches in order, the initial data first; outcomes are known one batch later. Champions are trained when asked for."""
+    """Batches in order, the initial data first; outcomes are known one batch later. Models are trained when asked for."""
 
     batches: list[pd.DataFrame]
     settings: Settings
     champions: dict[int, Champion] = field(default_factory=dict)
+    models: dict[int, tuple[Encoder, Any]] = field(default_factory=dict)
 
     def champion(self, trained_on: int) -> Champion:
-        """Train on the first batches, once."""
+        """Train on the first batches as the loop does, once."""
         if trained_on not in self.champions:
             labelled = pd.concat(self.batches[:trained_on], ignore_index=True)
             fitted, profile = train_champion(labelled, SEED, self.settings)
             test = labelled[side_of(labelled["patient_id"].to_numpy()) == Side.TEST]
             promoted = evaluate(_label(test), fitted.risks(test), test["patient_id"].to_numpy())
             self.champions[trained_on] = Champion(trained_on, fitted, profile, promoted)
-            print(f"champion of {trained_on} batches, {len(labelled):,} encounters", flush=True)
+            self.models[trained_on] = fitted.encoder, fitted.model
         return self.champions[trained_on]
 
-    def auroc(self, trained_on: int, number: int) -> float:
-        """Of a champion on a batch."""
-        batch = self.batches[number]
-        return auroc(_label(batch), self.champion(trained_on).fitted.risks(batch))
+    def auroc(self, trained_on: int, encounters: pd.DataFrame) -> float:
+        """Of the model of the first batches; calibration, which takes five more fits, does not change it."""
+        if trained_on not in self.models:
+            labelled = pd.concat(self.batches[:trained_on], ignore_index=True)
+            training = labelled[side_of(labelled["patient_id"].to_numpy()) != Side.TEST]
+            self.models[trained_on] = fit_uncalibrated(first_candidate(), training, _label(training), SEED)
+        encoder, model = self.models[trained_on]
+        return auroc(_label(encounters), probability(model, encode_frame(encoder, encounters)))
 
 
-Rule = Callable[[Timeline, Champion, int, DataDrift, tuple[float, ...]], bool]
+Rule = Callable[[Timeline, int, int, tuple[float, ...]], bool]
+"""Timeline, batches that the champion was trained on, number of the batch, gains of earlier retrainings -> retrain."""
 
 
 def build_timeline(batches: dict[str, pd.DataFrame], settings: Settings) -> Timeline:
     return Timeline(list(batches.values()), settings)
 
 
-def ours(timeline: Timeline, champion: Champion, number: int, data: DataDrift, gains: tuple[float, ...]) -> bool:
-    policy = timeline.settings.drift
-    unseen = timeline.batches[champion.trained_on : number]
+def ours(timeline: Timeline, trained_on: int, number: int, gains: tuple[float, ...]) -> bool:
+    policy, champion = timeline.settings.drift, timeline.champion(trained_on)
+    unseen = timeline.batches[trained_on:number]
     concept, new_share = None, 0.0
     if unseen:
         labelled = pd.concat(unseen, ignore_index=True)
-        new_share = len(labelled) / sum(map(len, timeline.batches[: champion.trained_on]))
+        new_share = len(labelled) / sum(map(len, timeline.batches[:trained_on]))
         concept = detect_concept_drift(
             _label(labelled),
             champion.fitted.risks(labelled),
@@ -83,56 +92,51 @@ def ours(timeline: Timeline, champion: Champion, number: int, data: DataDrift, g
             policy,
             batch=np.repeat(np.arange(len(unseen)), [len(batch) for batch in unseen]),
         )
-    decision = decide(data, concept, History(new_share=new_share, gains=gains), policy)
-    print(
-        f"batch {number}, champion of {champion.trained_on}: {decision.state}. {' '.join(decision.reasons)}", flush=True
-    )
+    decision = decide(_drift(timeline, trained_on, number), concept, History(new_share=new_share, gains=gains), policy)
+    print(f"batch {number}, champion of {trained_on}: {decision.state}. {' '.join(decision.reasons)}", flush=True)
     return decision.state == "retrain"
 
 
-def half_of_the_features(
-    timeline: Timeline, champion: Champion, number: int, data: DataDrift, gains: tuple[float, ...]
-) -> bool:
-    """Evidently's data set flag at its defaults: distances of at least .1 in half of the features."""
+def data_set_flag(timeline: Timeline, trained_on: int, number: int, gains: tuple[float, ...]) -> bool:
+    """Evidently's at its defaults: distances of at least .1 in half of the features."""
+    data = _drift(timeline, trained_on, number)
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
     far = {column.column for column in data.columns if column.method in default and column.score >= 0.1}
     return len(far) >= 0.5 * len(data.features)
 
 
+def _drift(timeline: Timeline, trained_on: int, number: int) -> DataDrift:
+    champion, batch = timeline.champion(trained_on), timeline.batches[number]
+    return detect_data_drift(champion.profile, batch, champion.fitted.risks(batch))
+
+
 RULES: dict[str, Rule] = {
     "ours": ours,
     "every batch": lambda *_: True,
-    "every second batch": lambda timeline, champion, number, data, gains: number % 2 == 0,
-    "data set flag (Evidently)": half_of_the_features,
+    "every second batch": lambda timeline, trained_on, number, gains: number % 2 == 0,
+    "data set flag (Evidently)": data_set_flag,
     "never": lambda *_: False,
 }
 
 
 def follow(timeline: Timeline, rule: Rule) -> dict[str, Any]:
     """Let a rule decide at each batch; what it retrains predicts from the next batch on."""
-    champion = timeline.champion(1)
+    trained_on = 1
     aurocs, retrained, gains = [], [], []
     for number in range(1, len(timeline.batches)):
-        batch = timeline.batches[number]
-        risk = champion.fitted.risks(batch)
-        aurocs.append(auroc(_label(batch), risk))
-        data = detect_data_drift(champion.profile, batch, risk)
-        if not rule(timeline, champion, number, data, tuple(gains)):
+        aurocs.append(timeline.auroc(trained_on, timeline.batches[number]))
+        if not rule(timeline, trained_on, number, tuple(gains)):
             continue
         retrained.append(number)
-        if number == champion.trained_on or number == len(timeline.batches) - 1:
-            # Nothing new to learn from, or nobody left to predict.
+        if number == len(timeline.batches) - 1:
+            # Nobody is left to predict.
             continue
-        challenger = timeline.champion(number)
-        gains.append(_gain(timeline.batches[number - 1], challenger, champion))
-        champion = challenger
-    return {"retrained_at": retrained, "retrainings": len(retrained), "auroc": aurocs}
-
-
-def _gain(newest: pd.DataFrame, challenger: Champion, champion: Champion) -> float:
-    """As the gate measures it: on the test side of the newest matured batch."""
-    test = newest[side_of(newest["patient_id"].to_numpy()) == Side.TEST]
-    return auroc(_label(test), challenger.fitted.risks(test)) - auroc(_label(test), champion.fitted.risks(test))
+        # As the gate measures the gain: on the test side of the newest batch with outcomes.
+        newest = timeline.batches[number - 1]
+        test = newest[side_of(newest["patient_id"].to_numpy()) == Side.TEST]
+        gains.append(timeline.auroc(number, test) - timeline.auroc(trained_on, test))
+        trained_on = number
+    return {"retrained_at": retrained, "retrainings": len(retrained), "auroc": aurocs, "gains": gains}
 
 
 def measure_policy(real: Timeline, still: Timeline, settings: Settings) -> tuple[dict[str, Any], list[Target]]:
@@ -152,19 +156,19 @@ def measure_policy(real: Timeline, still: Timeline, settings: Settings) -> tuple
 
 
 def measure_estimate(real: Timeline) -> tuple[dict[str, Any], list[Target]]:
-    """AUROC expected from the risks alone beside what outcomes showed, of the champion in place and of the first one."""
+    """AUROC expected from the risks alone beside what outcomes showed, of our champions and of the first model."""
     numbers = range(1, len(real.batches))
-    in_place = follow(real, RULES["every second batch"])["retrained_at"]
+    retrained = follow(real, ours)["retrained_at"]
     found = {}
     for name, of in {
-        "champion": [max([1, *(at for at in in_place if at < number)]) for number in numbers],
+        "champion": [max([1, *(at for at in retrained if at < number)]) for number in numbers],
         "first model": [1] * len(numbers),
     }.items():
-        expected, shown = [], []
-        for number, trained_on in zip(numbers, of, strict=True):
-            expected.append(expected_auroc(real.champion(trained_on).fitted.risks(real.batches[number])))
-            shown.append(real.auroc(trained_on, number))
-        promised = [real.champion(trained_on).promoted.auroc.value for trained_on in of]
+        models = [real.champion(trained_on) for trained_on in of]
+        batches = [real.batches[number] for number in numbers]
+        expected = [expected_auroc(m.fitted.risks(batch)) for m, batch in zip(models, batches, strict=True)]
+        shown = [real.auroc(trained_on, batch) for trained_on, batch in zip(of, batches, strict=True)]
+        promised = [champion.promoted.auroc.value for champion in models]
         found[name] = {
             "expected": expected,
             "shown": shown,

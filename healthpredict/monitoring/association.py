@@ -8,7 +8,8 @@ boosted trees do at the same rate of false alarms (`make bench-drift`), and limi
 
 from __future__ import annotations
 
-from typing import Final
+from copy import copy
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.monitoring.distances import Floats
-from healthpredict.monitoring.null import patient_samples
+from healthpredict.monitoring.null import family_limits, null_samples
 
 MIN_SHARE: Final = 0.02
 """Rarer bins say little, and a pair of rare bins could point at a person."""
@@ -67,6 +68,13 @@ class Associations:
         self._phi[np.tril_indices(len(owner), -1)] = profile.phi
         self._phi += self._phi.T
 
+    def against(self, indicators: NDArray[np.float32]) -> Self:
+        """The same for other rows to compare with, given by their bins, shape (n_rows, n_cells)."""
+        other = copy(self)
+        products = (indicators.T @ indicators).astype(np.float64) / len(indicators)
+        other._phi = _coefficients(products, self._shares)
+        return other
+
     def indicators(self, frame: pd.DataFrame) -> NDArray[np.float32]:
         """Which of the compared bins every row is in, 0 or 1, shape (n_rows, n_cells)."""
         return _indicators(frame, self._bins)[:, self._cells]
@@ -107,9 +115,6 @@ def build_associations(
 ) -> AssociationProfile:
     """Measure how the columns of a reference go together, and how far samples of its patients are from that.
 
-    A column's limit lies as many standard deviations above its mean as the farthest of all columns has in `false_alarm_rate` of
-    the samples.
-
     Args:
         frame: as `comparable` returns it.
         numbers: its columns of numbers.
@@ -138,11 +143,13 @@ def build_associations(
     associations = Associations(profile)
     limits = []
     for size in sizes:
-        drawn = (indicators[rows] for rows in patient_samples(patient_id, size, n_resamples, seed))
-        null = np.stack([np.sqrt(associations.distances(z.T @ z, size).sum(axis=0)) for z in drawn])
-        mean, spread = null.mean(axis=0), null.std(axis=0)
-        farthest = ((null - mean) / spread).max(axis=1, initial=0.0)
-        limits.append(mean + np.quantile(farthest, 1 - false_alarm_rate) * spread)
+        null = []
+        for halves in null_samples(patient_id, size, n_resamples, seed):
+            known = associations.against(indicators[halves.known])
+            for rows in halves.samples:
+                z = indicators[rows]
+                null.append(np.sqrt(known.distances(z.T @ z, size).sum(axis=0)))
+        limits.append(family_limits(np.stack(null), false_alarm_rate))
     by_column = np.stack(limits, axis=1).tolist()
     return profile.model_copy(update={"limits": dict(zip(associations.columns, map(tuple, by_column), strict=True))})
 

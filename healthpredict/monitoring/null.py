@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,13 @@ from numpy.typing import NDArray
 from healthpredict.monitoring.distances import DISTANCES, Floats, Method, Values
 
 Codes = NDArray[np.intp]
+
+_SPLITS = 20
+_LARGEST_SAMPLE = 0.4
+_OFTEN = 4.0
+_TAIL, _MIN_TAIL = 0.03, 15
+"""The samples that a tail is fitted to: this share of them, and no fewer."""
+_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class CodedColumn:
     methods: tuple[Method, ...]
 
 
-def effective_size(rows: int, reference_rows: int) -> float:
+def effective_size(rows: float, reference_rows: float) -> float:
     """The size of a sample that differs as much from its source as a batch differs from a reference by chance.
 
     The variances 1 / rows of the batch and 1 / reference_rows of the reference add.
@@ -37,42 +45,66 @@ def effective_size(rows: int, reference_rows: int) -> float:
     return rows * reference_rows / (rows + reference_rows)
 
 
-def patient_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed: int) -> Iterator[Codes]:
-    """Draw samples of patients from the reference, with replacement.
+@dataclass(frozen=True)
+class Halves:
+    """One half of the reference's patients, and samples of the other half.
 
-    Whole patients are drawn: encounters of one patient are alike, and drawing rows would make limits too narrow.
+    Attributes:
+        known: rows of the half that is compared with, shape (n_known,).
+        samples: rows of each sample, shape (n_samples, size).
+    """
+
+    known: Codes
+    samples: Codes
+
+
+def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed: int) -> Iterator[Halves]:
+    """Draw samples of patients whom what they are compared with has not.
+
+    Whole patients are drawn: encounters of one patient are alike, and drawing rows would make limits too narrow. No patient is on
+    both sides: samples of the compared rows themselves never show a value or a patient that the reference lacks, as batches do.
 
     Args:
         patient_id: shape (n_rows,).
-        size: rows of a sample.
-        n_samples: how many.
+        size: rows of a sample, see `sample_size`.
+        n_samples: how many in all, at least.
         seed: of the draws.
 
     Yields:
-        The rows of a sample, shape (size,).
+        `_SPLITS` times halves of patients by chance.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(patient_id, kind="stable")
     _, starts, lengths = np.unique(patient_id[order], return_index=True, return_counts=True)
-    for _ in range(n_samples):
+
+    def rows_of(patients: Codes) -> Codes:
+        ends = np.cumsum(lengths[patients])
+        rows = np.repeat(starts[patients] - ends + lengths[patients], lengths[patients])
+        return order[rows + np.arange(len(rows))]
+
+    for _ in range(_SPLITS):
+        shuffled = rng.permutation(len(starts))
+        known, others = np.array_split(shuffled, 2)
         # `size` patients have at least `size` encounters.
-        drawn = rng.integers(len(starts), size=size)
-        ends = np.cumsum(lengths[drawn])
-        drawn = drawn[: np.searchsorted(ends, size) + 1]
-        rows = np.repeat(starts[drawn] - ends[: len(drawn)] + lengths[drawn], lengths[drawn])
-        yield order[(rows + np.arange(len(rows)))[:size]]
+        samples = [rows_of(rng.permutation(others)[:size])[:size] for _ in range(ceil(n_samples / _SPLITS))]
+        yield Halves(rows_of(known), np.stack([np.resize(sample, size) for sample in samples]))
+
+
+def sample_size(size: int, reference_rows: int) -> int:
+    """The size that samples can have: half of the patients must hold it."""
+    return max(1, min(size, int(_LARGEST_SAMPLE * reference_rows)))
 
 
 def null_distances(
     columns: Sequence[CodedColumn], patient_id: NDArray[np.int64], size: int, n_resamples: int, seed: int
 ) -> Floats:
-    """Measure how far samples of the reference's patients are from the reference.
+    """Measure how far samples of some patients of the reference are from others.
 
     Args:
         columns: of the reference.
         patient_id: shape (n_rows,).
         size: rows of a sample.
-        n_resamples: how many samples.
+        n_resamples: how many samples, at least.
         seed: of the draws.
 
     Returns:
@@ -81,24 +113,28 @@ def null_distances(
     offsets = np.concatenate([[0], np.cumsum([len(column.values) for column in columns])])
     # Numbers that are distinct over columns, so that one bincount counts every column.
     cells = np.stack([column.codes + offset for column, offset in zip(columns, offsets, strict=False)], axis=1)
-    counts = np.empty((n_resamples, offsets[-1]), dtype=np.int64)
-    for sample, rows in zip(counts, patient_samples(patient_id, size, n_resamples, seed), strict=True):
-        sample[:] = np.bincount(cells[rows].ravel(), minlength=offsets[-1])
-    reference = np.bincount(cells.ravel(), minlength=offsets[-1])
-    distances = [
-        DISTANCES[method](column.values, reference[a:b], counts[:, a:b])
-        for column, (a, b) in zip(columns, pairwise(offsets), strict=True)
-        for method in column.methods
-    ]
-    return np.stack(distances, axis=1)
+
+    def count(rows: Codes) -> NDArray[np.intp]:
+        return np.bincount(cells[rows].ravel(), minlength=offsets[-1])
+
+    parts = []
+    for halves in null_samples(patient_id, size, n_resamples, seed):
+        reference, counts = count(halves.known), np.stack([count(rows) for rows in halves.samples])
+        distances = [
+            DISTANCES[method](column.values, reference[a:b], counts[:, a:b])
+            for column, (a, b) in zip(columns, pairwise(offsets), strict=True)
+            for method in column.methods
+        ]
+        parts.append(np.stack(distances, axis=1))
+    return np.concatenate(parts)
 
 
 def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
     """Choose a limit for each distance so that together they raise false alarms at the chosen rate.
 
-    Every distance gets the same chance of a false alarm: the largest for which the share of samples with any distance at or
-    over its limit is still within `false_alarm_rate` (min-p method: Westfall and Young 1993, "Resampling-Based
-    Multiple Testing", section 2.3). Between two samples the limit is interpolated.
+    Every distance gets the same chance of a false alarm (min-p: Westfall and Young 1993, "Resampling-Based Multiple Testing",
+    section 2.3). It is found where the samples show it well, at `_OFTEN` times the rate, and divided; so small a chance lies
+    beyond the samples, where the tail of a distance is taken to fall exponentially, no slower than it does.
 
     Args:
         distances: under no change, shape (n_resamples, n_distances).
@@ -107,17 +143,21 @@ def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
     Returns:
         What counts as drift from there on, shape (n_distances,).
     """
-    farthest_first = np.sort(distances, axis=0)[::-1]
+    n_resamples = len(distances)
+    n_tail = max(_MIN_TAIL, round(_TAIL * n_resamples))
+    tail = np.sort(distances, axis=0)[-n_tail:]
+    start = tail[0]
+    scale = (tail - start).mean(axis=0)
 
-    def limits(rank: float) -> Floats:
-        above = int(rank)
-        outer, inner = farthest_first[above - 1], farthest_first[above]
-        # Where values tie, "at or over" would count too many: stay above the tie.
-        return np.asarray(np.maximum(outer + (rank - above) * (inner - outer), np.nextafter(inner, np.inf)))
+    def limits(chance: float) -> Floats:
+        # Just above, because at a tie "at or over" would count too many.
+        beyond = np.log(max(n_tail / (chance * n_resamples), 1.0))
+        return np.asarray(np.nextafter(start + scale * beyond, np.inf))
 
-    low, high = 1.0, float(len(distances) - 1)
-    while high - low > 0.01:
+    low, high = 0.0, n_tail / n_resamples
+    often = min(_OFTEN * false_alarm_rate, 0.5)
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        within = (distances >= limits(middle)).any(axis=1).mean() <= false_alarm_rate
+        within = (distances >= limits(middle)).any(axis=1).mean() <= often
         low, high = (middle, high) if within else (low, middle)
-    return limits(low)
+    return limits(high * false_alarm_rate / often)

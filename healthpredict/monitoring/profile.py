@@ -6,7 +6,6 @@ a batch counts as drifted.
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Final
 
 import numpy as np
@@ -19,7 +18,7 @@ from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.report import SUBGROUP_COLUMNS
 from healthpredict.monitoring.association import AssociationProfile, build_associations
 from healthpredict.monitoring.distances import DISTANCES, MISSING, OTHER, Method
-from healthpredict.monitoring.null import CodedColumn, effective_size, family_limits, null_distances
+from healthpredict.monitoring.null import CodedColumn, effective_size, family_limits, null_distances, sample_size
 from healthpredict.monitoring.params import DriftPolicy
 
 RISK: Final = "readmission_risk"
@@ -63,7 +62,7 @@ class ReferenceProfile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     min_changed_rows: int
-    sample_sizes: tuple[int, ...]
+    sample_sizes: tuple[float, ...]
     columns: dict[str, ColumnProfile]
     associations: AssociationProfile
     subgroups: dict[str, dict[str, float]]
@@ -122,17 +121,15 @@ def build_profile(
         raise NotEnoughData("A reference profile needs encounters on every side of the split; there are too few.")
     frame = comparable(encounters, risk)
     coded = {name: _code(name, frame[name], policy) for name in COLUMNS}
+    sizes = tuple(sorted({sample_size(size, len(frame)) for size in policy.sample_sizes}))
     joint_rate = policy.false_alarm_rate * policy.joint_share
-    # Each distance's share of the false-alarm rate must be at least one sample.
-    n_distances = sum(len(column.methods) for column in coded.values())
-    n_resamples = ceil(n_distances / policy.false_alarm_rate)
     limits = np.stack(
         [
             family_limits(
-                null_distances(list(coded.values()), patient_id, size, n_resamples, seed),
+                null_distances(list(coded.values()), patient_id, size, policy.samples, seed),
                 policy.false_alarm_rate - joint_rate,
             )
-            for size in policy.sample_sizes
+            for size in sizes
         ],
         axis=1,
     )
@@ -144,7 +141,8 @@ def build_profile(
     known[RISK] = _as_counts(*np.unique(np.round(unseen_risk, 3), return_counts=True))
     return ReferenceProfile(
         min_changed_rows=policy.min_changed_rows,
-        sample_sizes=policy.sample_sizes,
+        # Half of the reference stands for it while limits are drawn.
+        sample_sizes=tuple(effective_size(size, len(frame) / 2) for size in sizes),
         columns={
             name: ColumnProfile(
                 rows=sum(known[name].values()),
@@ -158,8 +156,8 @@ def build_profile(
             [name for name in NUMBERS if name != RISK],
             [name for name in COLUMNS if name not in NUMBERS],
             patient_id,
-            sizes=policy.sample_sizes,
-            n_resamples=ceil(policy.joint_samples / joint_rate),
+            sizes=sizes,
+            n_resamples=policy.joint_samples,
             false_alarm_rate=joint_rate,
             seed=seed,
         ),

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import Evaluation, auroc, auroc_differences, bootstrap_weights, evaluate
+from healthpredict.evaluation.metrics import (
+    Evaluation,
+    auroc,
+    auroc_differences,
+    bootstrap_weights,
+    evaluate,
+    expected_auroc,
+)
 
 METRICS = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large")
 
@@ -191,3 +198,42 @@ def test_two_patients_are_enough_for_a_value() -> None:
     """Half the resamples have one class only; those are left out of the interval."""
     found = measured([1, 0], [0.9, 0.2])
     assert (found.auroc.value, found.auroc.low, found.auroc.high) == (1, 1, 1)
+
+
+def test_slope_is_that_of_logistic_regression_and_one_where_risks_are_right() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(5)
+    risk = rng.beta(2, 12, 6000)
+    label = rng.random(6000) < risk
+    log_odds = np.log(risk / (1 - risk))
+    right = evaluate(label, risk, np.arange(6000)).calibration_slope
+    assert right.low < 1 < right.high
+    stretched = 1 / (1 + np.exp(-2 * log_odds))
+    slope = evaluate(label, stretched, np.arange(6000)).calibration_slope
+    fitted = LogisticRegression(C=np.inf).fit(2 * log_odds[:, None], label)
+    assert slope.value == pytest.approx(fitted.coef_[0, 0], rel=1e-3)
+    assert slope.value == pytest.approx(right.value / 2, rel=1e-3)
+
+
+def test_interval_of_the_slope_is_as_wide_as_that_of_fits_to_resamples() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(6)
+    risk = rng.beta(2, 12, 2000)
+    label = rng.random(2000) < risk
+    log_odds = np.log(risk / (1 - risk))[:, None]
+    slopes = [
+        LogisticRegression(C=np.inf).fit(log_odds[rows], label[rows]).coef_[0, 0]
+        for rows in (rng.integers(0, 2000, 2000) for _ in range(200))
+    ]
+    interval = evaluate(label, risk, np.arange(2000)).calibration_slope
+    assert interval.high - interval.low == pytest.approx(np.ptp(np.quantile(slopes, [0.025, 0.975])), rel=0.2)
+
+
+def test_calibrated_risks_promise_the_auroc_that_they_keep() -> None:
+    rng = np.random.default_rng(7)
+    risk = rng.beta(2, 12, 50_000)
+    label = rng.random(50_000) < risk
+    assert expected_auroc(risk) == pytest.approx(auroc(label, risk), abs=0.01)
+    assert expected_auroc(np.full(10, 0.1)) == pytest.approx(0.5)

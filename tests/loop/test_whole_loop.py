@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,19 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
     }
     for link in re.findall(r'href="(batches/[^"]+)"', page):
         assert (Path(finished.reports_uri) / link).is_file()
+
+
+def test_page_opens_in_a_browser_without_an_error(finished: Settings, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    CliRunner().invoke(app, ["report"])
+    page, picture = Path(finished.reports_uri) / "index.html", tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=390,3000"]
+    command = [browser, *options, f"--user-data-dir={tmp_path}", f"--screenshot={picture}", page.resolve().as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert picture.stat().st_size > 50_000
+    assert "CONSOLE" not in shown.stderr, shown.stderr
 
 
 def test_scoring_a_file_gives_a_risk_or_a_reason_for_every_row(finished: Settings, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.errors import NotEnoughData
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.distances import Method
-from healthpredict.monitoring.null import CodedColumn, family_limits, null_distances
+from healthpredict.monitoring.null import CodedColumn, family_limits, null_distances, null_samples
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import RISK, ReferenceProfile, build_profile
 
@@ -70,15 +70,24 @@ def test_more_alike_patients_widen_the_limits() -> None:
 
 
 def test_limits_hold_the_rate_over_all_columns() -> None:
-    """At most the chosen share of samples has any column at or over its limit, although there are 40 columns."""
-    distances = np.random.default_rng(0).exponential(size=(1000, 40))
-    any_over = (distances >= family_limits(distances, 0.1)).any(axis=1).mean()
-    assert 0.06 < any_over <= 0.1
+    """About the chosen share of fresh samples has any column at or over its limit, although there are 40 columns."""
+    rng = np.random.default_rng(0)
+    limits = family_limits(rng.exponential(size=(1000, 40)), 0.1)
+    any_over = (rng.exponential(size=(20_000, 40)) >= limits).any(axis=1).mean()
+    assert 0.06 < any_over < 0.14
 
 
 def test_ties_do_not_raise_alarms() -> None:
     distances = np.tile([[0.0, 0.3], [0.0, 0.3], [0.0, 0.1], [0.0, 0.2]], (100, 1))
     assert not (distances >= family_limits(distances, 0.05)).any()
+
+
+def test_no_patient_is_on_both_sides() -> None:
+    """Samples are of patients whom the compared rows lack, and as large as asked for."""
+    patients = np.random.default_rng(0).integers(0, 500, 2000)
+    for halves in null_samples(patients, 300, 100, seed=0):
+        assert halves.samples.shape[1] == 300
+        assert not set(patients[halves.known]) & set(patients[halves.samples.ravel()])
 
 
 def test_values_that_a_new_sample_will_have_are_expected(reference: Reference) -> None:
