@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from healthpredict.monitoring.distances import OTHER, Floats, Method
+from healthpredict.monitoring.distances import OTHER, Method
 from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile, comparable
 
 PAGE_ROWS: Final = 20_000
@@ -65,8 +65,8 @@ def _limit(profile: ReferenceProfile, name: str, rows: int) -> float:
 
 
 def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
-    """Rows with the profile's counts: right within every column, meaningless across columns."""
-    rows = max(column.rows for column in profile.columns.values())
+    """Rows with the profile's distributions: right within every column, meaningless across columns."""
+    rows = profile.columns[NUMBERS[0]].rows
     columns: dict[str, Any] = {}
     for name, column in profile.columns.items():
         values, repeats = list(column.counts), list(column.counts.values())
@@ -74,12 +74,14 @@ def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
             columns[name] = _spread(np.repeat(np.array(values, dtype=np.float64), repeats), rows)
         else:
             dtype = pd.CategoricalDtype(list(dict.fromkeys([*values, OTHER])))
-            columns[name] = pd.Categorical.from_codes(np.repeat(np.arange(len(values)), repeats), dtype=dtype)
+            columns[name] = pd.Categorical.from_codes(
+                _spread(np.repeat(np.arange(len(values)), repeats), rows), dtype=dtype
+            )
     return pd.DataFrame(columns)
 
 
-def _spread(values: Floats, rows: int) -> Floats:
-    """The distribution of some values over as many rows as the other columns have: Evidently compares one table."""
+def _spread(values: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The distribution of some values over as many rows as all columns have: Evidently compares one table."""
     if len(values) == rows:
         return values
     return np.asarray(np.quantile(values, (np.arange(rows) + 0.5) / rows, method="inverted_cdf"))
