@@ -19,8 +19,10 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.monitoring.distances import Floats
 from healthpredict.monitoring.null import family_limits, null_samples
 
-MIN_SHARE: Final = 0.02
+MIN_SHARE: Final = 0.05
 """Rarer bins say little, and a pair of rare bins could point at a person."""
+MIN_PAIR_SHARE: Final = 0.005
+"""Pairs of bins that meet more rarely by chance are left out: one patient with many encounters would move them far."""
 _QUANTILES: Final = (0.2, 0.4, 0.6, 0.8)
 _LEVELS: Final = 8
 """Categories told apart, the commonest; the others are one bin."""
@@ -63,8 +65,8 @@ class Associations:
         present, owner = np.unique(column, return_inverse=True)
         self.columns = [list(self._bins)[i] for i in present]
         self._member = np.eye(len(present))[owner]
-        self._same_column = owner[:, None] == owner
-        self._phi = np.zeros_like(self._same_column, dtype=np.float64)
+        self._left_out = (owner[:, None] == owner) | (np.outer(self._shares, self._shares) < MIN_PAIR_SHARE)
+        self._phi = np.zeros_like(self._left_out, dtype=np.float64)
         self._phi[np.tril_indices(len(owner), -1)] = profile.phi
         self._phi += self._phi.T
 
@@ -97,7 +99,7 @@ class Associations:
         Returns:
             Shape (n_columns, n_columns) in the order of `columns`; 0 for a column with itself.
         """
-        difference = np.where(self._same_column, 0.0, _coefficients(products / rows, self._shares) - self._phi)
+        difference = np.where(self._left_out, 0.0, _coefficients(products / rows, self._shares) - self._phi)
         pairs: Floats = self._member.T @ difference**2 @ self._member
         return pairs
 
