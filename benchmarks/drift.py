@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ COST_ROWS = (8_000, 1_000_000)
 Scores = list[dict[str, float]]
 
 
-def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> tuple[dict[int, Scores], dict[str, Scores]]:
-    """Scores of batches without drift, and with each planted shift, of all splits together."""
+def measure(
+    encounters: pd.DataFrame, settings: Settings, splits: int
+) -> Iterator[tuple[dict[int, Scores], dict[str, Scores]]]:
+    """Scores of batches without drift, and with each planted shift, of all splits so far."""
     quiet: dict[int, Scores] = {size: [] for size in SIZES}
     planted: dict[str, Scores] = {}
     for number in range(splits):
@@ -52,7 +55,7 @@ def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> tuple[
                     planted.setdefault(f"{name} {strength}", []).append(judge(hospital, batch))
         shares = {size: float((pd.DataFrame(scores)[OURS] >= 1).mean()) for size, scores in quiet.items()}
         print(f"split {number + 1} of {splits}; false alarms so far {shares}", flush=True)
-    return quiet, planted
+        yield quiet, planted
 
 
 def false_alarms(quiet: dict[int, Scores]) -> tuple[dict[str, Any], list[Target]]:
@@ -135,10 +138,15 @@ def main() -> int:
         hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
         passed.append(write(options.result, "cost", *cost(hospital), about))
     if options.only in (None, "detection"):
-        quiet, planted = measure(pd.concat(batches.values(), ignore_index=True), settings, options.splits)
-        detection = about | {"splits": options.splits}
-        passed.append(write(options.result, "false_alarms", *false_alarms(quiet), detection))
-        passed.append(write(options.result, "power", *power(quiet[POWER_ROWS], planted), detection))
+        everything = pd.concat(batches.values(), ignore_index=True)
+        # After each split, so that what was measured stays where the run is ended.
+        for done, (quiet, planted) in enumerate(measure(everything, settings, options.splits), 1):
+            detection = about | {"splits": done}
+            kept = [
+                write(options.result, "false_alarms", *false_alarms(quiet), detection),
+                write(options.result, "power", *power(quiet[POWER_ROWS], planted), detection),
+            ]
+        passed += kept
     if options.only in (None, "policy"):
         real = build_timeline(batches, settings)
         still = build_timeline(_shuffled(batches), settings)

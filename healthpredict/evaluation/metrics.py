@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 ECE_BINS = 10
 """Equal-mass bins of the expected calibration error (Nixon et al. 2019, arXiv 1904.01685, "adaptive" binning)."""
 
-_NEWTON_STEPS = 6
+_NEWTON_STEPS = 8
 _SMALLEST_RISK = 1e-6
 _LARGEST_LOG_ODDS = 30.0
 _CHUNK = 20_000_000
@@ -220,7 +220,9 @@ class _Sorted:
         """Logistic regression on the log-odds (Cox 1958); resamples take one Newton step from the estimate of all encounters."""
         bounded = np.clip(self.risk, _SMALLEST_RISK, 1 - _SMALLEST_RISK)
         design = np.stack([np.ones_like(bounded), np.log(bounded / (1 - bounded))], axis=1)
-        coefficients = np.array([0.0, 1.0])
+        # From no slope at all Newton's steps converge; from a slope that is far too steep they would not.
+        share = np.clip(self.label.mean(), _SMALLEST_RISK, 1 - _SMALLEST_RISK)
+        coefficients = np.array([np.log(share / (1 - share)), 0.0])
         for _ in range(_NEWTON_STEPS):
             fitted = 1 / (1 + np.exp(-np.clip(design @ coefficients, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)))
             information = (design * (fitted * (1 - fitted))[:, None]).T @ design
