@@ -17,7 +17,6 @@ from healthpredict.operations import put_on_kubernetes as operation
 from healthpredict.operations.context import open_ledger
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.roll_out import roll_out
-from healthpredict.rollout.image import Image
 from healthpredict.rollout.objects import served
 
 pytestmark = pytest.mark.kubernetes
@@ -25,16 +24,18 @@ API_LIFE = "path: /health/ready, port: http"
 DEPLOYMENT = "k8s/base/deployment.yaml"
 
 
-def test_first_rollout(installation: Installation, champion: int) -> None:
-    settings = installation.settings
-    target = kubernetes_target(settings)
+def test_the_first_rollout_is_written_down(installation: Installation, champion: int) -> None:
+    first = open_ledger(installation.settings).events("promotion")[0]
+    assert (first["version"], first["previous"]) == (champion, None)
+    assert first["url"] == kubernetes_target(installation.settings).url
+    assert "@sha256:" in first["image"]
+
+
+def test_what_is_in_service_is_the_champion_and_asks_for_a_key(installation: Installation, champion: int) -> None:
+    target = kubernetes_target(installation.settings)
     found = target.verified()
     assert found is not None
-    now = served(found)
-    assert now.version == champion == alias(settings)
-    assert "@sha256:" in now.image
-    (event,) = open_ledger(settings).events("promotion")
-    assert (event["version"], event["image"], event["url"]) == (champion, now.image, target.url)
+    assert served(found).version == alias(installation.settings)
     assert httpx.post(f"{target.url}/predict", json={}, trust_env=False).status_code == 401
 
 
@@ -42,13 +43,13 @@ def test_a_new_version_replaces_the_old_one_without_one_failed_request(
     installation: Installation, champion: int, traffic: Traffic
 ) -> None:
     settings = installation.settings
-    version = installation.register()
+    before, version = alias(settings), installation.register()
     with nothing_fails(traffic) as versions:
         done = roll_out(settings, version)
-    assert versions == {champion, version}
+    assert versions == {before, version}
     assert traffic.since(time.monotonic() - 1)[-1].version == version
     assert alias(settings) == version == done.version
-    assert done.previous == champion
+    assert done.previous == before
 
 
 def test_the_same_version_again_changes_nothing(installation: Installation, champion: int) -> None:
@@ -61,17 +62,17 @@ def test_the_same_version_again_changes_nothing(installation: Installation, cham
     assert open_ledger(settings).events("promotion") == events
 
 
-def image_that_is_gone(image: Image, login: dict[str, str] | None) -> str:
-    """Push, and then remove it from registry and engine."""
-    reference = PUSH(image, login)
-    host, _, name = image.repository.partition("/")
-    digest = reference.partition("@")[2]
+def bill_of_an_image_that_is_gone(reference: str, image_id: str, *others: Any) -> str:
+    """The last that is made of an image before it is rolled out; then it is removed from registry and engine."""
+    bill = BILL(reference, image_id, *others)
+    repository, _, digest = reference.partition("@")
+    host, _, name = repository.partition("/")
     httpx.delete(f"http://{host}/v2/{name}/manifests/{digest}", trust_env=False).raise_for_status()
-    docker.from_env(version="auto").images.remove(image.id, force=True)
-    return reference
+    docker.from_env(version="auto").images.remove(image_id, force=True)
+    return bill
 
 
-PUSH = operation.push_image
+BILL = operation.bill_of_materials
 
 FAULTS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
     "missing image": ({}, r"its image cannot be pulled \(ImagePullBackOff"),
@@ -112,7 +113,7 @@ def test_a_bad_one_is_taken_back(
     alterations, words = FAULTS[fault]
     settings = installation.altered(tmp_path / "source", alterations)
     if fault == "missing image":
-        monkeypatch.setattr(operation, "push_image", image_that_is_gone)
+        monkeypatch.setattr(operation, "bill_of_materials", bill_of_an_image_that_is_gone)
     if fault == "never ready":
         path = tmp_path / "source" / "k8s/overlays/local/sooner.yaml"
         replace(path, "value: 30", "value: 10")
