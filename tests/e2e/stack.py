@@ -1,0 +1,196 @@
+"""The real stack in Docker, as `make up` starts it, under a name and ports of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from healthpredict.cli.services import free_port
+
+ROOT = Path(__file__).parents[2]
+SECRETS = ROOT / "docker-compose" / "secrets"
+SERVICES = ("postgres", "prefect-server", "mlflow", "prefect-worker", "deploy-worker")
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+SETTINGS = "health_predict_settings"
+
+
+def docker_is_there() -> bool:
+    command = ["docker", "info"]
+    return (
+        shutil.which("docker") is not None and subprocess.run(command, check=False, capture_output=True).returncode == 0
+    )
+
+
+class Stack:
+    """One compose project. Everything it made is gone after `destroy`."""
+
+    def __init__(self, name: str, files: tuple[str, ...] = ("docker-compose/compose.yaml",), **variables: str) -> None:
+        self.name = name
+        self.compose_command = ["docker", "compose", *(word for file in files for word in ("-f", file))]
+        self.ports = {service: free_port(0) for service in ("prefect", "mlflow", "api", "jupyter")}
+        ports = {f"HEALTHPREDICT_{service.upper()}_PORT": str(port) for service, port in self.ports.items()}
+        self.environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": name,
+            "HEALTHPREDICT_TAG": "e2e",
+            **ports,
+            **variables,
+        }
+        self.prefect = f"http://127.0.0.1:{self.ports['prefect']}"
+        self.mlflow = f"http://127.0.0.1:{self.ports['mlflow']}"
+        self.api = f"http://127.0.0.1:{self.ports['api']}"
+
+    # Commands
+
+    def make(self, *words: str, stdin: str | None = None) -> str:
+        """A target of the Makefile, with the files of this stack."""
+        compose = " ".join(self.compose_command)
+        return self._run(["make", "--no-print-directory", f"COMPOSE={compose}", *words], stdin)
+
+    def compose(self, *words: str) -> str:
+        return self._run([*self.compose_command, *words])
+
+    def inside(self, service: str, *command: str) -> str:
+        """What a command prints in a container, with the passwords that its service has."""
+        return self.compose("exec", "-T", service, "with-secrets", *command)
+
+    def cli(self, *command: str) -> str:
+        """`prefect ...` as a person uses it on the host."""
+        client = {"PREFECT_API_URL": f"{self.prefect}/api", "PREFECT_API_AUTH_STRING": self.auth()}
+        program = Path(sys.executable).with_name("prefect")
+        return self._run([str(program), *command], environment=client)
+
+    def destroy(self) -> None:
+        subprocess.run(
+            [*self.compose_command, "--profile", "*", "down", "--volumes", "--timeout", "5"],
+            cwd=ROOT,
+            env=self.environment,
+            check=False,
+            capture_output=True,
+        )
+
+    def _run(self, command: list[str], stdin: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**self.environment, **(environment or {})},
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    # Prefect
+
+    @staticmethod
+    def auth() -> str:
+        return f"admin:{(SECRETS / 'prefect-auth-password').read_text()}"
+
+    @staticmethod
+    def mlflow_auth() -> tuple[str, str]:
+        return "admin", (SECRETS / "mlflow-admin-password").read_text()
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The server's answer; a server that is being restarted is asked again."""
+        user, password = self.auth().split(":")
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                method = "GET" if body is None else "POST"
+                answer = httpx.request(
+                    method,
+                    f"{self.prefect}/api/{path}",
+                    json=body,
+                    auth=(user, password),
+                    # Sent by every client of a server with protection against forged requests.
+                    headers=self._csrf(user, password) if body is not None else {},
+                    trust_env=False,
+                    timeout=30,
+                )
+                return answer.raise_for_status().json()
+            except httpx.HTTPError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+
+    def _csrf(self, user: str, password: str) -> dict[str, str]:
+        answer = httpx.get(
+            f"{self.prefect}/api/csrf-token",
+            params={"client": "tests"},
+            auth=(user, password),
+            trust_env=False,
+            timeout=30,
+        )
+        return {"Prefect-Csrf-Token": answer.raise_for_status().json()["token"], "Prefect-Csrf-Client": "tests"}
+
+    def runs(self, **of: Any) -> list[dict[str, Any]]:
+        """Flow runs with the name of their flow, the oldest first."""
+        names = {flow["id"]: flow["name"] for flow in self.ask("flows/filter", {})}
+        found = self.ask("flow_runs/filter", {"flow_runs": of, "sort": "EXPECTED_START_TIME_ASC"})
+        return [{**run, "flow": names[run["flow_id"]]} for run in found]
+
+    def start(self, deployment: str, name: str, **parameters: Any) -> None:
+        given = [word for key, value in parameters.items() for word in ("--param", f"{key}={json.dumps(value)}")]
+        self.cli("deployment", "run", f"{deployment}/{deployment}", "--flow-run-name", name, *given)
+
+    def wait_for(self, name: str, seconds: float = 600) -> dict[str, Any]:
+        """The run that was given a name, once it has ended."""
+        return self.until(
+            lambda: next((run for run in self.runs(name={"any_": [name]}) if run["state_type"] in FINAL), None), seconds
+        )
+
+    def complete(self, deployment: str, name: str, **parameters: Any) -> dict[str, Any]:
+        """Run a deployment, which has to complete."""
+        self.start(deployment, name, **parameters)
+        run = self.wait_for(name)
+        assert run["state_type"] == "COMPLETED", f"{name}: {run['state']['message']}\n{self.log(run)}"
+        return run
+
+    def children(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.runs(parent_flow_run_id={"any_": [run["id"]]})
+
+    def running(self, flow: str, seconds: float = 240) -> dict[str, Any]:
+        """A run of a flow, as soon as one is running."""
+        found: Callable[[], dict[str, Any] | None] = lambda: next(  # noqa: E731
+            (run for run in self.runs(state={"type": {"any_": ["RUNNING"]}}) if run["flow"] == flow), None
+        )
+        return self.until(found, seconds)
+
+    def log(self, run: dict[str, Any]) -> str:
+        lines = self.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
+        return "\n".join(line["message"] for line in lines[-40:])
+
+    @staticmethod
+    def until(answer: Callable[[], Any], seconds: float) -> Any:
+        """The first answer that is not empty."""
+        deadline = time.monotonic() + seconds
+        while not (found := answer()):
+            assert time.monotonic() < deadline, f"nothing within {seconds:.0f} s"
+            time.sleep(1)
+        return found
+
+    # What it holds
+
+    def ledger(self, kind: str) -> list[dict[str, Any]]:
+        lines = self.inside("prefect-worker", "healthpredict", "ledger").splitlines()
+        return [event for event in map(json.loads, lines) if event["kind"] == kind]
+
+    def rows(self, database: str, query: str) -> list[list[str]]:
+        command = ("psql", "--username", "postgres", "--tuples-only", "--no-align", "--command", query, database)
+        return [line.split("|") for line in self.compose("exec", "-T", "postgres", *command).splitlines()]
+
+    def healthy(self) -> bool:
+        lines = self.compose("ps", "--all", "--format", "json").splitlines()
+        health = {service["Service"]: service["Health"] for service in map(json.loads, lines)}
+        return all(health.get(service) == "healthy" for service in SERVICES)

@@ -1,0 +1,337 @@
+"""The stack that a team runs, on real data where it is there: the loop through Prefect's deployments, closed doors, and faults.
+
+The tests build on each other, in this order: each takes the stack as the one before it left it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from healthpredict.data.raw import format_raw
+from healthpredict.data.synthetic import synthesize
+from tests.e2e.browser import CHROMIUM, look_at
+from tests.e2e.routes import answers_without_password
+from tests.e2e.stack import ROOT, SECRETS, SERVICES, SETTINGS, Stack, docker_is_there
+from tests.loop.installation import SMALL
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(
+        not docker_is_there(), reason="Docker is not there, or does not run: start it for the tests of the services"
+    ),
+]
+FILES = ("docker-compose/compose.yaml", "tests/e2e/compose.test.yaml")
+REPORTS = ROOT / "reports" / "e2e"
+"""Kept for people to look at."""
+N_BATCHES = 7
+BUDGETS = SMALL | {
+    "N_BATCHES": str(N_BATCHES),
+    "SEARCH__N_TRIALS": "2",
+    "SEARCH__FINALISTS": "1",
+    "DRIFT__MIN_BATCHES_BETWEEN": "1",
+}
+# The real batches are large enough for the limits of the product.
+BUDGETS_OF_REAL_DATA = BUDGETS | {"INITIAL_SHARE": "0.2"}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    stack = Stack(f"hp-e2e-{os.getpid()}", FILES, HEALTHPREDICT_WEBHOOK_URL="http://receiver:8000/")
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    try:
+        started = time.monotonic()
+        stack.make("up")
+        print(f"make up: {time.monotonic() - started:.0f} s")  # noqa: T201
+        yield stack
+    finally:
+        (REPORTS / "services.log").write_text(stack.compose("logs", "--no-color"))
+        stack.destroy()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    given = os.environ.get("HEALTHPREDICT_TEST_DATA")
+    if given:
+        return Path(given)
+    path = tmp_path_factory.mktemp("source") / "encounters.csv"
+    path.write_bytes(format_raw(synthesize(16000, 3)))
+    return path
+
+
+LASTING = [
+    "id",
+    "name",
+    "description",
+    "tags",
+    "enabled",
+    "paused",
+    "parameters",
+    "entrypoint",
+    "path",
+    "work_pool_name",
+    "concurrency_limit",
+    "concurrency_options",
+    "schedules",
+    "parameter_openapi_schema",
+    "job_variables",
+    "type",
+    "base_job_template",
+    "value",
+    "data",
+    "actions",
+]
+
+
+def everything(stack: Stack) -> dict[str, Any]:
+    """What set-up makes, without times and states."""
+    parts = {
+        "deployments": stack.ask("deployments/filter", {}),
+        "pools": stack.ask("work_pools/filter", {}),
+        "automations": stack.ask("automations/filter", {}),
+        "variables": stack.ask("variables/filter", {}),
+        "blocks": stack.ask("block_documents/filter", {}),
+    }
+    for deployment in parts["deployments"]:
+        deployment["schedules"] = [schedule["schedule"] for schedule in deployment["schedules"]]
+    shown = {part: [{key: one.get(key) for key in LASTING} for one in found] for part, found in parts.items()}
+    for automation, one in zip(shown["automations"], parts["automations"], strict=True):
+        # Prefect makes the triggers of a deployment anew each time.
+        automation["id"] = None
+        automation["trigger"] = {key: one["trigger"][key] for key in ("match", "expect", "after", "posture", "within")}
+    return {part: sorted(found, key=lambda one: str(one["name"])) for part, found in shown.items()}
+
+
+def arrive(stack: Stack, number: int) -> str:
+    """Let a batch arrive that was held back."""
+    name = f"batch-{number:02d}"
+    stack.inside("prefect-worker", "mv", f"/data/held/{name}.csv", "/data/batches/")
+    return name
+
+
+def nothing_is_left(stack: Stack, expected: int) -> None:
+    """Every batch that arrived is in the ledger once, and no run is Running."""
+    done = [event["batch"] for event in stack.ledger("batch")]
+    assert done == [f"batch-{number:02d}" for number in range(1, expected + 1)]
+    stack.until(lambda: not stack.runs(state={"type": {"any_": ["RUNNING", "CANCELLING"]}}), 200)
+
+
+def told(stack: Stack) -> list[dict[str, Any]]:
+    lines = stack.compose("logs", "--no-log-prefix", "receiver").splitlines()
+    # Compose puts control characters before the first line.
+    return [json.loads(line[line.index("{") :]) for line in lines if "{" in line]
+
+
+# Set-up and doors
+
+
+def test_make_up_twice_changes_nothing(stack: Stack) -> None:
+    before, containers = everything(stack), stack.compose("ps", "--quiet")
+    assert {one["name"] for one in before["deployments"]} == {"prepare", "train", "deploy", "drift-loop", "score"}
+    assert {one["name"] for one in before["pools"]} == {"health-predict", "health-predict-deploy"}
+    stack.make("up")
+    assert everything(stack) == before
+    assert stack.compose("ps", "--quiet") == containers
+    assert stack.healthy()
+
+
+def test_every_deployment_says_what_it_does_and_has_a_form(stack: Stack) -> None:
+    for deployment in stack.ask("deployments/filter", {}):
+        assert deployment["description"]
+        assert deployment["tags"]
+        for name, shown in deployment["parameter_openapi_schema"]["properties"].items():
+            assert shown.get("description"), f"{deployment['name']}: {name} is not explained"
+            assert "type" in shown or "anyOf" in shown or "enum" in shown
+
+
+def test_the_schedule_makes_runs(stack: Stack) -> None:
+    scheduled = stack.until(lambda: stack.runs(state={"type": {"any_": ["SCHEDULED"]}}), 120)
+    assert {run["flow"] for run in scheduled} == {"drift-loop"}
+    assert all("T02:30:00" in run["expected_start_time"] for run in scheduled)
+
+
+def test_without_the_password_nothing_answers_but_health(stack: Stack) -> None:
+    prefect, mlflow = answers_without_password(stack)
+    assert prefect == {"/api/health": 200, "/api/ready": 200}
+    assert mlflow == {"/health": 200}
+
+
+def test_services_run_with_the_least_rights_and_listen_on_loopback_only(stack: Stack) -> None:
+    ids = stack.compose("ps", "--quiet", *SERVICES).split()
+    found = json.loads(subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True).stdout)
+    assert len(found) == len(SERVICES)
+    secrets = {path.read_text() for path in SECRETS.iterdir()}
+    for container in found:
+        name, host = container["Name"], container["HostConfig"]
+        assert container["Config"]["User"] not in ("", "0", "root"), name
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], name
+        assert host["CapDrop"] == ["ALL"], name
+        assert host["ReadonlyRootfs"], name
+        assert host["Memory"] > 0, name
+        assert host["LogConfig"]["Config"]["max-size"], name
+        assert host["RestartPolicy"]["Name"] == "unless-stopped", name
+        assert "Healthcheck" in container["Config"], name
+        published = [binding["HostIp"] for bindings in host["PortBindings"].values() for binding in bindings]
+        assert set(published) <= {"127.0.0.1"}, name
+        assert not any(secret in json.dumps(container) for secret in secrets), (
+            f"{name} shows a password to docker inspect"
+        )
+    with_socket = [c["Name"] for c in found if any("docker.sock" in bind for bind in c["HostConfig"]["Binds"] or ())]
+    assert with_socket == [f"/{stack.name}-deploy-worker-1"]
+    assert (ROOT / "docker-compose" / ".env").stat().st_mode & 0o777 == 0o600
+    assert SECRETS.stat().st_mode & 0o777 == 0o700
+    sizes = {
+        tag: int(_docker("image", "inspect", "--format", "{{.Size}}", f"health-predict/{tag}:e2e"))
+        for tag in ("worker", "mlflow")
+    }
+    assert sizes["worker"] <= 1.8e9
+    assert sizes["mlflow"] <= 1e9
+
+
+def _docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout
+
+
+# The loop, and what happens to it
+
+
+def test_a_worker_that_is_killed_during_training_leaves_no_run_running(stack: Stack, source: Path) -> None:
+    """The first training of all is killed with its worker; the worker comes back, and the next loop trains."""
+    budgets = BUDGETS_OF_REAL_DATA if "HEALTHPREDICT_TEST_DATA" in os.environ else BUDGETS
+    values = {f"HEALTHPREDICT_{name}": value for name, value in budgets.items()}
+    stack.cli("variable", "set", "--overwrite", SETTINGS, json.dumps(values))
+    stack.compose("cp", str(source), "prefect-worker:/data/incoming.csv")
+    stack.complete("prepare", "prepare", source="/data/incoming.csv")
+    hold = "mkdir /data/held && mv /data/batches/batch-*.csv /data/held/"
+    stack.inside("prefect-worker", "sh", "-c", hold)
+    arrive(stack, 1)
+
+    stack.start("drift-loop", "killed")
+    training = stack.running("train")
+    time.sleep(5)
+    subprocess.run(
+        [*stack.compose_command, "exec", "-T", "prefect-worker", "sh", "-c", "kill -9 -1"],
+        cwd=ROOT,
+        env=stack.environment,
+        check=False,
+    )
+    killed = time.monotonic()
+    loop = stack.wait_for("killed", 300)
+    assert loop["state_type"] == "CRASHED"
+    stack.until(lambda: not stack.runs(state={"type": {"any_": ["RUNNING"]}}), 120)
+    print(f"dead runs ended after {time.monotonic() - killed:.0f} s")  # noqa: T201
+    assert stack.runs(id={"any_": [training["id"]]})[0]["state_type"] == "CRASHED"
+    assert stack.ledger("promotion") == []
+    stack.until(stack.healthy, 120)
+
+
+def test_the_loop_trains_and_rolls_out_in_runs_of_their_own(stack: Stack) -> None:
+    loop = stack.complete("drift-loop", "first")
+    children = stack.children(loop)
+    assert {child["flow"] for child in children} == {"train", "deploy"}
+    assert {child["state_type"] for child in children} == {"COMPLETED"}
+    assert all(child["deployment_id"] for child in children), "each through its deployment"
+    assert all(child["parent_task_run_id"] for child in children)
+    nothing_is_left(stack, 1)
+    champion = _champion(stack)
+    assert stack.ledger("promotion")[-1]["version"] == int(champion["version"])
+    assert int(stack.rows("prefect", "SELECT count(*) FROM flow_run")[0][0]) >= 5
+    assert int(stack.rows("mlflow", "SELECT count(*) FROM model_versions")[0][0]) >= 1
+    # Through MLflow's proxy: nobody but its container sees the files.
+    listed = httpx.get(
+        f"{stack.mlflow}/api/2.0/mlflow/artifacts/list",
+        params={"run_id": champion["run_id"], "path": "bundle"},
+        auth=stack.mlflow_auth(),
+        trust_env=False,
+    )
+    assert "bundle/manifest.json" in {file["path"] for file in listed.raise_for_status().json()["files"]}
+    run = _mlflow(stack, "runs/get", run_id=champion["run_id"])["run"]
+    tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+    assert tags["flow_run_id"] in {run["id"] for run in stack.runs() if run["flow"] == "train"}
+    assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:/")
+    shown = {artifact["key"] for artifact in stack.ask("artifacts/latest/filter", {})}
+    assert {"decision-batch-01", "drift-batch-01", "batches", "history"} <= shown
+    assert any(key.startswith("metrics-version-") for key in shown)
+
+
+def test_the_api_asks_for_a_key_and_answers_with_the_champion(stack: Stack) -> None:
+    record = json.loads((ROOT / "tests" / "encounter.json").read_text())
+    ask = {"url": f"{stack.api}/predict", "json": record, "trust_env": False, "timeout": 30}
+    assert httpx.post(**ask).status_code == 401
+    key = (SECRETS / "api-key").read_text()
+    answer = httpx.post(**ask, headers={"Authorization": f"Bearer {key}"}).raise_for_status().json()
+    assert answer["model_version"] == int(_champion(stack)["version"])
+
+
+def test_a_batch_that_is_announced_is_looked_at_and_drift_leads_to_a_new_champion(stack: Stack) -> None:
+    """Batches arrive until one triggers training and rollout; each is announced as a delivering system would."""
+    before = _champion(stack)["version"]
+    arrived = 1
+    while _champion(stack)["version"] == before:
+        arrived += 1
+        assert arrived < N_BATCHES - 3, "no batch led to a new champion"
+        name = arrive(stack, arrived)
+        announced = time.monotonic()
+        stack.cli("event", "emit", "health-predict.batch.arrived", "--resource-id", "health-predict.data")
+        stack.until(lambda: stack.ledger("batch")[-1]["batch"] == name, 400)  # noqa: B023
+        print(f"{name}: {time.monotonic() - announced:.0f} s from announcement to ledger")  # noqa: T201
+        nothing_is_left(stack, arrived)
+    decision = stack.ledger("batch")[-1]
+    assert decision["decision"] == "retrain"
+    promotion = stack.ledger("promotion")[-1]
+    assert promotion["version"] == int(_champion(stack)["version"]) == decision["challenger"]
+    subjects = [message["event"] for message in told(stack)]
+    assert "health-predict.drift" in subjects
+    assert "prefect.flow-run.Crashed" in subjects
+
+
+@pytest.mark.parametrize("service", ["postgres"])
+def test_a_service_that_is_restarted_during_a_run_loses_nothing(stack: Stack, service: str) -> None:
+    """The loop goes on, or ends and its next run goes on; no batch is done twice or lost."""
+    arrived = len(stack.ledger("batch")) + 1
+    if arrived <= N_BATCHES:
+        arrive(stack, arrived)
+    stack.start("drift-loop", f"restart-{service}")
+    stack.running("drift-loop")
+    stack.compose("restart", service)
+    run = stack.wait_for(f"restart-{service}", 400)
+    print(f"restart of {service}: {run['state_type']}")  # noqa: T201
+    stack.until(stack.healthy, 180)
+    if run["state_type"] != "COMPLETED":
+        assert service == "prefect-worker", stack.log(run)
+        stack.complete("drift-loop", f"after-{service}")
+    nothing_is_left(stack, min(arrived, N_BATCHES))
+    key = (SECRETS / "api-key").read_text()
+    headers = {"Authorization": f"Bearer {key}"}
+    model = httpx.get(f"{stack.api}/model", headers=headers, trust_env=False, timeout=30).raise_for_status().json()
+    assert model["model_version"] == int(_champion(stack)["version"])
+
+
+# What is left for people
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not there: install it for the tests of Prefect's pages")
+def test_the_page_of_the_deployments_shows_them(stack: Stack) -> None:
+    awaited = ["prepare", "train", "deploy", "drift-loop", "score"]
+    text = look_at(f"{stack.prefect}/deployments", stack.auth(), awaited, REPORTS / "deployments.png")
+    assert [word for word in awaited if word not in text] == []
+
+
+def _mlflow(stack: Stack, path: str, **parameters: str) -> Any:
+    url = f"{stack.mlflow}/api/2.0/mlflow/{path}"
+    answer = httpx.get(url, params=parameters, auth=stack.mlflow_auth(), trust_env=False, timeout=30)
+    return answer.raise_for_status().json()
+
+
+def _champion(stack: Stack) -> dict[str, Any]:
+    found: dict[str, Any] = _mlflow(stack, "registered-models/alias", name="readmission", alias="champion")
+    return found["model_version"]
