@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from healthpredict.data.contract import BY_FIELD
 from healthpredict.monitoring.data_drift import ColumnDrift
 from healthpredict.monitoring.distances import Method
 from healthpredict.monitoring.profile import RISK
@@ -31,11 +30,6 @@ _NAMES: Final = {
 def name_of(column: str) -> str:
     """A column's name for people, such as "payer code" for `payer_code`."""
     return _NAMES.get(column) or column.removesuffix("_id").replace("_", " ")
-
-
-def describe(column: str) -> str:
-    """One sentence about a column."""
-    return BY_FIELD[column].description if column in BY_FIELD else "Probability of readmission within 30 days"
 
 
 def in_words(drift: ColumnDrift) -> str:
