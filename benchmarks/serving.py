@@ -35,8 +35,6 @@ from healthpredict.serving.keys import add_key
 from healthpredict.storage.patient_key import make_patient_key
 
 CONNECTIONS = 32
-# Services have one core and the load another, so that neither takes from the other, and none counts a second core as its own.
-SERVICE_CORES, LOAD_CORES = ([0], [1]) if (os.cpu_count() or 1) > 1 else ([0], [0])
 CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
 
 
@@ -113,7 +111,6 @@ def start(stack: ExitStack, name: str, command: list[str], port: int, request: b
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PATH": programs}
     )
     stack.callback(end, child)
-    psutil.Process(child.pid).cpu_affinity(SERVICE_CORES)
     service = Service(name, psutil.Process(child.pid), port, request)
     deadline = time.monotonic() + 180
     while True:
@@ -180,9 +177,6 @@ def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
 def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, Any]:
     """Measure all services in turn, several times, and take the median of the rounds."""
     with ExitStack() as stack:
-        own = psutil.Process()
-        stack.callback(own.cpu_affinity, own.cpu_affinity())
-        own.cpu_affinity(LOAD_CORES)
         services = start_all(stack, folder, bundle)
         memory = {service.name: service.pss_mb() for service in services[:5]}
         for service in services:
@@ -252,13 +246,7 @@ def main() -> None:
         measured["log"] = log(bundle)
         measured["explain"] |= explain(encounters)
         measured["batch"] |= batch(folder, bundle)
-    about = conditions(
-        seconds=arguments.seconds,
-        rounds=arguments.rounds,
-        model="lightgbm, 400 trees, synthetic data",
-        cores_of_a_service=len(SERVICE_CORES),
-    )
-
+    about = conditions(seconds=arguments.seconds, rounds=arguments.rounds, model="lightgbm, 400 trees, synthetic data")
     sys.exit(not write(FOLDER / "serving.json", "serving", measured, targets(measured), about))
 
 

@@ -54,7 +54,9 @@ def is_parquet(path: Path) -> bool:
 def _parquet_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     known = [name for name in pq.read_schema(path).names if name in _NAMES]
     # As codes, which is how they are stored; making texts of them would take longer than predicting.
-    with pq.ParquetFile(path, read_dictionary=[name for name in known if _NAMES[name] not in _IDS]) as file:
+    texts = [name for name in known if _NAMES[name] not in _IDS]
+    # Without a buffer ahead of the rows, which would come to hold the whole file.
+    with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
         yield from file.iter_batches(batch_size=rows, columns=known)
 
 
