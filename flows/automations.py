@@ -14,7 +14,7 @@ from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from flows.events import DRIFT
 
 _SILENCE = timedelta(seconds=90)
-"""Three heartbeats of 30 s, which is as often as Prefect allows."""
+"""Three heartbeats of 30 s: every worker needs PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 (Prefect's own is 180)."""
 _ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")}
 _BEAT = "prefect.flow-run.heartbeat"
 _RUN = "prefect.resource.id"

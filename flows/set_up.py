@@ -79,7 +79,10 @@ def _set_up_pool(client: SyncPrefectClient, name: str, description: str, limit: 
 def _job_template() -> dict[str, Any]:
     """Prefect's own for processes, with the variable as environment; the worker looks it up at every run."""
     template = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["env"]["default"] = f"{{{{ prefect.variables.{SETTINGS} }}}}"
+    environment = template["variables"]["properties"]["env"]
+    # Prefect checks a new pool's defaults against their types: this one is a text until the worker looks it up.
+    kinds = [{"type": environment.pop("type"), "additionalProperties": environment.pop("additionalProperties")}]
+    environment |= {"anyOf": [*kinds, {"type": "string"}], "default": f"{{{{ prefect.variables.{SETTINGS} }}}}"}
     return template
 
 

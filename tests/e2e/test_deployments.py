@@ -42,6 +42,7 @@ class Team:
             "PREFECT_API_URL": self.api,
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         }
         self.log = (folder / "workers.log").open("ab")
         self.workers: list[subprocess.Popen[bytes]] = []
