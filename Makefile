@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
+# A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -69,7 +72,7 @@ test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-infra: $(STAMP)  ## The part of the tests that concerns AWS; what its tools are missing for is skipped, in words
-	$(BIN)/python -m pytest -rs tests/infra tests/cloud
+	$(BIN)/python -m pytest -rs --numprocesses 2 --dist loadfile tests/infra tests/cloud
 
 tools: $(STAMP)  ## checkov and parliament, in an environment of their own, because checkov pins other versions of what we use
 	$(UV) venv --quiet --allow-existing .venv-infra

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from bundles import build_tiny_bundle
 
-from healthpredict.bundle.model import Bundle
+if TYPE_CHECKING:
+    # Training libraries take seconds to import: only tests that need a bundle wait for them.
+    from healthpredict.bundle.model import Bundle
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A tiny real bundle, version 1. Altering it means copying `bundle.path` first."""
+    from bundles import build_tiny_bundle
+
     path: Path = tmp_path_factory.mktemp("bundles") / "one"
     return build_tiny_bundle(path)
 
@@ -21,6 +25,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def next_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Another model, version 2."""
+    from bundles import build_tiny_bundle
+
     return build_tiny_bundle(tmp_path_factory.mktemp("bundles") / "two", model_version=2, seed=5)
 
 

@@ -1,44 +1,21 @@
-"""What others' rules say of the program: parliament of the policies, checkov of everything.
-
-Both live in an environment of their own (`make test-infra` makes it), because checkov pins other versions of what we use.
-"""
+"""What others' rules say of the program: parliament of the policies, checkov of everything."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from as_terraform import as_terraform
-from engine import INFRA, Stack, run_program
-
-TOOLS = Path(os.environ.get("HEALTHPREDICT_INFRA_TOOLS", INFRA.parent / ".venv-infra" / "bin"))
-HERE = Path(__file__).parent
-NOT_THERE = f"{{0}} is not in {TOOLS.name}: `make test-infra` installs it into an environment of its own"
-
-
-def tool(name: str) -> str:
-    path = TOOLS / name
-    if not path.exists():
-        pytest.skip(NOT_THERE.format(name))
-    return str(path)
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout
+from engine import Stack, run_program
+from policy_tools import assert_every_finding_has_a_reason, run_checkov, run_tool
 
 
 def findings(policy: str) -> list[str]:
     """The names of parliament's findings of a policy."""
-    out = run(tool("parliament"), "--string", policy, "--json")
-    return [json.loads(line)["issue"] for line in out.splitlines()]
+    return [json.loads(line)["issue"] for line in run_tool("parliament", "--string", policy, "--json").splitlines()]
 
 
 def test_parliament_would_find_a_policy_that_is_wrong() -> None:
@@ -63,33 +40,22 @@ def test_parliament_finds_nothing_in_the_policies(stack: Stack) -> None:
     assert found == {}
 
 
-@pytest.fixture(scope="module", params=["default", "with ssh and spot"])
-def checked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Checkov's report of the stack."""
-    checkov = tool("checkov")
+@pytest.fixture(scope="module")
+def reports(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Checkov's reports of two stacks, the default and one with what can be chosen."""
     more = {"sshCidr": "203.0.113.7/32", "sshPublicKey": "ssh-ed25519 AAAA", "spot": "true", "keepData": "true"}
     folder = tmp_path_factory.mktemp("terraform")
-    (folder / "main.tf").write_text(as_terraform(run_program(**(more if request.param != "default" else {}))))
-    options = ["--framework", "terraform", "--compact", "--quiet", "--skip-download", "--output", "json"]
-    report: dict[str, Any] = json.loads(run(checkov, "--directory", str(folder), *options))
-    return report
+    for name, described in {"default": stack, "ssh-and-spot": run_program(**more)}.items():
+        (folder / name).mkdir()
+        (folder / name / "main.tf").write_text(as_terraform(described))
+    return run_checkov(folder, "terraform")
 
 
-def test_checkov_read_every_resource(checked: dict[str, Any]) -> None:
-    assert checked["summary"]["parsing_errors"] == 0
-    assert checked["summary"]["resource_count"] >= 50
-    assert checked["summary"]["passed"] > 100
+def test_checkov_read_every_resource_of_both_stacks(reports: list[dict[str, Any]]) -> None:
+    (report,) = reports
+    assert report["summary"]["resource_count"] >= 100
+    assert report["summary"]["passed"] > 200
 
 
-def test_checkov_finds_what_has_a_reason_and_nothing_else(checked: dict[str, Any]) -> None:
-    exceptions = yaml.safe_load((HERE / "checkov_exceptions.yaml").read_text())
-    unexplained, used = [], set()
-    for failed in checked["results"]["failed_checks"]:
-        exception = exceptions.get(failed["check_id"])
-        if exception and re.fullmatch(exception["resources"], failed["resource"]):
-            used.add(failed["check_id"])
-        else:
-            unexplained.append((failed["check_id"], failed["resource"], failed["check_name"]))
-    assert unexplained == []
-    assert used == set(exceptions), "an exception is no longer needed"
-    assert all(len(each["reason"]) > 30 for each in exceptions.values())
+def test_checkov_finds_what_has_a_reason_and_nothing_else(reports: list[dict[str, Any]]) -> None:
+    assert_every_finding_has_a_reason(reports, Path(__file__).with_name("checkov_exceptions.yaml"))
