@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import os
 import re
 import shutil
@@ -123,6 +124,38 @@ def test_a_setting_that_systemd_and_compose_would_read_differently_is_refused(
     done = run("read-parameters", folder=tmp_path, **{**settings_of_the_host, "HEALTHPREDICT_PARAMETERS": "/odd"})
     assert done.returncode != 0
     assert "HEALTHPREDICT_DATA_URI" in done.stderr and "reboot" not in done.stderr
+
+
+def test_with_what_arrives_compose_is_complete_and_publishes_on_loopback_only(
+    settings_of_the_host: dict[str, str], tmp_path: Path
+) -> None:
+    if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], check=False).returncode:
+        pytest.skip("docker compose is not installed")
+    assert run("read-parameters", folder=tmp_path, **settings_of_the_host).returncode == 0
+    lines = dict(line.split("=", 1) for line in (tmp_path / "stack.env").read_text().splitlines())
+    files = [f"--file={INFRA.parent / 'docker-compose' / name}" for name in ("compose.yaml", "compose.aws.yaml")]
+    done = subprocess.run(
+        ["docker", "compose", f"--env-file={tmp_path / 'stack.env'}", *files, "config", "--format", "json"],
+        # Nothing of this shell's, and no profile but the host's.
+        env={"PATH": os.environ["PATH"], "COMPOSE_PROFILES": lines["COMPOSE_PROFILES"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "variable is not set" not in done.stderr
+    composed = json.loads(done.stdout)
+    assert {"postgres", "prefect-server", "prefect-worker", "deploy-worker", "mlflow", "log-shipper"} == set(
+        composed["services"]
+    )
+    assert all(Path(secret["file"]).stat().st_size > 20 for secret in composed["secrets"].values())
+    published = [port for service in composed["services"].values() for port in service.get("ports", ())]
+    assert {port["published"] for port in published} == {"4200", "5000", "8080"}
+    assert {port["host_ip"] for port in published} == {"127.0.0.1"}
+    deployer = composed["services"]["deploy-worker"]["environment"]
+    assert deployer["HEALTHPREDICT_ROLLOUT__TARGET"] == "kubernetes"
+    assert deployer["HEALTHPREDICT_IMAGE_REPOSITORY"] == lines["HEALTHPREDICT_IMAGE_REPOSITORY"]
 
 
 # report-health
