@@ -8,16 +8,19 @@ boosted trees do at the same rate of false alarms (`make bench-drift`), and limi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
+from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from threadpoolctl import threadpool_limits
 
 from healthpredict.monitoring.distances import Floats
-from healthpredict.monitoring.null import family_limits, null_samples
+from healthpredict.monitoring.null import Halves, family_limits
 
 MIN_SHARE: Final = 0.05
 """Rarer bins say little, and a pair of rare bins could point at a person."""
@@ -84,9 +87,10 @@ class Associations:
     def of(self, frame: pd.DataFrame) -> Floats:
         """How far each pair of columns is from the reference, see `distances`."""
         products = np.zeros(self._phi.shape)
-        for start in range(0, len(frame), _CHUNK_ROWS):
-            chunk = self.indicators(frame.iloc[start : start + _CHUNK_ROWS])
-            products += chunk.T @ chunk
+        with _one_thread():
+            for start in range(0, len(frame), _CHUNK_ROWS):
+                chunk = self.indicators(frame.iloc[start : start + _CHUNK_ROWS])
+                products += chunk.T @ chunk
         return self.distances(products, len(frame))
 
     def distances(self, products: NDArray[np.floating], rows: int) -> Floats:
@@ -108,12 +112,10 @@ def build_associations(
     frame: pd.DataFrame,
     numbers: list[str],
     categories: list[str],
-    patient_id: NDArray[np.int64],
     *,
+    drawn: Sequence[Halves],
     sizes: tuple[int, ...],
-    n_resamples: int,
     false_alarm_rate: float,
-    seed: int,
 ) -> AssociationProfile:
     """Measure how the columns of a reference go together, and how far samples of its patients are from that.
 
@@ -121,18 +123,17 @@ def build_associations(
         frame: as `comparable` returns it.
         numbers: its columns of numbers.
         categories: its columns of categories.
-        patient_id: shape (n_rows,).
-        sizes: rows of a sample.
-        n_resamples: samples of each size.
+        drawn: samples of the frame, see `null_samples`.
+        sizes: rows of a sample, ascending, at most those that were drawn.
         false_alarm_rate: 0-1, for all columns together.
-        seed: of the draws.
     """
     edges = {name: tuple(np.unique(np.quantile(frame[name], _QUANTILES, method="inverted_cdf"))) for name in numbers}
     levels = {name: _common(frame[name]) for name in categories}
     indicators = _indicators(frame, {**edges, **levels})
     shares = indicators.mean(axis=0, dtype=np.float64)
     cells = np.flatnonzero((shares >= MIN_SHARE) & (shares <= 1 - MIN_SHARE))
-    indicators, shares = indicators[:, cells], shares[cells]
+    # `take`, because indexing would leave the columns contiguous, and rows are what is drawn.
+    indicators, shares = indicators.take(cells, axis=1), shares[cells]
     phi = _coefficients((indicators.T @ indicators).astype(np.float64) / len(frame), shares)
     profile = AssociationProfile(
         edges=edges,
@@ -143,17 +144,24 @@ def build_associations(
         limits={},
     )
     associations = Associations(profile)
-    limits = []
-    for size in sizes:
-        null = []
-        for halves in null_samples(patient_id, size, n_resamples, seed):
+    null: list[list[Floats]] = [[] for _ in sizes]
+    with _one_thread():
+        for halves in drawn:
             known = associations.against(indicators[halves.known])
-            for rows in halves.samples:
-                z = indicators[rows]
-                null.append(np.sqrt(known.distances(z.T @ z, size).sum(axis=0)))
-        limits.append(family_limits(np.stack(null), false_alarm_rate))
+            for sample in halves.samples:
+                products = np.zeros_like(phi)
+                for of_size, (start, size) in zip(null, pairwise((0, *sizes)), strict=True):
+                    added = indicators[sample[start:size]]
+                    products += added.T @ added
+                    of_size.append(np.sqrt(known.distances(products, size).sum(axis=0)))
+    limits = [family_limits(np.stack(of_size), false_alarm_rate) for of_size in null]
     by_column = np.stack(limits, axis=1).tolist()
     return profile.model_copy(update={"limits": dict(zip(associations.columns, map(tuple, by_column), strict=True))})
+
+
+def _one_thread() -> threadpool_limits:
+    """Let BLAS compute with one thread: on busy cores two wait for each other longer than products of this size take one."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def _common(column: pd.Series) -> tuple[str, ...]:

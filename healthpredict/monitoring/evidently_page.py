@@ -81,7 +81,5 @@ def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
 
 
 def _spread(values: NDArray[Any], rows: int) -> NDArray[Any]:
-    """The distribution of some values over as many rows as all columns have: Evidently compares one table."""
-    if len(values) == rows:
-        return values
-    return np.asarray(np.quantile(values, (np.arange(rows) + 0.5) / rows, method="inverted_cdf"))
+    """The distribution of some ascending values over as many rows as all columns have: Evidently compares one table."""
+    return values[np.arange(rows) * len(values) // rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -51,14 +51,18 @@ class Halves:
 
     Attributes:
         known: rows of the half that is compared with, shape (n_known,).
-        samples: rows of each sample, shape (n_samples, size).
+        samples: rows of each sample, shape (n_samples, size); the first rows of one are a smaller sample.
     """
 
     known: Codes
     samples: Codes
 
+    def first(self, n_samples: int) -> Halves:
+        """Those of the samples that make `n_samples` over all halves."""
+        return Halves(self.known, self.samples[: ceil(n_samples / _SPLITS)])
 
-def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed: int) -> Iterator[Halves]:
+
+def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed: int) -> list[Halves]:
     """Draw samples of patients whom what they are compared with has not.
 
     Whole patients are drawn: encounters of one patient are alike, and drawing rows would make limits too narrow. No patient is on
@@ -70,8 +74,8 @@ def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed:
         n_samples: how many in all, at least.
         seed: of the draws.
 
-    Yields:
-        `_SPLITS` times halves of patients by chance.
+    Returns:
+        `_SPLITS` halves of patients by chance, each with its share of the samples.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(patient_id, kind="stable")
@@ -82,12 +86,14 @@ def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed:
         rows = np.repeat(starts[patients] - ends + lengths[patients], lengths[patients])
         return order[rows + np.arange(len(rows))]
 
+    drawn = []
     for _ in range(_SPLITS):
-        shuffled = rng.permutation(len(starts))
-        known, others = np.array_split(shuffled, 2)
+        known, others = np.array_split(rng.permutation(len(starts)), 2)
         # `size` patients have at least `size` encounters.
-        samples = [rows_of(rng.permutation(others)[:size])[:size] for _ in range(ceil(n_samples / _SPLITS))]
-        yield Halves(rows_of(known), np.stack([np.resize(sample, size) for sample in samples]))
+        patients = min(size, len(others))
+        samples = [rows_of(rng.choice(others, patients, replace=False)) for _ in range(ceil(n_samples / _SPLITS))]
+        drawn.append(Halves(rows_of(known), np.stack([np.resize(sample, size) for sample in samples])))
+    return drawn
 
 
 def sample_size(size: int, reference_rows: int) -> int:
@@ -95,20 +101,16 @@ def sample_size(size: int, reference_rows: int) -> int:
     return max(1, min(size, int(_LARGEST_SAMPLE * reference_rows)))
 
 
-def null_distances(
-    columns: Sequence[CodedColumn], patient_id: NDArray[np.int64], size: int, n_resamples: int, seed: int
-) -> Floats:
+def null_distances(columns: Sequence[CodedColumn], drawn: Sequence[Halves], sizes: Sequence[int]) -> Floats:
     """Measure how far samples of some patients of the reference are from others.
 
     Args:
         columns: of the reference.
-        patient_id: shape (n_rows,).
-        size: rows of a sample.
-        n_resamples: how many samples, at least.
-        seed: of the draws.
+        drawn: samples of the reference, see `null_samples`.
+        sizes: rows of a sample, ascending, at most those that were drawn.
 
     Returns:
-        Shape (n_resamples, n_distances): the methods of the first column, then those of the next.
+        Shape (n_sizes, n_samples, n_distances): the methods of the first column, then those of the next.
     """
     offsets = np.concatenate([[0], np.cumsum([len(column.values) for column in columns])])
     # Numbers that are distinct over columns, so that one bincount counts every column.
@@ -118,15 +120,18 @@ def null_distances(
         return np.bincount(cells[rows].ravel(), minlength=offsets[-1])
 
     parts = []
-    for halves in null_samples(patient_id, size, n_resamples, seed):
-        reference, counts = count(halves.known), np.stack([count(rows) for rows in halves.samples])
+    for halves in drawn:
+        reference = count(halves.known)
+        # A sample holds the smaller ones: only the rows that each size adds are counted.
+        added = [[count(sample[a:b]) for sample in halves.samples] for a, b in pairwise((0, *sizes))]
+        counts = np.cumsum(added, axis=0)
         distances = [
-            DISTANCES[method](column.values, reference[a:b], counts[:, a:b])
+            DISTANCES[method](column.values, reference[a:b], counts[..., a:b])
             for column, (a, b) in zip(columns, pairwise(offsets), strict=True)
             for method in column.methods
         ]
-        parts.append(np.stack(distances, axis=1))
-    return np.concatenate(parts)
+        parts.append(np.stack(distances, axis=-1))
+    return np.concatenate(parts, axis=1)
 
 
 def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:

@@ -18,7 +18,14 @@ from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.report import SUBGROUP_COLUMNS
 from healthpredict.monitoring.association import AssociationProfile, build_associations
 from healthpredict.monitoring.distances import DISTANCES, MISSING, OTHER, Method
-from healthpredict.monitoring.null import CodedColumn, effective_size, family_limits, null_distances, sample_size
+from healthpredict.monitoring.null import (
+    CodedColumn,
+    effective_size,
+    family_limits,
+    null_distances,
+    null_samples,
+    sample_size,
+)
 from healthpredict.monitoring.params import DriftPolicy
 
 RISK: Final = "readmission_risk"
@@ -128,16 +135,9 @@ def build_profile(
     sizes = tuple(sorted({sample_size(size, len(frame)) for size in policy.sample_sizes}))
     rate = policy.false_alarm_rate * _DRAWN_RATE
     joint_rate = rate * policy.joint_share
-    limits = np.stack(
-        [
-            family_limits(
-                null_distances(list(coded.values()), patient_id, size, policy.samples, seed),
-                rate - joint_rate,
-            )
-            for size in sizes
-        ],
-        axis=1,
-    )
+    drawn = null_samples(patient_id, sizes[-1], max(policy.samples, policy.joint_samples), seed)
+    null = null_distances(list(coded.values()), drawn, sizes)
+    limits = np.stack([family_limits(distances, rate - joint_rate) for distances in null], axis=1)
     limits_in_order = iter(map(tuple, limits.tolist()))
     counts = {name: np.bincount(column.codes, minlength=len(column.values)) for name, column in coded.items()}
     known = {name: _as_counts(column.values, counts[name]) for name, column in coded.items()}
@@ -160,11 +160,9 @@ def build_profile(
             frame,
             [name for name in NUMBERS if name != RISK],
             [name for name in COLUMNS if name not in NUMBERS],
-            patient_id,
+            drawn=[halves.first(policy.joint_samples) for halves in drawn],
             sizes=sizes,
-            n_resamples=policy.joint_samples,
             false_alarm_rate=joint_rate,
-            seed=seed,
         ),
         subgroups={name: _mean_risk(frame[name], risk, policy.min_subgroup_rows) for name in SUBGROUP_COLUMNS},
     )
@@ -186,7 +184,7 @@ def comparable(encounters: pd.DataFrame, risk: NDArray[np.float64]) -> pd.DataFr
 
 
 def _mean_risk(column: pd.Series, risk: NDArray[np.float64], min_rows: int) -> dict[str, float]:
-    groups = pd.Series(risk).groupby(column.astype(str).to_numpy())
+    groups = pd.Series(risk).groupby(column.array, observed=True)
     return {str(value): round(float(of.mean()), 4) for value, of in groups if len(of) >= min_rows}
 
 
@@ -201,20 +199,17 @@ def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
     if name in NUMBERS:
         values, codes = np.unique(column, return_inverse=True)
         return CodedColumn(codes, values, policy.count_methods)
-    values, codes = np.unique(_pool_rare(column), return_inverse=True)
+    used = column.cat.remove_unused_categories().cat
+    common = np.bincount(used.codes) >= MIN_CATEGORY_COUNT
+    pooled = np.where(common | (used.categories == MISSING), used.categories, OTHER)
+    values, number = np.unique(pooled.astype(np.str_), return_inverse=True)
     contract = BY_FIELD[name]
     methods = list(policy.category_methods)
     if contract.nullable:
         methods.append(Method.MISSING)
     if contract.kind is Kind.CODE:
         methods.append(Method.UNSEEN)
-    return CodedColumn(codes, values, tuple(methods))
-
-
-def _pool_rare(column: pd.Series) -> NDArray[np.str_]:
-    occurrences = column.value_counts()
-    rare = occurrences.index[occurrences < MIN_CATEGORY_COUNT].difference([MISSING])
-    return column.astype(str).mask(column.isin(rare), OTHER).to_numpy(dtype=np.str_)
+    return CodedColumn(number[used.codes], values, tuple(methods))
 
 
 def _expect_rare(counts: dict[str, int]) -> dict[str, int]:

@@ -64,8 +64,9 @@ def test_more_alike_patients_widen_the_limits() -> None:
     codes = rng.integers(0, 2, 2000)
     column = CodedColumn(codes, np.array(["a", "b"]), (Method.JENSEN_SHANNON,))
     repeated = replace(column, codes=np.repeat(codes, 4))
-    once = null_distances([column], np.arange(2000), 400, 500, seed=0)
-    fourfold = null_distances([repeated], np.repeat(np.arange(2000), 4), 400, 500, seed=0)
+    patients = np.arange(2000)
+    once = null_distances([column], null_samples(patients, 400, 500, seed=0), [400])
+    fourfold = null_distances([repeated], null_samples(np.repeat(patients, 4), 400, 500, seed=0), [400])
     assert fourfold.mean() / once.mean() == pytest.approx(2, rel=0.15)
 
 
