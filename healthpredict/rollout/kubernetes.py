@@ -12,7 +12,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +59,8 @@ _PRUNED: Final = (
 _SECONDS_TO_TAKE_BACK: Final = 120.0
 _SECONDS_TO_SWITCH: Final = 10.0
 """In which the nodes stop sending requests to pods that are on their way out."""
+_SECONDS_TO_BIND: Final = 30.0
+_POLL_SECONDS: Final = 0.2
 _LOOK_EVERY_SECONDS: Final = 3.0
 _LOOKS_UNREADY: Final = 3
 BundleOf = Callable[[int], Bundle]
@@ -137,6 +139,7 @@ class KubernetesTarget:
         try:
             for manifest in others:
                 self._apply(manifest)
+            self._wait_for_claims(others)
             if self._params.strategy == "canary" and before is not None:
                 self._try_canary(deployment, bundle, bundle_of(served(before).version))
             self._keep_replicas(deployment)
@@ -203,6 +206,24 @@ class KubernetesTarget:
             self._cluster.apply(manifest)
         else:
             _logger.warning("%s is left out: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
+
+    def _wait_for_claims(self, manifests: Sequence[Manifest]) -> None:
+        """Wait for claims of named volumes: a pod that is made before waits for the scheduler's next round, up to a minute."""
+        deadline = time.monotonic() + _SECONDS_TO_BIND
+        for claim in (m for m in manifests if m["kind"] == "PersistentVolumeClaim" and m["spec"].get("volumeName")):
+            name = claim["metadata"]["name"]
+            while (phase := self._phase(name)) != "Bound":
+                if time.monotonic() > deadline:
+                    raise RolloutError(
+                        f"Claim {name} is {phase}: it does not get volume {claim['spec']['volumeName']}. "
+                        "Say `healthpredict cluster set-up`, which makes it."
+                    )
+                time.sleep(_POLL_SECONDS)
+
+    def _phase(self, claim: str) -> str | None:
+        found = self._cluster.read("PersistentVolumeClaim", claim) or {}
+        phase: str | None = found.get("status", {}).get("phase")
+        return phase
 
     def _keep_replicas(self, deployment: Manifest) -> None:
         """Where an autoscaler has the say, its number stays."""
