@@ -1,13 +1,22 @@
-"""The code that goes into an image: what runs here, or a named ref, fetched into a clean folder of its own."""
+"""The code that goes into an image: what runs here, or a named ref, fetched into a clean folder of its own.
+
+With dulwich, because the image of the workers has no git.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
-import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.errors import RolloutError
 from healthpredict.rollout.image import Source
+
+if TYPE_CHECKING:
+    from dulwich.objects import ObjectID
+    from dulwich.refs import Ref
 
 
 def fetch_source(repository: str, ref: str, folder: Path) -> Source:
@@ -19,34 +28,49 @@ def fetch_source(repository: str, ref: str, folder: Path) -> Source:
         folder: for checkouts, each in a folder named by its commit.
 
     Raises:
-        ConfigurationError: it is no name of a ref, or git is not there.
-        RolloutError: it cannot be fetched.
+        RolloutError: there is no such ref, or it cannot be fetched.
     """
-    if not ref or ref.startswith("-"):
-        raise ConfigurationError(f"{ref!r} is no branch, tag or commit.")
+    from dulwich.client import get_transport_and_path
+    from dulwich.index import build_index_from_tree
+    from dulwich.objectspec import parse_commit
+    from dulwich.repo import Repo
+
+    wanted: list[ObjectID] = []
+
+    def want(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
+        wanted.append(_id_of(ref, refs))
+        return wanted
+
     partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _git(partial, "init", "--quiet")
-        _git(partial, "fetch", "--quiet", "--depth", "1", "--", repository, ref)
-        commit = _git(partial, "rev-parse", "FETCH_HEAD")
-        checkout = folder / commit
-        if not checkout.exists():
-            _git(partial, "checkout", "--quiet", "--detach", commit)
-            partial.rename(checkout)
+        client, path = get_transport_and_path(repository)
+        with Repo.init(str(partial)) as repo:
+            client.fetch(path, repo, determine_wants=want, depth=1)
+            found = parse_commit(repo, wanted[0])
+            commit = found.id.decode()
+            build_index_from_tree(str(partial), repo.index_path(), repo.object_store, found.tree)
+        if not (folder / commit).exists():
+            partial.rename(folder / commit)
+    except RolloutError:
+        raise
+    except Exception as error:  # dulwich's errors have no common base
+        # Without their texts, in which an address may hold a password.
+        raise RolloutError(
+            f"The source could not be fetched ({type(error).__name__}). Is HEALTHPREDICT_SOURCE_REPOSITORY right, "
+            "and can it be read from here?"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Source(checkout, commit, ref)
+    return Source(folder / commit, commit, ref)
 
 
-def _git(folder: Path, *words: str) -> str:
-    command = ["git", "-C", str(folder), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise ConfigurationError("git is not there. Install it, or build from the code that runs here.") from error
-    if done.returncode != 0:
-        # Without the address, which may hold a password.
-        raise RolloutError(f"git {words[0]} failed: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}")
-    return done.stdout.strip()
+def _id_of(ref: str, refs: Mapping[Ref, ObjectID]) -> ObjectID:
+    ids = {name.decode(): found for name, found in refs.items()}
+    for name in (f"refs/heads/{ref}", f"refs/tags/{ref}"):
+        if name in ids:
+            return ids[name]
+    if re.fullmatch("[0-9a-f]{40}", ref):
+        return cast("ObjectID", ref.encode())
+    raise RolloutError(f"{ref!r} is no branch, tag or full commit of HEALTHPREDICT_SOURCE_REPOSITORY.")

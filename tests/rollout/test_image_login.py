@@ -73,14 +73,27 @@ def test_a_named_ref_is_fetched_into_a_clean_folder(tmp_path: Path) -> None:
     (repository / "file").write_text("one")
     git("add", "file")
     git("commit", "--quiet", "-m", "one")
-    git("tag", "v1")
+    git("tag", "--annotate", "--message", "the first", "v1")
+    commit = git("rev-parse", "HEAD")
+    (repository / "file").write_text("two")
+    git("commit", "--quiet", "--all", "-m", "two")
+    git("branch", "more")
     (repository / "file").write_text("changed, not committed")
     source = fetch_source(str(repository), "v1", tmp_path / "sources")
-    assert (source.ref, source.commit) == ("v1", git("rev-parse", "HEAD"))
+    assert (source.ref, source.commit) == ("v1", commit)
     assert (source.path / "file").read_text() == "one"
-    assert fetch_source(str(repository), "v1", tmp_path / "sources") == source
-    with pytest.raises(RolloutError, match="git fetch failed"):
+    assert fetch_source(repository.as_uri(), "v1", tmp_path / "sources") == source
+    assert fetch_source(str(repository), commit, tmp_path / "sources").path == source.path
+    newer = fetch_source(str(repository), "more", tmp_path / "sources")
+    assert (newer.path / "file").read_text() == "two"
+    with pytest.raises(RolloutError, match="'v2' is no branch, tag or full commit"):
         fetch_source(str(repository), "v2", tmp_path / "sources")
-    with pytest.raises(ConfigurationError, match="no branch, tag or commit"):
-        fetch_source(str(repository), "--upload-pack=x", tmp_path / "sources")
-    assert [path.name for path in (tmp_path / "sources").iterdir()] == [source.commit]
+    assert {path.name for path in (tmp_path / "sources").iterdir()} == {commit, newer.commit}
+
+
+def test_a_source_that_cannot_be_fetched_is_said_to_be_that_without_its_password(tmp_path: Path) -> None:
+    for repository in ("http://me:secret@127.0.0.1:9/source", str(tmp_path / "gone")):
+        with pytest.raises(RolloutError, match="could not be fetched") as caught:
+            fetch_source(repository, "main", tmp_path / "sources")
+        assert "secret" not in str(caught.value)
+    assert list((tmp_path / "sources").iterdir()) == []
