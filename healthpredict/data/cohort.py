@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from healthpredict.data.contract import DEATH_OR_HOSPICE
+from healthpredict.data.schema import codes_of
 
 Outcome = Literal["within_30_days", "any"]
 
@@ -22,8 +25,15 @@ def select_cohort(encounters: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The same columns, order kept, rows numbered anew.
     """
-    at_risk = ~encounters["discharge_disposition_id"].isin(DEATH_OR_HOSPICE)
-    return encounters[at_risk].reset_index(drop=True)
+    return encounters[is_at_risk(encounters)].reset_index(drop=True)
+
+
+def is_at_risk(encounters: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether the patient of each encounter is neither dead nor in a hospice at discharge, shape (n_encounters,)."""
+    codes, dispositions = codes_of(encounters["discharge_disposition_id"])
+    # The last is for code -1, a missing value.
+    at_risk: NDArray[np.bool_] = np.array([*(value not in DEATH_OR_HOSPICE for value in dispositions), True])[codes]
+    return at_risk
 
 
 def add_label(encounters: pd.DataFrame, outcomes: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:

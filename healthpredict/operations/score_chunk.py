@@ -6,12 +6,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.data.contract import DEATH_OR_HOSPICE
+from healthpredict.data.cohort import is_at_risk
 from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import codes_of, split_encounters
+from healthpredict.data.schema import split_encounters
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.risks import risks_of
 
@@ -35,8 +34,8 @@ def score_chunk(bundle: Bundle, raw: pd.DataFrame, name: str) -> ScoredChunk:
     """Predict the encounters of a raw frame. Args: bundle; raw; name, of the file, for messages."""
     checked = split_encounters(raw, name, _KEEP_ALL)
     encounters = checked.encounters
-    at_risk, ids = ~_gone(encounters), encounters["encounter_id"]
-    rejected = raw[_gone(raw)]
+    at_risk, ids = is_at_risk(encounters), encounters["encounter_id"]
+    rejected = raw[~is_at_risk(raw)]
     rejected = rejected[rejected["encounter_id"].isin(ids[~at_risk].astype(str))].assign(reason=NOT_AT_RISK)
     # Of all, because leaving some out would copy every column.
     risk = risks_of(bundle, encounters)[at_risk] if len(encounters) else np.empty(0)
@@ -44,9 +43,3 @@ def score_chunk(bundle: Bundle, raw: pd.DataFrame, name: str) -> ScoredChunk:
     # Categories of two frames would be made one first, at length.
     sides = [side.astype(object) for side in (checked.quarantine, rejected)]
     return ScoredChunk(predicted, pd.concat(sides, ignore_index=True).astype("str"))
-
-
-def _gone(encounters: pd.DataFrame) -> NDArray[np.bool_]:
-    """Whether each encounter ended in death or hospice, shape (n_encounters,)."""
-    codes, dispositions = codes_of(encounters["discharge_disposition_id"])
-    return np.asarray(np.array([*(value in DEATH_OR_HOSPICE for value in dispositions), False])[codes])
