@@ -100,7 +100,13 @@ bench-quality: $(STAMP)  ## How good the predictions are, on the real data
 bench-loop: $(STAMP)  ## Where the time goes
 	$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(DATA))
 
-bench-drift: $(STAMP)  ## How often drift is found where there is none, and where some was planted
+# In an environment of its own, because NannyML asks for other versions than ours.
+.venv-nannyml/.installed: $(STAMP)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-nannyml
+	$(UV) pip install --quiet --python .venv-nannyml/bin/python nannyml==0.13.1 statsmodels==0.15.0
+	@touch $@
+
+bench-drift: .venv-nannyml/.installed  ## How often drift is found where there is none, and where some was planted
 	$(BIN)/python -m benchmarks.drift $(if $(DATA),--data $(DATA))
 
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone

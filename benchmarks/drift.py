@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.drift_hospital import FAMILY, Hospital, build_hospital, draw
-from benchmarks.drift_peers import OURS, PEERS, judge
+from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_nannyml
 from benchmarks.drift_policy import build_timeline, measure_estimate, measure_policy
 from benchmarks.drift_shifts import SHIFTS, STRENGTHS, shift
+from benchmarks.memory import peak_rss_mb
 from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, conditions, write
 from healthpredict.config import Settings, quiet_vendors
-from healthpredict.data.plant import apply_shift
+from healthpredict.data.plant import Shift, apply_shift
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.operations.accept_batch import accept_batch
@@ -33,29 +34,60 @@ SPLITS, BATCHES_A_SPLIT = 10, 50
 SIZES = (500, 2000, 8000)
 POWER_ROWS, POWER_BATCHES = 2000, 5
 """Batches a shift, a strength and a split."""
+GRADUAL_BATCHES, GRADUAL_STRENGTH = 10, 0.5
+"""Over so many batches a shift grows to this strength, in equal steps."""
 COST_ROWS = (8_000, 1_000_000)
 Scores = list[dict[str, float]]
 
 
-def measure(
-    encounters: pd.DataFrame, settings: Settings, splits: int
-) -> Iterator[tuple[dict[int, Scores], dict[str, Scores]]]:
-    """Scores of batches without drift, and with each planted shift, of all splits so far."""
-    quiet: dict[int, Scores] = {size: [] for size in SIZES}
-    planted: dict[str, Scores] = {}
+@dataclass
+class Found:
+    """Scores of all splits so far.
+
+    Attributes:
+        quiet: rows of a batch -> of batches without drift.
+        planted: shift and strength -> of batches of `POWER_ROWS`.
+        gradual: shift -> of batches in which it grows, `GRADUAL_BATCHES` a split.
+    """
+
+    quiet: dict[int, Scores] = field(default_factory=lambda: {size: [] for size in SIZES})
+    planted: dict[str, Scores] = field(default_factory=dict)
+    gradual: dict[str, Scores] = field(default_factory=dict)
+
+
+def plan(found: Found) -> Iterator[tuple[Scores, int, Shift | None]]:
+    """The batches of a split: where their scores go, their rows, and what is planted into them."""
+    for size in SIZES:
+        for _ in range(BATCHES_A_SPLIT):
+            yield found.quiet[size], size, None
+    for name in SHIFTS:
+        for strength in STRENGTHS:
+            for _ in range(POWER_BATCHES):
+                yield found.planted.setdefault(f"{name} {strength}", []), POWER_ROWS, shift(name, strength)
+        for step in range(1, GRADUAL_BATCHES + 1):
+            grown = shift(name, GRADUAL_STRENGTH * step / GRADUAL_BATCHES)
+            yield found.gradual.setdefault(name, []), POWER_ROWS, grown
+
+
+def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> Iterator[Found]:
+    """Score batches without drift, with each planted shift, and with each growing one, split by split."""
+    found = Found()
     for number in range(splits):
         hospital = build_hospital(encounters, number, settings)
         rng = np.random.default_rng(1000 + number)
-        for size in SIZES:
-            quiet[size] += [judge(hospital, draw(hospital.others, size, rng)) for _ in range(BATCHES_A_SPLIT)]
-        for name in SHIFTS:
-            for strength in STRENGTHS:
-                for _ in range(POWER_BATCHES):
-                    batch = apply_shift(draw(hospital.others, POWER_ROWS, rng), shift(name, strength), rng)
-                    planted.setdefault(f"{name} {strength}", []).append(judge(hospital, batch))
-        shares = {size: float((pd.DataFrame(scores)[OURS] >= 1).mean()) for size, scores in quiet.items()}
+        batches: dict[int, list[pd.DataFrame]] = {size: [] for size in SIZES}
+        judged: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
+        for into, size, change in plan(found):
+            batch = draw(hospital.others, size, rng)
+            batch = apply_shift(batch, change, rng) if change else batch
+            batches[size].append(batch)
+            judged[size].append((into, judge(hospital, batch)))
+        for size, by_nannyml in judge_by_nannyml(hospital, batches).items():
+            for (into, scores), more in zip(judged[size], by_nannyml, strict=True):
+                into.append(scores | more)
+        shares = {size: float((pd.DataFrame(of)[OURS] >= 1).mean()) for size, of in found.quiet.items()}
         print(f"split {number + 1} of {splits}; false alarms so far {shares}", flush=True)
-        yield quiet, planted
+        yield found
 
 
 def false_alarms(quiet: dict[int, Scores]) -> tuple[dict[str, Any], list[Target]]:
@@ -90,6 +122,19 @@ def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], li
     ]
 
 
+def delay(quiet: Scores, gradual: dict[str, Scores]) -> tuple[dict[str, Any], list[Target]]:
+    """Batches until a growing shift is found, mean over splits, every detector at 5 % false alarms a batch; one more if never."""
+    limits = pd.DataFrame(quiet).quantile(0.95)
+    found = {}
+    for name, scores in gradual.items():
+        alarms = (pd.DataFrame(scores) > limits).to_numpy().reshape(-1, GRADUAL_BATCHES, len(limits))
+        first = np.where(alarms.any(axis=1), alarms.argmax(axis=1) + 1, GRADUAL_BATCHES + 1)
+        found[name] = {"runs": len(first), **dict(zip(limits.index, first.mean(axis=0).tolist(), strict=True))}
+    ours = float(np.mean([of[OURS] for of in found.values()]))
+    best = min(float(np.mean([of[peer] for of in found.values()])) for peer in PEERS)
+    return found, [at_most("batches until a growing shift is found, mean, beside the best peer's", ours, best)]
+
+
 def _noise(ours: float, best: float, batches: int) -> float:
     """Half a 95 % interval of the difference of two shares."""
     variance = ours * (1 - ours) + best * (1 - best)
@@ -110,7 +155,7 @@ def cost(hospital: Hospital) -> tuple[dict[str, Any], list[Target]]:
             found[str(rows)] = {
                 "cpu_s": watch.cpu,
                 "wall_s": watch.wall,
-                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "peak_rss_mb": peak_rss_mb(),
             }
     small, large = (found[str(rows)] for rows in COST_ROWS)
     return found, [
@@ -140,17 +185,19 @@ def main() -> int:
     if options.only in (None, "detection"):
         everything = pd.concat(batches.values(), ignore_index=True)
         # After each split, so that what was measured stays where the run is ended.
-        for done, (quiet, planted) in enumerate(measure(everything, settings, options.splits), 1):
+        for done, found in enumerate(measure(everything, settings, options.splits), 1):
             detection = about | {"splits": done}
+            still = found.quiet[POWER_ROWS]
             kept = [
-                write(options.result, "false_alarms", *false_alarms(quiet), detection),
-                write(options.result, "power", *power(quiet[POWER_ROWS], planted), detection),
+                write(options.result, "false_alarms", *false_alarms(found.quiet), detection),
+                write(options.result, "power", *power(still, found.planted), detection),
+                write(options.result, "delay", *delay(still, found.gradual), detection),
             ]
         passed += kept
     if options.only in (None, "policy"):
         real = build_timeline(batches, settings)
-        still = build_timeline(_shuffled(batches), settings)
-        passed.append(write(options.result, "policy", *measure_policy(real, still, settings), about))
+        without = build_timeline(_shuffled(batches), settings)
+        passed.append(write(options.result, "policy", *measure_policy(real, without, settings), about))
         passed.append(write(options.result, "estimate", *measure_estimate(real), about))
     return 0 if all(passed) else 1
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from benchmarks.drift_hospital import Hospital
+from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.monitoring.data_drift import count_values, detect_data_drift
 from healthpredict.monitoring.distances import (
     Counts,
     Method,
     Values,
-    binned,
-    jensen_shannon,
     kolmogorov_smirnov,
     psi,
 )
@@ -26,12 +32,16 @@ PEERS = (
     "p < .05",
     "p < .05 Bonferroni",
     "PSI > .2",
-    "JS > .1 (NannyML)",
+    "univariate (NannyML)",
 )
+_ELSEWHERE = PEERS[5]
+"""Measured in an environment of its own, many batches at once, see `judge_by_nannyml`."""
+_FOLDER = Path(__file__).parent
+_PYTHON = _FOLDER.parent / ".venv-nannyml" / "bin" / "python"
 
 
 def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
-    """How alarming a batch is, by detector."""
+    """How alarming a batch is, by every detector but NannyML."""
     risk = hospital.fitted.risks(batch)
     drift = detect_data_drift(hospital.profile, batch, risk)
     current = comparable(batch, risk)
@@ -49,9 +59,30 @@ def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
         PEERS[2]: 0.05 / smallest,
         PEERS[3]: 0.05 / len(p) / smallest,
         PEERS[4]: float(max(psi(*of) for of in counted.values()) / 0.2),
-        # NannyML compares numbers, too, by their Jensen-Shannon distance, in bins.
-        PEERS[5]: float(max(_js(name, *of) for name, of in counted.items()) / 0.1),
     }
+
+
+def judge_by_nannyml(
+    hospital: Hospital, batches: Mapping[int, Sequence[pd.DataFrame]]
+) -> dict[int, list[dict[str, float]]]:
+    """How alarming batches are to NannyML at its defaults, which sets limits from how much chunks of the reference vary.
+
+    Args:
+        hospital: the reference.
+        batches: rows of a batch -> batches of that size.
+    """
+    features = [column.field for column in FEATURE_COLUMNS]
+    with tempfile.TemporaryDirectory() as folder:
+        hospital.training[features].to_parquet(Path(folder, "reference.parquet"))
+        for rows, of in batches.items():
+            pd.concat(of)[features].to_parquet(Path(folder, f"{rows}.parquet"))
+        shown = subprocess.run(
+            [_PYTHON, _FOLDER / "drift_nannyml.py", folder],
+            env=os.environ | {"NML_DISABLE_USAGE_LOGGING": "1"},
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+    return {int(rows): [{_ELSEWHERE: score} for score in of] for rows, of in json.loads(shown.stdout).items()}
 
 
 def _p_value(name: str, values: Values, reference: Counts, counts: Counts) -> float:
@@ -63,9 +94,3 @@ def _p_value(name: str, values: Values, reference: Counts, counts: Counts) -> fl
     if seen.sum() < 2:
         return 1.0
     return float(stats.chi2_contingency(np.stack([reference[seen], counts[seen]]), correction=False).pvalue)
-
-
-def _js(name: str, values: Values, reference: Counts, counts: Counts) -> float:
-    if name in NUMBERS:
-        return float(jensen_shannon(binned(reference, reference), binned(reference, counts)))
-    return float(jensen_shannon(reference, counts))
