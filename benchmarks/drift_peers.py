@@ -15,7 +15,7 @@ from scipy import stats
 
 from benchmarks.drift_hospital import Hospital
 from healthpredict.data.contract import FEATURE_COLUMNS
-from healthpredict.monitoring.data_drift import count_values, detect_data_drift
+from healthpredict.monitoring.data_drift import count_values, detect_data_drift, occurrences_of
 from healthpredict.monitoring.distances import (
     Counts,
     Method,
@@ -46,7 +46,9 @@ def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
     drift = detect_data_drift(hospital.profile, batch, risk)
     current = comparable(batch, risk)
     # The peers look at the features only.
-    counted = {name: count_values(hospital.profile, name, current[name]) for name in current if name != RISK}
+    counted = {
+        name: count_values(hospital.profile, name, occurrences_of(current[name])) for name in current if name != RISK
+    }
     # Evidently's defaults above 1,000 rows: Wasserstein and Jensen-Shannon distances of at least .1.
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
     distances = np.array([column.score for column in drift.columns if column.method in default])

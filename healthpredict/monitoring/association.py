@@ -31,7 +31,6 @@ _LEVELS: Final = 8
 """Categories told apart, the commonest; the others are one bin."""
 _DECIMALS: Final = 3
 """Of the coefficients that are kept: finer than chance in 100,000 rows."""
-_CHUNK_ROWS: Final = 50_000
 
 
 class AssociationProfile(BaseModel):
@@ -80,24 +79,17 @@ class Associations:
         other._phi = _coefficients(products, self._shares)
         return other
 
-    def indicators(self, frame: pd.DataFrame) -> NDArray[np.float32]:
-        """Which of the compared bins every row is in, 0 or 1, shape (n_rows, n_cells)."""
-        return _indicators(frame, self._bins)[:, self._cells]
-
-    def of(self, frame: pd.DataFrame) -> Floats:
-        """How far each pair of columns is from the reference, see `distances`."""
-        products = np.zeros(self._phi.shape)
+    def products(self, frame: pd.DataFrame) -> Floats:
+        """How many rows are in each pair of bins, shape (n_cells, n_cells); those of parts of a batch add up."""
+        indicators = _indicators(frame, self._bins)[:, self._cells]
         with _one_thread():
-            for start in range(0, len(frame), _CHUNK_ROWS):
-                chunk = self.indicators(frame.iloc[start : start + _CHUNK_ROWS])
-                products += chunk.T @ chunk
-        return self.distances(products, len(frame))
+            return (indicators.T @ indicators).astype(np.float64)
 
     def distances(self, products: NDArray[np.floating], rows: int) -> Floats:
         """How far each pair of columns is from the reference: the sum of squared differences of their coefficients.
 
         Args:
-            products: how many rows are in each pair of bins, shape (n_cells, n_cells).
+            products: how many rows are in each pair of bins, see `products`.
             rows: how many there are.
 
         Returns:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from healthpredict.errors import NotEnoughData
 from healthpredict.monitoring.association import Associations
-from healthpredict.monitoring.distances import DISTANCES, OTHER, Counts, Method, Values
+from healthpredict.monitoring.distances import DISTANCES, OTHER, Counts, Floats, Method, Values
 from healthpredict.monitoring.profile import NUMBERS, RISK, ReferenceProfile, comparable
+
+_CHUNK_ROWS: Final = 50_000
+"""Made comparable at once, so that a batch of ten million encounters takes little more memory than it has already."""
 
 
 class ColumnDrift(BaseModel):
@@ -111,23 +116,37 @@ def detect_data_drift(profile: ReferenceProfile, encounters: pd.DataFrame, risk:
     """
     if encounters.empty:
         raise NotEnoughData("Drift needs encounters; this batch has none.")
-    current = comparable(encounters, risk)
-    compared = [column for name in profile.columns for column in _compare(profile, name, current[name])]
+    associations = Associations(profile.associations)
+    occurrences: dict[str, Counter[Any]] = {name: Counter() for name in profile.columns}
+    products: Floats = np.zeros(1)
+    for start in range(0, len(encounters), _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        current = comparable(encounters.iloc[rows], risk[rows])
+        for name, counter in occurrences.items():
+            counter.update(occurrences_of(current[name]))
+        products = products + associations.products(current)
+    compared = [column for name, of in occurrences.items() for column in _compare(profile, name, of, len(encounters))]
     return DataDrift(
-        rows=len(current),
+        rows=len(encounters),
         columns=tuple(column for column in compared if column.column != RISK),
-        joint=tuple(_compare_together(profile, current)),
+        joint=tuple(_compare_together(profile, associations, products, len(encounters))),
         prediction=tuple(column for column in compared if column.column == RISK),
     )
 
 
-def count_values(profile: ReferenceProfile, name: str, current: pd.Series) -> tuple[Values, Counts, Counts]:
-    """Count the values of one column.
+def occurrences_of(column: pd.Series) -> dict[Any, int]:
+    """How often each value of a column occurs."""
+    counts = column.value_counts(sort=False)
+    return dict(zip(counts.index.tolist(), counts.tolist(), strict=True))
+
+
+def count_values(profile: ReferenceProfile, name: str, occurrences: Mapping[Any, int]) -> tuple[Values, Counts, Counts]:
+    """Put the counts of one column beside the reference's.
 
     Args:
         profile: of the reference.
         name: of the column.
-        current: the column of a batch, as `comparable` returns it.
+        occurrences: value -> rows of a batch, of a column as `comparable` returns it.
 
     Returns:
         The distinct values of both sides, those that the reference lacks as "(other)"; how often each occurs in the reference; how
@@ -135,36 +154,36 @@ def count_values(profile: ReferenceProfile, name: str, current: pd.Series) -> tu
     """
     known = profile.columns[name].counts
     if name in NUMBERS:
-        found, often = np.unique(current.to_numpy(), return_counts=True)
+        found = np.array(sorted(occurrences), dtype=np.float64)
         expected = np.array(list(known), dtype=np.float64)
         values = np.union1d(expected, found)
         reference, counts = np.zeros((2, len(values)), dtype=np.int64)
         reference[np.searchsorted(values, expected)] = list(known.values())
-        counts[np.searchsorted(values, found)] = often
+        counts[np.searchsorted(values, found)] = [occurrences[value] for value in found.tolist()]
         return values, reference, counts
-    occurrences = dict.fromkeys([*known, OTHER], 0)
-    codes = np.bincount(current.cat.codes, minlength=len(current.cat.categories))
-    for value, often in zip(current.cat.categories, codes.tolist(), strict=True):
-        occurrences[value if value in known else OTHER] += often
-    reference = np.array([known.get(value, 0) for value in occurrences])
-    return np.array(list(occurrences)), reference, np.array(list(occurrences.values()))
+    counts_of = dict.fromkeys([*known, OTHER], 0)
+    for value, often in occurrences.items():
+        counts_of[value if value in known else OTHER] += often
+    reference = np.array([known.get(value, 0) for value in counts_of])
+    return np.array(list(counts_of)), reference, np.array(list(counts_of.values()))
 
 
-def _compare(profile: ReferenceProfile, name: str, current: pd.Series) -> Iterator[ColumnDrift]:
-    counted = count_values(profile, name, current)
+def _compare(profile: ReferenceProfile, name: str, occurrences: Mapping[Any, int], rows: int) -> Iterator[ColumnDrift]:
+    counted = count_values(profile, name, occurrences)
     for method in profile.columns[name].limits:
         score = float(DISTANCES[method](*counted))
-        yield ColumnDrift(column=name, method=method, score=score, threshold=profile.limit(name, method, len(current)))
+        yield ColumnDrift(column=name, method=method, score=score, threshold=profile.limit(name, method, rows))
 
 
-def _compare_together(profile: ReferenceProfile, current: pd.DataFrame) -> Iterator[ColumnDrift]:
-    associations = Associations(profile.associations)
-    pairs = associations.of(current)
+def _compare_together(
+    profile: ReferenceProfile, associations: Associations, products: Floats, rows: int
+) -> Iterator[ColumnDrift]:
+    pairs = associations.distances(products, rows)
     for name, others in zip(associations.columns, pairs, strict=True):
         yield ColumnDrift(
             column=name,
             method=Method.ASSOCIATION,
             score=float(np.sqrt(others.sum())),
-            threshold=profile.limit(name, Method.ASSOCIATION, len(current)),
+            threshold=profile.limit(name, Method.ASSOCIATION, rows),
             partner=associations.columns[int(others.argmax())],
         )

@@ -31,9 +31,10 @@ def evidently_page(
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
+    if len(encounters) > PAGE_ROWS:
+        drawn = np.random.default_rng(0).choice(len(encounters), PAGE_ROWS, replace=False)
+        encounters, risk = encounters.iloc[drawn], risk[drawn]
     current = comparable(encounters, risk)
-    if len(current) > PAGE_ROWS:
-        current = current.sample(PAGE_ROWS, random_state=0)
     reference = _rebuild(profile)
     methods = {name: Method.WASSERSTEIN if name in NUMBERS else Method.JENSEN_SHANNON for name in profile.columns}
     for name in methods:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from small_hospital import draw
 
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.errors import NotEnoughData
+from healthpredict.monitoring import data_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
 from healthpredict.monitoring.distances import Method
 from healthpredict.monitoring.evidently_page import evidently_page
@@ -109,6 +111,31 @@ def test_ten_rows_are_compared_with_wide_limits(
     assert drift.rows == 10
     assert drift.drifted == []
     assert drift.drifted_together == []
+
+
+def test_a_large_batch_takes_little_memory_beside_its_own(
+    profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]
+) -> None:
+    """A million rows of 450 bytes; the copies of them that are compared are made and dropped part by part.
+
+    `python -m benchmarks.drift --only cost` does the same with ten million.
+    """
+    rows = np.resize(np.arange(len(batch[0])), 1_000_000)
+    encounters, risk = batch[0].iloc[rows].reset_index(drop=True), batch[1][rows]
+    tracemalloc.start()
+    drift = detect_data_drift(profile, encounters, risk)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert drift.rows == 1_000_000
+    assert peak < 150 * 2**20
+
+
+def test_parts_of_a_large_batch_add_up(
+    profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = detect_data_drift(profile, *batch)
+    monkeypatch.setattr(data_drift, "_CHUNK_ROWS", 300)
+    assert detect_data_drift(profile, *batch) == whole
 
 
 def _emptied(encounters: pd.DataFrame) -> pd.DataFrame:

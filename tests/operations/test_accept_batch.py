@@ -13,7 +13,10 @@ from healthpredict.data.raw import format_raw, parse_raw
 from healthpredict.data.schema import DUPLICATE
 from healthpredict.errors import BatchRefused, MissingColumns, NotFound, StorageError
 from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.dataset import matured_batches
+from healthpredict.operations.drift_loop import pending_batches
 from healthpredict.operations.prepare import prepare
+from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 from healthpredict.storage.uris import read_bytes
@@ -132,3 +135,25 @@ def test_disk_full_leaves_the_batch_to_be_accepted_later(
             accept_batch(settings, NAME)
     assert files_of(layout) == before
     assert accept_batch(settings, NAME).rows == 100
+
+
+def test_batches_may_arrive_out_of_order(settings: Settings, layout: Layout) -> None:
+    """A batch that comes late is taken in all the same, is done next, and its outcomes count where its name belongs."""
+    late = Path(layout.batch(NAME)).rename(Path(layout.root) / "late.csv")
+    assert NAME not in pending_batches(settings)
+    accept_batch(settings, "batch-02")
+    late.rename(layout.batch(NAME))
+    assert pending_batches(settings)[0] == NAME
+    assert accept_batch(settings, NAME).quarantined == 0
+    assert matured_batches(settings, "batch-02")[-1] == NAME
+
+
+def test_of_outcomes_that_contradict_each_other_the_first_counts(settings: Settings, layout: Layout) -> None:
+    """The one said later is left out in words; a model that has seen the first must not be judged by another."""
+    accept_batch(settings, NAME)
+    before = read_labelled(settings, [NAME])
+    said = Path(layout.outcomes(NAME)).read_text().splitlines()
+    number, outcome = said[1].split(",")
+    other = "NO" if outcome != "NO" else "<30"
+    Path(layout.outcomes(NAME)).write_text("\n".join([*said, f"{number},{other}", ""]))
+    pd.testing.assert_frame_equal(read_labelled(settings, [NAME]), before)
