@@ -13,8 +13,9 @@ from prefect.events.actions import CallWebhook, ChangeFlowRunState
 
 from flows.events import DRIFT
 
-_SILENCE = timedelta(seconds=90)
-"""Three heartbeats of 30 s: every worker needs PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 (Prefect's own is 180)."""
+_SILENCE = timedelta(minutes=3)
+"""A server that is away for two minutes, and a heartbeat before and after it: every worker needs
+PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 (Prefect's own is 180)."""
 _ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")}
 _BEAT = "prefect.flow-run.heartbeat"
 _RUN = "prefect.resource.id"
@@ -37,7 +38,7 @@ def _wanted(webhook: UUID | None) -> list[AutomationCore]:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message="Its worker has not been heard of for 90 s. The champion is untouched; the next run goes on from here.",
+                message="Its worker has been silent for three minutes. The champion is untouched; the next run goes on from here.",
             )
         ],
     )

@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def nothing_is_left(stack: Stack, expected: int) -> None:
     """Every batch that arrived is in the ledger once, and no run is Running."""
     done = [event["batch"] for event in stack.ledger("batch")]
     assert done == [f"batch-{number:02d}" for number in range(1, expected + 1)]
-    stack.until(lambda: not stack.runs(state={"type": {"any_": ["RUNNING", "CANCELLING"]}}), 200)
+    stack.until(lambda: not stack.runs(state={"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}), 200)
 
 
 def told(stack: Stack) -> list[dict[str, Any]]:
@@ -283,10 +284,12 @@ def test_a_batch_that_is_announced_is_looked_at_and_drift_leads_to_a_new_champio
         arrived += 1
         assert arrived < N_BATCHES - 3, "no batch led to a new champion"
         name = arrive(stack, arrived)
-        announced = time.monotonic()
+        announced = time.time()
         stack.cli("event", "emit", "health-predict.batch.arrived", "--resource-id", "health-predict.data")
         stack.until(lambda: stack.ledger("batch")[-1]["batch"] == name, 400)  # noqa: B023
-        print(f"{name}: {time.monotonic() - announced:.0f} s from announcement to ledger")  # noqa: T201
+        (decision,) = stack.ask("artifacts/latest/filter", {"artifacts": {"key": {"any_": [f"decision-{name}"]}}})
+        decided = datetime.fromisoformat(decision["created"]).timestamp() - announced
+        print(f"{name}: {decided:.0f} s from announcement to decision")  # noqa: T201
         nothing_is_left(stack, arrived)
     decision = stack.ledger("batch")[-1]
     assert decision["decision"] == "retrain"
@@ -297,26 +300,42 @@ def test_a_batch_that_is_announced_is_looked_at_and_drift_leads_to_a_new_champio
     assert "prefect.flow-run.Crashed" in subjects
 
 
-@pytest.mark.parametrize("service", ["postgres"])
-def test_a_service_that_is_restarted_during_a_run_loses_nothing(stack: Stack, service: str) -> None:
-    """The loop goes on, or ends and its next run goes on; no batch is done twice or lost."""
-    arrived = len(stack.ledger("batch")) + 1
-    if arrived <= N_BATCHES:
-        arrive(stack, arrived)
-    stack.start("drift-loop", f"restart-{service}")
-    stack.running("drift-loop")
-    stack.compose("restart", service)
-    run = stack.wait_for(f"restart-{service}", 400)
-    print(f"restart of {service}: {run['state_type']}")  # noqa: T201
-    stack.until(stack.healthy, 180)
-    if run["state_type"] != "COMPLETED":
-        assert service == "prefect-worker", stack.log(run)
-        stack.complete("drift-loop", f"after-{service}")
-    nothing_is_left(stack, min(arrived, N_BATCHES))
+def start_training(stack: Stack, name: str) -> dict[str, Any]:
+    """A loop with a new batch, which a person has decided to be trained on; given back as soon as it trains."""
+    arrive(stack, len(stack.ledger("batch")) + 1)
+    stack.inside("prefect-worker", "healthpredict", "decide", "retrain", "--because", f"test: {name}")
+    stack.start("drift-loop", name)
+    stack.running("train")
+    return stack.running("drift-loop")
+
+
+def serves_the_champion(stack: Stack) -> None:
     key = (SECRETS / "api-key").read_text()
     headers = {"Authorization": f"Bearer {key}"}
     model = httpx.get(f"{stack.api}/model", headers=headers, trust_env=False, timeout=30).raise_for_status().json()
     assert model["model_version"] == int(_champion(stack)["version"])
+
+
+def test_servers_that_are_restarted_and_a_database_that_is_away_during_a_run_lose_nothing(stack: Stack) -> None:
+    expected = len(stack.ledger("batch")) + 1
+    loop = start_training(stack, "servers")
+    for service in ("prefect-server", "mlflow", "postgres"):
+        stack.compose("restart", service)
+    # A run renews its place every few minutes, and is ended where the server has forgotten it.
+    stack.until(stack.healthy, 120)
+    place = loop["state"]["state_details"]["deployment_concurrency_lease_id"]
+    renew = f"with get_client(sync_client=True) as client: client.renew_concurrency_lease({place!r}, 300)"
+    stack.inside("prefect-worker", "python", "-c", f"from prefect.client.orchestration import get_client\n{renew}")
+    assert stack.runs(name={"any_": ["servers"]})[0]["state_type"] == "RUNNING", "it ended before the database did"
+    stack.compose("stop", "postgres")
+    time.sleep(30)
+    stack.compose("start", "postgres")
+    loop = stack.wait_for("servers", 400)
+    assert loop["state_type"] == "COMPLETED", stack.log(loop)
+    assert {child["state_type"] for child in stack.children(loop)} == {"COMPLETED"}
+    stack.until(stack.healthy, 180)
+    nothing_is_left(stack, expected)
+    serves_the_champion(stack)
 
 
 # What is left for people

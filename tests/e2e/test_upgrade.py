@@ -1,0 +1,69 @@
+"""A stack whose databases were made by Prefect and MLflow of last year comes up under the images of today, with what they hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.stack import ROOT, Stack, docker_is_there
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        not docker_is_there(), reason="Docker is not there, or does not run: start it for the tests of the services"
+    ),
+]
+OLDER = ("prefect==3.4.0", "mlflow==2.22.0", "psycopg2-binary")
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    stack = Stack(f"hp-e2e-older-{os.getpid()}")
+    try:
+        stack.compose("build")
+        yield stack
+    finally:
+        stack.destroy()
+
+
+def versions(stack: Stack) -> list[list[list[str]]]:
+    return [stack.rows(database, "SELECT version_num FROM alembic_version") for database in ("prefect", "mlflow")]
+
+
+def test_databases_of_older_releases_are_brought_up_to_date(stack: Stack, tmp_path: Path) -> None:
+    uv = str(Path(sys.executable).with_name("uv"))
+    # With the dependencies of that time.
+    install = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--exclude-newer", "2025-07-01"]
+    subprocess.run([*install, "--target", str(tmp_path), *OLDER], check=True)
+    tmp_path.chmod(0o755)
+    stack.compose("up", "--detach", "--wait", "postgres")
+    # The older server has not yet met the home of today's, and a busy machine.
+    prefect = ("--env", "PREFECT_HOME=/tmp/prefect", "--env", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=120")
+    for service, release in (("prefect-server", "prefect"), ("mlflow", "mlflow")):
+        stack.compose(
+            *("run", "--rm", "--no-deps", "-T", "--env", "PYTHONPATH=/older", *prefect),
+            *("--volume", f"{tmp_path}:/older:ro", "--volume", f"{ROOT}/tests/e2e/older.py:/older.py:ro"),
+            *(service, "python", "/older.py", release),
+        )
+    before = versions(stack)
+    stack.make("up")
+    assert all(new != old for new, old in zip(versions(stack), before, strict=True)), "there was nothing to upgrade"
+    (run,) = [run for run in stack.runs() if run["flow"] == "of-last-year"]
+    assert run["state_type"] == "COMPLETED"
+    found = httpx.get(
+        f"{stack.mlflow}/api/2.0/mlflow/registered-models/alias",
+        params={"name": "readmission", "alias": "champion"},
+        auth=stack.mlflow_auth(),
+        trust_env=False,
+    )
+    run_id = found.raise_for_status().json()["model_version"]["run_id"]
+    assert stack.rows("mlflow", f"SELECT key, value FROM latest_metrics WHERE run_uuid = '{run_id}'") == [
+        ["auroc", "0.625"]
+    ]
