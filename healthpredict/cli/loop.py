@@ -1,0 +1,167 @@
+"""`healthpredict`: from data to a model in service."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from healthpredict import errors
+from healthpredict.cli.show import Json, show
+from healthpredict.config import Settings
+
+if TYPE_CHECKING:
+    from healthpredict.data.plant import Plan
+
+app = typer.Typer()
+
+
+class Source(StrEnum):
+    """Where the drift loop's batches come from."""
+
+    BATCHES = "batches"
+    LIVE = "live"
+
+
+class State(StrEnum):
+    """What a batch can lead to."""
+
+    STABLE = "stable"
+    WARN = "warn"
+    RETRAIN = "retrain"
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        str | None, typer.Option(help="Path or URL of the csv or zip; by default the UCI archive.")
+    ] = None,
+    synthetic: Annotated[bool, typer.Option(help="Make encounters up where the archive cannot be reached.")] = False,
+    plant: Annotated[
+        Path | None, typer.Option(help="YAML file of drift to plant, for tests and demonstrations.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a data set, check it, and lay it out as initial data and batches."""
+    from healthpredict.operations.prepare import prepare as operation
+
+    planted = _plan(plant) if plant else None
+    show(operation(Settings(), source, allow_synthetic=synthetic, planted=planted), as_json, hide={"settings"})
+
+
+def _plan(path: Path) -> Plan:
+    import yaml
+
+    from healthpredict.data.plant import read_plan
+
+    try:
+        return read_plan(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise errors.ConfigurationError(f"{path} cannot be read as YAML: {error}.") from error
+
+
+@app.command()
+def train(
+    trigger: Annotated[str, typer.Option(help="Name of the training; once for the same data.")] = "manual",
+    arriving: Annotated[str | None, typer.Option(help="Batch on whose arrival; by default the newest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a challenger on everything that has matured, and gate it."""
+    from healthpredict.operations.dataset import arrived_batches
+    from healthpredict.operations.drift_loop import train as operation
+
+    settings = Settings()
+    outcome = operation(settings, trigger, arriving or arrived_batches(settings)[-1])
+    show(outcome.gate if not as_json else outcome, as_json, title=f"Version {outcome.challenger.version}")
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="Version of the registry.")],
+    force: Annotated[bool, typer.Option(help="Also where the gate has not let it pass.")] = False,
+    git_ref: Annotated[
+        str | None, typer.Option(help="Code around it, for an image; by default what runs here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Roll a version out, verified, and make it the champion."""
+    from healthpredict.operations.context import open_ledger
+    from healthpredict.operations.roll_out import roll_out
+
+    settings = Settings()
+    decision = open_ledger(settings).last("gate", version=version)
+    if not force and not (decision and decision["promote"]):
+        raise errors.ConfigurationError(
+            f"Version {version} has not passed the gate (`healthpredict trace {version}`). Use --force to promote it anyway."
+        )
+    show(roll_out(settings, version, git_ref=git_ref), as_json)
+
+
+@app.command()
+def rollback(
+    version: Annotated[int | None, typer.Argument(help="That was in service; by default the one before.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put an earlier version into service again, with the image that it had, verified, and make it the champion."""
+    from healthpredict.operations.roll_back import roll_back
+
+    show(roll_back(Settings(), version), as_json)
+
+
+@app.command()
+def resume(as_json: Json = False) -> None:
+    """Start again what was in service, after the machine or its container was."""
+    from healthpredict.operations.resume import resume as operation
+
+    rollout = operation(Settings())
+    if rollout is None:
+        typer.echo("Nothing was promoted yet.")
+    else:
+        show(rollout, as_json)
+
+
+@app.command("drift-loop")
+def drift_loop(
+    source: Annotated[
+        Source, typer.Option(help="live first cuts a batch from what the API predicted and was told.")
+    ] = Source.BATCHES,
+    as_json: Json = False,
+) -> None:
+    """Look at every batch that is not done; retrain and roll out where that is decided."""
+    from healthpredict.operations.drift_loop import drift_loop as operation
+
+    done = operation(Settings(), source=source.value)
+    typer.echo(json.dumps(done) if as_json else f"Batches done: {', '.join(done) or 'none, nothing is pending'}")
+
+
+@app.command()
+def decide(
+    state: Annotated[State, typer.Argument(help="What the next batch leads to, whatever it shows.")],
+    because: Annotated[str, typer.Option(help="Why; it is shown with the decision.")],
+) -> None:
+    """Decide the next batch by hand."""
+    from healthpredict.monitoring.policy import Override
+    from healthpredict.operations.decide_by_hand import decide_by_hand
+
+    decide_by_hand(Settings(), Override(state=state.value, because=because))
+    typer.echo(f"The next batch leads to: {state.value}")
+
+
+@app.command()
+def demo(
+    source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
+    keep: Annotated[bool, typer.Option(help="Leave API, Prefect and MLflow running.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Forget an earlier demo.")] = False,
+    stop: Annotated[bool, typer.Option(help="Only end what an earlier demo left running.")] = False,
+    state: Annotated[Path, typer.Option(help="Folder of the demo's data, databases and logs.")] = Path("var/demo"),
+) -> None:
+    """Run the whole system on this machine: train, serve, ten batches, drift, retraining, rollout."""
+    from healthpredict.cli.demo import run_demo, stop_demo
+
+    if stop:
+        stop_demo(state)
+        return
+    run_demo(state, source, keep=keep, fresh=fresh)

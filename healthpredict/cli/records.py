@@ -1,0 +1,101 @@
+"""`healthpredict`: what there is and how it came to be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from healthpredict import errors
+from healthpredict.cli.show import Json, show
+from healthpredict.config import Settings
+
+app = typer.Typer()
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show the champion, what is served, the last batch and what is pending."""
+    from healthpredict.operations.status import status as operation
+
+    show(operation(Settings()), as_json)
+
+
+@app.command()
+def trace(version: Annotated[int, typer.Argument(help="Version of the registry.")], as_json: Json = False) -> None:
+    """Show the line from a version to its data, run, commit, gate decision and bundle."""
+    from healthpredict.operations.trace import trace as operation
+
+    show(operation(Settings(), version), as_json)
+
+
+@app.command()
+def report(
+    open_page: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write summary.json, index.html and plots about everything the ledger holds."""
+    from healthpredict.operations.report import write_report
+
+    settings = Settings()
+    summary = write_report(settings)
+    page = f"{settings.reports_uri}/index.html"
+    typer.echo(summary.model_dump_json(indent=2) if as_json else f"Written: {page}")
+    if open_page:
+        if "://" in settings.reports_uri:
+            raise errors.ConfigurationError(f"{page} is not on this machine; fetch it, or open it where it is served.")
+        typer.launch(Path(page).resolve().as_uri())
+
+
+@app.command()
+def ledger(
+    restore: Annotated[
+        bool, typer.Option(help="Read such lines, and write them to a ledger that has no others.")
+    ] = False,
+) -> None:
+    """Print everything that was done and decided, one JSON object a line."""
+    from healthpredict.operations.context import open_ledger
+
+    events = open_ledger(Settings())
+    if restore:
+        events.restore([json.loads(line) for line in sys.stdin])
+        return
+    for event in events.events():
+        typer.echo(json.dumps(event))
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(help="Local path or s3 URI; - is standard input.")],
+    target: Annotated[str, typer.Argument(help="The same; - is standard output.")],
+) -> None:
+    """Copy a file to the store or from it."""
+    from healthpredict.storage.uris import local_copy, write_file
+
+    with tempfile.NamedTemporaryFile() as spooled:
+        if source == "-":
+            shutil.copyfileobj(sys.stdin.buffer, spooled)
+            spooled.flush()
+        with local_copy(spooled.name if source == "-" else source) as path:
+            if target == "-":
+                with path.open("rb") as file:
+                    shutil.copyfileobj(file, sys.stdout.buffer)
+            else:
+                write_file(target, path)
+
+
+@app.command()
+def columns() -> None:
+    """Print the data contract as a Markdown table."""
+    from healthpredict.data.contract import COLUMNS
+
+    typer.echo("| column | kind | values | may be missing | description |\n|---|---|---|---|---|")
+    for column in COLUMNS:
+        values = column.values.replace("|", r"\|")
+        missing = "yes" if column.nullable else "no"
+        typer.echo(f"| `{column.name}` | {column.kind} | {values} | {missing} | {column.description} |")
