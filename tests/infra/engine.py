@@ -27,6 +27,19 @@ CONFIG = {
     "sourceRepository": "https://example.org/health-predict.git",
     "sourceCommit": "0123456789abcdef0123456789abcdef01234567",
 }
+PREFIXES = (
+    "raw",
+    "batches",
+    "outcomes",
+    "processed",
+    "quarantine",
+    "predictions",
+    "reports",
+    "ledger",
+    "mlflow",
+    "backups",
+)
+"""What the system keeps in the bucket."""
 _SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
 
 

@@ -8,20 +8,8 @@ from typing import Any
 
 import pytest
 from as_role import Role, assert_denied, owner, permissions_enforced
-from engine import ACCOUNT, STACK, Stack
+from engine import ACCOUNT, PREFIXES, STACK, Stack
 
-PREFIXES = (
-    "raw",
-    "batches",
-    "outcomes",
-    "processed",
-    "quarantine",
-    "predictions",
-    "reports",
-    "ledger",
-    "mlflow",
-    "backups",
-)
 REPOSITORY = f"health-predict-{STACK}"
 PARAMETERS = f"/health-predict/{STACK}"
 
