@@ -348,6 +348,50 @@ def test_the_page_of_the_deployments_shows_them(stack: Stack) -> None:
     assert [word for word in awaited if word not in text] == []
 
 
+def test_the_notebook_demands_its_token(stack: Stack) -> None:
+    stack.compose("--profile", "jupyter", "up", "--detach", "--wait", "--build", "jupyter")
+    ask = {"url": f"http://127.0.0.1:{stack.ports['jupyter']}/api/contents", "trust_env": False, "timeout": 30}
+    assert httpx.get(**ask).status_code == 403
+    token = (SECRETS / "jupyter-token").read_text()
+    listed = httpx.get(**ask, headers={"Authorization": f"token {token}"}).raise_for_status().json()
+    assert "01_eda_baseline.py" in {file["name"] for file in listed["content"]}
+    program = "import pandas, pathlib; assert list(pathlib.Path('/data/batches').glob('batch-*.csv'))"
+    stack.inside("jupyter", "python", "-c", program)
+
+
+def test_a_backup_of_a_run_is_restored_after_all_was_destroyed(stack: Stack, tmp_path: Path) -> None:
+    expected = len(stack.ledger("batch")) + 1
+    promotions, champion = stack.ledger("promotion"), _champion(stack)
+    arrive(stack, expected)
+    stack.start("drift-loop", "backed-up")
+    stack.running("drift-loop")
+    runs = {run["id"] for run in stack.runs()}
+    file = Path(stack.make("backup", f"TO={tmp_path}").splitlines()[-1])
+    assert file.stat().st_mode & 0o777 == 0o600
+
+    with pytest.raises(AssertionError, match="Nothing was changed"):
+        stack.make("destroy", stdin="yes\n")
+    stack.make("down")
+    started = time.monotonic()
+    stack.make("up")
+    print(f"make up on built images: {time.monotonic() - started:.0f} s")  # noqa: T201
+    assert time.monotonic() - started < 90
+    assert _champion(stack) == champion, "make down keeps the data"
+    serves_the_champion(stack)
+
+    stack.make("destroy", stdin="destroy\n")
+    stack.make("restore", f"FILE={file}")
+    stack.make("up")
+    assert stack.ledger("promotion") == promotions
+    assert _champion(stack) == champion
+    assert runs <= {run["id"] for run in stack.runs()}
+    serves_the_champion(stack)
+    # Where it was Running when its database was copied, nobody runs it any more, and it is ended.
+    stack.wait_for("backed-up", 300)
+    stack.complete("drift-loop", "after-restore")
+    nothing_is_left(stack, expected)
+
+
 def _mlflow(stack: Stack, path: str, **parameters: str) -> Any:
     url = f"{stack.mlflow}/api/2.0/mlflow/{path}"
     answer = httpx.get(url, params=parameters, auth=stack.mlflow_auth(), trust_env=False, timeout=30)

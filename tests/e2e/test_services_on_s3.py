@@ -1,0 +1,100 @@
+"""The stack with `compose.aws.yaml`: data, ledger, models, reports and results on S3, which here is a moto server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from healthpredict.data.raw import format_raw
+from healthpredict.data.synthetic import synthesize
+from tests.e2e.stack import ROOT, SECRETS, SETTINGS, Stack, docker_is_there
+from tests.loop.installation import SMALL
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(
+        not docker_is_there(), reason="Docker is not there, or does not run: start it for the tests of the services"
+    ),
+]
+FILES = ("docker-compose/compose.yaml", "docker-compose/compose.aws.yaml", "tests/e2e/compose.moto.yaml")
+BUCKET = "health-predict-e2e"
+VARIABLES = {
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ENDPOINT_URL": "http://moto:9000",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "never-in-a-block",
+    "HEALTHPREDICT_DATA_URI": f"s3://{BUCKET}",
+    "HEALTHPREDICT_REPORTS_URI": f"s3://{BUCKET}/reports",
+    "HEALTHPREDICT_ARTIFACTS_URI": f"s3://{BUCKET}/mlflow",
+    "HEALTHPREDICT_ROLLOUT__TARGET": "process",
+    "MOTO_PACKAGES": sysconfig.get_paths()["purelib"],
+}
+KEYS = f"""
+import boto3, json
+pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket="{BUCKET}")
+print(json.dumps([item["Key"] for page in pages for item in page.get("Contents", ())]))
+"""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    name = f"hp-e2e-s3-{os.getpid()}"
+    # Minikube's, on a host in AWS.
+    network = f"{name}-kubernetes"
+    subprocess.run(["docker", "network", "create", network], check=True, capture_output=True)
+    stack = Stack(name, FILES, HEALTHPREDICT_KUBERNETES_NETWORK=network, **VARIABLES)
+    try:
+        stack.make("up")
+        make_bucket = f"import boto3; boto3.client('s3').create_bucket(Bucket='{BUCKET}')"
+        stack.inside("prefect-worker", "python", "-c", make_bucket)
+        yield stack
+    finally:
+        log = ROOT / "reports" / "e2e" / "services-on-s3.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(stack.compose("logs", "--no-color"))
+        stack.destroy()
+        subprocess.run(["docker", "network", "rm", network], check=False, capture_output=True)
+
+
+def keys(stack: Stack) -> list[str]:
+    found: list[str] = json.loads(stack.inside("prefect-worker", "python", "-c", KEYS))
+    return found
+
+
+def test_the_loop_keeps_everything_on_s3(stack: Stack, tmp_path: Path) -> None:
+    source = tmp_path / "encounters.csv"
+    source.write_bytes(format_raw(synthesize(7000, 3)))
+    values = {f"HEALTHPREDICT_{name}": value for name, value in (SMALL | {"N_BATCHES": "1"}).items()}
+    stack.cli("variable", "set", "--overwrite", SETTINGS, json.dumps(values))
+    stack.compose("cp", str(source), "prefect-worker:/data/incoming.csv")
+    stack.complete("prepare", "prepare", source="/data/incoming.csv")
+    loop = stack.complete("drift-loop", "on-s3")
+    assert {child["flow"] for child in stack.children(loop)} == {"train", "deploy"}
+    assert [event["batch"] for event in stack.ledger("batch")] == ["batch-01"]
+    found = keys(stack)
+    for prefix in ("batches/", "outcomes/", "processed/", "predictions/", "ledger/", "reports/index.html", "mlflow/"):
+        assert any(key.startswith(prefix) for key in found), f"nothing below {prefix}"
+    assert any(key.startswith("reports/results/") for key in found), "no flow kept its result through the block"
+    left = stack.inside("prefect-worker", "find", "/data", "-type", "f").split()
+    assert left == ["/data/incoming.csv"], "something was written to the volume"
+    key = (SECRETS / "api-key").read_text()
+    headers = {"Authorization": f"Bearer {key}"}
+    model = httpx.get(f"{stack.api}/model", headers=headers, trust_env=False, timeout=30).raise_for_status().json()
+    assert model["model_version"] == stack.ledger("promotion")[-1]["version"]
+
+
+def test_blocks_name_the_bucket_and_hold_no_key(stack: Stack) -> None:
+    blocks = stack.ask("block_documents/filter", {"include_secrets": True})
+    by_type = {block["block_type"]["slug"]: block for block in blocks}
+    assert by_type["s3-bucket"]["data"]["bucket_name"] == BUCKET
+    assert by_type["s3-bucket"]["data"]["bucket_folder"] == "reports/results"
+    assert by_type["aws-credentials"]["data"]["aws_secret_access_key"] is None
+    assert "never-in-a-block" not in json.dumps(blocks)
