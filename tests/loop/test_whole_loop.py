@@ -28,6 +28,7 @@ from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 
 pytestmark = pytest.mark.slow
+SCREENSHOTS = Path(__file__).parents[2] / "reports" / "e2e"
 
 
 def events(settings: Settings, kind: str) -> list[dict[str, Any]]:
@@ -157,13 +158,17 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
         assert (Path(finished.reports_uri) / link).is_file()
 
 
-def test_page_opens_in_a_browser_without_an_error(finished: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "width"), [("desktop", 1280), ("phone", 500)])
+def test_page_opens_in_a_browser_without_an_error(finished: Settings, tmp_path: Path, name: str, width: int) -> None:
+    """What it looks like is kept in `reports/e2e`."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium: apt-get install chromium")
     CliRunner().invoke(app, ["report"])
-    page, picture = Path(finished.reports_uri) / "index.html", tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=390,3000"]
+    page, picture = Path(finished.reports_uri) / "index.html", SCREENSHOTS / f"page-{name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.unlink(missing_ok=True)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},3000"]
     command = [browser, *options, f"--user-data-dir={tmp_path}", f"--screenshot={picture}", page.resolve().as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert picture.stat().st_size > 50_000
