@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from healthpredict.errors import NotEnoughData
 from healthpredict.training.families import FAMILIES, STEPS, Examples, Watch
 from healthpredict.training.params import FamilyName, SearchParams
 
+_logger = logging.getLogger(__name__)
 METRIC = "validation_auroc"
 _GRACE_STEPS = 3
 """Reports before ASHA may stop a trial: before, boosting with a small rate has not shown what it can do."""
@@ -225,6 +227,9 @@ def _summary(results: Any, points: list[dict[str, Any]], noise: float) -> Search
             steps=result.metrics["step"],
         )
         tried.setdefault(family, []).append(candidate)
+    for family, error in {r.config["family"]: r.error for r in results if r.error}.items():
+        if family not in tried:
+            _logger.warning("No trial of %s succeeded; the search goes on without it: %s", family, _last_line(error))
     best = {family: _best(candidates, points, noise) for family, candidates in tried.items()}
     if not best:
         raise NotEnoughData(
@@ -240,6 +245,11 @@ def _summary(results: Any, points: list[dict[str, Any]], noise: float) -> Search
         trials=len(reported),
         stopped_early=sum(r.metrics["step"] < STEPS for r in reported),
     )
+
+
+def _last_line(error: Exception) -> str:
+    """Before it stands the traceback of the process of the trial."""
+    return next(iter(str(error).strip().splitlines()[-1:]), type(error).__name__)
 
 
 def _best(tried: list[Candidate], points: list[dict[str, Any]], noise: float) -> Candidate:

@@ -20,7 +20,7 @@ STRONG = {"C": 0.1}
 
 def trial(params: dict[str, float], reached: float, step: int = STEPS) -> SimpleNamespace:
     config = {"family": "logistic_regression"} | {f"logistic_regression.{k}": v for k, v in params.items()}
-    return SimpleNamespace(config=config, metrics={METRIC: reached, "step": step})
+    return SimpleNamespace(config=config, metrics={METRIC: reached, "step": step}, error=None)
 
 
 KNOWN = trial(WEAK, 0.660)
@@ -65,7 +65,7 @@ def test_a_result_led_by_some_keeps_the_others() -> None:
 
 def other_family(reached: float) -> SimpleNamespace:
     return SimpleNamespace(
-        config={"family": "lightgbm", "lightgbm.num_leaves": 4}, metrics={METRIC: reached, "step": STEPS}
+        config={"family": "lightgbm", "lightgbm.num_leaves": 4}, metrics={METRIC: reached, "step": STEPS}, error=None
     )
 
 
@@ -75,3 +75,14 @@ def test_the_favourite_family_leads_unless_beaten_by_more_than_chance(reached: f
     result = _summary([other_family(reached), KNOWN], [KNOWN.config], noise=0.005)
     assert result.best.family == leader
     assert len(result.candidates) == 2
+
+
+def test_a_family_whose_every_trial_failed_is_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    error = RuntimeError("ray::trial()\n  File ...\nOSError: libgomp.so.1: cannot open shared object file")
+    broken = SimpleNamespace(config={"family": "lightgbm"}, metrics=None, error=error)
+    once = SimpleNamespace(config=KNOWN.config, metrics=None, error=error)
+    assert _summary([broken, once, KNOWN], [KNOWN.config], noise=0.005).best.family == "logistic_regression"
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "No trial of lightgbm succeeded; the search goes on without it: OSError: libgomp.so.1: cannot open shared object file"
+    )
