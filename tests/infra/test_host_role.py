@@ -10,6 +10,8 @@ import pytest
 from as_role import Role, assert_denied, owner, permissions_enforced
 from engine import ACCOUNT, PREFIXES, STACK, Stack
 
+from healthpredict.storage.layout import Layout
+
 REPOSITORY = f"health-predict-{STACK}"
 PARAMETERS = f"/health-predict/{STACK}"
 
@@ -256,3 +258,12 @@ def test_the_schedules_stop_and_start_the_host_and_no_other(scheduler: Role, dep
     assert_denied(ec2.stop_instances, InstanceIds=["i-0123456789abcdef0"])
     assert_denied(ec2.terminate_instances, InstanceIds=[own])
     assert_denied(scheduler.client("s3").list_objects_v2, Bucket=deployed.one("Bucket").id)
+
+
+def test_every_place_of_the_system_is_one_that_the_host_may_write() -> None:
+    layout = Layout("s3://bucket")
+    parts = [getattr(layout, name) for name in dir(Layout) if not name.startswith("_") and name != "root"]
+    places = [part("name") if callable(part) else part for part in parts]
+    uris = [uri for place in places for uri in ([place] if isinstance(place, str) else place)]
+    assert len(uris) > 15
+    assert {uri.removeprefix("s3://bucket/").partition("/")[0] for uri in uris} <= {*PREFIXES}

@@ -10,8 +10,6 @@ import pulumi_aws as aws
 import pytest
 from engine import ACCOUNT, PREFIXES, REGION, STACK, Resource, Stack, run_program
 
-from healthpredict.storage.layout import Layout
-
 ADDRESS = "203.0.113.7/32"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJlRtA6Y6PbBWdRFPtWVbcIXwSlWx9jMQUGLhyDIPsx5 me"
 
@@ -168,15 +166,6 @@ def test_the_host_may_delete_where_deleting_is_its_work_and_never_in_ledger_or_b
 
     assert prefixes("ReadAndWrite") == {f"{name}/*" for name in PREFIXES}
     assert prefixes("Delete") == {f"{name}/*" for name in {*PREFIXES} - {"ledger", "backups"}}
-
-
-def test_every_place_of_the_system_is_one_that_the_host_may_write() -> None:
-    layout = Layout("s3://bucket")
-    parts = [getattr(layout, name) for name in dir(Layout) if not name.startswith("_") and name != "root"]
-    places = [part("name") if callable(part) else part for part in parts]
-    uris = [uri for place in places for uri in ([place] if isinstance(place, str) else place)]
-    assert len(uris) > 15
-    assert {uri.removeprefix("s3://bucket/").partition("/")[0] for uri in uris} <= {*PREFIXES}
 
 
 def test_the_host_may_write_one_tag_of_itself(stack: Stack) -> None:
