@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from healthpredict.cli.services import free_port
 
@@ -21,13 +22,20 @@ SECRETS = ROOT / "docker-compose" / "secrets"
 SERVICES = ("postgres", "prefect-server", "mlflow", "prefect-worker", "deploy-worker")
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SETTINGS = "health_predict_settings"
+REPORTS = ROOT / "reports" / "e2e"
+"""Kept for people to look at."""
 
 
-def docker_is_there() -> bool:
+def _docker_is_there() -> bool:
     command = ["docker", "info"]
     return (
         shutil.which("docker") is not None and subprocess.run(command, check=False, capture_output=True).returncode == 0
     )
+
+
+needs_docker = pytest.mark.skipif(
+    not _docker_is_there(), reason="Docker is not there, or does not run: start it for the tests of the services"
+)
 
 
 class Stack:
@@ -185,6 +193,17 @@ class Stack:
     def ledger(self, kind: str) -> list[dict[str, Any]]:
         lines = self.inside("prefect-worker", "healthpredict", "ledger").splitlines()
         return [event for event in map(json.loads, lines) if event["kind"] == kind]
+
+    def mlflow_answer(self, path: str, **parameters: str) -> Any:
+        url = f"{self.mlflow}/api/2.0/mlflow/{path}"
+        answer = httpx.get(url, params=parameters, auth=self.mlflow_auth(), trust_env=False, timeout=30)
+        return answer.raise_for_status().json()
+
+    def champion(self) -> dict[str, Any]:
+        """The version of the registry, as MLflow describes it."""
+        found = self.mlflow_answer("registered-models/alias", name="readmission", alias="champion")
+        version: dict[str, Any] = found["model_version"]
+        return version
 
     def rows(self, database: str, query: str) -> list[list[str]]:
         command = ("psql", "--username", "postgres", "--tuples-only", "--no-align", "--command", query, database)

@@ -21,19 +21,15 @@ from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
 from tests.e2e.browser import CHROMIUM, look_at
 from tests.e2e.routes import answers_without_password
-from tests.e2e.stack import ROOT, SECRETS, SERVICES, SETTINGS, Stack, docker_is_there
+from tests.e2e.stack import REPORTS, ROOT, SECRETS, SERVICES, SETTINGS, Stack, needs_docker
 from tests.loop.installation import SMALL
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(
-        not docker_is_there(), reason="Docker is not there, or does not run: start it for the tests of the services"
-    ),
+    needs_docker,
 ]
 FILES = ("docker-compose/compose.yaml", "tests/e2e/compose.test.yaml")
-REPORTS = ROOT / "reports" / "e2e"
-"""Kept for people to look at."""
 DEPLOYMENTS = {"prepare", "train", "deploy", "drift-loop", "score", "refresh-login"}
 N_BATCHES = 7
 BUDGETS = SMALL | {
@@ -246,7 +242,7 @@ def test_the_loop_trains_and_rolls_out_in_runs_of_their_own(stack: Stack) -> Non
     assert all(child["deployment_id"] for child in children), "each through its deployment"
     assert all(child["parent_task_run_id"] for child in children)
     nothing_is_left(stack, 1)
-    champion = _champion(stack)
+    champion = stack.champion()
     assert stack.ledger("promotion")[-1]["version"] == int(champion["version"])
     assert int(stack.rows("prefect", "SELECT count(*) FROM flow_run")[0][0]) >= 5
     assert int(stack.rows("mlflow", "SELECT count(*) FROM model_versions")[0][0]) >= 1
@@ -258,7 +254,7 @@ def test_the_loop_trains_and_rolls_out_in_runs_of_their_own(stack: Stack) -> Non
         trust_env=False,
     )
     assert "bundle/manifest.json" in {file["path"] for file in listed.raise_for_status().json()["files"]}
-    run = _mlflow(stack, "runs/get", run_id=champion["run_id"])["run"]
+    run = stack.mlflow_answer("runs/get", run_id=champion["run_id"])["run"]
     tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
     assert tags["flow_run_id"] in {run["id"] for run in stack.runs() if run["flow"] == "train"}
     assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:/")
@@ -273,14 +269,14 @@ def test_the_api_asks_for_a_key_and_answers_with_the_champion(stack: Stack) -> N
     assert httpx.post(**ask).status_code == 401
     key = (SECRETS / "api-key").read_text()
     answer = httpx.post(**ask, headers={"Authorization": f"Bearer {key}"}).raise_for_status().json()
-    assert answer["model_version"] == int(_champion(stack)["version"])
+    assert answer["model_version"] == int(stack.champion()["version"])
 
 
 def test_a_batch_that_is_announced_is_looked_at_and_drift_leads_to_a_new_champion(stack: Stack) -> None:
     """Batches arrive until one triggers training and rollout; each is announced as a delivering system would."""
-    before = _champion(stack)["version"]
+    before = stack.champion()["version"]
     arrived = 1
-    while _champion(stack)["version"] == before:
+    while stack.champion()["version"] == before:
         arrived += 1
         assert arrived < N_BATCHES - 3, "no batch led to a new champion"
         name = arrive(stack, arrived)
@@ -294,7 +290,7 @@ def test_a_batch_that_is_announced_is_looked_at_and_drift_leads_to_a_new_champio
     decision = stack.ledger("batch")[-1]
     assert decision["decision"] == "retrain"
     promotion = stack.ledger("promotion")[-1]
-    assert promotion["version"] == int(_champion(stack)["version"]) == decision["challenger"]
+    assert promotion["version"] == int(stack.champion()["version"]) == decision["challenger"]
     subjects = [message["event"] for message in told(stack)]
     assert "health-predict.drift" in subjects
     assert "prefect.flow-run.Crashed" in subjects
@@ -313,7 +309,7 @@ def serves_the_champion(stack: Stack) -> None:
     key = (SECRETS / "api-key").read_text()
     headers = {"Authorization": f"Bearer {key}"}
     model = httpx.get(f"{stack.api}/model", headers=headers, trust_env=False, timeout=30).raise_for_status().json()
-    assert model["model_version"] == int(_champion(stack)["version"])
+    assert model["model_version"] == int(stack.champion()["version"])
 
 
 def test_servers_that_are_restarted_and_a_database_that_is_away_during_a_run_lose_nothing(stack: Stack) -> None:
@@ -361,7 +357,7 @@ def test_the_notebook_demands_its_token(stack: Stack) -> None:
 
 def test_a_backup_of_a_run_is_restored_after_all_was_destroyed(stack: Stack, tmp_path: Path) -> None:
     expected = len(stack.ledger("batch")) + 1
-    promotions, champion = stack.ledger("promotion"), _champion(stack)
+    promotions, champion = stack.ledger("promotion"), stack.champion()
     arrive(stack, expected)
     stack.start("drift-loop", "backed-up")
     stack.running("drift-loop")
@@ -377,28 +373,17 @@ def test_a_backup_of_a_run_is_restored_after_all_was_destroyed(stack: Stack, tmp
     stack.make("up")
     print(f"make up on built images: {time.monotonic() - started:.0f} s")  # noqa: T201
     assert time.monotonic() - started < 90
-    assert _champion(stack) == champion, "make down keeps the data"
+    assert stack.champion() == champion, "make down keeps the data"
     serves_the_champion(stack)
 
     stack.make("destroy", stdin="destroy\n")
     stack.make("restore", f"FILE={file}")
     stack.make("up")
     assert stack.ledger("promotion") == promotions
-    assert _champion(stack) == champion
+    assert stack.champion() == champion
     assert runs <= {run["id"] for run in stack.runs()}
     serves_the_champion(stack)
     # Where it was Running when its database was copied, nobody runs it any more, and it is ended.
     stack.wait_for("backed-up", 300)
     stack.complete("drift-loop", "after-restore")
     nothing_is_left(stack, expected)
-
-
-def _mlflow(stack: Stack, path: str, **parameters: str) -> Any:
-    url = f"{stack.mlflow}/api/2.0/mlflow/{path}"
-    answer = httpx.get(url, params=parameters, auth=stack.mlflow_auth(), trust_env=False, timeout=30)
-    return answer.raise_for_status().json()
-
-
-def _champion(stack: Stack) -> dict[str, Any]:
-    found: dict[str, Any] = _mlflow(stack, "registered-models/alias", name="readmission", alias="champion")
-    return found["model_version"]

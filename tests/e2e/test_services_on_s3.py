@@ -14,15 +14,13 @@ import pytest
 
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
-from tests.e2e.stack import ROOT, SECRETS, SETTINGS, Stack, docker_is_there
+from tests.e2e.stack import REPORTS, SECRETS, SETTINGS, Stack, needs_docker
 from tests.loop.installation import SMALL
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(
-        not docker_is_there(), reason="Docker is not there, or does not run: start it for the tests of the services"
-    ),
+    needs_docker,
 ]
 FILES = ("docker-compose/compose.yaml", "docker-compose/compose.aws.yaml", "tests/e2e/compose.moto.yaml")
 BUCKET = "health-predict-e2e"
@@ -57,9 +55,8 @@ def stack() -> Iterator[Stack]:
         stack.inside("prefect-worker", "python", "-c", make_bucket)
         yield stack
     finally:
-        log = ROOT / "reports" / "e2e" / "services-on-s3.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(stack.compose("logs", "--no-color"))
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        (REPORTS / "services-on-s3.log").write_text(stack.compose("logs", "--no-color"))
         stack.destroy()
         subprocess.run(["docker", "network", "rm", network], check=False, capture_output=True)
 

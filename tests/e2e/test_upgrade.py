@@ -8,17 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.e2e.stack import ROOT, Stack, docker_is_there
+from tests.e2e.stack import ROOT, Stack, needs_docker
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        not docker_is_there(), reason="Docker is not there, or does not run: start it for the tests of the services"
-    ),
+    needs_docker,
 ]
 OLDER = ("prefect==3.4.0", "mlflow==2.22.0", "psycopg2-binary")
 
@@ -57,13 +54,7 @@ def test_databases_of_older_releases_are_brought_up_to_date(stack: Stack, tmp_pa
     assert all(new != old for new, old in zip(versions(stack), before, strict=True)), "there was nothing to upgrade"
     (run,) = [run for run in stack.runs() if run["flow"] == "of-last-year"]
     assert run["state_type"] == "COMPLETED"
-    found = httpx.get(
-        f"{stack.mlflow}/api/2.0/mlflow/registered-models/alias",
-        params={"name": "readmission", "alias": "champion"},
-        auth=stack.mlflow_auth(),
-        trust_env=False,
-    )
-    run_id = found.raise_for_status().json()["model_version"]["run_id"]
+    run_id = stack.champion()["run_id"]
     assert stack.rows("mlflow", f"SELECT key, value FROM latest_metrics WHERE run_uuid = '{run_id}'") == [
         ["auroc", "0.625"]
     ]
