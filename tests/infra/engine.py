@@ -8,6 +8,7 @@ import os
 import runpy
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,16 @@ class _Log:
 
 
 def run_program(mocks: Recorder | None = None, *, stack: str = STACK, **changes: str | None) -> Stack:
-    """Run `infra/` with the configuration of the tests, with these changes; None takes a value away."""
-    mocks = mocks or Recorder()
-    # Pulumi takes the loop of the thread, which an `asyncio.run` of another test has taken away.
-    asyncio.set_event_loop(asyncio.new_event_loop())
+    """Run `infra/` with the configuration of the tests, with these changes; None takes a value away.
+
+    In a thread of its own: Pulumi notes the whole call stack with every resource, and pytest's is deep.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_run, mocks or Recorder(), stack, changes).result()
+
+
+def _run(mocks: Recorder, stack: str, changes: dict[str, str | None]) -> Stack:
+    asyncio.set_event_loop(asyncio.new_event_loop())  # Pulumi takes the loop of the thread
     values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
     runtime_mocks.set_mocks(
         mocks,
