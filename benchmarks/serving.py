@@ -22,6 +22,7 @@ import psutil
 from benchmarks.results import FOLDER, Target, at_least, at_most, conditions, write
 from benchmarks.serving_models import (
     as_pipeline_input,
+    as_records,
     build_served_bundle,
     log_pipeline,
     mlflow_body,
@@ -140,8 +141,8 @@ def free_port() -> int:
 
 def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     """Start every service."""
-    record = next(row.record for row in bundle.golden if None not in row.record.values())
-    row = synthetic_encounters(100, 0).head(1)
+    row = synthetic_encounters(100, 0).head(1)  # the same for everyone
+    (record,) = as_records(row)
     ours = json.dumps({"encounter_id": 4711, "patient_nbr": 815, **as_sent(record)}).encode()
     plain = as_pipeline_input(row).to_dict("records")[0]
     keys = folder / "keys.json"

@@ -49,7 +49,6 @@ def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:
     risk = fitted.out_of_fold_risk
     threshold = fitted.threshold(0.2)
     golden = golden_encounters(encounters, 64, 0)
-    plain = golden.astype(object).where(golden.notna(), None).to_dict("records")
     return build_bundle(
         path,
         manifest={
@@ -71,8 +70,8 @@ def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:
         onnx_model=export_onnx(FAMILY, fitted.model, len(fitted.encoder.feature_names)),
         reference={},
         golden=[
-            GoldenRow({str(k): v for k, v in row.items()}, float(r))
-            for row, r in zip(plain, fitted.risks(golden), strict=True)
+            GoldenRow(record, float(risk))
+            for record, risk in zip(as_records(golden), fitted.risks(golden), strict=True)
         ],
         explainer=explainer_of(FAMILY, fitted.model, encode_frame(fitted.encoder, encounters.head(1))),
     )
@@ -97,6 +96,13 @@ def as_pipeline_input(encounters: pd.DataFrame) -> pd.DataFrame:
     """Plain strings and numbers, as JSON carries them; missing levels are a level of their own."""
     levels = encounters[_LEVELS].astype(object).fillna("?")
     return pd.concat([encounters[_COUNTS].astype(float), levels], axis=1)
+
+
+def as_records(encounters: pd.DataFrame) -> list[dict[str, Any]]:
+    """Values by `Column.field`, None for missing."""
+    columns = encounters[[column.field for column in FEATURE_COLUMNS]]
+    plain = columns.astype(object).where(columns.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
 def mlflow_body(encounters: pd.DataFrame) -> bytes:

