@@ -115,9 +115,14 @@ def build_schema() -> pa.DataFrameSchema:
                 check = pa.Check(lambda texts: texts.isin([text for text in texts.unique() if fits(text)]))
                 return pa.Column("str", check, nullable=column.nullable)
             case _:
-                return pa.Column(pd.CategoricalDtype(list(column.allowed)), nullable=column.nullable)
+                return pa.Column(_categories(column.allowed), nullable=column.nullable)
 
     return pa.DataFrameSchema({column.field: column_schema(column) for column in _ENCOUNTER}, strict=True, ordered=True)
+
+
+@cache
+def _categories(allowed: tuple[str, ...]) -> pd.CategoricalDtype:
+    return pd.CategoricalDtype(list(allowed))
 
 
 def codes_of(column: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], Any]:
@@ -183,7 +188,7 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
             position = {value: number for number, value in enumerate(column.allowed)}
             # No column of the contract allows more than 127 values.
             positions = np.array([*(position.get(text, -1) for text in distinct), -1], dtype=np.int8)[codes]
-            return pd.Categorical.from_codes(positions, dtype=pd.CategoricalDtype(list(column.allowed))), found
+            return pd.Categorical.from_codes(positions, dtype=_categories(column.allowed), validate=False), found
 
 
 def _all_good_ids(texts: pd.Series[Any]) -> NDArray[np.int64] | None:

@@ -36,7 +36,9 @@ def score_chunk(bundle: Bundle, raw: pd.DataFrame, name: str) -> ScoredChunk:
     encounters = checked.encounters
     at_risk, ids = is_at_risk(encounters), encounters["encounter_id"]
     rejected = raw[~is_at_risk(raw)]
-    rejected = rejected[rejected["encounter_id"].isin(ids[~at_risk].astype(str))].assign(reason=NOT_AT_RISK)
+    if len(checked.quarantine):
+        rejected = rejected[rejected["encounter_id"].isin(ids[~at_risk].astype(str))]
+    rejected = rejected.assign(reason=NOT_AT_RISK)
     # Of all, because leaving some out would copy every column.
     risk = risks_of(bundle, encounters)[at_risk] if len(encounters) else np.empty(0)
     predicted = pd.DataFrame({"encounter_id": ids[at_risk], RISK: risk, "high_risk": risk >= bundle.manifest.threshold})
