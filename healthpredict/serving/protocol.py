@@ -92,7 +92,8 @@ class Connection(HttpToolsProtocol):
         """Start to look."""
         self._wire = _Together(transport, self.loop)
         super().connection_made(self._wire)  # type: ignore[arg-type] # all that uvicorn uses of it
-        self._answers_at_once: Mapping[bytes, AtOnce] = getattr(self.app, "at_once", {})
+        ends = any(name == b"connection" for name, _ in self.server_state.default_headers)
+        self._answers_at_once: Mapping[bytes, AtOnce] = {} if ends else getattr(self.app, "at_once", {})
         self._next_look = self.loop.call_later(self.look_seconds, self._look, (None, 0), 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,6 +105,7 @@ class Connection(HttpToolsProtocol):
 
     def answer_is_the_last(self) -> None:
         """Say so in the answer to a request that has begun; later ones take it from the state of the server."""
+        self._answers_at_once = {}
         if self._at_once is not None:
             self._take_the_long_way()
         if self.cycle is not None:
@@ -167,7 +169,7 @@ class Connection(HttpToolsProtocol):
 
     def _is_usual(self) -> bool:
         """Whether nothing has to be known of the request but its headers and its body, and it is this connection's turn."""
-        parser, headers = self.parser, self.server_state.default_headers
+        parser = self.parser
         return (
             parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
@@ -176,7 +178,6 @@ class Connection(HttpToolsProtocol):
             and not self.expect_100_continue
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
-            and not any(name == b"connection" for name, _ in headers)  # the process ends
         )
 
     def _do_not_wait(self) -> None:
