@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,14 @@ from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 
-SPLITS, BATCHES_A_SPLIT = 10, 50
+SPLITS, BATCHES_A_SPLIT = 20, 25
+"""Batches of one split share a reference and a pool of patients: many splits of few batches say more than few of many."""
 SIZES = (500, 2000, 8000)
-POWER_ROWS, POWER_BATCHES = 2000, 5
-"""Batches a shift, a strength and a split."""
+POWER_ROWS = 2000
+POWER_BATCHES = dict(zip(STRENGTHS, (5, 2, 1), strict=True))
+"""Batches a shift and a split: most of them where detectors are in doubt."""
 GRADUAL_BATCHES, GRADUAL_STRENGTH = 10, 0.5
-"""Over so many batches a shift grows to this strength, in equal steps."""
+"""Over so many batches a shift grows to this strength, in equal steps; in every second split."""
 COST_ROWS = (8_000, 1_000_000, 10_000_000)
 Scores = list[dict[str, float]]
 
@@ -55,55 +58,80 @@ class Found:
     gradual: dict[str, Scores] = field(default_factory=dict)
 
 
-def plan(found: Found) -> Iterator[tuple[Scores, int, Shift | None]]:
+def plan(found: Found, number: int) -> Iterator[tuple[Scores, int, Shift | None]]:
     """The batches of a split: where their scores go, their rows, and what is planted into them."""
     for size in SIZES:
         for _ in range(BATCHES_A_SPLIT):
             yield found.quiet[size], size, None
     for name in SHIFTS:
         for strength in STRENGTHS:
-            for _ in range(POWER_BATCHES):
+            for _ in range(POWER_BATCHES[strength]):
                 yield found.planted.setdefault(f"{name} {strength}", []), POWER_ROWS, shift(name, strength)
-        for step in range(1, GRADUAL_BATCHES + 1):
+        for step in range(1, GRADUAL_BATCHES + 1) if number % 2 == 0 else ():
             grown = shift(name, GRADUAL_STRENGTH * step / GRADUAL_BATCHES)
             yield found.gradual.setdefault(name, []), POWER_ROWS, grown
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The batches of a split, by their rows: where scores go, what is known of them, and what NannyML says."""
+
+    ours: dict[int, list[tuple[Scores, dict[str, float]]]]
+    by_nannyml: Future[dict[int, list[dict[str, float]]]]
+
+    def keep(self) -> None:
+        """Add the scores to those of earlier splits."""
+        for size, more in self.by_nannyml.result().items():
+            for (into, scores), of in zip(self.ours[size], more, strict=True):
+                into.append(scores | of)
 
 
 def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> Iterator[Found]:
     """Score batches without drift, with each planted shift, and with each growing one, split by split."""
     found = Found()
-    for number in range(splits):
-        hospital = build_hospital(encounters, number, settings)
-        rng = np.random.default_rng(1000 + number)
-        batches: dict[int, list[pd.DataFrame]] = {size: [] for size in SIZES}
-        judged: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
-        for into, size, change in plan(found):
-            batch = draw(hospital.others, size, rng)
-            batch = apply_shift(batch, change, rng) if change else batch
-            batches[size].append(batch)
-            judged[size].append((into, judge(hospital, batch)))
-        for size, by_nannyml in judge_by_nannyml(hospital, batches).items():
-            for (into, scores), more in zip(judged[size], by_nannyml, strict=True):
-                into.append(scores | more)
-        shares = {size: float((pd.DataFrame(of)[OURS] >= 1).mean()) for size, of in found.quiet.items()}
-        print(f"split {number + 1} of {splits}; false alarms so far {shares}", flush=True)
-        yield found
+    waiting: list[Judged] = []
+    with ThreadPoolExecutor(1) as elsewhere:
+        for number in range(splits):
+            hospital = build_hospital(encounters, number, settings)
+            rng = np.random.default_rng(1000 + number)
+            batches: dict[int, list[pd.DataFrame]] = {size: [] for size in SIZES}
+            ours: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
+            for into, size, change in plan(found, number):
+                batch = draw(hospital.others, size, rng)
+                batch = apply_shift(batch, change, rng) if change else batch
+                batches[size].append(batch)
+                ours[size].append((into, judge(hospital, batch)))
+            # NannyML takes as long as all else: it judges this split while the next one is drawn.
+            waiting.append(Judged(ours, elsewhere.submit(judge_by_nannyml, hospital, batches)))
+            while len(waiting) > (1 if number + 1 < splits else 0):
+                waiting.pop(0).keep()
+                shares = {size: float((pd.DataFrame(of)[OURS] >= 1).mean()) for size, of in found.quiet.items()}
+                done = len(found.quiet[POWER_ROWS]) // BATCHES_A_SPLIT
+                print(f"split {done} of {splits}; false alarms so far {shares}", flush=True)
+                yield found
 
 
 def false_alarms(quiet: dict[int, Scores]) -> tuple[dict[str, Any], list[Target]]:
+    """Share of batches without drift that raise any alarm, beside what chance gives so many independent batches at 5 %."""
     found: dict[str, Any] = {}
+    targets = []
     for size, scores in quiet.items():
         frame = pd.DataFrame(scores)
-        low, high = stats.binom.interval(0.95, len(frame), 0.05)
+        low, high = np.array(stats.binom.interval(0.95, len(frame), 0.05)) / len(frame)
+        alarms = frame >= 1
+        of_splits = alarms[OURS].to_numpy().reshape(-1, BATCHES_A_SPLIT).mean(axis=1)
         found[str(size)] = {
             "batches": len(frame),
-            "interval_low": float(low / len(frame)),
-            "interval_high": float(high / len(frame)),
-            **(frame >= 1).mean().to_dict(),
+            "interval_low": float(low),
+            "interval_high": float(high),
+            # Batches of one split are not independent.
+            "standard_error_over_splits": float(stats.sem(of_splits)) if len(of_splits) > 1 else None,
+            **alarms.mean().to_dict(),
         }
-    return found, [
-        at_most(f"false alarms in batches of {size}", of[OURS], of["interval_high"]) for size, of in found.items()
-    ]
+        rate = found[str(size)][OURS]
+        targets.append(at_least(f"false alarms in batches of {size}, lower end", rate, float(low)))
+        targets.append(at_most(f"false alarms in batches of {size}, upper end", rate, float(high)))
+    return found, targets
 
 
 def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], list[Target]]:
@@ -185,10 +213,12 @@ def main() -> int:
         passed.append(write(options.result, "cost", *cost(hospital), about))
     if options.only in (None, "detection"):
         everything = pd.concat(batches.values(), ignore_index=True)
+        watch = Stopwatch()
         # After each split, so that what was measured stays where the run is ended.
-        for done, found in enumerate(measure(everything, settings, options.splits), 1):
-            detection = about | {"splits": done}
+        for found in measure(everything, settings, options.splits):
             still = found.quiet[POWER_ROWS]
+            minutes = round(watch.wall / 60, 1)
+            detection = about | {"splits": len(still) // BATCHES_A_SPLIT, "minutes": minutes}
             kept = [
                 write(options.result, "false_alarms", *false_alarms(found.quiet), detection),
                 write(options.result, "power", *power(still, found.planted), detection),

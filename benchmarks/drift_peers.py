@@ -11,18 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.drift_hospital import Hospital
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.monitoring.data_drift import count_values, detect_data_drift, occurrences_of
-from healthpredict.monitoring.distances import (
-    Counts,
-    Method,
-    Values,
-    kolmogorov_smirnov,
-    psi,
-)
+from healthpredict.monitoring.distances import Counts, Method, Values, chi_squared, kolmogorov_smirnov, psi
+from healthpredict.monitoring.null import effective_size
 from healthpredict.monitoring.profile import NUMBERS, RISK, comparable
 
 OURS = "ours"
@@ -52,7 +48,7 @@ def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
     # Evidently's defaults above 1,000 rows: Wasserstein and Jensen-Shannon distances of at least .1.
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
     distances = np.array([column.score for column in drift.columns if column.method in default])
-    p = np.array([_p_value(name, *of) for name, of in counted.items()])
+    p = _p_values(counted)
     smallest = max(float(p.min()), 1e-300)
     return {
         OURS: max(column.severity for column in (*drift.columns, *drift.joint, *drift.prediction)),
@@ -87,12 +83,19 @@ def judge_by_nannyml(
     return {int(rows): [{_ELSEWHERE: score} for score in of] for rows, of in json.loads(shown.stdout).items()}
 
 
-def _p_value(name: str, values: Values, reference: Counts, counts: Counts) -> float:
+def _p_values(counted: Mapping[str, tuple[Values, Counts, Counts]]) -> NDArray[np.float64]:
     """Kolmogorov-Smirnov for numbers, chi-squared for categories, as the usual monitors test them."""
-    n, m = reference.sum(), counts.sum()
-    if name in NUMBERS:
-        return float(stats.kstwobign.sf(kolmogorov_smirnov(reference, counts) * np.sqrt(n * m / (n + m))))
-    seen = (reference + counts) > 0
-    if seen.sum() < 2:
-        return 1.0
-    return float(stats.chi2_contingency(np.stack([reference[seen], counts[seen]]), correction=False).pvalue)
+    distance, size, freedom = np.array(
+        [
+            (
+                (kolmogorov_smirnov if name in NUMBERS else chi_squared)(reference, counts),
+                effective_size(counts.sum(), reference.sum()),
+                0 if name in NUMBERS else np.count_nonzero(reference + counts) - 1,
+            )
+            for name, (_, reference, counts) in counted.items()
+        ]
+    ).T
+    # A category that is the only one has no degree of freedom, and is no alarm.
+    of_categories = np.where(freedom > 0, stats.chi2.sf(distance**2 * size, np.maximum(freedom, 1)), 1.0)
+    numbers = np.array([name in NUMBERS for name in counted])
+    return np.where(numbers, stats.kstwobign.sf(distance * np.sqrt(size)), of_categories)

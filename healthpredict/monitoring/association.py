@@ -1,17 +1,17 @@
 """Joint drift: whether features still go together as they did, although each of them on its own may look the same.
 
 Features are cut into a few bins each; how strongly two bins go together is their phi coefficient, the correlation of the two
-indicators. A feature has drifted when its coefficients with the bins of all other features have moved by more than chance. What
-a classifier of "batch or reference" can learn from pairs of features, this measures in closed form: it finds weaker shifts than
-boosted trees do at the same rate of false alarms (`make bench-drift`), and limits that take hundreds of evaluations cost seconds.
+indicators. A feature has drifted when its coefficients with the bins of all other features have moved by more than chance: in any
+direction (association), or all of them towards zero or away from it (attenuation), as when records are mixed up, which is found
+while each single coefficient has moved by less than chance. What a classifier of "batch or reference" can learn from pairs of
+features, this measures in closed form, and limits that take a thousand evaluations cost seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from itertools import pairwise
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -19,18 +19,24 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from threadpoolctl import threadpool_limits
 
-from healthpredict.monitoring.distances import Floats
-from healthpredict.monitoring.null import Halves, family_limits
+from healthpredict.monitoring.distances import Floats, Method
+from healthpredict.monitoring.null import Codes
 
+TOGETHER: Final = (Method.ASSOCIATION, Method.ATTENUATION)
 MIN_SHARE: Final = 0.05
 """Rarer bins say little, and a pair of rare bins could point at a person."""
 MIN_PAIR_SHARE: Final = 0.005
 """Pairs of bins that meet more rarely by chance are left out: one patient with many encounters would move them far."""
+_CHANCE: Final = 5.0
+"""Coefficients below so many standard errors may be chance, of thousands of pairs; they would seem to weaken in any batch."""
 _QUANTILES: Final = (0.2, 0.4, 0.6, 0.8)
 _LEVELS: Final = 8
 """Categories told apart, the commonest; the others are one bin."""
 _DECIMALS: Final = 3
 """Of the coefficients that are kept: finer than chance in 100,000 rows."""
+
+
+Indicators = NDArray[np.float32]
 
 
 class AssociationProfile(BaseModel):
@@ -42,7 +48,8 @@ class AssociationProfile(BaseModel):
         cells: numbers of the bins common enough to be compared, counted over edges, then levels, shape (n_cells,).
         shares: of those bins in the reference (0-1), shape (n_cells,).
         phi: their coefficients below the diagonal, row by row.
-        limits: column -> for each sample size of the reference profile, the distance that counts as drift.
+        min_phi: coefficients from here on, up or down, are a relation that can weaken.
+        limits: column -> how it is compared -> for each sample size of the reference profile, the distance that counts as drift.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,7 +59,8 @@ class AssociationProfile(BaseModel):
     cells: tuple[int, ...]
     shares: tuple[float, ...]
     phi: tuple[float, ...]
-    limits: dict[str, tuple[float, ...]]
+    min_phi: float
+    limits: dict[str, dict[Method, tuple[float, ...]]]
 
 
 class Associations:
@@ -67,17 +75,14 @@ class Associations:
         present, owner = np.unique(column, return_inverse=True)
         self.columns = [list(self._bins)[i] for i in present]
         self._member = np.eye(len(present))[owner]
-        self._left_out = (owner[:, None] == owner) | (np.outer(self._shares, self._shares) < MIN_PAIR_SHARE)
-        self._phi = np.zeros_like(self._left_out, dtype=np.float64)
+        self._phi = np.zeros((len(owner), len(owner)))
         self._phi[np.tril_indices(len(owner), -1)] = profile.phi
         self._phi += self._phi.T
-
-    def against(self, indicators: NDArray[np.float32]) -> Self:
-        """The same for other rows to compare with, given by their bins, shape (n_rows, n_cells)."""
-        other = copy(self)
-        products = (indicators.T @ indicators).astype(np.float64) / len(indicators)
-        other._phi = _coefficients(products, self._shares)
-        return other
+        self._compared = (owner[:, None] != owner) & (np.outer(self._shares, self._shares) >= MIN_PAIR_SHARE)
+        related = np.where(self._compared & (np.abs(self._phi) >= profile.min_phi), self._phi, 0.0)
+        squares = self._by_pair(related**2).sum(axis=1)[owner, None]
+        # Least squares: the differences times this add up to 0 where all is as it was, to -1 where nothing goes together any more.
+        self._slope = np.divide(related, squares, out=np.zeros_like(related), where=squares > 0)
 
     def products(self, frame: pd.DataFrame) -> Floats:
         """How many rows are in each pair of bins, shape (n_cells, n_cells); those of parts of a batch add up."""
@@ -85,39 +90,54 @@ class Associations:
         with _one_thread():
             return (indicators.T @ indicators).astype(np.float64)
 
-    def distances(self, products: NDArray[np.floating], rows: int) -> Floats:
-        """How far each pair of columns is from the reference: the sum of squared differences of their coefficients.
+    def coefficients(self, products: Floats, rows: int) -> Floats:
+        """The phi coefficients of `rows` rows with these `products`, shape (n_cells, n_cells)."""
+        return _coefficients(products / rows, self._shares)
+
+    def moved(self, phi: Floats, reference: Floats | None = None) -> dict[Method, Floats]:
+        """How much each pair of columns contributes to how far columns are from the reference, see `distances`.
 
         Args:
-            products: how many rows are in each pair of bins, see `products`.
-            rows: how many there are.
+            phi: coefficients of what is compared.
+            reference: what they are compared with; None for the profile's.
 
         Returns:
-            Shape (n_columns, n_columns) in the order of `columns`; 0 for a column with itself.
+            Each of shape (n_columns, n_columns) in the order of `columns`; 0 for a column with itself.
         """
-        difference = np.where(self._left_out, 0.0, _coefficients(products / rows, self._shares) - self._phi)
-        pairs: Floats = self._member.T @ difference**2 @ self._member
-        return pairs
+        difference = np.where(self._compared, phi - (self._phi if reference is None else reference), 0.0)
+        return {
+            Method.ASSOCIATION: self._by_pair(difference**2),
+            Method.ATTENUATION: self._by_pair(difference * self._slope),
+        }
+
+    def _by_pair(self, cells: Floats) -> Floats:
+        return np.asarray(self._member.T @ cells @ self._member)
+
+
+def distances(moved: dict[Method, Floats]) -> dict[Method, Floats]:
+    """How far columns are from the reference, each of shape (n_columns,).
+
+    The root of the summed squared differences of their coefficients, and the share (0-1 and more) by which the coefficients are all
+    weaker or stronger.
+    """
+    return {
+        Method.ASSOCIATION: np.sqrt(moved[Method.ASSOCIATION].sum(axis=1)),
+        Method.ATTENUATION: np.abs(moved[Method.ATTENUATION].sum(axis=1)),
+    }
 
 
 def build_associations(
-    frame: pd.DataFrame,
-    numbers: list[str],
-    categories: list[str],
-    *,
-    drawn: Sequence[Halves],
-    sizes: tuple[int, ...],
-    false_alarm_rate: float,
-) -> AssociationProfile:
-    """Measure how the columns of a reference go together, and how far samples of its patients are from that.
+    frame: pd.DataFrame, numbers: list[str], categories: list[str]
+) -> tuple[AssociationProfile, Indicators]:
+    """Measure how the columns of a reference go together.
 
     Args:
         frame: as `comparable` returns it.
         numbers: its columns of numbers.
         categories: its columns of categories.
-        drawn: samples of the frame, see `null_samples`.
-        sizes: rows of a sample, ascending, at most those that were drawn.
-        false_alarm_rate: 0-1, for all columns together.
+
+    Returns:
+        The profile, without limits; and in which of its bins each row is, shape (n_rows, n_cells).
     """
     edges = {name: tuple(np.unique(np.quantile(frame[name], _QUANTILES, method="inverted_cdf"))) for name in numbers}
     levels = {name: _common(frame[name]) for name in categories}
@@ -133,22 +153,37 @@ def build_associations(
         cells=tuple(cells.tolist()),
         shares=tuple(np.round(shares, 6).tolist()),
         phi=tuple(np.round(phi[np.tril_indices(len(cells), -1)], _DECIMALS).tolist()),
+        min_phi=_CHANCE / np.sqrt(len(frame)),
         limits={},
     )
-    associations = Associations(profile)
-    null: list[list[Floats]] = [[] for _ in sizes]
+    return profile, indicators
+
+
+def null_associations(
+    associations: Associations, indicators: Indicators, samples: Codes, sizes: Sequence[int]
+) -> Floats:
+    """Measure how far samples of the reference are from the rest of it.
+
+    Args:
+        associations: of the reference.
+        indicators: in which bins each of its rows is, see `build_associations`.
+        samples: rows of the reference, see `null_samples`.
+        sizes: rows of a sample, ascending, the last as many as were drawn.
+
+    Returns:
+        Shape (n_sizes, n_samples, n_distances): the methods (`TOGETHER`) of the first column, then those of the next.
+    """
+    found = []
     with _one_thread():
-        for halves in drawn:
-            known = associations.against(indicators[halves.known])
-            for sample in halves.samples:
-                products = np.zeros_like(phi)
-                for of_size, (start, size) in zip(null, pairwise((0, *sizes)), strict=True):
-                    added = indicators[sample[start:size]]
-                    products += added.T @ added
-                    of_size.append(np.sqrt(known.distances(products, size).sum(axis=0)))
-    limits = [family_limits(np.stack(of_size), false_alarm_rate) for of_size in null]
-    by_column = np.stack(limits, axis=1).tolist()
-    return profile.model_copy(update={"limits": dict(zip(associations.columns, map(tuple, by_column), strict=True))})
+        everything = (indicators.T @ indicators).astype(np.float64)
+        for sample in samples:
+            added = [indicators[sample[a:b]] for a, b in pairwise((0, *sizes))]
+            products = np.cumsum([rows.T @ rows for rows in added], axis=0, dtype=np.float64)
+            rest = associations.coefficients(everything - products[-1], len(indicators) - sizes[-1])
+            of_sizes = [associations.coefficients(*of) for of in zip(products, sizes, strict=True)]
+            of_methods = [distances(associations.moved(phi, rest)) for phi in of_sizes]
+            found.append([np.stack([of[method] for method in TOGETHER], axis=1).ravel() for of in of_methods])
+    return np.stack(found, axis=1)
 
 
 def _one_thread() -> threadpool_limits:
@@ -161,7 +196,7 @@ def _common(column: pd.Series) -> tuple[str, ...]:
     return tuple(shares.index[shares >= MIN_SHARE][:_LEVELS])
 
 
-def _indicators(frame: pd.DataFrame, bins: dict[str, tuple[float, ...] | tuple[str, ...]]) -> NDArray[np.float32]:
+def _indicators(frame: pd.DataFrame, bins: dict[str, tuple[float, ...] | tuple[str, ...]]) -> Indicators:
     parts = []
     for name, ends in bins.items():
         if pd.api.types.is_numeric_dtype(frame[name]):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from healthpredict.errors import NotEnoughData
-from healthpredict.monitoring.association import Associations
+from healthpredict.monitoring.association import Associations, distances
 from healthpredict.monitoring.distances import DISTANCES, OTHER, Counts, Floats, Method, Values
 from healthpredict.monitoring.profile import NUMBERS, RISK, ReferenceProfile, comparable
 
@@ -28,7 +28,7 @@ class ColumnDrift(BaseModel):
         method: how it was compared.
         score: the distance; its scale is the method's.
         threshold: the score that counts as drift.
-        partner: the column whose relation to this one changed most; only of `Method.ASSOCIATION`.
+        partner: the column whose relation to this one changed most; only of joint drift.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,7 +57,7 @@ class DataDrift(BaseModel):
     Attributes:
         rows: encounters of the batch.
         columns: the features one by one, in the contract's order, by each of their methods.
-        joint: how each feature goes together with all others.
+        joint: how each feature goes together with all others, by each of its methods.
         prediction: the readmission risk, by each of its methods.
     """
 
@@ -118,7 +118,7 @@ def detect_data_drift(profile: ReferenceProfile, encounters: pd.DataFrame, risk:
         raise NotEnoughData("Drift needs encounters; this batch has none.")
     associations = Associations(profile.associations)
     occurrences: dict[str, Counter[Any]] = {name: Counter() for name in profile.columns}
-    products: Floats = np.zeros(1)
+    products: Floats | float = 0.0
     for start in range(0, len(encounters), _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
         current = comparable(encounters.iloc[rows], risk[rows])
@@ -178,12 +178,13 @@ def _compare(profile: ReferenceProfile, name: str, occurrences: Mapping[Any, int
 def _compare_together(
     profile: ReferenceProfile, associations: Associations, products: Floats, rows: int
 ) -> Iterator[ColumnDrift]:
-    pairs = associations.distances(products, rows)
-    for name, others in zip(associations.columns, pairs, strict=True):
-        yield ColumnDrift(
-            column=name,
-            method=Method.ASSOCIATION,
-            score=float(np.sqrt(others.sum())),
-            threshold=profile.limit(name, Method.ASSOCIATION, rows),
-            partner=associations.columns[int(others.argmax())],
-        )
+    moved = associations.moved(associations.coefficients(products, rows))
+    for method, scores in distances(moved).items():
+        for name, score, others in zip(associations.columns, scores, np.abs(moved[method]), strict=True):
+            yield ColumnDrift(
+                column=name,
+                method=method,
+                score=float(score),
+                threshold=profile.limit(name, method, rows),
+                partner=associations.columns[int(others.argmax())],
+            )

@@ -39,8 +39,9 @@ class Method(StrEnum):
     PSI = "psi"
     MISSING = "missing share"
     UNSEEN = "unseen share"
+    # Of a column with all others, see `healthpredict.monitoring.association`; no distances of two counts.
     ASSOCIATION = "association"
-    """Of a column with all others, see `healthpredict.monitoring.association`; not a distance of two counts."""
+    ATTENUATION = "attenuation"
 
 
 def wasserstein(values: Floats, reference: Counts, current: Counts) -> Floats:
@@ -48,17 +49,18 @@ def wasserstein(values: Floats, reference: Counts, current: Counts) -> Floats:
 
     Args:
         values: the distinct values, ascending, shape (n_values,).
-        reference: how often each value occurs in the reference, shape (n_values,).
-        current: the same for the current rows; leading axes are kept, shape (..., n_values).
+        reference: how often each value occurs in the reference, shape (..., n_values).
+        current: the same for the current rows, shape (..., n_values); leading axes of both are broadcast.
 
     Returns:
         The first Wasserstein distance divided by the reference's standard deviation, or by .001 where that is smaller
         (as Evidently does), shape (...).
     """
-    weights = reference / reference.sum()
-    spread = np.sqrt(weights @ (values - weights @ values) ** 2)
+    weights = _shares(reference)
+    mean = weights @ values
+    spread = np.sqrt((weights * (values - mean[..., None]) ** 2).sum(axis=-1))
     difference = np.cumsum(_shares(current) - weights, axis=-1)[..., :-1]
-    distance: Floats = np.abs(difference) @ np.diff(values) / max(spread, 0.001)
+    distance: Floats = np.abs(difference) @ np.diff(values) / np.maximum(spread, 0.001)
     return distance
 
 
@@ -66,8 +68,8 @@ def jensen_shannon(reference: Counts, current: Counts) -> Floats:
     """Measure how much the shares of categories have changed.
 
     Args:
-        reference: how often each category occurs in the reference, shape (n_categories,).
-        current: the same for the current rows; leading axes are kept, shape (..., n_categories).
+        reference: how often each category occurs in the reference, shape (..., n_categories).
+        current: the same for the current rows, shape (..., n_categories); leading axes of both are broadcast.
 
     Returns:
         The Jensen-Shannon distance with natural logarithms, from 0 to sqrt(ln 2) = .83, shape (...).
@@ -91,7 +93,7 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> Floats:
 def chi_squared(reference: Counts, current: Counts) -> Floats:
     """Pearson's statistic of the two rows of counts over n m / (n + m), square root; arguments and shapes as `jensen_shannon`."""
     p, q = _shares(reference), _shares(current)
-    n, m = reference.sum(), current.sum(axis=-1, keepdims=True)
+    n, m = (counts.sum(axis=-1, keepdims=True) for counts in (reference, current))
     pooled = (n * p + m * q) / (n + m)
     ratio = np.divide((p - q) ** 2, pooled, out=np.zeros_like(pooled), where=pooled > 0)
     return np.asarray(np.sqrt(ratio.sum(axis=-1)))
@@ -108,16 +110,15 @@ def psi(values: Values, reference: Counts, current: Counts) -> Floats:
 
 def binned(reference: Counts, counts: Counts) -> Counts:
     """Put counts of ascending numbers in at most ten bins of equal share of the reference, shape (..., 10)."""
-    below = np.concatenate([[0.0], np.cumsum(reference)[:-1] / reference.sum()])
+    below = (np.cumsum(reference, axis=-1) - reference) / reference.sum(axis=-1, keepdims=True)
     bins = np.minimum((below * _BINS).astype(int), _BINS - 1)
-    member = (bins[:, None] == np.arange(_BINS)).astype(np.int64)
-    return np.asarray(counts @ member)
+    return np.stack([np.where(bins == number, counts, 0).sum(axis=-1) for number in range(_BINS)], axis=-1)
 
 
 def _rise(category: str, values: Values, reference: Counts, current: Counts) -> Floats:
     """By how much the share of a category has risen (0-1), below zero where it fell."""
     chosen = values == category
-    rise: Floats = _shares(current)[..., chosen].sum(axis=-1) - _shares(reference)[chosen].sum()
+    rise: Floats = _shares(current)[..., chosen].sum(axis=-1) - _shares(reference)[..., chosen].sum(axis=-1)
     return rise
 
 
@@ -130,7 +131,7 @@ DISTANCES: Final[dict[Method, Callable[[Values, Counts, Counts], Floats]]] = {
     Method.MISSING: lambda *counted: np.abs(_rise(MISSING, *counted)),
     Method.UNSEEN: lambda *counted: np.maximum(_rise(OTHER, *counted), 0.0),
 }
-"""Values, counts of the reference (n_values,) and of the current rows (..., n_values) -> distance, shape (...)."""
+"""Values, counts of the reference and of the current rows (..., n_values) -> distance, shape (...)."""
 
 
 def _shares(counts: Counts) -> Floats:

@@ -15,9 +15,7 @@ class DriftPolicy(BaseModel):
 
     Attributes:
         false_alarm_rate: chance (0-1) that a batch without any drift has anything over its limit.
-        joint_share: share (0-1) of that rate that is spent on how features go together.
-        samples: drawn for each limit.
-        joint_samples: drawn for each limit of how features go together, which cost ten times as much.
+        samples: drawn for the limits.
         count_methods: how numbers and the risk are compared.
         category_methods: how categories are compared, beside their missing and unseen values.
         min_changed_rows: rows of a batch that a category column must at least have changed in.
@@ -39,9 +37,7 @@ class DriftPolicy(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     false_alarm_rate: float = Field(0.05, ge=0.01, lt=1)
-    joint_share: float = Field(0.2, gt=0, lt=1)
     samples: int = Field(1000, ge=100)
-    joint_samples: int = Field(300, ge=100)
     # A few encounters with very many visits make the Wasserstein distance of visits vary so much that it misses one visit
     # more in a quarter of 2,000 encounters; Kolmogorov and Smirnov's distance never does.
     count_methods: tuple[Method, ...] = Field((Method.WASSERSTEIN, Method.KOLMOGOROV_SMIRNOV), min_length=1)

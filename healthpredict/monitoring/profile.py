@@ -16,7 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.data.contract import BY_FIELD, FEATURE_COLUMNS, Kind
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.report import SUBGROUP_COLUMNS
-from healthpredict.monitoring.association import AssociationProfile, build_associations
+from healthpredict.monitoring.association import (
+    TOGETHER,
+    AssociationProfile,
+    Associations,
+    build_associations,
+    null_associations,
+)
 from healthpredict.monitoring.distances import DISTANCES, MISSING, OTHER, Method
 from healthpredict.monitoring.null import (
     CodedColumn,
@@ -37,10 +43,6 @@ MIN_CATEGORY_COUNT: Final = 10
 
 SMALLEST_LIMIT: Final = 1e-9
 """Of a column that is constant in the reference: a distance equal to its limit is drift, also 0."""
-
-_DRAWN_RATE: Final = 0.6
-"""What limits are drawn for, over what they are to hold: measured, a batch of other patients goes over them 1.7 times as often as
-samples of the reference's own do."""
 
 
 class ColumnProfile(BaseModel):
@@ -81,8 +83,8 @@ class ReferenceProfile(BaseModel):
     def limit(self, column: str, method: Method, rows: int) -> float:
         """The distance from which `column` counts as drifted in a batch of `rows` encounters."""
         profile = self.columns[column]
-        if method is Method.ASSOCIATION:
-            return self._at(self.associations.limits[column], rows, profile.rows)
+        if method in TOGETHER:
+            return self._at(self.associations.limits[column][method], rows, profile.rows)
         limit = self._at(profile.limits[method], rows, profile.rows)
         if column in NUMBERS:
             return max(limit, SMALLEST_LIMIT)
@@ -133,11 +135,18 @@ def build_profile(
     frame = comparable(encounters, risk)
     coded = {name: _code(name, frame[name], policy) for name in COLUMNS}
     sizes = tuple(sorted({sample_size(size, len(frame)) for size in policy.sample_sizes}))
-    rate = policy.false_alarm_rate * _DRAWN_RATE
-    joint_rate = rate * policy.joint_share
-    drawn = null_samples(patient_id, sizes[-1], max(policy.samples, policy.joint_samples), seed)
-    null = null_distances(list(coded.values()), drawn, sizes)
-    limits = np.stack([family_limits(distances, rate - joint_rate) for distances in null], axis=1)
+    samples = null_samples(patient_id, sizes[-1], policy.samples, seed)
+    numbers = [name for name in NUMBERS if name != RISK]
+    together, indicators = build_associations(frame, numbers, [name for name in COLUMNS if name not in NUMBERS])
+    associations = Associations(together)
+    null = np.concatenate(
+        [
+            null_distances(list(coded.values()), samples, sizes),
+            null_associations(associations, indicators, samples, sizes),
+        ],
+        axis=-1,
+    )
+    limits = np.stack([family_limits(distances, policy.false_alarm_rate) for distances in null], axis=1)
     limits_in_order = iter(map(tuple, limits.tolist()))
     counts = {name: np.bincount(column.codes, minlength=len(column.values)) for name, column in coded.items()}
     known = {name: _as_counts(column.values, counts[name]) for name, column in coded.items()}
@@ -146,8 +155,7 @@ def build_profile(
     known[RISK] = _as_counts(*np.unique(np.round(unseen_risk, 3), return_counts=True))
     return ReferenceProfile(
         min_changed_rows=policy.min_changed_rows,
-        # Half of the reference stands for it while limits are drawn.
-        sample_sizes=tuple(effective_size(size, len(frame) / 2) for size in sizes),
+        sample_sizes=tuple(effective_size(size, len(frame) - sizes[-1]) for size in sizes),
         columns={
             name: ColumnProfile(
                 rows=sum(known[name].values()),
@@ -156,13 +164,12 @@ def build_profile(
             )
             for name, column in coded.items()
         },
-        associations=build_associations(
-            frame,
-            [name for name in NUMBERS if name != RISK],
-            [name for name in COLUMNS if name not in NUMBERS],
-            drawn=[halves.first(policy.joint_samples) for halves in drawn],
-            sizes=sizes,
-            false_alarm_rate=joint_rate,
+        associations=together.model_copy(
+            update={
+                "limits": {
+                    name: {method: next(limits_in_order) for method in TOGETHER} for name in associations.columns
+                }
+            }
         ),
         subgroups={name: _mean_risk(frame[name], risk, policy.min_subgroup_rows) for name in SUBGROUP_COLUMNS},
     )

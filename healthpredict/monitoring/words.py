@@ -41,7 +41,7 @@ def in_words(drift: ColumnDrift) -> str:
             return f"{name} missing in {score} more or fewer of 100 (limit {limit})"
         case Method.UNSEEN:
             return f"{name} with values hardly seen before in {score} more of 100 (limit {limit})"
-        case Method.ASSOCIATION:
+        case Method.ASSOCIATION | Method.ATTENUATION:
             return f"{name} with {name_of(drift.partner or '')} ({measured(drift)})"
         case _:
             return f"{name} ({measured(drift)})"

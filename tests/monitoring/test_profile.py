@@ -83,12 +83,15 @@ def test_ties_do_not_raise_alarms() -> None:
     assert not (distances >= family_limits(distances, 0.05)).any()
 
 
-def test_no_patient_is_on_both_sides() -> None:
-    """Samples are of patients whom the compared rows lack, and as large as asked for."""
+def test_samples_hold_whole_patients_and_no_row_twice() -> None:
+    """All encounters of every drawn patient but the last are in the sample, so none of them is in what it is compared with."""
     patients = np.random.default_rng(0).integers(0, 500, 2000)
-    for halves in null_samples(patients, 300, 100, seed=0):
-        assert halves.samples.shape[1] == 300
-        assert not set(patients[halves.known]) & set(patients[halves.samples.ravel()])
+    samples = null_samples(patients, 300, 100, seed=0)
+    assert samples.shape == (100, 300)
+    for sample in samples:
+        assert len(set(sample)) == 300
+        drawn = list(dict.fromkeys(patients[sample]))
+        assert np.isin(patients[sample], drawn[:-1]).sum() == np.isin(patients, drawn[:-1]).sum()
 
 
 def test_values_that_a_new_sample_will_have_are_expected(reference: Reference) -> None:
