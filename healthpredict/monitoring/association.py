@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from healthpredict.monitoring.distances import Floats, Method
 from healthpredict.monitoring.null import Codes
 
+Indicators = NDArray[np.float32]
 TOGETHER: Final = (Method.ASSOCIATION, Method.ATTENUATION)
 MIN_SHARE: Final = 0.05
 """Rarer bins say little, and a pair of rare bins could point at a person."""
@@ -34,9 +35,6 @@ _LEVELS: Final = 8
 """Categories told apart, the commonest; the others are one bin."""
 _DECIMALS: Final = 3
 """Of the coefficients that are kept: finer than chance in 100,000 rows."""
-
-
-Indicators = NDArray[np.float32]
 
 
 class AssociationProfile(BaseModel):

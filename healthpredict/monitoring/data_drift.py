@@ -118,18 +118,18 @@ def detect_data_drift(profile: ReferenceProfile, encounters: pd.DataFrame, risk:
         raise NotEnoughData("Drift needs encounters; this batch has none.")
     associations = Associations(profile.associations)
     occurrences: dict[str, Counter[Any]] = {name: Counter() for name in profile.columns}
-    products: Floats | float = 0.0
+    products = []
     for start in range(0, len(encounters), _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
         current = comparable(encounters.iloc[rows], risk[rows])
         for name, counter in occurrences.items():
             counter.update(occurrences_of(current[name]))
-        products = products + associations.products(current)
+        products.append(associations.products(current))
     compared = [column for name, of in occurrences.items() for column in _compare(profile, name, of, len(encounters))]
     return DataDrift(
         rows=len(encounters),
         columns=tuple(column for column in compared if column.column != RISK),
-        joint=tuple(_compare_together(profile, associations, products, len(encounters))),
+        joint=tuple(_compare_together(profile, associations, np.sum(products, axis=0), len(encounters))),
         prediction=tuple(column for column in compared if column.column == RISK),
     )
 
