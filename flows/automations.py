@@ -13,15 +13,12 @@ from prefect.events.actions import CallWebhook, ChangeFlowRunState
 
 from flows.events import DRIFT
 
-_SILENCE = timedelta(minutes=3)
-"""A server that is away for two minutes, and a heartbeat before and after it: every worker needs
-PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 (Prefect's own is 180)."""
 _ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")}
 _BEAT = "prefect.flow-run.heartbeat"
 _RUN = "prefect.resource.id"
 
 
-def _wanted(webhook: UUID | None) -> list[AutomationCore]:
+def _wanted(webhook: UUID | None, silence: timedelta) -> list[AutomationCore]:
     """Every automation; those that tell somebody only where there is a webhook."""
     dead = AutomationCore(
         name="health-predict: end dead runs",
@@ -33,12 +30,13 @@ def _wanted(webhook: UUID | None) -> list[AutomationCore]:
             expect={_BEAT, *_ENDED},
             posture=Posture.Proactive,
             threshold=1,
-            within=_SILENCE,
+            within=silence,
         ),
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message="Its worker has been silent for three minutes. The champion is untouched; the next run goes on from here.",
+                message=f"Its worker has been silent for {silence.total_seconds():.0f} s. The champion is untouched; "
+                "the next run goes on from here.",
             )
         ],
     )
@@ -82,14 +80,16 @@ def _told(what: str, description: str, events: set[str], resource: str, webhook:
     )
 
 
-def set_up_automations(client: SyncPrefectClient, webhook: UUID | None) -> None:
+def set_up_automations(client: SyncPrefectClient, webhook: UUID | None, silence: timedelta) -> None:
     """Make the automations, change those that differ, and remove those that nobody is told by any more.
 
     Args:
         client: of the server.
         webhook: id of the block of the address that is told; None where nobody is.
+        silence: of a run after which it is ended. Three minutes outlive a server that is away for two, with a heartbeat before and
+            after it: every worker needs PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 (Prefect's own is 180).
     """
-    wanted = {automation.name: automation for automation in _wanted(webhook)}
+    wanted = {automation.name: automation for automation in _wanted(webhook, silence)}
     known = {found.name: found for found in client.read_automations()}
     for name, automation in wanted.items():
         if name not in known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def set_up() -> None:
     with get_client(sync_client=True) as client:
         for name, description, limit in POOLS:
             _set_up_pool(client, name, description, limit)
-        set_up_automations(client, webhook)
+        set_up_automations(client, webhook, timedelta(seconds=settings.silence_seconds))
     program = Path(sys.executable).with_name("prefect")
     environment = {**os.environ, "HEALTHPREDICT_HOME": str(HOME)}
     subprocess.run([str(program), "--no-prompt", "deploy", "--all"], cwd=HOME, env=environment, check=True)

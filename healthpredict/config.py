@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
     api_key_path: Path | None = Field(None, description="File with the key that rollouts ask the API with")
     webhook_url: str | None = Field(None, description="Where Prefect posts failures and drift, as JSON")
+    silence_seconds: int = Field(180, ge=75, description="After which silence of its worker a flow run is ended")
     git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
     source_path: Path | None = Field(
         None, description="Checkout that images are built from; by default that of this code"

@@ -7,8 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ import httpx
 import pytest
 
 from healthpredict.cli.services import free_port
+from tests.e2e.runs import FlowRuns
 
 ROOT = Path(__file__).parents[2]
 SECRETS = ROOT / "docker-compose" / "secrets"
 SERVICES = ("postgres", "prefect-server", "mlflow", "prefect-worker", "deploy-worker")
-FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SETTINGS = "health_predict_settings"
 REPORTS = ROOT / "reports" / "e2e"
 """Kept for people to look at."""
@@ -38,7 +37,7 @@ needs_docker = pytest.mark.skipif(
 )
 
 
-class Stack:
+class Stack(FlowRuns):
     """One compose project. Everything it made is gone after `destroy`."""
 
     def __init__(self, name: str, files: tuple[str, ...] = ("docker-compose/compose.yaml",), **variables: str) -> None:
@@ -53,7 +52,7 @@ class Stack:
             **ports,
             **variables,
         }
-        self.prefect = f"http://127.0.0.1:{self.ports['prefect']}"
+        super().__init__(f"http://127.0.0.1:{self.ports['prefect']}")
         self.mlflow = f"http://127.0.0.1:{self.ports['mlflow']}"
         self.api = f"http://127.0.0.1:{self.ports['api']}"
 
@@ -73,7 +72,7 @@ class Stack:
 
     def cli(self, *command: str) -> str:
         """`prefect ...` as a person uses it on the host."""
-        client = {"PREFECT_API_URL": f"{self.prefect}/api", "PREFECT_API_AUTH_STRING": self.auth()}
+        client = {"PREFECT_API_URL": f"{self.prefect}/api", "PREFECT_API_AUTH_STRING": self.password()}
         program = Path(sys.executable).with_name("prefect")
         return self._run([str(program), *command], environment=client)
 
@@ -101,62 +100,12 @@ class Stack:
 
     # Prefect
 
-    @staticmethod
-    def auth() -> str:
+    def password(self) -> str:
         return f"admin:{(SECRETS / 'prefect-auth-password').read_text()}"
-
-    @staticmethod
-    def mlflow_auth() -> tuple[str, str]:
-        return "admin", (SECRETS / "mlflow-admin-password").read_text()
-
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The server's answer; a server that is being restarted is asked again."""
-        user, password = self.auth().split(":")
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                method = "GET" if body is None else "POST"
-                answer = httpx.request(
-                    method,
-                    f"{self.prefect}/api/{path}",
-                    json=body,
-                    auth=(user, password),
-                    # Sent by every client of a server with protection against forged requests.
-                    headers=self._csrf(user, password) if body is not None else {},
-                    trust_env=False,
-                    timeout=30,
-                )
-                return answer.raise_for_status().json()
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
-
-    def _csrf(self, user: str, password: str) -> dict[str, str]:
-        answer = httpx.get(
-            f"{self.prefect}/api/csrf-token",
-            params={"client": "tests"},
-            auth=(user, password),
-            trust_env=False,
-            timeout=30,
-        )
-        return {"Prefect-Csrf-Token": answer.raise_for_status().json()["token"], "Prefect-Csrf-Client": "tests"}
-
-    def runs(self, **of: Any) -> list[dict[str, Any]]:
-        """Flow runs with the name of their flow, the oldest first."""
-        names = {flow["id"]: flow["name"] for flow in self.ask("flows/filter", {})}
-        found = self.ask("flow_runs/filter", {"flow_runs": of, "sort": "EXPECTED_START_TIME_ASC"})
-        return [{**run, "flow": names[run["flow_id"]]} for run in found]
 
     def start(self, deployment: str, name: str, **parameters: Any) -> None:
         given = [word for key, value in parameters.items() for word in ("--param", f"{key}={json.dumps(value)}")]
         self.cli("deployment", "run", f"{deployment}/{deployment}", "--flow-run-name", name, *given)
-
-    def wait_for(self, name: str, seconds: float = 600) -> dict[str, Any]:
-        """The run that was given a name, once it has ended."""
-        return self.until(
-            lambda: next((run for run in self.runs(name={"any_": [name]}) if run["state_type"] in FINAL), None), seconds
-        )
 
     def complete(self, deployment: str, name: str, **parameters: Any) -> dict[str, Any]:
         """Run a deployment, which has to complete."""
@@ -165,30 +114,15 @@ class Stack:
         assert run["state_type"] == "COMPLETED", f"{name}: {run['state']['message']}\n{self.log(run)}"
         return run
 
-    def children(self, run: dict[str, Any]) -> list[dict[str, Any]]:
-        return self.runs(parent_flow_run_id={"any_": [run["id"]]})
-
-    def running(self, flow: str, seconds: float = 240) -> dict[str, Any]:
-        """A run of a flow, as soon as one is running."""
-        found: Callable[[], dict[str, Any] | None] = lambda: next(  # noqa: E731
-            (run for run in self.runs(state={"type": {"any_": ["RUNNING"]}}) if run["flow"] == flow), None
-        )
-        return self.until(found, seconds)
-
-    def log(self, run: dict[str, Any]) -> str:
-        lines = self.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
-        return "\n".join(line["message"] for line in lines[-40:])
-
-    @staticmethod
-    def until(answer: Callable[[], Any], seconds: float) -> Any:
-        """The first answer that is not empty."""
-        deadline = time.monotonic() + seconds
-        while not (found := answer()):
-            assert time.monotonic() < deadline, f"nothing within {seconds:.0f} s"
-            time.sleep(1)
-        return found
+    def ids_of_runs(self) -> set[str]:
+        """Of those that have begun: `make up` makes the runs of schedules anew."""
+        return {run["id"] for run in self.runs() if run["state_type"] != "SCHEDULED"}
 
     # What it holds
+
+    @staticmethod
+    def mlflow_password() -> tuple[str, str]:
+        return "admin", (SECRETS / "mlflow-admin-password").read_text()
 
     def ledger(self, kind: str) -> list[dict[str, Any]]:
         lines = self.inside("prefect-worker", "healthpredict", "ledger").splitlines()
@@ -196,13 +130,20 @@ class Stack:
 
     def mlflow_answer(self, path: str, **parameters: str) -> Any:
         url = f"{self.mlflow}/api/2.0/mlflow/{path}"
-        answer = httpx.get(url, params=parameters, auth=self.mlflow_auth(), trust_env=False, timeout=30)
+        answer = httpx.get(url, params=parameters, auth=self.mlflow_password(), trust_env=False, timeout=30)
         return answer.raise_for_status().json()
 
     def champion(self) -> dict[str, Any]:
         """The version of the registry, as MLflow describes it."""
         found = self.mlflow_answer("registered-models/alias", name="readmission", alias="champion")
         version: dict[str, Any] = found["model_version"]
+        return version
+
+    def served(self) -> int:
+        """The version that the API answers with."""
+        headers = {"Authorization": f"Bearer {(SECRETS / 'api-key').read_text()}"}
+        answer = httpx.get(f"{self.api}/model", headers=headers, trust_env=False, timeout=30)
+        version: int = answer.raise_for_status().json()["model_version"]
         return version
 
     def rows(self, database: str, query: str) -> list[list[str]]:

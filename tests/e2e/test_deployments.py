@@ -6,12 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from healthpredict.cli.services import LocalServices, free_port
@@ -20,26 +17,27 @@ from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.roll_out import local_target
+from tests.e2e.runs import FlowRuns
 from tests.loop.installation import environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
-FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-class Team:
+class Team(FlowRuns):
     """A server and workers of its own for one installation."""
 
     def __init__(self, folder: Path) -> None:
         self.services = LocalServices(folder)
         # One batch: each child run is a process that imports everything anew.
         self.variables = environment(folder) | {"HEALTHPREDICT_N_BATCHES": "1"}
-        self.api = self.services.start_prefect(free_port(0))
-        self.services.wait("prefect", f"{self.api}/health")
+        api = self.services.start_prefect(free_port(0))
+        self.services.wait("prefect", f"{api}/health")
+        super().__init__(api.removesuffix("/api"))
         self.environment = {
             **os.environ,
             **self.variables,
-            "PREFECT_API_URL": self.api,
+            "PREFECT_API_URL": api,
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
@@ -58,23 +56,6 @@ class Team:
     def start_worker(self, pool: str) -> None:
         command = [str(Path(sys.executable).with_name("prefect")), "worker", "start", "--pool", pool]
         self.workers.append(subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log))
-
-    def ask(self, path: str, body: dict[str, Any]) -> Any:
-        return httpx.post(f"{self.api}/{path}", json=body, trust_env=False, timeout=30).raise_for_status().json()
-
-    def runs(self, **of: Any) -> list[dict[str, Any]]:
-        """Flow runs with the name of their flow, the oldest first."""
-        names = {flow["id"]: flow["name"] for flow in self.ask("flows/filter", {})}
-        found = self.ask("flow_runs/filter", {"flow_runs": of, "sort": "EXPECTED_START_TIME_ASC"})
-        return [{**run, "flow": names[run["flow_id"]]} for run in found]
-
-    def wait_for(self, name: str) -> dict[str, Any]:
-        """The run that was given a name, once it has ended."""
-        while True:
-            (run,) = self.runs(name={"any_": [name]})
-            if run["state_type"] in FINAL:
-                return run
-            time.sleep(0.5)
 
     def stop(self) -> None:
         for worker in self.workers:
@@ -117,13 +98,6 @@ def test_set_up_twice_changes_nothing(team: Team) -> None:
     assert set(before) == {"prepare", "train", "deploy", "drift-loop", "score", "refresh-login"}
 
 
-def test_every_deployment_says_what_it_does(team: Team) -> None:
-    for deployment in team.ask("deployments/filter", {}):
-        assert deployment["description"]
-        assert deployment["tags"]
-        assert set(deployment["parameter_openapi_schema"]["properties"]) >= set(deployment["parameters"])
-
-
 def test_the_loop_trains_and_rolls_out_in_runs_of_their_own(
     team: Team, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +107,7 @@ def test_the_loop_trains_and_rolls_out_in_runs_of_their_own(
     settings = settings_of(team, monkeypatch)
     try:
         assert loop["state_type"] == "COMPLETED", loop["state"]["message"]
-        children = team.runs(parent_flow_run_id={"any_": [loop["id"]]})
+        children = team.children(loop)
         assert {child["flow"] for child in children} == {"train", "deploy"}
         assert {child["state_type"] for child in children} == {"COMPLETED"}
         assert all(child["deployment_id"] for child in children), "each through its deployment"

@@ -9,12 +9,11 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
-from tests.e2e.stack import REPORTS, SECRETS, SETTINGS, Stack, needs_docker
+from tests.e2e.stack import REPORTS, SETTINGS, Stack, needs_docker
 from tests.loop.installation import SMALL
 
 pytestmark = [
@@ -82,10 +81,7 @@ def test_the_loop_keeps_everything_on_s3(stack: Stack, tmp_path: Path) -> None:
     assert any(key.startswith("reports/results/") for key in found), "no flow kept its result through the block"
     left = stack.inside("prefect-worker", "find", "/data", "-type", "f").split()
     assert left == ["/data/incoming.csv"], "something was written to the volume"
-    key = (SECRETS / "api-key").read_text()
-    headers = {"Authorization": f"Bearer {key}"}
-    model = httpx.get(f"{stack.api}/model", headers=headers, trust_env=False, timeout=30).raise_for_status().json()
-    assert model["model_version"] == stack.ledger("promotion")[-1]["version"]
+    assert stack.served() == stack.ledger("promotion")[-1]["version"]
 
 
 def test_blocks_name_the_bucket_and_hold_no_key(stack: Stack) -> None:
@@ -95,3 +91,18 @@ def test_blocks_name_the_bucket_and_hold_no_key(stack: Stack) -> None:
     assert by_type["s3-bucket"]["data"]["bucket_folder"] == "reports/results"
     assert by_type["aws-credentials"]["data"]["aws_secret_access_key"] is None
     assert "never-in-a-block" not in json.dumps(blocks)
+
+
+def test_a_backup_goes_to_the_bucket_and_comes_back_into_an_empty_stack(stack: Stack) -> None:
+    ledger, runs = stack.ledger("promotion"), stack.ids_of_runs()
+    uri = stack.make("backup", f"TO=s3://{BUCKET}/backups").splitlines()[-1]
+    assert uri.removeprefix(f"s3://{BUCKET}/") in keys(stack)
+    # The host's disk is gone, the bucket is not.
+    stack.compose("rm", "--stop", "--force", "prefect-worker", "deploy-worker", "prefect-server", "mlflow", "postgres")
+    volumes = [f"{stack.name}_{volume}" for volume in ("postgres", "server", "data", "state", "artifacts")]
+    subprocess.run(["docker", "volume", "rm", *volumes], check=True, capture_output=True)
+    stack.make("restore", f"FILE={uri}")
+    stack.make("up")
+    assert stack.ledger("promotion") == ledger
+    assert runs <= stack.ids_of_runs()
+    stack.complete("drift-loop", "after-restore")
