@@ -17,7 +17,7 @@ from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, con
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings, quiet_vendors
 from healthpredict.data.synthetic import synthesize_to_parquet
-from healthpredict.features.frame import encode_frame
+from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.profile import ReferenceProfile
@@ -72,8 +72,7 @@ def parts(settings: Settings, bundle: Bundle) -> Measured:
     names = arrived_batches(settings)
     encounters = pd.concat([read_frame(layout.processed(name)) for name in names], ignore_index=True)
     frame_cpu = min(_cpu(lambda: encode_frame(bundle.encoder, encounters)) for _ in range(5))
-    plain = encounters.head(RECORDS).astype(object)
-    records: list[Any] = plain.where(plain.notna(), None).to_dict("records")
+    records = as_records(encounters.head(RECORDS))
     record_cpu = min(_cpu(lambda: [bundle.encoder.encode_record(record) for record in records]) for _ in range(5))
 
     profile = ReferenceProfile.model_validate(bundle.reference())

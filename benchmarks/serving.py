@@ -22,7 +22,6 @@ import psutil
 from benchmarks.results import FOLDER, Target, at_least, at_most, conditions, write
 from benchmarks.serving_models import (
     as_pipeline_input,
-    as_records,
     build_served_bundle,
     log_pipeline,
     mlflow_body,
@@ -31,6 +30,8 @@ from benchmarks.serving_models import (
 from benchmarks.serving_offline import SCORED_ROWS, batch, explain, log
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import quiet_vendors
+from healthpredict.data.contract import FEATURE_COLUMNS
+from healthpredict.features.frame import as_records
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import add_key
 from healthpredict.storage.patient_key import make_patient_key
@@ -142,7 +143,7 @@ def free_port() -> int:
 def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     """Start every service."""
     row = synthetic_encounters(100, 0).head(1)  # the same for everyone
-    (record,) = as_records(row)
+    (record,) = as_records(row[[column.field for column in FEATURE_COLUMNS]])
     ours = json.dumps({"encounter_id": 4711, "patient_nbr": 815, **as_sent(record)}).encode()
     plain = as_pipeline_input(row).to_dict("records")[0]
     keys = folder / "keys.json"

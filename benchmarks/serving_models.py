@@ -18,7 +18,7 @@ from healthpredict.data.params import ContractParams
 from healthpredict.data.schema import check_encounters, check_outcomes
 from healthpredict.data.synthetic import synthesize
 from healthpredict.evaluation.report import report_on
-from healthpredict.features.frame import encode_frame
+from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
@@ -96,13 +96,6 @@ def as_pipeline_input(encounters: pd.DataFrame) -> pd.DataFrame:
     """Plain strings and numbers, as JSON carries them; missing levels are a level of their own."""
     levels = encounters[_LEVELS].astype(object).fillna("?")
     return pd.concat([encounters[_COUNTS].astype(float), levels], axis=1)
-
-
-def as_records(encounters: pd.DataFrame) -> list[dict[str, Any]]:
-    """Values by `Column.field`, None for missing."""
-    columns = encounters[[column.field for column in FEATURE_COLUMNS]]
-    plain = columns.astype(object).where(columns.notna(), None)
-    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
 def mlflow_body(encounters: pd.DataFrame) -> bytes:

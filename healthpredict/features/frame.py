@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from healthpredict.data.schema import codes_of
-from healthpredict.features.encoder import Encoder
+from healthpredict.features.encoder import Encoder, Value
 from healthpredict.features.sources import (
     AGE_MIDPOINT,
     CHANGED,
@@ -59,6 +59,12 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
         at = levels[a].positions * encoder.size(b) + levels[b].positions
         np.asarray(values, dtype=np.float32).take(at, out=encoded[:, i], mode="clip")
     return encoded
+
+
+def as_records(encounters: pd.DataFrame) -> list[dict[str, Value]]:
+    """The rows of a frame as `Encoder.encode_record` takes them: values by column, None for missing."""
+    plain = encounters.astype(object).where(encounters.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
 def fit_encoder(

@@ -10,7 +10,7 @@ from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.config import Settings
 from healthpredict.evaluation.report import TestReport
-from healthpredict.features.frame import encode_frame
+from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.monitoring.profile import build_profile
 from healthpredict.operations.context import git_commit, open_registry
 from healthpredict.operations.search import Search
@@ -85,6 +85,5 @@ def assemble(
 
 def _golden(fitted: FittedModel, training: pd.DataFrame, seed: int) -> list[GoldenRow]:
     encounters = golden_encounters(training, N_GOLDEN, seed)
-    plain = encounters.astype(object).where(encounters.notna(), None)
-    rows = zip(plain.to_dict("records"), fitted.risks(encounters), strict=True)
-    return [GoldenRow({str(name): value for name, value in record.items()}, float(risk)) for record, risk in rows]
+    rows = zip(as_records(encounters), fitted.risks(encounters), strict=True)
+    return [GoldenRow(record, float(risk)) for record, risk in rows]
