@@ -77,23 +77,38 @@ class DecisionTables:
     def one(self, features: NDArray[np.float32]) -> float:
         """The probability of one encoded encounter, shape (n_features,)."""
         answers = np.packbits(features.take(self.feature) > self.bound)
-        return 1 / (1 + math.exp(-self.start - float(self.value.take(self._row_starts + answers).sum())))
+        added = np.add.reduce(self.value.take(self._row_starts + answers))
+        return 1 / (1 + math.exp(-self.start - float(added)))
 
     @cached_property
     def _row_starts(self) -> NDArray[np.intp]:
         return np.arange(self.value.size, step=self.value.shape[1])
 
+    @cached_property
+    def _asked(self) -> tuple[list[_Question], list[list[int]]]:
+        """Every question once, since trees ask the same ones again and again, and by table which of them it asks."""
+        questions: dict[_Question, int] = {}
+        asked = []
+        for features, bounds, first in zip(
+            self.feature.tolist(), self.bound.tolist(), self.first.tolist(), strict=True
+        ):
+            of_table = list(zip(features, bounds, strict=True))[first:]
+            asked.append([questions.setdefault(question, len(questions)) for question in of_table])
+        return list(questions), asked
+
     def _add(self, columns: NDArray[np.float32], log_odds: NDArray[np.float64]) -> None:
         """Add all tables, in place. Args: columns, shape (n_features, n); log_odds, shape (n,)."""
         rows = columns.shape[1]
-        answers, answer = np.empty((2, rows), dtype=np.uint8)
-        yes, position, added = answer.view(np.bool_), np.empty(rows, dtype=np.intp), np.empty(rows)
-        for feature, bound, first, value in zip(self.feature, self.bound, self.first, self.value, strict=True):
+        questions, tables = self._asked
+        answer = np.empty((len(questions), rows), dtype=np.uint8)
+        for (feature, bound), yes in zip(questions, answer.view(np.bool_), strict=True):
+            np.greater(columns[feature], np.float32(bound), out=yes)
+        answers, position, added = np.empty(rows, dtype=np.uint8), np.empty(rows, dtype=np.intp), np.empty(rows)
+        for asked, value in zip(tables, self.value, strict=True):
             answers[:] = 0
-            for question in range(first, _QUESTIONS):
-                np.greater(columns[feature[question]], bound[question], out=yes)
+            for question in asked:
                 np.add(answers, answers, out=answers)
-                np.bitwise_or(answers, answer, out=answers)
+                np.bitwise_or(answers, answer[question], out=answers)
             position[:] = answers
             log_odds += value.take(position, out=added, mode="clip")  # which lets it write there without a copy
 

@@ -10,6 +10,7 @@ This module imports only the standard library, so that the API can use it withou
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Final
 
 OTHER: Final = "other"
@@ -51,6 +52,7 @@ DIAGNOSIS_GROUPS: Final = (*dict.fromkeys(group for _, group in _RANGES if group
 """Every group that `diagnosis_group` can return."""
 
 
+@lru_cache(maxsize=4096)  # more codes than the data set has; the API asks for three an encounter
 def diagnosis_group(code: str) -> str:
     """Return the group of an ICD-9-CM code written as in the data set: `428`, `250.83`, `8` (for 008), `V58`, `E909`.
 
