@@ -4,9 +4,11 @@ Uvicorn waits for ever for the head of a request, keeps any number of headers, a
 read. What a request itself may take is in `limits`. It also hands the head of an answer to the system before the body, and a
 second call costs as much as a prediction: here they leave together.
 
-What the application can answer at once is answered as soon as it is there: a task, its context, an event, a timer and the checks
-of an answer that could be anything cost more than a prediction. Whatever is unusual about a request or its answer takes uvicorn's
-way, on which the limits are.
+What the application can answer at once is answered in the turn of the loop in which it came: a task, its context, an event, a
+timer and the checks of an answer that could be anything cost more than a prediction. All requests of a turn are read, then all are
+answered, then all answers are sent, because a processor that comes back from the system has forgotten much of the code that it was
+in: in between, an answer takes up to twice as long. Whatever is unusual about a request or its answer takes uvicorn's way, on which
+the limits are.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
+from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -60,6 +63,26 @@ class _Together:
             self._transport.write(held)
 
 
+class _Turn:
+    """The requests of one turn of a loop that can be answered at once."""
+
+    def __init__(self) -> None:
+        self._asking: list[Connection] = []
+
+    def add(self, connection: Connection) -> None:
+        if not self._asking:
+            connection.loop.call_soon(self._end)
+        self._asking.append(connection)
+
+    def _end(self) -> None:
+        asking, self._asking = self._asking, []
+        for connection, answer in [(connection, connection.judge()) for connection in asking if connection.asks]:
+            connection.send(answer)
+
+
+_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = WeakKeyDictionary()
+
+
 class Connection(HttpToolsProtocol):
     """A connection that ends where nothing comes of it.
 
@@ -71,6 +94,7 @@ class Connection(HttpToolsProtocol):
         rest_of_body_seconds: how long the body of what can be answered at once may come after the head; many clients send them
             one after the other.
         body_bytes: it may have.
+        asks: for an answer at once: all of a request is there.
     """
 
     look_seconds: ClassVar[float] = 10.0
@@ -87,11 +111,13 @@ class Connection(HttpToolsProtocol):
     _body = b""
     _rest_of_body: asyncio.TimerHandle | None = None
     _answered_at_once = 0
+    asks = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         """Start to look."""
         self._wire = _Together(transport, self.loop)
         super().connection_made(self._wire)  # type: ignore[arg-type] # all that uvicorn uses of it
+        self._turn = _turns.setdefault(self.loop, _Turn())
         ends = any(name == b"connection" for name, _ in self.server_state.default_headers)
         self._answers_at_once: Mapping[bytes, AtOnce] = {} if ends else getattr(self.app, "at_once", {})
         self._next_look = self.loop.call_later(self.look_seconds, self._look, (None, 0), 0)
@@ -100,14 +126,14 @@ class Connection(HttpToolsProtocol):
         """Stop it."""
         self._next_look.cancel()
         if self._at_once is not None:
-            self._take_the_long_way()  # where it is counted
+            self._take_the_long_way(complete=self.asks)  # where it is counted
         super().connection_lost(exc)
 
     def answer_is_the_last(self) -> None:
         """Say so in the answer to a request that has begun; later ones take it from the state of the server."""
         self._answers_at_once = {}
         if self._at_once is not None:
-            self._take_the_long_way()
+            self._take_the_long_way(complete=self.asks)
         if self.cycle is not None:
             self.cycle.default_headers = self.server_state.default_headers
 
@@ -121,7 +147,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         super().data_received(data)
-        if self._at_once is not None and self._rest_of_body is None:
+        if self._at_once is not None and not self.asks and self._rest_of_body is None:
             self._rest_of_body = self.loop.call_later(self.rest_of_body_seconds, self._take_the_long_way)
         if not self._in_head:
             self._head_so_far = 0
@@ -131,7 +157,9 @@ class Connection(HttpToolsProtocol):
             self._refuse(b"431 Request Header Fields Too Large")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins; one that did not wait for the answer before it."""
+        if self.asks:
+            self.send(self.judge())
         self._in_head = True
         super().on_message_begin()
 
@@ -155,17 +183,29 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there."""
-        if self._at_once is not None:
-            answer = self._at_once(self.headers, self._body)
-            if answer is not None:
-                self._do_not_wait()
-                self._answered_at_once += 1
-                self.server_state.total_requests += 1
-                head = b"".join([b"%s: %s\r\n" % header for header in self.server_state.default_headers])
-                self._wire.write_at_once(_HEAD % (head, len(answer), answer))
-                return
-            self._take_the_long_way()
-        super().on_message_complete()
+        if self._at_once is None:
+            super().on_message_complete()
+            return
+        self._stop_waiting()
+        self.asks = True
+        self._turn.add(self)
+
+    def judge(self) -> bytes | None:
+        """Answer the request that asks; None where it needs more words."""
+        assert self._at_once is not None
+        self.asks = False
+        return self._at_once(self.headers, self._body)
+
+    def send(self, answer: bytes | None) -> None:
+        """Send what `judge` returned."""
+        if answer is None:
+            self._take_the_long_way(complete=True)
+            return
+        self._at_once = None
+        self._answered_at_once += 1
+        self.server_state.total_requests += 1
+        head = b"".join([b"%s: %s\r\n" % header for header in self.server_state.default_headers])
+        self._wire.write_at_once(_HEAD % (head, len(answer), answer))
 
     def _is_usual(self) -> bool:
         """Whether nothing has to be known of the request but its headers and its body, and it is this connection's turn."""
@@ -180,16 +220,19 @@ class Connection(HttpToolsProtocol):
             and not self.flow.write_paused
         )
 
-    def _do_not_wait(self) -> None:
-        self._at_once = None
+    def _stop_waiting(self) -> None:
         if self._rest_of_body is not None:
             self._rest_of_body.cancel()
             self._rest_of_body = None
 
-    def _take_the_long_way(self) -> None:
-        self._do_not_wait()
+    def _take_the_long_way(self, *, complete: bool = False) -> None:
+        """Args: complete, whether all of the request is there."""
+        self._stop_waiting()
+        self._at_once, self.asks = None, False
         super().on_headers_complete()
         super().on_body(self._body)
+        if complete:
+            super().on_message_complete()
 
     def _look(self, answered_before: Any, unsent_before: int) -> None:
         """Args: of the look before: what was answered, False where an answer was awaited; bytes that were not read."""

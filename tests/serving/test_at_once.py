@@ -62,15 +62,13 @@ def guarded_api(bundle: Bundle, keys_path: Path, key: str, log: PredictionLog, s
 def asked_at_once(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Grows by each request that was to be answered at once: whether it was."""
     asked: list[bool] = []
-    complete = Connection.on_message_complete
+    send = Connection.send
 
-    def noted(self: Connection) -> None:
-        begun, before = self._at_once is not None, self._answered_at_once
-        complete(self)
-        if begun:
-            asked.append(self._answered_at_once > before)
+    def noted(self: Connection, answer: bytes | None) -> None:
+        asked.append(answer is not None)
+        send(self, answer)
 
-    monkeypatch.setattr(Connection, "on_message_complete", noted)
+    monkeypatch.setattr(Connection, "send", noted)
     monkeypatch.setattr(Connection, "rest_of_body_seconds", 30.0)  # however busy the machine is
     return asked
 
