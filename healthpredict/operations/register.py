@@ -22,7 +22,7 @@ from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, Search
 from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.training.export import export_onnx
-from healthpredict.training.fit import FittedModel, fit_finalists, fit_uncalibrated
+from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
 
 
 class Challenger(BaseModel):
@@ -107,10 +107,10 @@ def _log_families(
     settings: Settings, registry: Registry, search: Search, finalists: Sequence[FittedModel], training: pd.DataFrame
 ) -> None:
     """Log the best of every other family as a model; the best of all is logged with its bundle."""
+    others = search.result.candidates[len(finalists) :]
+    fitted = fit_each_uncalibrated(others, training, training[LABEL].to_numpy(), settings.search.seed)
     models = {finalist.candidate.family: (finalist.encoder, finalist.model) for finalist in finalists[1:]}
-    for candidate in search.result.candidates[len(finalists) :]:
-        label = training[LABEL].to_numpy()
-        models[candidate.family] = fit_uncalibrated(candidate, training, label, settings.search.seed)
+    models |= {candidate.family: both for candidate, both in zip(others, fitted, strict=True)}
     for family, (encoder, model) in models.items():
         registry.log_onnx(search.run_id, family, export_onnx(family, model, len(encoder.feature_names)))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
 from healthpredict.training.families import FAMILIES, Examples, probability
 from healthpredict.training.search import Candidate
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,6 @@ def fit_model(
     Raises:
         NotEnoughData: without one of the folds there is one class only.
     """
-    from sklearn.exceptions import ConvergenceWarning
-
     fold = folds(encounters["patient_id"].to_numpy())
     if any(len(np.unique(label[fold != left_out])) < 2 for left_out in range(N_FOLDS)):
         raise NotEnoughData(
@@ -84,11 +84,8 @@ def fit_model(
         inside = fold != left_out
         return fit_uncalibrated(candidate, encounters[inside], label[inside], seed)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        # Filters belong to the process: those that the fits set and take back side by side would get mixed up.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        # The largest first, so that no core waits for it at the end.
-        (encoder, model), *partial = pool.map(fit_without, (None, *range(N_FOLDS)))
+    # The largest first, so that no core waits for it at the end.
+    (encoder, model), *partial = _side_by_side(fit_without, (None, *range(N_FOLDS)))
     out_of_fold = np.empty(len(encounters))
     for left_out, (fold_encoder, fold_model) in enumerate(partial):
         outside = fold == left_out
@@ -115,12 +112,29 @@ def fit_finalists(
     return sorted(fitted, key=lambda model: auroc(label, model.out_of_fold_risk), reverse=True)
 
 
+def fit_each_uncalibrated(
+    candidates: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
+) -> list[tuple[Encoder, Any]]:
+    """`fit_uncalibrated` of several candidates, in their order."""
+    return _side_by_side(lambda candidate: fit_uncalibrated(candidate, encounters, label, seed), candidates)
+
+
 def fit_uncalibrated(
     candidate: Candidate, encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
 ) -> tuple[Encoder, Any]:
     """Fit encoder and vendor model on all encounters; arguments as `fit_model`."""
     encoder, features = fit_encoder(encounters, label, folds(encounters["patient_id"].to_numpy()))
     return encoder, FAMILIES[candidate.family].fit(candidate.params, Examples(features, label), None, seed)
+
+
+def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], of: Iterable[T]) -> list[tuple[Encoder, Any]]:
+    """Call a fit for each of some things, on all cores: the vendors' code lets go of Python's lock."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Filters belong to the process: those that the fits set and take back side by side would get mixed up.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return list(pool.map(fit, of))
 
 
 def folds(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
