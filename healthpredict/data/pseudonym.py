@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from healthpredict.data.split import side_of
+from healthpredict.data.split import side_index
 
 KEY_BYTES: Final = 32
 _CANDIDATES: Final = 8
@@ -29,12 +29,12 @@ def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
         patient_ids: positive, below 2**63.
     """
     patients = np.array(patient_ids, dtype=np.int64)
-    sides = side_of(patients)
+    sides = side_index(patients)
     chosen = np.zeros_like(patients)
     attempt, left = 0, np.arange(len(patients))
     while len(left):
         candidates = _hashes(key, patients[left].tolist(), attempt)
-        fits = (side_of(candidates) == sides[left, None]) & (candidates > 0)
+        fits = (side_index(candidates) == sides[left, None]) & (candidates > 0)
         found = fits.any(axis=1)
         chosen[left[found]] = candidates[found, fits[found].argmax(axis=1)]
         attempt, left = attempt + 1, left[~found]

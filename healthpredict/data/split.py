@@ -24,6 +24,7 @@ class Side(StrEnum):
 TRAIN_SHARE: Final = 0.70
 VALIDATION_SHARE: Final = 0.15
 """The rest is the test side. Changing a share moves patients across sides and invalidates every earlier comparison."""
+_BORDERS: Final = np.array([TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE])
 
 
 def side_of(patient_id: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -35,12 +36,16 @@ def side_of(patient_id: NDArray[np.int64]) -> NDArray[np.str_]:
     Returns:
         `(n,)` of "train", "validation" and "test", in shares of .70, .15 and .15 of the patients.
     """
+    names = np.array([side.value for side in Side])
+    sides: NDArray[np.str_] = names[side_index(patient_id)]
+    return sides
+
+
+def side_index(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
+    """As `side_of`, by the place of each side in `Side`, and with less work."""
     # The upper 53 bits are an exact double in [0, 1).
     position = (splitmix64(patient_id) >> np.uint64(11)) * 2.0**-53
-    names = np.array([Side.TRAIN.value, Side.VALIDATION.value, Side.TEST.value])
-    borders = np.array([TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE])
-    sides: NDArray[np.str_] = names[np.searchsorted(borders, position, side="right")]
-    return sides
+    return np.searchsorted(_BORDERS, position, side="right")
 
 
 def splitmix64(value: NDArray[Any]) -> NDArray[np.uint64]:
