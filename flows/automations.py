@@ -8,38 +8,15 @@ from uuid import UUID
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import CallWebhook, ChangeFlowRunState
+from prefect.events.actions import CallWebhook
 
-from flows.events import DRIFT
-
-_ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")}
-_BEAT = "prefect.flow-run.heartbeat"
-_RUN = "prefect.resource.id"
+from flows.dead_runs import end_dead_runs
+from flows.events import DRIFT, RESOURCE
 
 
 def _wanted(webhook: UUID | None, silence: timedelta) -> list[AutomationCore]:
     """Every automation; those that tell somebody only where there is a webhook."""
-    dead = AutomationCore(
-        name="health-predict: end dead runs",
-        description="A run whose worker died says nothing any more. Without this it would be Running for ever.",
-        trigger=EventTrigger(
-            match={_RUN: "prefect.flow-run.*"},
-            for_each={_RUN},
-            after={_BEAT},
-            expect={_BEAT, *_ENDED},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=silence,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"Its worker has been silent for {silence.total_seconds():.0f} s. The champion is untouched; "
-                "the next run goes on from here.",
-            )
-        ],
-    )
+    dead = end_dead_runs(silence)
     if webhook is None:
         return [dead]
     return [
@@ -74,7 +51,7 @@ def _told(what: str, description: str, events: set[str], resource: str, webhook:
         name=f"health-predict: tell of {what}",
         description=description,
         trigger=EventTrigger(
-            match={_RUN: resource}, for_each={_RUN}, expect=events, posture=Posture.Reactive, threshold=1
+            match={RESOURCE: resource}, for_each={RESOURCE}, expect=events, posture=Posture.Reactive, threshold=1
         ),
         actions=[CallWebhook(block_document_id=webhook, payload=json.dumps(payload))],
     )
@@ -86,8 +63,7 @@ def set_up_automations(client: SyncPrefectClient, webhook: UUID | None, silence:
     Args:
         client: of the server.
         webhook: id of the block of the address that is told; None where nobody is.
-        silence: of a run after which it is ended. Three minutes outlive a server that is away for two, with a heartbeat before and
-            after it: every worker needs PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 (Prefect's own is 180).
+        silence: of a run after which it is ended.
     """
     wanted = {automation.name: automation for automation in _wanted(webhook, silence)}
     known = {found.name: found for found in client.read_automations()}

@@ -8,7 +8,10 @@ from prefect.events import emit_event
 
 from healthpredict.operations.detect_drift import DriftCheck
 
+RESOURCE: Final = "prefect.resource.id"
 DRIFT: Final = "health-predict.drift"
+AWAITED: Final = "health-predict.run.awaited"
+"""A run has to give a sign of life now, or is ended."""
 
 
 def tell_drift(check: DriftCheck) -> None:
@@ -18,7 +21,7 @@ def tell_drift(check: DriftCheck) -> None:
     emit_event(
         DRIFT,
         resource={
-            "prefect.resource.id": f"health-predict.batch.{check.batch}",
+            RESOURCE: f"health-predict.batch.{check.batch}",
             "prefect.resource.name": f"{check.batch}: {check.decision.state}",
         },
         payload={"decision": check.decision.state, "reasons": list(check.decision.reasons)},
