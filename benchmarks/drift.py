@@ -35,7 +35,7 @@ SPLITS, BATCHES_A_SPLIT = 20, 25
 """Batches of one split share a reference and a pool of patients: many splits of few batches say more than few of many."""
 SIZES = (500, 2000, 8000)
 POWER_ROWS = 2000
-POWER_BATCHES = dict(zip(STRENGTHS, (5, 2, 1), strict=True))
+POWER_BATCHES = dict(zip(STRENGTHS, (10, 2, 1), strict=True))
 """Batches a shift and a split: most of them where detectors are in doubt."""
 GRADUAL_BATCHES, GRADUAL_STRENGTH = 10, 0.5
 """Over so many batches a shift grows to this strength, in equal steps; in every second split."""
@@ -135,17 +135,36 @@ def false_alarms(quiet: dict[int, Scores]) -> tuple[dict[str, Any], list[Target]
 
 
 def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], list[Target]]:
-    """Share of shifted batches found when every detector is set to 5 % false alarms, whatever its own limit is."""
+    """Share of shifted batches found when every detector is set to 5 % false alarms, whatever its own limit is.
+
+    All detectors see the same batches, so it is the difference in each split that has an error. Ours is compared with each other
+    one by itself: the best of six measured shares is above the share of the best by chance alone.
+    """
     limits = pd.DataFrame(quiet).quantile(0.95)
-    found = {
-        name: {"batches": len(scores), **(pd.DataFrame(scores) > limits).mean().to_dict()}
-        for name, scores in planted.items()
-    }
-    best = {name: max(of[peer] for peer in PEERS) for name, of in found.items()}
-    behind = min(of[OURS] - best[name] + _noise(of[OURS], best[name], of["batches"]) for name, of in found.items())
-    joint = [of[OURS] - best[name] for name, of in found.items() if name.startswith("joint")]
+    splits = len(quiet) // BATCHES_A_SPLIT
+    found: dict[str, Any] = {}
+    for name, scores in planted.items():
+        hits = (pd.DataFrame(scores) > limits).astype(float)
+        ahead = hits[list(PEERS)].rsub(hits[OURS], axis=0)
+        of_splits = ahead.groupby(np.arange(len(ahead)) * splits // len(ahead)).mean()
+        # One split says nothing about others.
+        half = stats.t.ppf(0.975, splits - 1) * of_splits.sem() if splits > 1 else 1.0
+        best = ahead.mean().idxmin()
+        found[name] = {
+            "batches": len(hits),
+            **hits.mean().to_dict(),
+            "best peer": best,
+            "ahead": float(ahead[best].mean()),
+            "ahead_low": float((ahead.mean() - half)[best]),
+            "ahead_high": float((ahead.mean() + half).min()),
+        }
+    joint = [of["ahead"] for name, of in found.items() if name.startswith("joint")]
     return found, [
-        at_least("power, ours minus the best peer, upper end of the interval, worst shift", behind, 0.0),
+        at_least(
+            "power, ours minus each peer, upper end of the interval, worst shift",
+            min(of["ahead_high"] for of in found.values()),
+            0.0,
+        ),
         at_least("power, ours minus the best peer, joint shifts, mean", float(np.mean(joint)), 0.1),
     ]
 
@@ -161,12 +180,6 @@ def delay(quiet: Scores, gradual: dict[str, Scores]) -> tuple[dict[str, Any], li
     ours = float(np.mean([of[OURS] for of in found.values()]))
     best = min(float(np.mean([of[peer] for of in found.values()])) for peer in PEERS)
     return found, [at_most("batches until a growing shift is found, mean, beside the best peer's", ours, best)]
-
-
-def _noise(ours: float, best: float, batches: int) -> float:
-    """Half a 95 % interval of the difference of two shares."""
-    variance = ours * (1 - ours) + best * (1 - best)
-    return float(1.96 * np.sqrt(variance / batches) + 1 / batches)
 
 
 def cost(hospital: Hospital) -> tuple[dict[str, Any], list[Target]]:

@@ -16,10 +16,10 @@ from scipy import stats
 
 from benchmarks.drift_hospital import Hospital
 from healthpredict.data.contract import FEATURE_COLUMNS
-from healthpredict.monitoring.data_drift import count_values, detect_data_drift, occurrences_of
+from healthpredict.monitoring.data_drift import compare, count_batch, count_values
 from healthpredict.monitoring.distances import Counts, Method, Values, chi_squared, kolmogorov_smirnov, psi
 from healthpredict.monitoring.null import effective_size
-from healthpredict.monitoring.profile import NUMBERS, RISK, comparable
+from healthpredict.monitoring.profile import NUMBERS
 
 OURS = "ours"
 PEERS = (
@@ -38,13 +38,10 @@ _PYTHON = _FOLDER.parent / ".venv-nannyml" / "bin" / "python"
 
 def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
     """How alarming a batch is, by every detector but NannyML."""
-    risk = hospital.fitted.risks(batch)
-    drift = detect_data_drift(hospital.profile, batch, risk)
-    current = comparable(batch, risk)
+    counts = count_batch(hospital.profile, batch, hospital.fitted.risks(batch))
+    drift = compare(hospital.profile, counts)
     # The peers look at the features only.
-    counted = {
-        name: count_values(hospital.profile, name, occurrences_of(current[name])) for name in current if name != RISK
-    }
+    counted = {name: count_values(hospital.profile, name, counts.occurrences[name]) for name in drift.features}
     # Evidently's defaults above 1,000 rows: Wasserstein and Jensen-Shannon distances of at least .1.
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
     distances = np.array([column.score for column in drift.columns if column.method in default])

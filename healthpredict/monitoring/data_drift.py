@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -103,6 +104,21 @@ def _severest(columns: tuple[ColumnDrift, ...]) -> list[ColumnDrift]:
     return list(first.values())
 
 
+@dataclass(frozen=True)
+class BatchCounts:
+    """All that is compared of a batch.
+
+    Attributes:
+        rows: its encounters.
+        occurrences: column -> value -> rows, of columns as `comparable` returns them.
+        products: see `Associations.products`.
+    """
+
+    rows: int
+    occurrences: dict[str, Counter[Any]]
+    products: Floats
+
+
 def detect_data_drift(profile: ReferenceProfile, encounters: pd.DataFrame, risk: NDArray[np.float64]) -> DataDrift:
     """Compare a batch with the reference.
 
@@ -114,6 +130,11 @@ def detect_data_drift(profile: ReferenceProfile, encounters: pd.DataFrame, risk:
     Raises:
         NotEnoughData: the batch has no encounters.
     """
+    return compare(profile, count_batch(profile, encounters, risk))
+
+
+def count_batch(profile: ReferenceProfile, encounters: pd.DataFrame, risk: NDArray[np.float64]) -> BatchCounts:
+    """Count what is compared; arguments and errors as `detect_data_drift`."""
     if encounters.empty:
         raise NotEnoughData("Drift needs encounters; this batch has none.")
     associations = Associations(profile.associations)
@@ -123,18 +144,23 @@ def detect_data_drift(profile: ReferenceProfile, encounters: pd.DataFrame, risk:
         rows = slice(start, start + _CHUNK_ROWS)
         current = comparable(encounters.iloc[rows], risk[rows])
         for name, counter in occurrences.items():
-            counter.update(occurrences_of(current[name]))
+            counter.update(_occurrences(current[name]))
         products.append(associations.products(current))
-    compared = [column for name, of in occurrences.items() for column in _compare(profile, name, of, len(encounters))]
+    return BatchCounts(len(encounters), occurrences, np.sum(products, axis=0))
+
+
+def compare(profile: ReferenceProfile, batch: BatchCounts) -> DataDrift:
+    """Compare the counts of a batch with the reference."""
+    compared = [column for name in profile.columns for column in _compare_alone(profile, name, batch)]
     return DataDrift(
-        rows=len(encounters),
+        rows=batch.rows,
         columns=tuple(column for column in compared if column.column != RISK),
-        joint=tuple(_compare_together(profile, associations, np.sum(products, axis=0), len(encounters))),
+        joint=tuple(_compare_together(profile, batch)),
         prediction=tuple(column for column in compared if column.column == RISK),
     )
 
 
-def occurrences_of(column: pd.Series) -> dict[Any, int]:
+def _occurrences(column: pd.Series) -> dict[Any, int]:
     """How often each value of a column occurs."""
     counts = column.value_counts(sort=False)
     return dict(zip(counts.index.tolist(), counts.tolist(), strict=True))
@@ -168,23 +194,22 @@ def count_values(profile: ReferenceProfile, name: str, occurrences: Mapping[Any,
     return np.array(list(counts_of)), reference, np.array(list(counts_of.values()))
 
 
-def _compare(profile: ReferenceProfile, name: str, occurrences: Mapping[Any, int], rows: int) -> Iterator[ColumnDrift]:
-    counted = count_values(profile, name, occurrences)
+def _compare_alone(profile: ReferenceProfile, name: str, batch: BatchCounts) -> Iterator[ColumnDrift]:
+    counted = count_values(profile, name, batch.occurrences[name])
     for method in profile.columns[name].limits:
         score = float(DISTANCES[method](*counted))
-        yield ColumnDrift(column=name, method=method, score=score, threshold=profile.limit(name, method, rows))
+        yield ColumnDrift(column=name, method=method, score=score, threshold=profile.limit(name, method, batch.rows))
 
 
-def _compare_together(
-    profile: ReferenceProfile, associations: Associations, products: Floats, rows: int
-) -> Iterator[ColumnDrift]:
-    moved = associations.moved(associations.coefficients(products, rows))
+def _compare_together(profile: ReferenceProfile, batch: BatchCounts) -> Iterator[ColumnDrift]:
+    associations = Associations(profile.associations)
+    moved = associations.moved(associations.coefficients(batch.products, batch.rows))
     for method, scores in distances(moved).items():
         for name, score, others in zip(associations.columns, scores, np.abs(moved[method]), strict=True):
             yield ColumnDrift(
                 column=name,
                 method=method,
                 score=float(score),
-                threshold=profile.limit(name, method, rows),
+                threshold=profile.limit(name, method, batch.rows),
                 partner=associations.columns[int(others.argmax())],
             )

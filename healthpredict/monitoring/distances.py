@@ -34,6 +34,7 @@ class Method(StrEnum):
 
     WASSERSTEIN = "wasserstein"
     JENSEN_SHANNON = "jensenshannon"
+    ONE_CATEGORY = "jensenshannon of one category"
     KOLMOGOROV_SMIRNOV = "ks"
     CHI_SQUARED = "chisquare"
     PSI = "psi"
@@ -74,11 +75,16 @@ def jensen_shannon(reference: Counts, current: Counts) -> Floats:
     Returns:
         The Jensen-Shannon distance with natural logarithms, from 0 to sqrt(ln 2) = .83, shape (...).
     """
+    return _root(_divergences(_shares(reference), _shares(current)).sum(axis=-1))
+
+
+def one_category(reference: Counts, current: Counts) -> Floats:
+    """The largest of the Jensen-Shannon distances of each category against all others; arguments and shapes as `jensen_shannon`.
+
+    A change of one category shows, which chance in hundreds of others would hide. Of two categories it is the same distance.
+    """
     p, q = _shares(reference), _shares(current)
-    middle = (p + q) / 2
-    divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
-    # Rounding can leave equal distributions a hair below zero.
-    return np.sqrt(np.maximum(divergence, 0))
+    return _root((_divergences(p, q) + _divergences(1 - p, 1 - q)).max(axis=-1))
 
 
 def kolmogorov_smirnov(reference: Counts, current: Counts) -> Floats:
@@ -125,6 +131,7 @@ def _rise(category: str, values: Values, reference: Counts, current: Counts) -> 
 DISTANCES: Final[dict[Method, Callable[[Values, Counts, Counts], Floats]]] = {
     Method.WASSERSTEIN: wasserstein,
     Method.JENSEN_SHANNON: lambda _, reference, current: jensen_shannon(reference, current),
+    Method.ONE_CATEGORY: lambda _, reference, current: one_category(reference, current),
     Method.KOLMOGOROV_SMIRNOV: lambda _, reference, current: kolmogorov_smirnov(reference, current),
     Method.CHI_SQUARED: lambda _, reference, current: chi_squared(reference, current),
     Method.PSI: psi,
@@ -139,8 +146,20 @@ def _shares(counts: Counts) -> Floats:
     return shares
 
 
-def _relative_entropy(p: Floats, q: Floats) -> Floats:
-    """The sum of p log(p / q), where absent categories add nothing."""
+def _divergences(p: Floats, q: Floats) -> Floats:
+    """What each category adds to the Jensen-Shannon divergence of two distributions, shape (..., n_categories)."""
+    middle = (p + q) / 2
+    return (_relative_entropies(p, middle) + _relative_entropies(q, middle)) / 2
+
+
+def _relative_entropies(p: Floats, q: Floats) -> Floats:
+    """What each category adds to the relative entropy p log(p / q); an absent one adds nothing."""
     ratio = np.divide(p, q, out=np.ones(np.broadcast_shapes(p.shape, q.shape)), where=p > 0)
-    entropy: Floats = np.sum(p * np.log(ratio), axis=-1)
-    return entropy
+    entropies: Floats = p * np.log(ratio)
+    return entropies
+
+
+def _root(divergence: Floats) -> Floats:
+    """The distance that belongs to a divergence; rounding can leave that of equal distributions a hair below zero."""
+    distance: Floats = np.sqrt(np.maximum(divergence, 0))
+    return distance

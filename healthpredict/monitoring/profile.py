@@ -38,6 +38,8 @@ RISK: Final = "readmission_risk"
 NUMBERS: Final = (*(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT), RISK)
 COLUMNS: Final = (*(c.field for c in FEATURE_COLUMNS), RISK)
 """What is compared."""
+ORDERED: Final = ("age",)
+"""Categories whose order tells more than their shares: all bands below a limit together. Sorted as text they are in order."""
 MIN_CATEGORY_COUNT: Final = 10
 """Categories rarer than this in the reference are pooled as "(other)": a rare one could point at a person."""
 
@@ -212,6 +214,8 @@ def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
     values, number = np.unique(pooled.astype(np.str_), return_inverse=True)
     contract = BY_FIELD[name]
     methods = list(policy.category_methods)
+    if name in ORDERED:
+        methods.append(Method.KOLMOGOROV_SMIRNOV)
     if contract.nullable:
         methods.append(Method.MISSING)
     if contract.kind is Kind.CODE:

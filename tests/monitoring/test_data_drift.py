@@ -66,6 +66,40 @@ def test_missing_and_unseen_values_have_methods_of_their_own(planted: DataDrift)
     assert ("insulin", Method.MISSING) not in drifted
 
 
+def test_one_diagnosis_of_hundreds_is_found(reference: tuple[pd.DataFrame, np.ndarray]) -> None:
+    """By itself: the distance of all diagnoses together is within what chance does to so many."""
+    encounters, risk = reference
+    codes = np.arange(300, 500).astype(str)
+
+    def diagnosed(patients: pd.Series, seed: int) -> pd.Series:
+        drawn = np.random.default_rng(seed).choice(codes, patients.max() % 1_000_000 + 1)
+        return pd.Series(drawn[patients % 1_000_000], patients.index, dtype="str")
+
+    known = encounters.assign(diag_1=diagnosed(encounters["patient_id"], 0))
+    profile = build_profile(
+        known, risk=risk, unseen_risk=risk, patient_id=known["patient_id"].to_numpy(), policy=DriftPolicy()
+    )
+    batch, batch_risk = draw(1000, seed=3)
+    batch["diag_1"] = diagnosed(batch["patient_id"], 1)
+    assert detect_data_drift(profile, batch, batch_risk).drifted == []
+    batch.loc[np.random.default_rng(0).random(len(batch)) < 0.04, "diag_1"] = "428"
+    found = [
+        c.method for c in detect_data_drift(profile, batch, batch_risk).columns if c.column == "diag_1" and c.drifted
+    ]
+    assert found == [Method.ONE_CATEGORY]
+
+
+def test_patients_a_little_older_in_every_band_are_found_by_the_order_of_the_bands(
+    profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]
+) -> None:
+    bands = batch[0]["age"].cat
+    older = np.random.default_rng(0).random(len(batch[0])) < 0.15
+    codes = np.minimum(bands.codes + older, len(bands.categories) - 1)
+    aged = batch[0].assign(age=pd.Categorical.from_codes(codes, dtype=batch[0]["age"].dtype))
+    found = [c.method for c in detect_data_drift(profile, aged, batch[1]).columns if c.column == "age" and c.drifted]
+    assert Method.KOLMOGOROV_SMIRNOV in found
+
+
 def test_columns_exchanged_between_encounters_are_found_together_only(profile: ReferenceProfile) -> None:
     """Two features that say the same in the reference: permuted, each on its own is what it was."""
     encounters, risk = draw(6000, seed=5)

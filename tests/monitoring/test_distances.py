@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from healthpredict.monitoring.distances import jensen_shannon, wasserstein
+from healthpredict.monitoring.distances import jensen_shannon, one_category, wasserstein
 
 
 def evidently_distance(method: str, kind: str, reference: pd.Series, current: pd.Series) -> float:
@@ -51,3 +51,11 @@ def test_samples_are_compared_all_at_once() -> None:
 
 def test_nothing_in_common_is_the_largest_distance() -> None:
     assert jensen_shannon(np.array([9, 0]), np.array([0, 4])) == pytest.approx(np.sqrt(np.log(2)))
+
+
+def test_one_category_is_compared_with_all_others_together() -> None:
+    """The second of three changed most; with two categories there is nothing else to compare."""
+    reference, current = np.array([50, 30, 20]), np.array([[30, 55, 15], [50, 30, 20]])
+    second = float(jensen_shannon(np.array([70, 30]), np.array([45, 55])))
+    assert one_category(reference, current) == pytest.approx([second, 0], abs=1e-7)
+    assert one_category(np.array([70, 30]), np.array([45, 55])) == pytest.approx(second)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_hospital import draw
 
-from healthpredict.data.contract import FEATURE_COLUMNS
+from healthpredict.data.contract import AGE_BANDS, FEATURE_COLUMNS
 from healthpredict.errors import NotEnoughData
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.distances import Method
@@ -37,6 +37,13 @@ def test_rare_categories_are_pooled_and_missing_values_counted(reference: Refere
         encounters, risk=risk, unseen_risk=risk, patient_id=encounters["patient_id"].to_numpy(), policy=DriftPolicy()
     )
     assert profile.columns["diag_1"].counts == {"(missing)": 4, "(other)": 6, "250": 90}
+
+
+def test_bands_of_age_are_counted_in_their_order(profile: ReferenceProfile) -> None:
+    """Their cumulative shares are compared."""
+    bands = [band for band in profile.columns["age"].counts if not band.startswith("(")]
+    assert bands == [band for band in AGE_BANDS if band in bands]
+    assert len(bands) > 5
 
 
 def test_an_empty_reference_is_refused(reference: Reference) -> None:
