@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,18 +13,19 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 class FlowRuns:
-    """What a Prefect server knows.
+    """What a Prefect server behind a password, and with protection against forged requests, knows.
 
     Attributes:
         prefect: URL of the server.
     """
 
-    def __init__(self, prefect: str) -> None:
+    def __init__(self, prefect: str, password_file: Path) -> None:
         self.prefect = prefect
+        self._password_file = password_file
 
-    def password(self) -> str | None:
-        """`user:password` where the server asks for one; it then has protection against forged requests, too."""
-        return None
+    def password(self) -> str:
+        """`user:password`."""
+        return f"admin:{self._password_file.read_text()}"
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The server's answer, of a POST where there is a body; a server that is being restarted is asked again."""
@@ -40,13 +42,10 @@ class FlowRuns:
                 time.sleep(1)
 
     def _client(self) -> httpx.Client:
-        user, _, password = (self.password() or "").partition(":")
-        auth = (user, password) if user else None
-        return httpx.Client(base_url=f"{self.prefect}/api", auth=auth, trust_env=False, timeout=30)
+        user, _, password = self.password().partition(":")
+        return httpx.Client(base_url=f"{self.prefect}/api", auth=(user, password), trust_env=False, timeout=30)
 
     def _csrf(self, client: httpx.Client) -> dict[str, str]:
-        if self.password() is None:
-            return {}
         answer = client.get("csrf-token", params={"client": "tests"})
         return {"Prefect-Csrf-Token": answer.raise_for_status().json()["token"], "Prefect-Csrf-Client": "tests"}
 

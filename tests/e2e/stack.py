@@ -52,7 +52,7 @@ class Stack(FlowRuns):
             **ports,
             **variables,
         }
-        super().__init__(f"http://127.0.0.1:{self.ports['prefect']}")
+        super().__init__(f"http://127.0.0.1:{self.ports['prefect']}", SECRETS / "prefect-auth-password")
         self.mlflow = f"http://127.0.0.1:{self.ports['mlflow']}"
         self.api = f"http://127.0.0.1:{self.ports['api']}"
 
@@ -99,9 +99,6 @@ class Stack(FlowRuns):
         return done.stdout
 
     # Prefect
-
-    def password(self) -> str:
-        return f"admin:{(SECRETS / 'prefect-auth-password').read_text()}"
 
     def start(self, deployment: str, name: str, **parameters: Any) -> None:
         given = [word for key, value in parameters.items() for word in ("--param", f"{key}={json.dumps(value)}")]

@@ -153,6 +153,8 @@ def test_with_what_arrives_compose_is_complete_and_publishes_on_loopback_only(
     published = [port for service in composed["services"].values() for port in service.get("ports", ())]
     assert {port["published"] for port in published} == {"4200", "5000", "8080"}
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
+    network = composed["networks"]["kubernetes"]
+    assert (network["name"], network["external"]) == ("minikube", True)
     deployer = composed["services"]["deploy-worker"]["environment"]
     assert deployer["HEALTHPREDICT_ROLLOUT__TARGET"] == "kubernetes"
     assert deployer["HEALTHPREDICT_IMAGE_REPOSITORY"] == lines["HEALTHPREDICT_IMAGE_REPOSITORY"]
