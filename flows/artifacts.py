@@ -31,6 +31,7 @@ def show_drift(check: DriftCheck) -> None:
             "column": column.column,
             "method": column.method,
             "with": column.partner or "",
+            "category": column.category or "",
             "score": round(column.score, 4),
             "threshold": round(column.threshold, 4),
             "drifted": column.drifted,

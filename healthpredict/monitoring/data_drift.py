@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from healthpredict.errors import NotEnoughData
 from healthpredict.monitoring.association import Associations, distances
-from healthpredict.monitoring.distances import DISTANCES, OTHER, Counts, Floats, Method, Values
+from healthpredict.monitoring.distances import DISTANCES, OTHER, Counts, Floats, Method, Values, category_distances
 from healthpredict.monitoring.profile import NUMBERS, RISK, ReferenceProfile, comparable
 
 _CHUNK_ROWS: Final = 50_000
@@ -30,6 +30,7 @@ class ColumnDrift(BaseModel):
         score: the distance; its scale is the method's.
         threshold: the score that counts as drift.
         partner: the column whose relation to this one changed most; only of joint drift.
+        category: the one that changed most; only where single categories are compared.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +40,7 @@ class ColumnDrift(BaseModel):
     score: float
     threshold: float
     partner: str | None = None
+    category: str | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -195,10 +197,15 @@ def count_values(profile: ReferenceProfile, name: str, occurrences: Mapping[Any,
 
 
 def _compare_alone(profile: ReferenceProfile, name: str, batch: BatchCounts) -> Iterator[ColumnDrift]:
-    counted = count_values(profile, name, batch.occurrences[name])
+    values, reference, counts = count_values(profile, name, batch.occurrences[name])
     for method in profile.columns[name].limits:
-        score = float(DISTANCES[method](*counted))
-        yield ColumnDrift(column=name, method=method, score=score, threshold=profile.limit(name, method, batch.rows))
+        yield ColumnDrift(
+            column=name,
+            method=method,
+            score=float(DISTANCES[method](values, reference, counts)),
+            threshold=profile.limit(name, method, batch.rows),
+            category=values[category_distances(reference, counts).argmax()] if method is Method.ONE_CATEGORY else None,
+        )
 
 
 def _compare_together(profile: ReferenceProfile, batch: BatchCounts) -> Iterator[ColumnDrift]:

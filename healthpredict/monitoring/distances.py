@@ -79,12 +79,15 @@ def jensen_shannon(reference: Counts, current: Counts) -> Floats:
 
 
 def one_category(reference: Counts, current: Counts) -> Floats:
-    """The largest of the Jensen-Shannon distances of each category against all others; arguments and shapes as `jensen_shannon`.
+    """The largest of `category_distances`: a change of one category shows, which chance in hundreds of others would hide."""
+    distance: Floats = category_distances(reference, current).max(axis=-1)
+    return distance
 
-    A change of one category shows, which chance in hundreds of others would hide. Of two categories it is the same distance.
-    """
+
+def category_distances(reference: Counts, current: Counts) -> Floats:
+    """The Jensen-Shannon distance of each category against all others, shape (..., n_categories); arguments as `jensen_shannon`."""
     p, q = _shares(reference), _shares(current)
-    return _root((_divergences(p, q) + _divergences(1 - p, 1 - q)).max(axis=-1))
+    return _root(_divergences(p, q) + _divergences(1 - p, 1 - q))
 
 
 def kolmogorov_smirnov(reference: Counts, current: Counts) -> Floats:

@@ -41,6 +41,8 @@ def in_words(drift: ColumnDrift) -> str:
             return f"{name} missing in {score} more or fewer of 100 (limit {limit})"
         case Method.UNSEEN:
             return f"{name} with values hardly seen before in {score} more of 100 (limit {limit})"
+        case Method.ONE_CATEGORY:
+            return f"{name} {(drift.category or '').strip('()')} ({measured(drift)})"
         case Method.ASSOCIATION | Method.ATTENUATION:
             return f"{name} with {name_of(drift.partner or '')} ({measured(drift)})"
         case _:
