@@ -214,7 +214,10 @@ def test_ctrl_c_closes_the_command_quietly(stack: Stack, wanted: tuple[Forward, 
     program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
     ports = [word for f in wanted for word in (f"--{f.name}", str(f.local))]
-    code = f"from healthpredict.cli.cloud import app; app({['tunnel', '--infra', str(stack.folder), *ports]!r})"
+    # Tests that a shell runs in the background inherit that Ctrl-C means nothing.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    words = ["tunnel", "--infra", str(stack.folder), *ports]
+    code = f"{heard}; from healthpredict.cli.cloud import app; app({words!r})"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
