@@ -11,9 +11,9 @@ from bundles import as_records, draw_encounters
 
 from healthpredict.data.log_lines import (
     ENCOUNTER_FIELDS,
+    RECORD_FIELDS,
     OutcomeLine,
     PredictionLine,
-    note,
     outcome_text,
     read_outcomes,
     read_predictions,
@@ -49,6 +49,11 @@ def prediction(encounter_id: int | None, patient_id: int | None = 1, **changes: 
     return {**_LINE, "encounter_id": encounter_id, "patient_id": patient_id, **RECORD, **changes}
 
 
+def record_of(line: dict[str, Any]) -> dict[str, Any]:
+    """The encounter of what a line says, as the API reads it."""
+    return {name: line[name] for name in RECORD_FIELDS}
+
+
 def outcome(encounter_id: int, readmitted: str = "NO", time: int = 1_800_000_000_000_000) -> dict[str, Any]:
     """What a line says."""
     return {"time": time, "encounter_id": encounter_id, "readmitted": readmitted}
@@ -72,6 +77,6 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
 
 
 def _line(line: dict[str, Any]) -> bytes:
-    _, values = note(line)
     said = {name: value for name, value in line.items() if name not in ENCOUNTER_FIELDS}
+    values = msgspec.json.encode([line[name] for name in ENCOUNTER_FIELDS])
     return msgspec.json.encode(PredictionLine(**said, encounter=msgspec.Raw(values))) + b"\n"

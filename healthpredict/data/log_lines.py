@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -15,10 +14,11 @@ import msgspec
 from healthpredict.data.contract import COLUMNS, Kind
 from healthpredict.data.pseudonym import pseudonyms
 
-ENCOUNTER_FIELDS: Final = tuple(
-    column.field for column in COLUMNS if column.kind is not Kind.OUTCOME and column.field != "patient_id"
-)
-"""What the values of an encounter are, in this order. The patient is beside them."""
+RECORD_FIELDS: Final = tuple(column.field for column in COLUMNS if column.kind is not Kind.OUTCOME)
+"""What is known of an encounter, in this order."""
+_PATIENT: Final = RECORD_FIELDS.index("patient_id")
+ENCOUNTER_FIELDS: Final = tuple(field for field in RECORD_FIELDS if field != "patient_id")
+"""What the values of an encounter are in a line. The patient is beside them."""
 _FORMAT: Final = zlib.crc32(",".join(ENCOUNTER_FIELDS).encode())
 _TYPES: Final = tuple(
     int | None if column.kind in (Kind.ID, Kind.COUNT) else str | None
@@ -26,9 +26,8 @@ _TYPES: Final = tuple(
     if column.field in ENCOUNTER_FIELDS
 )
 _encoder: Final = msgspec.json.Encoder()
-_values: Final = itemgetter(*ENCOUNTER_FIELDS)
 Noted = tuple[int | None, bytes]
-"""A patient, and JSON of the other values of the encounter."""
+"""A patient, and JSON of the values of `ENCOUNTER_FIELDS`."""
 
 
 class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -77,8 +76,13 @@ class _ReadPrediction(PredictionLine):
 
 
 def note(record: Mapping[str, Any]) -> Noted:
-    """An encounter, by `Column.field`, as it waits to be written."""
-    return record["patient_id"], _encoder.encode(_values(record))
+    """An encounter, as it waits to be written.
+
+    Args:
+        record: values of `RECORD_FIELDS`, in this order: looking each up takes a sixth of the time of noting a prediction.
+    """
+    encounter = list(record.values())
+    return encounter.pop(_PATIENT), _encoder.encode(encounter)
 
 
 def prediction_text(lines: Sequence[PredictionLine], patient_key: bytes) -> bytes:

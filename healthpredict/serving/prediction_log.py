@@ -97,7 +97,7 @@ class PredictionLog:
         return self._overflowed + self._given_up
 
     def encounter(self, record: Mapping[str, Value]) -> Noted:
-        """An encounter, all of it by `Column.field`, as `add` takes it."""
+        """An encounter of `RECORD_FIELDS`, in this order, as `add` takes it."""
         return note(record)
 
     def add(self, encounter: Noted, answer: Mapping[str, Any], *, endpoint: str, dry_run: bool) -> None:

@@ -393,3 +393,12 @@ def test_a_backup_of_a_run_is_restored_after_all_was_destroyed(stack: Stack, tmp
     stack.wait_for("backed-up", 300)
     stack.complete("drift-loop", "after-restore")
     nothing_is_left(stack, expected)
+    champion, runs = stack.champion(), stack.ids_of_runs()
+
+    # Down and up again keeps all of it.
+    stack.make("down")
+    stack.make("up")
+    assert stack.champion() == champion
+    assert runs <= stack.ids_of_runs()
+    assert stack.served() == int(champion["version"])
+    nothing_is_left(stack, expected)

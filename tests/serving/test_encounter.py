@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, Kind
+from healthpredict.data.log_lines import RECORD_FIELDS
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
 from healthpredict.serving.problems import Refused
 
@@ -43,6 +44,17 @@ def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
 def test_hyphens_and_underscores_name_the_same_field() -> None:
     plain = {name.replace("-", "_"): value for name, value in GOOD.items()}
     assert read_encounter(json.dumps(plain).encode()) == read()
+
+
+@pytest.mark.parametrize("renamed", ["glyburide-metformin", "glyburide_metformin"], ids=["quick", "thorough"])
+def test_fields_stand_in_the_order_of_the_log_however_they_are_sent(renamed: str) -> None:
+    body = {**GOOD, "patient_nbr": 815, "encounter_id": 4711}
+    body[renamed] = body.pop("glyburide-metformin")
+    del body["payer_code"]
+    for fields in (body, dict(reversed(body.items()))):
+        record = read_encounter(json.dumps(fields).encode())
+        assert tuple(record) == RECORD_FIELDS
+        assert (record["encounter_id"], record["patient_id"]) == (4711, 815)
 
 
 def test_a_field_given_under_both_names_is_refused() -> None:

@@ -306,7 +306,7 @@ def test_further_signals_do_not_cut_the_end_short(tmp_path: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
-from healthpredict.data.log_lines import ENCOUNTER_FIELDS
+from healthpredict.data.log_lines import RECORD_FIELDS
 from healthpredict.serving import prediction_log
 
 append = prediction_log.RolledFile.append
@@ -319,7 +319,7 @@ prediction_log._WRITE_EVERY_SECONDS = 1000
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 log = prediction_log.PredictionLog(Path(sys.argv[1]), bytes(32))
 answer = {"model_version": 1, "bundle_digest": "d", "readmission_risk": 0.5, "high_risk": True}
-record = dict.fromkeys((*ENCOUNTER_FIELDS, "patient_id"))
+record = dict.fromkeys(RECORD_FIELDS)
 for number in range(10_000):
     log.add(log.encounter(record), answer | {"request_id": str(number)}, endpoint="/predict", dry_run=False)
 log.close()
