@@ -28,7 +28,7 @@ from benchmarks.serving_models import (
     mlflow_body,
     synthetic_encounters,
 )
-from benchmarks.serving_offline import SCORED_ROWS, batch, explain, log
+from benchmarks.serving_offline import SCORED_ROWS, batch, explain
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import quiet_vendors
 from healthpredict.data.contract import FEATURE_COLUMNS
@@ -38,6 +38,8 @@ from healthpredict.serving.keys import add_key
 from healthpredict.storage.patient_key import make_patient_key
 
 CONNECTIONS = 32
+PAIRS, PAIR_SECONDS = 100, 0.5
+"""Loads of a service with and one without the prediction log: what it costs is small beside what the machine does by itself."""
 CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
 
 
@@ -189,17 +191,17 @@ def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     services = []
     for name, request in (
         ("ours", http("/predict", ours, key)),
+        ("unlogged", http("/predict", ours, key)),
         ("no_model", http("/predict", ours)),
         ("uvicorn", http("/predict", ours)),
         ("dataframe", http("/predict", json.dumps(plain).encode())),
         ("mlflow", http("/invocations", mlflow_body(row))),
     ):
         port = free_port()
+        unlogged = [python, "-m", "healthpredict.serving", str(bundle.path), f"--port={port}", f"--keys={keys}"]
         command = {
-            "ours": [
-                *(python, "-m", "healthpredict.serving", str(bundle.path), f"--port={port}", f"--keys={keys}"),
-                *(f"--log={folder / 'log'}", f"--patient-key={patient_key}"),
-            ],
+            "ours": [*unlogged, f"--log={folder / 'log'}", f"--patient-key={patient_key}"],
+            "unlogged": unlogged,
             "mlflow": [mlflow, "models", "serve", "-m", pipeline, "-p", str(port), "--env-manager", "local"],
         }.get(name, [python, "-m", "benchmarks.serving_peers", name, str(port), pipeline])
         services.append(start(stack, name, command, port, request))
@@ -214,7 +216,7 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
     """Measure all services in turn, several times, and take the median of the rounds."""
     with ExitStack() as stack:
         services = start_all(stack, folder, bundle)
-        memory = {service.name: service.pss_mb() for service in services[:5]}
+        memory = {service.name: service.pss_mb() for service in services[:6]}
         for service in services:
             measure(service, 1, 1.0)  # warm
             service.measured.clear()
@@ -223,14 +225,29 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
                 measure(service, 1, seconds)
                 if service.name not in ("batch", "explain"):
                     measure(service, CONNECTIONS, seconds)
+        logged = log_cost(*services[:2])
     found: dict[str, Any] = {
         s.name: {name: statistics.median(values) for name, values in s.measured.items()} for s in services
     }
-    for service in services[:5]:
+    for service in services[:6]:
         of = found[service.name]
         of |= {"cpu_ms": of[CPU], "p50_ms": of["p50_ms_1"]}
         of |= {"start_cpu_s": service.start_cpu_s, "pss_mb": memory[service.name]}
-    return found
+    return found | {"log": logged}
+
+
+def log_cost(logged: Service, unlogged: Service) -> dict[str, float]:
+    """What the prediction log adds to the CPU of a request; quartiles over pairs of loads, one right after the other."""
+    pairs = []
+    for _ in range(PAIRS):
+        both = []
+        for service in (logged, unlogged):
+            measure(service, CONNECTIONS, PAIR_SECONDS)
+            both.append(service.measured[CPU].pop())
+        pairs.append(both)
+    low, middle, high = statistics.quantiles((with_it - without) for with_it, without in pairs)
+    share = statistics.median(1 - without / with_it for with_it, without in pairs)
+    return {"cpu_ms": middle, "cpu_ms_low": low, "cpu_ms_high": high, "share": share}
 
 
 def targets(found: dict[str, Any]) -> list[Target]:
@@ -245,7 +262,7 @@ def targets(found: dict[str, Any]) -> list[Target]:
         at_least("requests a second at 32, ours / mlflow", ours[RPS] / mlflow[RPS], 200),
         at_most("memory of ours, PSS MB", ours["pss_mb"], 90),
         at_most("CPU to the first answer, s", ours["start_cpu_s"], 1.5),
-        at_most("prediction log, share of the CPU of a request", found["log"]["cpu_ms"] / ours["cpu_ms"], 0.05),
+        at_most("prediction log, share of the CPU of a request", found["log"]["share"], 0.05),
         *(
             at_most(f"explaining {family}, CPU of ours / SHAP", of["cpu_ms"] / of["shap_cpu_ms"], 1, 0.2)
             for family, of in explained.items()
@@ -279,7 +296,6 @@ def main() -> None:
         bundle = build_served_bundle(folder / "bundle", encounters)
         log_pipeline(folder / "pipeline", encounters)
         measured = run(folder, bundle, arguments.seconds, arguments.rounds)
-        measured["log"] = log(bundle)
         measured["explain"] |= explain(encounters)
         measured["batch"] |= batch(folder, bundle)
     about = conditions(seconds=arguments.seconds, rounds=arguments.rounds, model="lightgbm, 400 trees, synthetic data")

@@ -1,12 +1,10 @@
-"""What the serving benchmark measures without HTTP: files, explanations, and what the prediction log costs."""
+"""What the serving benchmark measures without HTTP: files and explanations."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,6 @@ from benchmarks.serving_models import as_pipeline_input
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.synthetic import synthesize_to_parquet
 from healthpredict.features.frame import encode_frame
-from healthpredict.serving.answers import identity
-from healthpredict.serving.encounter import as_sent, read_encounter
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import fit_uncalibrated
@@ -29,8 +24,6 @@ from healthpredict.training.search import Candidate
 SCORED_ROWS = (100_000, 1_000_000, 10_000_000)
 PEER_ROWS = SCORED_ROWS[0]
 EXPLAINED_ROWS = 200
-LOGGED = 20_000
-AT_ONCE = 500
 
 # Each in a process of its own, because peak memory is a process's; CPU from after the imports and the loading of the model.
 _MEASURED = """
@@ -114,24 +107,6 @@ def explain(encounters: pd.DataFrame) -> dict[str, Any]:
             "largest_difference": float(np.abs(mine - theirs).max()),
         }
     return found
-
-
-def log(bundle: Bundle) -> dict[str, float]:
-    """CPU of noting one prediction, the writing thread included, in milliseconds."""
-    record = next(row.record for row in bundle.golden if None not in row.record.values())
-    sent = [as_sent(record) | {"encounter_id": 4711 + i, "patient_nbr": 815 + i} for i in range(AT_ONCE)]
-    # Few, so that they are in the processor's cache, as one is that was read just now.
-    encounters = [read_encounter(json.dumps(body).encode()) for body in sent]
-    with tempfile.TemporaryDirectory() as folder:
-        noted = PredictionLog(Path(folder), b"k" * 32)
-        answer = {"readmission_risk": 0.1, "high_risk": False, **identity(bundle)}
-        watch = Stopwatch()
-        for _ in range(LOGGED // AT_ONCE):
-            for encounter in encounters:
-                noted.add(noted.encounter(encounter), answer, endpoint="/predict", dry_run=False)
-            time.sleep(0.05)  # about as fast as requests come, so that the thread writes as often
-        noted.close()
-        return {"cpu_ms": watch.cpu / LOGGED * 1e3}
 
 
 def _best(program: str, *arguments: Path) -> dict[str, float]:

@@ -49,9 +49,9 @@ def prediction(encounter_id: int | None, patient_id: int | None = 1, **changes: 
     return {**_LINE, "encounter_id": encounter_id, "patient_id": patient_id, **RECORD, **changes}
 
 
-def record_of(line: dict[str, Any]) -> dict[str, Any]:
-    """The encounter of what a line says, as the API reads it."""
-    return {name: line[name] for name in RECORD_FIELDS}
+def encounter_of(line: dict[str, Any]) -> list[Any]:
+    """The encounter of what a line says, as the API notes it."""
+    return [line[name] for name in RECORD_FIELDS]
 
 
 def outcome(encounter_id: int, readmitted: str = "NO", time: int = 1_800_000_000_000_000) -> dict[str, Any]:
@@ -78,5 +78,5 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
 
 def _line(line: dict[str, Any]) -> bytes:
     said = {name: value for name, value in line.items() if name not in ENCOUNTER_FIELDS}
-    values = msgspec.json.encode([line[name] for name in ENCOUNTER_FIELDS])
-    return msgspec.json.encode(PredictionLine(**said, encounter=msgspec.Raw(values))) + b"\n"
+    encounter = tuple(line[name] for name in ENCOUNTER_FIELDS)
+    return msgspec.json.encode(PredictionLine(**said, encounter=encounter)) + b"\n"

@@ -26,12 +26,13 @@ _TYPES: Final = tuple(
     if column.field in ENCOUNTER_FIELDS
 )
 _encoder: Final = msgspec.json.Encoder()
-Noted = tuple[int | None, bytes]
-"""A patient, and JSON of the values of `ENCOUNTER_FIELDS`."""
+Noted = tuple[int, str, bool, Mapping[str, Any], list[Any]]
+"""A prediction that waits to be written: `time`, `endpoint` and `dry_run` of its `PredictionLine`; the answer, with more fields or
+not; the values of `RECORD_FIELDS`, in this order. To look each of them up, or to name these five, would cost a request more."""
 
 
-class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """One prediction.
+class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """One prediction, in a file.
 
     Attributes:
         time: microseconds since 1970.
@@ -42,8 +43,8 @@ class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True
         bundle_digest: of what the answer was made with.
         readmission_risk: the answer, 0-1.
         high_risk: the answer.
-        patient_id: in a file, the pseudonym.
-        encounter: JSON of the values of `ENCOUNTER_FIELDS`.
+        patient_id: the pseudonym.
+        encounter: values of `ENCOUNTER_FIELDS`.
         format: says which fields these are, should another version have others.
     """
 
@@ -56,7 +57,7 @@ class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True
     readmission_risk: float
     high_risk: bool
     patient_id: int | None
-    encounter: msgspec.Raw
+    encounter: tuple[_TYPES]  # type: ignore[valid-type]
     format: int = _FORMAT
 
 
@@ -71,26 +72,26 @@ class OutcomeLine(msgspec.Struct, forbid_unknown_fields=True):
     readmitted: str
 
 
-class _ReadPrediction(PredictionLine):
-    encounter: tuple[_TYPES]  # type: ignore[assignment, valid-type]
-
-
-def note(record: Mapping[str, Any]) -> Noted:
-    """An encounter, as it waits to be written.
-
-    Args:
-        record: values of `RECORD_FIELDS`, in this order: looking each up takes a sixth of the time of noting a prediction.
-    """
-    encounter = list(record.values())
-    return encounter.pop(_PATIENT), _encoder.encode(encounter)
-
-
-def prediction_text(lines: Sequence[PredictionLine], patient_key: bytes) -> bytes:
-    """Lines as they stand in a file; with this they have their pseudonyms, so only once."""
-    known = [line for line in lines if line.patient_id is not None]
-    replaced = pseudonyms(patient_key, [line.patient_id or 0 for line in known])
-    for line, pseudonym in zip(known, replaced, strict=True):
-        line.patient_id = pseudonym
+def prediction_text(noted: Sequence[Noted], patient_key: bytes) -> bytes:
+    """Lines as they stand in a file, with the pseudonyms of their patients; these are taken out of `noted`, so it is done once."""
+    patients = [encounter.pop(_PATIENT) for *_, encounter in noted]
+    replaced = iter(pseudonyms(patient_key, [patient_id for patient_id in patients if patient_id is not None]))
+    lines = [
+        (
+            time,
+            answer["request_id"],
+            endpoint,
+            dry_run,
+            answer["model_version"],
+            answer["bundle_digest"],
+            answer["readmission_risk"],
+            answer["high_risk"],
+            None if patient_id is None else next(replaced),
+            encounter,
+            _FORMAT,
+        )
+        for (time, endpoint, dry_run, answer, encounter), patient_id in zip(noted, patients, strict=True)
+    ]
     return _encoder.encode_lines(lines)
 
 
@@ -105,7 +106,7 @@ def read_predictions(text: bytes) -> dict[str, Sequence[Any]]:
     Raises:
         ValueError: there are none, or others, or of another version.
     """
-    lines = _read(text, _ReadPrediction)
+    lines = _read(text, PredictionLine)
     if any(line.format != _FORMAT for line in lines):
         raise ValueError("another version wrote it")
     columns = {name: [getattr(line, name) for line in lines] for name in _FIELDS}

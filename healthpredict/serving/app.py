@@ -138,7 +138,7 @@ def _judges(app: FastAPI, metrics: Metrics, log: PredictionLog | None) -> dict[s
     def answered(path: str, headers: Headers, record: dict[str, Value], answer: dict[str, Any]) -> bytes:
         metrics.predicted(answer["readmission_risk"])
         if log is not None:
-            log.add(log.encounter(record), answer, endpoint=path, dry_run=is_dry_run(headers))
+            log.add(list(record.values()), answer, endpoint=path, dry_run=is_dry_run(headers))
         return _encode(answer)
 
     def predict(headers: Headers, body: bytes) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.data.log_lines import Noted
+from healthpredict.features.encoder import Value
 from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter
 from healthpredict.serving.limits import Limits
@@ -130,7 +130,7 @@ async def predict_rows(
     features = np.empty((len(rows), len(bundle.encoder.feature_names)), dtype=np.float32)
     results: list[dict[str, Any]] = []
     good: list[int] = []
-    encounters: list[Noted] = []
+    encounters: list[list[Value]] = []
     for i, row in enumerate(rows):
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
@@ -142,7 +142,7 @@ async def predict_rows(
         else:
             features[len(good)] = bundle.encoder.encode_record(record)
             if note is not None:
-                encounters.append(note.log.encounter(record))
+                encounters.append(list(record.values()))
             good.append(i)
             results.append({})
     if good:
@@ -154,6 +154,8 @@ async def predict_rows(
             results[i] = {"readmission_risk": risk, "high_risk": risk >= threshold, "problem": None}
         if note is not None:
             for i, encounter in zip(good, encounters, strict=True):
+                if i % _ROWS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 note.log.add(encounter, results[i] | note.who, endpoint=BATCH, dry_run=note.dry_run)
     metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
     return results

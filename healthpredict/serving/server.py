@@ -48,6 +48,8 @@ _TURNS_TO_EMPTY_QUEUE: Final = 10
 _SECONDS_OF_A_TURN: Final = 0.01
 """Turns of the event loop, because on a busy machine a time may be over before the loop has looked at a single socket."""
 _OBJECTS_BETWEEN_LOOKS_FOR_GARBAGE: Final = 50_000
+_SECONDS_OF_A_THREAD: Final = 0.0005
+"""While one waits for its turn, every callback of the loop wakes it in vain: Python's five milliseconds of this are a long time."""
 _SO_ATTACH_FILTER: Final = 26
 _SO_ATTACH_REUSEPORT_CBPF: Final = 51
 """Linux, socket(7); not among the names of Python's socket module."""
@@ -151,6 +153,7 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_OBJECTS_BETWEEN_LOOKS_FOR_GARBAGE)
+        sys.setswitchinterval(_SECONDS_OF_A_THREAD)
         runner.run(_serve(app, params, too_early))
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 OPEN: Final = ".open"
 CLOSED: Final = ".jsonl"
@@ -31,7 +31,7 @@ class LogLimits(BaseModel):
     Attributes:
         roll_bytes: a file of this size is closed.
         roll_seconds: a file of this age is closed.
-        queue_rows: predictions that wait to be written; one takes about 1,500 bytes.
+        queue_rows: predictions that wait to be written, above which the oldest are dropped; one takes about 500 bytes.
         folder_bytes: closed files that wait to be shipped; above it the oldest predictions are dropped and counted.
     """
 
@@ -39,7 +39,7 @@ class LogLimits(BaseModel):
 
     roll_bytes: PositiveInt = 8 * 1024 * 1024
     roll_seconds: PositiveFloat = 60.0
-    queue_rows: PositiveInt = 50_000
+    queue_rows: int = Field(50_000, ge=1_000)
     folder_bytes: PositiveInt = 4 * 1024 * 1024 * 1024
 
 

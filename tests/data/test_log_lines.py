@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logged import outcome, prediction, record_of, rows
+from logged import outcome, prediction, rows
 
 from healthpredict.data.contract import COLUMNS, Column, Kind
 from healthpredict.data.log_lines import (
     ENCOUNTER_FIELDS,
     RECORD_FIELDS,
+    Noted,
     OutcomeLine,
-    PredictionLine,
-    note,
     outcome_text,
     prediction_text,
     read_outcomes,
@@ -50,9 +48,15 @@ RECORDS = st.tuples(*(values(column) for column in COLUMNS if column.kind is not
 )
 
 
-def line(record: dict[str, Any], risk: float = 0.5) -> PredictionLine:
-    patient_id, encounter = note(record)
-    return PredictionLine(1, "id", "/explain", False, 2, "digest", risk, True, patient_id, msgspec.Raw(encounter))
+def noted(record: dict[str, Any], risk: float = 0.5) -> Noted:
+    answer = {
+        "request_id": "id",
+        "model_version": 2,
+        "bundle_digest": "digest",
+        "readmission_risk": risk,
+        "high_risk": True,
+    }
+    return 1, "/explain", False, answer, [record[name] for name in RECORD_FIELDS]
 
 
 @settings(max_examples=30, deadline=None)
@@ -65,7 +69,7 @@ def test_what_was_predicted_is_read_under_a_pseudonym(predicted: list[tuple[dict
         patient_id = record["patient_id"]
         replaced = {"patient_id": patient_id and pseudonyms(KEY, [patient_id])[0]}
         expected.append(said | {"readmission_risk": risk} | record | replaced)
-    assert rows(prediction_text([line(record, risk) for record, risk in predicted], KEY)) == expected
+    assert rows(prediction_text([noted(record, risk) for record, risk in predicted], KEY)) == expected
 
 
 def test_line_of_an_earlier_version_is_read() -> None:
@@ -117,4 +121,4 @@ def test_what_is_no_line_of_this_version_is_refused_without_its_values(text: byt
 
 def test_a_line_is_short() -> None:
     """Requests pay for its length: with names it would take three times as much."""
-    assert len(prediction_text([line(record_of(prediction(10**9, 10**9)))], KEY)) < 600
+    assert len(prediction_text([noted(prediction(10**9, 10**9))], KEY)) < 600

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from logged import lines_of, outcome, prediction, record_of, write_log
+from logged import encounter_of, lines_of, outcome, prediction, write_log
 from typer.testing import CliRunner
 
 from healthpredict.cli.main import app
@@ -69,7 +69,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
     lines = [prediction(1, 7, readmission_risk=0.125), prediction(None, None, dry_run=True, **nothing)]
     with closing(PredictionLog(folder, bytes(32))) as log:
         for line in lines:
-            log.add(log.encounter(record_of(line)), line, endpoint=line["endpoint"], dry_run=line["dry_run"])
+            log.add(encounter_of(line), line, endpoint=line["endpoint"], dry_run=line["dry_run"])
     written = lines_of(folder)
     assert ship_log(settings, folder) == Shipped(files=1, predictions=2, outcomes=0, broken=0)
     table = shipped(settings)
@@ -180,7 +180,7 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
         noted = 0
         while noted < 3000 or attempts[True] < 6:
             line = prediction(noted + 1)
-            log.add(log.encounter(record_of(line)), line, endpoint="/predict", dry_run=False)
+            log.add(encounter_of(line), line, endpoint="/predict", dry_run=False)
             noted += 1
             time.sleep(0.0001)
         down = False
