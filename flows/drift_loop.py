@@ -26,7 +26,7 @@ def drift_loop(source: loop.Source = "batches") -> list[str]:
     """
 
     def detect(settings: Settings, name: str) -> DriftCheck:
-        check = as_task(detect_drift, retries=1)(settings, name)
+        check = as_task(detect_drift)(settings, name)
         show_drift(check)
         tell_drift(check)
         return check

@@ -19,7 +19,7 @@ def score(source_uri: str, result_uri: str) -> Scored:
         source_uri: csv or Parquet, local or s3.
         result_uri: Parquet to write; rows that break the contract go beside it.
     """
-    scored = as_task(score_file, retries=1)(Settings(), source_uri, result_uri)
+    scored = as_task(score_file)(Settings(), source_uri, result_uri)
     rows = [{"fact": name, "value": value} for name, value in scored.model_dump(mode="json").items()]
     show_table("scored", rows, f"Scored {source_uri}")
     return scored

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from healthpredict.errors import HealthPredictError, RegistryError, StorageError
+
 Operation = TypeVar("Operation", bound=Callable[..., Any])
-_RETRY_DELAY_SECONDS = 5
+_RETRY_DELAYS_SECONDS: Final[list[float]] = [5, 10, 20, 40]
+"""A server that is restarted is back by then."""
 
 
-def as_task(operation: Operation, *, retries: int = 0) -> Operation:
+def as_task(operation: Operation, *, may_pass: tuple[type[HealthPredictError], ...] = ()) -> Operation:
     """Wrap an operation: same arguments, same result, and a task run to look at.
 
-    Results are not cached: an operation knows by itself, from ledger and registry, what is done already.
+    Where MLflow or the store is away it is tried again, as it knows by itself, from ledger and registry, what is done already;
+    for this reason results are not cached either.
+
+    Args:
+        operation: to wrap.
+        may_pass: other errors after which to try again.
     """
+
+    def was_away(_task: Any, _run: Any, state: Any) -> bool:
+        try:
+            state.result()
+        except (RegistryError, StorageError, *may_pass):
+            return True
+        except Exception:
+            return False  # it would fail again
+        return False
+
     wrapped = task(
         name=operation.__name__.replace("_", "-"),
-        retries=retries,
-        retry_delay_seconds=_RETRY_DELAY_SECONDS,
+        retries=len(_RETRY_DELAYS_SECONDS),
+        retry_delay_seconds=_RETRY_DELAYS_SECONDS,
+        retry_condition_fn=was_away,
         cache_policy=NO_CACHE,
     )(operation)
     return cast(Operation, wrapped)

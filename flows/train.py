@@ -24,8 +24,8 @@ def train(trigger: str = "manual", arriving: str | None = None) -> TrainingOutco
     """
     settings = Settings()
     arriving = arriving or arrived_batches(settings)[-1]
-    found = as_task(search, retries=1)(settings, trigger, arriving, run_tags())
-    challenger = as_task(register, retries=1)(settings, found)
+    found = as_task(search)(settings, trigger, arriving, run_tags())
+    challenger = as_task(register)(settings, found)
     outcome = TrainingOutcome(challenger=challenger, gate=as_task(gate)(settings, challenger.version, arriving))
     show_training(outcome)
     return outcome
