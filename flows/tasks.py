@@ -16,21 +16,22 @@ _RETRY_DELAYS_SECONDS: Final[list[float]] = [5, 10, 20, 40]
 """A server that is restarted is back by then."""
 
 
-def as_task(operation: Operation, *, may_pass: tuple[type[HealthPredictError], ...] = ()) -> Operation:
+def as_task(
+    operation: Operation, *, may_pass: tuple[type[HealthPredictError], ...] = (RegistryError, StorageError)
+) -> Operation:
     """Wrap an operation: same arguments, same result, and a task run to look at.
 
-    Where MLflow or the store is away it is tried again, as it knows by itself, from ledger and registry, what is done already;
-    for this reason results are not cached either.
+    It may be tried again, and results are not cached: an operation knows by itself, from ledger and registry, what is done already.
 
     Args:
         operation: to wrap.
-        may_pass: other errors after which to try again.
+        may_pass: errors after which it is tried again, for more than a minute; by default those of a server that is away.
     """
 
     def was_away(_task: Any, _run: Any, state: Any) -> bool:
         try:
             state.result()
-        except (RegistryError, StorageError, *may_pass):
+        except may_pass:
             return True
         except Exception:
             return False  # it would fail again

@@ -37,7 +37,8 @@ class Failing:
     def __call__(self, *may_pass: type[HealthPredictError]) -> None:
         @flow(name="failing")
         def run() -> None:
-            as_task(self.operation, may_pass=may_pass)()
+            task = as_task(self.operation, may_pass=may_pass) if may_pass else as_task(self.operation)
+            task()
 
         run()
 
