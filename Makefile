@@ -79,7 +79,6 @@ tools: $(STAMP)  ## checkov and parliament, in an environment of their own, beca
 	$(UV) pip install --quiet --python .venv-infra/bin/python checkov==3.3.30 parliament==1.6.4 setuptools==80.9.0
 
 e2e-services: $(STAMP)  ## Prefect server, workers and deployments, run through once
-	@docker-compose/make-secrets
 	$(BIN)/python -m pytest -m e2e --numprocesses 2 --dist loadfile tests/e2e
 
 e2e-kubernetes: $(STAMP)  ## Rollouts on a real cluster: make e2e-kubernetes HEALTHPREDICT_KUBECONFIG=file

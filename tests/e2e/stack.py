@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -49,6 +50,9 @@ class Stack(FlowRuns):
             **os.environ,
             "COMPOSE_PROJECT_NAME": name,
             "HEALTHPREDICT_TAG": "e2e",
+            "HEALTHPREDICT_GIT_COMMIT": subprocess.run(
+                ["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True
+            ).stdout.strip(),
             **ports,
             **variables,
         }
@@ -62,6 +66,14 @@ class Stack(FlowRuns):
         """A target of the Makefile, with the files of this stack."""
         compose = " ".join(self.compose_command)
         return self._run(["make", "--no-print-directory", f"COMPOSE={compose}", *words], stdin)
+
+    def build(self) -> None:
+        """Build as `make up` does; one process after the other, so that the stacks of all have the same images and passwords."""
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        with (REPORTS / "building").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._run(["docker-compose/make-secrets"])
+            self.compose("build")
 
     def compose(self, *words: str) -> str:
         return self._run([*self.compose_command, *words])

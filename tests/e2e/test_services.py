@@ -53,8 +53,8 @@ def stack() -> Iterator[Stack]:
         HEALTHPREDICT_WEBHOOK_URL="http://receiver:8000/",
         HEALTHPREDICT_SILENCE_SECONDS=SHORT_SILENCE,
     )
-    REPORTS.mkdir(parents=True, exist_ok=True)
     try:
+        stack.build()
         started = time.monotonic()
         stack.make("up")
         print(f"make up: {time.monotonic() - started:.0f} s")  # noqa: T201

@@ -44,12 +44,12 @@ print(json.dumps([item["Key"] for page in pages for item in page.get("Contents",
 def stack() -> Iterator[Stack]:
     stack = Stack(f"hp-e2e-s3-{os.getpid()}", FILES, **VARIABLES)
     try:
+        stack.build()
         stack.make("up")
         make_bucket = f"import boto3; boto3.client('s3').create_bucket(Bucket='{BUCKET}')"
         stack.inside("prefect-worker", "python", "-c", make_bucket)
         yield stack
     finally:
-        REPORTS.mkdir(parents=True, exist_ok=True)
         (REPORTS / "services-on-s3.log").write_text(stack.compose("logs", "--no-color"))
         stack.destroy()
 

@@ -24,7 +24,7 @@ OLDER = ("prefect==3.4.0", "mlflow==2.22.0", "psycopg2-binary")
 def stack() -> Iterator[Stack]:
     stack = Stack(f"hp-e2e-older-{os.getpid()}")
     try:
-        stack.compose("build")
+        stack.build()
         yield stack
     finally:
         stack.destroy()
