@@ -49,7 +49,8 @@ class Stack(FlowRuns):
         self.environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": name,
-            "HEALTHPREDICT_TAG": "e2e",
+            # Compose puts the name of the project into an image, so stacks cannot share one.
+            "HEALTHPREDICT_TAG": name,
             "HEALTHPREDICT_GIT_COMMIT": subprocess.run(
                 ["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True
             ).stdout.strip(),
@@ -68,7 +69,7 @@ class Stack(FlowRuns):
         return self._run(["make", "--no-print-directory", f"COMPOSE={compose}", *words], stdin)
 
     def build(self) -> None:
-        """Build as `make up` does; one process after the other, so that the stacks of all have the same images and passwords."""
+        """Build as `make up` does; one process after the other, so that they share layers and passwords."""
         REPORTS.mkdir(parents=True, exist_ok=True)
         with (REPORTS / "building").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -96,6 +97,9 @@ class Stack(FlowRuns):
             check=False,
             capture_output=True,
         )
+        listing = ["docker", "image", "ls", "--quiet", "--filter", f"reference=health-predict/*:{self.name}"]
+        images = subprocess.run(listing, check=False, capture_output=True, text=True).stdout.split()
+        subprocess.run(["docker", "image", "rm", "--force", *images], check=False, capture_output=True)
 
     def _run(self, command: list[str], stdin: str | None = None, environment: Mapping[str, str] | None = None) -> str:
         done = subprocess.run(
