@@ -199,7 +199,7 @@ def test_services_run_with_the_least_rights_and_listen_on_loopback_only(stack: S
     assert (ROOT / "docker-compose" / ".env").stat().st_mode & 0o777 == 0o600
     assert SECRETS.stat().st_mode & 0o777 == 0o700
     sizes = {
-        tag: int(_docker("image", "inspect", "--format", "{{.Size}}", f"health-predict/{tag}:e2e"))
+        tag: int(_docker("image", "inspect", "--format", "{{.Size}}", f"health-predict/{tag}:{stack.name}"))
         for tag in ("worker", "mlflow")
     }
     assert sizes["worker"] <= 1.8e9
