@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean up down logs ps destroy backup restore test test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean build up down logs ps destroy backup restore test test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 # A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
 export PYTHONDONTWRITEBYTECODE :=
@@ -40,9 +40,11 @@ demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
 
 COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-compose/compose.aws.yaml)
 
-up:  ## The services for a team, in Docker: build, start, set up; AWS=1 for data on S3
+build:  ## Images and passwords of the services
 	@docker-compose/make-secrets
 	HEALTHPREDICT_GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) build
+
+up: build  ## The services for a team, in Docker: build, start, set up; AWS=1 for data on S3
 	$(COMPOSE) up --detach --wait --remove-orphans
 	$(COMPOSE) run --rm setup
 	@echo "Prefect http://127.0.0.1:4200, MLflow http://127.0.0.1:5000; user admin, passwords in docker-compose/secrets"

@@ -216,20 +216,21 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
     """Measure all services in turn, several times, and take the median of the rounds."""
     with ExitStack() as stack:
         services = start_all(stack, folder, bundle)
-        memory = {service.name: service.pss_mb() for service in services[:6]}
+        on_their_own = services[:-2]  # the others are requests of another kind to ours
+        memory = {service.name: service.pss_mb() for service in on_their_own}
         for service in services:
             measure(service, 1, 1.0)  # warm
             service.measured.clear()
         for _ in range(rounds):
             for service in services:
                 measure(service, 1, seconds)
-                if service.name not in ("batch", "explain"):
+                if service in on_their_own:
                     measure(service, CONNECTIONS, seconds)
         logged = log_cost(*services[:2])
     found: dict[str, Any] = {
         s.name: {name: statistics.median(values) for name, values in s.measured.items()} for s in services
     }
-    for service in services[:6]:
+    for service in on_their_own:
         of = found[service.name]
         of |= {"cpu_ms": of[CPU], "p50_ms": of["p50_ms_1"]}
         of |= {"start_cpu_s": service.start_cpu_s, "pss_mb": memory[service.name]}

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from healthpredict.errors import HealthPredictError, RegistryError, StorageError
+from healthpredict.errors import HealthPredictError, NotFound, RegistryError, StorageError
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 _RETRY_DELAYS_SECONDS: Final[list[float]] = [5, 10, 20, 40]
@@ -28,20 +28,15 @@ def as_task(
         may_pass: errors after which it is tried again, for more than a minute; by default those of a server that is away.
     """
 
-    def was_away(_task: Any, _run: Any, state: Any) -> bool:
-        try:
-            state.result()
-        except may_pass:
-            return True
-        except Exception:
-            return False  # it would fail again
-        return False
+    def may_be_back(_task: Any, _run: Any, state: Any) -> bool:
+        error = state.result(raise_on_failure=False)
+        return isinstance(error, may_pass) and not isinstance(error, NotFound)
 
     wrapped = task(
         name=operation.__name__.replace("_", "-"),
         retries=len(_RETRY_DELAYS_SECONDS),
         retry_delay_seconds=_RETRY_DELAYS_SECONDS,
-        retry_condition_fn=was_away,
+        retry_condition_fn=may_be_back,
         cache_policy=NO_CACHE,
     )(operation)
     return cast(Operation, wrapped)

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from bundles import as_records, draw_encounters
 
+from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.log_lines import (
     ENCOUNTER_FIELDS,
-    RECORD_FIELDS,
     OutcomeLine,
     PredictionLine,
     outcome_text,
@@ -51,7 +51,7 @@ def prediction(encounter_id: int | None, patient_id: int | None = 1, **changes: 
 
 def encounter_of(line: dict[str, Any]) -> list[Any]:
     """The encounter of what a line says, as the API notes it."""
-    return [line[name] for name in RECORD_FIELDS]
+    return [line[column.field] for column in RECORD_COLUMNS]
 
 
 def outcome(encounter_id: int, readmitted: str = "NO", time: int = 1_800_000_000_000_000) -> dict[str, Any]:

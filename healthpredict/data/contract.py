@@ -188,6 +188,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
 )
 """The contract, in the order of the raw file."""
 
+RECORD_COLUMNS: Final = tuple(c for c in COLUMNS if c.kind is not Kind.OUTCOME)
+"""What is known of an encounter at discharge. A record that was read, and the log of predictions, have it in this order."""
+
 FEATURE_COLUMNS: Final = tuple(c for c in COLUMNS if c.kind in (Kind.COUNT, Kind.CATEGORY, Kind.CODE))
 """What a prediction is made from: everything but identifiers and the outcome."""
 

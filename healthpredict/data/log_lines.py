@@ -11,24 +11,23 @@ from typing import Any, Final
 
 import msgspec
 
-from healthpredict.data.contract import COLUMNS, Kind
+from healthpredict.data.contract import RECORD_COLUMNS, Kind
 from healthpredict.data.pseudonym import pseudonyms
 
-RECORD_FIELDS: Final = tuple(column.field for column in COLUMNS if column.kind is not Kind.OUTCOME)
-"""What is known of an encounter, in this order."""
-_PATIENT: Final = RECORD_FIELDS.index("patient_id")
-ENCOUNTER_FIELDS: Final = tuple(field for field in RECORD_FIELDS if field != "patient_id")
+_FIELDS_OF_RECORD: Final = [column.field for column in RECORD_COLUMNS]
+_PATIENT: Final = _FIELDS_OF_RECORD.index("patient_id")
+ENCOUNTER_FIELDS: Final = tuple(field for field in _FIELDS_OF_RECORD if field != "patient_id")
 """What the values of an encounter are in a line. The patient is beside them."""
 _FORMAT: Final = zlib.crc32(",".join(ENCOUNTER_FIELDS).encode())
 _TYPES: Final = tuple(
     int | None if column.kind in (Kind.ID, Kind.COUNT) else str | None
-    for column in COLUMNS
+    for column in RECORD_COLUMNS
     if column.field in ENCOUNTER_FIELDS
 )
 _encoder: Final = msgspec.json.Encoder()
 Noted = tuple[int, str, bool, Mapping[str, Any], list[Any]]
 """A prediction that waits to be written: `time`, `endpoint` and `dry_run` of its `PredictionLine`; the answer, with more fields or
-not; the values of `RECORD_FIELDS`, in this order. To look each of them up, or to name these five, would cost a request more."""
+not; the values of `RECORD_COLUMNS`, in this order. To look each of them up, or to name these five, would cost a request more."""
 
 
 class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

@@ -16,13 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from healthpredict.data.contract import COLUMNS, MISSING, Kind
+from healthpredict.data.contract import COLUMNS, MISSING, RECORD_COLUMNS, Kind
 from healthpredict.errors import BatchRefused, MissingColumns
 
 DATA_SET_FILE: Final = "diabetic_data.csv"
 """The encounters inside the published zip."""
 
-ENCOUNTER_COLUMNS: Final = tuple(column.name for column in COLUMNS if column.kind is not Kind.OUTCOME)
+ENCOUNTER_COLUMNS: Final = tuple(column.name for column in RECORD_COLUMNS)
 OUTCOME_COLUMN: Final = next(column.name for column in COLUMNS if column.kind is Kind.OUTCOME)
 OUTCOMES_COLUMNS: Final = ("encounter_id", OUTCOME_COLUMN)
 

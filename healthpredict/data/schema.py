@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as arrow
 from numpy.typing import NDArray
 
-from healthpredict.data.contract import COLUMNS, Column, Kind
+from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Column, Kind
 from healthpredict.data.params import ContractParams
 from healthpredict.errors import BatchRefused
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
 DUPLICATE = "encounter_id is there already"
-_ENCOUNTER = tuple(column for column in COLUMNS if column.kind is not Kind.OUTCOME)
 _OUTCOME = tuple(column for column in COLUMNS if column.name == "encounter_id" or column.kind is Kind.OUTCOME)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,30}")
 
@@ -67,7 +66,7 @@ def check_encounters(
     Raises:
         BatchRefused: too many bad rows; it names the most frequent reasons with their counts, and no values.
     """
-    checked = CheckedBatch(*_split(raw, batch, _ENCOUNTER, params, earlier_ids))
+    checked = CheckedBatch(*_split(raw, batch, RECORD_COLUMNS, params, earlier_ids))
     build_schema().validate(checked.encounters, inplace=True)
     return checked
 
@@ -83,7 +82,7 @@ def split_encounters(raw: pd.DataFrame, batch: str, params: ContractParams) -> C
     Raises:
         BatchRefused: as `check_encounters`.
     """
-    return CheckedBatch(*_split(raw, batch, _ENCOUNTER, params))
+    return CheckedBatch(*_split(raw, batch, RECORD_COLUMNS, params))
 
 
 def check_outcomes(raw: pd.DataFrame, batch: str, params: ContractParams) -> CheckedBatch:
@@ -117,7 +116,9 @@ def build_schema() -> pa.DataFrameSchema:
             case _:
                 return pa.Column(_categories(column.allowed), nullable=column.nullable)
 
-    return pa.DataFrameSchema({column.field: column_schema(column) for column in _ENCOUNTER}, strict=True, ordered=True)
+    return pa.DataFrameSchema(
+        {column.field: column_schema(column) for column in RECORD_COLUMNS}, strict=True, ordered=True
+    )
 
 
 @cache

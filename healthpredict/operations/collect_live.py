@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
-from healthpredict.data.contract import COLUMNS, Kind
+from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.raw import OUTCOMES_COLUMNS, format_raw, parse_outcomes
 from healthpredict.data.schema import check_outcomes
 from healthpredict.errors import StorageError
@@ -27,7 +27,7 @@ from healthpredict.storage.tables import read_frame, read_json, write_frame, wri
 from healthpredict.storage.uris import delete, exists, join, list_uris, local_copy, read_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
-_NAMES: Final = {column.field: column.name for column in COLUMNS if column.kind is not Kind.OUTCOME}
+_NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
 _REPORTED: Final = (*OUTCOMES_COLUMNS, "time")
 _FILE: Final = "file-"
 _MANY_OBJECTS: Final = 100

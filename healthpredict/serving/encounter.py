@@ -14,14 +14,21 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from healthpredict.data.contract import COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, MISSING, Column, Kind
+from healthpredict.data.contract import (
+    COLUMNS,
+    DEATH_OR_HOSPICE,
+    FEATURE_COLUMNS,
+    MISSING,
+    RECORD_COLUMNS,
+    Column,
+    Kind,
+)
 from healthpredict.features.encoder import Value
 from healthpredict.serving.problems import FieldProblem, Refused
 
 _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
-_IDENTIFIERS: Final = tuple(column for column in COLUMNS if column.kind is Kind.ID)
 _BY_NAME: Final = {name: column for column in COLUMNS for name in (column.name, column.field)}
 _NULLABLE: Final = tuple(column.field for column in COLUMNS if column.nullable or column.kind is Kind.ID)
 
@@ -56,7 +63,7 @@ class _ByEitherName(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
 
 
-_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in (*_IDENTIFIERS, *FEATURE_COLUMNS)}
+_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
 Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_ByEitherName.__doc__, **_FIELDS)
 """A request. Absent, null and `?` are missing; identifiers are welcome, so that a row can be sent as it is, and unused."""
 
@@ -81,7 +88,7 @@ def _quick_field(column: Column) -> tuple[Any, ...]:
 _quick: Final = msgspec.json.Decoder(
     msgspec.defstruct(
         "QuickEncounter",
-        [_quick_field(column) for column in (*_IDENTIFIERS, *FEATURE_COLUMNS)],
+        [_quick_field(column) for column in RECORD_COLUMNS],
         rename={column.field: column.name for column in COLUMNS},
         forbid_unknown_fields=True,
         kw_only=True,
@@ -96,7 +103,7 @@ def read_encounter(body: bytes) -> dict[str, Value]:
         body: one JSON object.
 
     Returns:
-        values by `Column.field`; None is missing.
+        values by `Column.field`, in the order of `RECORD_COLUMNS`; None is missing.
 
     Raises:
         Refused: not JSON (400), or one or more fields break the contract (422), all of them listed.

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logged import outcome, prediction, rows
+from logged import encounter_of, outcome, prediction, rows
 
-from healthpredict.data.contract import COLUMNS, Column, Kind
+from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Column, Kind
 from healthpredict.data.log_lines import (
     ENCOUNTER_FIELDS,
-    RECORD_FIELDS,
     Noted,
     OutcomeLine,
     outcome_text,
@@ -43,9 +42,7 @@ def values(column: Column) -> st.SearchStrategy[Any]:
             return st.sampled_from(column.allowed)
 
 
-RECORDS = st.tuples(*(values(column) for column in COLUMNS if column.kind is not Kind.OUTCOME)).map(
-    lambda drawn: dict(zip(RECORD_FIELDS, drawn, strict=True))
-)
+RECORDS = st.fixed_dictionaries({column.field: values(column) for column in RECORD_COLUMNS})
 
 
 def noted(record: dict[str, Any], risk: float = 0.5) -> Noted:
@@ -56,7 +53,7 @@ def noted(record: dict[str, Any], risk: float = 0.5) -> Noted:
         "readmission_risk": risk,
         "high_risk": True,
     }
-    return 1, "/explain", False, answer, [record[name] for name in RECORD_FIELDS]
+    return 1, "/explain", False, answer, encounter_of(record)
 
 
 @settings(max_examples=30, deadline=None)

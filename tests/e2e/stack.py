@@ -51,9 +51,6 @@ class Stack(FlowRuns):
             "COMPOSE_PROJECT_NAME": name,
             # Compose puts the name of the project into an image, so stacks cannot share one.
             "HEALTHPREDICT_TAG": name,
-            "HEALTHPREDICT_GIT_COMMIT": subprocess.run(
-                ["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True
-            ).stdout.strip(),
             **ports,
             **variables,
         }
@@ -69,12 +66,11 @@ class Stack(FlowRuns):
         return self._run(["make", "--no-print-directory", f"COMPOSE={compose}", *words], stdin)
 
     def build(self) -> None:
-        """Build as `make up` does; one process after the other, so that they share layers and passwords."""
+        """Before `make up`: one process after the other, so that they share layers and passwords."""
         REPORTS.mkdir(parents=True, exist_ok=True)
         with (REPORTS / "building").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            self._run(["docker-compose/make-secrets"])
-            self.compose("build")
+            self.make("build")
 
     def compose(self, *words: str) -> str:
         return self._run([*self.compose_command, *words])

@@ -10,7 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import tasks
 from flows.tasks import as_task
-from healthpredict.errors import HealthPredictError, LeakSuspected, RegistryError, RolloutError, StorageError
+from healthpredict.errors import HealthPredictError, LeakSuspected, NotFound, RegistryError, RolloutError, StorageError
 
 pytestmark = pytest.mark.slow
 ATTEMPTS = 5
@@ -62,7 +62,9 @@ def test_what_stays_away_is_said() -> None:
     assert failing.tried == ATTEMPTS
 
 
-@pytest.mark.parametrize("error", [LeakSuspected("The model", 0.9, 0.8), RolloutError("not ready")])
+@pytest.mark.parametrize(
+    "error", [LeakSuspected("The model", 0.9, 0.8), RolloutError("not ready"), NotFound("no file")]
+)
 def test_what_would_fail_again_is_not_tried_again(error: HealthPredictError) -> None:
     failing = Failing(error, 1)
     with pytest.raises(type(error)):

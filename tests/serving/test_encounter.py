@@ -10,8 +10,7 @@ from bundles import as_records, draw_encounters
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, Kind
-from healthpredict.data.log_lines import RECORD_FIELDS
+from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, RECORD_COLUMNS, Kind
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
 from healthpredict.serving.problems import Refused
 
@@ -53,7 +52,7 @@ def test_fields_stand_in_the_order_of_the_log_however_they_are_sent(renamed: str
     del body["payer_code"]
     for fields in (body, dict(reversed(body.items()))):
         record = read_encounter(json.dumps(fields).encode())
-        assert tuple(record) == RECORD_FIELDS
+        assert list(record) == [column.field for column in RECORD_COLUMNS]
         assert (record["encounter_id"], record["patient_id"]) == (4711, 815)
 
 
