@@ -11,10 +11,10 @@ from bundles import as_records, draw_encounters
 
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.log_lines import (
-    ENCOUNTER_FIELDS,
     OutcomeLine,
-    PredictionLine,
     outcome_text,
+    patients_text,
+    predictions_text,
     read_outcomes,
     read_predictions,
 )
@@ -66,7 +66,7 @@ def write_log(folder: Path, *files: list[dict[str, Any]]) -> list[Path]:
 
 def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
     if "patient_id" in lines[0]:
-        kind, text = PREDICTIONS, b"".join(map(_line, lines))
+        kind, text = PREDICTIONS, _predictions(lines)
     else:
         kind, text = OUTCOMES, outcome_text([OutcomeLine(**line) for line in lines])
     before = closed_files(folder, kind) if folder.exists() else []
@@ -76,7 +76,7 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
     return (path for path in closed_files(folder, kind) if path not in before)
 
 
-def _line(line: dict[str, Any]) -> bytes:
-    said = {name: value for name, value in line.items() if name not in ENCOUNTER_FIELDS}
-    encounter = tuple(line[name] for name in ENCOUNTER_FIELDS)
-    return msgspec.json.encode(PredictionLine(**said, encounter=encounter)) + b"\n"
+def _predictions(lines: list[dict[str, Any]]) -> bytes:
+    header = msgspec.json.decode(patients_text([], bytes(32))) | {"patients": [line["patient_id"] for line in lines]}
+    noted = [(line["time"], line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
+    return msgspec.json.encode(header) + b"\n" + predictions_text(noted)[1]

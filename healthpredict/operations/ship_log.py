@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
-from healthpredict.data.contract import BY_FIELD, Kind
-from healthpredict.data.log_lines import ENCOUNTER_FIELDS, read_outcomes, read_predictions
+from healthpredict.data.contract import RECORD_COLUMNS, Kind
+from healthpredict.data.log_lines import read_outcomes, read_predictions
 from healthpredict.errors import NotFound, StorageError
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
@@ -33,9 +33,8 @@ _PREDICTIONS: Final = pa.schema(
         "bundle_digest": pa.string(),
         "readmission_risk": pa.float64(),
         "high_risk": pa.bool_(),
-        "patient_id": pa.int64(),
     }
-    | {name: pa.int64() if BY_FIELD[name].kind in (Kind.ID, Kind.COUNT) else pa.string() for name in ENCOUNTER_FIELDS}
+    | {column.field: pa.int64() if column.kind in (Kind.ID, Kind.COUNT) else pa.string() for column in RECORD_COLUMNS}
 )
 _OUTCOMES: Final = pa.schema({"time": _TIME, "encounter_id": pa.int64(), "readmitted": pa.string()})
 USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from time import time_ns
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ from healthpredict.serving.documentation import (
     with_whole_limits,
 )
 from healthpredict.serving.door import RETRY_SECONDS, Answer, Door, Judge
-from healthpredict.serving.encounter import read_encounter
+from healthpredict.serving.encounter import read_encounter, record_of
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Headers, Limits, Receive, Scope, Send, is_dry_run, read_body
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
@@ -135,20 +136,20 @@ def create_app(
 def _judges(app: FastAPI, metrics: Metrics, log: PredictionLog | None) -> dict[str, Judge]:
     """By endpoint, what answers one encounter."""
 
-    def answered(path: str, headers: Headers, record: dict[str, Value], answer: dict[str, Any]) -> bytes:
+    def answered(path: str, headers: Headers, values: tuple[Value, ...], answer: dict[str, Any]) -> bytes:
         metrics.predicted(answer["readmission_risk"])
         if log is not None:
-            log.add(list(record.values()), answer, endpoint=path, dry_run=is_dry_run(headers))
+            log.add((time_ns() // 1000, path, is_dry_run(headers), answer, values))
         return _encode(answer)
 
     def predict(headers: Headers, body: bytes) -> bytes:
-        record = read_encounter(body)
-        return answered("/predict", headers, record, _predict(app.state.bundle, record))
+        values = read_encounter(body)
+        return answered("/predict", headers, values, _predict(app.state.bundle, record_of(values)))
 
     def explain_one(headers: Headers, body: bytes) -> bytes:
-        record = read_encounter(body)
+        values = read_encounter(body)
         served: Bundle = app.state.bundle
-        return answered("/explain", headers, record, explain(served, record) | identity(served))
+        return answered("/explain", headers, values, explain(served, record_of(values)) | identity(served))
 
     return {"/predict": predict, "/explain": explain_one}
 

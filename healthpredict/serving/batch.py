@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from time import time_ns
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
 from healthpredict.serving.answers import Identified
-from healthpredict.serving.encounter import Encounter, read_encounter
+from healthpredict.serving.encounter import Encounter, read_encounter, record_of
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
 from healthpredict.serving.prediction_log import PredictionLog
@@ -130,19 +131,19 @@ async def predict_rows(
     features = np.empty((len(rows), len(bundle.encoder.feature_names)), dtype=np.float32)
     results: list[dict[str, Any]] = []
     good: list[int] = []
-    encounters: list[list[Value]] = []
+    encounters: list[tuple[Value, ...]] = []
     for i, row in enumerate(rows):
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
         try:
-            record = read_encounter(row)
+            values = read_encounter(row)
         except Refused as refused:
             metrics.refused(refused.problem)
             results.append({"readmission_risk": None, "high_risk": None, "problem": refused.problem.model_dump()})
         else:
-            features[len(good)] = bundle.encoder.encode_record(record)
+            features[len(good)] = bundle.encoder.encode_record(record_of(values))
             if note is not None:
-                encounters.append(list(record.values()))
+                encounters.append(values)
             good.append(i)
             results.append({})
     if good:
@@ -156,7 +157,7 @@ async def predict_rows(
             for i, encounter in zip(good, encounters, strict=True):
                 if i % _ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-                note.log.add(encounter, results[i] | note.who, endpoint=BATCH, dry_run=note.dry_run)
+                note.log.add((time_ns() // 1000, BATCH, note.dry_run, results[i] | note.who, encounter))
     metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
     return results
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -30,7 +31,9 @@ _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
 _BY_NAME: Final = {name: column for column in COLUMNS for name in (column.name, column.field)}
-_NULLABLE: Final = tuple(column.field for column in COLUMNS if column.nullable or column.kind is Kind.ID)
+_nullable: Final = itemgetter(
+    *(i for i, column in enumerate(RECORD_COLUMNS) if column.nullable or column.kind is Kind.ID)
+)
 
 
 def _type(column: Column) -> Any:
@@ -96,31 +99,35 @@ _quick: Final = msgspec.json.Decoder(
 )
 
 
-def read_encounter(body: bytes) -> dict[str, Value]:
+def read_encounter(body: bytes) -> tuple[Value, ...]:
     """Read the body of a request.
 
     Args:
         body: one JSON object.
 
     Returns:
-        values by `Column.field`, in the order of `RECORD_COLUMNS`; None is missing.
+        values of `RECORD_COLUMNS`, in this order; None is missing.
 
     Raises:
         Refused: not JSON (400), or one or more fields break the contract (422), all of them listed.
     """
     try:
-        record: dict[str, Value] = msgspec.structs.asdict(_quick.decode(body))
+        values: tuple[Value, ...] = msgspec.structs.astuple(_quick.decode(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        record = _read_thoroughly(body)
-    for field in _NULLABLE:
-        if record[field] == MISSING:
-            record[field] = None
-    return record
+        values = _read_thoroughly(body)
+    if MISSING in _nullable(values):
+        return tuple([None if value == MISSING else value for value in values])
+    return values
 
 
-def _read_thoroughly(body: bytes) -> dict[str, Value]:
+def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
+    """What `read_encounter` returned, by `Column.field`."""
+    return dict(zip(_FIELDS, values, strict=True))
+
+
+def _read_thoroughly(body: bytes) -> tuple[Value, ...]:
     try:
-        return vars(Encounter.model_validate_json(body))
+        return tuple(vars(Encounter.model_validate_json(body)).values())
     except ValidationError as error:
         raise _refusal(error) from None  # the cause holds values
 

@@ -1,7 +1,7 @@
 """What was predicted for whom, with which model: lines of JSON in local files, written off the request path.
 
-A request only puts its prediction into a queue. Lines are made of many at once, with pseudonyms for patients, and a thread adds
-them to a file that grows; `ship-log` moves files that are closed to the store.
+A request only puts its prediction into a queue. Lines are made of some at once, pseudonyms for patients of many, and a thread adds
+both to a file that grows; `ship-log` moves files that are closed to the store.
 
 Python runs one thread at a time, and where two want to run, both pay for each change between them: on a busy service, a thread
 that made the lines took three times its work from the requests. So it makes them only where there is little to do, and else finds
@@ -17,13 +17,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from healthpredict.data.log_lines import Noted, OutcomeLine, outcome_text, prediction_text
+from healthpredict.data.log_lines import Noted, OutcomeLine, outcome_text, patients_text, predictions_text
 from healthpredict.errors import StorageError
-from healthpredict.features.encoder import Value
 from healthpredict.storage.rolled_file import (
     OUTCOMES,
     PREDICTIONS,
@@ -36,11 +36,14 @@ from healthpredict.storage.rolled_file import (
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_WRITE_EVERY_SECONDS: Final = 0.25
-"""Half of what a process that is killed loses at most; one that is told to end loses nothing."""
-_ROWS_AT_ONCE: Final = 500
-"""Lines made before requests have their turn: about a millisecond."""
-_TEXTS_AT_ONCE: Final = 10
+_WRITE_EVERY_SECONDS: Final = 1.0
+"""Half of what a process that is killed loses at most; one that is told to end loses nothing. While a thread waits for its turn,
+the loop wakes it in vain dozens of times: hence not more often."""
+_NOTED_AT_ONCE: Final = 100
+"""Predictions that lines are made of at once, while they are still in the cache of the processor."""
+_ROWS_AT_ONCE: Final = 1_000
+"""Lines whose pseudonyms are made at once, before requests have their turn: about a millisecond."""
+_TEXTS_AT_ONCE: Final = 5
 """Written with one call: about 2.5 MB."""
 _COMPLAIN_EVERY_SECONDS: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -73,8 +76,11 @@ class PredictionLog:
         # Two, because each is counted up by a thread of its own.
         self._overflowed = 0
         self._given_up = 0
-        self._queue: deque[Noted] = deque()
-        self._texts: deque[tuple[bytes, int]] = deque()
+        self._making = threading.Lock()
+        self._noted: deque[Noted] = deque()
+        self._patients: list[int | None] = []
+        self._lines: list[bytes] = []
+        self._texts: deque[tuple[list[bytes], int]] = deque()
         self._in_hand: tuple[bytes, int] | None = None
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
@@ -94,26 +100,19 @@ class PredictionLog:
     @property
     def waiting(self) -> int:
         """Predictions that are not in a file yet."""
-        texts = [*self._texts, self._in_hand or (b"", 0)]
-        return len(self._queue) + sum(rows for _, rows in texts)
+        in_hand = 0 if self._in_hand is None else self._in_hand[1]
+        return len(self._noted) + len(self._patients) + sum(rows for _, rows in [*self._texts]) + in_hand
 
     @property
     def dropped(self) -> int:
         """Predictions lost since the start, because neither queue nor disk had room."""
         return self._overflowed + self._given_up
 
-    def add(self, encounter: list[Value], answer: Mapping[str, Any], *, endpoint: str, dry_run: bool) -> None:
-        """Note one prediction. For one thread: that of the event loop.
-
-        Args:
-            encounter: see `Noted`, as for the others.
-            answer: the fields of a `Prediction`, and perhaps others.
-            endpoint: path that was asked.
-            dry_run: whether the caller said that the encounter is not a real one.
-        """
-        self._queue.append((time.time_ns() // 1000, endpoint, dry_run, answer, encounter))
-        if len(self._queue) >= _ROWS_AT_ONCE:
-            self._texts.append(self._text_of_oldest())
+    def add(self, noted: Noted) -> None:
+        """Note one prediction. For one thread: that of the event loop."""
+        self._noted.append(noted)
+        if len(self._noted) >= _NOTED_AT_ONCE:
+            self._make_lines(_ROWS_AT_ONCE)
             while len(self._texts) * _ROWS_AT_ONCE > self._limits.queue_rows:  # the thread cannot write
                 with contextlib.suppress(IndexError):  # it could just now
                     self._overflowed += self._texts.popleft()[1]
@@ -173,17 +172,27 @@ class PredictionLog:
     def _take(self, *, all_of_it: bool) -> bool:
         """Take the oldest lines, unless there are some in hand; whether there are then. Args: all_of_it, make lines as well."""
         if self._in_hand is None:
+            if all_of_it:
+                self._make_lines(1)
             texts = _oldest(self._texts, _TEXTS_AT_ONCE)
-            if not texts and all_of_it and self._queue:
-                texts = [self._text_of_oldest()]
             if texts:
-                self._in_hand = b"".join(text for text, _ in texts), sum(rows for _, rows in texts)
+                self._in_hand = (
+                    b"".join(chain.from_iterable(lines for lines, _ in texts)),
+                    sum(rows for _, rows in texts),
+                )
         return self._in_hand is not None
 
-    def _text_of_oldest(self) -> tuple[bytes, int]:
-        """Make lines of the oldest predictions of the queue; and how many."""
-        noted = _oldest(self._queue, _ROWS_AT_ONCE)
-        return prediction_text(noted, self._patient_key), len(noted)
+    def _make_lines(self, at_least: int) -> None:
+        """Make lines of what was noted, and pseudonyms for them and those before them if there are `at_least` so many."""
+        with self._making:
+            if noted := _oldest(self._noted, _NOTED_AT_ONCE):
+                patients, lines = predictions_text(noted)
+                self._patients += patients
+                self._lines.append(lines)
+            if len(self._patients) >= at_least:
+                patients, lines_of_them = self._patients, self._lines
+                self._patients, self._lines = [], []
+                self._texts.append(([patients_text(patients, self._patient_key), *lines_of_them], len(patients)))
 
     def _append(self) -> bool:
         """Write the lines in hand; where the disk is full, give up the oldest predictions for them. Whether it was done."""

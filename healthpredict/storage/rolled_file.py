@@ -22,6 +22,8 @@ CLOSED: Final = ".jsonl"
 PREDICTIONS: Final = "predictions"
 OUTCOMES: Final = "outcomes"
 """The two kinds of lines, and of names."""
+NOT_A_ROW: Final = b'{"format":'
+"""A line that begins so tells of the rows that follow, and is none itself."""
 _CLOSED_NAME: Final = re.compile(rf"(?P<kind>[a-z]+)-[0-9T.]+-[0-9a-f]{{8}}-(?P<rows>[0-9]+){re.escape(CLOSED)}")
 
 
@@ -62,7 +64,7 @@ class RolledFile:
 
         Args:
             lines: each with its line break.
-            rows: how many.
+            rows: how many of them are rows.
 
         Raises:
             OSError: they could not be written.
@@ -196,8 +198,8 @@ def adopt_left_files(folder: Path) -> list[Path]:
             whole = data.rfind(b"\n") + 1
             file.truncate(whole)
             os.fsync(file.fileno())
-            if whole:
-                adopted.append(path.rename(closed_name(path, data.count(b"\n"))))
+            if rows := data.count(b"\n") - data.count(NOT_A_ROW, 0, whole):
+                adopted.append(path.rename(closed_name(path, rows)))
             else:
                 path.unlink()
     return adopted

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logged import encounter_of, outcome, prediction, rows
 
-from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Column, Kind
+from healthpredict.data.contract import RECORD_COLUMNS, Column, Kind
 from healthpredict.data.log_lines import (
-    ENCOUNTER_FIELDS,
     Noted,
     OutcomeLine,
     outcome_text,
-    prediction_text,
+    patients_text,
+    predictions_text,
     read_outcomes,
     read_predictions,
 )
@@ -23,10 +23,12 @@ from healthpredict.data.pseudonym import pseudonyms
 
 KEY = bytes(32)
 WRITTEN = (
-    b'[1800000000000000,"a1","/predict",true,3,"d9",0.25,false,null,[7,"Caucasian","Female","[70-80)",null,"1","1","7",3,'
+    b'{"format":652111291,"patients":[null]}\n'
+    b'[1800000000000000,"/predict",true,["a1",3,"d9",0.25,false],7,["Caucasian","Female","[70-80)",null,"1","1","7",3,'
     b'null,"InternalMedicine",41,0,12,0,0,1,"250.83","428",null,9,"None",">8","No","No","No","No","No","No","No","No","No",'
-    b'"No","No","No","No","No","No","No","No","Up","No","No","No","No","No","Ch","Yes"],170539791]\n'
+    b'"No","No","No","No","No","No","No","No","Up","No","No","No","No","No","Ch","Yes"]]\n'
 )
+PATIENTS = WRITTEN.splitlines(keepends=True)[0]
 
 
 def values(column: Column) -> st.SearchStrategy[Any]:
@@ -56,6 +58,11 @@ def noted(record: dict[str, Any], risk: float = 0.5) -> Noted:
     return 1, "/explain", False, answer, encounter_of(record)
 
 
+def text_of(*noted: Noted) -> bytes:
+    patients, lines = predictions_text(noted)
+    return patients_text(patients, KEY) + lines
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(RECORDS, st.floats(0, 1)), min_size=1, max_size=5))
 def test_what_was_predicted_is_read_under_a_pseudonym(predicted: list[tuple[dict[str, Any], float]]) -> None:
@@ -66,7 +73,7 @@ def test_what_was_predicted_is_read_under_a_pseudonym(predicted: list[tuple[dict
         patient_id = record["patient_id"]
         replaced = {"patient_id": patient_id and pseudonyms(KEY, [patient_id])[0]}
         expected.append(said | {"readmission_risk": risk} | record | replaced)
-    assert rows(prediction_text([noted(record, risk) for record, risk in predicted], KEY)) == expected
+    assert rows(text_of(*(noted(record, risk) for record, risk in predicted))) == expected
 
 
 def test_line_of_an_earlier_version_is_read() -> None:
@@ -88,8 +95,16 @@ def test_outcomes_are_read_as_they_were_written() -> None:
     assert rows(outcome_text([OutcomeLine(**each) for each in said]), "outcomes") == said
 
 
-def test_everything_but_the_patient_is_among_the_values() -> None:
-    assert {*ENCOUNTER_FIELDS, "patient_id", "readmitted"} == {column.field for column in COLUMNS}
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4), st.data())
+def test_every_line_has_its_own_patient_wherever_the_file_ends(groups: list[list[int]], data: st.DataObject) -> None:
+    """A process that is killed leaves pseudonyms without their lines at the end."""
+    groups_noted = [[noted(prediction(patient, patient)) for patient in group] for group in groups]
+    lines = b"".join(text_of(*group) for group in groups_noted).splitlines(keepends=True)
+    left = lines[: data.draw(st.integers(2, len(lines)))]
+    read = rows(b"".join(left))
+    assert len(read) == sum(line.startswith(b"[") for line in left)
+    assert [line["patient_id"] for line in read] == pseudonyms(KEY, [line["encounter_id"] for line in read])
 
 
 @pytest.mark.parametrize(
@@ -101,12 +116,16 @@ def test_everything_but_the_patient_is_among_the_values() -> None:
         b"[]\n",
         b'{"SECRET": 1}\n',
         WRITTEN[:-20],
+        PATIENTS,
+        WRITTEN.removeprefix(PATIENTS),
+        WRITTEN.replace(b"[null]", b"[]"),
+        WRITTEN.replace(b"[null]", b'["SECRET"]'),
         WRITTEN.replace(b"0.25", b'"SECRET"'),
         WRITTEN.replace(b"Caucasian", b"\xff"),
         WRITTEN.replace(b'"Up",', b""),
         WRITTEN.replace(b'"Up"', b"5"),
-        WRITTEN.replace(b"170539791", b"170539791,5"),
-        WRITTEN + WRITTEN.replace(b"170539791", b"170539792"),
+        WRITTEN.replace(b'"Yes"]', b'"Yes"],5'),
+        WRITTEN + WRITTEN.replace(b":652", b":653"),
     ],
 )
 def test_what_is_no_line_of_this_version_is_refused_without_its_values(text: bytes) -> None:
@@ -118,4 +137,4 @@ def test_what_is_no_line_of_this_version_is_refused_without_its_values(text: byt
 
 def test_a_line_is_short() -> None:
     """Requests pay for its length: with names it would take three times as much."""
-    assert len(prediction_text([noted(prediction(10**9, 10**9))], KEY)) < 600
+    assert len(text_of(noted(prediction(10**9, 10**9)))) < 600

@@ -29,6 +29,7 @@ from healthpredict.data.contract import COLUMNS, Kind
 from healthpredict.errors import AlreadyRunning, StorageError
 from healthpredict.operations import ship_log as shipping
 from healthpredict.operations.ship_log import Shipped, ship_log, usable_rows
+from healthpredict.serving import prediction_log
 from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
@@ -69,7 +70,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
     lines = [prediction(1, 7, readmission_risk=0.125), prediction(None, None, dry_run=True, **nothing)]
     with closing(PredictionLog(folder, bytes(32))) as log:
         for line in lines:
-            log.add(encounter_of(line), line, endpoint=line["endpoint"], dry_run=line["dry_run"])
+            log.add((line["time"], line["endpoint"], line["dry_run"], line, encounter_of(line)))
     written = lines_of(folder)
     assert ship_log(settings, folder) == Shipped(files=1, predictions=2, outcomes=0, broken=0)
     table = shipped(settings)
@@ -173,6 +174,7 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
                 continue
 
     monkeypatch.setattr(shipping, "write_bytes", write_unless_down)
+    monkeypatch.setattr(prediction_log, "_WRITE_EVERY_SECONDS", 0.01)
     done = threading.Event()
     shipper = threading.Thread(target=ship_until, args=(done,))
     with closing(PredictionLog(folder, bytes(32), LogLimits(roll_bytes=20_000))) as log:
@@ -180,7 +182,7 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
         noted = 0
         while noted < 3000 or attempts[True] < 6:
             line = prediction(noted + 1)
-            log.add(encounter_of(line), line, endpoint="/predict", dry_run=False)
+            log.add((line["time"], "/predict", False, line, encounter_of(line)))
             noted += 1
             time.sleep(0.0001)
         down = False

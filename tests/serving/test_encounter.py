@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, RECORD_COLUMNS, Kind
-from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
+from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
 from healthpredict.serving.problems import Refused
 
 GOOD = as_sent(as_records(draw_encounters(5, seed=3))[0])
@@ -30,7 +30,11 @@ JSON_VALUES = st.one_of(
 
 
 def read(**changes: Any) -> dict[str, Any]:
-    return read_encounter(json.dumps({**GOOD, **changes}).encode())
+    return read_body({**GOOD, **changes})
+
+
+def read_body(body: dict[str, Any]) -> dict[str, Any]:
+    return record_of(read_encounter(json.dumps(body).encode()))
 
 
 def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
@@ -42,7 +46,7 @@ def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
 
 def test_hyphens_and_underscores_name_the_same_field() -> None:
     plain = {name.replace("-", "_"): value for name, value in GOOD.items()}
-    assert read_encounter(json.dumps(plain).encode()) == read()
+    assert read_body(plain) == read()
 
 
 @pytest.mark.parametrize("renamed", ["glyburide-metformin", "glyburide_metformin"], ids=["quick", "thorough"])
@@ -51,7 +55,7 @@ def test_fields_stand_in_the_order_of_the_log_however_they_are_sent(renamed: str
     body[renamed] = body.pop("glyburide-metformin")
     del body["payer_code"]
     for fields in (body, dict(reversed(body.items()))):
-        record = read_encounter(json.dumps(fields).encode())
+        record = read_body(fields)
         assert list(record) == [column.field for column in RECORD_COLUMNS]
         assert (record["encounter_id"], record["patient_id"]) == (4711, 815)
 
@@ -66,9 +70,7 @@ def test_null_and_question_mark_are_missing(missing: str | None) -> None:
 
 
 def test_an_absent_nullable_field_is_missing() -> None:
-    assert (
-        read_encounter(json.dumps({k: v for k, v in GOOD.items() if k != "payer_code"}).encode())["payer_code"] is None
-    )
+    assert read_body({k: v for k, v in GOOD.items() if k != "payer_code"})["payer_code"] is None
 
 
 def test_not_measured_is_a_value_and_not_missing() -> None:
