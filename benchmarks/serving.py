@@ -14,13 +14,14 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks.results import FOLDER, Target, at_least, at_most, conditions, write
+from benchmarks.serving_load import CONNECTIONS, http, load
+from benchmarks.serving_log import log_cost
 from benchmarks.serving_models import (
     as_pipeline_input,
     build_served_bundle,
@@ -37,9 +38,7 @@ from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import add_key
 from healthpredict.storage.patient_key import make_patient_key
 
-CONNECTIONS = 32
-PAIRS, PAIR_SECONDS = 100, 0.5
-"""Loads of a service with and one without the prediction log: what it costs is small beside what the machine does by itself."""
+KEYS, PATIENT_KEY = "keys.json", "patient-key"
 CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
 
 
@@ -63,66 +62,6 @@ class Service:
         """Memory, what is shared with others divided among them."""
         family = [self.process, *self.process.children(recursive=True)]
         return sum(p.memory_full_info().pss for p in family) / 1e6
-
-
-def http(path: str, body: bytes, *headers: str) -> bytes:
-    """A POST on a connection that is kept alive."""
-    lines = (f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}")
-    return "\r\n".join((*lines, *headers, "", "")).encode() + body
-
-
-class Asking(asyncio.Protocol):
-    """Ask again and again on one connection; note the seconds of each answer.
-
-    asyncio's streams would take as much CPU as a prediction, on the core beside the one that is measured.
-    """
-
-    def __init__(self, request: bytes, until: float, waits: list[float]) -> None:
-        self._request, self._until, self._waits = request, until, waits
-        self._answer = b""
-        self.ended = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in asyncio
-        """Ask."""
-        self._transport = transport
-        self._ask()
-
-    def data_received(self, data: bytes) -> None:
-        """Ask again, once all of the answer is there."""
-        self._answer += data
-        head, complete, body = self._answer.partition(b"\r\n\r\n")
-        if not complete or len(body) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
-            return
-        if not head.startswith(b"HTTP/1.1 200"):
-            self.ended.set_exception(RuntimeError(f"answered {head.splitlines()[0].decode()}"))
-            self._transport.close()
-            return
-        self._waits.append(time.perf_counter() - self._started)
-        self._ask()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        if not self.ended.done():
-            self.ended.set_exception(exc or ConnectionError("closed in the midst of an answer"))
-
-    def _ask(self) -> None:
-        self._answer, self._started = b"", time.perf_counter()
-        if self._started < self._until:
-            self._transport.write(self._request)
-        else:
-            self.ended.set_result(None)
-            self._transport.close()
-
-
-async def load(port: int, request: bytes, connections: int, seconds: float) -> list[float]:
-    """Ask on some connections at once, for some time."""
-    waits: list[float] = []
-    until = time.perf_counter() + seconds
-    make = partial(Asking, request, until, waits)
-    connect = asyncio.get_running_loop().create_connection
-    made = await asyncio.gather(*(connect(make, "127.0.0.1", port) for _ in range(connections)))
-    await asyncio.gather(*(asking.ended for _, asking in made))
-    return waits
 
 
 def measure(service: Service, connections: int, seconds: float) -> None:
@@ -182,26 +121,21 @@ def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     (record,) = as_records(row[[column.field for column in FEATURE_COLUMNS]])
     ours = json.dumps({"encounter_id": 4711, "patient_nbr": 815, **as_sent(record)}).encode()
     plain = as_pipeline_input(row).to_dict("records")[0]
-    keys = folder / "keys.json"
-    key = f"Authorization: Bearer {add_key(keys, 'benchmark')}"
-    patient_key = folder / "patient-key"
-    make_patient_key(patient_key)
+    key = f"Authorization: Bearer {add_key(folder / KEYS, 'benchmark')}"
+    make_patient_key(folder / PATIENT_KEY)
     python, pipeline = sys.executable, str(folder / "pipeline")
     mlflow = str(Path(python).with_name("mlflow"))
     services = []
     for name, request in (
         ("ours", http("/predict", ours, key)),
-        ("unlogged", http("/predict", ours, key)),
         ("no_model", http("/predict", ours)),
         ("uvicorn", http("/predict", ours)),
         ("dataframe", http("/predict", json.dumps(plain).encode())),
         ("mlflow", http("/invocations", mlflow_body(row))),
     ):
         port = free_port()
-        unlogged = [python, "-m", "healthpredict.serving", str(bundle.path), f"--port={port}", f"--keys={keys}"]
         command = {
-            "ours": [*unlogged, f"--log={folder / 'log'}", f"--patient-key={patient_key}"],
-            "unlogged": unlogged,
+            "ours": [python, "-m", "healthpredict.serving", *our_params(folder, bundle, port)],
             "mlflow": [mlflow, "models", "serve", "-m", pipeline, "-p", str(port), "--env-manager", "local"],
         }.get(name, [python, "-m", "benchmarks.serving_peers", name, str(port), pipeline])
         services.append(start(stack, name, command, port, request))
@@ -210,6 +144,27 @@ def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     for name, request in (("batch", http("/predict/batch", batch, key)), ("explain", http("/explain", ours, key))):
         services.append(Service(name, ours_service.process, ours_service.port, request))
     return services
+
+
+def our_params(folder: Path, bundle: Bundle, port: int) -> list[str]:
+    """Of the API: keys, metrics and log are on."""
+    return [
+        str(bundle.path),
+        f"--port={port}",
+        f"--keys={folder / KEYS}",
+        f"--log={folder / 'log'}",
+        f"--patient-key={folder / PATIENT_KEY}",
+    ]
+
+
+def of_log(folder: Path, bundle: Bundle, logged: bytes) -> dict[str, Any]:
+    """What the prediction log costs, by the number of connections. Args: logged, a request to `/predict`."""
+    unlogged = logged.replace(b"POST /predict ", b"POST /unlogged ")
+    with ExitStack() as stack:
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.serving_log", *our_params(folder, bundle, port)]
+        service = start(stack, "log", command, port, logged)
+        return {str(n): log_cost(service.process, port, logged, unlogged, n) for n in (1, CONNECTIONS)}
 
 
 def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, Any]:
@@ -226,7 +181,7 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
                 measure(service, 1, seconds)
                 if service in on_their_own:
                     measure(service, CONNECTIONS, seconds)
-        logged = log_cost(*services[:2])
+    log = of_log(folder, bundle, services[0].request)
     found: dict[str, Any] = {
         s.name: {name: statistics.median(values) for name, values in s.measured.items()} for s in services
     }
@@ -234,21 +189,7 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
         of = found[service.name]
         of |= {"cpu_ms": of[CPU], "p50_ms": of["p50_ms_1"]}
         of |= {"start_cpu_s": service.start_cpu_s, "pss_mb": memory[service.name]}
-    return found | {"log": logged}
-
-
-def log_cost(logged: Service, unlogged: Service) -> dict[str, float]:
-    """What the prediction log adds to the CPU of a request; quartiles over pairs of loads, one right after the other."""
-    pairs = []
-    for _ in range(PAIRS):
-        both = []
-        for service in (logged, unlogged):
-            measure(service, CONNECTIONS, PAIR_SECONDS)
-            both.append(service.measured[CPU].pop())
-        pairs.append(both)
-    low, middle, high = statistics.quantiles((with_it - without) for with_it, without in pairs)
-    share = statistics.median(1 - without / with_it for with_it, without in pairs)
-    return {"cpu_ms": middle, "cpu_ms_low": low, "cpu_ms_high": high, "share": share}
+    return found | {"log": log}
 
 
 def targets(found: dict[str, Any]) -> list[Target]:
@@ -263,7 +204,10 @@ def targets(found: dict[str, Any]) -> list[Target]:
         at_least("requests a second at 32, ours / mlflow", ours[RPS] / mlflow[RPS], 200),
         at_most("memory of ours, PSS MB", ours["pss_mb"], 90),
         at_most("CPU to the first answer, s", ours["start_cpu_s"], 1.5),
-        at_most("prediction log, share of the CPU of a request", found["log"]["share"], 0.05),
+        *(
+            at_most(f"prediction log, share of the CPU of a request at {n} connections", of["share"], 0.05)
+            for n, of in found["log"].items()
+        ),
         *(
             at_most(f"explaining {family}, CPU of ours / SHAP", of["cpu_ms"] / of["shap_cpu_ms"], 1, 0.2)
             for family, of in explained.items()
