@@ -17,12 +17,10 @@ import msgspec
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.data.pseudonym import pseudonyms
 
-_ANSWER_FIELDS: Final = ("request_id", "model_version", "bundle_digest", "readmission_risk", "high_risk")
 _FEATURE_FIELDS: Final = tuple(column.field for column in FEATURE_COLUMNS)
 _FORMAT: Final = zlib.crc32(",".join(_FEATURE_FIELDS).encode())
 _TYPES: Final = tuple(int if column.kind is Kind.COUNT else str | None for column in FEATURE_COLUMNS)
 _encoder: Final = msgspec.json.Encoder()
-_of_answer: Final = itemgetter(*_ANSWER_FIELDS)
 _encounter_id: Final = itemgetter(0)
 _patient_id: Final = itemgetter(1)
 _features: Final = itemgetter(slice(2, None))
@@ -38,6 +36,9 @@ class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     bundle_digest: str
     readmission_risk: float
     high_risk: bool
+
+
+_of_answer: Final = itemgetter(*_Answer.__struct_fields__)
 
 
 class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -120,7 +121,7 @@ def read_predictions(text: bytes) -> dict[str, Sequence[Any]]:
     columns = {
         name: [getattr(line, name) for line in lines] for name in ("time", "endpoint", "dry_run", "encounter_id")
     }
-    columns |= {name: [getattr(line.answer, name) for line in lines] for name in _ANSWER_FIELDS}
+    columns |= {name: [getattr(line.answer, name) for line in lines] for name in _Answer.__struct_fields__}
     features = zip(*(line.features for line in lines), strict=True)
     return {**columns, "patient_id": patients[: len(lines)], **dict(zip(_FEATURE_FIELDS, features, strict=True))}
 

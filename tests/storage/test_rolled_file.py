@@ -171,8 +171,17 @@ def test_file_of_a_killed_process_is_adopted_without_half_a_line(tmp_path: Path,
     assert adopt_left_files(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [b"", b'{"half'])
-def test_file_that_was_left_without_a_whole_line_is_removed(tmp_path: Path, content: bytes) -> None:
+def test_lines_about_rows_are_not_counted_among_them(tmp_path: Path) -> None:
+    content = b'{"format":1,"patients":[5,6]}\n[1]\n[2]\n{"format":1,"patients":[7,8]}\n[3]\n[4'
+    (tmp_path / "predictions-20261101T000000.000000-0011aabb.open").write_bytes(content)
+    (path,) = adopt_left_files(tmp_path)
+    assert (rows_of(path), path.read_bytes()) == (3, content.removesuffix(b"[4"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"half', b'{"format":1,"patients":[5]}\n', b'{"format":1,"patients":[5]}\n[1']
+)
+def test_file_that_was_left_without_a_whole_row_is_removed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "predictions-20261101T000000.000000-0011aabb.open").write_bytes(content)
     assert adopt_left_files(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
