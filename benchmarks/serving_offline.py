@@ -74,7 +74,7 @@ def batch(folder: Path, bundle: Bundle) -> dict[str, Any]:
         json.dumps({"dataframe_split": {"columns": frame["columns"], "data": frame["data"]}})
     )
     risks, pipeline = folder / "risks.parquet", folder / "pipeline"
-    # In turn, because the machine changes while they run, and the cheapest, because of a short run whatever else it does takes part.
+    # In turn, because the machine changes meanwhile; the cheapest, because of a short run whatever else it does takes a part.
     rounds = [
         (
             _run(_OURS, bundle.path, files[PEER_ROWS], risks),
