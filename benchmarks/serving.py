@@ -164,7 +164,7 @@ def of_log(folder: Path, bundle: Bundle, logged: bytes) -> dict[str, Any]:
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.serving_log", *our_params(folder, bundle, port)]
         service = start(stack, "log", command, port, logged)
-        return {str(n): log_cost(service.process, port, logged, unlogged, n) for n in (1, CONNECTIONS)}
+        return {str(n): log_cost(service.process.pid, port, logged, unlogged, n) for n in (1, CONNECTIONS)}
 
 
 def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import psutil
 import uvloop
 from fastapi import FastAPI
 
@@ -25,18 +24,18 @@ REQUESTS = 640
 """In each of a pair: some hundredths of a second, in which the machine does not change."""
 
 
-def log_cost(process: psutil.Process, port: int, logged: bytes, unlogged: bytes, connections: int) -> dict[str, float]:
+def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: int) -> dict[str, float]:
     """What the log adds to the CPU of a request, with its thread; quartiles are of pairs, without the thread.
 
     Args:
-        process: the service.
-        port: of it.
+        pid: of the service.
+        port: of the service.
         logged: the request.
         unlogged: the same to `/unlogged`.
         connections: that ask at once.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        pairs, thread = runner.run(_pairs(process, port, (logged, unlogged), connections))
+        pairs, thread = runner.run(_pairs(pid, port, (logged, unlogged), connections))
     low, middle, high = statistics.quantiles(with_it - without for with_it, without in pairs)
     cost = middle + thread
     whole = statistics.median(with_it for with_it, _ in pairs) + thread
@@ -44,41 +43,36 @@ def log_cost(process: psutil.Process, port: int, logged: bytes, unlogged: bytes,
 
 
 async def _pairs(
-    process: psutil.Process, port: int, requests: tuple[bytes, bytes], connections: int
+    pid: int, port: int, requests: tuple[bytes, bytes], connections: int
 ) -> tuple[list[tuple[float, float]], float]:
     """CPU milliseconds of the loop for a logged and an unlogged request, and of the other threads for a logged one."""
     asking = await connect(port, connections, [])
 
     async def ask(request: bytes) -> float:
-        before = _cpu_ms(process, of_loop=True)
-        counts = [iter(range(REQUESTS // connections)) for _ in asking]
-        await asyncio.gather(
-            *(
-                one.begin(request, lambda count=count: next(count, None) is not None)
-                for one, count in zip(asking, counts, strict=True)
-            )
-        )
-        return (_cpu_ms(process, of_loop=True) - before) / REQUESTS
+        before = _cpu_ms(pid, of_loop=True)
+        turns = [True] * (REQUESTS // connections) + [False]
+        await asyncio.gather(*(one.begin(request, iter(turns).__next__) for one in asking))
+        return (_cpu_ms(pid, of_loop=True) - before) / REQUESTS
 
     for request in requests:
         await ask(request)
-    thread = _cpu_ms(process, of_loop=False)
+    thread = _cpu_ms(pid, of_loop=False)
     pairs = []
     for i in range(PAIRS):
         # Not always the same one first: what one leaves in a cache or a queue, the other pays for.
         spent = {request: await ask(request) for request in requests[:: 1 if i % 2 else -1]}
         pairs.append((spent[requests[0]], spent[requests[1]]))
     await asyncio.sleep(3)  # the last lines are written
-    thread = _cpu_ms(process, of_loop=False) - thread
+    thread = _cpu_ms(pid, of_loop=False) - thread
     for one in asking:
         one.transport.close()
     return pairs, thread / (PAIRS * REQUESTS)
 
 
-def _cpu_ms(process: psutil.Process, *, of_loop: bool) -> float:
+def _cpu_ms(pid: int, *, of_loop: bool) -> float:
     """CPU milliseconds so far, to the nanosecond (Linux, proc(5), schedstat)."""
-    threads = list(Path(f"/proc/{process.pid}/task").iterdir())
-    chosen = [thread for thread in threads if (thread.name == str(process.pid)) == of_loop]
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    chosen = [thread for thread in threads if (thread.name == str(pid)) == of_loop]
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in chosen) / 1e6
 
 

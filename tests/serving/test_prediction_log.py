@@ -30,7 +30,7 @@ from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.storage.patient_key import make_patient_key, read_patient_key
-from healthpredict.storage.rolled_file import LogLimits, adopt_left_files, closed_files
+from healthpredict.storage.rolled_file import LogLimits, adopt_left_files, closed_files, rows_of
 
 RECORDS = as_records(draw_encounters(6, seed=8))
 PATIENT = 4_444_444_444
@@ -302,7 +302,7 @@ def test_further_signals_do_not_cut_the_end_short(tmp_path: Path) -> None:
 import os, signal, sys
 from pathlib import Path
 from healthpredict.data.contract import RECORD_COLUMNS, Kind
-from healthpredict.serving import app, prediction_log
+from healthpredict.serving import prediction_log
 
 append = prediction_log.RolledFile.append
 def append_and_send_signal(*arguments):
@@ -357,6 +357,8 @@ def test_process_that_is_killed_loses_only_what_came_just_before(bundle: Bundle,
     adopt_left_files(tmp_path / "log")
     assert [line["request_id"] for line in lines_of(tmp_path / "log")][:6] == answered
     assert len(lines_of(tmp_path / "log")) in (6, 7)
+    (adopted,) = closed_files(tmp_path / "log", "predictions")
+    assert rows_of(adopted) == len(lines_of(tmp_path / "log"))
     assert [line["encounter_id"] for line in lines_of(tmp_path / "log", "outcomes")] == [100]
 
 
