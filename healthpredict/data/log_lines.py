@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from itertools import repeat
+from operator import floordiv, itemgetter
 from typing import Any, Final, TypedDict
 
 import msgspec
@@ -26,8 +27,9 @@ _patient_id: Final = itemgetter(1)
 _features: Final = itemgetter(slice(2, None))
 """Parts of an encounter: its columns are the two identifiers and the features."""
 Noted = tuple[int, str, bool, Mapping[str, Any], Sequence[Any]]
-"""A prediction: `time`, `endpoint` and `dry_run` of its `PredictionLine`; the answer, with more fields or not; the values of
-`RECORD_COLUMNS`, in this order. To look each of them up, or to name these five, would cost a request more."""
+"""A prediction: nanoseconds since 1970; `endpoint` and `dry_run` of its `PredictionLine`; the answer, with more fields or not; the
+values of `RECORD_COLUMNS`, in this order. To look each of them up, to divide the time, or to name these five, would cost a request
+more."""
 
 
 class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -85,7 +87,7 @@ def predictions_text(noted: Sequence[Noted]) -> tuple[list[int | None], bytes]:
     """Patients, and lines as they stand in a file: all at once, because a loop in Python would take as long as the rest."""
     times, endpoints, dry_runs, answers, encounters = zip(*noted, strict=True)
     said = map(_of_answer, answers), map(_encounter_id, encounters), map(_features, encounters)
-    lines = zip(times, endpoints, dry_runs, *said, strict=True)
+    lines = zip(map(floordiv, times, repeat(1000)), endpoints, dry_runs, *said, strict=True)
     return list(map(_patient_id, encounters)), _encoder.encode_lines(list(lines))
 
 

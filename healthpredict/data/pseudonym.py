@@ -1,27 +1,26 @@
 """Pseudonyms of patients, for what leaves the service that knows them.
 
-A pseudonym is a keyed hash, so it tells nobody without the key who the patient is, and the same patient has the same one. Of the
-hashes of a patient the first is taken that is on the patient's own side (`healthpredict.data.split`): else a patient whose
-history is trained on could be tested on under the pseudonym. This is all that it tells: one of three sides.
+A pseudonym is a keyed hash, so it tells nobody without the key who the patient is, and the same patient has the same one. It is
+on the patient's own side (`healthpredict.data.split`): else a patient whose history is trained on could be tested on under the
+pseudonym. This is all that it tells: one of three sides.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from struct import iter_unpack
 from typing import Final
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from numpy.typing import NDArray
 
-from healthpredict.data.split import side_index, splitmix64
+from healthpredict.data.split import ids_on_side, side_index
 
 KEY_BYTES: Final = 32
-_CANDIDATES: Final = 8
-"""Hashes in one digest. A side of .15 is met among them in three of four cases, one of .70 nearly always."""
-_MORE_OF_EACH: Final = 8
-"""Made of each hash for those whose side was not met: among them it nearly always is."""
+_BLOCKS: Final = 2
+"""Of the cipher, of two hashes each: half of these give an id, so that one in sixteen patients needs more."""
 
 
 def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
@@ -31,31 +30,28 @@ def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
         key: secret, `KEY_BYTES` long.
         patient_ids: positive, below 2**63.
     """
-    patients = np.array(patient_ids, dtype="<i8")
+    patients = np.array(patient_ids, dtype=np.int64)
     sides = side_index(patients)
-    hashes = _hashes(key, patients)
     chosen = np.zeros_like(patients)
-    left, tried, more = np.arange(len(patients)), hashes, 0
+    left, block = np.arange(len(patients)), 0
     while len(left):
-        candidates = (tried >> np.uint64(1)).astype(np.int64)
-        fits = (side_index(candidates) == sides[left, None]) & (candidates > 0)
-        found = fits.any(axis=1)
-        chosen[left[found]] = candidates[found, fits[found].argmax(axis=1)]
-        left = left[~found]
-        # Made of the hash alone, they tell no more than it does; another digest would take much longer.
-        others = np.arange(more, more + _MORE_OF_EACH, dtype=np.uint64)
-        tried = splitmix64(hashes[left, :, None] + others).reshape(len(left), _CANDIDATES * _MORE_OF_EACH)
-        more += _MORE_OF_EACH
+        candidates = ids_on_side(sides[left, None], _hashes(key, patients[left], block)).view(np.int64)
+        rows = np.arange(len(left))
+        chosen[left] = candidates[rows, (candidates > 0).argmax(axis=1)]
+        left, block = left[chosen[left] <= 0], block + _BLOCKS
     pseudonyms: list[int] = chosen.tolist()
     return pseudonyms
 
 
-def _hashes(key: bytes, patients: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hashes of each patient, `(n, _CANDIDATES)`: the words of one digest."""
-    keyed = hashlib.blake2b(key=key)
-    digests = []
-    for (patient,) in iter_unpack("8s", patients.tobytes()):
-        state = keyed.copy()  # less time than a new one
-        state.update(patient)
-        digests.append(state.digest())
-    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _CANDIDATES)
+def _hashes(key: bytes, patients: NDArray[np.int64], block: int) -> NDArray[np.uint64]:
+    """Hashes of each patient, `(n, 2 * _BLOCKS)`: those of some blocks, from one on.
+
+    A block is the cipher's of the patient and the number of the block. One call for all patients takes a fiftieth of the time of
+    a digest for each.
+    """
+    words = np.empty((len(patients), _BLOCKS, 2), dtype="<u8")
+    words[:, :, 0] = patients[:, None]
+    words[:, :, 1] = np.arange(block, block + _BLOCKS)
+    # All that this mode shows is which blocks are the same: those of one patient, who is to have one pseudonym.
+    cipher = Cipher(AES256(key), ECB()).encryptor()  # noqa: S305
+    return np.frombuffer(cipher.update(words.tobytes()), dtype="<u8").reshape(len(patients), -1)

@@ -30,7 +30,7 @@ from healthpredict.serving.documentation import (
 from healthpredict.serving.door import RETRY_SECONDS, Answer, Door, Judge
 from healthpredict.serving.encounter import read_encounter, record_of
 from healthpredict.serving.keys import KeyRing
-from healthpredict.serving.limits import Headers, Limits, Receive, Scope, Send, is_dry_run, read_body
+from healthpredict.serving.limits import DRY_RUN, Headers, Limits, Receive, Scope, Send, is_dry_run, read_body
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
 from healthpredict.serving.outcomes import record_outcomes
 from healthpredict.serving.prediction_log import PredictionLog
@@ -139,7 +139,8 @@ def _judges(app: FastAPI, metrics: Metrics, log: PredictionLog | None) -> dict[s
     def answered(path: str, headers: Headers, values: tuple[Value, ...], answer: dict[str, Any]) -> bytes:
         metrics.predicted(answer["readmission_risk"])
         if log is not None:
-            log.add((time_ns() // 1000, path, is_dry_run(headers), answer, values))
+            dry_run = DRY_RUN in headers and is_dry_run(headers)  # hardly ever: a call costs more than to look
+            log.add((time_ns(), path, dry_run, answer, values))
         return _encode(answer)
 
     def predict(headers: Headers, body: bytes) -> bytes:
@@ -163,7 +164,7 @@ def _add_predictions(
         async def answer(scope: Scope, receive: Receive) -> bytes:
             body = await read_body(scope, receive, limits.body_bytes, limits.body_seconds)
             try:
-                return judge(scope["headers"], body)
+                return judge(dict(scope["headers"]), body)
             except Refused as refused:
                 metrics.refused(refused.problem)
                 raise
@@ -197,7 +198,7 @@ def _add_batch(
             body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
             served: Bundle = app.state.bundle
             who = identity(served)
-            note = None if log is None else Note(log, who, dry_run=is_dry_run(scope["headers"]))
+            note = None if log is None else Note(log, who, dry_run=is_dry_run(dict(scope["headers"])))
             return _encode(await predict_batch(served, body, limits, metrics, note) | who)
         finally:
             batches -= 1

@@ -157,7 +157,7 @@ async def predict_rows(
             for i, encounter in zip(good, encounters, strict=True):
                 if i % _ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-                note.log.add((time_ns() // 1000, BATCH, note.dry_run, results[i] | note.who, encounter))
+                note.log.add((time_ns(), BATCH, note.dry_run, results[i] | note.who, encounter))
     metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
     return results
 

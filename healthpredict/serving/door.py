@@ -77,7 +77,7 @@ class Door:
         answer = self._answers.get(path) if scope["method"] == "POST" else None
         try:
             if path not in OPEN:
-                self._let_in(path, scope["headers"])
+                self._let_in(path, dict(scope["headers"]))
             if answer is None:
                 status = await self._pass_on(scope, receive, send)
             else:
@@ -119,17 +119,12 @@ class Door:
 
     def _let_in(self, path: str, headers: Headers) -> None:
         keys = self._keys if self._admin_keys is None or not path.startswith(ADMIN) else self._admin_keys
-        if keys is not None:
-            authorization = None
-            for name, value in headers:
-                if name == b"authorization":
-                    authorization = value
-            if not keys.accepts(authorization):
-                raise Refused(
-                    401,
-                    "An API key is needed that is in force. Send it as `Authorization: Bearer KEY`.",
-                    headers={"www-authenticate": "Bearer"},
-                )
+        if keys is not None and not keys.accepts(headers.get(b"authorization")):
+            raise Refused(
+                401,
+                "An API key is needed that is in force. Send it as `Authorization: Bearer KEY`.",
+                headers={"www-authenticate": "Bearer"},
+            )
         if self._metrics.in_flight > self._at_most:
             raise Refused(
                 503,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from starlette.requests import ClientDisconnect
@@ -13,7 +13,9 @@ from healthpredict.serving.problems import Refused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Headers = list[tuple[bytes, bytes]]
+Headers = Mapping[bytes, bytes]
+"""By name in small letters; of one that is given twice the last."""
+DRY_RUN: Final = b"x-dry-run"
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -110,7 +112,7 @@ class _Begun:
 
 def is_dry_run(headers: Headers) -> bool:
     """Whether the caller says that the encounter is not a real one: `X-Dry-Run: true`. It is noted, but never learned from."""
-    return (b"x-dry-run", b"true") in headers
+    return headers.get(DRY_RUN) == b"true"
 
 
 def _too_large(at_most: int) -> Refused:

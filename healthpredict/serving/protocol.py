@@ -194,7 +194,7 @@ class Connection(HttpToolsProtocol):
         """Answer the request that asks; None where it needs more words."""
         assert self._at_once is not None
         self.asks = False
-        return self._at_once(self.headers, self._body)
+        return self._at_once(dict(self.headers), self._body)
 
     def send(self, answer: bytes | None) -> None:
         """Send what `judge` returned."""

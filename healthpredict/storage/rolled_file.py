@@ -24,7 +24,9 @@ OUTCOMES: Final = "outcomes"
 """The two kinds of lines, and of names."""
 NOT_A_ROW: Final = b'{"format":'
 """A line that begins so tells of the rows that follow, and is none itself."""
-_CLOSED_NAME: Final = re.compile(rf"(?P<kind>[a-z]+)-[0-9T.]+-[0-9a-f]{{8}}-(?P<rows>[0-9]+){re.escape(CLOSED)}")
+_CLOSED_NAME: Final = re.compile(
+    rf"(?P<kind>[a-z]+)-[0-9T.]+-[0-9a-f]{{8}}-(?P<rows>[0-9]+)-(?P<bytes>[0-9]+){re.escape(CLOSED)}"
+)
 
 
 class LogLimits(BaseModel):
@@ -46,7 +48,7 @@ class LogLimits(BaseModel):
 
 
 class RolledFile:
-    """A file that grows by whole lines and is closed, under a name that says how many it has, by size or by age."""
+    """A file that grows by whole lines and is closed, under a name that says how many and how long they are, by size or by age."""
 
     def __init__(self, folder: Path, kind: str, limits: LogLimits) -> None:
         """Args: folder; kind, what the lines are, first part of the names; limits, see `LogLimits`."""
@@ -118,18 +120,21 @@ class RolledFile:
         finally:
             try:
                 if self._rows:
-                    self._path.rename(closed_name(self._path, self._rows))
+                    self._path.rename(closed_name(self._path, self._rows, self._bytes))
                 else:
                     self._path.unlink()
             finally:
                 os.close(file)
 
     def _open(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         while True:
             name = f"{self._kind}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}{OPEN}"
             path = self._folder / name
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            try:
+                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            except FileNotFoundError:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                continue
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if path.exists():
@@ -152,9 +157,9 @@ class RolledFile:
             self._file = None
 
 
-def closed_name(path: Path, rows: int) -> Path:
+def closed_name(path: Path, rows: int, size: int) -> Path:
     """The name that a file has once it is closed."""
-    return path.with_name(f"{path.name.removesuffix(OPEN)}-{rows}{CLOSED}")
+    return path.with_name(f"{path.name.removesuffix(OPEN)}-{rows}-{size}{CLOSED}")
 
 
 def closed_files(folder: Path, kind: str) -> list[Path]:
@@ -167,18 +172,22 @@ def files_beyond(folder: Path, kind: str, at_most: int) -> list[Path]:
     """The oldest of the closed files, without which the others take at most so many bytes."""
     beyond = []
     for path in reversed(closed_files(folder, kind)):
-        with contextlib.suppress(FileNotFoundError):  # shipped meanwhile
-            at_most -= path.stat().st_size
-            if at_most < 0:
-                beyond.append(path)
+        at_most -= _told(path, "bytes")
+        if at_most < 0:
+            beyond.append(path)
     return beyond
 
 
 def rows_of(path: Path) -> int:
     """The number of lines of a file that is closed."""
+    return _told(path, "rows")
+
+
+def _told(path: Path, what: str) -> int:
+    """What a name tells. To ask the system instead, a thread waits for its turn once more for each file."""
     match = _CLOSED_NAME.fullmatch(path.name)
     assert match is not None
-    return int(match["rows"])
+    return int(match[what])
 
 
 def adopt_left_files(folder: Path) -> list[Path]:
@@ -199,7 +208,7 @@ def adopt_left_files(folder: Path) -> list[Path]:
             file.truncate(whole)
             os.fsync(file.fileno())
             if rows := data.count(b"\n") - data.count(NOT_A_ROW, 0, whole):
-                adopted.append(path.rename(closed_name(path, rows)))
+                adopted.append(path.rename(closed_name(path, rows, whole)))
             else:
                 path.unlink()
     return adopted

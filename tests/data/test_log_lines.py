@@ -55,7 +55,7 @@ def noted(record: dict[str, Any], risk: float = 0.5) -> Noted:
         "readmission_risk": risk,
         "high_risk": True,
     }
-    return 1, "/explain", False, answer, encounter_of(record)
+    return 1_999, "/explain", False, answer, encounter_of(record)
 
 
 def text_of(*noted: Noted) -> bytes:
