@@ -41,9 +41,9 @@ _WRITE_EVERY_SECONDS: Final = 1.0
 the loop wakes it in vain dozens of times: hence not more often."""
 _NOTED_AT_ONCE: Final = 125
 """Predictions that lines are made of at once, while they are still in the cache of the processor."""
-_ROWS_AT_ONCE: Final = 1_000
+_ROWS_AT_ONCE: Final = 2_000
 """Lines whose pseudonyms are made at once, before requests have their turn: less than a millisecond."""
-_TEXTS_AT_ONCE: Final = 10
+_TEXTS_AT_ONCE: Final = 5
 """Written with one call: about 4 MB. After each the thread has to wait for its turn."""
 _COMPLAIN_EVERY_SECONDS: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})

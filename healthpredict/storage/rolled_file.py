@@ -41,9 +41,9 @@ class LogLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    roll_bytes: PositiveInt = 8 * 1024 * 1024
+    roll_bytes: PositiveInt = 16 * 1024 * 1024
     roll_seconds: PositiveFloat = 60.0
-    queue_rows: int = Field(50_000, ge=1_000)
+    queue_rows: int = Field(50_000, ge=2_000)
     folder_bytes: PositiveInt = 4 * 1024 * 1024 * 1024
 
 

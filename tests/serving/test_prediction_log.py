@@ -198,16 +198,16 @@ def test_full_disk_costs_the_oldest_predictions_and_no_answer(
 def test_full_disk_without_anything_to_give_up_fills_the_queue_up_to_its_bound(
     tmp_path: Path, disk: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with closing(PredictionLog(tmp_path / "log", KEY, LogLimits(queue_rows=1_000))) as log:
+    with closing(PredictionLog(tmp_path / "log", KEY, LogLimits(queue_rows=2_000))) as log:
         disk["room"] = -1
         add(log, 1)
         wait_until(lambda: log.failing)
-        add(log, 2_999, first=1)
-        assert (log.written, log.dropped, log.waiting) == (0, 1_000, 2_000)
+        add(log, 5_999, first=1)
+        assert (log.written, log.dropped, log.waiting) == (0, 2_000, 4_000)
         disk["room"] = float("inf")
-        wait_until(lambda: log.written == 2_000)
+        wait_until(lambda: log.written == 4_000)
         wait_until(lambda: not log.failing)
-    assert ids_of(tmp_path / "log") == [0, *range(1_001, 3_000)]
+    assert ids_of(tmp_path / "log") == [0, *range(2_001, 6_000)]
     assert "No space left on device; 1 predictions wait in memory" in caplog.text
 
 
