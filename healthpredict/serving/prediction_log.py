@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from healthpredict.data.log_lines import Noted, OutcomeLine, outcome_text, patients_text, predictions_text
 from healthpredict.errors import StorageError
@@ -34,7 +34,6 @@ from healthpredict.storage.rolled_file import (
     rows_of,
 )
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_SECONDS: Final = 1.0
 """Half of what a process that is killed loses at most; one that is told to end loses nothing. While a thread waits for its turn,
@@ -174,7 +173,10 @@ class PredictionLog:
         if self._in_hand is None:
             if all_of_it:
                 self._make_lines(1)
-            texts = _oldest(self._texts, _TEXTS_AT_ONCE)
+            texts: list[tuple[list[bytes], int]] = []
+            with contextlib.suppress(IndexError):  # the loop may drop some just now
+                while len(texts) < _TEXTS_AT_ONCE:
+                    texts.append(self._texts.popleft())
             if texts:
                 self._in_hand = (
                     b"".join(chain.from_iterable(lines for lines, _ in texts)),
@@ -185,7 +187,7 @@ class PredictionLog:
     def _make_lines(self, at_least: int) -> None:
         """Make lines of what was noted, and pseudonyms for them and those before them if there are `at_least` so many."""
         with self._making:
-            if noted := _oldest(self._noted, _NOTED_AT_ONCE):
+            if noted := [self._noted.popleft() for _ in range(min(len(self._noted), _NOTED_AT_ONCE))]:
                 patients, lines = predictions_text(noted)
                 self._patients += patients
                 self._lines.append(lines)
@@ -238,8 +240,3 @@ class PredictionLog:
             _log.error(
                 "Prediction log %s: %s. Is `healthpredict ship-log` running?", self._folder, problem, exc_info=traceback
             )
-
-
-def _oldest(queue: deque[T], at_most: int) -> list[T]:
-    """Take out what came first."""
-    return [queue.popleft() for _ in range(min(len(queue), at_most))]

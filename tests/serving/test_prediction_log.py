@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -209,6 +210,19 @@ def test_full_disk_without_anything_to_give_up_fills_the_queue_up_to_its_bound(
         wait_until(lambda: not log.failing)
     assert ids_of(tmp_path / "log") == [0, *range(2_001, 6_000)]
     assert "No space left on device; 1 predictions wait in memory" in caplog.text
+
+
+def test_lines_that_are_dropped_while_others_are_taken_cost_these_nothing(tmp_path: Path) -> None:
+    class DroppingTheRest(deque[Any]):
+        def popleft(self) -> Any:
+            taken = super().popleft()
+            self.clear()
+            return taken
+
+    with closing(PredictionLog(tmp_path / "log", KEY)) as log:
+        log._texts = DroppingTheRest()
+        add(log, 6_000)
+    assert ids_of(tmp_path / "log")[:2_000] == list(range(2_000))
 
 
 def test_what_cannot_be_written_at_the_end_is_said_to_be_lost(
