@@ -78,5 +78,5 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
 
 def _predictions(lines: list[dict[str, Any]]) -> bytes:
     header = msgspec.json.decode(patients_text([], bytes(32))) | {"patients": [line["patient_id"] for line in lines]}
-    noted = [(line["time"], line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
+    noted = [(line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
     return msgspec.json.encode(header) + b"\n" + predictions_text(noted)[1]

@@ -70,7 +70,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
     lines = [prediction(1, 7, readmission_risk=0.125), prediction(None, None, dry_run=True, **nothing)]
     with closing(PredictionLog(folder, bytes(32))) as log:
         for line in lines:
-            log.add((line["time"], line["endpoint"], line["dry_run"], line, encounter_of(line)))
+            log.add((line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)))
     written = lines_of(folder)
     assert ship_log(settings, folder) == Shipped(files=1, predictions=2, outcomes=0, broken=0)
     table = shipped(settings)
@@ -182,7 +182,7 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
         noted = 0
         while noted < 3000 or attempts[True] < 6:
             line = prediction(noted + 1)
-            log.add((line["time"], "/predict", False, line, encounter_of(line)))
+            log.add((line["time"] * 1000, "/predict", False, line, encounter_of(line)))
             noted += 1
             time.sleep(0.0001)
         down = False
