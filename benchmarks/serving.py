@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.config import quiet_vendors
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.features.frame import as_records
+from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import add_key
 from healthpredict.storage.patient_key import make_patient_key
@@ -108,11 +108,6 @@ def end(child: subprocess.Popen[bytes]) -> None:
         for process in (*psutil.Process(child.pid).children(recursive=True), child):
             process.terminate()
         child.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:

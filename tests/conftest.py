@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from healthpredict.rollout.ports import free_port
+
 if TYPE_CHECKING:
     # Training libraries take seconds to import: only tests that need a bundle wait for them.
     from healthpredict.bundle.model import Bundle
@@ -34,6 +36,18 @@ def next_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A real MLflow on SQLite; its tables take seconds to make, so tests share it and use names of their own."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of its own, with an empty database."""
+    from prefect.testing import utilities
+
+    with pytest.MonkeyPatch.context() as patch:
+        # The server starts for seconds, while its own choice of port may be given to Ray.
+        patch.setattr(utilities, "_find_available_port", free_port)
+        with utilities.prefect_test_harness(server_startup_timeout=120):
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from healthpredict.cli.services import LocalServices, free_port
+from healthpredict.cli.services import LocalServices
 from healthpredict.config import Settings
 from healthpredict.operations.context import Seconds, open_registry, timed
 from healthpredict.operations.report import read_report
 from healthpredict.operations.roll_out import local_target
 from healthpredict.operations.summarise import Summary
+from healthpredict.rollout.ports import free_port
 from healthpredict.storage.tables import write_json
 from healthpredict.storage.uris import join
 from healthpredict.training.search import ray_runtime
@@ -81,7 +82,7 @@ def _configure(state: Path) -> tuple[Settings, dict[str, int]]:
     state.mkdir(parents=True, exist_ok=True)
     record = state / "ports.json"
     if not record.exists():
-        record.write_text(json.dumps({name: free_port(port) for name, port in _PREFERRED_PORTS.items()}))
+        record.write_text(json.dumps({name: free_port(preferred=port) for name, port in _PREFERRED_PORTS.items()}))
     ports = json.loads(record.read_text())
     os.environ["HEALTHPREDICT_DATA_URI"] = str(state / "data")
     os.environ["HEALTHPREDICT_STATE_PATH"] = str(state)

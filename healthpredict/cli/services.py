@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -110,12 +109,3 @@ class LocalServices:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
-
-
-def free_port(preferred: int) -> int:
-    """The preferred port of the loopback address, or any free one where it is taken."""
-    for port in (preferred, 0):
-        with contextlib.suppress(OSError), socket.create_server((_HOST, port)) as server:
-            found: int = server.getsockname()[1]
-            return found
-    raise HealthPredictError("This machine has no free port.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import psutil
 
 from healthpredict.bundle.model import Bundle, load_bundle
 from healthpredict.errors import RolloutError
+from healthpredict.rollout.ports import free_port
 from healthpredict.rollout.verify import golden_problem
 
 _MODULE: Final = "healthpredict.serving"
@@ -107,7 +107,7 @@ class LocalTarget:
         """
         self.recover()
         bundle = load_bundle(bundle_path.resolve())
-        verify_port = _free_port(self._host)
+        verify_port = free_port(self._host)
         self._folder.mkdir(parents=True, exist_ok=True)
         ports = (f"--host={self._host}", f"--port={self._port}", f"{_VERIFY_PORT}{verify_port}")
         command = [sys.executable, "-m", _MODULE, str(bundle.path), *ports, *self._options, self._owner]
@@ -252,9 +252,3 @@ def _alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as free:
-        port: int = free.getsockname()[1]
-        return port

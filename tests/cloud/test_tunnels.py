@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from healthpredict.cloud.errors import CloudError
 from healthpredict.cloud.host import Host, find_host
 from healthpredict.cloud.tunnel import Forward, forwards, session_command, ssh_command, tunnel
 from healthpredict.errors import ConfigurationError
+from healthpredict.rollout.ports import free_port
 
 # Notes its words, then listens where the last ones say, in a child as the real plugin does.
 LISTENER = f"""#!{sys.executable}
@@ -44,19 +44,9 @@ while True:
 Program = Callable[[str, str], Path]
 
 
-def free_ports() -> tuple[int, int, int]:
-    """Ports below those that the system gives to others on this machine between our look and our use."""
-    found: list[int] = []
-    for port in random.sample(range(20_000, 30_000), 100):
-        with socket.socket() as attempt:
-            if len(found) < 3 and attempt.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-    return found[0], found[1], found[2]
-
-
 @pytest.fixture
 def wanted() -> tuple[Forward, ...]:
-    return forwards(*free_ports())
+    return forwards(free_port(), free_port(), free_port())
 
 
 @pytest.fixture(autouse=True)

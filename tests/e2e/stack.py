@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from healthpredict.cli.services import free_port
+from healthpredict.rollout.ports import free_port
 from tests.e2e.runs import FlowRuns
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ class Stack(FlowRuns):
     def __init__(self, name: str, files: tuple[str, ...] = ("docker-compose/compose.yaml",), **variables: str) -> None:
         self.name = name
         self.compose_command = ["docker", "compose", *(word for file in files for word in ("-f", file))]
-        self.ports = {service: free_port(0) for service in ("prefect", "mlflow", "api", "jupyter")}
+        self.ports = {service: free_port() for service in ("prefect", "mlflow", "api", "jupyter")}
         ports = {f"HEALTHPREDICT_{service.upper()}_PORT": str(port) for service, port in self.ports.items()}
         self.environment = {
             **os.environ,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,6 @@ from healthpredict.errors import RolloutError
 pytestmark = pytest.mark.kubernetes
 
 
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
 def artifacts(key: str) -> list[str]:
     from prefect.client.orchestration import get_client
 
@@ -29,7 +20,7 @@ def artifacts(key: str) -> list[str]:
 
 
 def test_its_page_shows_what_is_in_service_and_why_something_is_not(
-    prefect: None, installation: Installation, champion: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server: None, installation: Installation, champion: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import flows.deploy as flow
 

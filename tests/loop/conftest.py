@@ -32,20 +32,19 @@ def ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_source: str, ray: None) -> Iterator[Settings]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, small_source: str, ray: None, prefect_server: None
+) -> Iterator[Settings]:
     """An installation whose flows have run: prepared, trained, served, three batches done. Only read it."""
-    from prefect.testing.utilities import prefect_test_harness
-
     variables = environment(tmp_path_factory.mktemp("finished"))
     os.environ.update(variables)
-    with prefect_test_harness(server_startup_timeout=120):
-        from flows.drift_loop import drift_loop
-        from flows.prepare import prepare
+    from flows.drift_loop import drift_loop
+    from flows.prepare import prepare
 
-        prepare(small_source)
-        drift_loop()
-        settings = Settings()
-        yield settings
+    prepare(small_source)
+    drift_loop()
+    settings = Settings()
+    yield settings
     local_target(settings).stop()
     for name in variables:
         del os.environ[name]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
+
+from healthpredict.rollout.ports import free_port
 
 # Small searches, and a gate as wide as a few hundred test encounters are noisy.
 SMALL = {
@@ -23,12 +24,10 @@ SMALL = {
 
 def environment(folder: Path) -> dict[str, str]:
     """The environment of an installation below a folder."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     own = {
         "DATA_URI": str(folder / "data"),
         "STATE_PATH": str(folder / "state"),
         "REPORTS_URI": str(folder / "reports"),
-        "API_PORT": str(port),
+        "API_PORT": str(free_port()),
     }
     return {f"HEALTHPREDICT_{name}": value for name, value in (SMALL | own).items()}

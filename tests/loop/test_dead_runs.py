@@ -19,7 +19,8 @@ from prefect.states import Completed, Pending, Running
 from flows.automations import set_up_automations
 from flows.dead_runs import await_life
 from flows.pools import NAMES, set_up_pools
-from healthpredict.cli.services import LocalServices, free_port
+from healthpredict.cli.services import LocalServices
+from healthpredict.rollout.ports import free_port
 
 pytestmark = pytest.mark.slow
 # Prefect takes no less than 10; and what a busy machine may need on top of it to notice.
@@ -37,7 +38,7 @@ def silent() -> None:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
     """Of a server with our pools, which has its automation only from `automation` on."""
     services = LocalServices(tmp_path_factory.mktemp("server"))
-    api = services.start_prefect(free_port(0))
+    api = services.start_prefect(free_port())
     try:
         services.wait("prefect", f"{api}/health")
         with (

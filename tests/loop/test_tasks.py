@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from prefect import flow
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import tasks
 from flows.tasks import as_task
 from healthpredict.errors import HealthPredictError, LeakSuspected, NotFound, RegistryError, RolloutError, StorageError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 ATTEMPTS = 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture(autouse=True)

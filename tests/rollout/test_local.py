@@ -19,12 +19,8 @@ import pytest
 from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.local import LocalTarget, Running
+from healthpredict.rollout.ports import free_port
 from healthpredict.serving.keys import add_key
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from as_process import free_port, service, wait_until
+from as_process import service, wait_until
 from bundles import as_records, draw_encounters
 from in_a_thread import Serve
 from logged import lines_of
@@ -26,6 +26,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.pseudonym import pseudonyms
 from healthpredict.errors import ConfigurationError, StorageError
 from healthpredict.rollout.local import LocalTarget
+from healthpredict.rollout.ports import free_port
 from healthpredict.serving import app, prediction_log
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from test_server import free_port, start, wait_for
+from test_server import start, wait_for
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.rollout.ports import free_port
 from healthpredict.storage.patient_key import make_patient_key
 
 ROOT = Path(__file__).parents[2]

@@ -17,12 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
-from as_process import Service, free_port, service, wait_for, wait_until
+from as_process import Service, service, wait_for, wait_until
 from fake_mlflow import fake_mlflow
 from in_a_thread import Serve
 
 from healthpredict.bundle.model import ENCODER, EXPLAINER, GOLDEN, MANIFEST, MODEL, Bundle
 from healthpredict.errors import ConfigurationError
+from healthpredict.rollout.ports import free_port
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import KeyRing, add_key

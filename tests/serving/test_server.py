@@ -13,11 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from as_process import free_port, service, start, wait_for
+from as_process import service, start, wait_for
 from fake_mlflow import fake_mlflow
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import BundleError, ConfigurationError
+from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import add_key
 from healthpredict.serving.server import PlacesOnly, ServiceParams, serve

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from as_process import free_port, service, wait_until
+from as_process import service, wait_until
 from bundles import build_tiny_bundle
 from fake_mlflow import FakeMlflow, fake_mlflow
 from typer.testing import CliRunner
@@ -27,6 +27,7 @@ from healthpredict.bundle.model import GOLDEN, MANIFEST, MODEL, Bundle, load_bun
 from healthpredict.cli.main import app as command
 from healthpredict.errors import BundleError, ConfigurationError, RegistryError, StorageError
 from healthpredict.registry.models import BUNDLE_ARTIFACT, Registry
+from healthpredict.rollout.ports import free_port
 from healthpredict.serving import sources
 from healthpredict.serving.sources import fetch_source
 from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
