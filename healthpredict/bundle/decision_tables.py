@@ -21,8 +21,8 @@ from healthpredict.bundle.explainer import Explainer, Trees
 
 _QUESTIONS: Final = 8
 """The bits of a byte."""
-_ROWS: Final = 16_384
-"""Encounters at a time: a few columns of so many stay in the cache."""
+_ROWS: Final = 32_768
+"""Encounters at a time, about: fewer cost more calls of numpy, of more the columns do not stay in the cache."""
 _ANSWERS: Final = np.unpackbits(np.arange(2**_QUESTIONS, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 """The answers to all questions, by the byte that they make, shape (256, 8)."""
 _Question = tuple[int, float]
@@ -70,8 +70,9 @@ class DecisionTables:
     def many(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probabilities, shape (n,), of encoded encounters, shape (n, n_features)."""
         log_odds = np.full(len(features), self.start)
-        for start in range(0, len(features), _ROWS):
-            self._add(np.ascontiguousarray(features[start : start + _ROWS].T), log_odds[start : start + _ROWS])
+        parts = max(1, round(len(features) / _ROWS))
+        for rows, added in zip(np.array_split(features, parts), np.array_split(log_odds, parts), strict=True):
+            self._add(np.ascontiguousarray(rows.T), added)
         return np.asarray(1 / (1 + np.exp(-log_odds)))
 
     def one(self, features: NDArray[np.float32]) -> float:
@@ -105,8 +106,8 @@ class DecisionTables:
             np.greater(columns[feature], np.float32(bound), out=yes)
         answers, position, added = np.empty(rows, dtype=np.uint8), np.empty(rows, dtype=np.intp), np.empty(rows)
         for asked, value in zip(tables, self.value, strict=True):
-            answers[:] = 0
-            for question in asked:
+            answers[:] = answer[asked[0]] if asked else 0
+            for question in asked[1:]:
                 np.add(answers, answers, out=answers)
                 np.bitwise_or(answers, answer[question], out=answers)
             position[:] = answers

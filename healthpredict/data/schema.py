@@ -172,7 +172,8 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
     codes, distinct = codes_of(texts)
     values = [_value(text, column) for text in distinct]
     # A missing value has the code -1, which finds the last problem.
-    problems = [*(column.problem(value) for value in values), column.problem(None)]
+    missing = codes.min(initial=0) < 0
+    problems = [*(column.problem(value) for value in values), column.problem(None) if missing else None]
     found = []
     for problem in dict.fromkeys(filter(None, problems)):
         rows = np.array([other == problem for other in problems])[codes]

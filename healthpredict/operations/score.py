@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -85,7 +84,7 @@ def score_with(
     with local_copy(source_uri) as source, tempfile.TemporaryDirectory() as folder:
         results, rejects = Path(folder) / "results.parquet", Path(folder) / "rejected.parquet"
         with contextlib.ExitStack() as files:
-            result_file, rejected_file = (files.enter_context(_FrameWriter(path)) for path in (results, rejects))
+            result_file, rejected_file = (files.enter_context(_TableWriter(path)) for path in (results, rejects))
             for chunk in _chunks(bundle, source, source_uri, ray_address):
                 result_file.write(chunk.predicted)
                 rejected_file.write(chunk.rejected)
@@ -111,8 +110,8 @@ def _chunks(bundle: Bundle, source: Path, name: str, ray_address: str | None) ->
     return (score_chunk(bundle, raw, name) for raw in read_chunks(source, _CHUNK_ROWS))
 
 
-class _FrameWriter:
-    """A Parquet file that frames of the same columns are appended to, for the time of a `with` block."""
+class _TableWriter:
+    """A Parquet file that tables of the same columns are appended to, for the time of a `with` block."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -126,13 +125,11 @@ class _FrameWriter:
         if self._writer is not None:
             self._writer.close()
 
-    def write(self, frame: pd.DataFrame) -> None:
-        """Append rows; the first frame, which may be empty, says the columns."""
-        schema = self._writer.schema if self._writer else None
-        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+    def write(self, table: pa.Table) -> None:
+        """Append rows; the first table, which may be empty, says the columns."""
         if self._writer is None:
             # Ids and risks are all distinct: a dictionary of them would be made in vain.
             texts = [field.name for field in table.schema if not pa.types.is_primitive(field.type)]
             self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd", use_dictionary=texts)
         self._writer.write_table(table)
-        self.rows += len(frame)
+        self.rows += table.num_rows

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from healthpredict.bundle.model import Bundle, load_bundle
@@ -42,7 +40,7 @@ def score_on_ray(bundle: Bundle, source: Path, rows: int, address: str) -> Itera
             concurrency=(1, max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
         )
         for chunk in scored.iter_rows():
-            yield ScoredChunk(_to_frame(chunk["predicted"]), _to_frame(chunk["rejected"]))
+            yield ScoredChunk(*(pa.ipc.open_stream(chunk[name]).read_all() for name in ScoredChunk._fields))
 
 
 class _Scorer:
@@ -56,17 +54,12 @@ class _Scorer:
         (merged,) = batch.combine_chunks().to_batches() or (pa.RecordBatch.from_pylist([], schema=batch.schema),)
         scored = score_chunk(self._bundle, as_raw(merged, self._name), self._name)
         # Two tables of different columns make one row: Ray Data knows one schema only.
-        return pa.table({"predicted": [_to_bytes(scored.predicted)], "rejected": [_to_bytes(scored.rejected)]})
+        return pa.table({name: [_to_bytes(table)] for name, table in scored._asdict().items()})
 
 
-def _to_bytes(frame: pd.DataFrame) -> bytes:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+def _to_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     data: bytes = sink.getvalue().to_pybytes()
     return data
-
-
-def _to_frame(data: bytes) -> Any:
-    return pa.ipc.open_stream(data).read_all().to_pandas()

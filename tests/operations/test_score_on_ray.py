@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from healthpredict.bundle.model import Bundle
@@ -46,11 +47,12 @@ def test_the_cluster_gives_the_same_rows_in_the_same_order(
     chunks = list(score_on_ray(bundle, path, ROWS, cluster))
     assert len(chunks) > 1
     here = [score_chunk(bundle, raw, str(path)) for raw in read_chunks(path, ROWS)]
-    predicted, expected = (pd.concat([c.predicted for c in of], ignore_index=True) for of in (chunks, here))
+    predicted, expected = (pa.concat_tables([c.predicted for c in of]).to_pandas() for of in (chunks, here))
     pd.testing.assert_frame_equal(predicted, expected, rtol=0, atol=1e-12)
     # Within a chunk bad rows come before those of the dead, and chunks of a csv are not cut at the same places.
     rejected, reasons = (
-        pd.concat([c.rejected for c in of]).sort_values("encounter_id", ignore_index=True) for of in (chunks, here)
+        pa.concat_tables([c.rejected for c in of]).to_pandas().sort_values("encounter_id", ignore_index=True)
+        for of in (chunks, here)
     )
     pd.testing.assert_frame_equal(rejected, reasons)
     assert ("time_in_hospital is outside 1 to 14" in set(rejected["reason"])) == (kind == "csv")
