@@ -116,3 +116,17 @@ class AlreadyRunning(HealthPredictError):
     def __init__(self, what: str, holder: str) -> None:
         """Args: what is locked; holder, who holds it (host and process id)."""
         super().__init__(f"{what} is already running ({holder}). Wait for it to end, then start again.")
+
+
+class NoChampion(HealthPredictError):
+    """The first model did not pass the gate: there is nothing to serve, and nothing to look for drift with."""
+
+    exit_code = 12
+
+    def __init__(self, version: int, reasons: Sequence[str]) -> None:
+        """Args: version, the one that did not pass; reasons, sentences of the gate."""
+        super().__init__(
+            f"Version {version} did not pass the gate, and no other is in service: {' '.join(reasons)} Train another with more "
+            f"data, families or trials (`healthpredict train`), and put what passes into service (`healthpredict promote "
+            f"VERSION`), or this one all the same (`healthpredict promote {version} --force`). Then start the loop again."
+        )

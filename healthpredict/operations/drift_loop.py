@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL
-from healthpredict.errors import AlreadyRunning, BatchRefused, HealthPredictError
+from healthpredict.errors import AlreadyRunning, BatchRefused, HealthPredictError, NoChampion
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.context import open_ledger, open_registry
@@ -75,6 +75,7 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
 
     Raises:
         AlreadyRunning: another loop works on the same state.
+        NoChampion: the first model did not pass the gate; no batch was done.
         HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next start tries it again.
     """
     with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"):
@@ -83,7 +84,9 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
         pending = pending_batches(settings)
         # The ledger and not the alias: a rollout that was killed after moving the alias is not written down yet.
         if open_ledger(settings).last("promotion") is None:
-            _train_and_deploy(settings, steps, INITIAL, pending[0] if pending else INITIAL)
+            version, decision = _train_and_deploy(settings, steps, INITIAL, pending[0] if pending else INITIAL)
+            if not decision.promote:
+                raise NoChampion(version, decision.reasons)
         for name in pending:
             _do_batch(settings, steps, name)
         return pending
@@ -116,7 +119,7 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
     _logger.info("%s: %s. %s", name, check.decision.state, " ".join(check.decision.reasons))
     challenger = None
     if check.decision.state == "retrain":
-        challenger = _train_and_deploy(settings, steps, name, name)
+        challenger, _ = _train_and_deploy(settings, steps, name, name)
     champion = registry.by_alias("champion")
     ledger.append(
         "batch",
@@ -144,10 +147,10 @@ def _gated(settings: Settings, trigger: str, arriving: str) -> tuple[int, GateDe
     return training["version"], GateDecision.model_validate({name: gated[name] for name in GateDecision.model_fields})
 
 
-def _train_and_deploy(settings: Settings, steps: Steps, trigger: str, arriving: str) -> int:
+def _train_and_deploy(settings: Settings, steps: Steps, trigger: str, arriving: str) -> tuple[int, GateDecision]:
     steps.train(settings, trigger, arriving)
     version, decision = _gated(settings, trigger, arriving)
     _logger.info("Version %d %s", version, "passed the gate" if decision.promote else "did not pass the gate")
     if decision.promote:
         steps.deploy(settings, version)
-    return version
+    return version, decision

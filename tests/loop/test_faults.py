@@ -19,7 +19,9 @@ from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.errors import (
     AlreadyRunning,
+    BatchRefused,
     BundleError,
+    NoChampion,
     NotEnoughData,
     RegistryError,
     RolloutError,
@@ -116,6 +118,31 @@ def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
     failures = open_ledger(settings).events("rollout_failed")
     assert [event["version"] for event in failures[-2:]] == [challenger.version] * 2
     assert "golden rows" in failures[-1]["problem"]
+
+
+def test_first_model_that_does_not_pass_the_gate_ends_the_loop_with_the_reasons(
+    tmp_path: Path, small_source: str, ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (environment(tmp_path) | {"HEALTHPREDICT_PROMOTION__MAX_ECE": "0.000001"}).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    prepare(settings, small_source)
+    for _ in range(2):
+        with pytest.raises(
+            NoChampion, match=r"Version 1 did not pass .* Calibration error .* above .*promote 1 --force"
+        ):
+            drift_loop(settings)
+    assert len(open_ledger(settings).events("training")) == 1, "the second start found it done"
+    assert pending_batches(settings) == ["batch-01", "batch-02", "batch-03"]
+
+    def refuse(_: Settings, name: str) -> Any:
+        raise BatchRefused(name, "it is a test")
+
+    try:
+        assert CliRunner().invoke(app, ["promote", "1", "--force"]).exit_code == 0
+        assert drift_loop(settings, replace(PLAIN_STEPS, accept=refuse)) == ["batch-01", "batch-02", "batch-03"]
+    finally:
+        local_target(settings).stop()
 
 
 def test_gate_decides_once_for_each_arrival(settings: Settings) -> None:
