@@ -70,7 +70,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if given:
         return Path(given)
     path = tmp_path_factory.mktemp("source") / "encounters.csv"
-    path.write_bytes(format_raw(synthesize(16000, 3)))
+    path.write_bytes(format_raw(synthesize(32_000, 3)))
     return path
 
 
