@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from healthpredict.data.raw import format_raw
-from healthpredict.data.synthetic import synthesize
+from healthpredict.data.synthetic import DriftPlan, synthesize
 from tests.e2e.browser import CHROMIUM, look_at
 from tests.e2e.routes import answers_without_password
 from tests.e2e.runs import until
@@ -70,7 +70,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if given:
         return Path(given)
     path = tmp_path_factory.mktemp("source") / "encounters.csv"
-    path.write_bytes(format_raw(synthesize(32_000, 3)))
+    # Enough for a first model to pass the gate; drift sets in with the second batch.
+    path.write_bytes(format_raw(synthesize(32_000, 3, DriftPlan(start=0.5))))
     return path
 
 
