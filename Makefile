@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean build up down logs ps destroy backup restore test test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean build up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 # A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
 export PYTHONDONTWRITEBYTECODE :=
@@ -72,6 +72,12 @@ restore:  ## A backup into services that hold nothing yet: make restore FILE=...
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+check-cases: $(STAMP)  ## What people hand in, through the command line and the API: make check-cases CASES=folder
+	$(BIN)/python -m tests.cases "$(CASES)"
+
+chaos: $(STAMP)  ## Lost responses, kills and half-copied files: nothing may be lost or claimed falsely
+	$(BIN)/python -m benchmarks.chaos
 
 test-infra: $(STAMP)  ## The part of the tests that concerns AWS; what its tools are missing for is skipped, in words
 	$(BIN)/python -m pytest -rs --numprocesses 2 --dist loadfile tests/infra tests/cloud

@@ -27,6 +27,7 @@ from healthpredict.data.plant import Shift, apply_shift
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
@@ -252,6 +253,7 @@ def _batches(settings: Settings) -> dict[str, pd.DataFrame]:
     names = arrived_batches(settings)
     for name in names:
         accept_batch(settings, name)
+    accept_outcomes(settings)
     return {name: read_labelled(settings, [name]) for name in names}
 
 

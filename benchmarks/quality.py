@@ -27,6 +27,7 @@ from healthpredict.errors import LeakSuspected
 from healthpredict.evaluation.metrics import auroc, bootstrap_weights, evaluate
 from healthpredict.features.frame import encode_frame, fit_encoder
 from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.context import open_registry
 from healthpredict.operations.dataset import LABEL, arrived_batches, sides
 from healthpredict.operations.prepare import prepare
@@ -59,6 +60,7 @@ def prequential(settings: Settings) -> Measured:
     with ray_runtime(settings.ray_address):
         for name in arrived_batches(settings)[1:]:
             accept_batch(settings, name)
+            accept_outcomes(settings)
             found = search(settings, name, name)
             challenger = register(settings, found)
             registry.make_champion(challenger.version)
@@ -201,6 +203,7 @@ def _everything(settings: Settings) -> pd.DataFrame:
     names = arrived_batches(settings)
     for name in names:
         accept_batch(settings, name)
+    accept_outcomes(settings)
     return read_labelled(settings, names)
 
 

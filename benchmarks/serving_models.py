@@ -15,7 +15,8 @@ from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import check_encounters, check_outcomes
+from healthpredict.data.outcomes import check_outcomes
+from healthpredict.data.schema import check_encounters
 from healthpredict.data.synthetic import synthesize
 from healthpredict.evaluation.report import report_on
 from healthpredict.features.frame import as_records, encode_frame
@@ -36,8 +37,8 @@ def synthetic_encounters(n_encounters: int, seed: int) -> pd.DataFrame:
     """The labelled cohort of some synthetic encounters."""
     raw = synthesize(n_encounters, seed)
     checked = check_encounters(raw, "synthetic", ContractParams())
-    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]], "synthetic", ContractParams())
-    return add_label(select_cohort(checked.encounters), outcomes.encounters, "within_30_days")
+    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]])
+    return add_label(select_cohort(checked.encounters), outcomes.usable, "within_30_days")
 
 
 def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:

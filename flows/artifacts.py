@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,16 @@ from healthpredict.operations.report import history
 from healthpredict.operations.summarise import Summary
 
 
+def artifact_key(kind: str, name: str) -> str:
+    """A key for an artifact of a batch. Prefect allows small letters, digits and dashes, so another name gets a digest."""
+    slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    return (
+        f"{kind}-{slug}"
+        if slug == name
+        else f"{kind}-{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".replace("--", "-")
+    )
+
+
 def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
     """A table; keys are shown as columns."""
     create_table_artifact(key=key, table=list(rows), description=description)
@@ -24,7 +36,9 @@ def show_drift(check: DriftCheck) -> None:
     """The decision with its reasons, and every column with its distance and limit."""
     reasons = "\n".join(f"- {reason}" for reason in check.decision.reasons)
     text = f"## {check.batch}: {check.decision.state}\n\n{reasons}\n\nEvidently's page: `{check.report_uri}`"
-    create_markdown_artifact(text, key=f"decision-{check.batch}", description=f"What {check.batch} leads to")
+    create_markdown_artifact(
+        text, key=artifact_key("decision", check.batch), description=f"What {check.batch} leads to"
+    )
     compared = (*check.data.columns, *check.data.joint, *check.data.prediction)
     rows = [
         {
@@ -38,7 +52,9 @@ def show_drift(check: DriftCheck) -> None:
         }
         for column in sorted(compared, key=lambda column: column.severity, reverse=True)
     ]
-    show_table(f"drift-{check.batch}", rows, f"Drift of {check.batch} against the reference of the champion")
+    show_table(
+        artifact_key("drift", check.batch), rows, f"Drift of {check.batch} against the reference of the champion"
+    )
 
 
 def show_training(outcome: TrainingOutcome) -> None:
@@ -62,6 +78,13 @@ def show_failed_rollout(version: int, error: Exception) -> None:
     """Why a version is not in service: the error, with what its pod wrote and what Kubernetes noted."""
     text = f"## Version {version} is not in service\n\n```\n{error}\n```"
     create_markdown_artifact(text, key=f"rollout-failed-version-{version}", description="What ran before keeps running")
+
+
+def show_notices(sentences: Sequence[str]) -> None:
+    """What a person should know about delivered files; nothing if there is nothing."""
+    if sentences:
+        text = "\n".join(f"- {sentence}" for sentence in sentences)
+        create_markdown_artifact(f"## Delivered files\n\n{text}", key="delivered", description="What needs a look")
 
 
 def show_history(summary: Summary) -> None:

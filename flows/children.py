@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect import Flow, State, runtime
 from prefect.client.orchestration import get_client
@@ -41,6 +43,19 @@ def run_child(child: Flow[..., Any], **parameters: Any) -> None:
         name = state.name if state else "unknown"
         raise ChildFailed(
             f"{child.name} run {run.name!r} ended as {name}. {said} Its page says more.".replace("  ", " ")
+        )
+
+
+def run_again(seconds: float) -> None:
+    """Schedule this run's deployment once more, after some seconds; nothing if this run has no deployment."""
+    if runtime.deployment.id is not None:
+        later = datetime.now(UTC) + timedelta(seconds=seconds)
+        run_deployment(
+            UUID(runtime.deployment.id),
+            parameters=runtime.flow_run.parameters,
+            scheduled_time=later,
+            timeout=0,
+            as_subflow=False,
         )
 
 

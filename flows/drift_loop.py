@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.artifacts import show_drift, show_history
-from flows.children import cancel_children, run_child
+from flows.artifacts import show_drift, show_history, show_notices
+from flows.children import cancel_children, run_again, run_child
 from flows.deploy import deploy
 from flows.events import tell_drift
 from flows.tasks import as_task
@@ -14,6 +14,7 @@ from healthpredict.config import Settings
 from healthpredict.operations import drift_loop as loop
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
+from healthpredict.operations.pending import find_pending
 from healthpredict.operations.report import write_report
 
 
@@ -38,9 +39,17 @@ def drift_loop(source: loop.Source = "batches") -> list[str]:
         deploy=lambda _, version: run_child(deploy, version=version),
     )
     settings = Settings()
-    done = loop.drift_loop(settings, steps, source)
-    # Also where nothing was done: the last run may have been killed before its report.
-    summary = as_task(write_report)(settings)
+    done: list[str] = []
+    while True:
+        run = loop.drift_loop(settings, steps, source)
+        done += run.done
+        # Also if nothing was done: the last run may have been killed before its report.
+        summary = as_task(write_report)(settings)
+        if not find_pending(settings).ready:  # else a batch arrived meanwhile
+            break
     if done:
         show_history(summary)
+    show_notices(run.sentences)
+    if run.waits:
+        run_again(settings.arrival_seconds)
     return done

@@ -17,7 +17,7 @@ def score(source_uri: str, result_uri: str) -> Scored:
 
     Args:
         source_uri: csv or Parquet, local or s3.
-        result_uri: Parquet to write; rows that break the contract go beside it.
+        result_uri: .parquet, .csv or .csv.gz to write; rows without a risk go beside it, with reasons.
     """
     scored = as_task(score_file)(Settings(), source_uri, result_uri)
     rows = [{"fact": name, "value": value} for name, value in scored.model_dump(mode="json").items()]

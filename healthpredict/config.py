@@ -39,6 +39,15 @@ class Settings(BaseSettings):
     initial_share: float = Field(0.2, gt=0, lt=1, description="Share of encounters, by time, that is there at first")
     n_batches: int = Field(10, ge=0, description="Batches the rest arrives in; 0 takes everything as initial data")
     label_delay: int = Field(1, ge=1, description="Batches after which the outcomes of a batch are known")
+    known_share: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="Share of a batch's encounters at risk whose outcome must be known to learn from it",
+    )
+    arrival_seconds: float = Field(
+        60, ge=0, description="For which a delivered file must not have changed, unless its marker NAME.done is there"
+    )
     outcome: Literal["within_30_days", "any"] = Field("within_30_days", description="Which readmissions count")
     model_name: str = Field("readmission", description="Name of the registered model")
     tracking_uri: str | None = Field(None, description="MLflow; by default a SQLite file in the state folder")

@@ -44,6 +44,20 @@ class BatchRefused(HealthPredictError):
         self.problem = problem
 
 
+class NothingToPredict(BatchRefused):
+    """A batch keeps the contract, but has no encounter to predict."""
+
+
+class StillArriving(HealthPredictError):
+    """A file may still be being copied: wait, and look again."""
+
+    exit_code = 4
+
+    def __init__(self, file: str, why: str) -> None:
+        """Args: file, its path below the data URI; why, without a final stop."""
+        super().__init__(f"{file} is not read yet: {why}.")
+
+
 class MissingColumns(BatchRefused):
     """The columns of a batch are not those of the contract."""
 

@@ -22,6 +22,7 @@ from healthpredict.data.split import Side, side_of
 from healthpredict.evaluation.metrics import auroc, evaluate
 from healthpredict.features.frame import encode_frame, fit_encoder
 from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.dataset import LABEL, arrived_batches
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
@@ -53,6 +54,7 @@ with tempfile.TemporaryDirectory() as folder:
     names = arrived_batches(settings)
     for name in names:
         accept_batch(settings, name)
+    accept_outcomes(settings)
     parts = {name: read_labelled(settings, [name]) for name in names}
 encounters = pd.concat(parts.values(), ignore_index=True)
 batch = np.repeat(names, [len(part) for part in parts.values()])

@@ -9,8 +9,9 @@ import pandas as pd
 
 from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
+from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import check_encounters, check_outcomes
+from healthpredict.data.schema import check_encounters
 from healthpredict.data.synthetic import synthesize
 from healthpredict.training.fit import folds
 
@@ -21,8 +22,8 @@ def labelled_encounters(n_encounters: int, seed: int) -> pd.DataFrame:
     """The cohort of some synthetic encounters with its label."""
     raw = synthesize(n_encounters, seed)
     checked = check_encounters(raw, "synthetic", ContractParams())
-    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]], "synthetic", ContractParams())
-    return add_label(select_cohort(checked.encounters), outcomes.encounters, "within_30_days")
+    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]])
+    return add_label(select_cohort(checked.encounters), outcomes.usable, "within_30_days")
 
 
 def label_and_fold(labelled: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

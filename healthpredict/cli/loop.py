@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,8 +132,11 @@ def drift_loop(
     """Look at every batch that is not done; retrain and roll out where that is decided."""
     from healthpredict.operations.drift_loop import drift_loop as operation
 
-    done = operation(Settings(), source=source.value)
-    typer.echo(json.dumps(done) if as_json else f"Batches done: {', '.join(done) or 'none, nothing is pending'}")
+    run = operation(Settings(), source=source.value)
+    if as_json:
+        show(run, as_json)
+        return
+    typer.echo("\n".join([f"Batches done: {', '.join(run.done) or 'none'}", *run.sentences]))
 
 
 @app.command()

@@ -73,7 +73,9 @@ def _champion(settings: Settings) -> str:
 @app.command()
 def score(
     source: Annotated[str, typer.Argument(help="csv or Parquet of encounters; local path or s3 URI.")],
-    result: Annotated[str, typer.Argument(help="Parquet to write; bad rows go beside it.")],
+    result: Annotated[
+        str, typer.Argument(help="To write: .parquet, .csv or .csv.gz; rows without a risk go beside it, with reasons.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Predict every encounter of a file with the champion."""
@@ -111,9 +113,10 @@ def ship_log(
 
 @app.command()
 def outcomes(
-    source: Annotated[str, typer.Argument(help="csv of encounter_id and readmitted; local path or s3 URI.")],
+    source: Annotated[str, typer.Argument(help="csv or Parquet of encounter_id and readmitted; local path or s3 URI.")],
+    as_json: Json = False,
 ) -> None:
-    """Note what became of encounters that the API predicted, from a file; `POST /outcomes` does it for a program."""
+    """Record what became of encounters that the API predicted, from a file; `POST /outcomes` does it for a program."""
     from healthpredict.operations.collect_live import record_outcomes
 
-    typer.echo(f"Outcomes noted: {record_outcomes(Settings(), source)}")
+    show(record_outcomes(Settings(), source), as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,10 @@ def show(result: BaseModel, as_json: bool, *, hide: set[str] | None = None, titl
     """Print a result as a table, or as JSON. Args: hide, fields that the table leaves out; title, of the table."""
     if as_json:
         typer.echo(result.model_dump_json(indent=2))
+        return
+    if not sys.stdout.isatty():
+        # Whole lines, for programs: a table would break them.
+        typer.echo("\n".join(f"{name}: {_text(value)}" for name, value in result.model_dump(exclude=hide).items()))
         return
     from rich.console import Console
     from rich.table import Table

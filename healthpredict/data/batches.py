@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,11 @@ def batch_names(n_batches: int) -> list[str]:
     """Return the names in the order of arrival: `initial`, `batch-01`, `batch-02` and so on."""
     width = max(2, len(str(n_batches)))
     return [INITIAL, *(f"batch-{number:0{width}d}" for number in range(1, n_batches + 1))]
+
+
+def natural_key(name: str) -> list[str | int]:
+    """The sort key of a name in which `batch-9` comes before `batch-10`."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def split_batches(raw: pd.DataFrame, initial_share: float, n_batches: int) -> dict[str, pd.DataFrame]:

@@ -72,6 +72,13 @@ class Column:
             case _:
                 return ", ".join(self.allowed)
 
+    def is_missing(self, text: str) -> bool:
+        """Whether a written value stands for a missing one: `?`, nothing, or a word such as NA that the contract does not list.
+
+        A pattern that lets a word through does not list it. `None` in `max_glu_serum` and `A1Cresult` is a value.
+        """
+        return text not in self.allowed and text.strip().lower() in MISSING_WORDS
+
     def problem(self, value: str | int | None) -> str | None:
         """Say what is wrong with one value, or None.
 
@@ -79,7 +86,11 @@ class Column:
             value: None where missing; an int for ID and COUNT, else a string.
         """
         if value is None:
-            return None if self.nullable else "is missing"
+            if self.nullable:
+                return None
+            return (
+                f"is missing ({NOT_MEASURED} stands for not measured)" if NOT_MEASURED in self.allowed else "is missing"
+            )
         if self.kind in (Kind.ID, Kind.COUNT):
             if isinstance(value, bool) or not isinstance(value, int):
                 return "is not a whole number"
@@ -100,6 +111,10 @@ class Column:
 RENAMED: Final = {"patient_nbr": "patient_id"}
 MISSING: Final = "?"
 """How the raw file writes a missing value. `None` in `max_glu_serum` and `A1Cresult` is a value: "not measured"."""
+
+MISSING_WORDS: Final = frozenset({"", MISSING, "nan", "na", "n/a", "none", "null", "unknown"})
+"""How spreadsheets, databases, pandas and R write a missing value, in small letters."""
+NOT_MEASURED: Final = "None"
 
 AGE_BANDS: Final = tuple(f"[{low}-{low + 10})" for low in range(0, 100, 10))
 _WEIGHT_BANDS: Final = (*(f"[{low}-{low + 25})" for low in range(0, 200, 25)), ">200")

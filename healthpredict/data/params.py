@@ -22,10 +22,8 @@ class LiveParams(BaseModel):
 
     Attributes:
         min_rows: encounters that make a batch.
-        known_share: share (0-1) of a batch's encounters whose outcome must be known before it is learned from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_rows: int = Field(2000, ge=1)
-    known_share: float = Field(0.95, gt=0, le=1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as arrow
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Column, Kind
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
 DUPLICATE = "encounter_id is there already"
-_OUTCOME = tuple(column for column in COLUMNS if column.name == "encounter_id" or column.kind is Kind.OUTCOME)
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,30}")
+OUTCOMES_CONTRACT = tuple(column for column in COLUMNS if column.name == "encounter_id" or column.kind is Kind.OUTCOME)
+_WHOLE_NUMBER = re.compile(r"(?P<digits>-?[0-9]{1,30})(?P<point>\.0*)?")
+"""Leading zeros, and a point followed by zeros only, as databases and spreadsheets write whole numbers."""
+_LARGEST_EXACT = 2**53
+"""Floating-point numbers above it skip whole numbers (IEEE 754)."""
+_PLAIN_IDS = r"^[0-9]{1,18}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +71,58 @@ def check_encounters(
     Raises:
         BatchRefused: too many bad rows; it names the most frequent reasons with their counts, and no values.
     """
-    checked = CheckedBatch(*_split(raw, batch, RECORD_COLUMNS, params, earlier_ids))
+    judged = judge(raw, RECORD_COLUMNS)
+    ids = judged.frame["encounter_id"]
+    repeated = np.zeros(len(raw), dtype=bool)
+    repeated[judged.valid] = (ids[judged.valid].duplicated() | ids[judged.valid].isin(earlier_ids)).to_numpy()
+    judged.reject(repeated, DUPLICATE)
+    bad = ~judged.valid
+    quarantine = raw[bad].assign(reason=pd.Series(judged.reasons[bad], dtype="str", index=raw.index[bad]))
+    checked = CheckedBatch(judged.frame[judged.valid].reset_index(drop=True), quarantine.reset_index(drop=True))
+    if len(quarantine) > params.max_bad_share * len(raw):
+        worst = "; ".join(f"{reason} ({rows} rows)" for reason, rows in [*checked.reasons.items()][:3])
+        problem = f"{bad.sum()} of {len(raw)} rows are bad, more than {params.max_bad_share:.0%}: {worst}"
+        raise BatchRefused(batch, f"{problem}. Correct them where they come from")
     build_schema().validate(checked.encounters, inplace=True)
     return checked
 
 
-def split_encounters(raw: pd.DataFrame, batch: str, params: ContractParams) -> CheckedBatch:
-    """Split a batch that is looked at once and not kept: as `check_encounters`, whose second look takes a quarter of its time.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Every row of a raw frame with its types, and what is wrong with it.
+
+    Attributes:
+        frame: columns by `Column.field`, in the order of the raw frame; where a row is bad, its values mean nothing.
+        reasons: every problem of a row, joined by "; ", or "" where it is valid, shape (n_rows,).
+    """
+
+    frame: pd.DataFrame
+    reasons: NDArray[np.object_]
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Which rows have no problem, shape (n_rows,)."""
+        return np.equal(self.reasons, "").astype(bool)
+
+    def reject(self, rows: NDArray[Any], reason: str) -> None:
+        """Add a reason to some rows. Args: rows, a mask or positions; reason, in words without a value."""
+        self.reasons[rows] = [f"{text}; {reason}" if text else reason for text in self.reasons[rows]]
+
+
+def judge(raw: pd.DataFrame, columns: Sequence[Column]) -> Judged:
+    """Give every value its type and say what is wrong with each row.
 
     Args:
-        raw: texts may be categories; open codes then stay categories.
-        batch: its name, for messages.
-        params: how many bad rows are too many.
-
-    Raises:
-        BatchRefused: as `check_encounters`.
+        raw: a raw frame. Texts may be categories; open codes then stay categories.
+        columns: of the contract, to look at.
     """
-    return CheckedBatch(*_split(raw, batch, RECORD_COLUMNS, params))
-
-
-def check_outcomes(raw: pd.DataFrame, batch: str, params: ContractParams) -> CheckedBatch:
-    """Split the outcomes of a batch into valid rows (an outcomes frame) and bad rows, as `check_encounters` does.
-
-    Raises:
-        BatchRefused: as `check_encounters`.
-    """
-    return CheckedBatch(*_split(raw, batch, _OUTCOME, params))
+    typed: dict[str, Any] = {}
+    judged = Judged(pd.DataFrame(index=raw.index), np.full(len(raw), "", dtype=object))
+    for column in columns:
+        typed[column.field], problems = _check_column(raw[column.name], column)
+        for reason, rows in problems:
+            judged.reject(rows, reason)
+    return Judged(pd.DataFrame(typed), judged.reasons)
 
 
 @cache
@@ -133,47 +164,13 @@ def codes_of(column: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], Any]:
     return pd.factorize(column)
 
 
-def _split(
-    raw: pd.DataFrame,
-    batch: str,
-    columns: Sequence[Column],
-    params: ContractParams,
-    earlier_ids: Collection[int] = (),
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    typed: dict[str, Any] = {}
-    found: list[tuple[str, NDArray[np.bool_]]] = []
-    for column in columns:
-        typed[column.field], problems = _check_column(raw[column.name], column)
-        found.extend(problems)
-    frame = pd.DataFrame(typed)
-    bad = np.logical_or.reduce([rows for _, rows in found]) if found else np.zeros(len(raw), dtype=bool)
-    repeated = np.zeros(len(raw), dtype=bool)
-    ids = frame.loc[~bad, "encounter_id"]
-    repeated[~bad] = ids.duplicated() | ids.isin(earlier_ids)
-    if repeated.any():
-        found.append((DUPLICATE, repeated))
-        bad |= repeated
-    if bad.mean() > params.max_bad_share:
-        worst = sorted(found, key=lambda reason_rows: -int(reason_rows[1].sum()))[:3]
-        counts = "; ".join(f"{reason} ({rows.sum()} rows)" for reason, rows in worst)
-        problem = f"{bad.sum()} of {len(raw)} rows are bad, more than {params.max_bad_share:.0%}: {counts}"
-        raise BatchRefused(batch, f"{problem}. Correct them where they come from")
-    reasons = np.full(len(raw), "", dtype=object)
-    for reason, rows in found:
-        reasons[rows] = [f"{text}; {reason}" if text else reason for text in reasons[rows]]
-    quarantine = raw[bad].assign(reason=pd.Series(reasons[bad], dtype="str", index=raw.index[bad]))
-    good = frame[~bad].reset_index(drop=True) if bad.any() else frame
-    return good, quarantine.reset_index(drop=True)
-
-
 def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tuple[str, NDArray[np.bool_]]]]:
     if column.kind is Kind.ID and (ids := _all_good_ids(texts)) is not None:
         return ids, []
     codes, distinct = codes_of(texts)
-    values = [_value(text, column) for text in distinct]
-    # A missing value has the code -1, which finds the last problem.
-    missing = codes.min(initial=0) < 0
-    problems = [*(column.problem(value) for value in values), column.problem(None) if missing else None]
+    values = [read_value(text, column) for text in distinct]
+    # A missing value has the code -1, which finds the last one.
+    problems = [column.problem(value) for value in (*values, None)]
     found = []
     for problem in dict.fromkeys(filter(None, problems)):
         rows = np.array([other == problem for other in problems])[codes]
@@ -181,29 +178,60 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
             found.append((f"{column.name} {problem}", rows))
     match column.kind:
         case Kind.ID | Kind.COUNT:
-            numbers = [0 if problem else value for value, problem in zip([*values, 0], problems, strict=True)]
+            numbers = [0 if problem else value for value, problem in zip((*values, 0), problems, strict=True)]
             return np.array(numbers, dtype=np.int64)[codes], found
         case Kind.CODE:
-            return texts, found
+            return _with_values(texts, codes, distinct, values), found
         case _:
             # What is not allowed becomes missing, in a row that is bad anyway.
             position = {value: number for number, value in enumerate(column.allowed)}
             # No column of the contract allows more than 127 values.
-            positions = np.array([*(position.get(text, -1) for text in distinct), -1], dtype=np.int8)[codes]
+            positions = np.array([*(position.get(str(value), -1) for value in values), -1], dtype=np.int8)[codes]
             return pd.Categorical.from_codes(positions, dtype=_categories(column.allowed), validate=False), found
 
 
-def _all_good_ids(texts: pd.Series[Any]) -> NDArray[np.int64] | None:
-    """The numbers of a column of ids, at the speed of Arrow, which reads just what `_value` does; None where any is bad.
+def _with_values(
+    texts: pd.Series[Any], codes: NDArray[np.integer[Any]], distinct: Any, values: Sequence[str | int | None]
+) -> pd.Series[Any]:
+    """A column of codes with the values that were read from its texts."""
+    if list(distinct) == values:
+        return texts
+    kept = list(dict.fromkeys(value for value in values if value is not None))
+    position = {value: number for number, value in enumerate(kept)}
+    positions = np.array([*(-1 if value is None else position[value] for value in values), -1])[codes]
+    read = pd.Series(pd.Categorical.from_codes(positions, categories=pd.Index(kept, dtype="str")), index=texts.index)
+    return read if isinstance(texts.dtype, pd.CategoricalDtype) else read.astype("str")
 
-    Ids are nearly all distinct, so that looking at each distinct one would take longer than everything else.
+
+def _all_good_ids(texts: pd.Series[Any]) -> NDArray[np.int64] | None:
+    """The numbers of a column of ids where all are plain digits, else None.
+
+    Ids are nearly all distinct, so that looking at each distinct one would take longer than everything else. Arrow alone would
+    read 0x1F as 31.
     """
-    try:
-        ids: NDArray[np.int64] = arrow.array(texts).cast(arrow.int64()).to_numpy()
-    except arrow.ArrowInvalid:
+    written = arrow.array(texts, arrow.string())
+    if written.null_count or not pc.all(pc.match_substring_regex(written, _PLAIN_IDS)).as_py():
         return None
+    ids: NDArray[np.int64] = written.cast(arrow.int64()).to_numpy(zero_copy_only=False)
     return ids if (ids > 0).all() else None
 
 
-def _value(text: str, column: Column) -> str | int:
-    return int(text) if column.kind in (Kind.ID, Kind.COUNT) and _WHOLE_NUMBER.fullmatch(text) else text
+def read_value(text: str, column: Column) -> str | int | None:
+    """Read one written value of a column; `Column.problem` then says whether the contract allows it.
+
+    Returns:
+        None where it is missing. For ID and COUNT an int, also from leading zeros or from 5.0; a text that is no whole number, or
+        one above 2^53 with a decimal point, is returned as it is. For all others the text without surrounding blanks, and a
+        numeric category, such as `admission_type_id`, in its shortest form.
+    """
+    text = text.strip()
+    if column.is_missing(text):
+        return None
+    number = _WHOLE_NUMBER.fullmatch(text)
+    if column.kind in (Kind.ID, Kind.COUNT):
+        if number is None or (number["point"] and abs(int(number["digits"])) > _LARGEST_EXACT):
+            return text
+        return int(number["digits"])
+    if column.kind is Kind.CATEGORY and number is not None and column.allowed[0].isdigit():
+        return str(int(number["digits"]))
+    return text

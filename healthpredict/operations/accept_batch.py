@@ -1,17 +1,20 @@
-"""Take an arrived batch in: valid cohort encounters to `processed/`, bad rows to `quarantine/`."""
+"""Accept a batch: valid cohort encounters go to `processed/`, bad rows to `quarantine/`."""
 
 from __future__ import annotations
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
-from healthpredict.data.cohort import select_cohort
-from healthpredict.data.raw import parse_raw
+from healthpredict.data.cohort import is_at_risk
+from healthpredict.data.raw import read_encounters
 from healthpredict.data.schema import check_encounters
+from healthpredict.errors import NothingToPredict, StillArriving
+from healthpredict.operations.arrivals import Fingerprint, find_batch, fingerprint_of
 from healthpredict.operations.context import Seconds, timed
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
-from healthpredict.storage.uris import exists, list_uris, read_bytes
+from healthpredict.storage.uris import exists, list_uris, local_copy
 
 
 class AcceptedBatch(BaseModel):
@@ -23,6 +26,9 @@ class AcceptedBatch(BaseModel):
         cohort_rows: valid rows of the cohort, now in `processed/`.
         quarantined: bad rows, now in `quarantine/`. The other rows ended in death or hospice.
         reasons: reason to number of quarantined rows, the most frequent first; a row may have several.
+        delivered: the file that was accepted; None if an earlier version of this system accepted it.
+        read_as: how the file is written, for people.
+        notices: what was unusual about it, in sentences.
         seconds: wall time by stage.
     """
 
@@ -33,6 +39,9 @@ class AcceptedBatch(BaseModel):
     cohort_rows: int
     quarantined: int
     reasons: dict[str, int]
+    delivered: Fingerprint | None = None
+    read_as: str = ""
+    notices: tuple[str, ...] = ()
     seconds: Seconds
 
 
@@ -41,10 +50,12 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
 
     Args:
         settings: where the data is, and how strict the contract is.
-        name: the batch, `batches/<name>.csv`. A row that repeats an `encounter_id` of another accepted batch is bad.
+        name: the batch. A row that repeats an `encounter_id` of another accepted batch is bad.
 
     Raises:
         BatchRefused: the file or too many of its rows break the contract; nothing was written.
+        NothingToPredict: it has no rows, or nobody in it is at risk of readmission; only the quarantine was written.
+        StillArriving: the file may not be whole yet; nothing was written.
         NotFound: there is no such batch.
         StorageError: something cannot be read or written; accepting it again does it all again.
     """
@@ -53,21 +64,51 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
         return AcceptedBatch.model_validate(read_json(layout.accepted(name)))
     seconds: Seconds = {}
     with timed(seconds, "accept"):
-        raw = parse_raw(read_bytes(layout.batch(name)), name, with_outcome=False)
-        others = [uri for uri in list_uris(layout.processed_folder, suffix=".parquet") if uri != layout.processed(name)]
-        earlier_ids = [number for uri in others for number in read_frame(uri, ["encounter_id"])["encounter_id"]]
-        checked = check_encounters(raw, name, settings.contract, earlier_ids)
-        cohort = select_cohort(checked.encounters)
+        delivered = find_batch(settings, name)
+        with local_copy(delivered.stored.uri) as path:
+            known = fingerprint_of(delivered, path)
+            table = read_encounters(path, delivered.file)
+        if find_batch(settings, name).stored.version != known.version:
+            raise StillArriving(delivered.file, "it changed while it was read")
+        if table.frame.empty:
+            raise NothingToPredict(delivered.file, "it has a header and no rows")
+        checked = check_encounters(table.frame, delivered.file, settings.contract, accepted_ids(layout, but=name))
+        at_risk = is_at_risk(checked.encounters)
+        cohort = checked.encounters[at_risk].reset_index(drop=True)
         write_frame(layout.quarantine(name), checked.quarantine)
+        if cohort.empty:
+            raise NothingToPredict(
+                delivered.file,
+                f"nobody in it is at risk of readmission: of its {len(table.frame)} encounters, {len(checked.encounters)} "
+                f"ended in death or hospice, and {len(checked.quarantine)} are bad rows",
+            )
+        write_frame(layout.excluded(name), checked.encounters.loc[~at_risk, ["encounter_id"]].reset_index(drop=True))
         write_frame(layout.processed(name), cohort)
     accepted = AcceptedBatch(
         name=name,
-        rows=len(raw),
+        rows=len(table.frame),
         cohort_rows=len(cohort),
         quarantined=len(checked.quarantine),
         reasons=checked.reasons,
+        delivered=known,
+        read_as=table.read_as,
+        notices=table.notices,
         seconds=seconds,
     )
     # Last, because it says that the rest is there.
     write_json(layout.accepted(name), accepted.model_dump())
     return accepted
+
+
+def batch_ids(layout: Layout, name: str) -> pd.Series:
+    """The `encounter_id` of all valid encounters of an accepted batch, whether at risk or not."""
+    uris = [uri for uri in (layout.processed(name), layout.excluded(name)) if exists(uri)]
+    ids: pd.Series = pd.concat([read_frame(uri, ["encounter_id"])["encounter_id"] for uri in uris])
+    return ids
+
+
+def accepted_ids(layout: Layout, but: str | None = None) -> list[int]:
+    """The `encounter_id` of all valid encounters of all accepted batches. Args: layout; but, a batch to leave out."""
+    uris = list_uris(layout.processed_folder, suffix=".parquet")
+    names = [uri.rpartition("/")[2].removesuffix(".parquet") for uri in uris]
+    return [number for name in names if name != but for number in batch_ids(layout, name).tolist()]

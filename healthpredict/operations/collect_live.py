@@ -17,14 +17,17 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
+from healthpredict.data.columns import OUTCOMES_COLUMNS
 from healthpredict.data.contract import RECORD_COLUMNS
-from healthpredict.data.raw import OUTCOMES_COLUMNS, format_raw, parse_outcomes
-from healthpredict.data.schema import check_outcomes
+from healthpredict.data.outcomes import check_outcomes
+from healthpredict.data.raw import format_raw, read_outcomes
 from healthpredict.errors import StorageError
+from healthpredict.operations.accept_batch import accepted_ids
+from healthpredict.operations.arrivals import deliver
 from healthpredict.operations.ship_log import USABLE, usable_rows
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
-from healthpredict.storage.uris import delete, exists, join, list_uris, local_copy, read_bytes, write_bytes
+from healthpredict.storage.uris import delete, exists, join, list_uris, local_copy, read_bytes
 
 _logger = logging.getLogger(__name__)
 _NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
@@ -97,40 +100,59 @@ def collect_live(settings: Settings) -> Collected:
     return Collected(batches=new, waiting=waiting, matured=_add_outcomes(settings, layout, batches))
 
 
-def record_outcomes(settings: Settings, source_uri: str) -> int:
-    """Note the outcomes of a csv, as `POST /outcomes` does for those it is sent.
+class RecordedOutcomes(BaseModel):
+    """What became of the outcomes of a file.
+
+    Attributes:
+        source_uri: the file.
+        read_as: how it is written, for people.
+        rows: of the file.
+        recorded: outcomes that can be used.
+        problems: what cannot be used, and notices, in sentences without values of patients.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source_uri: str
+    read_as: str
+    rows: int
+    recorded: int
+    problems: tuple[str, ...]
+
+
+def record_outcomes(settings: Settings, source_uri: str) -> RecordedOutcomes:
+    """Record the outcomes of a file, as `POST /outcomes` does for those of its body. Recorded again, it changes nothing.
 
     Args:
         settings: where the store is.
-        source_uri: csv of `encounter_id` and `readmitted`, local or s3. Noted again, it changes nothing.
-
-    Returns:
-        How many.
+        source_uri: csv or Parquet with `encounter_id` and `readmitted`, local or s3.
 
     Raises:
-        BatchRefused: the file breaks the contract, or more rows of it than allowed.
+        BatchRefused: the file cannot be read.
         NotFound: there is no such file.
         StorageError: it cannot be read or written.
     """
     with local_copy(source_uri) as path:
-        data = path.read_bytes()
-    checked = check_outcomes(parse_outcomes(data, source_uri), source_uri, settings.contract)
-    if len(checked.quarantine):
-        _logger.warning("Outcomes left out: %s", checked.reasons)
-    uri = join(Layout(settings.data_uri).logged_outcomes, f"{_FILE}{hashlib.sha256(data).hexdigest()[:32]}.parquet")
+        table = read_outcomes(path, source_uri)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    checked = check_outcomes(table.frame)
+    uri = join(Layout(settings.data_uri).logged_outcomes, f"{_FILE}{digest[:32]}.parquet")
     if not exists(uri):  # what was reported since then is newer
-        outcomes = checked.encounters
-        write_frame(uri, outcomes.assign(time=pd.Timestamp.now("UTC"), readmitted=outcomes["readmitted"].astype("str")))
-    return len(checked.encounters)
+        usable = checked.usable
+        write_frame(uri, usable.assign(time=pd.Timestamp.now("UTC"), readmitted=usable["readmitted"].astype("str")))
+    return RecordedOutcomes(
+        source_uri=source_uri,
+        read_as=table.read_as,
+        rows=checked.rows,
+        recorded=len(checked.usable),
+        problems=(*table.notices, *checked.problems),
+    )
 
 
 def _earlier_ids(layout: Layout, batches: Iterable[_Contents]) -> set[int]:
     """The encounters of all batches: a batch of encounters that are there already would be refused."""
-    accepted = [read_frame(uri, ["encounter_id"]) for uri in list_uris(layout.processed_folder, suffix=".parquet")]
-    return {
-        *(number for contents in batches for number in contents.encounter_ids),
-        *(number for frame in accepted for number in frame["encounter_id"].tolist()),
-    }
+    return {*(number for contents in batches for number in contents.encounter_ids), *accepted_ids(layout)}
 
 
 def _cut(layout: Layout, names: list[str], earlier: set[int], min_rows: int) -> Iterator[_Contents]:
@@ -154,7 +176,7 @@ def _write_batch(layout: Layout, name: str, contents: _Contents) -> None:
     last = keys.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
     chosen = logged.take(last.index[last["encounter_id"].isin(contents.encounter_ids)].to_numpy())
     texts = {raw: chosen[field].cast(pa.string()) for field, raw in _NAMES.items()}
-    write_bytes(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
+    deliver(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
 
 
 def _read(layout: Layout, name: str) -> pa.Table:
@@ -176,9 +198,9 @@ def _add_outcomes(settings: Settings, layout: Layout, batches: dict[str, _Conten
     for name, contents in pending.items():
         of_batch = latest[latest["encounter_id"].isin(contents.encounter_ids)]
         # Readmissions are known before their absence is: with few outcomes nearly everyone would have come back.
-        if len(of_batch) >= settings.live.known_share * len(contents.encounter_ids):
+        if len(of_batch) >= settings.known_share * len(contents.encounter_ids):
             csv = format_raw(of_batch[list(OUTCOMES_COLUMNS)].astype("str"))
-            write_bytes(layout.outcomes(name), csv, exclusive=True)
+            deliver(layout.outcomes(name), csv, exclusive=True)
             matured.append(name)
     return matured
 

@@ -10,8 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from healthpredict.config import Settings
-from healthpredict.data.batches import INITIAL, matured
+from healthpredict.data.batches import INITIAL, matured, natural_key
 from healthpredict.data.split import side_of
+from healthpredict.errors import ConfigurationError
+from healthpredict.operations.accept_outcomes import known_outcomes
+from healthpredict.operations.arrivals import delivered_batches
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import exists, list_uris, read_bytes
 
@@ -19,17 +22,31 @@ LABEL = "readmitted_within_30_days"
 
 
 def arrived_batches(settings: Settings) -> list[str]:
-    """Names of all batches that have arrived, in order, `initial` first."""
-    uris = list_uris(Layout(settings.data_uri).batches_folder, suffix=".csv")
-    names = [uri.rpartition("/")[2].removesuffix(".csv") for uri in uris]
-    return [INITIAL, *(name for name in names if name != INITIAL)]
+    """Names of all batches that have arrived, in natural order, `initial` first; accepted ones stay if their file goes."""
+    accepted = list_uris(Layout(settings.data_uri).processed_folder, suffix=".parquet")
+    names = {uri.rpartition("/")[2].removesuffix(".parquet") for uri in accepted} | set(
+        delivered_batches(settings).files
+    )
+    return [INITIAL, *sorted(names - {INITIAL}, key=natural_key)]
 
 
 def matured_batches(settings: Settings, arriving: str) -> list[str]:
-    """Accepted batches whose outcomes are known when `arriving` arrives; the initial data is history and always is."""
-    layout = Layout(settings.data_uri)
-    known = matured(arrived_batches(settings), arriving, settings.label_delay) or [INITIAL]
-    return [name for name in known if exists(layout.accepted(name)) and exists(layout.outcomes(name))]
+    """Accepted batches whose outcomes are known when `arriving` arrives; the initial data is history and always is.
+
+    Raises:
+        ConfigurationError: no batch of this name has arrived.
+    """
+    layout, names = Layout(settings.data_uri), arrived_batches(settings)
+    if arriving not in names:
+        raise ConfigurationError(f"There is no batch {arriving!r}. Batches that have arrived: {', '.join(names)}.")
+    known = matured(names, arriving, settings.label_delay) or [INITIAL]
+    return [name for name in known if has_matured(layout, name)]
+
+
+def has_matured(layout: Layout, name: str) -> bool:
+    """Whether a batch was accepted and enough of its outcomes are known to learn from it."""
+    outcomes = known_outcomes(layout, name) if exists(layout.accepted(name)) else None
+    return outcomes is not None and outcomes.matured
 
 
 def sides(encounters: pd.DataFrame) -> NDArray[np.str_]:
@@ -38,10 +55,10 @@ def sides(encounters: pd.DataFrame) -> NDArray[np.str_]:
 
 
 def data_digest(settings: Settings, names: Sequence[str]) -> str:
-    """sha256 over the accepted encounters and the outcomes of some batches, as stored."""
+    """sha256 over the accepted encounters and the known outcomes of some batches, as stored."""
     layout = Layout(settings.data_uri)
     digest = hashlib.sha256()
     for name in names:
-        for uri in (layout.processed(name), layout.outcomes(name)):
+        for uri in (layout.processed(name), layout.known_outcomes(name)):
             digest.update(hashlib.sha256(read_bytes(uri)).digest())
     return digest.hexdigest()

@@ -15,14 +15,23 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
-from healthpredict.data.batches import INITIAL
-from healthpredict.errors import AlreadyRunning, BatchRefused, HealthPredictError, NoChampion
+from healthpredict.data.batches import INITIAL, natural_key
+from healthpredict.errors import (
+    AlreadyRunning,
+    BatchRefused,
+    HealthPredictError,
+    NoChampion,
+    NothingToPredict,
+    StillArriving,
+)
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
+from healthpredict.operations.accept_outcomes import accept_outcomes, waiting_outcomes
+from healthpredict.operations.arrivals import Fingerprint, delivered_batches, fingerprint
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.context import open_ledger, open_registry
-from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.gate import gate
+from healthpredict.operations.pending import Pending, batch_events, find_pending
 from healthpredict.operations.register import Challenger, register
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.operations.search import search
@@ -62,16 +71,31 @@ def train(settings: Settings, trigger: str, arriving: str) -> TrainingOutcome:
 PLAIN_STEPS = Steps(accept_batch, detect_drift, train, roll_out)
 
 
-def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = "batches") -> list[str]:
-    """Do every batch that has arrived and is not in the ledger, in order.
+class LoopRun(BaseModel):
+    """What one run of the loop did.
+
+    Attributes:
+        done: names of the batches that it did, refused ones included, in order.
+        sentences: what a person should know: about batches, outcomes, and what waits, changed or is ignored.
+        waits: whether a file may still be being copied, so that another run is needed soon.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    done: list[str]
+    sentences: list[str]
+    waits: bool
+
+
+def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = "batches") -> LoopRun:
+    """Do every batch that has arrived and is not in the ledger, in order, also those that arrive meanwhile.
+
+    A batch that cannot be used gets its event and its reason, and the loop goes on with the next one.
 
     Args:
         settings: everything.
         steps: what is done at each batch.
         source: "live" first cuts batches from what the API predicted, see `collect_live`.
-
-    Returns:
-        The names of the batches done, refused ones included.
 
     Raises:
         AlreadyRunning: another loop works on the same state.
@@ -81,15 +105,51 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
     with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"):
         if source == "live":
             _collect(settings)
-        pending = pending_batches(settings)
+        sentences = _accept_outcomes(settings)
         # The ledger and not the alias: a rollout that was killed after moving the alias is not written down yet.
         if open_ledger(settings).last("promotion") is None:
-            version, decision = _train_and_deploy(settings, steps, INITIAL, pending[0] if pending else INITIAL)
+            ready = find_pending(settings).ready
+            version, decision = _train_and_deploy(settings, steps, INITIAL, ready[0] if ready else INITIAL)
             if not decision.promote:
                 raise NoChampion(version, decision.reasons)
-        for name in pending:
-            _do_batch(settings, steps, name)
-        return pending
+        done: list[str] = []
+        tried: set[Fingerprint] = set()
+        while (found := _next(settings, tried)) is not None:
+            name, delivered = found
+            tried.add(delivered)
+            try:
+                sentences += _do_batch(settings, steps, name, delivered)
+                done.append(name)
+            except StillArriving as error:
+                sentences.append(str(error))
+            sentences += _accept_outcomes(settings)
+        pending = find_pending(settings)
+        _write_down_changes(settings, pending)
+        sentences += [*pending.sentences, *waiting_outcomes(settings)]
+        return LoopRun(done=done, sentences=list(dict.fromkeys(sentences)), waits=bool(pending.waiting))
+
+
+def _accept_outcomes(settings: Settings) -> list[str]:
+    return [sentence for accepted in accept_outcomes(settings) for sentence in accepted.sentences]
+
+
+def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint] | None:
+    """The next batch that can be done and was not tried yet with this content."""
+    files = delivered_batches(settings).files
+    for name in find_pending(settings).ready:
+        delivered = fingerprint(files[name])
+        if delivered not in tried:
+            return name, delivered
+    return None
+
+
+def _write_down_changes(settings: Settings, pending: Pending) -> None:
+    """Append an event for each file that changed after it was accepted, once for each content."""
+    files = delivered_batches(settings).files
+    for name, how in pending.changed.items():
+        sha256 = fingerprint(files[name]).sha256 if name in files else None
+        open_ledger(settings).append("changed", key=f"changed {name} {sha256}", batch=name, sha256=sha256, problem=how)
+        _logger.warning("%s changed: %s.", name, how)
 
 
 def _collect(settings: Settings) -> None:
@@ -101,20 +161,24 @@ def _collect(settings: Settings) -> None:
     _logger.info("New batches: %s; %d encounters wait", ", ".join(collected.batches) or "none", collected.waiting)
 
 
-def pending_batches(settings: Settings) -> list[str]:
-    """Batches that have arrived and are not in the ledger, in order."""
-    done = {event["batch"] for event in open_ledger(settings).events("batch")}
-    return [name for name in arrived_batches(settings) if name != INITIAL and name not in done]
-
-
-def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
+def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprint) -> list[str]:
+    """Do one batch, append its event, and return what a person should know about it."""
     ledger, registry = open_ledger(settings), open_registry(settings)
+    key = f"batch {name} {delivered.sha256}"
+    notices = _out_of_order(settings, name)
     try:
         accepted = steps.accept(settings, name)
     except BatchRefused as error:
         _logger.warning("%s", error)
-        ledger.append("batch", batch=name, decision="refused", reasons=[str(error)])
-        return
+        decision = "empty" if isinstance(error, NothingToPredict) else "refused"
+        reasons = [str(error)]
+        facts = delivered.model_dump()
+        ledger.append("batch", key=key, batch=name, decision=decision, reasons=reasons, notices=notices, **facts)
+        return [*notices, *reasons]
+    notices += [f"{name}: {notice}" for notice in accepted.notices]
+    if accepted.quarantined:
+        worst = "; ".join(f"{reason} ({rows} rows)" for reason, rows in accepted.reasons.items())
+        notices.append(f"{name}: {accepted.quarantined} of {accepted.rows} rows are in quarantine: {worst}.")
     check = steps.detect(settings, name)
     _logger.info("%s: %s. %s", name, check.decision.state, " ".join(check.decision.reasons))
     challenger = None
@@ -123,10 +187,12 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
     champion = registry.by_alias("champion")
     ledger.append(
         "batch",
+        key=key,
         batch=name,
         rows=check.rows,
         decision=check.decision.state,
         reasons=list(check.decision.reasons),
+        notices=notices,
         drifted_share=check.data.drifted_share,
         drifted_columns=list(check.decision.columns),
         override=check.override,
@@ -134,7 +200,20 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
         champion=champion.version if champion else None,
         challenger=challenger,
         seconds=accepted.seconds | check.seconds,
+        read_as=accepted.read_as,
+        **(accepted.delivered or delivered).model_dump(),
     )
+    return notices
+
+
+def _out_of_order(settings: Settings, name: str) -> list[str]:
+    """A notice if a batch sorts before one that is done: it was not there when that one was looked at."""
+    later = [other for other in batch_events(settings) if natural_key(other) > natural_key(name)]
+    if not later:
+        return []
+    notice = f"{name} sorts before {later[-1]}, which is done: batches are in the order of their names, so name new ones later."
+    _logger.warning("%s", notice)
+    return [notice]
 
 
 def _gated(settings: Settings, trigger: str, arriving: str) -> tuple[int, GateDecision]:

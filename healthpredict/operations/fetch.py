@@ -7,7 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from healthpredict.data.raw import DATA_SET_FILE, format_raw, unzip
+from healthpredict.data.raw import format_raw
+from healthpredict.data.unpack import DATA_SET_FILE, unpack
 from healthpredict.errors import SourceError
 from healthpredict.storage.download import download
 from healthpredict.storage.layout import Layout
@@ -70,7 +71,7 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
 
 
 def _read(source: str) -> Fetched:
-    fetched = Fetched(unzip(read_bytes(source), source), source)
+    fetched = Fetched(unpack(read_bytes(source), source), source)
     if fetched.sha256 != PUBLISHED_SHA256:
         _logger.warning(
             "%s is not the published data set (its sha256 is %s); it is used as it is.", source, fetched.sha256
@@ -85,7 +86,7 @@ def _download(layout: Layout, url: str) -> Fetched:
     arrived = layout.raw("download")
     download(url, arrived)
     try:
-        fetched = Fetched(unzip(read_bytes(arrived), url), url)
+        fetched = Fetched(unpack(read_bytes(arrived), url), url)
     finally:
         delete(arrived)
     if fetched.sha256 != PUBLISHED_SHA256:

@@ -11,11 +11,15 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, split_batches
 from healthpredict.data.cohort import add_label, select_cohort
+from healthpredict.data.columns import OUTCOME_COLUMN, OUTCOMES_COLUMNS
+from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.plant import Plan, plant
-from healthpredict.data.raw import OUTCOME_COLUMN, OUTCOMES_COLUMNS, format_raw, parse_raw
-from healthpredict.data.schema import check_encounters, check_outcomes
-from healthpredict.errors import ConfigurationError, NotFound
+from healthpredict.data.raw import format_raw, read_history
+from healthpredict.data.schema import check_encounters
+from healthpredict.errors import BatchRefused, ConfigurationError, NotFound
 from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.accept_outcomes import accept_outcomes
+from healthpredict.operations.arrivals import deliver
 from healthpredict.operations.fetch import fetch
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_json, write_json
@@ -30,11 +34,14 @@ class PreparedData(BaseModel):
         sha256: digest of the csv.
         synthetic: whether the encounters are made up.
         encounters: rows of the source.
+        read_as: how the source is written, for people.
         quarantined: bad rows among them.
         patients: distinct patients of the valid encounters.
         cohort: valid encounters that did not end in death or hospice.
         readmitted_share: share (0-1) of the cohort that was readmitted.
         batches: the names in the order of arrival, `initial` first.
+        problems: rows in quarantine by reason, outcomes that cannot be used, and notices, in sentences without values of
+            patients.
         settings: the settings that shaped it.
     """
 
@@ -43,12 +50,14 @@ class PreparedData(BaseModel):
     source: str
     sha256: str
     synthetic: bool
+    read_as: str = ""
     encounters: int
     quarantined: int
     patients: int
     cohort: int
     readmitted_share: float
     batches: list[str]
+    problems: tuple[str, ...] = ()
     settings: dict[str, Any]
 
 
@@ -85,31 +94,41 @@ def prepare(
             f"{settings.data_uri} holds other data, or the same cut otherwise, and a ledger of what was done with it. "
             "Choose another data_uri."
         )
-    raw = parse_raw(fetched.data, fetched.name, with_outcome=True)
+    table = read_history(fetched.data, fetched.name)
+    raw = table.frame
+    if raw.empty:
+        raise BatchRefused(fetched.name, "it has a header and no rows; deliver it again")
     if planted is not None:
         # In the order of time, which is that of the numbers.
         time = pd.to_numeric(raw["encounter_id"], errors="coerce")
         raw = plant(raw.iloc[np.argsort(time.to_numpy(dtype=float), kind="stable")].reset_index(drop=True), planted)
     checked = check_encounters(raw, fetched.name, settings.contract)
-    outcomes = check_outcomes(raw[list(OUTCOMES_COLUMNS)], fetched.name, settings.contract)
-    cohort = add_label(select_cohort(checked.encounters), outcomes.encounters, settings.outcome)
+    outcomes = check_outcomes(raw[list(OUTCOMES_COLUMNS)])
+    cohort = add_label(select_cohort(checked.encounters), outcomes.usable, settings.outcome)
     batches = split_batches(raw, settings.initial_share, settings.n_batches)
     _clear(layout)
     write_bytes(layout.raw(fetched.file), fetched.data)
     for name, batch in batches.items():
-        write_bytes(layout.batch(name), format_raw(batch.drop(columns=OUTCOME_COLUMN)))
-        write_bytes(layout.outcomes(name), format_raw(batch[list(OUTCOMES_COLUMNS)]))
+        deliver(layout.batch(name), format_raw(batch.drop(columns=OUTCOME_COLUMN)))
+        deliver(layout.outcomes(name), format_raw(batch[list(OUTCOMES_COLUMNS)]))
     accept_batch(settings, INITIAL)
+    accept_outcomes(settings)
     prepared = PreparedData(
         source=fetched.name,
         sha256=fetched.sha256,
         synthetic=fetched.synthetic,
+        read_as=table.read_as,
         encounters=len(raw),
         quarantined=len(checked.quarantine),
         patients=int(checked.encounters["patient_id"].nunique()),
         cohort=len(cohort),
         readmitted_share=float(cohort["readmitted_within_30_days"].mean()),
         batches=list(batches),
+        problems=(
+            *table.notices,
+            *(f"{rows} rows are in quarantine: {reason}." for reason, rows in checked.reasons.items()),
+            *outcomes.problems,
+        ),
         settings=shape,
     )
     # Last, because it says that the rest is there.

@@ -15,6 +15,7 @@ from healthpredict.monitoring.profile import RISK
 from healthpredict.monitoring.words import name_of
 from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL
+from healthpredict.operations.pending import NOT_USED
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.summarise import BatchSummary, Summary, predicted_batch, summarise
 from healthpredict.storage.tables import read_json, write_json
@@ -128,7 +129,7 @@ def drifted_columns(summary: Summary) -> list[str]:
 
 
 def _looked_at(summary: Summary) -> list[BatchSummary]:
-    return [batch for batch in summary.batches if batch.decision != "refused"]
+    return [batch for batch in summary.batches if batch.decision not in NOT_USED]
 
 
 def _short(batches: list[BatchSummary]) -> list[str]:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
+from pyroaring import BitMap64
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
-from healthpredict.data.chunks import read_chunks
-from healthpredict.errors import RegistryError
+from healthpredict.data.columns import ENCOUNTER_COLUMNS
+from healthpredict.data.raw import raw_chunks
+from healthpredict.data.schema import DUPLICATE
+from healthpredict.data.table import ROWS_AT_ONCE, Table, open_table
+from healthpredict.errors import BatchRefused, ConfigurationError, RegistryError, StorageError
+from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.context import open_registry
 from healthpredict.operations.score_chunk import ScoredChunk, score_chunk
-from healthpredict.storage.uris import local_copy, write_file
+from healthpredict.storage.table_writer import TableWriter, format_of
+from healthpredict.storage.uris import delete, is_plain, is_same, local_copy, write_file
 
-_CHUNK_ROWS = 100_000
+_REJECTED = pa.schema([(column, pa.string()) for column in (*ENCOUNTER_COLUMNS, "reason")])
 
 
 class Scored(BaseModel):
@@ -28,8 +33,10 @@ class Scored(BaseModel):
 
     Attributes:
         source_uri: what was read.
-        result_uri: Parquet of `encounter_id`, `readmission_risk`, `high_risk`.
-        rejected_uri: Parquet of the rows that could not be predicted, in raw form, with `reason`.
+        read_as: how it is written, for people.
+        notices: what was unusual about it, in sentences.
+        result_uri: `encounter_id`, `readmission_risk`, `high_risk`.
+        rejected_uri: the rows that could not be predicted, in raw form, with `reason`, in the order of the file.
         rows: read.
         predicted: rows of the result.
         rejected: rows of the side file.
@@ -39,6 +46,8 @@ class Scored(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     source_uri: str
+    read_as: str
+    notices: tuple[str, ...]
     result_uri: str
     rejected_uri: str
     rows: int
@@ -54,15 +63,19 @@ def score(
 
     Args:
         settings: where the champion is; with a Ray address the cluster scores.
-        source_uri: csv or Parquet with the raw file's columns.
-        result_uri: Parquet to write; `<result_uri>.rejected.parquet` is written beside it.
-        progress: told the rows done so far.
+        source_uri: csv or Parquet with the raw file's columns, perhaps compressed.
+        result_uri: ends with .parquet, .csv or .csv.gz, which says its format. The rows without a risk go beside it, to
+            `NAME.rejected.ENDING`.
+        progress: called with the number of rows done so far.
 
     Raises:
-        BatchRefused: the file is not one of encounters; nothing was written.
+        ConfigurationError: the result cannot be written there: unknown ending, or the name of the input, a folder, a link, a
+            pipe or a device. Nothing was read.
+        BatchRefused: the file is not one of encounters, or a row of it cannot be read; nothing was written.
         RegistryError: there is no champion, or MLflow failed.
-        StorageError: something cannot be read or written; neither file is partial.
+        StorageError: something cannot be read or written; neither file is left.
     """
+    _rejected_uri(source_uri, result_uri)
     registry = open_registry(settings)
     champion = registry.by_alias("champion")
     if champion is None:
@@ -80,56 +93,86 @@ def score_with(
     ray_address: str | None = None,
 ) -> Scored:
     """Predict every encounter of a file with a bundle; arguments and errors as `score`."""
-    rejected_uri = f"{result_uri.removesuffix('.parquet')}.rejected.parquet"
-    with local_copy(source_uri) as source, tempfile.TemporaryDirectory() as folder:
-        results, rejects = Path(folder) / "results.parquet", Path(folder) / "rejected.parquet"
-        with contextlib.ExitStack() as files:
-            result_file, rejected_file = (files.enter_context(_TableWriter(path)) for path in (results, rejects))
-            for chunk in _chunks(bundle, source, source_uri, ray_address):
-                result_file.write(chunk.predicted)
-                rejected_file.write(chunk.rejected)
-                progress(result_file.rows + rejected_file.rows)
-        write_file(rejected_uri, rejects)
-        write_file(result_uri, results)
+    rejected_uri = _rejected_uri(source_uri, result_uri)
+    with (
+        local_copy(source_uri) as source,
+        open_table(source, source_uri, ENCOUNTER_COLUMNS) as table,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        paths = Path(folder) / "results", Path(folder) / "rejected"
+        writers = (TableWriter(path, format_of(result_uri)) for path in paths)
+        with next(writers) as results, next(writers) as rejects:
+            seen = BitMap64()
+            for raw, chunk in _chunks(bundle, table, ray_address):
+                _reject_repeated(chunk, seen)
+                predicted = np.equal(chunk.reason, "").astype(bool)
+                results.write(_predictions(chunk, predicted, bundle.manifest.threshold))
+                rejects.write(_rejected(raw, chunk, ~predicted))
+                progress(results.rows + rejects.rows)
+        if results.rows + rejects.rows != table.rows:
+            raise BatchRefused(
+                source_uri,
+                f"it has {table.rows} rows, but {results.rows + rejects.rows} were scored; report this fault",
+            )
+        write_file(rejected_uri, paths[1])
+        try:
+            write_file(result_uri, paths[0])
+        except StorageError:
+            delete(rejected_uri)
+            raise
     return Scored(
         source_uri=source_uri,
+        read_as=table.read_as,
+        notices=table.notices,
         result_uri=result_uri,
         rejected_uri=rejected_uri,
-        rows=result_file.rows + rejected_file.rows,
-        predicted=result_file.rows,
-        rejected=rejected_file.rows,
+        rows=table.rows,
+        predicted=results.rows,
+        rejected=rejects.rows,
         model_version=bundle.manifest.model_version,
     )
 
 
-def _chunks(bundle: Bundle, source: Path, name: str, ray_address: str | None) -> Iterator[ScoredChunk]:
-    if ray_address is not None:
-        from healthpredict.operations.score_on_ray import score_on_ray
+def _rejected_uri(source_uri: str, result_uri: str) -> str:
+    """Where the rows without a risk go. Raises: ConfigurationError, a result cannot be written there."""
+    ending = format_of(result_uri)
+    rejected_uri = f"{result_uri[: -len(ending)]}.rejected{ending}"
+    for uri in (result_uri, rejected_uri):
+        if is_same(source_uri, uri):
+            raise ConfigurationError(f"{uri} is the input: the result would replace it. Choose another name.")
+        if not is_plain(uri):
+            raise ConfigurationError(
+                f"{uri} is a link, a folder, a pipe or a device: a result never replaces one. Choose another name."
+            )
+    return rejected_uri
 
-        return score_on_ray(bundle, source, _CHUNK_ROWS, ray_address)
-    return (score_chunk(bundle, raw, name) for raw in read_chunks(source, _CHUNK_ROWS))
+
+def _chunks(bundle: Bundle, table: Table, ray_address: str | None) -> Iterator[tuple[pd.DataFrame, ScoredChunk]]:
+    raw = raw_chunks(table, ROWS_AT_ONCE)
+    if ray_address is None:
+        return ((part, score_chunk(bundle, part)) for part in raw)
+    from healthpredict.operations.score_on_ray import score_on_ray
+
+    return score_on_ray(bundle, raw, ray_address)
 
 
-class _TableWriter:
-    """A Parquet file that tables of the same columns are appended to, for the time of a `with` block."""
+def _reject_repeated(chunk: ScoredChunk, seen: BitMap64) -> None:
+    """Reject the rows that repeat the id of an earlier valid row. Args: chunk, changed; seen, the ids so far, changed."""
+    valid = chunk.encounter_id > 0
+    new = BitMap64(chunk.encounter_id[valid])
+    repeated = valid & pd.Series(chunk.encounter_id).duplicated().to_numpy()
+    if earlier := seen & new:
+        repeated |= np.isin(chunk.encounter_id, np.array(earlier, dtype=np.int64))
+    seen |= new
+    # Even if it was not at risk either: it is there once.
+    chunk.reason[repeated] = DUPLICATE
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer: pq.ParquetWriter | None = None
-        self.rows = 0
 
-    def __enter__(self) -> Self:
-        return self
+def _predictions(chunk: ScoredChunk, predicted: np.ndarray, threshold: float) -> pa.Table:
+    risk = chunk.risk[predicted]
+    return pa.table({"encounter_id": chunk.encounter_id[predicted], RISK: risk, "high_risk": risk >= threshold})
 
-    def __exit__(self, *exception: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
 
-    def write(self, table: pa.Table) -> None:
-        """Append rows; the first table, which may be empty, says the columns."""
-        if self._writer is None:
-            # Ids and risks are all distinct: a dictionary of them would be made in vain.
-            texts = [field.name for field in table.schema if not pa.types.is_primitive(field.type)]
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd", use_dictionary=texts)
-        self._writer.write_table(table)
-        self.rows += table.num_rows
+def _rejected(raw: pd.DataFrame, chunk: ScoredChunk, rows: np.ndarray) -> pa.Table:
+    # Arrow makes texts of the categories: pandas would take twice as long.
+    return pa.Table.from_pandas(raw[rows].assign(reason=chunk.reason[rows]), preserve_index=False).cast(_REJECTED)

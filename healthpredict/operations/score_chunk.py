@@ -1,4 +1,4 @@
-"""The risks of a piece of a file, and its rows that have none."""
+"""The risk of each encounter of a piece of a file, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -6,47 +6,42 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+from numpy.typing import NDArray
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.cohort import is_at_risk
-from healthpredict.data.params import ContractParams
-from healthpredict.data.raw import ENCOUNTER_COLUMNS
-from healthpredict.data.schema import split_encounters
-from healthpredict.monitoring.profile import RISK
+from healthpredict.data.contract import RECORD_COLUMNS
+from healthpredict.data.schema import judge
 from healthpredict.operations.risks import risks_of
 
-_KEEP_ALL: Final = ContractParams(max_bad_share=1.0)
-_REJECTED: Final = pa.schema([(column, pa.string()) for column in (*ENCOUNTER_COLUMNS, "reason")])
 NOT_AT_RISK: Final = "ended in death or hospice: not at risk of readmission"
 
 
 class ScoredChunk(NamedTuple):
-    """What became of the rows of a chunk.
+    """What became of each row of a chunk, in its order.
 
     Attributes:
-        predicted: `encounter_id`, `readmission_risk`, `high_risk`.
-        rejected: the rows that could not be predicted, in raw form, with `reason`.
+        encounter_id: 0 where the row breaks the contract, shape (n_rows,).
+        risk: NaN where there is none, shape (n_rows,).
+        reason: why there is no risk; "" where there is one, shape (n_rows,).
     """
 
-    predicted: pa.Table
-    rejected: pa.Table
+    encounter_id: NDArray[np.int64]
+    risk: NDArray[np.float64]
+    reason: NDArray[np.object_]
 
 
-def score_chunk(bundle: Bundle, raw: pd.DataFrame, name: str) -> ScoredChunk:
-    """Predict the encounters of a raw frame. Args: bundle; raw; name, of the file, for messages."""
-    checked = split_encounters(raw, name, _KEEP_ALL)
-    encounters = checked.encounters
-    at_risk, ids = is_at_risk(encounters), encounters["encounter_id"]
-    rejected = raw[~is_at_risk(raw)]
-    if len(checked.quarantine):
-        rejected = rejected[rejected["encounter_id"].isin(ids[~at_risk].astype(str))]
-    rejected = rejected.assign(reason=NOT_AT_RISK)
-    # Of all, because leaving some out would copy every column.
-    risk = risks_of(bundle, encounters)[at_risk] if len(encounters) else np.empty(0)
-    predicted = pa.table(
-        {"encounter_id": ids.to_numpy()[at_risk], RISK: risk, "high_risk": risk >= bundle.manifest.threshold}
-    )
-    # Arrow makes texts of the categories: pandas would take twice as long.
-    without = pa.Table.from_pandas(pd.concat((checked.quarantine, rejected)), preserve_index=False).cast(_REJECTED)
-    return ScoredChunk(predicted, without)
+def score_chunk(bundle: Bundle, raw: pd.DataFrame) -> ScoredChunk:
+    """Predict the encounters of a raw frame."""
+    judged = judge(raw, RECORD_COLUMNS)
+    valid = judged.valid
+    encounters = judged.frame if valid.all() else judged.frame[valid]
+    ids, risk = np.zeros(len(raw), dtype=np.int64), np.full(len(raw), np.nan)
+    ids[valid] = encounters["encounter_id"]
+    judged.reject(np.flatnonzero(valid)[~is_at_risk(encounters)], NOT_AT_RISK)
+    predicted = judged.valid
+    if len(encounters):
+        # Of all, because leaving some out would copy every column.
+        risk[valid] = risks_of(bundle, encounters)
+        risk[~predicted] = np.nan
+    return ScoredChunk(ids, risk, judged.reasons)

@@ -15,6 +15,7 @@ from healthpredict.config import Settings
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
 from healthpredict.features.frame import encode_frame, fit_encoder
+from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.context import Seconds, open_registry, timed
 from healthpredict.operations.dataset import LABEL, data_digest, matured_batches, sides
 from healthpredict.operations.read_labelled import read_labelled
@@ -72,6 +73,7 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
         NotEnoughData: too few outcomes, or one class only.
         RegistryError: MLflow failed.
     """
+    accept_outcomes(settings)
     registry = open_registry(settings)
     trained_on = tuple(matured_batches(settings, arriving))
     identity = {"trigger": trigger, "data_digest": data_digest(settings, trained_on)}

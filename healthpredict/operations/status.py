@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
+from healthpredict.operations.accept_outcomes import look_at_outcomes, waiting_outcomes
 from healthpredict.operations.context import open_ledger, open_registry
-from healthpredict.operations.drift_loop import pending_batches
+from healthpredict.operations.pending import find_pending
 from healthpredict.operations.roll_out import serving
 
 
@@ -23,6 +24,8 @@ class Status(BaseModel):
         last_batch: the last batch done, with its decision.
         last_event: of the ledger.
         pending: batches that have arrived and are not done.
+        known_outcomes: batch -> encounters at risk with a known outcome, counted now.
+        sentences: what a person should know about delivered files: what waits, changed, is ignored or cannot be used.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +37,8 @@ class Status(BaseModel):
     last_batch: dict[str, Any] | None
     last_event: dict[str, Any] | None
     pending: list[str]
+    known_outcomes: dict[str, int]
+    sentences: list[str]
 
 
 def status(settings: Settings) -> Status:
@@ -47,6 +52,7 @@ def status(settings: Settings) -> Status:
     champion = registry.by_alias("champion")
     manifest = registry.fetch_bundle(champion).manifest if champion else None
     events = ledger.events()
+    pending, outcomes = find_pending(settings), look_at_outcomes(settings)
     batch = ledger.last("batch")
     shown = ("batch", "time", "decision", "reasons")
     return Status(
@@ -56,5 +62,11 @@ def status(settings: Settings) -> Status:
         serving=serving(settings),
         last_batch={key: batch[key] for key in shown} if batch else None,
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
-        pending=pending_batches(settings),
+        pending=pending.names,
+        known_outcomes={found.batch: found.known for found in outcomes},
+        sentences=[
+            *pending.sentences,
+            *waiting_outcomes(settings),
+            *(sentence for found in outcomes for sentence in found.sentences),
+        ],
     )

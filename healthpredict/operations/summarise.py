@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,14 @@ from healthpredict.monitoring.data_drift import ColumnDrift
 from healthpredict.monitoring.profile import RISK
 from healthpredict.monitoring.subgroups import SubgroupDrift
 from healthpredict.operations.context import Seconds, open_ledger, open_registry
-from healthpredict.operations.dataset import LABEL
+from healthpredict.operations.dataset import LABEL, has_matured
 from healthpredict.operations.detect_drift import DriftCheck
+from healthpredict.operations.pending import NOT_USED, batch_events
 from healthpredict.operations.prepare import PreparedData, read_prepared
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json
-from healthpredict.storage.uris import exists
 
 
 class ModelSummary(BaseModel):
@@ -54,11 +55,12 @@ class BatchSummary(BaseModel):
 
     Attributes:
         name: of the batch.
-        rows: encounters of the cohort; 0 where it was refused.
+        rows: encounters of the cohort; 0 if nothing of it was used.
         drifted_share: share of features that drifted (0-1).
         drifted_columns: their names, the farthest first.
-        decision: stable, warn, retrain or refused.
+        decision: stable, warn, retrain, refused, or empty (nobody to predict).
         reasons: of the decision.
+        notices: what was unusual about its file.
         champion: version that predicted the batch.
         champion_after: version once the batch was done.
         auroc: of the champion's predictions; None while outcomes are unknown.
@@ -83,6 +85,7 @@ class BatchSummary(BaseModel):
     drifted_columns: tuple[str, ...] = ()
     decision: str
     reasons: tuple[str, ...]
+    notices: tuple[str, ...] = ()
     champion: int | None = None
     champion_after: int | None = None
     auroc: float | None = None
@@ -167,16 +170,15 @@ def _models(settings: Settings) -> tuple[ModelSummary, ...]:
 
 
 def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
-    ledger, registry, layout = open_ledger(settings), open_registry(settings), Layout(settings.data_uri)
-    promotions = ledger.events("promotion")
+    registry, layout = open_registry(settings), Layout(settings.data_uri)
+    promotions = open_ledger(settings).events("promotion")
     frozen = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
     found = []
-    for event in ledger.events("batch"):
-        name = event["batch"]
+    for name, event in batch_events(settings).items():
         known: dict[str, Any] = {}
-        if event["decision"] != "refused":
+        if event["decision"] not in NOT_USED:
             known = _seen(DriftCheck.model_validate(read_json(layout.check(name))))
-            if exists(layout.outcomes(name)):
+            if has_matured(layout, name):
                 known |= _measured(predicted_batch(settings, name), frozen)
         found.append(
             BatchSummary(
@@ -186,6 +188,7 @@ def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
                 drifted_columns=event.get("drifted_columns", ()),
                 decision=event["decision"],
                 reasons=event["reasons"],
+                notices=event.get("notices", ()),
                 champion=event.get("champion_before"),
                 champion_after=event.get("champion"),
                 time=event["time"],
@@ -211,7 +214,7 @@ def _seen(check: DriftCheck) -> dict[str, Any]:
         "severity": _by_column(check.data.columns),
         "severity_together": _by_column(check.data.joint),
         "subgroups": check.subgroups,
-        "report": f"batches/{check.batch}/evidently.html",
+        "report": f"batches/{quote(check.batch)}/evidently.html",
     }
 
 

@@ -22,12 +22,12 @@ class Layout:
         return join(self.root, "raw", file)
 
     def batch(self, name: str) -> str:
-        """The encounters of a batch as they arrived: csv in raw form, without the outcome."""
+        """The encounters of a batch as this system writes them: csv in raw form, without the outcome."""
         return join(self.batches_folder, f"{name}.csv")
 
     def outcomes(self, name: str) -> str:
-        """The outcomes of a batch: csv of `encounter_id` and `readmitted`."""
-        return join(self.root, "outcomes", f"{name}.csv")
+        """The outcomes of a batch as this system writes them: csv of `encounter_id` and `readmitted`."""
+        return join(self.outcomes_folder, f"{name}.csv")
 
     def processed(self, name: str) -> str:
         """The valid encounters of a batch's cohort: Parquet of an encounters frame."""
@@ -36,6 +36,18 @@ class Layout:
     def accepted(self, name: str) -> str:
         """What became of the rows of a batch: JSON, written when all of it is there."""
         return join(self.processed_folder, f"{name}.json")
+
+    def excluded(self, name: str) -> str:
+        """The `encounter_id` of the valid encounters of a batch that are not at risk of readmission: Parquet."""
+        return join(self.root, "excluded", f"{name}.parquet")
+
+    def known_outcomes(self, name: str) -> str:
+        """The outcomes of a batch that are used: Parquet of an outcomes frame."""
+        return join(self.root, "known", f"{name}.parquet")
+
+    def outcomes_check(self, name: str) -> str:
+        """What became of the outcomes that were delivered for a batch: JSON."""
+        return join(self.root, "known", f"{name}.json")
 
     def quarantine(self, name: str) -> str:
         """The bad rows of a batch: Parquet in raw form, with `reason`."""
@@ -74,6 +86,11 @@ class Layout:
         return join(self.root, "batches")
 
     @property
+    def outcomes_folder(self) -> str:
+        """The folder of the outcomes as they arrived."""
+        return join(self.root, "outcomes")
+
+    @property
     def processed_folder(self) -> str:
         """The folder of the valid encounters of all batches."""
         return join(self.root, "processed")
@@ -81,7 +98,7 @@ class Layout:
     @property
     def prepared_folders(self) -> tuple[str, ...]:
         """Every folder that depends on how a source was cut."""
-        names = ("batches", "outcomes", "processed", "quarantine", "predictions")
+        names = ("batches", "outcomes", "processed", "excluded", "known", "quarantine", "predictions")
         return tuple(join(self.root, name) for name in names)
 
     @property

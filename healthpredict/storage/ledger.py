@@ -26,7 +26,7 @@ class Ledger:
         """Args: uri, the folder or prefix of the events; it need not exist."""
         self.uri = uri
 
-    def append(self, kind: str, **facts: Any) -> Event:
+    def append(self, kind: str, *, key: str | None = None, **facts: Any) -> Event:
         """Write one event and return it.
 
         Args:

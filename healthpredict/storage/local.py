@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from healthpredict.errors import AlreadyExists, NotFound, StorageError
+from healthpredict.storage.stored import Listing, Stored
 
 _ADVICE: Final = {
     errno.ENOSPC: "Free some space on that disk, then start again",
@@ -44,6 +47,19 @@ def write_file(uri: str, source: Path) -> None:
         _write(uri, stream, exclusive=False)
 
 
+def is_plain(uri: str) -> bool:
+    """Whether a regular file is there, or nothing."""
+    path = Path(uri)
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
+def is_same(uri: str, other: str) -> bool:
+    """Whether two paths lead to the same file."""
+    with contextlib.suppress(OSError):
+        return Path(uri).samefile(other)
+    return Path(uri).resolve() == Path(other).resolve()
+
+
 @contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
     """The file itself."""
@@ -59,6 +75,34 @@ def list_uris(prefix_uri: str, suffix: str) -> list[str]:
         # A hidden file is a write that was killed, or one that is going on.
         names = (entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
         return sorted(f"{prefix_uri.rstrip('/')}/{name}" for name in names if name.endswith(suffix))
+
+
+def list_folder(folder_uri: str) -> Listing:
+    """List a folder, without hidden files: those are writes that go on, or were killed."""
+    folder = Path(folder_uri)
+    objects, folders, others = [], [], []
+    with _translated("list", folder_uri):
+        if not folder.exists():
+            return Listing((), ())
+        now = time.time()
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file():
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    objects.append(_stored(entry, f"{folder_uri.rstrip('/')}/{entry.name}", now))
+            else:
+                others.append(entry.name)
+    return Listing(tuple(objects), tuple(folders), tuple(others))
+
+
+def _stored(path: Path, uri: str, now: float) -> Stored:
+    status = path.stat()
+    # The change time as well: a copy may carry over the modification time of its source.
+    version = f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+    return Stored(uri, status.st_size, now - status.st_mtime, version)
 
 
 def delete(uri: str) -> None:

@@ -9,6 +9,7 @@ import functools
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, StorageError
+from healthpredict.storage.stored import Listing, Stored
 
 _ADVICE: Final = {
     "NoSuchBucket": "Create the bucket, or choose another one",
@@ -55,6 +57,16 @@ def write_file(uri: str, source: Path) -> None:
         client().upload_file(str(source), address["Bucket"], address["Key"])
 
 
+def is_plain(_uri: str) -> bool:
+    """A store of objects has nothing else."""
+    return True
+
+
+def is_same(uri: str, other: str) -> bool:
+    """Whether two URIs have the same bucket and key."""
+    return _address(uri) == _address(other)
+
+
 @contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
     """A temporary file with the object's content."""
@@ -73,6 +85,21 @@ def list_uris(prefix_uri: str, suffix: str) -> list[str]:
         pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
         keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
     return sorted(f"s3://{bucket}/{key}" for key in keys if key.endswith(suffix) and key != prefix)
+
+
+def list_folder(folder_uri: str) -> Listing:
+    """List the objects one level below a prefix, and the longer prefixes."""
+    bucket, prefix = _address(folder_uri.rstrip("/") + "/").values()
+    objects, folders = [], []
+    with _translated("list", folder_uri):
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
+            now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            folders += [found["Prefix"].removeprefix(prefix).rstrip("/") for found in page.get("CommonPrefixes", ())]
+            for item in page.get("Contents", ()):
+                if item["Key"] != prefix:
+                    age = (now - item["LastModified"]).total_seconds()
+                    objects.append(Stored(f"s3://{bucket}/{item['Key']}", item["Size"], age, item["ETag"]))
+    return Listing(tuple(sorted(objects, key=lambda stored: stored.uri)), tuple(folders))
 
 
 def delete(uri: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from healthpredict.errors import ConfigurationError, NotFound
+from healthpredict.storage.stored import Listing
 
 
 def join(uri: str, *parts: str) -> str:
@@ -67,6 +68,18 @@ def write_file(uri: str, source: Path) -> None:
     _store(uri).write_file(uri, source)
 
 
+def is_plain(uri: str) -> bool:
+    """Whether a URI can be written without replacing anything but an object: no folder, link, pipe or device is there."""
+    answer: bool = _store(uri).is_plain(uri)
+    return answer
+
+
+def is_same(uri: str, other: str) -> bool:
+    """Whether two URIs name the same object, also by another path."""
+    answer: bool = _store(uri) is _store(other) and _store(uri).is_same(uri, other)
+    return answer
+
+
 @contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
     """A local file with the content of a URI, for the time of a `with` block; a local one is not copied.
@@ -89,6 +102,16 @@ def list_uris(prefix_uri: str, suffix: str = "") -> list[str]:
     """
     uris: list[str] = _store(prefix_uri).list_uris(prefix_uri, suffix)
     return uris
+
+
+def list_folder(folder_uri: str) -> Listing:
+    """List what is directly below a folder or prefix, with size and age; nothing if it does not exist.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    listing: Listing = _store(folder_uri).list_folder(folder_uri)
+    return listing
 
 
 def delete(uri: str) -> None:

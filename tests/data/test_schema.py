@@ -1,6 +1,5 @@
 """The contract: what it accepts has its types, and what it does not accept is in quarantine with every reason."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,13 @@ from hypothesis import strategies as st
 
 from healthpredict.data.contract import COLUMNS, Column, Kind
 from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import DUPLICATE, check_encounters, check_outcomes
+from healthpredict.data.schema import DUPLICATE, check_encounters, read_value
 from healthpredict.data.synthetic import synthesize
 from healthpredict.errors import BatchRefused
 
 ANY = ContractParams(max_bad_share=1.0)
 GOOD = synthesize(50, seed=2).drop(columns="readmitted")
+BY_NAME = {column.name: column for column in COLUMNS}
 ENCOUNTER = [column for column in COLUMNS if column.kind is not Kind.OUTCOME]
 
 
@@ -52,7 +52,7 @@ def test_good_batch_has_the_types_of_the_contract() -> None:
         ({"number_inpatient": "9" * 400}, "number_inpatient is not a whole number"),
         ({"gender": "female"}, "gender is not one of Female, Male, Unknown/Invalid"),
         ({"gender": None}, "gender is missing"),
-        ({"insulin": "Steady "}, "insulin is not one of No, Steady, Up, Down"),
+        ({"insulin": "steady"}, "insulin is not one of No, Steady, Up, Down"),
         ({"payer_code": "mc"}, r"payer_code does not match [A-Z]{2}"),
         ({"patient_nbr": "0"}, "patient_nbr is not a positive 64-bit whole number"),
         ({"patient_nbr": str(2**63)}, "patient_nbr is not a positive 64-bit whole number"),
@@ -136,18 +136,52 @@ def test_frame_and_record_agree_on_every_value(data: st.DataObject) -> None:
     raw = GOOD.head(10).assign(**{column.name: pd.Series(texts, dtype="str")})
     checked = check_encounters(raw, "batch-01", ANY)
 
-    numeric = column.kind in (Kind.ID, Kind.COUNT)
-    # Longer ones are not read as numbers.
-    values = [int(text) if numeric and text and re.fullmatch("-?[0-9]{1,30}", text) else text for text in texts]
+    values = [None if text is None else read_value(text, column) for text in texts]
     expected = [f"{column.name} {problem}" for problem in map(column.problem, values) if problem]
     assert [reason for reason in checked.quarantine["reason"] if reason != DUPLICATE] == expected
     assert len(checked.encounters) + len(checked.quarantine) == 10
 
 
-def test_outcomes_are_held_to_the_contract_too() -> None:
-    raw = pd.DataFrame({"encounter_id": ["2", "1", "2", "x"], "readmitted": ["<30", None, "NO", "NO"]}, dtype="str")
-    checked = check_outcomes(raw, "batch-01", ANY)
-    assert checked.encounters["encounter_id"].tolist() == [2]
-    assert checked.encounters["readmitted"].tolist() == ["<30"]
-    assert checked.encounters["readmitted"].cat.categories.tolist() == ["NO", ">30", "<30"]
-    assert len(checked.quarantine) == 3
+@pytest.mark.parametrize(
+    ("column", "written", "read"),
+    [
+        ("encounter_id", "0000123", 123),
+        ("encounter_id", "123.0", 123),
+        ("encounter_id", "123.0000000000", 123),
+        ("encounter_id", "9007199254740992.0", 2**53),
+        ("encounter_id", "9223372036854775807", 2**63 - 1),
+        ("time_in_hospital", "3.0", 3),
+        ("time_in_hospital", " 3 ", 3),
+        ("number_inpatient", "00", 0),
+    ],
+)
+def test_whole_numbers_are_read_however_they_are_written(column: str, written: str, read: int) -> None:
+    checked = check_encounters(broken(**{column: written}), "batch-01", ANY)
+    assert checked.quarantine.empty
+    assert checked.encounters[BY_NAME[column].field].iloc[3] == read
+
+
+@pytest.mark.parametrize(
+    "written", ["0x1F", "1e3", "12a", "123.5", "9007199254740993.0", "1,234", "-", "1_000", "0b1", "٣"]
+)
+def test_what_is_no_whole_number_is_never_guessed(written: str) -> None:
+    checked = check_encounters(broken(encounter_id=written), "batch-01", ANY)
+    assert checked.quarantine["reason"].tolist() == ["encounter_id is not a whole number"]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "None", "null", "NULL", "Unknown", "n/a", "?", " ", "NA "])
+def test_words_for_missing_are_missing_unless_the_contract_lists_them(word: str) -> None:
+    """In text columns, where a pattern would let them through; `None` is a value of A1C and glucose."""
+    optional = ("race", "weight", "payer_code", "medical_specialty", "diag_1", "diag_2", "diag_3")
+    checked = check_encounters(broken(**dict.fromkeys(optional, word)), "batch-01", ANY)
+    assert checked.encounters[[BY_NAME[name].field for name in optional]].iloc[3].isna().all()
+    a1c = check_encounters(broken(A1Cresult=word, max_glu_serum=word), "batch-01", ANY)
+    if word == "None":
+        assert a1c.encounters["A1Cresult"].iloc[3] == "None"
+    else:
+        assert "A1Cresult is missing (None stands for not measured)" in a1c.quarantine["reason"].iloc[0]
+
+
+def test_categories_with_numbers_are_read_however_they_are_written() -> None:
+    checked = check_encounters(broken(admission_type_id="1.0", admission_source_id="07"), "batch-01", ANY)
+    assert checked.encounters[["admission_type_id", "admission_source_id"]].iloc[3].tolist() == ["1", "7"]

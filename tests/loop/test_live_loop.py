@@ -14,8 +14,9 @@ import pytest
 from installation import environment
 
 from healthpredict.config import Settings
+from healthpredict.data.columns import OUTCOME_COLUMN
 from healthpredict.data.contract import COLUMNS, DEATH_OR_HOSPICE, MISSING, Kind
-from healthpredict.data.raw import OUTCOME_COLUMN, format_raw
+from healthpredict.data.raw import format_raw
 from healthpredict.data.split import side_of
 from healthpredict.data.synthetic import synthesize
 from healthpredict.operations.context import open_ledger, open_registry

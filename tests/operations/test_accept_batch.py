@@ -1,6 +1,7 @@
 """Accepting a batch: nothing is lost, nothing happens twice, a refused batch changes nothing."""
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,14 +10,14 @@ import pytest
 
 from healthpredict.config import Settings
 from healthpredict.data.contract import DEATH_OR_HOSPICE
-from healthpredict.data.raw import format_raw, parse_raw
+from healthpredict.data.raw import format_raw, read_encounters
 from healthpredict.data.schema import DUPLICATE
-from healthpredict.errors import BatchRefused, MissingColumns, NotFound, StorageError
+from healthpredict.errors import BatchRefused, MissingColumns, NotFound, NothingToPredict, StorageError
 from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.dataset import matured_batches
-from healthpredict.operations.drift_loop import pending_batches
+from healthpredict.operations.pending import find_pending
 from healthpredict.operations.prepare import prepare
-from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 from healthpredict.storage.uris import read_bytes
@@ -32,11 +33,17 @@ def layout(settings: Settings, source: str) -> Layout:
 
 
 def arrived(layout: Layout) -> pd.DataFrame:
-    return parse_raw(read_bytes(layout.batch(NAME)), NAME, with_outcome=False)
+    return read_encounters(read_bytes(layout.batch(NAME)), NAME).frame
 
 
 def deliver(layout: Layout, raw: pd.DataFrame) -> None:
-    Path(layout.batch(NAME)).write_bytes(format_raw(raw))
+    deliver_as(layout.batch(NAME), format_raw(raw))
+
+
+def deliver_as(uri: str, data: bytes) -> None:
+    """Write a file and its marker."""
+    Path(uri).write_bytes(data)
+    Path(f"{uri}.done").touch()
 
 
 def files_of(layout: Layout) -> dict[str, bytes]:
@@ -46,12 +53,17 @@ def files_of(layout: Layout) -> dict[str, bytes]:
 def test_good_batch_is_processed(settings: Settings, layout: Layout) -> None:
     accepted = accept_batch(settings, NAME)
     at_risk = ~arrived(layout)["discharge_disposition_id"].isin(DEATH_OR_HOSPICE)
-    assert accepted.model_dump(exclude={"seconds"}) == {
+    assert accepted.delivered is not None
+    assert accepted.delivered.sha256 == hashlib.sha256(read_bytes(layout.batch(NAME))).hexdigest()
+    assert accepted.delivered.size == len(read_bytes(layout.batch(NAME)))
+    assert accepted.model_dump(exclude={"seconds", "delivered"}) == {
         "name": NAME,
         "rows": 100,
         "cohort_rows": at_risk.sum(),
         "quarantined": 0,
         "reasons": {},
+        "read_as": "csv, comma-separated, UTF-8, LF line endings",
+        "notices": (),
     }
     assert len(read_frame(layout.processed(NAME))) == at_risk.sum()
     assert list(read_frame(layout.quarantine(NAME))) == [*arrived(layout), "reason"]
@@ -87,7 +99,7 @@ def test_accepting_again_changes_nothing(settings: Settings, layout: Layout) -> 
 def test_batch_of_earlier_encounters_is_refused(settings: Settings, layout: Layout) -> None:
     """The same delivery twice must not train a model twice."""
     accept_batch(settings, NAME)
-    Path(layout.batch("batch-02")).write_bytes(read_bytes(layout.batch(NAME)))
+    deliver_as(layout.batch("batch-02"), read_bytes(layout.batch(NAME)))
     with pytest.raises(BatchRefused, match="encounter_id is there already"):
         accept_batch(settings, "batch-02")
 
@@ -102,7 +114,7 @@ def test_refused_batch_changes_nothing(settings: Settings, layout: Layout, fault
         "types": format_raw(raw.assign(num_medications="many")),
         "all missing": format_raw(raw.where(pd.Series(False, index=raw.index))),
     }[fault]
-    Path(layout.batch(NAME)).write_bytes(data)
+    deliver_as(layout.batch(NAME), data)
     before = files_of(layout)
     with pytest.raises(MissingColumns if fault == "renamed" else BatchRefused, match=NAME):
         accept_batch(settings, NAME)
@@ -110,16 +122,25 @@ def test_refused_batch_changes_nothing(settings: Settings, layout: Layout, fault
 
 
 def test_batch_that_is_not_there_is_named(settings: Settings, layout: Layout) -> None:
-    with pytest.raises(NotFound, match=r"batch-77\.csv"):
+    with pytest.raises(NotFound, match="no batch 'batch-77'"):
         accept_batch(settings, "batch-77")
 
 
-def test_batch_of_the_dead_has_an_empty_cohort_with_all_types(settings: Settings, layout: Layout) -> None:
-    """So that it can be put together with other batches."""
-    deliver(layout, arrived(layout).assign(discharge_disposition_id="11"))
-    assert accept_batch(settings, NAME).cohort_rows == 0
-    both = pd.concat([read_frame(layout.processed("initial")), read_frame(layout.processed(NAME))])
-    assert both.dtypes.equals(read_frame(layout.processed("initial")).dtypes)
+def test_batch_with_nobody_at_risk_or_no_rows_says_so_and_keeps_its_bad_rows(
+    settings: Settings, layout: Layout
+) -> None:
+    raw = arrived(layout).assign(discharge_disposition_id="11")
+    raw.loc[0, "age"] = "71"
+    deliver(layout, raw)
+    with pytest.raises(
+        NothingToPredict, match="nobody in it is at risk of readmission: of its 100 encounters, 99 ended"
+    ):
+        accept_batch(settings, NAME)
+    assert len(read_frame(layout.quarantine(NAME))) == 1
+    deliver(layout, raw.head(0))
+    with pytest.raises(NothingToPredict, match=r"batch-01\.csv.*a header and no rows"):
+        accept_batch(settings, NAME)
+    assert not Path(layout.accepted(NAME)).exists()
 
 
 def test_disk_full_leaves_the_batch_to_be_accepted_later(
@@ -140,20 +161,10 @@ def test_disk_full_leaves_the_batch_to_be_accepted_later(
 def test_batches_may_arrive_out_of_order(settings: Settings, layout: Layout) -> None:
     """A batch that comes late is taken in all the same, is done next, and its outcomes count where its name belongs."""
     late = Path(layout.batch(NAME)).rename(Path(layout.root) / "late.csv")
-    assert NAME not in pending_batches(settings)
+    assert NAME not in find_pending(settings).names
     accept_batch(settings, "batch-02")
     late.rename(layout.batch(NAME))
-    assert pending_batches(settings)[0] == NAME
+    assert find_pending(settings).names[0] == NAME
     assert accept_batch(settings, NAME).quarantined == 0
+    accept_outcomes(settings)
     assert matured_batches(settings, "batch-02")[-1] == NAME
-
-
-def test_of_outcomes_that_contradict_each_other_the_first_counts(settings: Settings, layout: Layout) -> None:
-    """The one said later is left out in words; a model that has seen the first must not be judged by another."""
-    accept_batch(settings, NAME)
-    before = read_labelled(settings, [NAME])
-    said = Path(layout.outcomes(NAME)).read_text().splitlines()
-    number, outcome = said[1].split(",")
-    other = "NO" if outcome != "NO" else "<30"
-    Path(layout.outcomes(NAME)).write_text("\n".join([*said, f"{number},{other}", ""]))
-    pd.testing.assert_frame_equal(read_labelled(settings, [NAME]), before)

@@ -17,6 +17,7 @@ from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import build_profile
 from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.read_labelled import read_labelled
 
 PLAN = """
@@ -45,6 +46,7 @@ def test_planted_drift_survives_into_training_and_detection(settings: Settings, 
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     accept_batch(settings, "batch-01")
+    accept_outcomes(settings)
     known, new = (read_labelled(settings, [name]) for name in ("initial", "batch-01"))
     assert (new["payer_code"] == "ZZ").mean() == pytest.approx(0.3, abs=0.05)
     assert new["race"].isna().mean() > 0.25

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.data.chunks import read_chunks
-from healthpredict.data.raw import OUTCOME_COLUMN, format_raw
-from healthpredict.data.synthetic import synthesize, synthesize_to_parquet
-from healthpredict.operations.score_chunk import score_chunk
-from healthpredict.operations.score_on_ray import score_on_ray
+from healthpredict.data.columns import OUTCOME_COLUMN
+from healthpredict.data.raw import format_raw
+from healthpredict.data.schema import DUPLICATE
+from healthpredict.data.synthetic import synthesize
+from healthpredict.operations import score as scoring
+from healthpredict.operations.score import Scored, score_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROWS = 1000
@@ -33,26 +33,28 @@ def cluster() -> Iterator[str]:
     nodes.shutdown()
 
 
+def scored(path: Path, bundle: Bundle, ray_address: str | None) -> Scored:
+    folder = path.parent / ("cluster" if ray_address else "here")
+    return score_with(bundle, str(path), str(folder / "risks.parquet"), ray_address=ray_address)
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_the_cluster_gives_the_same_rows_in_the_same_order(
-    cluster: str, bundle: Bundle, tmp_path: Path, kind: str
+    cluster: str, bundle: Bundle, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", ROWS)
     path = tmp_path / f"encounters.{kind}"
+    raw = synthesize(5 * ROWS, seed=3).drop(columns=OUTCOME_COLUMN)
+    raw.loc[[7, 4321], "time_in_hospital"] = "99"
+    raw.loc[4999, "encounter_id"] = raw.loc[0, "encounter_id"]
     if kind == "parquet":
-        synthesize_to_parquet(path, 5 * ROWS, seed=3, chunk=ROWS)
+        raw.to_parquet(path, index=False)
     else:
-        raw = synthesize(5 * ROWS, seed=3).drop(columns=OUTCOME_COLUMN)
-        raw.loc[[7, 4321], "time_in_hospital"] = "99"
         path.write_bytes(format_raw(raw))
-    chunks = list(score_on_ray(bundle, path, ROWS, cluster))
-    assert len(chunks) > 1
-    here = [score_chunk(bundle, raw, str(path)) for raw in read_chunks(path, ROWS)]
-    predicted, expected = (pa.concat_tables([c.predicted for c in of]).to_pandas() for of in (chunks, here))
-    pd.testing.assert_frame_equal(predicted, expected, rtol=0, atol=1e-12)
-    # Within a chunk bad rows come before those of the dead, and chunks of a csv are not cut at the same places.
-    rejected, reasons = (
-        pa.concat_tables([c.rejected for c in of]).to_pandas().sort_values("encounter_id", ignore_index=True)
-        for of in (chunks, here)
-    )
-    pd.testing.assert_frame_equal(rejected, reasons)
-    assert ("time_in_hospital is outside 1 to 14" in set(rejected["reason"])) == (kind == "csv")
+    there, here = scored(path, bundle, cluster), scored(path, bundle, None)
+    assert (there.rows, there.predicted, there.rejected) == (here.rows, here.predicted, here.rejected)
+    for uri in ("result_uri", "rejected_uri"):
+        frames = (pd.read_parquet(getattr(run, uri)) for run in (there, here))
+        pd.testing.assert_frame_equal(next(frames), next(frames), rtol=0, atol=1e-12)
+    reasons = pd.read_parquet(there.rejected_uri)["reason"]
+    assert {"time_in_hospital is outside 1 to 14", DUPLICATE} <= set(reasons)

@@ -20,9 +20,10 @@ from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.model import TOLERANCE, Bundle, GoldenRow
 from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.contract import COLUMNS, Kind
+from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.params import ContractParams
-from healthpredict.data.raw import parse_raw
-from healthpredict.data.schema import check_encounters, check_outcomes
+from healthpredict.data.raw import read_history
+from healthpredict.data.schema import check_encounters
 from healthpredict.serving.app import create_app
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
@@ -52,12 +53,12 @@ class Sample:
 @pytest.fixture(scope="module")
 def sample(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     """LightGBM as a search starts it, fitted on a part of the file; every tenth or so of the whole is sent."""
-    raw = parse_raw(Path(REAL).read_bytes(), "real", with_outcome=True)
+    raw = read_history(Path(REAL).read_bytes(), "real").frame
     encounters = check_encounters(raw.drop(columns="readmitted"), "real", ContractParams()).encounters
     cohort = select_cohort(encounters)
     chosen = cohort.iloc[np.linspace(0, len(cohort) - 1, N_SENT).astype(int)].reset_index(drop=True)
     part = cohort.iloc[:: len(cohort) // N_FITTED]
-    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]], "real", ContractParams()).encounters
+    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]]).usable
     labelled = add_label(part, outcomes, "within_30_days")
     candidate = Candidate(family="lightgbm", params=dict(FAMILIES["lightgbm"].first), validation_auroc=0.6, steps=1)
     fitted = fit_model(candidate, labelled, labelled[LABEL].to_numpy(), seed=0)

@@ -1,0 +1,87 @@
+"""Which column of a file holds which column of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Kind
+from healthpredict.errors import BatchRefused, MissingColumns
+
+ENCOUNTER_COLUMNS: Final = tuple(column.name for column in RECORD_COLUMNS)
+OUTCOME_COLUMN: Final = next(column.name for column in COLUMNS if column.kind is Kind.OUTCOME)
+OUTCOMES_COLUMNS: Final = ("encounter_id", OUTCOME_COLUMN)
+_BY_NAME: Final = {name.lower(): column for column in COLUMNS for name in (column.name, column.field)}
+_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The columns that are read.
+
+    Attributes:
+        positions: name in the contract -> position in the file.
+        notices: what was unusual about the header, in sentences.
+    """
+
+    positions: dict[str, int]
+    notices: tuple[str, ...]
+
+
+def known_names(header: Sequence[str]) -> int:
+    """Count the names that the contract knows."""
+    return sum(name.strip().lower() in _BY_NAME for name in header)
+
+
+def fitting_values(header: Sequence[str], values: Sequence[str]) -> int:
+    """Count the values that the contract allows under the names above them."""
+    pairs = zip(header, values, strict=False)
+    known = ((_BY_NAME[name.strip().lower()], value) for name, value in pairs if name.strip().lower() in _BY_NAME)
+    return sum(column.allowed != () and value in column.allowed for column, value in known)
+
+
+def match_columns(header: Sequence[str], name: str, required: Sequence[str], optional: Sequence[str] = ()) -> Matched:
+    """Find the wanted columns in a header. A name matches in any letter case, and as `Column.name` or `Column.field`.
+
+    Args:
+        header: the names in the file.
+        name: of the file, for messages.
+        required: names in the contract.
+        optional: the same; they are read if they are there.
+
+    Raises:
+        MissingColumns: a required column is missing.
+        BatchRefused: a wanted column occurs twice, also under two names.
+    """
+    wanted = (*required, *optional)
+    found: dict[str, list[int]] = {}
+    unused, unnamed, other_case = [], [], False
+    for position, text in enumerate(header):
+        written = text.strip()
+        column = _BY_NAME.get(written.lower())
+        if column is not None and column.name in wanted:
+            found.setdefault(column.name, []).append(position)
+            other_case |= written not in (column.name, column.field)
+        elif written:
+            unused.append(written)
+        else:
+            unnamed.append(position)
+    for contract_name, positions in found.items():
+        if len(positions) > 1:
+            names = " and ".join(dict.fromkeys(header[position].strip() for position in positions))
+            raise BatchRefused(name, f"the column {contract_name} occurs twice ({names}); deliver it with one of them")
+    missing = [column for column in required if column not in found]
+    if missing:
+        raise MissingColumns(name, missing, unused)
+    notices = []
+    if other_case:
+        notices.append("Column names were matched in any letter case.")
+    if 0 in unnamed:
+        notices.append("The first column, without a name (an index), was left out.")
+    if set(unnamed) - {0}:
+        notices.append("Columns without a name, as a trailing delimiter makes them, were left out.")
+    if unused:
+        more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
+        notices.append(f"Columns that are not needed were left out: {', '.join(unused[:_SHOWN])}{more}.")
+    return Matched({column: found[column][0] for column in wanted if column in found}, tuple(notices))

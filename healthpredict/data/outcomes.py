@@ -1,0 +1,50 @@
+"""What became of encounters: which of the reported outcomes can be used, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from healthpredict.data.schema import OUTCOMES_CONTRACT, judge
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedOutcomes:
+    """The outcomes of a file.
+
+    Attributes:
+        usable: `encounter_id` (int64, once each) and `readmitted`, shape (n_usable, 2).
+        rows: of the file.
+        reasons: what is wrong with a row -> number of rows; these are not usable.
+        contradicting: encounters with two different outcomes; neither is usable.
+    """
+
+    usable: pd.DataFrame
+    rows: int
+    reasons: dict[str, int]
+    contradicting: int
+
+    @property
+    def problems(self) -> list[str]:
+        """What cannot be used, in sentences without values of patients."""
+        found = [f"{rows} of {self.rows} rows are not used: {reason}." for reason, rows in self.reasons.items()]
+        if self.contradicting:
+            found.append(
+                f"{self.contradicting} encounters have outcomes that contradict each other; none of these is used."
+            )
+        return found
+
+
+def check_outcomes(raw: pd.DataFrame) -> CheckedOutcomes:
+    """Select the outcomes that can be used. Args: raw, with the columns `encounter_id` and `readmitted` as text."""
+    judged = judge(raw, OUTCOMES_CONTRACT)
+    reasons = {str(reason): int(rows) for reason, rows in pd.Series(judged.reasons).value_counts().items() if reason}
+    distinct = judged.frame[judged.valid].drop_duplicates()
+    contradicting = distinct["encounter_id"].duplicated(keep=False)
+    return CheckedOutcomes(
+        usable=distinct[~contradicting].reset_index(drop=True),
+        rows=len(raw),
+        reasons=reasons,
+        contradicting=int(distinct.loc[contradicting, "encounter_id"].nunique()),
+    )

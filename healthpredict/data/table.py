@@ -1,0 +1,174 @@
+"""A file of encounters or outcomes, csv or Parquet, of any size: the one reader of all that people hand in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from healthpredict.data.columns import match_columns
+from healthpredict.data.contract import COLUMNS, MISSING, Kind
+from healthpredict.data.dialect import Dialect, detect_dialect
+from healthpredict.data.unpack import Opener, unpacked
+from healthpredict.errors import BatchRefused
+
+ROWS_AT_ONCE: Final = 100_000
+_PARQUET: Final = b"PAR1"
+_BYTES_A_ROW: Final = 200
+_IDS: Final = frozenset(column.name for column in COLUMNS if column.kind is Kind.ID)
+_USED: Final = frozenset(name.lower() for column in COLUMNS for name in (column.name, column.field))
+_DAMAGED: Final = "it is a damaged or incomplete Parquet file; deliver it again"
+
+
+@dataclass
+class Table:
+    """An open file.
+
+    Attributes:
+        name: for messages.
+        columns: names in the contract, in the order that was asked for.
+        rows: counted in the input before any value is read.
+        read_as: what it is and how it is written, for people.
+        notices: what was unusual about it, in sentences.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    read_as: str
+    notices: tuple[str, ...]
+    _opener: Opener = field(repr=False)
+    _positions: tuple[int, ...] = field(repr=False)
+    _dialect: Dialect | None = field(repr=False)
+
+    def chunks(self, rows: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
+        """Read the columns, about `rows` rows at a time: text, null where the file has `?` or nothing.
+
+        Raises:
+            BatchRefused: a value cannot be read, or not every counted row was.
+        """
+        if not self.rows:
+            yield pa.table({name: pa.array([], pa.string()) for name in self.columns})
+            return
+        read = 0
+        source = self._parquet_batches(rows) if self._dialect is None else self._csv_batches(self._dialect, rows)
+        try:
+            for batch in source:
+                read += batch.num_rows
+                yield pa.Table.from_batches([batch]).rename_columns(self.columns)
+        except (pa.ArrowException, OSError) as error:
+            raise BatchRefused(self.name, _DAMAGED if self._dialect is None else "it is no readable csv") from error
+        if read != self.rows:
+            raise BatchRefused(
+                self.name, f"it has {self.rows} rows, but {read} could be read; deliver it again as plain csv"
+            )
+
+    def _csv_batches(self, dialect: Dialect, rows: int) -> Iterator[pa.RecordBatch]:
+        # By position: names may be repeated or missing in what is not needed.
+        names = [str(number) for number in range(len(dialect.header) + (dialect.extra != "nothing"))]
+        chosen = [str(position) for position in self._positions]
+        with (
+            self._opener() as file,
+            pa.csv.open_csv(
+                file,
+                read_options=pa.csv.ReadOptions(
+                    block_size=rows * _BYTES_A_ROW,
+                    column_names=names,
+                    skip_rows=dialect.header_line,
+                    encoding=dialect.encoding.removesuffix("-sig"),
+                ),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=dialect.delimiter,
+                    quote_char='"' if dialect.quoted else False,
+                    newlines_in_values=dialect.quoted,
+                    # A line of blanks; every other row has the right number of values.
+                    invalid_row_handler=lambda _: "skip",
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=chosen,
+                    column_types=dict.fromkeys(chosen, pa.string()),
+                    null_values=[MISSING, ""],
+                    strings_can_be_null=True,
+                ),
+            ) as reader,
+        ):
+            yield from reader
+
+    def _parquet_batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        with self._opener() as file, pq.ParquetFile(file) as head:
+            fields = [head.schema_arrow.field(position) for position in self._positions]
+        names = [field.name for field in fields]
+        if nested := [field.name for field in fields if pa.types.is_nested(field.type)]:
+            raise BatchRefused(self.name, f"{', '.join(nested)} holds lists or structures; deliver one value a row")
+        # As codes, which is how they are stored: making texts of them would take longer than predicting.
+        texts = [name for name, column in zip(names, self.columns, strict=True) if column not in _IDS]
+        # Without a buffer ahead of the rows, which would come to hold the whole file.
+        with self._opener() as file, pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False) as parquet:
+            for batch in parquet.iter_batches(batch_size=rows, columns=names):
+                yield pa.record_batch([_as_text(batch[name]) for name in names], names=names)
+
+
+@contextmanager
+def open_table(
+    source: Path | bytes, name: str, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[Table]:
+    """Open a csv or Parquet file, perhaps compressed; its content says which it is, and how it is written.
+
+    Args:
+        source: a local file, or its content.
+        name: of the file, for messages.
+        required: columns of the contract that must be there; their order in the file does not matter.
+        optional: columns that are read if they are there. All others are left out.
+
+    Raises:
+        MissingColumns: a required column is missing.
+        BatchRefused: it is empty, damaged, no table, or a line of it cannot be read.
+    """
+    with unpacked(source, name) as (opener, compression):
+        with opener() as file:
+            is_parquet = file.read(len(_PARQUET)) == _PARQUET
+        dialect = None if is_parquet else detect_dialect(opener, name, _USED)
+        if dialect is not None:
+            header, rows, read_as, unusual = dialect.header, dialect.rows, dialect.read_as, dialect.notices
+        else:
+            header, rows = _parquet_head(opener, name)
+            read_as, unusual = "Parquet", ()
+        matched = match_columns(header, name, required, optional)
+        shift = dialect is not None and dialect.extra == "row names"
+        if compression is not None:
+            read_as += f", {compression}"
+        yield Table(
+            name=name,
+            columns=tuple(matched.positions),
+            rows=rows,
+            read_as=read_as,
+            notices=(*unusual, *matched.notices),
+            _opener=opener,
+            _positions=tuple(position + shift for position in matched.positions.values()),
+            _dialect=dialect,
+        )
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """Text, or codes of texts; of a floating-point number its shortest form, such as 5.0."""
+    if pa.types.is_dictionary(values.type):
+        return pa.DictionaryArray.from_arrays(values.indices, _as_text(values.dictionary))
+    if pa.types.is_floating(values.type):
+        numbers = values.to_pylist()
+        return pa.array([None if n is None or math.isnan(n) else repr(n) for n in numbers], pa.string())
+    return values.cast(pa.string())
+
+
+def _parquet_head(opener: Opener, name: str) -> tuple[tuple[str, ...], int]:
+    try:
+        with opener() as file, pq.ParquetFile(file) as parquet:
+            return tuple(parquet.schema_arrow.names), parquet.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise BatchRefused(name, _DAMAGED) from error

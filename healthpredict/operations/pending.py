@@ -1,0 +1,103 @@
+"""Which batches wait, which changed after they were accepted, and what is ignored."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.data.batches import INITIAL, natural_key
+from healthpredict.operations.arrivals import Delivered, delivered_batches, fingerprint
+from healthpredict.operations.context import open_ledger
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.tables import read_json
+from healthpredict.storage.uris import exists
+
+NOT_USED: Final = ("refused", "empty")
+"""Decisions about batches of which nothing was used: delivered again with other content, they are pending again."""
+
+
+class Pending(BaseModel):
+    """The batches that are not done.
+
+    Attributes:
+        ready: batches that can be done now, in order.
+        waiting: batches that may still be being copied -> why.
+        changed: batches that were done -> how their file differs from what was accepted.
+        ignored: what is in the folder and not read, in sentences.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ready: list[str]
+    waiting: dict[str, str]
+    changed: dict[str, str]
+    ignored: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Batches that are not done, in order."""
+        return sorted([*self.ready, *self.waiting], key=natural_key)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a person should know."""
+        return [
+            *(f"{name} is pending: {why}." for name, why in self.waiting.items()),
+            *(f"{name} changed: {how}." for name, how in self.changed.items()),
+            *(f"Ignored: {what}" for what in self.ignored),
+        ]
+
+
+def find_pending(settings: Settings) -> Pending:
+    """Compare what was delivered with what the ledger says is done.
+
+    A file is read only if the store says that it changed since the ledger's event.
+
+    Raises:
+        StorageError: the folder, a file or the ledger cannot be read.
+    """
+    folder = delivered_batches(settings)
+    done = _initial(settings) | batch_events(settings)
+    ready, waiting, changed = [], {}, {}
+    for name, delivered in folder.files.items():
+        event = done.get(name)
+        if event is not None and not _differs(event, delivered):
+            continue
+        if event is not None and event["decision"] not in NOT_USED:
+            changed[name] = (
+                f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted, and what "
+                "was accepted stays in use. Deliver further rows as a batch of their own"
+            )
+        elif delivered.waits is not None:
+            waiting[name] = delivered.waits
+        else:
+            ready.append(name)
+    for name, event in done.items():
+        if name not in folder.files and "file" in event and event["decision"] not in NOT_USED:
+            changed[name] = f"{event['file']} is no longer there; what was accepted stays in use"
+    return Pending(ready=ready, waiting=waiting, changed=changed, ignored=list(folder.ignored))
+
+
+def batch_events(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The latest event of each batch that is done, in the order in which they were done."""
+    latest: dict[str, dict[str, Any]] = {}
+    for event in open_ledger(settings).events("batch"):
+        latest.pop(event["batch"], None)
+        latest[event["batch"]] = event
+    return latest
+
+
+def _initial(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What `prepare` accepted, in the form of an event."""
+    uri = Layout(settings.data_uri).accepted(INITIAL)
+    delivered = read_json(uri).get("delivered") if exists(uri) else None
+    return {INITIAL: {"decision": "prepared", **(delivered or {})}}
+
+
+def _differs(event: dict[str, Any], delivered: Delivered) -> bool:
+    """Whether a file has another content than the event's; events of earlier versions do not say."""
+    if "sha256" not in event or event["version"] == delivered.stored.version:
+        return False
+    return bool(event["sha256"] != fingerprint(delivered).sha256)

@@ -1,0 +1,42 @@
+"""What a store says about its objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object.
+
+    Attributes:
+        uri: of the object.
+        size: bytes.
+        age_seconds: since its last change, by the store's own clock; negative if the clocks disagree.
+        version: changes with every change of the object (S3: its ETag; a file: its times and its inode).
+    """
+
+    uri: str
+    size: int
+    age_seconds: float
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the URI."""
+        return self.uri.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is directly below a folder or prefix.
+
+    Attributes:
+        objects: sorted by URI.
+        folders: names of subfolders or longer prefixes.
+        others: names of what is neither, such as sockets and broken links.
+    """
+
+    objects: tuple[Stored, ...]
+    folders: tuple[str, ...]
+    others: tuple[str, ...] = ()

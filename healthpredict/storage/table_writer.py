@@ -1,0 +1,67 @@
+"""Writing a table of any size, piece by piece, as Parquet or csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from healthpredict.errors import ConfigurationError
+
+ENDINGS: Final = (".parquet", ".csv.gz", ".csv")
+
+
+def format_of(uri: str) -> str:
+    """The ending of a URI, as it is written there, which says the format.
+
+    Raises:
+        ConfigurationError: it is none of `ENDINGS`.
+    """
+    ending = next((ending for ending in ENDINGS if uri.lower().endswith(ending)), None)
+    if ending is None:
+        name = uri.rpartition("/")[2]
+        raise ConfigurationError(f"{name!r} has none of the endings of a result: {', '.join(ENDINGS)}. Choose one.")
+    return uri[-len(ending) :]
+
+
+class TableWriter:
+    """A file that tables of the same columns are appended to, for the time of a `with` block."""
+
+    def __init__(self, path: Path, ending: str) -> None:
+        """Args: path, local; ending, one of `ENDINGS` in any letter case."""
+        self._path = path
+        self._ending = ending.lower()
+        self._sink: Any = None
+        self._writer: Any = None
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        for opened in (self._writer, self._sink):
+            if opened is not None:
+                opened.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows; the first table, which may be empty, says the columns."""
+        if self._writer is None:
+            self._sink = pa.output_stream(self._path, compression="gzip" if self._ending == ".csv.gz" else None)
+            self._writer = self._open(table.schema)
+        self._writer.write_table(table)
+        self.rows += table.num_rows
+
+    def _open(self, schema: pa.Schema) -> Any:
+        if self._ending == ".parquet":
+            # Ids and risks are all distinct: a dictionary of them gains nothing.
+            texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
+            return pq.ParquetWriter(self._sink, schema, compression="zstd", use_dictionary=texts)
+        return pa.csv.CSVWriter(
+            self._sink, schema, write_options=pa.csv.WriteOptions(quoting_style="needed", quoting_header="none")
+        )

@@ -1,0 +1,51 @@
+"""`make check-cases CASES=folder`: every case through the command line and the API, as a table of case, expected and got."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from tests.cases.run_case import run_case, tells_encounters_apart
+from tests.cases.system import System
+
+
+def main() -> int:
+    """Run the cases; 1 if any differs."""
+    parser = argparse.ArgumentParser(prog="check-cases", description=__doc__)
+    parser.add_argument("cases", type=Path, help="a folder with cases.yaml, or such a file")
+    parser.add_argument("--only", default="", help="names that contain this")
+    arguments = parser.parse_args()
+    given = arguments.cases.resolve()
+    file = given / "cases.yaml" if given.is_dir() else given
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    cases = [case for case in document["cases"] if arguments.only in case["name"]]
+    console = Console(width=200)
+    table = Table("case", "expected", "got", title=f"{file.parent.name}/{file.name}", show_lines=True)
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="cases-") as folder:
+        system = System(Path(folder))
+        started = time.monotonic()
+        system.build()
+        tells_encounters_apart(system, file.parent)
+        console.print(f"The system was built in {time.monotonic() - started:.0f} s.")
+        for case in cases:
+            system.reset()
+            problems = run_case(case, file.parent, document["base"], system)
+            failed += bool(problems)
+            got = "; ".join(problems) if problems else "as expected"
+            console.print(f"{case['name']}: {got}", style="red" if problems else None, highlight=False)
+            table.add_row(case["name"], case["expected"], got)
+    console.print(table)
+    console.print(f"{len(cases) - failed} passed, {failed} failed")
+    return 1 if failed or not cases else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Run one case: hand in what it hands in, the way it says, and compare what happened with what is required."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from healthpredict.data.log_lines import read_predictions
+from healthpredict.data.raw import read_encounters
+from healthpredict.errors import HealthPredictError
+from healthpredict.storage.rolled_file import PREDICTIONS, closed_files
+from tests.cases.expectations import Observed, differences
+from tests.cases.files import Results, identifiers, read_results
+from tests.cases.steps import run_steps
+from tests.cases.system import System
+
+_PROJECT = Path(__file__).parents[2]
+Case = dict[str, Any]
+
+
+def run_case(case: Case, folder: Path, base: str, system: System) -> list[str]:
+    """What differs from what the case requires, in sentences.
+
+    Args:
+        case: an entry of `cases.yaml`.
+        folder: of that file.
+        base: the file of plain encounters.
+        system: fresh.
+    """
+    try:
+        return _WAYS[case["given_to"]](case, folder, base, system)
+    except (KeyError, OSError, ValueError, HealthPredictError) as error:
+        return [f"the runner stopped at {type(error).__name__}: {error}"]
+
+
+def tells_encounters_apart(system: System, folder: Path) -> None:
+    """End the run if the champion gives two different encounters one risk, as `same_as` would then prove nothing."""
+    plain = folder / "predict" / "plain.json"
+    if not plain.exists():
+        return
+    encounter = json.loads(plain.read_bytes())
+    other = json.dumps({**encounter, "number_inpatient": 9}).encode()
+    responses, _ = system.ask("/predict", [(plain.read_bytes(), {}), (other, {})])
+    risks = {response.json()["readmission_risk"] for response in responses}
+    if len(risks) != 2:
+        raise SystemExit("The champion gives different encounters one risk: the cases would prove nothing.")
+
+
+def _score(case: Case, folder: Path, _base: str, system: System) -> list[str]:
+    source = _hand_in(case, folder, system)
+    before = source.read_bytes()
+    result = {"SAME": source, "FIFO": system.inputs / "fifo.parquet", "LINK": system.inputs / "link.parquet"}.get(
+        case.get("result", ""), system.inputs / case.get("result", "out.parquet")
+    )
+    target = system.inputs / "target.bin"
+    match case.get("result"):
+        case "FIFO":
+            import os
+
+            os.mkfifo(result)
+        case "LINK":
+            target.write_bytes(b"target")
+            result.symlink_to(target)
+    present = set(system.inputs.iterdir())
+    ran = system.run(["score", str(source), str(result)])
+    seen = Observed(
+        ran.exit, ran.output, ran.output, ids=identifiers(source), file=source.name if ran.exit == 4 else None
+    )
+    new = set(system.inputs.iterdir()) - present
+    seen.nothing_left = not new
+    seen.facts["source_unchanged"] = source.read_bytes() == before
+    seen.facts["still"] = {
+        "fifo": result.is_fifo(),
+        "link": result.is_symlink() and target.exists() and target.read_bytes() == b"target",
+    }.get(case["expect"].get("still"), False)
+    if ran.exit == 0:
+        results = read_results(result, [path for path in new if path != result])
+        seen.predicted, seen.rejected = len(results.risks), len(results.reasons)
+        seen.rows, seen.reasons = _number(ran.output, "rows"), results.reasons
+        seen.facts["result_format"] = results.kind == case["expect"].get("result_format")
+        seen.facts["unique_ids"] = len(set(results.ids)) == len(results.ids)
+        if same := case["expect"].get("same_as"):
+            other = _scored(system, folder / same)
+            seen.facts["same_as"] = results.equals(other, by_position=bool(case["expect"].get("by_position")))
+    return differences(case["expect"], seen)
+
+
+def _scored(system: System, file: Path) -> Results:
+    result = system.inputs / "same_as.parquet"
+    ran = system.run(["score", str(file), str(result)])
+    assert ran.exit == 0, ran.output
+    return read_results(result, [])
+
+
+def _prepare(case: Case, folder: Path, base: str, system: System) -> list[str]:
+    plan = case["given_to"] == "plan"
+    # The encounters with outcomes stand beside the plain ones.
+    history = (folder / base).with_name(f"{Path(base).stem}_with_outcome{Path(base).suffix}")
+    handed_in = _hand_in(case, folder, system)
+    source = handed_in
+    if plan:
+        source = Path(shutil.copy(history, system.inputs))
+    data = system.inputs / "data"
+    environment = system.environment(DATA_URI=str(data), N_BATCHES="0")
+    arguments = ["prepare", "--source", str(source), *(["--plant", str(handed_in)] if plan else []), "--json"]
+    ran = system.run(arguments, environment)
+    seen = Observed(ran.exit, ran.output, ran.output, ids=identifiers(source), file=handed_in.name)
+    seen.nothing_left = not data.exists() or not any(path.is_file() for path in data.rglob("*"))
+    if ran.exit == 0:
+        prepared = json.loads(ran.stdout)
+        seen.rows, seen.rejected, seen.at_risk = (prepared[name] for name in ("encounters", "quarantined", "cohort"))
+        if plan:
+            before, after = (
+                read_encounters(folder / base, base).frame,
+                read_encounters(data / "batches" / "initial.csv", "initial").frame.set_index("encounter_id"),
+            )
+            after = after.loc[before["encounter_id"]].reset_index()
+            seen.facts["plants"] = all(
+                set(after.loc[(changed := after[column].ne(before[column])), column]) == {value} and changed.any()
+                for column, value in case["expect"].get("plants", {}).items()
+            )
+            seen.facts["more_of"] = all(
+                (after[column] == value).sum() > (before[column] == value).sum()
+                for column, value in case["expect"].get("more_of", {}).items()
+            )
+    return differences(case["expect"], seen)
+
+
+def _predict(case: Case, folder: Path, _base: str, system: System) -> list[str]:
+    path = "/predict" if case["given_to"] == "predict" else "/predict/batch"
+    body = (folder / case["file"]).read_bytes()
+    headers = case.get("headers", {})
+    (response,), output = system.ask(path, [(body, headers)])
+    logged = [flag for file in closed_files(system.logs, PREDICTIONS) for flag in _dry_runs(file)]
+    used = response.status_code == 200
+    seen = Observed(response.status_code, response.text, response.text + output, nothing_left=not logged)
+    seen.facts["logged_as"] = bool(logged) and {*logged} == {case["expect"].get("logged_as") == "dry-run"}
+    if used:
+        answer = response.json()
+        results = answer.get("results", [{**answer, "problem": None}])
+        problems = {number: result["problem"] for number, result in enumerate(results) if result["problem"]}
+        seen.rows, seen.rejected = len(results), len(problems)
+        seen.predicted = seen.rows - seen.rejected
+        seen.facts["problems"] = problems.keys() == case["expect"].get("problems", {}).keys() and all(
+            named in json.dumps(problems[number]) for number, named in case["expect"].get("problems", {}).items()
+        )
+        if same := case["expect"].get("same_as"):
+            (other,), _ = system.ask("/predict", [((folder / same).read_bytes(), {"x-dry-run": "true"})])
+            risk = other.json()["readmission_risk"]
+            seen.facts["same_as"] = all(
+                abs(result["readmission_risk"] - risk) < 1e-9 for result in results if not result["problem"]
+            )
+    return differences(case["expect"], seen, http=True)
+
+
+def _dry_runs(file: Path) -> list[bool]:
+    return cast("list[bool]", list(read_predictions(file.read_bytes())["dry_run"]))
+
+
+def _command(case: Case, folder: Path, _base: str, system: System) -> list[str]:
+    environment = {**system.environment(), **case.get("env", {})}
+    ran = system.run(case["args"], environment, folder)
+    return differences(case["expect"], Observed(ran.exit, ran.output, ran.output))
+
+
+def _make(case: Case, _folder: Path, _base: str, _system: System) -> list[str]:
+    made = subprocess.run(
+        ["make", "-n", "--no-print-directory", *case["args"]], cwd=_PROJECT, capture_output=True, text=True, check=False
+    )
+    text = made.stdout + made.stderr
+    words = [word for line in made.stdout.splitlines() for word in _shell_words(line)]
+    seen = Observed(made.returncode, text, text, facts={"one_word": case["expect"].get("one_word") in words})
+    return differences(case["expect"], seen)
+
+
+def _shell_words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
+
+
+def _steps(case: Case, folder: Path, _base: str, system: System) -> list[str]:
+    return run_steps(case["steps"], folder, system)
+
+
+def _hand_in(case: Case, folder: Path, system: System) -> Path:
+    if script := case.get("generate"):
+        program, base, out = script
+        subprocess.run(
+            [sys.executable, str(folder / program), str(folder / base), str(system.inputs / out)], check=True
+        )
+        return system.inputs / case["file"]
+    return Path(shutil.copy(folder / case["file"], system.inputs))
+
+
+def _number(output: str, name: str) -> int | None:
+    values = [line.partition(": ")[2] for line in output.splitlines() if line.startswith(f"{name}: ")]
+    return int(values[0]) if values else None
+
+
+_WAYS: dict[str, Callable[[Case, Path, str, System], list[str]]] = {
+    "score": _score,
+    "prepare": _prepare,
+    "plan": _prepare,
+    "predict": _predict,
+    "predict-batch": _predict,
+    "drift-loop": _steps,
+    "outcomes": _steps,
+    "command": _command,
+    "make": _make,
+}
