@@ -18,8 +18,9 @@ from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL
 from healthpredict.errors import AlreadyRunning, BatchRefused, HealthPredictError, NoChampion
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
+from healthpredict.operations.check_ledger import check_ledger
 from healthpredict.operations.collect_live import collect_live
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.context import hold_lease, open_ledger, open_registry
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.gate import gate
@@ -27,6 +28,7 @@ from healthpredict.operations.register import Challenger, register
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.operations.search import search
 from healthpredict.operations.ship_log import ship_log
+from healthpredict.storage.lease import Lease
 from healthpredict.storage.lock import exclusive
 from healthpredict.training.gate import GateDecision
 
@@ -74,11 +76,14 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
         The names of the batches done, refused ones included.
 
     Raises:
-        AlreadyRunning: another loop works on the same state.
+        AlreadyRunning: another loop works on the same state or, perhaps on another host, on the same data.
         NoChampion: the first model did not pass the gate; no batch was done.
         HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next start tries it again.
     """
-    with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"):
+    with (
+        exclusive(settings.state_path / "drift-loop.lock", "The drift loop"),
+        hold_lease(settings, "drift-loop", "The drift loop") as lease,
+    ):
         if source == "live":
             _collect(settings)
         pending = pending_batches(settings)
@@ -88,7 +93,9 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
             if not decision.promote:
                 raise NoChampion(version, decision.reasons)
         for name in pending:
-            _do_batch(settings, steps, name)
+            lease.check()
+            _do_batch(settings, steps, name, lease)
+        check_ledger(settings)
         return pending
 
 
@@ -107,7 +114,7 @@ def pending_batches(settings: Settings) -> list[str]:
     return [name for name in arrived_batches(settings) if name != INITIAL and name not in done]
 
 
-def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
+def _do_batch(settings: Settings, steps: Steps, name: str, lease: Lease) -> None:
     ledger, registry = open_ledger(settings), open_registry(settings)
     try:
         accepted = steps.accept(settings, name)
@@ -121,6 +128,7 @@ def _do_batch(settings: Settings, steps: Steps, name: str) -> None:
     if check.decision.state == "retrain":
         challenger, _ = _train_and_deploy(settings, steps, name, name)
     champion = registry.by_alias("champion")
+    lease.check()
     ledger.append(
         "batch",
         batch=name,

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
+from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.drift_loop import pending_batches
 from healthpredict.operations.roll_out import serving
@@ -23,6 +24,7 @@ class Status(BaseModel):
         last_batch: the last batch done, with its decision.
         last_event: of the ledger.
         pending: batches that have arrived and are not done.
+        ledger: the result of its last check on this host, with the time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +36,7 @@ class Status(BaseModel):
     last_batch: dict[str, Any] | None
     last_event: dict[str, Any] | None
     pending: list[str]
+    ledger: str
 
 
 def status(settings: Settings) -> Status:
@@ -57,4 +60,13 @@ def status(settings: Settings) -> Status:
         last_batch={key: batch[key] for key in shown} if batch else None,
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending_batches(settings),
+        ledger=_ledger_check(settings),
     )
+
+
+def _ledger_check(settings: Settings) -> str:
+    check = last_ledger_check(settings)
+    if check is None:
+        return "not checked yet: healthpredict ledger --verify"
+    result = f"ALTERED. {check.altered.problem}" if check.altered else f"unaltered, {check.events} events"
+    return f"{result} (checked {check.time:%Y-%m-%d %H:%M} UTC)"
