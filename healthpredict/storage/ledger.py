@@ -4,8 +4,8 @@ Every event is a file of its own, `000001.json` and so on, written only if that 
 number one takes the next. So the ledger is append-only on a local disk and on S3 alike, and a writer that is killed leaves no half
 event. The kind is in the file and not in its name, because then two writers could both have a number.
 
-Each event has an `id` of its own and the SHA-256 of the stored bytes of the event before it (`previous`). Events of older versions
-have neither; the first event with `previous` covers the last of them.
+Each event has an `id` of its own and, as `previous_sha256`, the digest of the stored bytes of the event before it. Events of older
+versions have neither; the first event with a digest covers the last of them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from healthpredict.storage.uris import join, list_uris, read_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
 Event = dict[str, Any]
-"""`sequence` (from 1), `time` (UTC, ISO 8601), `kind`, `id`, `previous`, perhaps `key`, and the facts of that kind."""
-OWN_FACTS: Final = frozenset({"sequence", "time", "kind", "id", "previous", "key"})
+"""`sequence` (from 1), `time` (UTC, ISO 8601), `kind`, `id`, `previous_sha256`, perhaps `key`, and the facts of that kind."""
+OWN_FACTS: Final = frozenset({"sequence", "time", "kind", "id", "previous_sha256", "key"})
 _NAME: Final = re.compile(r"[0-9]{6,}\.json")
 _READERS: Final = 8
 """At once: S3 takes some 30 ms for each event."""
@@ -76,7 +76,7 @@ class Ledger:
                 "time": datetime.now(UTC).isoformat(),
                 "kind": kind,
                 "id": identity,
-                "previous": previous,
+                "previous_sha256": previous,
                 **({} if key is None else {"key": key}),
                 **facts,
             }
@@ -103,7 +103,7 @@ class Ledger:
         """
         written = [json_bytes(self._uri(event["sequence"]), event) for event in events]
         for before, event in zip(written, events[1:], strict=False):
-            if event.get("previous") not in (None, digest(before)):
+            if event.get("previous_sha256") not in (None, digest(before)):
                 raise StorageError(
                     f"Event {event['sequence']} does not follow from the event before it. Nothing was restored."
                 )

@@ -69,7 +69,7 @@ def _by_content(stored: Sequence[bytes]) -> Altered | None:
         if problem:
             return Altered(sequence=sequence, problem=problem)
         before = digest(stored[sequence - 2]) if sequence > 1 else None
-        if "previous" in event and event["previous"] != before:
+        if "previous_sha256" in event and event["previous_sha256"] != before:
             return _broken_link(sequence, events, stored)
     return None
 
@@ -78,7 +78,7 @@ def _own_problem(sequence: int, event: dict[str, Any], events: Sequence[dict[str
     """What an event alone shows."""
     if event.get("sequence") != sequence:
         return f"Event {sequence} was reordered or changed: it was written as event {event.get('sequence')}."
-    if "previous" not in event and any("previous" in earlier for earlier in events[: sequence - 1]):
+    if "previous_sha256" not in event and any("previous_sha256" in earlier for earlier in events[: sequence - 1]):
         return f"Event {sequence} was changed: it lacks the digest of the event before it."
     return None
 
@@ -88,7 +88,7 @@ def _broken_link(sequence: int, events: Sequence[dict[str, Any]], stored: Sequen
     before = sequence - 1
     if before == 0:
         return Altered(sequence=1, problem="Event 1 was changed, or events before it were dropped.")
-    attested = {event.get("previous") for event in events}
+    attested = {event.get("previous_sha256") for event in events}
     if digest(stored[before - 1]) in attested:
         return Altered(sequence=sequence, problem=f"Event {sequence} was changed or reordered.")
     if sequence == len(events) or digest(stored[sequence - 1]) in attested:

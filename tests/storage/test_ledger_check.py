@@ -67,7 +67,7 @@ ALTERATIONS: dict[str, tuple[Callable[[Ledger], object], int, str]] = {
     "changed": (lambda ledger: change(ledger, 3, rows=9), 3, "Event 3 was changed"),
     "last but one changed": (lambda ledger: change(ledger, 5, rows=9), 5, "Event 5 was changed"),
     "last changed": (lambda ledger: change(ledger, 6, rows=9), 6, "Event 6 was changed"),
-    "digest changed": (lambda ledger: change(ledger, 3, previous="0" * 64), 2, "Event 2 or 3 was changed"),
+    "digest changed": (lambda ledger: change(ledger, 3, previous_sha256="0" * 64), 2, "Event 2 or 3 was changed"),
     "only a space changed": (
         lambda ledger: write_bytes(ledger.uris()[2], read_bytes(ledger.uris()[2]) + b"\n"),
         3,
