@@ -14,8 +14,8 @@ from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
-from healthpredict.data.params import ContractParams
 from healthpredict.data.outcomes import check_outcomes
+from healthpredict.data.params import ContractParams
 from healthpredict.data.schema import check_encounters
 from healthpredict.data.synthetic import synthesize
 from healthpredict.evaluation.report import report_on

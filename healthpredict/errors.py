@@ -101,7 +101,7 @@ class NotFound(StorageError):
 
 
 class AlreadyExists(StorageError):
-    """An exclusive write found something at this URI."""
+    """A conditional write found other content at this URI."""
 
 
 class RegistryError(HealthPredictError):
@@ -130,6 +130,23 @@ class AlreadyRunning(HealthPredictError):
     def __init__(self, what: str, holder: str) -> None:
         """Args: what is locked; holder, who holds it (host and process id)."""
         super().__init__(f"{what} is already running ({holder}). Wait for it to end, then start again.")
+
+
+class LeaseLost(AlreadyRunning):
+    """This process was silent for too long, and another one took over its lease: stop."""
+
+    def __init__(self, what: str, holder: str) -> None:
+        """Args: what is leased; holder, who has it now."""
+        HealthPredictError.__init__(
+            self,
+            f"{what} was taken over by {holder}, because this process did not renew its lease in time. It stops here.",
+        )
+
+
+class LedgerAltered(HealthPredictError):
+    """An event of the ledger was changed, dropped or reordered: compare the ledger with a backup."""
+
+    exit_code = 14
 
 
 class NoChampion(HealthPredictError):

@@ -37,6 +37,7 @@ PREFIXES = (
     Prefix("predictions", expires=730),
     Prefix("reports", expires=365),
     Prefix("ledger", deletes=False),
+    Prefix("leases"),
     Prefix("mlflow"),
     Prefix("backups", deletes=False, expires=35),
 )

@@ -35,13 +35,22 @@ def add_key(
 @app.command("patient")
 def add_patient_key(
     file: Annotated[Path | None, typer.Option("--file", help="By default in the state folder.")] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Make another key: earlier patients will not be recognised again.")
+    ] = False,
+    because: Annotated[str, typer.Option(help="Why another key is needed; for the ledger.")] = "",
 ) -> None:
-    """Make the key for the pseudonyms of patients in the prediction log, where there is none. Keep it: it cannot change."""
-    from healthpredict.storage.patient_key import make_patient_key
+    """Make the key for the pseudonyms of patients in the prediction log, if there is none. It is part of every backup."""
+    from healthpredict.operations.patient_key import ensure_patient_key, start_new_patient_key
 
-    path = file or Settings().patient_key_path
-    make_patient_key(path)
-    typer.echo(f"The key is in {path}")
+    settings = Settings()
+    if new:
+        kept = start_new_patient_key(settings, because, file)
+        if kept is not None:
+            typer.echo(f"The earlier key is kept as {kept}")
+    else:
+        ensure_patient_key(settings, file)
+    typer.echo(f"The key is in {file or settings.patient_key_path}")
 
 
 @app.command("list")

@@ -27,10 +27,10 @@ def serve(
     admin_keys: Annotated[Path | None, typer.Option(help="File of keys for POST /admin/reload.")] = None,
 ) -> None:
     """Serve a bundle in the foreground, with a prediction log in the state folder. SIGHUP looks at its source again."""
-    from healthpredict.storage.patient_key import make_patient_key
+    from healthpredict.operations.patient_key import ensure_patient_key
 
     settings = Settings()
-    make_patient_key(settings.patient_key_path)
+    ensure_patient_key(settings)
     options = {
         "host": host or settings.api_host,
         "port": port or settings.api_port,

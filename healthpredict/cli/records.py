@@ -57,11 +57,25 @@ def ledger(
     restore: Annotated[
         bool, typer.Option(help="Read such lines, and write them to a ledger that has no others.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option(help="Check that no event was changed, dropped or reordered, and name the first that was.")
+    ] = False,
 ) -> None:
     """Print everything that was done and decided, one JSON object a line."""
+    from healthpredict.operations.check_ledger import check_ledger
     from healthpredict.operations.context import open_ledger
 
     events = open_ledger(Settings())
+    if verify:
+        check = check_ledger(Settings())
+        if check.altered is not None:
+            raise errors.LedgerAltered(
+                f"The ledger {events.uri} was altered. {check.altered.problem} Compare it with a backup."
+            )
+        typer.echo(
+            f"The ledger {events.uri} is unaltered: {check.events} events, each with the digest of the one before it."
+        )
+        return
     if restore:
         events.restore([json.loads(line) for line in sys.stdin])
         return

@@ -200,10 +200,10 @@ class _Rows:
             self._decide(line, found, last)
         wanted = len(self.header) + (self.extra != "nothing")
         if found != wanted or (self.extra == "a trailing delimiter" and last):
-            values = "1 value" if found == 1 else f"{found} values"
+            how_many = "1 value" if found == 1 else f"{found} values"
             raise BatchRefused(
                 self._name,
-                f"line {number} has {values} where the header has {len(self.header)} columns, as in a truncated file or "
+                f"line {number} has {how_many} where the header has {len(self.header)} columns, as in a truncated file or "
                 "under a footer; correct or remove that line",
             )
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from healthpredict.config import Settings
+from healthpredict.errors import AlreadyExists
 from healthpredict.registry.models import Registry
 from healthpredict.storage.layout import Layout
+from healthpredict.storage.lease import Lease, hold
 from healthpredict.storage.ledger import Ledger
+from healthpredict.storage.uris import exists, read_bytes, write_bytes
 
 Seconds = dict[str, float]
+LEDGER_HEAD: Final = "ledger-head.json"
+LEDGER_CHECK: Final = "ledger-check.json"
+STATE_ID: Final = "state-id"
+"""Files of the state folder that are true on this host only."""
 
 
 def open_registry(settings: Settings) -> Registry:
@@ -28,7 +39,27 @@ def open_registry(settings: Settings) -> Registry:
 
 def open_ledger(settings: Settings) -> Ledger:
     """The ledger of these settings."""
-    return Ledger(Layout(settings.data_uri).ledger)
+    return Ledger(Layout(settings.data_uri).ledger, settings.state_path / LEDGER_HEAD)
+
+
+def hold_lease(settings: Settings, name: str, what: str) -> AbstractContextManager[Lease]:
+    """Hold a lease at the data URI. The caller holds a lock in the state folder, so that this owner is one process.
+
+    Args:
+        settings: where data and state are.
+        name: of the lease.
+        what: is leased, for messages: "The drift loop".
+
+    Raises:
+        AlreadyRunning: a process with another state folder, perhaps on another host, holds it and is alive.
+    """
+    uri = str(settings.state_path / STATE_ID)
+    if not exists(uri):
+        # Not the path alone: two containers may have the same host name and path.
+        with contextlib.suppress(AlreadyExists):
+            write_bytes(uri, uuid.uuid4().hex[:12].encode(), exclusive=True)
+    owner = f"{socket.gethostname()}, state {settings.state_path.resolve()} ({read_bytes(uri).decode()})"
+    return hold(Layout(settings.data_uri).lease(name), what, owner)
 
 
 def git_commit(settings: Settings) -> str | None:

@@ -27,8 +27,9 @@ from healthpredict.errors import (
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes, waiting_outcomes
 from healthpredict.operations.arrivals import Fingerprint, delivered_batches, fingerprint
+from healthpredict.operations.check_ledger import check_ledger
 from healthpredict.operations.collect_live import collect_live
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.context import hold_lease, open_ledger, open_registry
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.gate import gate
 from healthpredict.operations.pending import Pending, batch_events, find_pending
@@ -36,6 +37,7 @@ from healthpredict.operations.register import Challenger, register
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.operations.search import search
 from healthpredict.operations.ship_log import ship_log
+from healthpredict.storage.lease import Lease
 from healthpredict.storage.lock import exclusive
 from healthpredict.training.gate import GateDecision
 
@@ -98,11 +100,14 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
         source: "live" first cuts batches from what the API predicted, see `collect_live`.
 
     Raises:
-        AlreadyRunning: another loop works on the same state.
+        AlreadyRunning: another loop works on the same state or, perhaps on another host, on the same data.
         NoChampion: the first model did not pass the gate; no batch was done.
         HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next start tries it again.
     """
-    with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"):
+    with (
+        exclusive(settings.state_path / "drift-loop.lock", "The drift loop"),
+        hold_lease(settings, "drift-loop", "The drift loop") as lease,
+    ):
         if source == "live":
             _collect(settings)
         sentences = _accept_outcomes(settings)
@@ -115,14 +120,16 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
         done: list[str] = []
         tried: set[Fingerprint] = set()
         while (found := _next(settings, tried)) is not None:
+            lease.check()
             name, delivered = found
             tried.add(delivered)
             try:
-                sentences += _do_batch(settings, steps, name, delivered)
+                sentences += _do_batch(settings, steps, name, delivered, lease)
                 done.append(name)
             except StillArriving as error:
                 sentences.append(str(error))
             sentences += _accept_outcomes(settings)
+        check_ledger(settings)
         pending = find_pending(settings)
         _write_down_changes(settings, pending)
         sentences += [*pending.sentences, *waiting_outcomes(settings)]
@@ -161,7 +168,7 @@ def _collect(settings: Settings) -> None:
     _logger.info("New batches: %s; %d encounters wait", ", ".join(collected.batches) or "none", collected.waiting)
 
 
-def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprint) -> list[str]:
+def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprint, lease: Lease) -> list[str]:
     """Do one batch, append its event, and return what a person should know about it."""
     ledger, registry = open_ledger(settings), open_registry(settings)
     key = f"batch {name} {delivered.sha256}"
@@ -185,6 +192,7 @@ def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprin
     if check.decision.state == "retrain":
         challenger, _ = _train_and_deploy(settings, steps, name, name)
     champion = registry.by_alias("champion")
+    lease.check()
     ledger.append(
         "batch",
         key=key,

@@ -16,13 +16,13 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
+from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.rollout.image import Source, build_image, log_in, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
 from healthpredict.rollout.manifests import Manifest
 from healthpredict.rollout.objects import Served
 from healthpredict.rollout.sbom import bill_name, bill_of_materials
 from healthpredict.rollout.source import fetch_source
-from healthpredict.storage.patient_key import make_patient_key, read_patient_key
 from healthpredict.storage.uris import join, write_bytes
 
 _logger = logging.getLogger(__name__)
@@ -150,8 +150,7 @@ def _pod_files(settings: Settings, target: KubernetesTarget) -> dict[str, bytes]
         keys += json.loads(settings.api_keys_path.read_text(encoding="utf-8"))["keys"]
     if len(keys) == 1:
         _logger.warning("Nobody has an API key yet: `healthpredict keys add NAME`, then promote the version again")
-    make_patient_key(settings.patient_key_path)
-    patient_key = read_patient_key(settings.patient_key_path)
+    patient_key = ensure_patient_key(settings)
     return {"api-keys.json": json.dumps({"keys": keys}).encode(), "patient-key": patient_key.hex().encode()}
 
 

@@ -12,6 +12,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.errors import AlreadyRunning, RolloutError
 from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.operations.put_on_kubernetes import (
     alone,
     kubernetes_target,
@@ -22,7 +23,6 @@ from healthpredict.rollout.local import LocalTarget
 from healthpredict.rollout.manifests import Manifest
 from healthpredict.rollout.objects import served
 from healthpredict.storage.lock import exclusive
-from healthpredict.storage.patient_key import make_patient_key
 from healthpredict.storage.uris import read_bytes
 
 
@@ -145,7 +145,7 @@ def _as_process(settings: Settings, bundle: Bundle) -> str:
     target.recover()
     running = target.current()
     if running is None or running.bundle_digest != bundle.digest:
-        make_patient_key(settings.patient_key_path)
+        ensure_patient_key(settings)
         candidate = target.start(bundle.path)
         try:
             target.verify(candidate)

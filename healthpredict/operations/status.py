@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.operations.accept_outcomes import look_at_outcomes, waiting_outcomes
+from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.roll_out import serving
@@ -26,6 +27,7 @@ class Status(BaseModel):
         pending: batches that have arrived and are not done.
         known_outcomes: batch -> encounters at risk with a known outcome, counted now.
         sentences: what a person should know about delivered files: what waits, changed, is ignored or cannot be used.
+        ledger: the result of its last check on this host, with the time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +41,7 @@ class Status(BaseModel):
     pending: list[str]
     known_outcomes: dict[str, int]
     sentences: list[str]
+    ledger: str
 
 
 def status(settings: Settings) -> Status:
@@ -69,4 +72,13 @@ def status(settings: Settings) -> Status:
             *waiting_outcomes(settings),
             *(sentence for found in outcomes for sentence in found.sentences),
         ],
+        ledger=_ledger_check(settings),
     )
+
+
+def _ledger_check(settings: Settings) -> str:
+    check = last_ledger_check(settings)
+    if check is None:
+        return "not checked yet: healthpredict ledger --verify"
+    result = f"ALTERED. {check.altered.problem}" if check.altered else f"unaltered, {check.events} events"
+    return f"{result} (checked {check.time:%Y-%m-%d %H:%M} UTC)"

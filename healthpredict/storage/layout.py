@@ -105,3 +105,7 @@ class Layout:
     def ledger(self) -> str:
         """The folder of the ledger."""
         return join(self.root, "ledger")
+
+    def lease(self, name: str) -> str:
+        """The object of a lease: who works on this data now."""
+        return join(self.root, "leases", f"{name}.json")

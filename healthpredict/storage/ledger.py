@@ -1,64 +1,122 @@
 """The ledger: what was done and decided, in order, never changed.
 
-Every event is a file of its own, `000001.json` and so on, written only where there is none: of two writers that want the
-same number one takes the next. So the ledger is append-only on a local disk and on S3 alike, and a writer that is killed
-leaves no half event. The kind is in the file and not in its name, because then two writers could both have a number.
+Every event is a file of its own, `000001.json` and so on, written only if that number is free: of two writers that want the same
+number one takes the next. So the ledger is append-only on a local disk and on S3 alike, and a writer that is killed leaves no half
+event. The kind is in the file and not in its name, because then two writers could both have a number.
+
+Each event has an `id` of its own and, as `previous_sha256`, the digest of the stored bytes of the event before it. Events of older
+versions have neither; the first event with a digest covers the last of them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import re
+import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from healthpredict.errors import AlreadyExists, StorageError
-from healthpredict.storage.tables import read_json, write_json
-from healthpredict.storage.uris import join, list_uris
+from healthpredict.storage.tables import json_bytes, read_json, write_json
+from healthpredict.storage.uris import join, list_uris, read_bytes, write_bytes
 
+_logger = logging.getLogger(__name__)
 Event = dict[str, Any]
-"""`sequence` (from 1), `time` (UTC, ISO 8601), `kind` and the facts of that kind."""
+"""`sequence` (from 1), `time` (UTC, ISO 8601), `kind`, `id`, `previous_sha256`, perhaps `key`, and the facts of that kind."""
+OWN_FACTS: Final = frozenset({"sequence", "time", "kind", "id", "previous_sha256", "key"})
+_NAME: Final = re.compile(r"[0-9]{6,}\.json")
+_READERS: Final = 8
+"""At once: S3 takes some 30 ms for each event."""
 
 
 class Ledger:
     """The events below one folder or prefix."""
 
-    def __init__(self, uri: str) -> None:
-        """Args: uri, the folder or prefix of the events; it need not exist."""
+    def __init__(self, uri: str, head_path: Path | None = None) -> None:
+        """Open a ledger.
+
+        Args:
+            uri: the folder or prefix of the events; it need not exist.
+            head_path: local file that remembers the last event that this host wrote or checked, see `verify`.
+        """
         self.uri = uri
+        self.head_path = head_path
 
     def append(self, kind: str, *, key: str | None = None, **facts: Any) -> Event:
         """Write one event and return it.
 
         Args:
             kind: what happened, such as `promotion`.
-            facts: JSON values, under any name but `sequence` and `time`.
+            key: names what happened. If there is an event with this key, that one is returned and nothing is written, whoever
+                wrote it.
+            facts: JSON values, under any name but those of `OWN_FACTS`.
 
         Raises:
-            StorageError: it cannot be written, or a fact is not JSON; the ledger is as it was.
+            StorageError: it cannot be written, or a fact is not JSON. The event may still have been written if the store lost
+                both request and response; with a key it can be appended again.
         """
-        assert not {"sequence", "time"} & facts.keys(), "the ledger itself sets sequence and time"
-        uris = self._uris()
-        sequence = _sequence(uris[-1]) if uris else 0
+        assert not OWN_FACTS & facts.keys(), f"the ledger itself sets {', '.join(sorted(OWN_FACTS))}"
+        identity = uuid.uuid4().hex
+        uris = self.uris()
+        if key is not None:
+            known = next((event for event in self._read(uris) if event.get("key") == key), None)
+            if known is not None:
+                return known
+        sequence = sequence_of(uris[-1]) if uris else 0
+        previous = digest(read_bytes(uris[-1])) if uris else None
         while True:
             sequence += 1
-            event = {"sequence": sequence, "time": datetime.now(UTC).isoformat(), "kind": kind, **facts}
+            event = {
+                "sequence": sequence,
+                "time": datetime.now(UTC).isoformat(),
+                "kind": kind,
+                "id": identity,
+                "previous_sha256": previous,
+                **({} if key is None else {"key": key}),
+                **facts,
+            }
+            uri = self._uri(sequence)
+            data = json_bytes(uri, event)
             try:
-                write_json(join(self.uri, f"{sequence:06d}.json"), event, exclusive=True)
+                # The same bytes have the same id: they are ours, and only the response was lost.
+                write_bytes(uri, data, exclusive=True)
             except AlreadyExists:
+                stored = read_bytes(uri)
+                if key is not None and (other := _parse(uri, stored)).get("key") == key:
+                    return other
+                previous = digest(stored)
                 continue
+            self.remember(sequence, data)
             return event
 
     def restore(self, events: Sequence[Event]) -> None:
         """Write events of a backup under their own numbers; those that are there already, alike, are left.
 
         Raises:
-            StorageError: there is another event under one of the numbers, or more events than these. Nothing was changed.
+            StorageError: there is another event under one of the numbers, or more events than these, or one does not follow from
+                the one before it. Nothing was changed.
         """
-        present = self.events()
+        written = [json_bytes(self._uri(event["sequence"]), event) for event in events]
+        for before, event in zip(written, events[1:], strict=False):
+            if event.get("previous_sha256") not in (None, digest(before)):
+                raise StorageError(
+                    f"Event {event['sequence']} does not follow from the event before it. Nothing was restored."
+                )
+        self.restore_bytes(written)
+
+    def restore_bytes(self, events: Sequence[bytes]) -> None:
+        """Write the stored bytes of events 1 to n, see `restore`."""
+        present = list(read_all(self.uris()))
         if present != list(events[: len(present)]):
             raise StorageError(f"The ledger {self.uri} holds other events. Restore to an empty place.")
-        for event in events[len(present) :]:
-            write_json(join(self.uri, f"{event['sequence']:06d}.json"), event, exclusive=True)
+        for sequence, data in enumerate(events[len(present) :], len(present) + 1):
+            write_bytes(self._uri(sequence), data, exclusive=True)
+            self.remember(sequence, data)
 
     def events(self, kind: str | None = None) -> list[Event]:
         """Return the events, or those of one kind, in order.
@@ -66,7 +124,7 @@ class Ledger:
         Raises:
             StorageError: they cannot be read.
         """
-        return [event for event in map(read_json, self._uris()) if kind in (None, event["kind"])]
+        return [event for event in self._read(self.uris()) if kind in (None, event["kind"])]
 
     def last(self, kind: str, **match: Any) -> Event | None:
         """Return the latest event of a kind with these facts, or None.
@@ -75,13 +133,62 @@ class Ledger:
             StorageError: the events cannot be read.
         """
         wanted = {"kind": kind, **match}
-        newest_first: Iterator[Event] = map(read_json, reversed(self._uris()))
+        newest_first: Iterator[Event] = map(read_json, reversed(self.uris()))
         return next((event for event in newest_first if wanted.items() <= event.items()), None)
 
-    def _uris(self) -> list[str]:
-        # By number: as text, event 1000000 would come before event 999999.
-        return sorted(list_uris(self.uri, suffix=".json"), key=_sequence)
+    def uris(self) -> list[str]:
+        """The events' URIs, in order. By number: as text, event 1000000 would come before event 999999."""
+        found = list_uris(self.uri, suffix=".json")
+        return sorted((uri for uri in found if _NAME.fullmatch(uri.rpartition("/")[2])), key=sequence_of)
+
+    def remember(self, sequence: int, data: bytes) -> None:
+        """Keep number and digest of an event on this host, if it is the latest that this host knows of."""
+        if self.head_path is None:
+            return
+        head = self.head()
+        if head is not None and head["sequence"] > sequence:
+            return
+        try:
+            write_json(str(self.head_path), {"ledger": self.uri, "sequence": sequence, "sha256": digest(data)})
+        except StorageError as error:
+            # The event is written: nothing is lost but the chance to see that it was dropped.
+            _logger.warning("%s", error)
+
+    def head(self) -> dict[str, Any] | None:
+        """The last event that this host knows of: `sequence` and `sha256`; None if it knows of none of this ledger."""
+        if self.head_path is None or not self.head_path.exists():
+            return None
+        head: dict[str, Any] = read_json(str(self.head_path))
+        return head if head["ledger"] == self.uri else None
+
+    def _read(self, uris: Sequence[str]) -> Iterator[Event]:
+        return map(_parse, uris, read_all(uris))
+
+    def _uri(self, sequence: int) -> str:
+        return join(self.uri, f"{sequence:06d}.json")
 
 
-def _sequence(uri: str) -> int:
+def sequence_of(uri: str) -> int:
+    """The number in the name of an event."""
     return int(uri.rpartition("/")[2].removesuffix(".json"))
+
+
+def read_all(uris: Sequence[str]) -> Iterator[bytes]:
+    """The stored bytes of events, in order."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from pool.map(read_bytes, uris)
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of the stored bytes of an event."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _parse(uri: str, data: bytes) -> Event:
+    try:
+        event: Event = json.loads(data)
+    except ValueError as error:
+        raise StorageError(
+            f"{uri} is not JSON ({error}). Compare it with a backup: healthpredict ledger --verify."
+        ) from error
+    return event

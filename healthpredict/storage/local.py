@@ -17,6 +17,8 @@ from typing import BinaryIO, Final
 from healthpredict.errors import AlreadyExists, NotFound, StorageError
 from healthpredict.storage.stored import Listing, Stored
 
+_LOCK_SECONDS: Final = 30.0
+"""For which one replacement of a file waits for another."""
 _ADVICE: Final = {
     errno.ENOSPC: "Free some space on that disk, then start again",
     errno.EDQUOT: "Free some of the disk quota, then start again",
@@ -39,6 +41,18 @@ def read_bytes(uri: str) -> bytes:
 def write_bytes(uri: str, data: bytes, *, exclusive: bool) -> None:
     """Write a whole file, or nothing."""
     _write(uri, BytesIO(data), exclusive=exclusive)
+
+
+def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
+    """Replace a file on the condition that it has the expected content. A lock file beside it serialises the writers."""
+    from filelock import FileLock
+
+    path = Path(uri)
+    # flock works across hosts on NFS and SMB too, and the system frees it when its process ends.
+    with _translated("write", uri), FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS):
+        if path.read_bytes() != expected:
+            raise AlreadyExists(f"Cannot write {uri}: another writer has changed it.")
+        write_bytes(uri, data, exclusive=False)
 
 
 def write_file(uri: str, source: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import os
 import secrets
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from healthpredict.data.pseudonym import KEY_BYTES
 from healthpredict.errors import ConfigurationError
 from healthpredict.storage.rolled_file import sync_folder
+
+_FINGERPRINT: Final = b"health-predict: fingerprint of a patient key"
+"""No pseudonym is made of this, so that a fingerprint says nothing about a patient."""
 
 
 def read_patient_key(path: Path) -> bytes:
@@ -32,8 +38,15 @@ def read_patient_key(path: Path) -> bytes:
     return key
 
 
+def fingerprint(key: bytes) -> str:
+    """Name a key without revealing it, 16 hexadecimal digits."""
+    return hmac.new(key, _FINGERPRINT, hashlib.sha256).hexdigest()[:16]
+
+
 def make_patient_key(path: Path) -> None:
-    """Make a key where there is none; an existing one is left, because another one changes every pseudonym.
+    """Make a key if there is none; an existing one is left, because another one changes every pseudonym.
+
+    Operations call `ensure_patient_key`, which looks whether the key was lost.
 
     Raises:
         ConfigurationError: the file cannot be written.

@@ -50,6 +50,15 @@ def write_bytes(uri: str, data: bytes, *, exclusive: bool) -> None:
         client().put_object(**_address(uri), Body=data, **condition)
 
 
+def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
+    """Replace an object by one PUT, on the condition that it has the expected content."""
+    with _translated("write", uri):
+        found = client().get_object(**_address(uri))
+        if found["Body"].read() != expected:
+            raise AlreadyExists(f"Cannot write {uri}: another writer has changed it.")
+        client().put_object(**_address(uri), Body=data, IfMatch=found["ETag"])
+
+
 def write_file(uri: str, source: Path) -> None:
     """Upload a file, in parts when large; the object appears when all parts are there."""
     address = _address(uri)

@@ -81,8 +81,17 @@ def write_json(uri: str, content: Any, *, exclusive: bool = False) -> None:
         AlreadyExists: exclusive, and there is something.
         StorageError: it cannot be written or is not JSON; nothing partial is left.
     """
+    write_bytes(uri, json_bytes(uri, content), exclusive=exclusive)
+
+
+def json_bytes(uri: str, content: Any) -> bytes:
+    """The bytes that `write_json` stores.
+
+    Raises:
+        StorageError: the content is not JSON.
+    """
     try:
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise StorageError(f"Cannot write {uri}: its content is not JSON ({error}). Convert it first.") from error
-    write_bytes(uri, f"{text}\n".encode(), exclusive=exclusive)
+    return f"{text}\n".encode()

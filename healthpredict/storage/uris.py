@@ -6,12 +6,12 @@ is full. Every failure is a `StorageError` that names the URI and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from healthpredict.errors import ConfigurationError, NotFound
+from healthpredict.errors import ConfigurationError, NotFound, StorageError
 from healthpredict.storage.stored import Listing
 
 
@@ -47,13 +47,42 @@ def write_bytes(uri: str, data: bytes, *, exclusive: bool = False) -> None:
     Args:
         uri: where to.
         data: the content.
-        exclusive: write only where there is nothing yet; of several writers exactly one succeeds.
+        exclusive: write only if there is nothing yet. Of several writers with different data exactly one succeeds. If the
+            same data is stored already, the write counts as done: a store can carry out a write and lose its response.
 
     Raises:
-        AlreadyExists: exclusive, and there is something.
+        AlreadyExists: exclusive, and other data is stored.
         StorageError: it cannot be written; nothing partial is left.
     """
-    _store(uri).write_bytes(uri, data, exclusive=exclusive)
+    store = _store(uri)
+    if not exclusive:
+        store.write_bytes(uri, data, exclusive=False)
+        return
+    _conditionally(uri, data, lambda: store.write_bytes(uri, data, exclusive=True))
+
+
+def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
+    """Replace an object if it still has the expected content. Of several writers exactly one succeeds.
+
+    Raises:
+        AlreadyExists: the object has other content by now, or is gone.
+        StorageError: it cannot be read or written; nothing partial is left.
+    """
+    store = _store(uri)
+    _conditionally(uri, data, lambda: store.replace_bytes(uri, data, expected))
+
+
+def _conditionally(uri: str, data: bytes, write: Callable[[], None]) -> None:
+    """Write; after a failure, look whether the store has the data all the same."""
+    try:
+        write()
+    except StorageError:
+        try:
+            stored = read_bytes(uri)
+        except StorageError:
+            stored = None
+        if stored != data:
+            raise
 
 
 def write_file(uri: str, source: Path) -> None:

@@ -37,6 +37,7 @@ PREFIXES = (
     "predictions",
     "reports",
     "ledger",
+    "leases",
     "mlflow",
     "backups",
 )

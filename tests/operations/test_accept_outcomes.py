@@ -59,9 +59,15 @@ def test_whole_outcomes_mature_a_batch_and_are_accepted_once(settings: Settings,
         pytest.param(lambda lines: lines[:1], "The outcomes of 0 of", id="no rows"),
         pytest.param(lambda lines: ["encounter_id,result", *lines[1:]], "missing columns: readmitted", id="columns"),
         pytest.param(lambda lines: [*lines[:5], '1,"NO', *lines[5:]], "line 6: a quote", id="unreadable line"),
-        pytest.param(lambda lines: [lines[0], *(f"9{line}" for line in lines[1:])], "100 outcomes match no encounter", id="strangers"),
+        pytest.param(
+            lambda lines: [lines[0], *(f"9{line}" for line in lines[1:])],
+            "100 outcomes match no encounter", id="strangers",
+        ),
         pytest.param(lambda lines: lines[:31], "until more are", id="few"),
-        pytest.param(lambda lines: [line.replace(",NO", ",no") for line in lines], "rows are not used: readmitted is not one of", id="vocabulary"),
+        pytest.param(
+            lambda lines: [line.replace(",NO", ",no") for line in lines],
+            "rows are not used: readmitted is not one of", id="vocabulary",
+        ),
         pytest.param(
             lambda lines: [*lines, *(line.rpartition(",")[0] + ",<30" for line in lines[1:] if ",NO" in line)],
             "contradict each other; none of these is used", id="contradicting",

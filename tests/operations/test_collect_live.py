@@ -187,7 +187,7 @@ def test_batch_that_was_killed_between_manifest_and_rows_is_made_as_it_was_begun
 
 
 def test_of_two_collectors_one_makes_the_batch(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hosts may share a store; the lock of the loop is on each host."""
+    """Two hosts may share a store. From the same log both make the same batch, which is there once."""
     ship(settings, [prediction(1), prediction(2), prediction(3)])
 
     def after_the_other(uri: str, content: Any, *, exclusive: bool) -> None:
@@ -196,9 +196,24 @@ def test_of_two_collectors_one_makes_the_batch(settings: Settings, monkeypatch: 
         write_json(uri, content, exclusive=exclusive)
 
     monkeypatch.setattr(collecting, "write_json", after_the_other)
+    assert collect_live(settings).batches == ["live-000001"]
+    assert collect_live(settings) == NOTHING
+    assert ids(settings, "live-000001") == [1, 2, 3]
+
+
+def test_of_two_collectors_with_different_logs_one_makes_the_batch(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(settings, [prediction(1), prediction(2), prediction(3)])
+
+    def after_the_other(uri: str, content: Any, *, exclusive: bool) -> None:
+        monkeypatch.undo()
+        assert collect_live(settings).batches == ["live-000001"]
+        write_json(uri, {**content, "encounter_ids": [1, 2]}, exclusive=exclusive)
+
+    monkeypatch.setattr(collecting, "write_json", after_the_other)
     with pytest.raises(StorageError, match="is there already"):
         collect_live(settings)
-    assert collect_live(settings) == NOTHING
     assert ids(settings, "live-000001") == [1, 2, 3]
 
 

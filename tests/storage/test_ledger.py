@@ -1,12 +1,16 @@
 """The ledger: append-only, in order, safe for two writers."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
 
-from healthpredict.errors import StorageError
+from healthpredict.errors import AlreadyExists, StorageError
+from healthpredict.storage import local, s3
 from healthpredict.storage.ledger import Ledger
+from healthpredict.storage.ledger_check import find_altered
 from healthpredict.storage.uris import join
 
 
@@ -45,6 +49,84 @@ def test_writers_at_once_lose_nothing(root: str) -> None:
     events = Ledger(join(root, "ledger")).events()
     assert [event["sequence"] for event in events] == list(range(1, 13))
     assert {event["n"] for event in events} == set(range(12))
+
+
+def test_two_processes_leave_no_gap_and_no_duplicate(root: str) -> None:
+    """Also of events that both want to append, by their key."""
+    program = """
+import sys
+from healthpredict.storage.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+for number in range(int(sys.argv[3])):
+    ledger.append("own", writer=sys.argv[2], n=number)
+    if number % 66 == 0:
+        ledger.append("batch", key=f"batch {number}", n=number)
+"""
+    each = 200
+    uri = join(root, "ledger")
+    writers = [subprocess.Popen([sys.executable, "-c", program, uri, name, str(each)]) for name in ("one", "two")]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
+    ledger = Ledger(uri)
+    events = ledger.events()
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    own = [(event["writer"], event["n"]) for event in events if event["kind"] == "own"]
+    assert sorted(own) == [(name, n) for name in ("one", "two") for n in range(each)]
+    assert sorted(event["n"] for event in events if event["kind"] == "batch") == list(range(0, each, 66))
+    assert len({event["id"] for event in events}) == len(events)
+    assert find_altered(ledger) == (len(events), None)
+
+
+def test_an_event_with_a_key_is_written_once(root: str) -> None:
+    ledger = Ledger(join(root, "ledger"))
+    first = ledger.append("batch", key="batch a 1", rows=1)
+    ledger.append("batch", key="batch a 2", rows=2)
+    assert Ledger(join(root, "ledger")).append("batch", key="batch a 1", rows=3) == first
+    assert [event["rows"] for event in ledger.events("batch")] == [1, 2]
+
+
+@pytest.mark.parametrize("failure", ["response lost", "no retry left"])
+def test_an_event_whose_response_was_lost_is_there_once(
+    root: str, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    ledger = Ledger(join(root, "ledger"))
+    store = local if "://" not in root else s3
+    write = store.write_bytes
+
+    def lossy(uri: str, data: bytes, *, exclusive: bool) -> None:
+        write(uri, data, exclusive=exclusive)
+        # What boto's retry of a request that was carried out ends with, or an error of the connection.
+        raise AlreadyExists("412") if failure == "response lost" else StorageError("connection closed")
+
+    with monkeypatch.context() as context:
+        context.setattr(store, "write_bytes", lossy)
+        event = ledger.append("batch", name="batch-01")
+    ledger.append("batch", name="batch-02")
+    assert ledger.events()[0] == event
+    assert [event["name"] for event in ledger.events()] == ["batch-01", "batch-02"]
+
+
+def test_an_append_that_failed_although_it_was_written_is_not_repeated(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(join(root, "ledger"))
+    store = local if "://" not in root else s3
+    write, read = store.write_bytes, store.read_bytes
+
+    def gone(_: str) -> bytes:
+        raise StorageError("connection refused")
+
+    def lossy(uri: str, data: bytes, *, exclusive: bool) -> None:
+        write(uri, data, exclusive=exclusive)
+        monkeypatch.setattr(store, "read_bytes", gone)
+        raise StorageError("connection closed")
+
+    monkeypatch.setattr(store, "write_bytes", lossy)
+    with pytest.raises(StorageError, match="connection closed"):
+        ledger.append("batch", key="batch-01")
+    monkeypatch.setattr(store, "write_bytes", write)
+    monkeypatch.setattr(store, "read_bytes", read)
+    ledger.append("batch", key="batch-01")
+    assert len(ledger.events()) == 1
 
 
 def test_fact_that_is_not_json_leaves_the_ledger_as_it_was(root: str) -> None:

@@ -27,7 +27,9 @@ def test_key_is_made_once_for_this_user_only(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["patient-key"]
 
 
-def test_command_makes_a_key_and_leaves_the_one_that_is_there(tmp_path: Path) -> None:
+def test_command_makes_a_key_and_leaves_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEALTHPREDICT_DATA_URI", str(tmp_path / "data"))
+    monkeypatch.setenv("HEALTHPREDICT_STATE_PATH", str(tmp_path / "state"))
     path = tmp_path / "patient-key"
     said = [CliRunner().invoke(app, ["keys", "patient", "--file", str(path)]).output for _ in range(2)]
     assert said == [f"The key is in {path}\n"] * 2

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, StorageError
-from healthpredict.storage.uris import delete, exists, join, list_uris, read_bytes, write_bytes, write_file
+from healthpredict.storage.uris import (
+    delete,
+    exists,
+    join,
+    list_uris,
+    read_bytes,
+    replace_bytes,
+    write_bytes,
+    write_file,
+)
 
 
 def test_join_puts_one_slash_between() -> None:
@@ -141,3 +150,40 @@ def test_killed_write_is_not_listed(tmp_path: Path) -> None:
     """The temporary file of a killed writer stays behind, hidden."""
     (tmp_path / ".a.csv.1234").write_bytes(b"half")
     assert list_uris(str(tmp_path)) == []
+
+
+def test_exclusive_write_of_what_is_stored_already_counts_as_written(root: str) -> None:
+    """The store carried it out and its response was lost."""
+    uri = join(root, "ledger", "000001.json")
+    write_bytes(uri, b"first", exclusive=True)
+    write_bytes(uri, b"first", exclusive=True)
+    assert read_bytes(uri) == b"first"
+
+
+def test_an_object_is_replaced_only_if_it_is_as_expected(root: str) -> None:
+    uri = join(root, "lease.json")
+    with pytest.raises(NotFound):
+        replace_bytes(uri, b"new", b"old")
+    write_bytes(uri, b"old")
+    replace_bytes(uri, b"new", b"old")
+    with pytest.raises(AlreadyExists, match=r"lease\.json"):
+        replace_bytes(uri, b"newer", b"old")
+    assert read_bytes(uri) == b"new"
+    replace_bytes(uri, b"new", b"old")  # its own write, whose response was lost
+    assert list_uris(root) == [uri]
+
+
+def test_of_many_who_replace_the_same_content_one_succeeds(root: str) -> None:
+    uri = join(root, "lease.json")
+    write_bytes(uri, b"old")
+
+    def replace(number: int) -> int | None:
+        try:
+            replace_bytes(uri, str(number).encode(), b"old")
+        except AlreadyExists:
+            return None
+        return number
+
+    with ThreadPoolExecutor(6) as pool:
+        succeeded = [number for number in pool.map(replace, range(12)) if number is not None]
+    assert [read_bytes(uri)] == [str(number).encode() for number in succeeded]

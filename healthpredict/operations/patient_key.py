@@ -1,0 +1,87 @@
+"""The key for the pseudonyms of patients: made once, recognised by its fingerprint in the ledger, never replaced silently."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from healthpredict.config import Settings
+from healthpredict.errors import ConfigurationError
+from healthpredict.operations.context import open_ledger
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.patient_key import fingerprint, make_patient_key, read_patient_key
+from healthpredict.storage.rolled_file import PREDICTIONS
+from healthpredict.storage.uris import list_uris
+
+_logger = logging.getLogger(__name__)
+_KIND = "patient_key"
+_ADVICE = (
+    "Restore the file from a backup. If the key is lost for good, `healthpredict keys patient --new --because REASON` starts "
+    "with new pseudonyms: nobody will recognise earlier patients again."
+)
+
+
+def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
+    """Read the key; make it if there is none and no prediction was logged with an earlier one.
+
+    Args:
+        settings: where the ledger, the log and the key are.
+        path: of the key; by default that of the settings.
+
+    Raises:
+        ConfigurationError: the key is lost although predictions were logged with it, or is another one than the ledger names, or
+            cannot be read or written.
+        StorageError: the ledger cannot be read or written.
+    """
+    path = path or settings.patient_key_path
+    ledger = open_ledger(settings)
+    known = ledger.last(_KIND)
+    if not path.exists() and has_logged_predictions(settings):
+        which = f" The ledger names the key with fingerprint {known['fingerprint']}." if known else ""
+        raise ConfigurationError(
+            f"The patient key {path} is missing, and predictions were logged with it.{which} {_ADVICE}"
+        )
+    because = "found in its place" if path.exists() else "made, because nothing was logged with another key"
+    make_patient_key(path)
+    key = read_patient_key(path)
+    found = fingerprint(key)
+    if known is not None and known["fingerprint"] == found:
+        return key
+    if known is not None and has_logged_predictions(settings):
+        raise ConfigurationError(
+            f"The patient key {path} has the fingerprint {found}, but predictions were logged with the key {known['fingerprint']}. "
+            f"{_ADVICE}"
+        )
+    ledger.append(_KIND, key=f"{_KIND} {found}", fingerprint=found, because=because)
+    return key
+
+
+def start_new_patient_key(settings: Settings, because: str, path: Path | None = None) -> Path | None:
+    """Make another key, and write to the ledger why. Predictions from now on do not match the earlier ones' pseudonyms.
+
+    Returns:
+        Where the earlier key is kept, or None if it is lost.
+
+    Raises:
+        ConfigurationError: no reason is given, or the file cannot be written.
+        StorageError: the ledger cannot be written.
+    """
+    if not because.strip():
+        raise ConfigurationError("Say why with --because: the ledger keeps the reason.")
+    path = path or settings.patient_key_path
+    kept = None
+    if path.exists():
+        kept = path.with_name(f"{path.name}.{fingerprint(read_patient_key(path))}")
+        path.replace(kept)
+    make_patient_key(path)
+    found = fingerprint(read_patient_key(path))
+    open_ledger(settings).append(_KIND, fingerprint=found, because=because.strip())
+    _logger.warning("Running services use the earlier key until they are restarted or rolled out again")
+    return kept
+
+
+def has_logged_predictions(settings: Settings) -> bool:
+    """Whether predictions wait in the log of this host, or were shipped to the store."""
+    folder = settings.prediction_log_path
+    waiting = folder.is_dir() and any(folder.glob(f"{PREDICTIONS}-*"))
+    return waiting or bool(list_uris(Layout(settings.data_uri).logged_predictions, suffix=".parquet"))

@@ -1,0 +1,161 @@
+"""One holder at a time of a data URI, on whatever host: an object that its holder renews by conditional writes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from healthpredict.errors import AlreadyExists, AlreadyRunning, LeaseLost, NotFound, StorageError
+from healthpredict.storage.uris import read_bytes, replace_bytes, write_bytes
+
+_logger = logging.getLogger(__name__)
+_RENEWALS: Final = 4
+"""In the time after which a silent holder has lost its lease."""
+_LOOKS: Final = 60
+"""In the same time, at a lease that somebody else has."""
+
+
+class Lease:
+    """A lease that is held."""
+
+    def __init__(self, uri: str, what: str, owner: str) -> None:
+        """Args: uri of the object; what is leased, for messages; owner, who asks for it."""
+        self.uri = uri
+        self.what = what
+        self._token = uuid.uuid4().hex
+        self._owner = owner
+        self._stored = b""
+        self._renewals = 0
+        # One writer at a time: the thread that renews, and the end of the block.
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Do nothing if the lease is still held. It costs one read.
+
+        Raises:
+            LeaseLost: another holder took it over.
+            StorageError: the store does not respond.
+        """
+        holder = _parse(read_bytes(self.uri))
+        if holder.get("token") != self._token:
+            raise LeaseLost(self.what, _name(holder))
+
+    def acquire(self, seconds: float) -> None:
+        """Take the lease if it is free, its holder is silent for `seconds`, or has the same owner; see `hold`."""
+        seen, since = None, time.monotonic()
+        while True:
+            found = self._read()
+            holder = _parse(found) if found else {}
+            # Measured by this host's clock alone: those of two hosts differ.
+            silent = found == seen and time.monotonic() - since >= seconds
+            if found is None or holder.get("owner") in (None, "", self._owner) or silent:
+                try:
+                    self._write(found, self._owner)
+                    return
+                except AlreadyExists:
+                    continue  # somebody else was faster, and is looked at next
+            if seen is not None and found != seen:
+                raise AlreadyRunning(self.what, _name(holder))
+            if seen is None:
+                seen, since = found, time.monotonic()
+                _logger.info("%s waits up to %.0f s to see if %s still runs", self.what, seconds, _name(holder))
+            time.sleep(seconds / _LOOKS)
+
+    def renew(self) -> None:
+        """Show that the holder is alive.
+
+        Raises:
+            LeaseLost: another holder took the lease over.
+            StorageError: the store does not respond.
+        """
+        try:
+            self._write(self._stored, self._owner)
+        except AlreadyExists:
+            # An earlier renewal may have been stored although its response was lost.
+            self.check()
+            self._write(read_bytes(self.uri), self._owner)
+
+    def release(self) -> None:
+        """Let the next holder take the lease without waiting."""
+        self._write(self._stored, "")
+
+    def _read(self) -> bytes | None:
+        try:
+            return read_bytes(self.uri)
+        except NotFound:
+            return None
+
+    def _write(self, expected: bytes | None, owner: str) -> None:
+        with self._lock:
+            self._renewals += 1
+            record = {"owner": owner, "process": os.getpid(), "token": self._token, "renewals": self._renewals}
+            data = json.dumps(record).encode()
+            if expected is None:
+                write_bytes(self.uri, data, exclusive=True)
+            else:
+                replace_bytes(self.uri, data, expected)
+            self._stored = data
+
+
+@contextmanager
+def hold(uri: str, what: str, owner: str, seconds: float = 60.0) -> Iterator[Lease]:
+    """Hold a lease for the time of a `with` block, renewed by a thread.
+
+    Args:
+        uri: of the lease's object.
+        what: is leased, for messages: "The drift loop".
+        owner: who asks for it. The same owner may take it at once: the caller makes sure that only one process uses the name.
+        seconds: after which a silent holder has lost it. Taking over from another owner, or learning that it is alive, takes up to
+            that long.
+
+    Raises:
+        AlreadyRunning: another owner holds it and is alive.
+        StorageError: the store cannot be read or written.
+    """
+    lease = Lease(uri, what, owner)
+    lease.acquire(seconds)
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(seconds / _RENEWALS):
+            try:
+                lease.renew()
+            except LeaseLost as error:
+                _logger.error("%s", error)
+                return
+            except StorageError as error:
+                _logger.warning("The lease %s was not renewed: %s", uri, error)
+
+    renewing = threading.Thread(target=renew, name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewing.join()
+        try:
+            lease.release()
+        except AlreadyExists:
+            pass  # somebody else has it, and is left alone
+        except StorageError as error:
+            _logger.warning("The lease %s ends by itself in %.0f s: %s", uri, seconds, error)
+
+
+def _name(holder: dict[str, Any]) -> str:
+    return f"{holder.get('owner') or 'nobody'}, process {holder.get('process')}"
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """The record of a lease; empty if it is none, which then counts as free."""
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
