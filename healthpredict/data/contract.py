@@ -72,6 +72,10 @@ class Column:
             case _:
                 return ", ".join(self.allowed)
 
+    def is_missing(self, text: str) -> bool:
+        """Whether a text means that the value is missing: a word for missing that the contract does not list as a value."""
+        return text not in self.allowed and text.strip().casefold() in MISSING_WORDS
+
     def problem(self, value: str | int | None) -> str | None:
         """Say what is wrong with one value, or None.
 
@@ -79,7 +83,11 @@ class Column:
             value: None where missing; an int for ID and COUNT, else a string.
         """
         if value is None:
-            return None if self.nullable else "is missing"
+            if self.nullable:
+                return None
+            return (
+                f"is missing; {NOT_MEASURED} stands for not measured" if NOT_MEASURED in self.allowed else "is missing"
+            )
         if self.kind in (Kind.ID, Kind.COUNT):
             if isinstance(value, bool) or not isinstance(value, int):
                 return "is not a whole number"
@@ -98,6 +106,10 @@ class Column:
 
 
 RENAMED: Final = {"patient_nbr": "patient_id"}
+NOT_MEASURED: Final = "None"
+"""A value of `max_glu_serum` and `A1Cresult`."""
+MISSING_WORDS: Final = frozenset({"", "?", "nan", "na", "n/a", "none", "null", "unknown"})
+"""What programs write for a missing value, in small letters and without surrounding spaces; see `Column.is_missing`."""
 MISSING: Final = "?"
 """How the raw file writes a missing value. `None` in `max_glu_serum` and `A1Cresult` is a value: "not measured"."""
 
