@@ -73,11 +73,8 @@ class Column:
                 return ", ".join(self.allowed)
 
     def is_missing(self, text: str) -> bool:
-        """Whether a written value stands for a missing one: `?`, nothing, or a word such as NA that the contract does not list.
-
-        A pattern that lets a word through does not list it. `None` in `max_glu_serum` and `A1Cresult` is a value.
-        """
-        return text not in self.allowed and text.strip().lower() in MISSING_WORDS
+        """Whether a text means that the value is missing: a word for missing that the contract does not list as a value."""
+        return text not in self.allowed and text.strip().casefold() in MISSING_WORDS
 
     def problem(self, value: str | int | None) -> str | None:
         """Say what is wrong with one value, or None.
@@ -109,12 +106,12 @@ class Column:
 
 
 RENAMED: Final = {"patient_nbr": "patient_id"}
+NOT_MEASURED: Final = "None"
+"""A value of `max_glu_serum` and `A1Cresult`."""
+MISSING_WORDS: Final = frozenset({"", "?", "nan", "na", "n/a", "none", "null", "unknown"})
+"""What programs write for a missing value, in small letters and without surrounding spaces; see `Column.is_missing`."""
 MISSING: Final = "?"
 """How the raw file writes a missing value. `None` in `max_glu_serum` and `A1Cresult` is a value: "not measured"."""
-
-MISSING_WORDS: Final = frozenset({"", MISSING, "nan", "na", "n/a", "none", "null", "unknown"})
-"""How spreadsheets, databases, pandas and R write a missing value, in small letters."""
-NOT_MEASURED: Final = "None"
 
 AGE_BANDS: Final = tuple(f"[{low}-{low + 10})" for low in range(0, 100, 10))
 _WEIGHT_BANDS: Final = (*(f"[{low}-{low + 25})" for low in range(0, 200, 25)), ">200")

@@ -30,7 +30,7 @@ from healthpredict.serving.documentation import (
 from healthpredict.serving.door import RETRY_SECONDS, Answer, Door, Judge
 from healthpredict.serving.encounter import read_encounter, record_of
 from healthpredict.serving.keys import KeyRing
-from healthpredict.serving.limits import DRY_RUN, Headers, Limits, Receive, Scope, Send, is_dry_run, read_body
+from healthpredict.serving.limits import DRY_RUN, Headers, Limits, Receive, Scope, Send, by_name, is_dry_run, read_body
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
 from healthpredict.serving.outcomes import record_outcomes
 from healthpredict.serving.prediction_log import PredictionLog
@@ -136,21 +136,22 @@ def create_app(
 def _judges(app: FastAPI, metrics: Metrics, log: PredictionLog | None) -> dict[str, Judge]:
     """By endpoint, what answers one encounter."""
 
-    def answered(path: str, headers: Headers, values: tuple[Value, ...], answer: dict[str, Any]) -> bytes:
+    def answered(path: str, dry_run: bool, values: tuple[Value, ...], answer: dict[str, Any]) -> bytes:
         metrics.predicted(answer["readmission_risk"])
         if log is not None:
-            dry_run = DRY_RUN in headers and is_dry_run(headers)  # hardly ever: a call costs more than to look
             log.add((time_ns(), path, dry_run, answer, values))
         return _encode(answer)
 
     def predict(headers: Headers, body: bytes) -> bytes:
+        dry_run = DRY_RUN in headers and is_dry_run(headers)  # hardly ever: a call costs more than to look
         values = read_encounter(body)
-        return answered("/predict", headers, values, _predict(app.state.bundle, record_of(values)))
+        return answered("/predict", dry_run, values, _predict(app.state.bundle, record_of(values)))
 
     def explain_one(headers: Headers, body: bytes) -> bytes:
+        dry_run = is_dry_run(headers)
         values = read_encounter(body)
         served: Bundle = app.state.bundle
-        return answered("/explain", headers, values, explain(served, record_of(values)) | identity(served))
+        return answered("/explain", dry_run, values, explain(served, record_of(values)) | identity(served))
 
     return {"/predict": predict, "/explain": explain_one}
 
@@ -164,7 +165,7 @@ def _add_predictions(
         async def answer(scope: Scope, receive: Receive) -> bytes:
             body = await read_body(scope, receive, limits.body_bytes, limits.body_seconds)
             try:
-                return judge(dict(scope["headers"]), body)
+                return judge(by_name(scope["headers"]), body)
             except Refused as refused:
                 metrics.refused(refused.problem)
                 raise
@@ -193,12 +194,13 @@ def _add_batch(
         if batches >= limits.batches:
             detail = f"{limits.batches} batches are being answered. Ask again."
             raise Refused(429, detail, headers={"retry-after": RETRY_SECONDS})
+        dry_run = is_dry_run(by_name(scope["headers"]))
         batches += 1
         try:
             body = await read_body(scope, receive, limits.batch_body_bytes, limits.body_seconds)
             served: Bundle = app.state.bundle
             who = identity(served)
-            note = None if log is None else Note(log, who, dry_run=is_dry_run(dict(scope["headers"])))
+            note = None if log is None else Note(log, who, dry_run=dry_run)
             return _encode(await predict_batch(served, body, limits, metrics, note) | who)
         finally:
             batches -= 1

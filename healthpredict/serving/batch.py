@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
@@ -15,10 +16,11 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
 from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter, record_of
+from healthpredict.serving.json_body import BYTE_ORDER_MARK, not_json, without_nan
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
 from healthpredict.serving.prediction_log import PredictionLog
-from healthpredict.serving.problems import Problem, Refused
+from healthpredict.serving.problems import FieldProblem, Problem, Refused
 
 BATCH: Final = "/predict/batch"
 _COMMAS_A_ROW: Final = 2 * len(Encounter.model_fields)
@@ -60,6 +62,9 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder: Final = msgspec.json.Decoder(_Batch)
+_OPENING: Final = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*')
+_COMMA: Final = re.compile(rb"\s*,\s*")
+_CLOSING: Final = re.compile(rb"\s*\]\s*\}\s*")
 
 
 def batch_schema(rows: int) -> dict[str, Any]:
@@ -89,14 +94,42 @@ def split_rows(body: bytes, at_most: int) -> list[bytes]:
         # Counted in milliseconds; millions of tiny rows would take seconds and a gigabyte to split.
         raise Refused(413, f"There are too many values: {at_most:,} encounters is the most. Send several batches.")
     try:
-        rows = _decoder.decode(body).encounters
+        body, rows = _split(body.removeprefix(BYTE_ORDER_MARK))
     except msgspec.ValidationError:
         raise Refused(422, 'The body is not one JSON object with the list "encounters" and nothing else.') from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Refused(400, "The body is not JSON.") from None
+        raise not_json() from None
     if len(rows) > at_most:
         raise Refused(413, f"There are {len(rows):,} encounters, and {at_most:,} is the most. Send several batches.")
-    return [bytes(row) for row in rows]
+    if not _is_all(body, rows):
+        problem = FieldProblem(field="encounters", problem="is given twice")
+        raise Refused(422, "The list encounters is given twice. Send one list.", [problem])
+    return rows
+
+
+def _split(body: bytes) -> tuple[bytes, list[bytes]]:
+    """The body as it was read, without `NaN`, and its rows."""
+    try:
+        return body, [bytes(row) for row in _decoder.decode(body).encounters]
+    except msgspec.DecodeError:
+        readable = without_nan(body)
+        if readable == body:
+            raise
+        return _split(readable)
+
+
+def _is_all(body: bytes, rows: list[bytes]) -> bool:
+    """Whether a body holds these rows and no other: of a list that is given twice, msgspec returns the last."""
+    opening = _OPENING.match(body)
+    assert opening is not None
+    at = opening.end()
+    for row in rows[:-1]:
+        comma = _COMMA.match(body, at + len(row)) if body.startswith(row, at) else None
+        if comma is None:
+            return False
+        at = comma.end()
+    last = rows[-1] if rows else b""
+    return body.startswith(last, at) and _CLOSING.fullmatch(body, at + len(last)) is not None
 
 
 @dataclass(frozen=True)

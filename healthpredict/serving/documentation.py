@@ -29,7 +29,9 @@ _KEYS: Final = {
 _OF_ONE_ENCOUNTER: Final = {
     **_OF_ANY_BODY,
     413: problem_documentation("The body is too long"),
-    422: problem_documentation("The encounter breaks the contract, or ended in death or hospice"),
+    422: problem_documentation(
+        "The encounter breaks the contract, or ended in death or hospice; or X-Dry-Run is wrong"
+    ),
     503: _BUSY,
 }
 
@@ -43,7 +45,7 @@ def predict_documentation(record: dict[str, Value], prediction: dict[str, Any]) 
             200: {"content": {"application/json": {"example": prediction}}},
             **_OF_ONE_ENCOUNTER,
         },
-        "openapi_extra": _request_body(Encounter.model_json_schema(), as_sent(record)),
+        "openapi_extra": _request_body(Encounter.model_json_schema(), as_sent(record)) | _dry_run(),
     }
 
 
@@ -58,7 +60,7 @@ def explain_documentation(record: dict[str, Value], explained: dict[str, Any] | 
             **_OF_ONE_ENCOUNTER,
             501: problem_documentation("The model version was built without explanations"),
         },
-        "openapi_extra": _request_body(Encounter.model_json_schema(), as_sent(record)),
+        "openapi_extra": _request_body(Encounter.model_json_schema(), as_sent(record)) | _dry_run(),
     }
 
 
@@ -74,11 +76,11 @@ def batch_documentation(record: dict[str, Value], prediction: dict[str, Any], li
             200: {"content": {"application/json": {"example": example}}},
             **_OF_ANY_BODY,
             413: problem_documentation("The body is too long, or has too many encounters"),
-            422: problem_documentation("The body is not a batch"),
+            422: problem_documentation("The body is not a batch, or X-Dry-Run is wrong"),
             429: problem_documentation("Too many batches are being answered", headers=_RETRY),
             503: _BUSY,
         },
-        "openapi_extra": _request_body(batch_schema(limits.batch_rows), {"encounters": [as_sent(record)]}),
+        "openapi_extra": _request_body(batch_schema(limits.batch_rows), {"encounters": [as_sent(record)]}) | _dry_run(),
     }
 
 
@@ -139,7 +141,14 @@ def with_whole_limits(node: Any) -> None:
 
 def _request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     content = {"application/json": {"schema": schema, "example": example}}
-    description = (
-        "Whole numbers are written without a decimal point, and of a field that is given twice the last value counts."
-    )
+    description = "JSON in UTF-8. A field that is given twice is rejected."
     return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+def _dry_run() -> dict[str, Any]:
+    description = (
+        "true: not a real encounter; it is logged as a dry run and never learned from. true or false in any letter case; "
+        "any other value is rejected (422)."
+    )
+    schema = {"type": "string", "enum": ["true", "false"], "default": "false"}
+    return {"parameters": [{"name": "X-Dry-Run", "in": "header", "description": description, "schema": schema}]}

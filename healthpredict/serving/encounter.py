@@ -1,57 +1,78 @@
-"""The contract at the door: the model of a request, made from the table of columns.
+"""The model of a request, made from the table of columns.
 
-msgspec reads what is right, and named as in the data set, in four microseconds. Everything else goes to Pydantic, which takes
-twice as long, knows the other names as well and finds every problem; and for a refused one the contract itself says, column by
-column, what is wrong. Property tests hold that all three agree. No message repeats a value.
+msgspec reads a usual request in a few microseconds. Every other body goes to the thorough reader, which also accepts mixed
+names, spellings of missing and whole numbers written as floats, and which lists every problem. Property tests check that both agree
+with the contract. No message repeats a value.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import product
 from operator import itemgetter
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from healthpredict.data.contract import (
     COLUMNS,
     DEATH_OR_HOSPICE,
     FEATURE_COLUMNS,
     MISSING,
+    MISSING_WORDS,
     RECORD_COLUMNS,
     Column,
     Kind,
 )
 from healthpredict.features.encoder import Value
+from healthpredict.serving.json_body import not_json, read_json
 from healthpredict.serving.problems import FieldProblem, Refused
 
 _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
-_BY_NAME: Final = {name: column for column in COLUMNS for name in (column.name, column.field)}
-_nullable: Final = itemgetter(
-    *(i for i, column in enumerate(RECORD_COLUMNS) if column.nullable or column.kind is Kind.ID)
+_BY_NAME: Final = {name: column for column in RECORD_COLUMNS for name in (column.name, column.field)}
+_optional: Final = tuple(column.nullable or column.kind is Kind.ID for column in RECORD_COLUMNS)
+_OPTIONAL: Final = frozenset(i for i, optional in enumerate(_optional) if optional)
+_nullable: Final = itemgetter(*sorted(_OPTIONAL))
+_SPELLINGS: Final = frozenset(
+    "".join(letters)
+    for word in MISSING_WORDS
+    for letters in product(*(sorted({letter.lower(), letter.upper()}) for letter in word))
+)
+_MISSING: Final = _SPELLINGS | {msgspec.UNSET}
+"""What stands for missing in a request that msgspec has read. Only the thorough reader accepts spaces around a word."""
+_WORD_PATTERN: Final = "|".join(
+    "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
+    for word in sorted(MISSING_WORDS)
 )
 
 
 def _type(column: Column) -> Any:
-    """What pydantic accepts for a column; `?` stands for missing wherever null does."""
+    """The type of a column in the documentation; a word for missing may stand wherever null may."""
     optional = column.nullable or column.kind is Kind.ID
-    missing = (MISSING, None) if optional else ()
-    if column.kind is Kind.CATEGORY:
-        # The codes of death and hospice are in the contract of the data, but not in that of a prediction.
-        left_out = DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
-        return Literal[*(value for value in column.allowed if value not in left_out), *missing]
+    word = Annotated[str, Field(pattern=rf"^\s*({_WORD_PATTERN})\s*$")]
     accepted: Any
-    if column.kind is Kind.CODE:
-        or_missing = f"|{re.escape(MISSING)}" if optional else ""
-        accepted = Annotated[str, Field(pattern=f"^({column.pattern}{or_missing})$")]
-        return accepted | None if optional else accepted
-    low, high = (1, 2**63 - 1) if column.kind is Kind.ID else (column.minimum, column.maximum)
-    accepted = Annotated[int, Field(strict=True, ge=low, le=high)]
-    return accepted | Literal[MISSING] | None if optional else accepted
+    if column.kind is Kind.CATEGORY:
+        accepted = Literal[*_categories(column)]
+    elif column.kind is Kind.CODE:
+        accepted = Annotated[str, Field(pattern=f"^({column.pattern})$")]
+    else:
+        low, high = _limits(column)
+        accepted = Annotated[int, Field(strict=True, ge=low, le=high)]
+    return accepted | word | None if optional else accepted
+
+
+def _categories(column: Column) -> list[str]:
+    # The codes of death and hospice are in the contract of the data, but not in that of a prediction.
+    left_out = DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
+    return [value for value in column.allowed if value not in left_out]
+
+
+def _limits(column: Column) -> tuple[int | None, int | None]:
+    return (1, 2**63 - 1) if column.kind is Kind.ID else (column.minimum, column.maximum)
 
 
 def _field(column: Column) -> tuple[Any, Any]:
@@ -68,35 +89,33 @@ class _ByEitherName(BaseModel):
 
 _FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
 Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_ByEitherName.__doc__, **_FIELDS)
-"""A request. Absent, null and `?` are missing; identifiers are welcome, so that a row can be sent as it is, and unused."""
+"""A request, for the documentation. Absent, null and words for missing are missing; identifiers are accepted and not used."""
 
 
-def _quick_field(column: Column) -> tuple[Any, ...]:
-    """A field as msgspec knows it: name, type and, where it may be absent, None."""
-    optional = column.nullable or column.kind is Kind.ID
+def _quick_field(column: Column, optional: bool) -> tuple[Any, ...]:
+    """A field as msgspec knows it: name, type and, if it may be absent, the default."""
     accepted: Any
+    missing = (MISSING,) if optional else ()
     if column.kind in (Kind.ID, Kind.COUNT):
-        low, high = (1, 2**63 - 1) if column.kind is Kind.ID else (column.minimum, column.maximum)
+        low, high = _limits(column)
         accepted = Annotated[int, msgspec.Meta(ge=low, le=high)]
-        accepted = accepted | Literal[MISSING] | None if optional else accepted
+        accepted = accepted | Literal[MISSING] if optional else accepted
     elif column.kind is Kind.CODE:
         # Python's regular expressions let a line break stand before `$`.
-        accepted = Annotated[str, msgspec.Meta(pattern=rf"^({column.pattern}|{re.escape(MISSING)})\Z")] | None
-        assert optional
+        accepted = Annotated[str, msgspec.Meta(pattern=rf"^({column.pattern}|{re.escape(MISSING)})\Z")]
     else:
-        accepted = _type(column)
-    return (column.field, accepted, None) if optional else (column.field, accepted)
+        accepted = Literal[*_categories(column), *missing]
+    return (column.field, accepted | None, msgspec.UNSET) if optional else (column.field, accepted)
 
 
-_quick: Final = msgspec.json.Decoder(
-    msgspec.defstruct(
-        "QuickEncounter",
-        [_quick_field(column) for column in RECORD_COLUMNS],
-        rename={column.field: column.name for column in COLUMNS},
-        forbid_unknown_fields=True,
-        kw_only=True,
-    )
-)
+def _quick_decoder(rename: dict[str, str]) -> Any:
+    fields = [_quick_field(column, optional) for column, optional in zip(RECORD_COLUMNS, _optional, strict=True)]
+    struct = msgspec.defstruct("QuickEncounter", fields, rename=rename, forbid_unknown_fields=True, kw_only=True)
+    return msgspec.json.Decoder(struct)
+
+
+_quick: Final = _quick_decoder({column.field: column.name for column in COLUMNS})
+_quick_by_field: Final = _quick_decoder({})
 
 
 def read_encounter(body: bytes) -> tuple[Value, ...]:
@@ -112,11 +131,23 @@ def read_encounter(body: bytes) -> tuple[Value, ...]:
         Refused: not JSON (400), or one or more fields break the contract (422), all of them listed.
     """
     try:
-        values: tuple[Value, ...] = msgspec.structs.astuple(_quick.decode(body))
+        values = _read_quickly(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        values = _read_thoroughly(body)
-    if MISSING in _nullable(values):
-        return tuple([None if value == MISSING else value for value in values])
+        return _read_thoroughly(body)
+    # No name and no value that msgspec accepts has a colon, so there is one for each field that was sent.
+    sent = body.count(b":")
+    if sent != len(values) and sent + values.count(msgspec.UNSET) != len(values):  # type: ignore[arg-type] # a default
+        return _read_thoroughly(body)
+    if _MISSING.isdisjoint(_nullable(values)):
+        return values
+    return tuple([None if value in _MISSING and i in _OPTIONAL else value for i, value in enumerate(values)])
+
+
+def _read_quickly(body: bytes) -> tuple[Value, ...]:
+    try:
+        values: tuple[Value, ...] = msgspec.structs.astuple(_quick.decode(body))
+    except msgspec.ValidationError:
+        values = msgspec.structs.astuple(_quick_by_field.decode(body))
     return values
 
 
@@ -126,37 +157,55 @@ def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
 
 
 def _read_thoroughly(body: bytes) -> tuple[Value, ...]:
+    sent = read_json(body)
+    if not isinstance(sent, tuple):
+        raise Refused(422, "The body is not one JSON object.")
+    names: dict[str, str] = {}
+    record: dict[str, Any] = {}
+    twice: dict[str, str] = {}
+    unknown: list[str] = []
+    for name, value in sent:
+        column = _BY_NAME.get(name)
+        if column is None:
+            unknown.append(_shown(name))
+        elif column.name in names:
+            twice[column.name] = _given_twice(names[column.name], name)
+        else:
+            names[column.name] = name
+            record[column.name] = None if isinstance(value, str) and column.is_missing(value) else value
+    problems: dict[str, str] = {}
+    for column, optional in zip(RECORD_COLUMNS, _optional, strict=True):
+        problem = twice.get(column.name) or _problem(column, record.get(column.name), optional=optional)
+        if problem:
+            problems[column.name] = problem
+    problems |= dict.fromkeys(unknown, "is not a field of an encounter")
+    if problems:
+        noun = "problem" if len(problems) == 1 else "problems"
+        listed = [FieldProblem(field=field, problem=problem) for field, problem in problems.items()]
+        raise Refused(422, f"The encounter has {len(listed)} {noun}.", listed)
+    return tuple([record.get(column.name) for column in RECORD_COLUMNS])
+
+
+def _given_twice(first: str, second: str) -> str:
+    """The problem of a field that occurs twice in an object, under one name or under its two names."""
+    return "is given twice" if first == second else f"is given twice, as {first} and {second}"
+
+
+def _shown(name: str) -> str:
     try:
-        return tuple(vars(Encounter.model_validate_json(body)).values())
-    except ValidationError as error:
-        raise _refusal(error) from None  # the cause holds values
+        return name[:_LONGEST_NAME_SHOWN].encode().decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which is no character
+        raise not_json() from None
+
+
+def _problem(column: Column, value: Any, *, optional: bool) -> str | None:
+    if value is None and optional:
+        return None
+    if column.field == _DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
+        return _NOT_AT_RISK
+    return column.problem(value)
 
 
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:
     """A record by `Column.field`, as a caller sends it: named as in the data set, with null for missing."""
     return {column.name: record.get(column.field) for column in FEATURE_COLUMNS}
-
-
-def _refusal(error: ValidationError) -> Refused:
-    problems: dict[str, str] = {}
-    for item in error.errors(include_url=False, include_context=False):
-        if not item["loc"]:
-            if item["type"] == "json_invalid":
-                return Refused(400, "The body is not JSON.")
-            return Refused(422, "The body is not one JSON object.")
-        name = str(item["loc"][0])
-        column = _BY_NAME.get(name)
-        if item["type"] == "extra_forbidden":
-            repeated = column is not None and column.kind is not Kind.OUTCOME
-            problems[name[:_LONGEST_NAME_SHOWN]] = "is given twice" if repeated else "is not a field of an encounter"
-        elif column is not None:
-            problems[column.name] = _problem(column, None if item["type"] == "missing" else item["input"])
-    noun = "problem" if len(problems) == 1 else "problems"
-    listed = [FieldProblem(field=field, problem=problem) for field, problem in problems.items()]
-    return Refused(422, f"The encounter has {len(listed)} {noun}.", listed)
-
-
-def _problem(column: Column, value: Any) -> str:
-    if column.field == _DISPOSITION and value in DEATH_OR_HOSPICE:
-        return _NOT_AT_RISK
-    return column.problem(None if value == MISSING else value) or "breaks the contract"

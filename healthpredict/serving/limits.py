@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, MutableMapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from starlette.requests import ClientDisconnect
 
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import FieldProblem, Refused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Headers = Mapping[bytes, bytes]
-"""By name in small letters; of one that is given twice the last."""
+"""By name in small letters, see `by_name`; of a header that is given twice the last value, of `X-Dry-Run` all of them."""
 DRY_RUN: Final = b"x-dry-run"
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -110,9 +110,27 @@ class _Begun:
         return (yield from self._steps)
 
 
+def by_name(headers: Collection[tuple[bytes, bytes]]) -> Headers:
+    """Headers by name."""
+    found = dict(headers)
+    if DRY_RUN in found:
+        found[DRY_RUN] = b",".join(value for name, value in headers if name == DRY_RUN)  # as RFC 9110 says, 5.3
+    return found
+
+
 def is_dry_run(headers: Headers) -> bool:
-    """Whether the caller says that the encounter is not a real one: `X-Dry-Run: true`. It is noted, but never learned from."""
-    return headers.get(DRY_RUN) == b"true"
+    """Whether the caller says that the encounter is not a real one: `X-Dry-Run: true`. It is logged, but never learned from.
+
+    Raises:
+        Refused: the header is there, and is neither true nor false in any letter case (422).
+    """
+    values = {value.strip().lower() for value in headers.get(DRY_RUN, b"false").split(b",")}
+    if values not in ({b"true"}, {b"false"}):
+        problem = FieldProblem(field="X-Dry-Run", problem="is neither true nor false")
+        raise Refused(
+            422, "The header X-Dry-Run is neither true nor false. Send one of these, or no such header.", [problem]
+        )
+    return values == {b"true"}
 
 
 def _too_large(at_most: int) -> Refused:

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from os import urandom
 from typing import Any, Final, Literal
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import StorageError
+from healthpredict.serving.json_body import read_json
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import FieldProblem, Refused
 
 _COLUMNS: Final = (BY_FIELD["encounter_id"], BY_FIELD["readmitted"])
 _ENCOUNTER, _READMITTED = _COLUMNS
+_FIELDS: Final = {column.field for column in _COLUMNS}
 
 
 class Outcome(BaseModel):
@@ -49,14 +50,6 @@ class Recorded(BaseModel):
     request_id: str
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    # Not `Outcomes`: Pydantic keeps half a kilobyte for every problem, and a body of nothing else has a million.
-    outcomes: list[Any]
-
-
-_decoder: Final = msgspec.json.Decoder(_Body)
-
-
 async def record_outcomes(log: PredictionLog, body: bytes, limits: Limits) -> dict[str, Any]:
     """Note outcomes, all or none, with the fields of a `Recorded`.
 
@@ -77,31 +70,41 @@ async def record_outcomes(log: PredictionLog, body: bytes, limits: Limits) -> di
 
 
 def _record(log: PredictionLog, body: bytes, at_most: int) -> int:
-    try:
-        outcomes = _decoder.decode(body).outcomes
-    except msgspec.ValidationError:
-        raise Refused(422, 'The body is not one JSON object with the list "outcomes" and nothing else.') from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Refused(400, "The body is not JSON.") from None
-    if len(outcomes) > at_most:
-        raise Refused(413, f"There are {len(outcomes):,} outcomes, and {at_most:,} is the most. Send several requests.")
-    problems = [problem for i, outcome in enumerate(outcomes) for problem in _problems(f"outcomes.{i}", outcome)]
-    if problems or not outcomes:
+    sent = _read(body)
+    if len(sent) > at_most:
+        raise Refused(413, f"There are {len(sent):,} outcomes, and {at_most:,} is the most. Send several requests.")
+    problems = [problem for i, outcome in enumerate(sent) for problem in _problems(f"outcomes.{i}", outcome)]
+    if problems or not sent:
         noun = "problem" if len(problems) == 1 else "problems"
-        detail = f"The outcomes have {len(problems):,} {noun}" if outcomes else "There are no outcomes"
+        detail = f"The outcomes have {len(problems):,} {noun}" if sent else "There are no outcomes"
         raise Refused(422, f"{detail}; nothing was recorded.", problems)
-    log.add_outcomes(outcomes)
-    return len(outcomes)
+    log.add_outcomes([dict(outcome) for outcome in sent])
+    return len(sent)
+
+
+def _read(body: bytes) -> list[Any]:
+    """The outcomes as they were sent: each object is a tuple of pairs."""
+    sent = read_json(body)
+    names = [name for name, _ in sent] if isinstance(sent, tuple) else []
+    if names.count("outcomes") > 1:
+        problem = FieldProblem(field="outcomes", problem="is given twice")
+        raise Refused(422, "The list outcomes is given twice; nothing was recorded.", [problem])
+    if names != ["outcomes"] or not isinstance(sent[0][1], list):
+        raise Refused(422, 'The body is not one JSON object with the list "outcomes" and nothing else.')
+    return sent[0][1]
 
 
 def _problems(place: str, outcome: Any) -> Iterator[FieldProblem]:
     """What is wrong with an outcome, without its values."""
-    if not isinstance(outcome, dict):
+    if not isinstance(outcome, tuple):
         yield FieldProblem(field=place, problem="is not an object")
         return
+    values = dict(outcome)
+    names = [name for name, _ in outcome]
     for column in _COLUMNS:
-        problem = column.problem(outcome.get(column.field))
+        twice = names.count(column.field) > 1
+        problem = "is given twice" if twice else column.problem(values.get(column.field))
         if problem:
             yield FieldProblem(field=f"{place}.{column.field}", problem=problem)
-    if len(outcome) > sum(column.field in outcome for column in _COLUMNS):
+    if not values.keys() <= _FIELDS:
         yield FieldProblem(field=place, problem="has a field that an outcome does not have")

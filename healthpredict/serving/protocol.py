@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from healthpredict.serving.limits import Headers
+from healthpredict.serving.limits import Headers, by_name
 
 AtOnce = Callable[[Headers, bytes], bytes | None]
 """From the headers of a POST and its body to the JSON of its answer, status 200; None where it needs more words."""
@@ -194,7 +194,7 @@ class Connection(HttpToolsProtocol):
         """Answer the request that asks; None where it needs more words."""
         assert self._at_once is not None
         self.asks = False
-        return self._at_once(dict(self.headers), self._body)
+        return self._at_once(by_name(self.headers), self._body)
 
     def send(self, answer: bytes | None) -> None:
         """Send what `judge` returned."""

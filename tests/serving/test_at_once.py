@@ -39,6 +39,8 @@ REQUESTS = {
         {},
     ),
     "a dry run": ("/predict", BODY, {"X-Dry-Run": "true"}),
+    "a dry run in capitals": ("/predict", BODY, {"X-Dry-Run": "TRUE"}),
+    "a wrong dry run": ("/predict", BODY, {"X-Dry-Run": "1"}),
     "two problems": ("/predict", json.dumps(ENCOUNTER | {"age": "old", "time_in_hospital": 99}).encode(), {}),
     "no JSON": ("/explain", b"{", {}),
     "no body": ("/predict", b"", {}),
@@ -96,8 +98,11 @@ def test_it_is_answered_as_one_that_takes_the_long_way(
             assert of_each[0] == of_each[1], name
             answers[name] = of_each[0][0]
     assert answers == {
-        **dict.fromkeys(("an encounter", "reasons", "names with underscores", "a dry run", "a query"), 200),
+        **dict.fromkeys(
+            ("an encounter", "reasons", "names with underscores", "a dry run", "a dry run in capitals", "a query"), 200
+        ),
         **{
+            "a wrong dry run": 422,
             "two problems": 422,
             "no JSON": 400,
             "no body": 400,
@@ -107,7 +112,7 @@ def test_it_is_answered_as_one_that_takes_the_long_way(
         },
         "a wrong path": 404,
     }
-    assert asked_at_once == [True] * 4 + [False] * 6, "those of a query and of a wrong path were not to be"
+    assert asked_at_once == [True] * 5 + [False] * 7, "those of a query and of a wrong path were not to be"
     metrics = guarded_api.get("/metrics").text
     families = {family.name: family for family in text_string_to_metric_families(metrics)}
     assert sum(sample.value for sample in families["healthpredict_requests"].samples) == 2 * len(REQUESTS)

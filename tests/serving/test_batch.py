@@ -51,6 +51,47 @@ def test_a_wrong_row_has_its_own_problem_and_harms_no_other(api: httpx.Client) -
     assert "SECRET" not in json.dumps(answer)
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("name", ["weight", "num_procedures", "diag_1", "age"])
+def test_what_is_not_a_number_refuses_its_row_only(api: httpx.Client, name: str, value: str) -> None:
+    """Also beside a text with that word, quotes and a negative number, and for a row that is nothing else."""
+    odd = GOOD[1] | {"medical_specialty": f'"{value}, \\" {value}', "num_medications": -1}
+    body = json.dumps({"encounters": [GOOD[0], GOOD[2] | {name: "PLACE"}, odd, "PLACE", GOOD[0]]})
+    answer = api.post("/predict/batch", content=body.replace('"PLACE"', value)).raise_for_status().json()
+    results = answer["results"]
+    assert [row["problem"] is None for row in results] == [True, False, False, False, True]
+    single = api.post("/predict", content=json.dumps(GOOD[2] | {name: "PLACE"}).replace('"PLACE"', value))
+    assert (single.status_code, single.json()) == (422, results[1]["problem"])
+    assert [error["field"] for error in results[1]["problem"]["errors"]] == [name]
+    assert results[2]["problem"] == api.post("/predict", json=odd).json()
+    assert results[0]["readmission_risk"] == results[4]["readmission_risk"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"encounters": ROWS, "encounters": ROWS}',
+        '{"encounters": [], "encounters": ROWS}',
+        '{"encounters": ROWS, "encounters": []}',
+        '{"encounters":[],"\\u0065ncounters":[]}',
+        '{"encounters": [1, 2], "encounters": [1]}',
+        '{"encounters": [1], "encounters": [1, 2]}',
+        '{"encounters": [NaN], "encounters": [NaN]}',
+    ],
+)
+def test_a_list_that_is_given_twice_is_refused(api: httpx.Client, body: str) -> None:
+    response = api.post("/predict/batch", content=body.replace("ROWS", json.dumps(GOOD[:2])))
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"field": "encounters", "problem": "is given twice"}]
+
+
+@pytest.mark.parametrize("indent", [None, 0, 4])
+def test_a_batch_may_have_any_spaces(api: httpx.Client, indent: int | None) -> None:
+    for rows in ([], GOOD[:3]):
+        body = f" \n{json.dumps({'encounters': rows}, indent=indent)}\r\n "
+        assert api.post("/predict/batch", content=body).raise_for_status().json()["predicted"] == len(rows)
+
+
 @pytest.mark.parametrize("rows", [[], [None, {}]])
 def test_a_batch_without_a_good_row_is_answered(api: httpx.Client, rows: list[Any]) -> None:
     answer = ask(api, rows)

@@ -47,6 +47,7 @@ def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
 def test_hyphens_and_underscores_name_the_same_field() -> None:
     plain = {name.replace("-", "_"): value for name, value in GOOD.items()}
     assert read_body(plain) == read()
+    assert read_body({**plain, "patient_id": 815}) == read(patient_nbr=815)
 
 
 @pytest.mark.parametrize("renamed", ["glyburide-metformin", "glyburide_metformin"], ids=["quick", "thorough"])
@@ -61,12 +62,69 @@ def test_fields_stand_in_the_order_of_the_log_however_they_are_sent(renamed: str
 
 
 def test_a_field_given_under_both_names_is_refused() -> None:
-    assert problems({**GOOD, "glyburide_metformin": "No"}) == {"glyburide_metformin": "is given twice"}
+    found = problems({**GOOD, "glyburide_metformin": "No"})
+    assert found == {"glyburide-metformin": "is given twice, as glyburide-metformin and glyburide_metformin"}
+    found = problems({**GOOD, "patient_id": 815, "patient_nbr": 815})
+    assert found == {"patient_nbr": "is given twice, as patient_id and patient_nbr"}
 
 
-@pytest.mark.parametrize("missing", [None, "?"])
-def test_null_and_question_mark_are_missing(missing: str | None) -> None:
-    assert read(race=missing, weight=missing, diag_1=missing)["race"] is None
+@pytest.mark.parametrize(
+    "again", ['"age": "[50-60)"', '"\\u0061ge": "[50-60)"', '"payer_code": null', '"num_procedures": 1']
+)
+@pytest.mark.parametrize("left_out", [(), ("race", "weight")])
+def test_a_name_that_occurs_twice_is_refused(again: str, left_out: tuple[str, ...]) -> None:
+    """Also if as many optional fields are left out."""
+    good = {**GOOD, "payer_code": "MC", "num_procedures": 1, "age": "[50-60)"}
+    text = json.dumps({name: value for name, value in good.items() if name not in left_out})
+    name = json.loads(f"{{{again}}}").popitem()[0]
+    assert problems(f"{text[:-1]}, {again}}}".encode()) == {name: "is given twice"}
+
+
+@pytest.mark.parametrize("missing", [None, "?", "Unknown", "nan", "NA", " null ", ""])
+def test_null_and_words_for_missing_are_missing(missing: str | None) -> None:
+    for name in ("race", "weight", "payer_code", "medical_specialty", "diag_1", "patient_nbr"):
+        assert read(**{name: missing}) == read(**{name: None})
+
+
+def test_a_missing_measurement_is_refused_with_what_none_stands_for() -> None:
+    assert problems({**GOOD, "A1Cresult": "nan"}) == {"A1Cresult": "is missing (None stands for not measured)"}
+
+
+@pytest.mark.parametrize("text", ["5.0", "5.00", "5e0", "0.5E1"])
+def test_a_whole_number_may_be_written_as_a_decimal(text: str) -> None:
+    body = json.dumps({**GOOD, "time_in_hospital": "PLACE", "encounter_id": "PLACE"}).replace('"PLACE"', text)
+    record = record_of(read_encounter(body.encode()))
+    assert (record["time_in_hospital"], record["encounter_id"]) == (5, 5)
+    assert isinstance(record["time_in_hospital"], int)
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        ("9007199254740992.0", True),
+        ("9007199254740993.0", False),
+        ("9007199254740993", True),
+        ("5.5", False),
+        ("0.99999999999999999999", False),
+        ("1e400", False),
+    ],
+)
+def test_an_id_written_as_a_decimal_is_exact_or_refused(text: str, accepted: bool) -> None:
+    body = json.dumps({**GOOD, "encounter_id": "PLACE"}).replace('"PLACE"', text).encode()
+    if accepted:
+        assert record_of(read_encounter(body))["encounter_id"] == int(text.removesuffix(".0"))
+    else:
+        assert problems(body) == {"encounter_id": "is not a whole number"}
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_not_a_number_names_its_field(value: str) -> None:
+    body = json.dumps({**GOOD, "num_procedures": "PLACE", "weight": "PLACE"}).replace('"PLACE"', value).encode()
+    assert problems(body) == {"num_procedures": "is not a whole number", "weight": "is not text"}
+
+
+def test_a_byte_order_mark_is_accepted() -> None:
+    assert record_of(read_encounter(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())) == read()
 
 
 def test_an_absent_nullable_field_is_missing() -> None:
@@ -129,15 +187,24 @@ def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
 @given(st.sampled_from(FEATURE_COLUMNS), JSON_VALUES)
 @example(BY_FIELD["time_in_hospital"], True)
 @example(BY_FIELD["time_in_hospital"], 3.0)
+@example(BY_FIELD["time_in_hospital"], 3.5)
+@example(BY_FIELD["payer_code"], "NA")
+@example(BY_FIELD["medical_specialty"], "uNKnown")
+@example(BY_FIELD["gender"], "Unknown")
 @example(BY_FIELD["diag_1"], "250\n")
 @example(BY_FIELD["diag_1"], "٢٥٠")
 def test_the_door_agrees_with_the_contract(column: Any, value: Any) -> None:
     """What `Column.problem` accepts is accepted, what it refuses is refused in its words."""
-    expected = column.problem(None if value == "?" else value)
-    if column.field == "discharge_disposition_id" and value in DEATH_OR_HOSPICE:
+    meant = value
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        meant = int(value)
+    elif isinstance(value, str) and column.is_missing(value):
+        meant = None
+    expected = column.problem(meant)
+    if column.field == "discharge_disposition_id" and isinstance(value, str) and value in DEATH_OR_HOSPICE:
         expected = "ended in death or hospice: there is no readmission to predict"
     if expected is None:
-        assert read(**{column.name: value})[column.field] == (None if value == "?" else value)
+        assert read(**{column.name: value})[column.field] == meant
     else:
         assert problems({**GOOD, column.name: value}) == {column.name: expected}
 

@@ -80,7 +80,7 @@ def test_all_problems_are_listed_and_nothing_is_recorded(logged_api: httpx.Clien
         {"encounter_id": 0, "readmitted": None},
         {"encounter_id": True, "readmitted": "NO", "SECRET": 1},
         {"encounter_id": 2**63, "readmitted": 30},
-        {"encounter_id": 1.0, "readmitted": "NO"},
+        {"encounter_id": 1.5, "readmitted": "NO"},
     )
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
@@ -101,6 +101,34 @@ def test_all_problems_are_listed_and_nothing_is_recorded(logged_api: httpx.Clien
     ]
     assert "SECRET" not in response.text
     assert noted(tmp_path / "log") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "problem"),
+    [
+        (b'{"outcomes":[{"encounter_id":NaN,"readmitted":"NO"}]}', "outcomes.0.encounter_id", "is not a whole number"),
+        (b'{"outcomes":[{"encounter_id":1,"readmitted":Infinity}]}', "outcomes.0.readmitted", "is not text"),
+        (
+            b'{"outcomes":[{"encounter_id":1,"readmitted":"NO","encounter_id":1}]}',
+            "outcomes.0.encounter_id",
+            "is given twice",
+        ),
+        (b'{"outcomes":[{"encounter_id":1,"readmitted":"NO"}],"outcomes":[]}', "outcomes", "is given twice"),
+    ],
+)
+def test_odd_json_names_its_field(
+    logged_api: httpx.Client, tmp_path: Path, body: bytes, field: str, problem: str
+) -> None:
+    response = logged_api.post("/outcomes", content=body)
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"field": field, "problem": problem}]
+    assert noted(tmp_path / "log") == []
+
+
+def test_an_id_may_be_written_as_a_decimal(logged_api: httpx.Client, tmp_path: Path) -> None:
+    body = b'\xef\xbb\xbf{"outcomes":[{"encounter_id":4711.0,"readmitted":"NO"}]}'
+    logged_api.post("/outcomes", content=body).raise_for_status()
+    assert [line["encounter_id"] for line in noted(tmp_path / "log")] == [4711]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""JSON as callers send it, read with the standard library, which alone shows a name that occurs twice.
+
+Objects become tuples of pairs, in their order, so that nothing that was sent is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+from healthpredict.serving.problems import Refused
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+Pairs = tuple[tuple[str, Any], ...]
+
+_LARGEST_EXACT: Final = 2**53
+"""The largest whole number up to which a float holds every one exactly."""
+_DIGITS_OF_64_BITS: Final = 20
+_NOT_A_NUMBER: Final = re.compile(rb'((?:[^"NI-]++|-(?!I)|"(?:[^"\\]++|\\.)*+")*+)(?:NaN|-?Infinity)', re.DOTALL)
+
+
+def read_json(body: bytes) -> Any:
+    """Read a body; `NaN` and `Infinity` are floats, and a whole number that is written as a float is an int.
+
+    Raises:
+        Refused: it is not JSON in UTF-8 (400).
+    """
+    try:
+        return _decoder.decode(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise not_json() from None  # the cause holds values
+
+
+def not_json() -> Refused:
+    """The response to a body that is not JSON."""
+    return Refused(400, "The body is not JSON.")
+
+
+def without_nan(body: bytes) -> bytes:
+    """Replace every `NaN` and `Infinity` outside strings by an empty list, which no field accepts and every reader reads."""
+    pieces: list[bytes] = []
+    at = 0
+    while found := _NOT_A_NUMBER.match(body, at):
+        pieces += (found[1], b"[]")
+        at = found.end()
+    return b"".join((*pieces, body[at:]))
+
+
+def _whole(text: str) -> int | float:
+    # Python takes quadratic time for long numbers. No field accepts one that 64 bits do not hold.
+    return int(text) if len(text) <= _DIGITS_OF_64_BITS else math.inf
+
+
+def _decimal(text: str) -> int | float:
+    """A whole number up to 2^53 that is written as a decimal (`5.0`, `5e0`) as an int."""
+    number = float(text)
+    if number.is_integer() and abs(number) <= _LARGEST_EXACT:
+        exact = Decimal(text)
+        if exact == int(exact) and abs(exact) <= _LARGEST_EXACT:
+            return int(exact)
+    return number
+
+
+_decoder: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_int=_whole, parse_float=_decimal)
