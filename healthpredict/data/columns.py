@@ -41,6 +41,12 @@ def fitting_values(header: Sequence[str], values: Sequence[str]) -> int:
     return sum(column.allowed != () and value in column.allowed for column, value in known)
 
 
+def is_cut_off(name: str, value: str) -> bool:
+    """Whether a value at the end of a file, under this name, breaks the contract, as one that was cut off does."""
+    column = _BY_NAME.get(name.strip().lower())
+    return column is not None and column.problem(column.read(value)) is not None
+
+
 def match_columns(header: Sequence[str], name: str, required: Sequence[str], optional: Sequence[str] = ()) -> Matched:
     """Find the wanted columns in a header. A name matches in any letter case, and as `Column.name` or `Column.field`.
 

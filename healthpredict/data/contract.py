@@ -76,6 +76,26 @@ class Column:
         """Whether a text means that the value is missing: a word for missing that the contract does not list as a value."""
         return text not in self.allowed and text.strip().casefold() in MISSING_WORDS
 
+    def read(self, text: str) -> str | int | None:
+        """Read a written value; `problem` then says whether the contract allows it.
+
+        Returns:
+            None if it is missing. For ID and COUNT an int, also from leading zeros or from 5.0; a text that is no whole number, or
+            one above 2^53 with a decimal point, stays as it is. For all others the text without surrounding blanks, and a numeric
+            category, such as `admission_type_id`, in its shortest form.
+        """
+        text = text.strip()
+        if self.is_missing(text):
+            return None
+        number = _WHOLE_NUMBER.fullmatch(text)
+        if self.kind in (Kind.ID, Kind.COUNT):
+            if number is None or (number["point"] and abs(int(number["digits"])) > _LARGEST_EXACT):
+                return text
+            return int(number["digits"])
+        if self.kind is Kind.CATEGORY and number is not None and self.allowed[0].isdigit():
+            return str(int(number["digits"]))
+        return text
+
     def problem(self, value: str | int | None) -> str | None:
         """Say what is wrong with one value, or None.
 
@@ -105,6 +125,10 @@ class Column:
         return None if value in self.allowed else f"is not one of {', '.join(self.allowed)}"
 
 
+_WHOLE_NUMBER: Final = re.compile(r"(?P<digits>-?[0-9]{1,30})(?P<point>\.0*)?")
+"""Leading zeros, and a point followed by zeros only, as databases and spreadsheets write whole numbers."""
+_LARGEST_EXACT: Final = 2**53
+"""Floating-point numbers above it skip whole numbers (IEEE 754)."""
 RENAMED: Final = {"patient_nbr": "patient_id"}
 NOT_MEASURED: Final = "None"
 """A value of `max_glu_serum` and `A1Cresult`."""

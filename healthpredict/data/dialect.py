@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from itertools import chain
 from typing import Final, Literal
 
-from healthpredict.data.columns import fitting_values, known_names
+from healthpredict.data.columns import fitting_values, is_cut_off, known_names
 from healthpredict.data.unpack import Opener
 from healthpredict.errors import BatchRefused
 
@@ -141,6 +141,7 @@ def _scan(opener: Opener, encoding: str, name: str, used: frozenset[str]) -> Dia
         rows = _Rows(lines, delimiter, header, name, used)
         for line in lines:
             rows.check(line)
+        rows.check_end(line or "")
         endings = text.newlines if isinstance(text.newlines, tuple) else (text.newlines or "\n",)
     return Dialect(
         encoding=encoding,
@@ -205,6 +206,19 @@ class _Rows:
                 self._name,
                 f"line {number} has {how_many} where the header has {len(self.header)} columns, as in a truncated file or "
                 "under a footer; correct or remove that line",
+            )
+
+    def check_end(self, line: str) -> None:
+        """Check the last line of the file. Raises: BatchRefused, it has no line end and its last value breaks the contract."""
+        value = line.rpartition(self._delimiter)[2]
+        if (
+            self.count
+            and self.extra == "nothing"
+            and not line.endswith("\n")
+            and is_cut_off(self.header[-1], value.strip('"'))
+        ):
+            raise BatchRefused(
+                self._name, f"line {self._lines.number} is cut off, as in a truncated file; deliver it again"
             )
 
     def _decide(self, line: str, found: int, last: str) -> None:

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 DUPLICATE = "encounter_id is there already"
 OUTCOMES_CONTRACT = tuple(column for column in COLUMNS if column.name == "encounter_id" or column.kind is Kind.OUTCOME)
-_WHOLE_NUMBER = re.compile(r"(?P<digits>-?[0-9]{1,30})(?P<point>\.0*)?")
-"""Leading zeros, and a point followed by zeros only, as databases and spreadsheets write whole numbers."""
-_LARGEST_EXACT = 2**53
-"""Floating-point numbers above it skip whole numbers (IEEE 754)."""
 _PLAIN_IDS = r"^[0-9]{1,18}$"
 
 
@@ -168,7 +164,7 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
     if column.kind is Kind.ID and (ids := _all_good_ids(texts)) is not None:
         return ids, []
     codes, distinct = codes_of(texts)
-    values = [read_value(text, column) for text in distinct]
+    values = [column.read(text) for text in distinct]
     # A missing value has the code -1, which finds the last one.
     problems = [column.problem(value) for value in (*values, None)]
     found = []
@@ -214,24 +210,3 @@ def _all_good_ids(texts: pd.Series[Any]) -> NDArray[np.int64] | None:
         return None
     ids: NDArray[np.int64] = written.cast(arrow.int64()).to_numpy(zero_copy_only=False)
     return ids if (ids > 0).all() else None
-
-
-def read_value(text: str, column: Column) -> str | int | None:
-    """Read one written value of a column; `Column.problem` then says whether the contract allows it.
-
-    Returns:
-        None where it is missing. For ID and COUNT an int, also from leading zeros or from 5.0; a text that is no whole number, or
-        one above 2^53 with a decimal point, is returned as it is. For all others the text without surrounding blanks, and a
-        numeric category, such as `admission_type_id`, in its shortest form.
-    """
-    text = text.strip()
-    if column.is_missing(text):
-        return None
-    number = _WHOLE_NUMBER.fullmatch(text)
-    if column.kind in (Kind.ID, Kind.COUNT):
-        if number is None or (number["point"] and abs(int(number["digits"])) > _LARGEST_EXACT):
-            return text
-        return int(number["digits"])
-    if column.kind is Kind.CATEGORY and number is not None and column.allowed[0].isdigit():
-        return str(int(number["digits"]))
-    return text

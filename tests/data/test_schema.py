@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from healthpredict.data.contract import COLUMNS, Column, Kind
 from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import DUPLICATE, check_encounters, read_value
+from healthpredict.data.schema import DUPLICATE, check_encounters
 from healthpredict.data.synthetic import synthesize
 from healthpredict.errors import BatchRefused
 
@@ -136,7 +136,7 @@ def test_frame_and_record_agree_on_every_value(data: st.DataObject) -> None:
     raw = GOOD.head(10).assign(**{column.name: pd.Series(texts, dtype="str")})
     checked = check_encounters(raw, "batch-01", ANY)
 
-    values = [None if text is None else read_value(text, column) for text in texts]
+    values = [None if text is None else column.read(text) for text in texts]
     expected = [f"{column.name} {problem}" for problem in map(column.problem, values) if problem]
     assert [reason for reason in checked.quarantine["reason"] if reason != DUPLICATE] == expected
     assert len(checked.encounters) + len(checked.quarantine) == 10

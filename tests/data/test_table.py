@@ -107,6 +107,7 @@ def test_every_way_to_write_a_csv_gives_the_same_rows(  # noqa: PLR0917 -- the w
             11, LINES[10].replace(",Female,", ',"Female,').replace(",Male,", ',"Male,'), "line 11: a quote", id="quote"
         ),
         pytest.param(21, LINES[20][:-30], r"line 21 has \d+ values", id="truncated"),
+        pytest.param(21, LINES[20][:-1], "line 21 is cut off", id="truncated in the last value"),
         pytest.param(5, "(20 rows)", "line 5 has 1 value", id="footer"),
         pytest.param(5, LINES[4] + ",x", "line 5 has 50 values", id="one more"),
         pytest.param(5, LINES[4] + ',"x', "line 5: a quote", id="quote at the end"),
