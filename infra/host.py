@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 import yaml
+from identity import HEALTH_TAG
 from settings import Settings
 
 HERE = Path(__file__).resolve().parent / "host"
@@ -17,6 +18,18 @@ USER_DATA_LIMIT = 16_384  # bytes; EC2's
 # The answer of the metadata service may pass one router: a container gets the role's credentials (a worker needs S3),
 # a pod in Minikube, two routers away, does not.
 METADATA_HOPS = 2
+FIXED = (
+    # A newer image, or another file of the set-up, is for the next host.
+    "ami",
+    "user_data",
+    # AWS reads them back otherwise once the host was stopped or told its health, or they cannot change on a host that is there;
+    # the provider would replace the host, and with it the disk that Postgres is on (Terraform's provider, issue 33775).
+    "associate_public_ip_address",
+    "key_name",
+    "instance_market_options",
+    f"tags.{HEALTH_TAG}",
+)
+"""What stays as it is as long as this host lives."""
 
 
 class Host(pulumi.ComponentResource):
@@ -54,9 +67,32 @@ class Host(pulumi.ComponentResource):
             instance_initiated_shutdown_behavior="stop",
             instance_market_options=_spot() if settings.spot else None,
             tags=settings.tags("host"),
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["ami", "user_data"]),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=list(FIXED)),
         )
+        self._warn_of_what_waits(settings)
         self.register_outputs({"instance_id": self.instance.id})
+
+    def _warn_of_what_waits(self, settings: Settings) -> None:
+        """Warn of settings that this host does not have, because they take effect with the next generation."""
+
+        def warn(has: tuple[Any, Any]) -> None:
+            key, market = has
+            waiting = [
+                name
+                for name, waits in (
+                    ("sshPublicKey", bool(key) != (settings.ssh_public_key is not None)),
+                    ("spot", bool(market) != settings.spot),
+                )
+                if waits
+            ]
+            if waiting:
+                pulumi.log.warn(
+                    f"{' and '.join(waiting)}: the host keeps what it has, because only a new host can change it. It takes "
+                    f"effect with hostGeneration {settings.host_generation + 1}, which replaces the host and its disk: make a "
+                    "backup first."
+                )
+
+        pulumi.Output.all(self.instance.key_name, self.instance.instance_market_options).apply(warn)
 
     def _key(self, settings: Settings) -> pulumi.Output[str] | None:
         if settings.ssh_public_key is None:

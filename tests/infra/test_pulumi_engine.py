@@ -1,0 +1,134 @@
+"""The real engine of Pulumi over a simulated AWS: whatever happens to a host, `pulumi up` keeps it, and its disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from engine import CONFIG, INFRA, REGION
+
+ENGINE = os.environ.get("HEALTHPREDICT_TEST_PULUMI", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not ENGINE, reason="HEALTHPREDICT_TEST_PULUMI does not name a folder with Pulumi's engine (pulumi.sh)"
+    ),
+]
+_PUBLIC_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+SSH = {
+    "sshCidr": "203.0.113.7/32",
+    "sshPublicKey": _PUBLIC_KEY.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
+}
+_SECONDS = 120
+
+
+class Program:
+    """The program of `infra/`, as one stack of its own."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder / "infra"
+        shutil.copytree(INFRA, self._folder, ignore=shutil.ignore_patterns("Pulumi.*.yaml", "__pycache__"))
+        # Where Pulumi.yaml says that it is.
+        (folder / ".venv").symlink_to(sys.prefix)
+        self._environment = environment
+        self.pulumi("stack", "init", "test")
+        self.ec2 = boto3.client(
+            "ec2", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name=REGION,
+            aws_access_key_id="test", aws_secret_access_key="test",
+        )  # fmt: skip
+
+    def pulumi(self, *arguments: str) -> str:
+        """Run `pulumi` and return what it printed."""
+        ran = subprocess.run(
+            ["pulumi", *arguments], cwd=self._folder, env=self._environment, capture_output=True, text=True,
+            timeout=_SECONDS, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout + ran.stderr
+
+    def up(self, **config: str) -> str:
+        """`pulumi up` with further settings; what it printed."""
+        for key, value in (CONFIG | config).items():
+            self.pulumi("config", "set", key, value)
+        self.pulumi("config", "set", "aws:region", REGION)
+        return self.pulumi("up", "--yes", "--skip-preview")
+
+    def hosts(self) -> list[dict[str, Any]]:
+        """The hosts that live."""
+        filters = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+        found = self.ec2.describe_instances(Filters=filters)["Reservations"]
+        return [instance for reservation in found for instance in reservation["Instances"]]
+
+    def host(self) -> dict[str, Any]:
+        """The one host."""
+        (host,) = self.hosts()
+        return host
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """The program after its first `up`; destroyed at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    own = {**os.environ, "PULUMI_BASE": str(tmp_path / "engine"), "PULUMI_MOTO_PORT": port}
+    script = Path(ENGINE) / "pulumi.sh"
+    printed = subprocess.run(
+        [str(script), "start", sys.executable], env=own, capture_output=True, text=True, timeout=_SECONDS, check=True
+    ).stdout
+    try:
+        yield _started(tmp_path, own, printed)
+    finally:
+        subprocess.run([str(script), "stop"], env=own, capture_output=True, timeout=_SECONDS, check=False)
+
+
+def _started(folder: Path, environment: dict[str, str], exports: str) -> Program:
+    for name, value in re.findall(r"(\w+)=(\S+)", exports):
+        environment[name] = value.replace("$PATH", os.environ["PATH"])
+    environment["PULUMI_CONFIG_PASSPHRASE"] = "test"
+    program = Program(folder, environment)
+    program.up()
+    return program
+
+
+def test_a_host_that_stopped_for_the_night_stays_after_a_refresh(program: Program) -> None:
+    """A stopped host has no public address, and reads back so."""
+    before = program.host()["InstanceId"]
+    program.ec2.stop_instances(InstanceIds=[before])
+    program.pulumi("refresh", "--yes", "--skip-preview")
+    program.up()
+    assert [host["InstanceId"] for host in program.hosts()] == [before]
+
+
+def test_the_tag_in_which_the_host_tells_its_health_stays_after_a_refresh(program: Program) -> None:
+    before = program.host()["InstanceId"]
+    tag = {"Key": "HealthPredictHealth", "Value": "ok"}
+    program.ec2.create_tags(Resources=[before], Tags=[tag])
+    program.pulumi("refresh", "--yes", "--skip-preview")
+    program.up()
+    assert tag in program.host()["Tags"]
+    assert program.host()["InstanceId"] == before
+
+
+def test_a_key_or_spot_that_is_set_later_waits_for_the_next_host_and_up_says_so(program: Program) -> None:
+    before = program.host()["InstanceId"]
+    for config, named in ((SSH, "sshPublicKey"), ({"spot": "true"}, "spot")):
+        printed = program.up(**config)
+        assert program.host()["InstanceId"] == before
+        assert re.search(rf"{named}.*the host keeps what it has.*hostGeneration 2", printed, re.DOTALL)
+    printed = program.up(hostGeneration="2")
+    (host,) = program.hosts()
+    assert host["InstanceId"] != before
+    assert host["KeyName"]
+    assert "the host keeps what it has" not in printed
