@@ -70,11 +70,11 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a challenger on everything that has matured, and gate it."""
-    from healthpredict.operations.dataset import arrived_batches
+    from healthpredict.operations.dataset import arriving_batch
     from healthpredict.operations.drift_loop import train as operation
 
     settings = Settings()
-    outcome = operation(settings, trigger, arriving or arrived_batches(settings)[-1])
+    outcome = operation(settings, trigger, arriving_batch(settings, arriving))
     show(outcome.gate if not as_json else outcome, as_json, title=f"Version {outcome.challenger.version}")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, matured
 from healthpredict.data.split import side_of
+from healthpredict.errors import ConfigurationError
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import exists, list_uris, read_bytes
 
@@ -23,6 +24,21 @@ def arrived_batches(settings: Settings) -> list[str]:
     uris = list_uris(Layout(settings.data_uri).batches_folder, suffix=".csv")
     names = [uri.rpartition("/")[2].removesuffix(".csv") for uri in uris]
     return [INITIAL, *(name for name in names if name != INITIAL)]
+
+
+def arriving_batch(settings: Settings, name: str | None) -> str:
+    """The batch of this name, or the newest if there is no name.
+
+    Raises:
+        ConfigurationError: no batch of this name has arrived.
+    """
+    arrived = arrived_batches(settings)
+    if name is not None and name not in arrived:
+        raise ConfigurationError(
+            f"There is no batch {name!r} in {Layout(settings.data_uri).batches_folder}. "
+            f"The newest is {arrived[-1]!r}; `healthpredict status` lists what is done and pending."
+        )
+    return name or arrived[-1]
 
 
 def matured_batches(settings: Settings, arriving: str) -> list[str]:
