@@ -21,7 +21,6 @@ from healthpredict.rollout.params import RolloutParams
 from healthpredict.training.gate import PromotionPolicy
 from healthpredict.training.params import ModelParams, SearchParams
 
-
 _PREFIX: Final = "HEALTHPREDICT_"
 _TRACEBACK: Final = "HEALTHPREDICT_TRACEBACK"
 OTHER_VARIABLES: Final = (
