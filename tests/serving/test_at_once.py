@@ -119,7 +119,7 @@ def test_it_is_answered_as_one_that_takes_the_long_way(
     problems = {s.labels["field"]: s.value for s in families["healthpredict_validation_errors"].samples if s.labels}
     assert problems == {"age": 2, "time_in_hospital": 2, "other": 2}, "once for each request"
     log.close()
-    assert sum(map(rows_of, closed_files(tmp_path / "log", PREDICTIONS))) == 2 * 5
+    assert sum(map(rows_of, closed_files(tmp_path / "log", PREDICTIONS))) == 2 * 6
 
 
 def test_a_fault_is_answered_and_told_once(
