@@ -7,7 +7,7 @@ from prefect import flow
 from flows.artifacts import show_training
 from flows.tasks import as_task, run_tags
 from healthpredict.config import Settings
-from healthpredict.operations.dataset import arrived_batches
+from healthpredict.operations.dataset import arriving_batch
 from healthpredict.operations.drift_loop import TrainingOutcome
 from healthpredict.operations.gate import gate
 from healthpredict.operations.register import register
@@ -23,7 +23,7 @@ def train(trigger: str = "manual", arriving: str | None = None) -> TrainingOutco
         arriving: the batch on whose arrival; by default the newest.
     """
     settings = Settings()
-    arriving = arriving or arrived_batches(settings)[-1]
+    arriving = arriving_batch(settings, arriving)
     found = as_task(search)(settings, trigger, arriving, run_tags())
     challenger = as_task(register)(settings, found)
     outcome = TrainingOutcome(challenger=challenger, gate=as_task(gate)(settings, challenger.version, arriving))

@@ -2,29 +2,120 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import logging
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from healthpredict.data.params import ContractParams, LiveParams
+from healthpredict.errors import ConfigurationError
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.rollout.params import RolloutParams
 from healthpredict.training.gate import PromotionPolicy
 from healthpredict.training.params import ModelParams, SearchParams
 
+_PREFIX: Final = "HEALTHPREDICT_"
+_TRACEBACK: Final = "HEALTHPREDICT_TRACEBACK"
+OTHER_VARIABLES: Final = (
+    _TRACEBACK,
+    # Compose files, images and the scripts beside them.
+    "HEALTHPREDICT_ARTIFACTS_URI",
+    "HEALTHPREDICT_DOCKER_GID",
+    "HEALTHPREDICT_JUPYTER_PORT",
+    "HEALTHPREDICT_KUBERNETES_NETWORK",
+    "HEALTHPREDICT_KUBERNETES_NETWORK_EXTERNAL",
+    "HEALTHPREDICT_MLFLOW_PORT",
+    "HEALTHPREDICT_PREDICTION_LOG",
+    "HEALTHPREDICT_PREFECT_PORT",
+    "HEALTHPREDICT_SECRETS_DIR",
+    "HEALTHPREDICT_TAG",
+    # Scripts of the host on AWS.
+    "HEALTHPREDICT_HOME",
+    "HEALTHPREDICT_MAX_HOURS",
+    "HEALTHPREDICT_PARAMETERS",
+    "HEALTHPREDICT_SOURCE_ARCHIVE",
+    "HEALTHPREDICT_SOURCE_COMMIT",
+    "HEALTHPREDICT_SOURCE_SHA256",
+    # Tests and the notebook.
+    "HEALTHPREDICT_INFRA_TOOLS",
+    "HEALTHPREDICT_PLOTS",
+    "HEALTHPREDICT_TEST_DATA",
+    "HEALTHPREDICT_TEST_PULUMI",
+    "HEALTHPREDICT_TEST_REGISTRY",
+)
+"""Variables that other parts of the system read: they are no settings, and not misspelt either."""
+
+
+class _Variables(EnvSettingsSource):
+    """The environment. A variable that nothing reads is an error, and a list may be written as `a,b`."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Check all names, then read."""
+        settings = set(variables(self.settings_cls))
+        known = sorted({*settings, *OTHER_VARIABLES})
+        for name, value in os.environ.items():
+            upper = name.upper()
+            if not upper.startswith(_PREFIX):
+                continue
+            if upper not in known:
+                raise _misspelt(name, known)
+            if upper in settings and value and not value.strip():
+                raise ConfigurationError(f"{name} is empty: it holds only spaces. Set a value, or unset it.")
+        values = super().__call__()
+        for name in _names(values):
+            # What JSON of a nested model holds.
+            if f"{_PREFIX}{name}".upper() not in known and name.partition("__")[0] in self.settings_cls.model_fields:
+                raise _misspelt(f"{_PREFIX}{name}".upper(), known)
+        return values
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """A list or a nested model from text. What is no JSON is left to the validation, which names the variable."""
+        text = value.strip()
+        if not text.startswith(("[", "{")):
+            return [part.strip() for part in text.split(",")]
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+
+def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _names(value, f"{prefix}{name}__")
+
+
+def _misspelt(name: str, known: Sequence[str]) -> ConfigurationError:
+    nearest = max(known, key=lambda other: difflib.SequenceMatcher(None, name.upper(), other).ratio())
+    return ConfigurationError(f"There is no setting {name}. The nearest one is {nearest}: rename or unset it.")
+
+
+def variables(model: type[BaseModel], prefix: str = _PREFIX) -> Iterator[str]:
+    """Names of the environment variables of a settings model, nested ones included."""
+    for name, field in model.model_fields.items():
+        if field.validation_alias is not None:
+            continue
+        yield f"{prefix}{name.upper()}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from variables(field.annotation, f"{prefix}{name.upper()}__")
+
 
 class Settings(BaseSettings):
     """Everything that differs between installations, read from `HEALTHPREDICT_*`.
 
-    Nested values use two underscores: `HEALTHPREDICT_SEARCH__N_TRIALS=8`.
+    Nested values use two underscores: `HEALTHPREDICT_SEARCH__N_TRIALS=8`. Lists are written as `a,b` or as JSON.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="HEALTHPREDICT_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         env_ignore_empty=True,
         frozen=True,
@@ -81,6 +172,28 @@ class Settings(BaseSettings):
         description="Prefect server, for links to its pages",
     )
 
+    def __init__(self, **values: Any) -> None:
+        """Read the settings; values given here go before those of the environment.
+
+        Raises:
+            ConfigurationError: a variable is misspelt, or its value is wrong. The message names it and not its value.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
+            raise ConfigurationError(f"Wrong setting. {problems}.") from None  # the cause holds values
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments and the environment, and nothing else."""
+        return init_settings, _Variables(settings_cls)
+
     @property
     def prefect_ui_url(self) -> str | None:
         """Prefect's pages, where there is a server."""
@@ -105,6 +218,24 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """Where MLflow is."""
         return self.tracking_uri or f"sqlite:///{self.state_path.resolve() / 'mlflow.db'}"
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The environment variable of a value that validation rejected. Args: place, field names, and indices within a list."""
+    field = Settings.model_fields.get(str(place[0]))
+    if field is None or field.validation_alias is not None:
+        return str(place[0]).upper()
+    name, model = f"{_PREFIX}{place[0]}", field.annotation
+    for part in place[1:]:
+        if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
+            break
+        name, model = f"{name}__{part}", model.model_fields[str(part)].annotation
+    return name.upper()
+
+
+def shows_tracebacks() -> bool:
+    """Whether the command shows the traceback of an unexpected error: `HEALTHPREDICT_TRACEBACK=1`."""
+    return os.environ.get(_TRACEBACK, "") not in ("", "0")
 
 
 def quiet_vendors() -> None:

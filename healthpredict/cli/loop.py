@@ -52,14 +52,14 @@ def prepare(
 
 
 def _plan(path: Path) -> Plan:
-    import yaml
-
-    from healthpredict.data.plant import read_plan
+    from healthpredict.data.plan_file import parse_plan
 
     try:
-        return read_plan(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise errors.ConfigurationError(f"{path} cannot be read as YAML: {error}.") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise errors.ConfigurationError(f"{path} cannot be read: {reason}.") from error
+    return parse_plan(text, str(path))
 
 
 @app.command()
@@ -69,11 +69,11 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a challenger on everything that has matured, and gate it."""
-    from healthpredict.operations.dataset import arrived_batches
+    from healthpredict.operations.dataset import arriving_batch
     from healthpredict.operations.drift_loop import train as operation
 
     settings = Settings()
-    outcome = operation(settings, trigger, arriving or arrived_batches(settings)[-1])
+    outcome = operation(settings, trigger, arriving_batch(settings, arriving))
     show(outcome.gate if not as_json else outcome, as_json, title=f"Version {outcome.challenger.version}")
 
 

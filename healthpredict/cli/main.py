@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 import typer
-from pydantic import ValidationError
 
 from healthpredict import errors
 from healthpredict.cli import cloud, cluster, keys, loop, predictions, records
-from healthpredict.config import quiet_vendors
+from healthpredict.config import quiet_vendors, shows_tracebacks
 
 app = typer.Typer(
     help="Predict 30-day readmission of patients with diabetes, and keep the prediction good.",
@@ -25,17 +28,45 @@ for name, part in {"keys": keys, "cluster": cluster, "cloud": cloud}.items():
 
 
 def main() -> None:
-    """Run the command; an error of ours ends with its message and exit code, without a traceback."""
+    """Run the command. An error ends with its message and exit code, without a traceback."""
     quiet_vendors()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("healthpredict").setLevel(logging.INFO)
     try:
+        reject_blanks(sys.argv[1:])
         app()
     except errors.HealthPredictError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
-    except ValidationError as error:
-        # The only values validated here are settings.
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        typer.secho(f"Error: wrong setting: {problems}. Settings are HEALTHPREDICT_* variables.", fg="red", err=True)
-        sys.exit(errors.ConfigurationError.exit_code)
+    except Exception as error:
+        if shows_tracebacks():
+            raise
+        typer.secho(f"Error: {unexpected(error)}", fg="red", err=True)
+        sys.exit(errors.HealthPredictError.exit_code)
+
+
+def unexpected(error: Exception) -> str:
+    """A sentence about a fault of ours. The error's own text is left out, because it may hold a patient's value."""
+    ours = Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if ours in Path(frame.filename).parents] or frames
+    where = f"{Path(inside[-1].filename).name}, line {inside[-1].lineno}"
+    return (
+        f"an unexpected {type(error).__name__} in {where}. Set HEALTHPREDICT_TRACEBACK=1 and run the command again to see the "
+        "traceback; it may show values of patients."
+    )
+
+
+def reject_blanks(arguments: Sequence[str]) -> None:
+    """Check that no value on the command line is empty: a script's variable that is not set must not mean the default.
+
+    Raises:
+        ConfigurationError: a value is empty or holds only spaces.
+    """
+    for before, word in pairwise(("healthpredict", *arguments)):
+        option, equals, value = word.partition("=")
+        if option.startswith("--") and equals and not value.strip():
+            raise errors.ConfigurationError(f"{option} is empty. Give a value, or leave it out.")
+        if not word.strip():
+            name = before if before.startswith("--") else f"The argument after {before!r}"
+            raise errors.ConfigurationError(f"{name} is empty. Give a value, or leave it out.")

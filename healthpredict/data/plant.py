@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from healthpredict.data.contract import COLUMNS, Kind
+from healthpredict.data.contract import COLUMNS, Column, Kind
 from healthpredict.errors import ConfigurationError
 
 _BY_NAME = {column.name: column for column in COLUMNS}
@@ -24,7 +25,7 @@ class Shift(BaseModel):
             (another mix of patients, or of outcomes where the column is `readmitted`); "exchange" columns between encounters
             (every column on its own stays as it is; `readmitted` alone is pure concept drift).
         columns: names as in the raw file.
-        value: see `kind`.
+        value: see `kind`. A float for "add" and "scale"; else text as in the raw file (428 is "428"), or None for missing.
         strength: share (0-1) of the encounters that are changed.
         start: share (0-1) of the encounters, in the order of time, after which it sets in.
         full: share after which it has its whole strength, gradually from `start` on; None for at once.
@@ -34,10 +35,24 @@ class Shift(BaseModel):
 
     kind: Literal["set", "add", "scale", "more_of", "exchange"]
     columns: tuple[str, ...] = Field(min_length=1)
-    value: str | float | None = None
+    value: str | int | float | None = None
     strength: float = Field(0.25, ge=0, le=1)
     start: float = Field(0, ge=0, le=1)
     full: float | None = Field(None, ge=0, le=1)
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _as_written(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool):
+            raise ValueError(f"{value} is not a value. Write {'Yes' if value else 'No'} in quotes")
+        if info.data.get("kind") in ("add", "scale"):
+            try:
+                return float(value) if isinstance(value, str | int) else value
+            except ValueError:
+                raise ValueError("it is not a number") from None
+        if isinstance(value, int | float) and not (isinstance(value, float) and not value.is_integer()):
+            return str(int(value))
+        return str(value) if isinstance(value, str | float) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -45,8 +60,13 @@ class Shift(BaseModel):
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: not a column that can be changed")
         counts = all(_BY_NAME[name].kind is Kind.COUNT for name in self.columns)
-        if self.kind in ("add", "scale") and not (counts and isinstance(self.value, float)):
+        if self.kind in ("add", "scale") and not (counts and isinstance(self.value, float) and isfinite(self.value)):
             raise ValueError(f"{self.kind} takes columns that are counts, and a number")
+        if self.kind in ("set", "more_of"):
+            for name in self.columns if self.kind == "set" else self.columns[:1]:
+                problem = _problem(_BY_NAME[name], self.value)
+                if problem:
+                    raise ValueError(f"{name}: {self.value} {problem}. Allowed: {_BY_NAME[name].values}")  # noqa: PD011
         if self.full is not None and self.full <= self.start:
             raise ValueError(f"full ({self.full}) must come after start ({self.start})")
         return self
@@ -57,6 +77,17 @@ class Shift(BaseModel):
         if self.full is None:
             return np.where(place >= self.start, self.strength, 0.0)
         return np.interp(place, [self.start, self.full], [0.0, self.strength])
+
+
+def _problem(column: Column, value: str | float | None) -> str | None:
+    """What is wrong with a value that is planted."""
+    if not isinstance(value, str):
+        return column.problem(None)
+    if column.is_missing(value):
+        return "means missing. Write null"
+    if column.kind is not Kind.COUNT:
+        return column.problem(value)
+    return column.problem(int(value)) if value.isascii() and value.isdigit() else "is not a whole number"
 
 
 class Plan(BaseModel):
@@ -77,7 +108,7 @@ def read_plan(data: object, name: str) -> Plan:
     """Check a plan.
 
     Raises:
-        ConfigurationError: it is none, in words.
+        ConfigurationError: it is not a plan, or a value breaks the contract of its column.
     """
     try:
         return Plan.model_validate(data)
@@ -107,16 +138,19 @@ def apply_shift(frame: pd.DataFrame, shift: Shift, rng: np.random.Generator) -> 
     chosen = rng.random(len(frame)) < shift.shares(len(frame))
     match shift.kind:
         case "set":
-            value = None if shift.value is None else str(shift.value)
             return frame.assign(
-                **{name: frame[name].mask(chosen, value).astype(frame[name].dtype) for name in shift.columns}
+                **{name: frame[name].mask(chosen, shift.value).astype(frame[name].dtype) for name in shift.columns}
             )
         case "add" | "scale":
             return frame.assign(**{name: _moved(frame[name], shift, chosen) for name in shift.columns})
         case "more_of":
-            source = np.flatnonzero(frame[shift.columns[0]] == shift.value)
+            first = frame[shift.columns[0]]
+            wanted = pd.to_numeric(shift.value) if pd.api.types.is_numeric_dtype(first.dtype) else shift.value
+            source = np.flatnonzero(first.isna() if wanted is None else first == wanted)
             if not len(source):
-                return frame
+                raise ConfigurationError(
+                    f"No encounter has {shift.value} in {first.name}, so there cannot be more of them. Choose another value."
+                )
             rows = np.where(chosen, rng.choice(source, len(frame)), np.arange(len(frame)))
             taken = frame.iloc[rows].set_axis(frame.index)
             ids = [column for column in ("encounter_id", "patient_nbr", "patient_id") if column in frame]

@@ -30,16 +30,25 @@ def arrived_batches(settings: Settings) -> list[str]:
     return [INITIAL, *sorted(names - {INITIAL}, key=natural_key)]
 
 
-def matured_batches(settings: Settings, arriving: str) -> list[str]:
-    """Accepted batches whose outcomes are known when `arriving` arrives; the initial data is history and always is.
+def arriving_batch(settings: Settings, name: str | None) -> str:
+    """The batch of this name, or the newest if there is no name.
 
     Raises:
         ConfigurationError: no batch of this name has arrived.
     """
-    layout, names = Layout(settings.data_uri), arrived_batches(settings)
-    if arriving not in names:
-        raise ConfigurationError(f"There is no batch {arriving!r}. Batches that have arrived: {', '.join(names)}.")
-    known = matured(names, arriving, settings.label_delay) or [INITIAL]
+    arrived = arrived_batches(settings)
+    if name is not None and name not in arrived:
+        raise ConfigurationError(
+            f"There is no batch {name!r} in {Layout(settings.data_uri).batches_folder}. "
+            f"The newest is {arrived[-1]!r}; `healthpredict status` lists what is done and pending."
+        )
+    return name or arrived[-1]
+
+
+def matured_batches(settings: Settings, arriving: str) -> list[str]:
+    """Accepted batches whose outcomes are known when `arriving` arrives; the initial data is history and always is."""
+    layout = Layout(settings.data_uri)
+    known = matured(arrived_batches(settings), arriving, settings.label_delay) or [INITIAL]
     return [name for name in known if has_matured(layout, name)]
 
 

@@ -77,9 +77,11 @@ def prepare(
     Raises:
         SourceError: the source cannot be reached, or is not the published data set.
         BatchRefused: the source breaks the contract.
-        ConfigurationError: the `data_uri` holds other data and a ledger of what was done with it.
+        ConfigurationError: the source is empty, or the `data_uri` holds other data and a ledger of what was done with it.
         StorageError: something cannot be read or written; preparing again does it all again.
     """
+    if source is not None and not source.strip():
+        raise ConfigurationError("The source is empty. Give a path or URL, or leave source out for the UCI archive.")
     layout = Layout(settings.data_uri)
     shape = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
     shape["planted"] = planted.model_dump(mode="json") if planted else None

@@ -7,9 +7,11 @@ one that is complete is not repeated.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from healthpredict.config import Settings
 from healthpredict.data.split import Side
@@ -26,6 +28,7 @@ from healthpredict.training.families import Examples
 from healthpredict.training.fit import folds
 from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
 
+_logger = logging.getLogger(__name__)
 CANDIDATES_TAG = "candidates"
 
 
@@ -77,9 +80,10 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
     registry = open_registry(settings)
     trained_on = tuple(matured_batches(settings, arriving))
     identity = {"trigger": trigger, "data_digest": data_digest(settings, trained_on)}
-    state = settings.state_path / "search" / f"{trigger}-{identity['data_digest'][:12]}.json"
-    if state.exists():
-        return Search.model_validate_json(state.read_bytes()).model_copy(update={"seconds": {}})
+    state = settings.state_path / "search" / f"{trigger.replace('/', '_')}-{identity['data_digest'][:12]}.json"
+    complete = _read_complete(state)
+    if complete is not None:
+        return complete.model_copy(update={"seconds": {}})
     run_id = registry.open_run(f"train {trigger}", identity)
     registry.tag_run(run_id, tags or {})
 
@@ -101,6 +105,19 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
     )
     write_bytes(str(state), found.model_dump_json().encode())
     return found
+
+
+def _read_complete(state: Path) -> Search | None:
+    """The search that was completed before, or None if there is none that can be read."""
+    if not state.exists():
+        return None
+    try:
+        return Search.model_validate_json(state.read_bytes())
+    except (ValidationError, OSError) as error:
+        _logger.warning(
+            "The saved result of a search in %s is damaged (%s); it starts over.", state, type(error).__name__
+        )
+        return None
 
 
 def _examples(settings: Settings, trained_on: tuple[str, ...]) -> tuple[Examples, Examples]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle, load_bundle
 from healthpredict.errors import BundleError, RegistryError
+from healthpredict.registry.sqlite_store import prepare_store
 
 Alias = Literal["champion", "challenger"]
 BUNDLE_ARTIFACT = "bundle"
@@ -68,7 +69,9 @@ class Registry:
         self.ui_url = ui_url or (tracking_uri if tracking_uri.startswith("http") else None)
         with self._translated():
             if tracking_uri.startswith("sqlite:///"):
-                Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+                store = Path(tracking_uri.removeprefix("sqlite:///"))
+                store.parent.mkdir(parents=True, exist_ok=True)
+                prepare_store(store)
             if tracking_uri.startswith("http"):
                 # MLflow's client would try for four minutes before it says that nobody is there.
                 requests.get(f"{tracking_uri}/health", timeout=_CONNECT_SECONDS)

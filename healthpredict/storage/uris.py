@@ -153,6 +153,8 @@ def delete(uri: str) -> None:
 
 
 def _store(uri: str) -> ModuleType:
+    if not uri.strip():
+        raise ConfigurationError("A path or URI is empty. Give a file, a folder or s3://bucket/prefix.")
     if uri.startswith("s3://"):
         # Here, because boto3 takes a fifth of a second to import and local use needs none of it.
         from healthpredict.storage import s3

@@ -95,7 +95,7 @@ def search_models(
 ) -> SearchResult:
     """Search families and parameters for the highest AUROC on the validation side.
 
-    A search that was interrupted under the same name goes on where it stopped.
+    A search that was interrupted under the same name goes on where it stopped, or starts over if its saved state is damaged.
 
     Args:
         train: cross-fitted training examples.
@@ -126,9 +126,8 @@ def search_models(
         # Ray takes it from the environment only.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SECONDS_BETWEEN_STATES)
         state = storage_path / name
-        if tune.Tuner.can_restore(str(state)):
-            tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
-        else:
+        result = _resume(state, trainable, points, noise) if state.exists() else None
+        if result is None:
             tuner = tune.Tuner(
                 trainable,
                 tune_config=_tune_config(families, points, params, max(n_trials, len(points))),
@@ -140,9 +139,29 @@ def search_models(
                     callbacks=list(callbacks),
                 ),
             )
-        result = _summary(tuner.fit(), points, noise)
+            result = _summary(tuner.fit(), points, noise)
     shutil.rmtree(state, ignore_errors=True)
     return result
+
+
+def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: float) -> SearchResult | None:
+    """Continue a search that was interrupted. Returns: None if its saved state is damaged; the state is then removed."""
+    from ray import tune
+
+    try:
+        tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
+        return _summary(tuner.fit(), points, noise)
+    except (
+        Exception
+    ) as error:  # damaged pickles raise anything; a fault of the search itself is raised again by the new one
+        _logger.warning(
+            "The saved state of the search in %s is damaged (%s); it starts over.", state, type(error).__name__
+        )
+        if state.is_dir():
+            shutil.rmtree(state)
+        else:
+            state.unlink(missing_ok=True)
+        return None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from healthpredict.data.params import ContractParams
+from healthpredict.data.plan_file import parse_plan
 from healthpredict.data.plant import Plan, Shift, plant, read_plan
 from healthpredict.data.schema import check_encounters
 from healthpredict.data.synthetic import synthesize
@@ -81,6 +82,108 @@ def test_more_readmitted_patients_is_a_shift_of_the_label(raw: pd.DataFrame) -> 
 def test_a_wrong_plan_says_what_is_wrong(plan: object, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         read_plan(plan, "plan.yaml")
+
+
+def planted_value(raw: pd.DataFrame, column: str, value: str, kind: str = "set") -> pd.Series:
+    text = f"shifts:\n- {{kind: {kind}, columns: [{column}], value: {value}, strength: 1}}\n"
+    return plant(raw, parse_plan(text, "plan.yaml"))[column]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "planted"),
+    [
+        ("diag_1", "428", "428"),
+        ("diag_1", '"250.60"', "250.60"),
+        ("diag_1", "'038'", "038"),
+        ("diag_1", "V57", "V57"),
+        ("insulin", '"No"', "No"),
+        ("readmitted", "'NO'", "NO"),
+        ("admission_type_id", "3", "3"),
+        ("number_inpatient", "0", "0"),
+        ("A1Cresult", "None", "None"),
+        ("payer_code", "ZZ", "ZZ"),
+    ],
+)
+def test_a_value_is_planted_as_written(raw: pd.DataFrame, column: str, value: str, planted: str) -> None:
+    assert set(planted_value(raw, column, value)) == {planted}
+
+
+@pytest.mark.parametrize("value", ["null", "~", ""])
+def test_null_is_missing(raw: pd.DataFrame, value: str) -> None:
+    assert planted_value(raw, "payer_code", value).isna().all()
+
+
+@pytest.mark.parametrize("value", ["2", "'2'"])
+def test_more_of_a_count_finds_the_count(raw: pd.DataFrame, value: str) -> None:
+    assert set(planted_value(raw, "number_inpatient", value, "more_of")) == {"2"}
+
+
+@pytest.mark.parametrize("value", ["1", "1.5", ".5", "1e0", "'2'"])
+def test_a_number_to_add_or_to_scale_by_may_be_whole(raw: pd.DataFrame, value: str) -> None:
+    for kind in ("add", "scale"):
+        planted_value(raw, "num_medications", value, kind)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("insulin", "No"),
+        ("diabetesMed", "Yes"),
+        ("change", "off"),
+        ("diabetesMed", "true"),
+        ("readmitted", "NO"),
+        ("diag_1", "250.60"),
+        ("diag_1", "428.0"),
+        ("diag_1", "010"),
+        ("diag_1", "038"),
+        ("diag_1", "12:30"),
+        ("diag_1", "1_000"),
+        ("diag_1", "1e3"),
+        ("diag_1", "2026-11-28"),
+        ("diag_1", "0x1F"),
+        ("diag_1", ".inf"),
+    ],
+)
+def test_a_value_that_yaml_would_change_must_be_in_quotes(raw: pd.DataFrame, column: str, value: str) -> None:
+    for kind in ("set", "more_of"):
+        with pytest.raises(ConfigurationError, match=rf"^plan.yaml: {column}: .*in quotes: \"{value}\""):
+            planted_value(raw, column, value, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "value", "message"),
+    [
+        ("set", "insulin", "Sometimes", "insulin: Sometimes is not one of .* Allowed: No, Steady, Up, Down"),
+        ("set", "insulin", "null", "insulin: None is missing. Allowed: No, Steady"),
+        ("set", "payer_code", "'NA'", "payer_code: NA means missing. Write null"),
+        ("set", "num_medications", "2.0", "num_medications: 2.0 is not a plain whole number"),
+        ("set", "num_medications", "010", "num_medications: 010 is not a plain whole number"),
+        ("set", "num_medications", "'9999'", "num_medications: 9999 is outside 0 to 250"),
+        ("more_of", "diag_1", "'428.123'", "diag_1: 428.123 does not match"),
+        ("more_of", "payer_code", "QQ", "No encounter has QQ in payer_code"),
+        ("add", "num_medications", "1_000", "num_medications: 1_000 is not a plain decimal number"),
+        ("add", "num_medications", "two", "num_medications: two is not a plain decimal number"),
+        ("add", "num_medications", "'nan'", "takes columns that are counts, and a number"),
+    ],
+)
+def test_a_value_outside_the_contract_is_refused(
+    raw: pd.DataFrame, kind: str, column: str, value: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        planted_value(raw, column, value, kind)
+
+
+def test_a_name_that_occurs_twice_in_a_plan_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="value is given twice"):
+        parse_plan("shifts:\n- {kind: set, columns: [diag_1], value: '1', value: '2'}\n", "plan.yaml")
+
+
+def test_plans_made_in_python_may_hold_numbers(raw: pd.DataFrame) -> None:
+    for value in (428, 428.0, "428"):
+        shift = Shift(kind="set", columns=("diag_1",), value=value, strength=1.0)
+        assert set(plant(raw, Plan(shifts=(shift,)))["diag_1"]) == {"428"}
+    with pytest.raises(ConfigurationError, match="in quotes"):
+        read_plan({"shifts": [{"kind": "set", "columns": ["insulin"], "value": False}]}, "plan.yaml")
 
 
 def test_a_frame_of_encounters_can_be_planted_too() -> None:

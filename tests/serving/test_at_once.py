@@ -117,9 +117,9 @@ def test_it_is_answered_as_one_that_takes_the_long_way(
     families = {family.name: family for family in text_string_to_metric_families(metrics)}
     assert sum(sample.value for sample in families["healthpredict_requests"].samples) == 2 * len(REQUESTS)
     problems = {s.labels["field"]: s.value for s in families["healthpredict_validation_errors"].samples if s.labels}
-    assert problems == {"age": 2, "time_in_hospital": 2}, "once for each request"
+    assert problems == {"age": 2, "time_in_hospital": 2, "other": 2}, "once for each request"
     log.close()
-    assert sum(map(rows_of, closed_files(tmp_path / "log", PREDICTIONS))) == 2 * 5
+    assert sum(map(rows_of, closed_files(tmp_path / "log", PREDICTIONS))) == 2 * 6
 
 
 def test_a_fault_is_answered_and_told_once(

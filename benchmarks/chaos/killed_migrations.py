@@ -1,0 +1,60 @@
+"""Kill the first start of MLflow's SQLite store, then start again: every second start must work."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+_SEED = 17
+_LONGEST_SECONDS = 1.0
+"""What building a store takes once MLflow is imported. The seconds of the import, in which nothing is written, are skipped: a start
+is forked from a process that has MLflow."""
+
+
+def run(kills: int = 50) -> dict[str, int]:
+    """Kill first starts at random times, each with an empty folder.
+
+    Returns:
+        `kills`, how many hit a start that was still running; `failed_starts`, how many later starts did not work.
+    """
+    import mlflow.store.db.utils  # noqa: F401 -- so that the forked processes have it
+
+    times = Random(_SEED)
+    hit = failed = 0
+    for _ in range(kills):
+        with tempfile.TemporaryDirectory() as folder:
+            while not kill_while(open_registry, Path(folder), times.uniform(0, _LONGEST_SECONDS)):
+                (Path(folder) / "mlflow.db").unlink(missing_ok=True)
+            hit += 1
+            failed += not starts(Path(folder))
+    return {"kills": hit, "failed_starts": failed}
+
+
+def open_registry(folder: Path) -> None:
+    """Open the registry of a folder and write to it."""
+    from healthpredict.registry.models import Registry
+
+    Registry(f"sqlite:///{folder / 'mlflow.db'}", "readmission", folder).open_run("a run", {"trigger": "chaos"})
+
+
+def kill_while(work: Callable[[Path], None], folder: Path, seconds: float) -> bool:
+    """Kill a process that does some work after some seconds. Returns: whether it was still at work."""
+    process = multiprocessing.get_context("fork").Process(target=work, args=(folder,))
+    process.start()
+    time.sleep(seconds)
+    running = process.is_alive()
+    process.kill()
+    process.join()
+    return running
+
+
+def starts(folder: Path) -> bool:
+    """Whether the registry of a folder can be opened and written to by another process."""
+    process = multiprocessing.get_context("fork").Process(target=open_registry, args=(folder,))
+    process.start()
+    process.join()
+    return process.exitcode == 0

@@ -1,0 +1,119 @@
+"""MLflow's SQLite store: built and upgraded so that a kill at any point leaves the old store or the new one.
+
+MLflow migrates in place, and SQLite commits each step of a migration by itself. What is killed half-way can neither be used
+nor migrated again. So a migration runs on a copy, under a lock, and the copy replaces the store when it is complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from filelock import FileLock
+
+from healthpredict.errors import RegistryError
+
+_LOCK_SECONDS = 600
+_DATA_TABLES = ("runs", "registered_models", "model_versions")
+_logger = logging.getLogger(__name__)
+
+
+def prepare_store(path: Path) -> None:
+    """Build a store, or upgrade it to the schema of the installed MLflow. A store that is up to date is left alone.
+
+    Args:
+        path: of the SQLite file; its folder exists.
+
+    Raises:
+        RegistryError: the store is damaged, or a newer MLflow has written it.
+    """
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    head = _get_latest_schema_revision()
+    if _revision(path) == head:
+        return
+    with FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_SECONDS):
+        revision = _revision(path)
+        if revision == head:
+            return
+        if revision is not None and revision not in _known_revisions():
+            raise RegistryError(
+                f"{path} has the schema revision {revision}, which the installed MLflow does not know: a newer MLflow has "
+                "written it. Install that version, or restore a backup."
+            )
+        migrated = path.with_name(f"{path.name}.new")
+        _remove(migrated)
+        try:
+            _copy(path, migrated)
+            _migrate(migrated)
+        except Exception as error:  # MLflow, Alembic and SQLAlchemy raise what they like, and the store is untouched
+            if not _holds_nothing(path):
+                raise RegistryError(
+                    f"{path} (schema revision {revision}) cannot be upgraded to {head}: {type(error).__name__}. The file was "
+                    "left as it was. Restore a backup, or install the MLflow that wrote it."
+                ) from error
+            _logger.warning("%s was left half-built by a killed process and holds no runs; it is built again.", path)
+            _remove(migrated)
+            _migrate(migrated)
+        # A journal that is left belongs to the store that is replaced.
+        for suffix in ("-journal", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        migrated.replace(path)
+
+
+def _revision(path: Path) -> str | None:
+    """The schema revision of a store, or None if there is no store or it has no revision."""
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(path)) as store:
+            row = store.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.DatabaseError:  # no such table, or no database
+        return None
+    return str(row[0]) if row else None
+
+
+def _known_revisions() -> set[str]:
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    return {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.exists():
+        with closing(sqlite3.connect(source)) as store, closing(sqlite3.connect(target)) as copy:
+            store.backup(copy)
+
+
+def _migrate(path: Path) -> None:
+    from mlflow.store.db.utils import _initialize_tables, _upgrade_db, create_sqlalchemy_engine
+
+    engine = create_sqlalchemy_engine(f"sqlite:///{path}")
+    try:
+        (_initialize_tables if _revision(path) is None else _upgrade_db)(engine)
+    finally:
+        engine.dispose()
+
+
+def _holds_nothing(path: Path) -> bool:
+    """Whether a store has no run and no model. What cannot be read may hold some."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    try:
+        with closing(sqlite3.connect(path)) as store:
+            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return not any(
+                store.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()  # noqa: S608 -- names of ours
+                for name in _DATA_TABLES
+                if name in tables
+            )
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
