@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from healthpredict.errors import RolloutUnknown
 from healthpredict.evaluation.report import TestReport
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import TrainingOutcome
@@ -75,9 +76,12 @@ def show_training(outcome: TrainingOutcome) -> None:
 
 
 def show_failed_rollout(version: int, error: Exception) -> None:
-    """Why a version is not in service: the error, with what its pod wrote and what Kubernetes noted."""
-    text = f"## Version {version} is not in service\n\n```\n{error}\n```"
-    create_markdown_artifact(text, key=f"rollout-failed-version-{version}", description="What ran before keeps running")
+    """Why a version is not in service, or why that is unknown: the error, with what its pod wrote and what Kubernetes noted."""
+    unknown = isinstance(error, RolloutUnknown)
+    heading = f"It is unknown if version {version} is in service" if unknown else f"Version {version} is not in service"
+    description = "The champion stays as it is; the next run looks again" if unknown else "The ledger says what serves"
+    text = f"## {heading}\n\n```\n{error}\n```"
+    create_markdown_artifact(text, key=f"rollout-failed-version-{version}", description=description)
 
 
 def show_notices(sentences: Sequence[str]) -> None:

@@ -8,19 +8,22 @@ from flows.artifacts import show_failed_rollout, show_table
 from flows.tasks import as_task
 from healthpredict.config import Settings
 from healthpredict.errors import HealthPredictError
-from healthpredict.operations.roll_out import Rollout, roll_out
+from healthpredict.operations.promote import promote
+from healthpredict.operations.record_rollout import Rollout
 
 
 @flow(name="deploy")
-def deploy(version: int, git_ref: str | None = None) -> Rollout:
-    """Roll a version out; on any failure what ran before keeps running.
+def deploy(version: int, git_ref: str | None = None, force: bool = False, because: str | None = None) -> Rollout:
+    """Roll a version out that passed the gate; the ledger says what serves then.
 
     Args:
         version: of the registry.
         git_ref: branch, tag or commit of the code in the image; by default the code that runs here.
+        force: also if the version did not pass the gate.
+        because: the reason, with `force`; the ledger records it.
     """
     try:
-        rollout = as_task(roll_out)(Settings(), version, git_ref=git_ref)
+        rollout = as_task(promote)(Settings(), version, force=force, because=because, git_ref=git_ref)
     except HealthPredictError as error:
         show_failed_rollout(version, error)
         raise

@@ -117,9 +117,22 @@ class BundleError(HealthPredictError):
 
 
 class RolloutError(HealthPredictError):
-    """The new service did not become ready or did not answer its golden rows. The old one keeps answering."""
+    """The version is not in service, or not good. What the ledger names serves."""
 
     exit_code = 10
+
+
+class RolloutUnknown(HealthPredictError):
+    """It could not be determined what serves: look at it, or let the next run find out. The alias was not moved."""
+
+    exit_code = 13
+
+    def __init__(self, problem: str) -> None:
+        """Args: problem, sentences that say why."""
+        super().__init__(
+            f"It could not be determined what serves, so the champion stays as it is: {problem}\n"
+            "The next run looks again and repairs what is wrong; `healthpredict status` shows the state."
+        )
 
 
 class AlreadyRunning(HealthPredictError):
@@ -159,5 +172,6 @@ class NoChampion(HealthPredictError):
         super().__init__(
             f"Version {version} did not pass the gate, and no other is in service: {' '.join(reasons)} Train another with more "
             f"data, families or trials (`healthpredict train`), and put what passes into service (`healthpredict promote "
-            f"VERSION`), or this one all the same (`healthpredict promote {version} --force`). Then start the loop again."
+            f"VERSION`), or this one all the same (`healthpredict promote {version} --force --because REASON`). Then start the "
+            "loop again."
         )

@@ -18,6 +18,7 @@ USER_DATA_LIMIT = 16_384  # bytes; EC2's
 # The answer of the metadata service may pass one router: a container gets the role's credentials (a worker needs S3),
 # a pod in Minikube, two routers away, does not.
 METADATA_HOPS = 2
+MADE_WITH_TAG = "HealthPredictMadeWith"
 FIXED = (
     # A newer image, or another file of the set-up, is for the next host.
     "ami",
@@ -28,6 +29,8 @@ FIXED = (
     "key_name",
     "instance_market_options",
     f"tags.{HEALTH_TAG}",
+    # So that it says what this host was made with.
+    f"tags.{MADE_WITH_TAG}",
 )
 """What stays as it is as long as this host lives."""
 
@@ -66,7 +69,7 @@ class Host(pulumi.ComponentResource):
             # The host shuts itself down after maxHours; that must stop it, not destroy it.
             instance_initiated_shutdown_behavior="stop",
             instance_market_options=_spot() if settings.spot else None,
-            tags=settings.tags("host"),
+            tags=settings.tags("host") | {MADE_WITH_TAG: _made_with(settings)},
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=list(FIXED)),
         )
         self._warn_of_what_waits(settings)
@@ -75,24 +78,16 @@ class Host(pulumi.ComponentResource):
     def _warn_of_what_waits(self, settings: Settings) -> None:
         """Warn of settings that this host does not have, because they take effect with the next generation."""
 
-        def warn(has: tuple[Any, Any]) -> None:
-            key, market = has
-            waiting = [
-                name
-                for name, waits in (
-                    ("sshPublicKey", bool(key) != (settings.ssh_public_key is not None)),
-                    ("spot", bool(market) != settings.spot),
-                )
-                if waits
-            ]
-            if waiting:
+        def warn(tags: dict[str, str] | None) -> None:
+            made_with = (tags or {}).get(MADE_WITH_TAG, _made_with(settings))
+            if made_with != _made_with(settings):
                 pulumi.log.warn(
-                    f"{' and '.join(waiting)}: the host keeps what it has, because only a new host can change it. It takes "
-                    f"effect with hostGeneration {settings.host_generation + 1}, which replaces the host and its disk: make a "
-                    "backup first."
+                    f"The host keeps what it was made with ({made_with}), because only a new host can have {_made_with(settings)}. "
+                    f"That takes effect with hostGeneration {settings.host_generation + 1}, which replaces the host and its disk: "
+                    "make a backup first."
                 )
 
-        pulumi.Output.all(self.instance.key_name, self.instance.instance_market_options).apply(warn)
+        self.instance.tags.apply(warn)
 
     def _key(self, settings: Settings) -> pulumi.Output[str] | None:
         if settings.ssh_public_key is None:
@@ -104,6 +99,11 @@ class Host(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         return key.key_name
+
+
+def _made_with(settings: Settings) -> str:
+    """What only a new host can change, for people."""
+    return f"{'an' if settings.ssh_public_key else 'no'} sshPublicKey, spot {str(settings.spot).lower()}"
 
 
 def render_user_data(settings: Settings) -> str:

@@ -80,23 +80,17 @@ def train(
 @app.command()
 def promote(
     version: Annotated[int, typer.Argument(help="Version of the registry.")],
-    force: Annotated[bool, typer.Option(help="Also where the gate has not let it pass.")] = False,
+    force: Annotated[bool, typer.Option(help="Also if it did not pass the gate; needs --because.")] = False,
+    because: Annotated[str | None, typer.Option(help="The reason, for the ledger.")] = None,
     git_ref: Annotated[
         str | None, typer.Option(help="Code around it, for an image; by default what runs here.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Roll a version out, verified, and make it the champion."""
-    from healthpredict.operations.context import open_ledger
-    from healthpredict.operations.roll_out import roll_out
+    """Roll a version out that passed the gate, verified, and make it the champion."""
+    from healthpredict.operations.promote import promote as operation
 
-    settings = Settings()
-    decision = open_ledger(settings).last("gate", version=version)
-    if not force and not (decision and decision["promote"]):
-        raise errors.ConfigurationError(
-            f"Version {version} has not passed the gate (`healthpredict trace {version}`). Use --force to promote it anyway."
-        )
-    show(roll_out(settings, version, git_ref=git_ref), as_json)
+    show(operation(Settings(), version, force=force, because=because, git_ref=git_ref), as_json)
 
 
 @app.command()

@@ -33,8 +33,9 @@ from healthpredict.operations.context import hold_lease, open_ledger, open_regis
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.gate import gate
 from healthpredict.operations.pending import Pending, batch_events, find_pending
+from healthpredict.operations.promote import promote
 from healthpredict.operations.register import Challenger, register
-from healthpredict.operations.roll_out import roll_out
+from healthpredict.operations.roll_out import settle
 from healthpredict.operations.search import search
 from healthpredict.operations.ship_log import ship_log
 from healthpredict.storage.lease import Lease
@@ -70,7 +71,7 @@ def train(settings: Settings, trigger: str, arriving: str) -> TrainingOutcome:
     return TrainingOutcome(challenger=challenger, gate=gate(settings, challenger.version, arriving))
 
 
-PLAIN_STEPS = Steps(accept_batch, detect_drift, train, roll_out)
+PLAIN_STEPS = Steps(accept_batch, detect_drift, train, promote)
 
 
 class LoopRun(BaseModel):
@@ -111,6 +112,8 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
         if source == "live":
             _collect(settings)
         sentences = _accept_outcomes(settings)
+        if (problem := settle(settings)) is not None:
+            sentences.append(problem)
         # The ledger and not the alias: a rollout that was killed after moving the alias is not written down yet.
         if open_ledger(settings).last("promotion") is None:
             ready = find_pending(settings).ready

@@ -20,7 +20,7 @@ from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.rollout.image import Source, build_image, log_in, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
 from healthpredict.rollout.manifests import Manifest
-from healthpredict.rollout.objects import Served
+from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.sbom import bill_name, bill_of_materials
 from healthpredict.rollout.source import fetch_source
 from healthpredict.storage.uris import join, write_bytes
@@ -52,7 +52,7 @@ def kubernetes_target(settings: Settings) -> KubernetesTarget:
 
 def put_on_kubernetes(
     settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None = None, image: str | None = None
-) -> Served:
+) -> RolloutResult:
     """Let a bundle answer on Kubernetes, verified.
 
     Args:
@@ -63,7 +63,7 @@ def put_on_kubernetes(
         image: that was built before, by digest; None to build one.
 
     Raises:
-        RolloutError: it is not in service; what was verified before is.
+        RolloutError: nothing was touched: the image could not be built or pushed, or the cluster does not respond.
         ConfigurationError: a setting is missing or wrong; nothing was touched.
     """
     target = kubernetes_target(settings)
@@ -85,25 +85,40 @@ def put_on_kubernetes(
         return target.roll_out(bundle, image, _pod_files(settings, target), _bundle_of(settings))
 
 
-def watch_on_kubernetes(settings: Settings, before: Manifest | None, seconds: Seconds) -> None:
-    """Look at what was put into service for as long as the settings say, and take it back where it is not good.
+def watch_on_kubernetes(
+    settings: Settings, result: InService, before: Manifest | None, seconds: Seconds
+) -> RolloutResult:
+    """Watch what was put into service for as long as the settings say, and put back what served before if it is not good.
 
     Args:
         settings: where.
-        before: what was in service before, from `KubernetesTarget.verified`; None where nothing was.
+        result: what serves.
+        before: what was in service before, from `KubernetesTarget.verified`; None if nothing was, or the same.
         seconds: wall time is added to it.
-
-    Raises:
-        RolloutError: it was not good. The message says what was done.
     """
     target = kubernetes_target(settings)
-    with timed(seconds, "watch"):
-        problem = target.watch(settings.rollout.watch_seconds)
+    try:
+        with timed(seconds, "watch"):
+            problem = target.watch(settings.rollout.watch_seconds)
+    except RolloutError as error:
+        return Unknown(result.version, result.image, f"It was verified, but could not be watched: {error}")
     if problem is None:
-        return
+        return result
     if before is None:
-        raise RolloutError(f"{problem} There is nothing to go back to: it stays in service.")
-    raise RolloutError(f"{problem}\n{target.take_back(before, _bundle_of(settings))}")
+        # Still true, although it is not good: nobody else would answer.
+        return PutBack(
+            result.version,
+            result.image,
+            result.bundle_digest,
+            result.url,
+            f"{problem} There is nothing to go back to: it stays in service.",
+        )
+    return target.put_back(before, _bundle_of(settings), problem)
+
+
+def find_out_on_kubernetes(settings: Settings) -> RolloutResult | None:
+    """Determine what serves on Kubernetes, see `KubernetesTarget.find_out`."""
+    return kubernetes_target(settings).find_out(_bundle_of(settings))
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from healthpredict.config import Settings
 from healthpredict.operations.context import open_ledger
-from healthpredict.operations.roll_out import Rollout, roll_out
+from healthpredict.operations.record_rollout import Rollout
+from healthpredict.operations.roll_out import roll_out
 
 
 def resume(settings: Settings) -> Rollout | None:
@@ -18,4 +19,4 @@ def resume(settings: Settings) -> Rollout | None:
         RegistryError: MLflow does not answer.
     """
     promoted = open_ledger(settings).last("promotion")
-    return roll_out(settings, promoted["version"]) if promoted else None
+    return roll_out(settings, promoted["version"], image=promoted.get("image")) if promoted else None

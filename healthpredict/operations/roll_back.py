@@ -1,36 +1,60 @@
-"""Put a version that was in service before into service again, by hand."""
+"""Put back into service what was in service before, by hand."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import open_ledger
-from healthpredict.operations.roll_out import Rollout, roll_out
+from healthpredict.operations.record_rollout import Rollout
+from healthpredict.operations.roll_out import roll_out
+
+Service = tuple[int, str | None]
+"""Version and image."""
 
 
 def roll_back(settings: Settings, version: int | None = None) -> Rollout:
-    """Roll an earlier version out again, with the image that it had: verified, then champion, as every rollout.
+    """Roll out what was in service before, with the image that it had: verified, then champion, as every rollout.
 
     Args:
         settings: where the API is.
-        version: that was in service; None for the one before the present one.
+        version: that was in service before; None for the last version and image that were and have not been rolled back.
 
     Raises:
-        ConfigurationError: it never was in service, or there is none before.
-        RolloutError: it is not in service; what ran before is.
+        ConfigurationError: it was never in service, or there is nothing to go back to.
+        RolloutError, RolloutUnknown: see `roll_out`.
     """
     promotions = open_ledger(settings).events("promotion")
-    present = promotions[-1]["version"] if promotions else None
-    earlier = {event["version"]: event for event in promotions if event["version"] != present}
-    if not earlier:
-        raise ConfigurationError("There is nothing to go back to: no version was in service before the present one.")
-    if version is None:
-        version = next(event["version"] for event in reversed(promotions) if event["version"] != present)
-    if version not in earlier:
+    present, *earlier = reversed(in_service(promotions)) if promotions else (None,)
+    if present is None or (version is None and not earlier):
         raise ConfigurationError(
-            f"There is no going back to version {version}. In service were {', '.join(map(str, sorted(earlier)))}, "
-            f"and now it is {present}."
+            "There is nothing to go back to: nothing was in service before that has not been rolled back."
         )
-    return roll_out(
-        settings, version, image=earlier[version].get("image"), reason=f"rolled back from version {present}"
-    )
+    if version is None:
+        wanted = earlier[0]
+    else:
+        had = [(event["version"], event.get("image")) for event in promotions if event["version"] == version]
+        if version == present[0] or not had:
+            known = ", ".join(map(str, sorted({event["version"] for event in promotions} - {present[0]}))) or "none"
+            raise ConfigurationError(
+                f"There is no going back to version {version}. In service before: {known}; now: {present[0]}."
+            )
+        wanted = had[-1]
+    reason = f"rolled back from version {present[0]}"
+    return roll_out(settings, wanted[0], image=wanted[1], reason=reason, rolled_back=True)
+
+
+def in_service(promotions: Iterable[dict[str, Any]]) -> list[Service]:
+    """What was in service and has not been rolled back, the oldest first; the last one is in service now."""
+    stack: list[Service] = []
+    for event in promotions:
+        service = (event["version"], event.get("image"))
+        # Earlier versions of this system say so in the reason only.
+        went_back = event.get("rolled_back", str(event.get("reason") or "").startswith("rolled back"))
+        if went_back and service in stack:
+            del stack[len(stack) - stack[::-1].index(service) :]
+        elif not stack or stack[-1] != service:
+            stack.append(service)
+    return stack

@@ -1,132 +1,185 @@
-"""Put a version into service, verified, and only then make it the champion."""
+"""Put a version into service, verified; alias and ledger then say what serves."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
-from healthpredict.errors import AlreadyRunning, RolloutError
+from healthpredict.errors import AlreadyRunning, ConfigurationError, HealthPredictError, RolloutError, RolloutUnknown
 from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
 from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.operations.put_on_kubernetes import (
     alone,
+    find_out_on_kubernetes,
     kubernetes_target,
     put_on_kubernetes,
     watch_on_kubernetes,
 )
+from healthpredict.operations.record_rollout import Rollout, record_rollout
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.rollout.manifests import Manifest
 from healthpredict.rollout.objects import served
+from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.uris import read_bytes
 
-
-class Rollout(BaseModel):
-    """A version in service.
-
-    Attributes:
-        version: that answers now.
-        previous: the champion before; None where there was none.
-        bundle_digest: of its bundle.
-        url: where it answers; None where it was only promoted.
-        image: by digest; None where there is none.
-        git_ref: of the code in the image, where one was named.
-        reason: why, where it was not the gate that decided.
-        seconds: wall time by stage.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    version: int
-    previous: int | None
-    bundle_digest: str
-    url: str | None
-    image: str | None = None
-    git_ref: str | None = None
-    reason: str | None = None
-    seconds: Seconds
+_logger = logging.getLogger(__name__)
 
 
 def roll_out(
-    settings: Settings, version: int, *, git_ref: str | None = None, image: str | None = None, reason: str | None = None
+    settings: Settings,
+    version: int,
+    *,
+    git_ref: str | None = None,
+    image: str | None = None,
+    reason: str | None = None,
+    forced: bool = False,
+    rolled_back: bool = False,
 ) -> Rollout:
     """Put a version where `rollout.target` says, check its golden rows there, and move the alias `champion`, in this order.
 
-    Done again after an interruption at any step it goes on: a version that answers already is only verified. On Kubernetes it is
-    watched then, and where it does not do well the version before is put back and is the champion again.
+    First alias and ledger are repaired if an earlier run was interrupted, see `settle`. Done again after an interruption it goes
+    on: a version that answers already is only verified. On Kubernetes it is then watched, and if it is not good, what served
+    before is put back.
 
     Args:
         settings: where the API is.
         version: of the registry.
         git_ref: of the code in the image; None for the code that runs here. On Kubernetes only.
         image: that was built before, by digest; None to build one. On Kubernetes only.
-        reason: for the ledger, where it is not the gate that decided.
+        reason: for the ledger, if not the gate decided.
+        forced: whether the version did not pass the gate.
+        rolled_back: whether this goes back to what was in service before.
 
     Raises:
-        RolloutError: the version did not become ready, did not answer as trained, or did not do well. What ran before keeps
-            running, the alias is where it was, and the ledger says why.
-        BundleError: the bundle was altered; likewise.
+        RolloutError: the version is not in service. What served before does, alias and ledger say so, and the ledger says why.
+        RolloutUnknown: it could not be determined what serves; the alias is where it was, and the ledger says so.
+        BundleError: the bundle was altered; nothing was touched.
         AlreadyRunning: another rollout is going on.
     """
-    registry, ledger = open_registry(settings), open_ledger(settings)
+    registry = open_registry(settings)
     model_version = registry.version(version)
+    why = {"git_ref": git_ref, "reason": reason, "forced": forced, "rolled_back": rolled_back}
     seconds: Seconds = {}
-    previous = before = None
-    try:
-        with _one_at_a_time(settings):
-            promoted = ledger.last("promotion")
-            previous = promoted["version"] if promoted else None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(_one_at_a_time(settings))
+            if (problem := _settle(settings)) is not None:
+                _logger.warning("%s", problem)
             bundle = registry.fetch_bundle(model_version)
-            facts: dict[str, Any] = {"bundle_digest": bundle.digest, "url": None, "seconds": seconds}
-            match settings.rollout.target:
-                case "process":
-                    with timed(seconds, "rollout"):
-                        facts["url"] = _as_process(settings, bundle)
-                case "kubernetes":
-                    target = kubernetes_target(settings)
-                    before = target.verified()
-                    image = put_on_kubernetes(settings, bundle, seconds, git_ref=git_ref, image=image).image
-                    facts |= {"url": target.url, "image": image, "git_ref": git_ref}
-                case "none":
-                    bundle.verify()
-            registry.make_champion(version)
-            rollout = Rollout(version=version, previous=previous, reason=reason, **facts)
-            if previous != version:
-                ledger.append("promotion", **rollout.model_dump(mode="json"))
-            if settings.rollout.target == "kubernetes":
-                _watch(settings, rollout, before)
-    except AlreadyRunning:
-        raise  # nothing was tried
-    except Exception as error:
-        # Whatever it was, the operator has to find it in the ledger; the caller decides what to do.
-        ledger.append("rollout_failed", version=version, champion=previous, problem=str(error))
-        raise
+            result, watched = _put(settings, bundle, seconds, git_ref=git_ref, image=image)
+        except AlreadyRunning:
+            raise  # nothing was tried
+        except Exception as error:
+            # Nothing was touched. The operator finds it in the ledger; the caller decides what to do.
+            promoted = open_ledger(settings).last("promotion")
+            champion = promoted["version"] if promoted else None
+            open_ledger(settings).append("rollout_failed", version=version, champion=champion, problem=str(error))
+            raise
+        rollout = record_rollout(settings, result, asked=version, seconds=seconds, **why)
+        assert rollout is not None, "a result without a version raises"
+        if isinstance(result, InService) and settings.rollout.target == "kubernetes":
+            result = watch_on_kubernetes(settings, result, watched, seconds)
+            record_rollout(settings, result, asked=version, seconds=seconds, **why)
     return rollout
 
 
-def _watch(settings: Settings, rollout: Rollout, before: Manifest | None) -> None:
+def settle(settings: Settings) -> str | None:
+    """Determine what serves, and repair alias and ledger if an earlier run left them wrong.
+
+    Returns:
+        Why that could not be done; None if all is as it should be.
+    """
     try:
-        watch_on_kubernetes(settings, before, rollout.seconds)
-    except RolloutError as error:
-        if before is not None and served(before).version != rollout.version:
-            back = served(before)
-            open_registry(settings).make_champion(back.version)
-            again = Rollout(
-                version=back.version,
-                previous=rollout.version,
-                bundle_digest=back.bundle_digest,
-                url=rollout.url,
-                image=back.image,
-                reason=str(error),
-                seconds={},
+        with _one_at_a_time(settings):
+            return _settle(settings)
+    except HealthPredictError as error:
+        return str(error)
+
+
+def _settle(settings: Settings) -> str | None:
+    try:
+        match settings.rollout.target:
+            case "process":
+                result = _process_in_service(settings)
+            case "kubernetes":
+                result = find_out_on_kubernetes(settings)
+            case "none":
+                result = _alias_in_service(settings)
+    except ConfigurationError as error:
+        _logger.info("What serves is not looked at from here: %s", error)
+        return None
+    try:
+        if result is not None:
+            record_rollout(settings, result, asked=None, reason="found in service after an interruption")
+    except (RolloutError, RolloutUnknown) as error:
+        return str(error)
+    return None
+
+
+def _put(
+    settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None, image: str | None
+) -> tuple[RolloutResult, Manifest | None]:
+    """Put a bundle into service; on Kubernetes also what was verified before, to go back to if the watch shows a fault."""
+    match settings.rollout.target:
+        case "process":
+            with timed(seconds, "rollout"):
+                return _as_process(settings, bundle), None
+        case "kubernetes":
+            before = kubernetes_target(settings).verified()
+            result = put_on_kubernetes(settings, bundle, seconds, git_ref=git_ref, image=image)
+            same = before is not None and (served(before).version, served(before).image) == (
+                result.version,
+                result.image,
             )
-            open_ledger(settings).append("promotion", **again.model_dump(mode="json"))
-        raise
+            return result, None if same else before
+        case "none":
+            bundle.verify()
+            return InService(bundle.manifest.model_version, None, bundle.digest, None), None
+
+
+def _as_process(settings: Settings, bundle: Bundle) -> RolloutResult:
+    target = local_target(settings)
+    target.recover()
+    running = target.current()
+    if running is not None and running.bundle_digest == bundle.digest:
+        return InService(running.model_version, None, running.bundle_digest, running.url)
+    ensure_patient_key(settings)
+    try:
+        candidate = target.start(bundle.path)
+        try:
+            target.verify(candidate)
+        except RolloutError:
+            target.abandon(candidate)
+            raise
+        target.switch(candidate)
+        problem = "It ended as soon as it answered alone."
+    except RolloutError as error:
+        problem = str(error)
+    # Whatever was reported on the way, the process table says what serves.
+    found = target.current()
+    if found is not None and found.bundle_digest == bundle.digest:
+        return InService(found.model_version, None, found.bundle_digest, found.url)
+    if found is not None:
+        return PutBack(found.model_version, None, found.bundle_digest, found.url, problem)
+    if running is None:
+        return PutBack(None, None, None, None, problem)
+    return Unknown(bundle.manifest.model_version, None, f"{problem}\nNothing answers on {running.url} now.")
+
+
+def _process_in_service(settings: Settings) -> InService | None:
+    running = local_target(settings).current()
+    return running and InService(running.model_version, None, running.bundle_digest, running.url)
+
+
+def _alias_in_service(settings: Settings) -> InService | None:
+    """Where nothing is rolled out, the alias is what serves."""
+    champion = open_registry(settings).by_alias("champion")
+    return champion and InService(champion.version, None, champion.bundle_digest, None)
 
 
 @contextmanager
@@ -140,22 +193,6 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
             yield
 
 
-def _as_process(settings: Settings, bundle: Bundle) -> str:
-    target = local_target(settings)
-    target.recover()
-    running = target.current()
-    if running is None or running.bundle_digest != bundle.digest:
-        ensure_patient_key(settings)
-        candidate = target.start(bundle.path)
-        try:
-            target.verify(candidate)
-        except RolloutError:
-            target.abandon(candidate)
-            raise
-        running = target.switch(candidate)
-    return running.url
-
-
 def local_target(settings: Settings) -> LocalTarget:
     """The local API of these settings, with a prediction log, and with keys where the settings name one."""
     options = [f"--log={settings.prediction_log_path}", f"--patient-key={settings.patient_key_path}"]
@@ -167,7 +204,7 @@ def local_target(settings: Settings) -> LocalTarget:
 
 
 def serving(settings: Settings) -> str | None:
-    """What answers, and where, in words; None where nothing does."""
+    """What answers, and where, for people; None if nothing does."""
     match settings.rollout.target:
         case "process":
             running = local_target(settings).current()

@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
+from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.operations.accept_outcomes import look_at_outcomes, waiting_outcomes
 from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.pending import find_pending
+from healthpredict.operations.record_rollout import last_unknown
 from healthpredict.operations.roll_out import serving
 
 
@@ -21,7 +23,7 @@ class Status(BaseModel):
         champion: version that predicts; None before the first training.
         family: of the champion.
         auroc: of the champion on the test side at its training.
-        serving: version that answers callers, and where; None where nothing does.
+        serving: version that answers callers, and where; None if nothing does. Or why that is unknown.
         last_batch: the last batch done, with its decision.
         last_event: of the ledger.
         pending: batches that have arrived and are not done.
@@ -62,7 +64,7 @@ def status(settings: Settings) -> Status:
         champion=champion.version if champion else None,
         family=manifest.family if manifest else None,
         auroc=str(manifest.test.evaluation.auroc) if manifest else None,
-        serving=serving(settings),
+        serving=_serving(settings),
         last_batch={key: batch[key] for key in shown} if batch else None,
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending.names,
@@ -74,6 +76,15 @@ def status(settings: Settings) -> Status:
         ],
         ledger=_ledger_check(settings),
     )
+
+
+def _serving(settings: Settings) -> str | None:
+    try:
+        found = serving(settings)
+    except (RolloutError, ConfigurationError) as error:
+        found = f"unknown: {error}"
+    unknown = last_unknown(settings)
+    return found if unknown is None else f"{found or 'nothing'} (the last rollout ended unknown: {unknown['problem']})"
 
 
 def _ledger_check(settings: Settings) -> str:

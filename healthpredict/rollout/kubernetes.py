@@ -1,4 +1,4 @@
-"""The API on Kubernetes: replaced pod by pod, verified from outside, and taken back when it is not what it should be.
+"""The API on Kubernetes: replaced pod by pod, verified from outside, and put back when it is not what it should be.
 
 Everything that is known is kept in the cluster. The template that was verified last is named in an annotation of the Deployment;
 its ReplicaSet holds it whole, with image, arguments and keys, because ConfigMap and Secret have names of their content. So a
@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.errors import HealthPredictError, RolloutError
+from healthpredict.errors import RolloutError
 from healthpredict.rollout.canary import judge_canary
 from healthpredict.rollout.cluster import Cluster, Unreachable
 from healthpredict.rollout.counts import Counts, breach, growth, read_counts
@@ -33,7 +33,6 @@ from healthpredict.rollout.objects import (
     OWN_KEY,
     PULL,
     VERIFIED,
-    Served,
     canary_of,
     pull_secret,
     secret,
@@ -42,7 +41,8 @@ from healthpredict.rollout.objects import (
     with_template,
 )
 from healthpredict.rollout.params import RolloutParams
-from healthpredict.rollout.progress import TEMPLATE_HASH, is_ready, restarts
+from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, is_ready, restarts
+from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.verify import golden_problem
 
 _logger = logging.getLogger(__name__)
@@ -56,15 +56,18 @@ _PRUNED: Final = (
     "PodDisruptionBudget",
 )
 """Not the claim of the log: predictions are in it."""
-_SECONDS_TO_TAKE_BACK: Final = 120.0
+_SECONDS_TO_PUT_BACK: Final = 120.0
 _SECONDS_TO_SWITCH: Final = 10.0
 """In which the nodes stop sending requests to pods that are on their way out."""
 _SECONDS_TO_BIND: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _LOOK_EVERY_SECONDS: Final = 3.0
 _LOOKS_UNREADY: Final = 3
+_LOOKS_UNANSWERED: Final = 5
+"""At the end of the watch: fewer are an API server that is restarted."""
 BundleOf = Callable[[int], Bundle]
 """The bundle of a version of the registry."""
+Result = TypeVar("Result", InService, PutBack)
 
 
 class KubernetesTarget:
@@ -122,17 +125,17 @@ class KubernetesTarget:
         """Let the nodes pull with a login. Args: repository; login, `username` and `password`."""
         self._cluster.apply(pull_secret(repository, login))
 
-    def roll_out(self, bundle: Bundle, image: str, files: Mapping[str, bytes], bundle_of: BundleOf) -> Served:
-        """Replace what runs by an image, wait, verify; on any failure take it back, wait and verify that.
+    def roll_out(self, bundle: Bundle, image: str, files: Mapping[str, bytes], bundle_of: BundleOf) -> RolloutResult:
+        """Replace what runs by an image, wait, verify; on any failure put back what was verified before.
 
         Args:
             bundle: in the image.
             image: by digest.
             files: of the Secret that the pods read, by name.
-            bundle_of: for the bundle that is verified after taking back.
+            bundle_of: for the bundle that is verified after putting back.
 
         Raises:
-            RolloutError: it failed. What was verified before answers again, unless the message says otherwise.
+            RolloutError: nothing was touched, because the cluster does not say what was verified before.
         """
         before = self.verified()
         *others, deployment = wanted(self._manifests, bundle, image, files)
@@ -147,58 +150,109 @@ class KubernetesTarget:
             self.wait()
             self._verify(bundle)
         except Exception as error:  # whatever it was, nothing unverified stays in service
-            raise RolloutError(f"{error}\n{self.take_back(before, bundle_of)}") from error
-        self._mark_verified()
-        self._prune()
-        return Served(bundle.manifest.model_version, bundle.digest, image)
+            return self.put_back(before, bundle_of, str(error))
+        result = InService(bundle.manifest.model_version, image, bundle.digest, self.url)
+        return self._marked(result)
 
-    def take_back(self, before: Manifest | None, bundle_of: BundleOf) -> str:
-        """Go back to a template, wait, verify, and say in words what became of it.
+    def put_back(self, before: Manifest | None, bundle_of: BundleOf, problem: str) -> PutBack | Unknown:
+        """Go back to a template, wait and verify it.
 
         Args:
-            before: its ReplicaSet; None where nothing was in service.
+            before: its ReplicaSet; None if nothing was in service: then the Deployment is removed.
             bundle_of: for the bundle that is verified then.
+            problem: why.
         """
-        if before is None:
-            # Nothing unverified stays in service.
-            self._cluster.delete("Deployment", self._api.name)
-            return "It was removed. Nothing was in service before."
-        version = served(before).version
         try:
+            if before is None:
+                # Nothing unverified stays in service.
+                self._cluster.delete("Deployment", self._api.name)
+                return PutBack(None, None, None, None, f"{problem}\nIt was removed. Nothing was in service before.")
+            back = served(before)
             replicas = self._api.read()["spec"]["replicas"]
             self._cluster.apply(with_template(the_one(self._manifests, "Deployment"), before, replicas))
-            self._api.wait(_SECONDS_TO_TAKE_BACK, self._params.unschedulable_seconds)
-            self._verify(bundle_of(version))
-        except HealthPredictError as error:
-            return f"Going back to version {version} failed too, look at it by hand: {error}"
-        self._mark_verified()
-        return f"Version {version} was put back and verified."
+            self._api.wait(_SECONDS_TO_PUT_BACK, self._params.unschedulable_seconds)
+            self._verify(bundle_of(back.version))
+        except Exception as error:  # whatever it was: what serves now was not verified
+            version = None if before is None else served(before).version
+            return Unknown(version, None, f"{problem}\nPutting version {version} back failed too: {error}")
+        said = f"{problem}\nVersion {back.version} was put back and verified."
+        return self._marked(PutBack(back.version, back.image, back.bundle_digest, self.url, said))
+
+    def find_out(self, bundle_of: BundleOf) -> RolloutResult | None:
+        """Determine what serves. A rollout that was interrupted is completed if its pods verify, else put back.
+
+        Args:
+            bundle_of: for the bundle that is verified.
+
+        Returns:
+            None if there is no Deployment.
+        """
+        try:
+            before = self.verified()
+            deployment = self._cluster.read("Deployment", self._api.name)
+            if deployment is None:
+                return None
+            newest = self._api.newest()
+            same = newest is not None and before is not None and newest["metadata"]["uid"] == before["metadata"]["uid"]
+        except Exception as error:  # whatever it was, nothing was touched
+            return Unknown(None, None, str(error))
+        try:
+            if before is not None and same and is_complete(deployment):
+                found = served(before)
+                self._check_pods(found.bundle_digest)
+                return InService(found.version, found.image, found.bundle_digest, self.url)
+            self.wait()
+            newest = self._api.newest()
+            assert newest is not None, "the rollout is complete"
+            found = served(newest)
+            self._verify(bundle_of(found.version))
+        except Unreachable as error:
+            return Unknown(None, None, str(error))
+        except Exception as error:  # whatever it was, nothing unverified stays in service
+            return self.put_back(before, bundle_of, f"A rollout was interrupted. {error}")
+        return self._marked(InService(found.version, found.image, found.bundle_digest, self.url))
 
     def wait(self) -> None:
-        """Wait until every pod is available. Raises: RolloutError, where that cannot come to be."""
+        """Wait until every pod is available. Raises: RolloutError, if that cannot come to be."""
         self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
     def watch(self, seconds: float) -> str | None:
-        """Look at the pods in service for a time; what is not good about them, in words, as soon as something is."""
+        """Look at the pods in service for a time.
+
+        Returns:
+            What is wrong with them, at the first look that shows it; None if nothing is.
+
+        Raises:
+            Unreachable: the last looks got no response, so nobody knows.
+        """
         deadline = time.monotonic() + seconds
-        first = self._counts()
-        before = sum(map(restarts, self._api.pods()))
-        unready = 0
+        first: dict[str, Counts] | None = None
+        restarted_before = 0
+        unready = unanswered = 0
+        lost: Unreachable | None = None
         while time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_SECONDS)
             try:
                 pods = self._api.pods()
+                if first is None:
+                    first, restarted_before = self._counts(), sum(map(restarts, pods))
                 counts = growth(first, self._counts())
+                replicas = self._api.read()["spec"]["replicas"]
             except Unreachable as error:
                 _logger.warning("%s", error)
-                continue
-            if sum(map(restarts, pods)) > before:
-                return "A pod ended and was started again."
-            unready = unready + 1 if sum(map(is_ready, pods)) < self._api.read()["spec"]["replicas"] else 0
-            if unready >= _LOOKS_UNREADY:
-                return f"A pod was not ready for {_LOOKS_UNREADY * _LOOK_EVERY_SECONDS:.0f} s."
-            if (problem := breach(counts, self._params.watch_error_rate, self._params.watch_mean_seconds)) is not None:
-                return f"In service, {problem}."
+                lost, unanswered = error, unanswered + 1
+            else:
+                unanswered = 0
+                if sum(map(restarts, pods)) > restarted_before:
+                    return "A pod ended and was started again."
+                unready = unready + 1 if sum(map(is_ready, pods)) < replicas else 0
+                if unready >= _LOOKS_UNREADY:
+                    return f"A pod was not ready for {_LOOKS_UNREADY * _LOOK_EVERY_SECONDS:.0f} s."
+                problem = breach(counts, self._params.watch_error_rate, self._params.watch_mean_seconds)
+                if problem is not None:
+                    return f"In service, {problem}."
+            time.sleep(_LOOK_EVERY_SECONDS)
+        if lost is not None and unanswered >= _LOOKS_UNANSWERED:
+            raise lost
         return None
 
     def _apply(self, manifest: Manifest) -> None:
@@ -256,12 +310,17 @@ class KubernetesTarget:
             raise RolloutError(
                 f"Version {version} at {self.url} takes {p50:.3f} s for a prediction, {self._params.p50_seconds} s are allowed."
             )
+        self._check_pods(bundle.digest)
+
+    def _check_pods(self, bundle_digest: str) -> None:
+        """Ask each pod which bundle it serves. Raises: RolloutError, it is another one, or no pod is ready."""
+        key, _ = self.own_key()
         pods = [pod for pod in self._api.pods() if is_ready(pod)]
         if not pods:
-            raise RolloutError(f"Version {version} has no pod that is ready.")
+            raise RolloutError("No pod is ready.")
         for pod in pods:
             digest = json.loads(self._api.ask(pod, "/model", key))["bundle_digest"]
-            if digest != bundle.digest:
+            if digest != bundle_digest:
                 raise RolloutError(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
 
     def _counts(self) -> dict[str, Counts]:
@@ -274,6 +333,20 @@ class KubernetesTarget:
             except RolloutError as error:  # it may have ended just now; readiness and restarts say so
                 _logger.warning("%s", error)
         return found
+
+    def _marked(self, result: Result) -> Result | Unknown:
+        """Name the template that serves as the verified one; without that, the next run could not tell."""
+        try:
+            self._mark_verified()
+        except Exception as error:  # whatever it was, the pods serve
+            problem = f"{result.problem or 'It serves and was verified'}, but could not be marked as verified: {error}"
+            return Unknown(result.version, result.image, problem)
+        if isinstance(result, InService):
+            try:
+                self._prune()
+            except RolloutError as error:  # what is left over serves nobody
+                _logger.warning("Left-overs of earlier rollouts were not deleted: %s", error)
+        return result
 
     def _mark_verified(self) -> None:
         newest = self._api.newest()

@@ -123,12 +123,13 @@ def test_the_tag_in_which_the_host_tells_its_health_stays_after_a_refresh(progra
 
 def test_a_key_or_spot_that_is_set_later_waits_for_the_next_host_and_up_says_so(program: Program) -> None:
     before = program.host()["InstanceId"]
-    for config, named in ((SSH, "sshPublicKey"), ({"spot": "true"}, "spot")):
+    assert "The host keeps" not in program.up()
+    for config, named in ((SSH, "an sshPublicKey"), ({"spot": "true"}, "spot true")):
         printed = program.up(**config)
         assert program.host()["InstanceId"] == before
-        assert re.search(rf"{named}.*the host keeps what it has.*hostGeneration 2", printed, re.DOTALL)
+        assert re.search(rf"The host keeps .* can have .*{named}.*hostGeneration 2", printed, re.DOTALL)
     printed = program.up(hostGeneration="2")
     (host,) = program.hosts()
     assert host["InstanceId"] != before
     assert host["KeyName"]
-    assert "the host keeps what it has" not in printed
+    assert "The host keeps" not in printed

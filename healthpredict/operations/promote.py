@@ -1,0 +1,40 @@
+"""Promote a version: the gate is a rule of the system, so every way to put a version into service leads through here."""
+
+from __future__ import annotations
+
+from healthpredict.config import Settings
+from healthpredict.errors import ConfigurationError
+from healthpredict.operations.context import open_ledger
+from healthpredict.operations.record_rollout import Rollout
+from healthpredict.operations.roll_out import roll_out
+
+
+def promote(
+    settings: Settings, version: int, *, force: bool = False, because: str | None = None, git_ref: str | None = None
+) -> Rollout:
+    """Roll a version out, verified, and make it the champion, if it passed the gate or somebody gives a reason.
+
+    Args:
+        settings: where the API is.
+        version: of the registry. The version that is in service already may be rolled out again, for instance with other keys.
+        force: also if it did not pass the gate; the ledger records the reason.
+        because: the reason, with `force`.
+        git_ref: see `roll_out`.
+
+    Raises:
+        ConfigurationError: it did not pass the gate, or a reason is missing. Nothing was touched.
+        RolloutError, RolloutUnknown, BundleError, AlreadyRunning: see `roll_out`.
+    """
+    if force and not (because and because.strip()):
+        raise ConfigurationError("To promote a version by force, give a reason for the ledger: --because REASON.")
+    ledger = open_ledger(settings)
+    gate, promoted = ledger.last("gate", version=version), ledger.last("promotion")
+    passed = gate is not None and bool(gate["promote"])
+    in_service = promoted is not None and promoted["version"] == version
+    if not (passed or in_service or force):
+        raise ConfigurationError(
+            f"Version {version} has not passed the gate (`healthpredict trace {version}`). To promote it anyway: --force "
+            "--because REASON."
+        )
+    forced = force and not passed
+    return roll_out(settings, version, git_ref=git_ref, reason=because, forced=forced)
