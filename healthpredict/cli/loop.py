@@ -80,7 +80,7 @@ def train(
 
 @app.command()
 def promote(
-    version: Annotated[int, typer.Argument(help="Version of the registry.")],
+    version: Annotated[int, typer.Argument(min=1, help="Version of the registry.")],
     force: Annotated[bool, typer.Option(help="Also where the gate has not let it pass.")] = False,
     git_ref: Annotated[
         str | None, typer.Option(help="Code around it, for an image; by default what runs here.")
@@ -102,7 +102,9 @@ def promote(
 
 @app.command()
 def rollback(
-    version: Annotated[int | None, typer.Argument(help="That was in service; by default the one before.")] = None,
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="That was in service; by default the one before.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put an earlier version into service again, with the image that it had, verified, and make it the champion."""

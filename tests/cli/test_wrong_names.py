@@ -79,7 +79,11 @@ def test_the_flow_too_refuses_an_empty_source(tmp_path: Path) -> None:
     [
         (["train", "--arriving", "batch-99"], 2, "batch-99"),
         (["train", "--arriving", "../batch"], 2, "../batch"),
-        (["trace", "seven"], 2, "seven"),
+        (["trace", "seven"], 2, "integer"),
+        (["trace", "0"], 2, "0"),
+        (["promote", "--force", "0"], 2, "0"),
+        (["rollback", "--", "-1"], 2, "-1"),
+        (["keys", "add", "me", "--file", "/dev/null/keys"], 7, "/dev/null"),
         (["decide", "maybe", "--because", "x"], 2, "maybe"),
         (["drift-loop", "--source", "nowhere"], 2, "nowhere"),
         (["prepare", "--source", "ftp://host/file"], 2, "ftp://host/file"),

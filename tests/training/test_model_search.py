@@ -185,7 +185,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("files", ["tuner.pkl", "experiment_state-*.json", "searcher-state-*.pkl"])
-def test_a_search_whose_state_is_damaged_starts_over_and_says_so(
+def test_a_search_whose_state_is_damaged_starts_over_and_says_so(  # noqa: PLR0917 -- fixtures
     cluster: str,
     hospital: Hospital,
     killed: tuple[Path, set[str]],
