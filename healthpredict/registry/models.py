@@ -70,9 +70,7 @@ class Registry:
         self.ui_url = ui_url or (tracking_uri if tracking_uri.startswith("http") else None)
         with self._translated():
             if tracking_uri.startswith("sqlite:///"):
-                store = Path(tracking_uri.removeprefix("sqlite:///"))
-                store.parent.mkdir(parents=True, exist_ok=True)
-                prepare_store(store)
+                prepare_store(Path(tracking_uri.removeprefix("sqlite:///")))
             if tracking_uri.startswith("http"):
                 # MLflow's client would try for four minutes before it says that nobody is there.
                 requests.get(f"{tracking_uri}/health", timeout=_CONNECT_SECONDS)
@@ -290,17 +288,13 @@ class Registry:
         except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             message = f"MLflow at {self.tracking_uri} failed: {text}. Check that it runs and can be written, then start again."
-            raise RegistryError(_without_passwords(message)) from error
+            raise RegistryError(re.sub(r"://[^/@\s]*@", "://", message)) from error  # a URI may hold a password
 
 
 def _literal(value: str) -> str:
     """A value in a filter of MLflow, which knows no escapes."""
     quote = '"' if "'" in value else "'"
     return f"{quote}{value}{quote}"
-
-
-def _without_passwords(text: str) -> str:
-    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _model_version(found: Any) -> ModelVersion:
