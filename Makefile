@@ -5,12 +5,17 @@
 # A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
 export PYTHONDONTWRITEBYTECODE :=
 
+# A value as one word of the shell, whatever spaces, quotes and dollar signs it holds: $(call quoted,$(value DATA)).
+quoted = '$(subst ','\'',$1)'
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
+
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(call quoted,$(VENV)/bin)
 UV := $(BIN)/uv
 UV_VERSION := 0.13.9
-STAMP := $(VENV)/.installed
+STAMP := $(subst $(SPACE),\$(SPACE),$(VENV)/.installed)
 # DATA is a path or URL of the data set; without it the demo asks the UCI archive.
 DATA ?=
 # KEEP=1 leaves the services of the demo running.
@@ -22,15 +27,15 @@ help:  ## This list
 install: $(STAMP)  ## Virtual environment with the locked versions
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(call quoted,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say make PYTHON=python3.11")'
+	$(call quoted,$(PYTHON)) -m venv $(call quoted,$(VENV))
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
-	@touch $(STAMP)
+	@touch $(call quoted,$(VENV)/.installed)
 
 demo: $(STAMP)  ## The whole system on real data: make demo [DATA=file] [KEEP=1]
-	$(BIN)/healthpredict demo $(if $(DATA),--source $(DATA)) $(if $(KEEP),--keep)
+	$(BIN)/healthpredict demo $(if $(DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
 
 demo-stop: $(STAMP)  ## End what a demo with KEEP=1 left running
 	$(BIN)/healthpredict demo --stop
@@ -53,7 +58,7 @@ down:  ## End the services; data stays
 	$(COMPOSE) --profile '*' down
 
 logs:  ## What the services say: make logs [SERVICE=mlflow]
-	$(COMPOSE) logs --follow --tail 100 $(SERVICE)
+	$(COMPOSE) logs --follow --tail 100 $(if $(SERVICE),$(call quoted,$(SERVICE)))
 
 ps:  ## How the services are
 	$(COMPOSE) ps
@@ -103,10 +108,10 @@ format: $(STAMP)  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 
 bench-quality: $(STAMP)  ## How good the predictions are, on the real data
-	$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(call quoted,$(value DATA)))
 
 bench-loop: $(STAMP)  ## Where the time goes
-	$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(call quoted,$(value DATA)))
 
 # In an environment of its own, because NannyML asks for other versions than ours.
 .venv-nannyml/.installed: $(STAMP)
@@ -115,7 +120,7 @@ bench-loop: $(STAMP)  ## Where the time goes
 	@touch $@
 
 bench-drift: .venv-nannyml/.installed  ## How often drift is found where there is none, and where some was planted
-	$(BIN)/python -m benchmarks.drift $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.drift $(if $(DATA),--data $(call quoted,$(value DATA)))
 
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone
 	$(BIN)/python -m benchmarks.serving
@@ -135,4 +140,4 @@ lock: $(STAMP)  ## Pin every version anew, without a download address
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.notebook.lock --group pyproject.toml:notebook
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(call quoted,$(VENV)) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -79,7 +79,7 @@ def train(
 
 @app.command()
 def promote(
-    version: Annotated[int, typer.Argument(help="Version of the registry.")],
+    version: Annotated[int, typer.Argument(min=1, help="Version of the registry.")],
     force: Annotated[bool, typer.Option(help="Also if it did not pass the gate; needs --because.")] = False,
     because: Annotated[str | None, typer.Option(help="The reason, for the ledger.")] = None,
     git_ref: Annotated[
@@ -95,7 +95,9 @@ def promote(
 
 @app.command()
 def rollback(
-    version: Annotated[int | None, typer.Argument(help="That was in service; by default the one before.")] = None,
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="That was in service; by default the one before.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put an earlier version into service again, with the image that it had, verified, and make it the champion."""

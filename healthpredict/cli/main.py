@@ -41,8 +41,12 @@ def main() -> None:
     except Exception as error:
         if shows_tracebacks():
             raise
-        typer.secho(f"Error: {unexpected(error)}", fg="red", err=True)
-        sys.exit(errors.HealthPredictError.exit_code)
+        if isinstance(error, OSError) and error.filename is not None:
+            problem, code = f"Cannot use {error.filename}: {error.strerror}.", errors.StorageError.exit_code
+        else:
+            problem, code = unexpected(error), errors.HealthPredictError.exit_code
+        typer.secho(f"Error: {problem}", fg="red", err=True)
+        sys.exit(code)
 
 
 def unexpected(error: Exception) -> str:

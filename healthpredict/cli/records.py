@@ -27,7 +27,9 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
-def trace(version: Annotated[int, typer.Argument(help="Version of the registry.")], as_json: Json = False) -> None:
+def trace(
+    version: Annotated[int, typer.Argument(min=1, help="Version of the registry.")], as_json: Json = False
+) -> None:
     """Show the line from a version to its data, run, commit, gate decision and bundle."""
     from healthpredict.operations.trace import trace as operation
 

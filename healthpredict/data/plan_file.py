@@ -30,7 +30,7 @@ class _Unquoted(str):
     __slots__ = ()
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(yaml.BaseLoader):  # type: ignore[misc] # PyYAML has no types
     """Keeps scalars as text; null is None."""
 
     def construct_scalar(self, node: Any) -> Any:

@@ -145,8 +145,9 @@ def apply_shift(frame: pd.DataFrame, shift: Shift, rng: np.random.Generator) -> 
             return frame.assign(**{name: _moved(frame[name], shift, chosen) for name in shift.columns})
         case "more_of":
             first = frame[shift.columns[0]]
-            wanted = pd.to_numeric(shift.value) if pd.api.types.is_numeric_dtype(first.dtype) else shift.value
-            source = np.flatnonzero(first.isna() if wanted is None else first == wanted)
+            # In a frame of encounters, counts are numbers.
+            text = first.astype("str") if pd.api.types.is_numeric_dtype(first.dtype) else first
+            source = np.flatnonzero(first.isna() if shift.value is None else text == shift.value)
             if not len(source):
                 raise ConfigurationError(
                     f"No encounter has {shift.value} in {first.name}, so there cannot be more of them. Choose another value."

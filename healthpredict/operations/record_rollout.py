@@ -71,9 +71,9 @@ def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | No
             raise RolloutError(result.problem)
         case Unknown():
             ledger = open_ledger(settings)
-            facts = {"version": result.version or asked, "image": result.image, "problem": result.problem}
             if asked is not None or last_unknown(settings) is None:
-                ledger.append("rollout_unknown", **facts)
+                version = result.version or asked
+                ledger.append("rollout_unknown", version=version, image=result.image, problem=result.problem)
             raise RolloutUnknown(result.problem)
 
 

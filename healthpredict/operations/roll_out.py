@@ -102,6 +102,7 @@ def settle(settings: Settings) -> str | None:
 
 
 def _settle(settings: Settings) -> str | None:
+    result: RolloutResult | None
     try:
         match settings.rollout.target:
             case "process":
@@ -173,13 +174,15 @@ def _as_process(settings: Settings, bundle: Bundle) -> RolloutResult:
 
 def _process_in_service(settings: Settings) -> InService | None:
     running = local_target(settings).current()
-    return running and InService(running.model_version, None, running.bundle_digest, running.url)
+    if running is None:
+        return None
+    return InService(running.model_version, None, running.bundle_digest, running.url)
 
 
 def _alias_in_service(settings: Settings) -> InService | None:
     """Where nothing is rolled out, the alias is what serves."""
     champion = open_registry(settings).by_alias("champion")
-    return champion and InService(champion.version, None, champion.bundle_digest, None)
+    return None if champion is None else InService(champion.version, None, champion.bundle_digest, None)
 
 
 @contextmanager

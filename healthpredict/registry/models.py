@@ -6,6 +6,7 @@ bundle, which is the last thing to be written. A version without that tag is wha
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
@@ -69,9 +70,7 @@ class Registry:
         self.ui_url = ui_url or (tracking_uri if tracking_uri.startswith("http") else None)
         with self._translated():
             if tracking_uri.startswith("sqlite:///"):
-                store = Path(tracking_uri.removeprefix("sqlite:///"))
-                store.parent.mkdir(parents=True, exist_ok=True)
-                prepare_store(store)
+                prepare_store(Path(tracking_uri.removeprefix("sqlite:///")))
             if tracking_uri.startswith("http"):
                 # MLflow's client would try for four minutes before it says that nobody is there.
                 requests.get(f"{tracking_uri}/health", timeout=_CONNECT_SECONDS)
@@ -94,8 +93,10 @@ class Registry:
         What was killed and starts again goes on in the run it began.
         """
         with self._translated():
-            wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-            query = f"attributes.status = 'RUNNING' and tags.`mlflow.runName` = '{name}' and {wanted}"
+            wanted = [
+                f"tags.`{key}` = {_literal(value)}" for key, value in ({"mlflow.runName": name} | dict(tags)).items()
+            ]
+            query = " and ".join(["attributes.status = 'RUNNING'", *wanted])
             found = self.client.search_runs([self.experiment_id], query, max_results=1)
             if found:
                 return str(found[0].info.run_id)
@@ -286,9 +287,14 @@ class Registry:
             yield
         except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RegistryError(
-                f"MLflow at {self.tracking_uri} failed: {text}. Check that it runs and can be written, then start again."
-            ) from error
+            message = f"MLflow at {self.tracking_uri} failed: {text}. Check that it runs and can be written, then start again."
+            raise RegistryError(re.sub(r"://[^/@\s]*@", "://", message)) from error  # a URI may hold a password
+
+
+def _literal(value: str) -> str:
+    """A value in a filter of MLflow, which knows no escapes."""
+    quote = '"' if "'" in value else "'"
+    return f"{quote}{value}{quote}"
 
 
 def _model_version(found: Any) -> ModelVersion:

@@ -24,13 +24,14 @@ def prepare_store(path: Path) -> None:
     """Build a store, or upgrade it to the schema of the installed MLflow. A store that is up to date is left alone.
 
     Args:
-        path: of the SQLite file; its folder exists.
+        path: of the SQLite file.
 
     Raises:
         RegistryError: the store is damaged, or a newer MLflow has written it.
     """
     from mlflow.store.db.utils import _get_latest_schema_revision
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     head = _get_latest_schema_revision()
     if _revision(path) == head:
         return

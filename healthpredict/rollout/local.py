@@ -221,10 +221,9 @@ class LocalTarget:
     def _ask(self, port: int, path: str) -> dict[str, Any] | None:
         """The answer of an endpoint, None where it does not answer or is not well."""
         try:
-            response = self._http.get(self._url(port) + path).raise_for_status()
-        except httpx.HTTPError:
+            answer: dict[str, Any] = self._http.get(self._url(port) + path).raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
             return None
-        answer: dict[str, Any] = response.json()
         return answer
 
     def _url(self, port: int) -> str:

@@ -73,8 +73,8 @@ def golden_problem(
                 others = ", ".join(sorted(digest[:12] for digest in asked.digests - {bundle.digest}))
                 return f"serves another bundle, {others}.", asked.p50_seconds
             time.sleep(0.2)
-    except httpx.HTTPError as error:
-        return f"did not answer its golden rows: {error}", 0.0
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return f"did not answer its golden rows: {error or type(error).__name__}", 0.0
     worst = largest_difference(asked.risks, [row.risk for row in bundle.golden])
     if not worst <= TOLERANCE:
         return f"differs from training by {worst:.1e} on its golden rows.", asked.p50_seconds

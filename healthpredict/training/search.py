@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -149,6 +150,7 @@ def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: fl
     from ray import tune
 
     try:
+        _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
         return _summary(tuner.fit(), points, noise)
     except (
@@ -162,6 +164,23 @@ def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: fl
         else:
             state.unlink(missing_ok=True)
         return None
+
+
+def _check_state(state: Path) -> None:
+    """Read what Ray will read: of most of it, Ray only logs a traceback if it is damaged, and forgets the trials.
+
+    Raises:
+        Exception: of any class, something is damaged or missing.
+    """
+    from ray import cloudpickle
+
+    for pattern in ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl"):
+        files = list(state.glob(pattern))
+        if not files:
+            raise FileNotFoundError(pattern)
+        for path in files:
+            data = path.read_bytes()
+            json.loads(data) if path.suffix == ".json" else cloudpickle.loads(data)
 
 
 @contextmanager

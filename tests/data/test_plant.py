@@ -190,3 +190,5 @@ def test_a_frame_of_encounters_can_be_planted_too() -> None:
     frame = pd.DataFrame({"number_inpatient": [0, 1, 366]})
     shift = Shift(kind="add", columns=("number_inpatient",), value=5.0, strength=1.0)
     assert plant(frame, Plan(shifts=(shift,)))["number_inpatient"].tolist() == [5, 6, 366]
+    more = Shift(kind="more_of", columns=("number_inpatient",), value=1, strength=1.0)
+    assert plant(frame, Plan(shifts=(more,)))["number_inpatient"].tolist() == [1, 1, 1]

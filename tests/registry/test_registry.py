@@ -240,6 +240,17 @@ def test_an_mlflow_that_cannot_be_reached_is_said_at_once(tmp_path: Path, uri: s
     assert time.monotonic() - start < 15
 
 
+def test_an_error_does_not_show_the_password_of_mlflow(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"MLflow at http://127\.0\.0\.1:9 failed") as raised:
+        Registry("http://me:SECRET@127.0.0.1:9", "readmission", tmp_path)
+    assert "SECRET" not in str(raised.value)
+
+
+def test_a_run_may_be_named_after_a_batch_with_an_apostrophe(registry: Registry) -> None:
+    run_id = registry.open_run("train bob's batch", {"trigger": "bob's batch"})
+    assert registry.open_run("train bob's batch", {"trigger": "bob's batch"}) == run_id
+
+
 def test_a_database_that_cannot_be_written_is_a_registry_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RegistryError, match=r"MLflow at sqlite:///.* failed"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,48 @@ def test_known_candidates_come_first(killed: tuple[Path, set[str]]) -> None:
     tried = [note["config"] for note in read_notes(folder / "notes") if note["event"] == "start"]
     assert tried[:2] == [candidate.as_point for candidate in KNOWN][: len(tried)]
     assert {config["family"] for config in tried} == {"logistic_regression"}
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "garbled": lambda data: bytes(reversed(data)),
+    "missing": lambda data: None,
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "damage"),
+    [
+        ("tuner.pkl", "empty"),
+        ("tuner.pkl", "missing"),
+        ("experiment_state-*.json", "truncated"),
+        ("experiment_state-*.json", "missing"),
+        ("searcher-state-*.pkl", "truncated"),
+        ("searcher-state-*.pkl", "garbled"),
+    ],
+)
+def test_a_search_whose_state_is_damaged_starts_over_and_says_so(  # noqa: PLR0917 -- fixtures
+    cluster: str,
+    hospital: Hospital,
+    killed: tuple[Path, set[str]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    files: str,
+    damage: str,
+) -> None:
+    shutil.copytree(killed[0] / "state", tmp_path / "state")
+    damaged = list((tmp_path / "state" / NAME).glob(files))
+    assert damaged
+    for path in damaged:
+        data = DAMAGES[damage](path.read_bytes())
+        path.unlink() if data is None else path.write_bytes(data)
+    result = search(hospital, tmp_path, n_trials=2, known=KNOWN, ray_address=cluster)
+    assert result.best.steps == STEPS
+    assert not (tmp_path / "state" / NAME).exists()
+    assert result.trials == 2
+    assert "is damaged" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_killed_search_goes_on_without_repeating_trials(

@@ -1,0 +1,243 @@
+"""A rollout reports the truth: whatever answer is lost, the alias names what serves, or the result is unknown and says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from bundles import build_tiny_bundle
+from fake_cluster import FakeCluster, install
+
+from healthpredict.config import Settings
+from healthpredict.errors import ConfigurationError, RolloutError, RolloutUnknown
+from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.promote import promote
+from healthpredict.operations.record_rollout import last_unknown
+from healthpredict.operations.roll_back import in_service, roll_back
+from healthpredict.operations.roll_out import roll_out, settle
+from healthpredict.operations.status import status
+
+OLD, NEW = "registry/hp@sha256:old", "registry/hp@sha256:new"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tracking_uri: str, request: pytest.FixtureRequest) -> Settings:
+    """Rollouts to a cluster, watched for three looks."""
+    return Settings(
+        data_uri=str(tmp_path / "data"),
+        state_path=tmp_path / "state",
+        tracking_uri=tracking_uri,
+        model_name=re.sub(r"\W+", "-", request.node.name),
+        image_repository="registry/hp",
+        kubeconfig=tmp_path / "kubeconfig",
+        rollout={"target": "kubernetes", "context": "fake", "watch_seconds": 10},
+    )
+
+
+@pytest.fixture
+def register(settings: Settings, tmp_path: Path) -> Callable[[], int]:
+    def register() -> int:
+        registry = open_registry(settings)
+        run_id = registry.open_run(settings.model_name, {"trigger": str(len(registry.versions()))})
+        version = registry.reserve_version(run_id)
+        bundle = build_tiny_bundle(tmp_path / f"built-{version}", model_version=version, seed=version)
+        registry.complete_version(run_id, bundle, {})
+        registry.close_run(run_id)
+        return version
+
+    return register
+
+
+@pytest.fixture
+def cluster(settings: Settings, register: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """A cluster on which version 1 serves; version 2 is registered."""
+    register(), register()
+    registry = open_registry(settings)
+    bundles = {v.bundle_digest: registry.fetch_bundle(v) for v in registry.versions()}
+    fake = FakeCluster(bundles)
+    install(fake, monkeypatch)
+    roll_out(settings, 1, image=OLD)
+    fake.calls = 0
+    return fake
+
+
+def champion(settings: Settings) -> int | None:
+    found = open_registry(settings).by_alias("champion")
+    return found.version if found else None
+
+
+def promotions(settings: Settings) -> list[tuple[int, str]]:
+    return [(event["version"], event["image"]) for event in open_ledger(settings).events("promotion")]
+
+
+def assert_true(settings: Settings, cluster: FakeCluster) -> None:
+    """Alias and ledger name what serves, and the ledger says it once."""
+    serving = cluster.serving()
+    assert serving is not None
+    assert champion(settings) == serving[0]
+    said = promotions(settings)
+    assert said[-1] == serving[:2]
+    assert all(one != two for one, two in pairwise(said))
+
+
+def digest(settings: Settings, version: int) -> str:
+    return open_registry(settings).version(version).bundle_digest
+
+
+def test_a_rollout_moves_alias_and_ledger_to_what_serves(settings: Settings, cluster: FakeCluster) -> None:
+    roll_out(settings, 2, image=NEW)
+    assert promotions(settings) == [(1, OLD), (2, NEW)]
+    assert_true(settings, cluster)
+
+
+@pytest.mark.parametrize("from_then_on", [False, True], ids=["once", "from then on"])
+def test_whatever_answer_is_lost_nothing_false_is_recorded(
+    settings: Settings, cluster: FakeCluster, from_then_on: bool
+) -> None:
+    """Each answer of a whole rollout and its watch in turn; afterwards the next run repairs alias and ledger."""
+    roll_out(settings, 2, image=NEW)
+    calls = cluster.calls
+    assert calls > 30
+    outcomes = set()
+    for lost in range(0, calls, 1 if not from_then_on else 2):
+        version, image = (1, OLD) if cluster.serving()[0] == 2 else (2, NEW)  # type: ignore[index]
+        before, cluster.calls = champion(settings), 0
+        cluster.loses = lambda call, lost=lost: call >= lost if from_then_on else call == lost
+        try:
+            roll_out(settings, version, image=image)
+            outcomes.add("in service")
+        except RolloutUnknown:
+            outcomes.add("unknown")
+            assert last_unknown(settings) is not None
+        except RolloutError:
+            outcomes.add("put back")
+        serving = cluster.serving()
+        assert serving is not None
+        if last_unknown(settings) is None:
+            assert champion(settings) == serving[0], f"answer {lost}"
+        else:
+            assert champion(settings) in (before, version)
+        cluster.heal()
+        assert settle(settings) is None
+        assert last_unknown(settings) is None
+        assert_true(settings, cluster)
+    assert "in service" in outcomes
+    assert outcomes & {"put back", "unknown"}
+
+
+def test_one_lost_answer_in_the_watch_is_no_reason_to_go_back(settings: Settings, cluster: FakeCluster) -> None:
+    roll_out(settings, 2, image=NEW)
+    last = cluster.calls - 8
+    roll_back(settings)
+    cluster.calls = 0
+    cluster.loses = lambda call: call == last
+    roll_out(settings, 2, image=NEW)
+    assert cluster.serving() == (2, NEW, digest(settings, 2))
+    assert_true(settings, cluster)
+
+
+def test_what_is_not_good_in_service_is_put_back_and_recorded(settings: Settings, cluster: FakeCluster) -> None:
+    cluster.broken = {digest(settings, 2)}
+    with pytest.raises(RolloutError, match="Version 1 was put back and verified"):
+        roll_out(settings, 2, image=NEW)
+    assert promotions(settings) == [(1, OLD)], "version 2 never was in service"
+    assert_true(settings, cluster)
+    assert open_ledger(settings).events("rollout_failed")[-1]["version"] == 2
+
+
+def test_a_failed_rollback_is_unknown_and_the_alias_stays(
+    settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is the old version in service nor is it known that the new one is."""
+    cluster.broken = {digest(settings, 1), digest(settings, 2)}
+    with pytest.raises(RolloutUnknown) as caught:
+        roll_out(settings, 2, image=NEW)
+    assert caught.value.exit_code == 13
+    assert champion(settings) == 1
+    assert promotions(settings) == [(1, OLD)]
+    (event,) = open_ledger(settings).events("rollout_unknown")
+    assert "Putting version 1 back failed too" in event["problem"]
+    assert "unknown" in str(status(settings).serving)
+    cluster.broken = set()
+    assert settle(settings) is None
+    assert_true(settings, cluster)
+    assert "unknown" not in str(status(settings).serving)
+
+
+def test_the_same_version_with_a_new_image_is_recorded_and_rolled_back_to(
+    settings: Settings, cluster: FakeCluster
+) -> None:
+    roll_out(settings, 1, image=NEW)
+    roll_out(settings, 2, image=NEW)
+    assert promotions(settings) == [(1, OLD), (1, NEW), (2, NEW)]
+    roll_back(settings)
+    assert cluster.serving() == (1, NEW, digest(settings, 1)), "with the image that it had last"
+    roll_back(settings)
+    assert cluster.serving() == (1, OLD, digest(settings, 1))
+    with pytest.raises(ConfigurationError, match="nothing to go back to"):
+        roll_back(settings)
+
+
+def test_a_rollout_that_was_interrupted_is_completed_or_put_back(settings: Settings, cluster: FakeCluster) -> None:
+    def interrupt(call: int) -> None:
+        if cluster.serving() == (2, NEW, digest(settings, 2)):
+            raise KeyboardInterrupt
+
+    for broken in (set(), {digest(settings, 2)}):
+        if cluster.serving() != (1, OLD, digest(settings, 1)):
+            roll_back(settings)
+        cluster.on_call = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            roll_out(settings, 2, image=NEW)
+        cluster.on_call, cluster.broken = lambda _: None, broken
+        assert champion(settings) == 1
+        settle(settings)
+        assert cluster.serving() == ((1, OLD) if broken else (2, NEW)) + (digest(settings, 1 if broken else 2),)
+        assert_true(settings, cluster)
+
+
+def test_rollbacks_in_a_row_go_further_back() -> None:
+    def event(version: int, *, back: bool = False) -> dict[str, object]:
+        return {"version": version, "image": None, "rolled_back": back, "reason": None}
+
+    three = [event(1), event(2), event(3)]
+    assert in_service(three) == [(1, None), (2, None), (3, None)]
+    assert in_service([*three, event(2, back=True)]) == [(1, None), (2, None)]
+    assert in_service([*three, event(2, back=True), event(1, back=True)]) == [(1, None)]
+    assert in_service([*three, event(1, back=True), event(4)]) == [(1, None), (4, None)]
+    assert in_service([*three, event(2, back=True), event(3)]) == [(1, None), (2, None), (3, None)]
+    older = [{"version": 1}, {"version": 2}, {"version": 1, "reason": "rolled back from version 2"}]
+    assert in_service(older) == [(1, None)], "as earlier versions wrote it"
+
+
+def test_only_what_passed_the_gate_is_promoted_unless_somebody_gives_a_reason(
+    settings: Settings, cluster: FakeCluster
+) -> None:
+    ledger = open_ledger(settings)
+    for arguments in ({}, {"force": True}, {"force": True, "because": "  "}, {"because": "it is good"}):
+        with pytest.raises(ConfigurationError, match=r"because|gate"):
+            promote(settings, 2, **arguments)  # type: ignore[arg-type]
+    assert cluster.serving() == (1, OLD, digest(settings, 1))
+    ledger.append("gate", version=2, promote=True)
+    ledger.append("gate", version=2, promote=False)
+    with pytest.raises(ConfigurationError, match="has not passed the gate"):
+        promote(settings, 2)
+    assert len(ledger.events("promotion")) == 1
+
+
+def test_a_forced_promotion_is_recorded_with_its_reason(
+    settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "healthpredict.operations.promote.roll_out", lambda s, v, **how: roll_out(s, v, image=NEW, **how)
+    )
+    monkeypatch.setattr("healthpredict.operations.put_on_kubernetes._source", lambda *_: None)
+    settings_ = settings
+    rollout = promote(settings_, 2, force=True, because="new laboratory system")
+    assert (rollout.forced, rollout.reason) == (True, "new laboratory system")
+    event = open_ledger(settings).events("promotion")[-1]
+    assert (event["version"], event["forced"], event["reason"]) == (2, True, "new laboratory system")
