@@ -14,7 +14,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(call quoted,$(VENV)/bin)
 UV := $(BIN)/uv
-UV_VERSION := 0.13.9
 STAMP := $(subst $(SPACE),\$(SPACE),$(VENV)/.installed)
 # DATA is a path or URL of the data set; without it the demo asks the UCI archive.
 DATA ?=
@@ -26,10 +25,10 @@ help:  ## This list
 
 install: $(STAMP)  ## Virtual environment with the locked versions
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements.uv.lock pyproject.toml
 	@$(call quoted,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say make PYTHON=python3.11")'
 	$(call quoted,$(PYTHON)) -m venv $(call quoted,$(VENV))
-	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.uv.lock
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(call quoted,$(VENV)/.installed)
@@ -133,6 +132,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 
 lock: $(STAMP)  ## Pin every version anew, without a download address
 	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --no-annotate --output-file requirements.uv.lock --group pyproject.toml:uv
 	# The same versions for the images: of the API, of MLflow, of the workers, and of the workers' with a notebook.
 	for group in serving tracking; do $(LOCK) --constraints requirements.lock --no-annotate \
 		--output-file requirements.$$group.lock --group pyproject.toml:$$group || exit; done
