@@ -113,7 +113,8 @@ def _check_directory(archive: bytes, url: str) -> None:
     if found != {(PUBLISHED_BYTES, PUBLISHED_CRC32)}:
         listed = ", ".join(f"{size:,} bytes with CRC-32 {crc:08x}" for size, crc in sorted(found)) or "missing"
         raise _unpublished(
-            url, f"its {DATA_SET_FILE} is {listed} instead of {PUBLISHED_BYTES:,} bytes with CRC-32 {PUBLISHED_CRC32:08x}"
+            url,
+            f"its {DATA_SET_FILE} is {listed} instead of {PUBLISHED_BYTES:,} bytes with CRC-32 {PUBLISHED_CRC32:08x}",
         )
 
 
