@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean build up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 # A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
 export PYTHONDONTWRITEBYTECODE :=
@@ -46,7 +46,12 @@ COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-c
 
 build:  ## Images and passwords of the services
 	@docker-compose/make-secrets
+	@docker-compose/pin-base-images docker-compose/.env
 	HEALTHPREDICT_GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) build
+
+base-images:  ## Pull newer base images and pin their digests in docker-compose/.env, for the next build
+	@docker-compose/make-secrets
+	docker-compose/pin-base-images docker-compose/.env renew
 
 up: build  ## The services for a team, in Docker: build, start, set up; AWS=1 for data on S3
 	$(COMPOSE) up --detach --wait --remove-orphans

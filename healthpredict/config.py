@@ -154,6 +154,9 @@ class Settings(BaseSettings):
     )
     source_repository: str | None = Field(None, description="Git repository that a named ref is fetched from")
     image_repository: str | None = Field(None, description="Where images are pushed to, such as HOST/health-predict")
+    python_image: str = Field(
+        "python:3.11-slim-bookworm", description="Base image of the API's image: a tag, or NAME:TAG@sha256:DIGEST"
+    )
     kubeconfig: Path | None = Field(None, description="Of the cluster that is rolled out to")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()

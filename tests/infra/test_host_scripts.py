@@ -472,18 +472,29 @@ def test_an_archive_beyond_the_limit_is_not_unpacked(tmp_path: Path, kind: str) 
 # compose, limit-hours
 
 
-FILES = "--env-file /run/health-predict/stack.env -f docker-compose/compose.yaml -f docker-compose/compose.aws.yaml"
+FILES = "--env-file /run/health-predict/stack.env --env-file ../base-images.env -f docker-compose/compose.yaml -f docker-compose/compose.aws.yaml"
+
+
+def make_source(folder: Path) -> Path:
+    """A fetched source, with what the script uses of it besides the compose files."""
+    source = folder / "source"
+    (source / "docker-compose").mkdir(parents=True)
+    shutil.copy(INFRA.parent / "docker-compose" / "pin-base-images", source / "docker-compose")
+    return source
 
 
 def test_the_stack_is_built_once_for_a_version_and_started_every_time(tmp_path: Path) -> None:
     log = stand_in(tmp_path, "docker")
-    (tmp_path / "source").mkdir()
+    make_source(tmp_path)
     for version in ("one", "one", "two"):
         (tmp_path / "source" / ".version").write_text(version)
         done = run("compose", "start", folder=tmp_path)
         assert done.returncode == 0, done.stderr
     calls = log.read_text().splitlines()
     assert calls.count(f"compose {FILES} build") == 2
+    # Every version starts from the newest base images, by digest.
+    assert calls.count("pull --quiet python:3.11-slim-bookworm") == 2
+    assert (tmp_path / "base-images.env").is_file()
     assert calls.count(f"compose {FILES} up -d --wait --remove-orphans") == 3
 
 
@@ -491,8 +502,7 @@ def test_a_build_that_failed_is_tried_again(tmp_path: Path) -> None:
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / ".version").write_text("one")
+    (make_source(tmp_path) / ".version").write_text("one")
     assert run("compose", "start", folder=tmp_path).returncode != 0
     log = stand_in(tmp_path, "docker")
     assert run("compose", "start", folder=tmp_path).returncode == 0
