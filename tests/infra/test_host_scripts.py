@@ -472,7 +472,10 @@ def test_an_archive_beyond_the_limit_is_not_unpacked(tmp_path: Path, kind: str) 
 # compose, limit-hours
 
 
-FILES = "--env-file /run/health-predict/stack.env --env-file ../base-images.env -f docker-compose/compose.yaml -f docker-compose/compose.aws.yaml"
+FILES = (
+    "--env-file /run/health-predict/stack.env --env-file ../base-images.env "
+    "-f docker-compose/compose.yaml -f docker-compose/compose.aws.yaml"
+)
 
 
 def make_source(folder: Path) -> Path:
