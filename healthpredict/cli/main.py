@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from healthpredict import errors
-from healthpredict.cli import cloud, cluster, keys, loop, predictions, records
+from healthpredict.cli import backups, cloud, cluster, keys, loop, predictions, records
 from healthpredict.config import quiet_vendors
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (loop, predictions, records):
+for part in (loop, predictions, records, backups):
     app.add_typer(part.app)
 for name, part in {"keys": keys, "cluster": cluster, "cloud": cloud}.items():
     app.add_typer(part.app, name=name)

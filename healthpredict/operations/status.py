@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
+from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.drift_loop import pending_batches
@@ -25,6 +27,7 @@ class Status(BaseModel):
         last_event: of the ledger.
         pending: batches that have arrived and are not done.
         ledger: the result of its last check on this host, with the time.
+        backup: age and place of the newest backup.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +40,7 @@ class Status(BaseModel):
     last_event: dict[str, Any] | None
     pending: list[str]
     ledger: str
+    backup: str
 
 
 def status(settings: Settings) -> Status:
@@ -61,7 +65,17 @@ def status(settings: Settings) -> Status:
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending_batches(settings),
         ledger=_ledger_check(settings),
+        backup=_backup_age(events),
     )
+
+
+def _backup_age(events: list[dict[str, Any]]) -> str:
+    made = next((event for event in reversed(events) if event["kind"] == "backup"), None)
+    if made is None:
+        return "none yet: healthpredict backup"
+    hours = (datetime.now(UTC) - datetime.fromisoformat(made["time"])).total_seconds() / 3600
+    late = " TOO OLD:" if hours > BACKUP_HOURS else ""
+    return f"{late} {hours:.1f} hours old, {made['uri']}".strip()
 
 
 def _ledger_check(settings: Settings) -> str:
