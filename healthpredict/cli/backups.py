@@ -18,17 +18,23 @@ app = typer.Typer()
 @app.command()
 def backup(
     to: Annotated[
-        str | None, typer.Option(help="Folder or s3://bucket/prefix; by default that of the settings.")
+        str | None,
+        typer.Option(help="Folder or s3://bucket/prefix, by default that of the settings; - is standard output."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Copy databases, ledger, data, models and keys into one archive, and check it. It holds patients and keys."""
     from healthpredict.operations.backup import backup as operation
 
-    made = operation(Settings(), to)
+    settings = Settings()
+    made = operation(settings, stream=sys.stdout.buffer) if to == "-" else operation(settings, to)
+    if settings.prefect_api_url:
+        from flows.events import tell_backup
+
+        tell_backup(made)
     if as_json:
-        typer.echo(made.model_dump_json(indent=2))
-    else:
+        typer.echo(made.model_dump_json(indent=2), err=to == "-")
+    elif to != "-":
         show(made, as_json, hide={"uri"})
         # Alone on the last line, for scripts.
         typer.echo(made.uri)

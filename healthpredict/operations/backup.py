@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -125,7 +125,7 @@ def open_sources(settings: Settings, *left_out: str) -> Sources:
     )
 
 
-def backup(settings: Settings, to: str | None = None) -> Backup:
+def backup(settings: Settings, to: str | None = None, stream: IO[bytes] | None = None) -> Backup:
     """Copy databases, ledger, data, models and keys into one archive, check it, and delete the oldest ones.
 
     The services go on meanwhile. First the ledger, then the databases, then the files: whatever the ledger or the registry names is
@@ -134,6 +134,7 @@ def backup(settings: Settings, to: str | None = None) -> Backup:
     Args:
         settings: what there is, and where backups go.
         to: folder or s3://bucket/prefix; by default that of the settings, where alone old ones are deleted.
+        stream: to write the archive to, in place of a folder.
 
     Raises:
         AlreadyRunning: another backup is being made.
@@ -151,14 +152,26 @@ def backup(settings: Settings, to: str | None = None) -> Backup:
             counts = _write(settings, open_sources(settings, to or settings.backup_place), path, work)
             digest = _sha256(path)
             size = path.stat().st_size
-            uri = join(to or settings.backup_place, name)
-            write_file(uri, path)
-        if "://" not in uri:
-            Path(uri).chmod(0o600)  # it holds patients and keys
-        deleted = [] if to else _delete_old(settings)
+            uri = _put(path, to or settings.backup_place, stream)
+        deleted = [] if to or stream else _delete_old(settings)
         made = Backup(uri=uri, sha256=digest, bytes=size, counts=counts, deleted=deleted)
         open_ledger(settings).append("backup", key=f"backup {name} {digest}", **made.model_dump())
     return made
+
+
+def _put(path: Path, to: str, stream: IO[bytes] | None) -> str:
+    """Bring the archive to its place, and return its URI or, of a stream, its name."""
+    if stream is not None:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, stream, 1 << 20)
+        stream.flush()
+        return path.name
+    path.chmod(0o600)  # it holds patients and keys
+    uri = join(to, path.name)
+    write_file(uri, path)
+    if "://" not in uri:
+        Path(uri).chmod(0o600)
+    return uri
 
 
 def _write(settings: Settings, sources: Sources, path: Path, work: Path) -> dict[str, int]:

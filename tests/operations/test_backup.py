@@ -125,8 +125,8 @@ def postgres(folder: Path) -> Iterator[str]:
         shutil.rmtree(data)
 
 
-def rows(folder: Path) -> list[str]:
-    return sorted(line for path in folder.glob("predictions-*") for line in path.read_text().splitlines() if line)
+def rows(folder: Path, names: str = "*") -> list[str]:
+    return sorted(line for path in folder.glob(f"predictions-{names}") for line in path.read_text().splitlines() if line)
 
 
 def test_a_backup_while_a_log_rotates_comes_back_elsewhere(
@@ -134,7 +134,7 @@ def test_a_backup_while_a_log_rotates_comes_back_elsewhere(
 ) -> None:
     for n in range(2000):  # enough to read that the log rotates meanwhile
         (rotating_log / f"predictions-20250101T000000.{n:06d}-00000000-1-9.jsonl").write_text(f'{{"old": {n}}}\n')
-    before = rows(rotating_log)
+    before = rows(rotating_log, "*.jsonl")
     champion = open_registry(settings).by_alias("champion")
     key = ensure_patient_key(settings)
     made = [backup(settings) for _ in range(3)][-1]
@@ -221,6 +221,19 @@ def test_a_backup_goes_to_s3_and_comes_back(
     assert made.uri.startswith(f"{s3_bucket}/backups/health-predict-")
     restored = restore(settings_in(tmp_path / "two", monkeypatch), made.uri)
     assert restored.events == 3
+
+
+def test_the_command_writes_to_standard_output_and_reads_from_standard_input(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `make backup` and `make restore` pass them through containers."""
+    made = CliRunner().invoke(app, ["backup", "--to", "-"])
+    assert made.exit_code == 0
+    elsewhere = settings_in(tmp_path / "two", monkeypatch)
+    restored = CliRunner().invoke(app, ["restore", "-"], input=made.stdout_bytes)
+    assert restored.exit_code == 0, restored.output
+    assert [event["kind"] for event in open_ledger(elsewhere).events()] == ["patient_key", "batch", "batch"]
+    assert [event["uri"][:15] for event in open_ledger(settings).events("backup")] == ["health-predict-"]
 
 
 def test_nothing_is_restored_over_what_is_there(
