@@ -126,7 +126,9 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 def rows(folder: Path, names: str = "*") -> list[str]:
-    return sorted(line for path in folder.glob(f"predictions-{names}") for line in path.read_text().splitlines() if line)
+    return sorted(
+        line for path in folder.glob(f"predictions-{names}") for line in path.read_text().splitlines() if line
+    )
 
 
 def test_a_backup_while_a_log_rotates_comes_back_elsewhere(
