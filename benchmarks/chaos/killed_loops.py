@@ -36,7 +36,7 @@ _SEED = 17
 _ROWS = 40
 _BATCHES_AT_ONCE = 4
 _STEP_SECONDS = 0.02
-_MOST_STEPS = 8
+_MOST_STEPS = 4
 _LATEST_KILL_SECONDS = 0.1
 _COLUMN = ColumnDrift(column="age", method="wasserstein", score=0.0, threshold=0.1)
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -251,6 +251,18 @@ def test_nothing_is_restored_over_what_is_there(
     assert not two.patient_key_path.exists()
 
 
+def test_a_ledger_that_went_on_since_the_backup_is_left(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a bucket, when the host's disk is gone."""
+    made = backup(settings)
+    events = open_ledger(settings).events()
+    two = settings_in(tmp_path / "two", monkeypatch)
+    open_ledger(two).restore(events)
+    assert restore(two, made.uri).events == len(events) - 1
+    assert open_ledger(two).events() == events
+
+
 def test_a_damaged_archive_is_named_before_anything_is_written(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
