@@ -98,8 +98,8 @@ class Ledger:
         """Write events of a backup under their own numbers; those that are there already, alike, and later ones are left.
 
         Raises:
-            StorageError: there is another event under one of the numbers, or one does not follow from the one before it. Nothing was
-                changed.
+            StorageError: there is another event under one of the numbers, or one does not follow from the one before it. Nothing
+                was changed.
         """
         written = [json_bytes(self._uri(event["sequence"]), event) for event in events]
         for before, event in zip(written, events[1:], strict=False):
