@@ -83,7 +83,7 @@ def _host_config(settings: Settings, storage: Storage, registry: Registry) -> di
         "data-uri": pulumi.Output.format("s3://{0}", bucket),
         "reports-uri": pulumi.Output.format("s3://{0}/reports", bucket),
         "artifacts-uri": pulumi.Output.format("s3://{0}/mlflow", bucket),
-        "backups-uri": pulumi.Output.format("s3://{0}/backups", bucket),
+        "backup-uri": pulumi.Output.format("s3://{0}/backups", bucket),
         "image-repository": registry.repository.repository_url,
         "source-repository": settings.source_repository,
         "source-commit": settings.source_commit,

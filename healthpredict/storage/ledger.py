@@ -95,11 +95,11 @@ class Ledger:
             return event
 
     def restore(self, events: Sequence[Event]) -> None:
-        """Write events of a backup under their own numbers; those that are there already, alike, are left.
+        """Write events of a backup under their own numbers; those that are there already, alike, and later ones are left.
 
         Raises:
-            StorageError: there is another event under one of the numbers, or more events than these, or one does not follow from
-                the one before it. Nothing was changed.
+            StorageError: there is another event under one of the numbers, or one does not follow from the one before it. Nothing
+                was changed.
         """
         written = [json_bytes(self._uri(event["sequence"]), event) for event in events]
         for before, event in zip(written, events[1:], strict=False):
@@ -112,7 +112,8 @@ class Ledger:
     def restore_bytes(self, events: Sequence[bytes]) -> None:
         """Write the stored bytes of events 1 to n, see `restore`."""
         present = list(read_all(self.uris()))
-        if present != list(events[: len(present)]):
+        common = min(len(present), len(events))
+        if present[:common] != list(events[:common]):
             raise StorageError(f"The ledger {self.uri} holds other events. Restore to an empty place.")
         for sequence, data in enumerate(events[len(present) :], len(present) + 1):
             write_bytes(self._uri(sequence), data, exclusive=True)
