@@ -91,6 +91,8 @@ def _conditionally(uri: str, data: bytes, expected: bytes | None, write: Callabl
             if stored == data:
                 return None
             if stored != expected:
+                if isinstance(error, AlreadyExists):
+                    raise
                 raise AlreadyExists(f"Cannot write {uri}: another writer was faster.") from error
             if not isinstance(error, AlreadyExists) or attempt == 0:
                 raise

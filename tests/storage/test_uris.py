@@ -162,7 +162,7 @@ def test_exclusive_write_of_what_is_stored_already_counts_as_written(root: str) 
 
 def test_an_object_is_replaced_only_if_it_is_as_expected(root: str) -> None:
     uri = join(root, "lease.json")
-    with pytest.raises(NotFound):
+    with pytest.raises(AlreadyExists, match=r"lease\.json"):  # it is gone
         replace_bytes(uri, b"new", b"old")
     write_bytes(uri, b"old")
     replace_bytes(uri, b"new", b"old")
