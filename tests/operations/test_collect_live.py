@@ -186,13 +186,8 @@ def test_batch_that_was_killed_between_manifest_and_rows_is_made_as_it_was_begun
     assert ids(settings, "live-000002") == [4, 5, 6]
 
 
-<<<<<<< HEAD
 def test_of_two_collectors_one_makes_the_batch(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hosts may share a store. From the same log both make the same batch, which is there once."""
-=======
-def test_two_collectors_make_the_same_batch_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What both want to write is the same: the store cannot tell the second from a first whose response was lost."""
->>>>>>> ledger
     ship(settings, [prediction(1), prediction(2), prediction(3)])
 
     def after_the_other(uri: str, content: Any, *, exclusive: bool) -> None:
@@ -203,7 +198,6 @@ def test_two_collectors_make_the_same_batch_once(settings: Settings, monkeypatch
     monkeypatch.setattr(collecting, "write_json", after_the_other)
     assert collect_live(settings).batches == ["live-000001"]
     assert collect_live(settings) == NOTHING
-<<<<<<< HEAD
     assert ids(settings, "live-000001") == [1, 2, 3]
 
 
@@ -220,8 +214,6 @@ def test_of_two_collectors_with_different_logs_one_makes_the_batch(
     monkeypatch.setattr(collecting, "write_json", after_the_other)
     with pytest.raises(StorageError, match="is there already"):
         collect_live(settings)
-=======
->>>>>>> ledger
     assert ids(settings, "live-000001") == [1, 2, 3]
 
 
