@@ -79,7 +79,7 @@ test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check-cases: $(STAMP)  ## What people hand in, through the command line and the API: make check-cases CASES=folder
-	$(BIN)/python -m tests.cases "$(CASES)"
+	$(BIN)/python -m tests.cases $(call quoted,$(value CASES))
 
 chaos: $(STAMP)  ## Lost responses, kills and half-copied files: nothing may be lost or claimed falsely
 	$(BIN)/python -m benchmarks.chaos
