@@ -27,7 +27,8 @@ from healthpredict.monitoring.policy import DriftDecision
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.context import open_ledger
 from healthpredict.operations.detect_drift import DriftCheck
-from healthpredict.operations.drift_loop import Steps, drift_loop, pending_batches
+from healthpredict.operations.drift_loop import Steps, drift_loop
+from healthpredict.operations.pending import find_pending
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger_check import find_altered
 from healthpredict.storage.tables import read_json
@@ -61,7 +62,7 @@ def run(kills: int = 50) -> dict[str, int]:
         # The first one unharmed: MLflow makes its tables then.
         _end(_start(folder, steps))
         while done < kills:
-            if not pending_batches(settings):
+            if not find_pending(settings).names:
                 batches += _arrive(settings, batches)
             while steps.acquire(block=False):  # of the one before
                 pass
@@ -76,7 +77,7 @@ def run(kills: int = 50) -> dict[str, int]:
                 os.kill(process.pid, signal.SIGKILL)
                 done += 1
             process.join()
-        while pending_batches(settings):
+        while find_pending(settings).names:
             _end(_start(folder, steps))
         return {"kills": done, "batches": batches, **_faults(settings, batches)}
 

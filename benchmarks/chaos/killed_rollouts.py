@@ -32,16 +32,18 @@ def run(kills: int = 20) -> dict[str, int]:
     import healthpredict.operations.roll_out  # noqa: F401 -- so that the forked processes have it
 
     draw = random.Random(_SEED)
-    counts = {"kills": 0, "alias_wrong": 0, "lost_promotions": 0, "duplicated_promotions": 0}
+    wrong = ("not_killed", "unknown_afterwards", "alias_wrong", "lost_promotions", "duplicated_promotions")
+    counts = {"kills": 0, **dict.fromkeys(wrong, 0)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _in_a_process(_prepare, folder)
         steps = json.loads((folder / "steps.json").read_text())
-        while counts["kills"] < kills:
-            version = 1 + counts["kills"] % 2
-            counts["kills"] += _in_a_process(_roll_out, folder, version, draw.randrange(steps)) == -signal.SIGKILL
+        for number in range(kills):
+            exit_code = _in_a_process(_roll_out, folder, 1 + number % 2, draw.randrange(3 * steps // 4))
+            counts["kills" if exit_code == -signal.SIGKILL else "not_killed"] += 1
             _in_a_process(_settle, folder)
             seen = json.loads((folder / "seen.json").read_text())
+            counts["unknown_afterwards"] += seen["problem"] is not None
             counts["alias_wrong"] += seen["champion"] != seen["serving"][0]
             counts["lost_promotions"] += seen["promotions"][-1] != seen["serving"]
             counts["duplicated_promotions"] += any(one == two for one, two in pairwise(seen["promotions"]))
