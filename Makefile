@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean build up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 # A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
 export PYTHONDONTWRITEBYTECODE :=
@@ -14,7 +14,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(call quoted,$(VENV)/bin)
 UV := $(BIN)/uv
-UV_VERSION := 0.13.9
 STAMP := $(subst $(SPACE),\$(SPACE),$(VENV)/.installed)
 # DATA is a path or URL of the data set; without it the demo asks the UCI archive.
 DATA ?=
@@ -26,10 +25,10 @@ help:  ## This list
 
 install: $(STAMP)  ## Virtual environment with the locked versions
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements.uv.lock pyproject.toml
 	@$(call quoted,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say make PYTHON=python3.11")'
 	$(call quoted,$(PYTHON)) -m venv $(call quoted,$(VENV))
-	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.uv.lock
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(call quoted,$(VENV)/.installed)
@@ -47,7 +46,12 @@ COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-c
 
 build:  ## Images and passwords of the services
 	@docker-compose/make-secrets
+	@docker-compose/pin-base-images docker-compose/.env
 	HEALTHPREDICT_GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) build
+
+base-images:  ## Pull newer base images and pin their digests in docker-compose/.env, for the next build
+	@docker-compose/make-secrets
+	docker-compose/pin-base-images docker-compose/.env renew
 
 up: build  ## The services for a team, in Docker: build, start, set up; AWS=1 for data on S3
 	$(COMPOSE) up --detach --wait --remove-orphans
@@ -133,6 +137,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 
 lock: $(STAMP)  ## Pin every version anew, without a download address
 	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --no-annotate --output-file requirements.uv.lock --group pyproject.toml:uv
 	# The same versions for the images: of the API, of MLflow, of the workers, and of the workers' with a notebook.
 	for group in serving tracking; do $(LOCK) --constraints requirements.lock --no-annotate \
 		--output-file requirements.$$group.lock --group pyproject.toml:$$group || exit; done

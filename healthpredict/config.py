@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     artifacts_path: Path | None = Field(
         None, description="Folder of MLflow's artifacts for backups, where MLflow is a server with a local folder"
     )
+    python_image: str = Field(
+        "python:3.11-slim-bookworm", description="Base image of the API's image: a tag, or NAME:TAG@sha256:DIGEST"
+    )
     kubeconfig: Path | None = Field(None, description="Of the cluster that is rolled out to")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()

@@ -39,7 +39,7 @@ def main() -> None:
     storage = Storage(settings)
     registry = Registry(settings)
     identity = Identity(settings, account, storage.bucket, registry.repository)
-    Parameters(settings, _host_config(settings, storage, registry))
+    Parameters(settings, _host_config(settings, storage, registry, identity))
     host = Host(settings, network.subnet, network.group, identity.profile)
     identity.allow_health_tag(host.instance)
     Schedule(settings, account, host.instance)
@@ -77,13 +77,16 @@ def _estimate(settings: Settings) -> Estimate | None:
     return cost
 
 
-def _host_config(settings: Settings, storage: Storage, registry: Registry) -> dict[str, pulumi.Input[str]]:
+def _host_config(
+    settings: Settings, storage: Storage, registry: Registry, identity: Identity
+) -> dict[str, pulumi.Input[str]]:
     bucket = storage.bucket.id
     return {
         "data-uri": pulumi.Output.format("s3://{0}", bucket),
         "reports-uri": pulumi.Output.format("s3://{0}/reports", bucket),
         "artifacts-uri": pulumi.Output.format("s3://{0}/mlflow", bucket),
         "backup-uri": pulumi.Output.format("s3://{0}/backups", bucket),
+        "containers-role": identity.containers.arn,
         "image-repository": registry.repository.repository_url,
         "source-repository": settings.source_repository,
         "source-commit": settings.source_commit,

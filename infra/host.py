@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ HERE = Path(__file__).resolve().parent / "host"
 CANONICAL = "099720109477"
 UBUNTU = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
 USER_DATA_LIMIT = 16_384  # bytes; EC2's
-# The answer of the metadata service may pass one router: a container gets the role's credentials (a worker needs S3),
-# a pod in Minikube, two routers away, does not.
-METADATA_HOPS = 2
+# The answer of the metadata service passes no router, so neither a container nor a pod has the host's role. The services that need
+# S3 or ECR get credentials of a role of their own (host/root/usr/local/lib/health-predict/pass-credentials).
+METADATA_HOPS = 1
 MADE_WITH_TAG = "HealthPredictMadeWith"
 FIXED = (
     # A newer image, or another file of the set-up, is for the next host.
@@ -79,7 +81,7 @@ class Host(pulumi.ComponentResource):
         """Warn of settings that this host does not have, because they take effect with the next generation."""
 
         def warn(tags: dict[str, str] | None) -> None:
-            made_with = (tags or {}).get(MADE_WITH_TAG, _made_with(settings))
+            made_with = (tags or {}).get(MADE_WITH_TAG, "the set-up of an older release")
             if made_with != _made_with(settings):
                 pulumi.log.warn(
                     f"The host keeps what it was made with ({made_with}), because only a new host can have {_made_with(settings)}. "
@@ -129,7 +131,9 @@ def _files() -> list[dict[str, Any]]:
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         entry: dict[str, Any] = {"path": f"/{path.relative_to(root).as_posix()}", "content": path.read_text()}
         if "lib" in path.parts and path.suffix == "":
-            entry["permissions"] = "0755"
+            # Compressed, because all of them as text are larger than EC2 takes.
+            packed = base64.b64encode(gzip.compress(path.read_bytes(), mtime=0)).decode()
+            entry |= {"permissions": "0755", "encoding": "gz+b64", "content": packed}
         files.append(entry)
     return files
 

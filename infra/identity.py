@@ -1,4 +1,8 @@
-"""Who the host is in AWS, and all that it may do: what the system uses, and nothing beside it."""
+"""Who the host and its containers are in AWS, and all that they may do: what the system uses, and nothing beside it.
+
+The host reads parameters and reports its health; the containers use the bucket and the image repository. The host passes on the
+credentials of the containers' role, so no container can read a parameter.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ Statement = dict[str, Any]
 
 
 class Identity(pulumi.ComponentResource):
-    """Role and instance profile of the host."""
+    """Role and instance profile of the host, and the role of its containers."""
 
     def __init__(self, settings: Settings, account: str, bucket: aws.s3.Bucket, repository: aws.ecr.Repository) -> None:
         super().__init__("health-predict:aws:Identity", settings.prefix)
@@ -31,15 +35,23 @@ class Identity(pulumi.ComponentResource):
             tags=settings.tags("host"),
             opts=child,
         )
+        self.containers = aws.iam.Role(
+            f"{name}-containers",
+            description="The containers of the Health Predict host",
+            assume_role_policy=self.role.arn.apply(lambda arn: _trust({"AWS": arn})),
+            tags=settings.tags("containers"),
+            opts=child,
+        )
         here = f"{settings.region}:{account}"
-        policies: dict[str, pulumi.Input[str]] = {
-            "data": bucket.arn.apply(_data),
-            "images": repository.arn.apply(_images),
-            "parameters": document(_parameters(f"arn:aws:ssm:{here}:parameter{settings.parameters}")),
-            "session": document(_session(f"arn:aws:ec2:{here}:instance/*")),
+        policies: dict[str, tuple[aws.iam.Role, pulumi.Input[str]]] = {
+            "data": (self.containers, bucket.arn.apply(_data)),
+            "images": (self.containers, repository.arn.apply(_images)),
+            "containers": (self.role, self.containers.arn.apply(_pass_on)),
+            "parameters": (self.role, document(_parameters(f"arn:aws:ssm:{here}:parameter{settings.parameters}"))),
+            "session": (self.role, document(_session(f"arn:aws:ec2:{here}:instance/*"))),
         }
-        for key, policy in policies.items():
-            aws.iam.RolePolicy(f"{name}-{key}", name=key, role=self.role.name, policy=policy, opts=child)
+        for key, (role, policy) in policies.items():
+            aws.iam.RolePolicy(f"{name}-{key}", name=key, role=role.name, policy=policy, opts=child)
         self.profile = aws.iam.InstanceProfile(
             f"{name}-host", role=self.role.name, tags=settings.tags("host"), opts=child
         )
@@ -63,8 +75,16 @@ def document(statements: list[Statement]) -> str:
 
 def trust(service: str, condition: Statement | None = None) -> str:
     """A trust policy: one service of AWS may take the role."""
-    statement: Statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return _trust({"Service": service}, condition)
+
+
+def _trust(principal: dict[str, str], condition: Statement | None = None) -> str:
+    statement: Statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
     return document([statement | ({"Condition": condition} if condition else {})])
+
+
+def _pass_on(containers: str) -> str:
+    return document([{"Sid": "PassOn", "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": containers}])
 
 
 def _data(bucket: str) -> str:

@@ -18,7 +18,7 @@ class Prefix:
     """What lies below one prefix.
 
     Attributes:
-        deletes: whether the host may delete there.
+        deletes: whether the containers may delete there.
         expires: days after which an object goes; None keeps it.
     """
 
@@ -27,12 +27,14 @@ class Prefix:
     expires: int | None = None
 
 
-# The one table of prefixes: the host's role and the lifecycle are made from it.
+# The one table of prefixes: the containers' role and the lifecycle are made from it.
 PREFIXES = (
     Prefix("raw"),
     Prefix("batches"),
     Prefix("outcomes"),
     Prefix("processed"),
+    Prefix("excluded"),
+    Prefix("known"),
     Prefix("quarantine", expires=180),
     Prefix("predictions", expires=730),
     Prefix("reports", expires=365),

@@ -47,7 +47,7 @@ def run(kills: int = 50) -> dict[str, int]:
     """Kill the loop at random times, and start it again until every batch is done.
 
     Returns:
-        Counts: kills, batches, and 0 of lost_rows, lost_batches, duplicated_events and chain_broken.
+        Counts: kills, and 0 of lost_rows, lost_batches, duplicated_events and chain_broken.
     """
     # Imported once, so that each start of the loop takes no seconds.
     stores = ("tracking", "model_registry", "workspace")
@@ -79,7 +79,7 @@ def run(kills: int = 50) -> dict[str, int]:
             process.join()
         while find_pending(settings).names:
             _end(_start(folder, steps))
-        return {"kills": done, "batches": batches, **_faults(settings, batches)}
+        return {"kills": done, **_faults(settings, batches)}
 
 
 def _settings(folder: Path) -> Settings:

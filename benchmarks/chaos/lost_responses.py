@@ -118,7 +118,7 @@ def run(losses: int = 100) -> dict[str, int]:
     Half of the events have a key and are appended again after an error, as the loop does it after a restart.
 
     Returns:
-        Counts: lost_responses, events, and 0 of duplicated_events, lost_events and chain_broken.
+        Counts: lost_responses, and 0 of duplicated_events, lost_events and chain_broken.
     """
     with _lossy_bucket(losses) as proxy:
         with ThreadPoolExecutor(_WRITERS) as pool:
@@ -130,7 +130,6 @@ def run(losses: int = 100) -> dict[str, int]:
         _, altered = find_altered(ledger)
         return {
             "lost_responses": proxy.lost,
-            "events": len(numbers),
             "duplicated_events": len(numbers) - len(set(numbers)),
             "lost_events": len(set(appended) - set(numbers)),
             "chain_broken": int(altered is not None),

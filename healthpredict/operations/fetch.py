@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
 
 from healthpredict.data.raw import format_raw
@@ -16,7 +18,9 @@ from healthpredict.storage.uris import delete, exists, read_bytes
 
 ARCHIVE_URL: Final = "https://archive.ics.uci.edu/static/public/296/diabetes+130-us+hospitals+for+years+1999-2008.zip"
 PUBLISHED_SHA256: Final = "0689e7ec031237dc63031b938805c48377748761a3b26acab621567afa24df97"
-"""Of the csv in the archive."""
+"""Of the csv in the archive, as are its size and CRC-32: computed from the file that UCI published."""
+PUBLISHED_BYTES: Final = 19_159_383
+PUBLISHED_CRC32: Final = 0xF785C050
 PUBLISHED_ENCOUNTERS: Final = 101_766
 SYNTHETIC_SEED: Final = 0
 
@@ -56,7 +60,7 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
 
     Raises:
         SourceError: the URL cannot be reached, or is not the published data set.
-        BatchRefused: the zip holds no data set.
+        BatchRefused: a local zip holds no data set, or is damaged.
         StorageError: the file cannot be read.
     """
     try:
@@ -86,15 +90,36 @@ def _download(layout: Layout, url: str) -> Fetched:
     arrived = layout.raw("download")
     download(url, arrived)
     try:
-        fetched = Fetched(unpack(read_bytes(arrived), url), url)
+        data = read_bytes(arrived)
     finally:
         delete(arrived)
+    if zipfile.is_zipfile(BytesIO(data)):
+        _check_directory(data, url)
+        data = unpack(data, url)
+    fetched = Fetched(data, url)
     if fetched.sha256 != PUBLISHED_SHA256:
-        raise SourceError(
-            f"{url} is not the published data set: its sha256 is {fetched.sha256} instead of {PUBLISHED_SHA256}. "
-            "Give a local file to use other data."
-        )
+        raise _unpublished(url, f"its sha256 is {fetched.sha256} instead of {PUBLISHED_SHA256}")
     return fetched
+
+
+def _check_directory(archive: bytes, url: str) -> None:
+    """Check what a zip's directory says of the csv, so that nothing else is ever unpacked."""
+    try:
+        with zipfile.ZipFile(BytesIO(archive)) as opened:
+            members = [info for info in opened.infolist() if info.filename.rpartition("/")[2] == DATA_SET_FILE]
+    except zipfile.BadZipFile as error:
+        raise _unpublished(url, f"the zip is damaged ({error})") from error
+    found = {(info.file_size, info.CRC) for info in members}
+    if found != {(PUBLISHED_BYTES, PUBLISHED_CRC32)}:
+        listed = ", ".join(f"{size:,} bytes with CRC-32 {crc:08x}" for size, crc in sorted(found)) or "missing"
+        raise _unpublished(
+            url,
+            f"its {DATA_SET_FILE} is {listed} instead of {PUBLISHED_BYTES:,} bytes with CRC-32 {PUBLISHED_CRC32:08x}",
+        )
+
+
+def _unpublished(url: str, problem: str) -> SourceError:
+    return SourceError(f"{url} is not the published data set: {problem}. Give a local file to use other data.")
 
 
 def _make_up() -> Fetched:

@@ -73,7 +73,7 @@ def put_on_kubernetes(
     if image is None:
         source = _source(settings, git_ref)
         with timed(seconds, "build"):
-            built = build_image(bundle, settings.image_repository, source)
+            built = build_image(bundle, settings.image_repository, source, settings.python_image)
         with timed(seconds, "push"):
             image = push_image(built, login)
         with timed(seconds, "bill of materials"):

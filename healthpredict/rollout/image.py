@@ -62,7 +62,7 @@ class Image:
     id: str
 
 
-def build_image(bundle: Bundle, repository: str, source: Source) -> Image:
+def build_image(bundle: Bundle, repository: str, source: Source, base: str) -> Image:
     """Build the image of a bundle.
 
     The layer of the bundle depends on the bundle alone: files of one owner, one mode and one time.
@@ -71,6 +71,7 @@ def build_image(bundle: Bundle, repository: str, source: Source) -> Image:
         bundle: what it serves.
         repository: to push it to later.
         source: see `Source`.
+        base: the image of Python to start from, by tag or digest.
 
     Raises:
         ConfigurationError: the source is not complete, or no Docker engine answers.
@@ -89,6 +90,7 @@ def build_image(bundle: Bundle, repository: str, source: Source) -> Image:
             custom_context=True,
             encoding="gzip",
             dockerfile="Dockerfile",
+            buildargs={"PYTHON_IMAGE": base},
             labels=labels,
             rm=True,
             forcerm=True,

@@ -10,6 +10,8 @@ from healthpredict.errors import SourceError, StorageError
 from healthpredict.storage.uris import write_file
 
 CONNECT_SECONDS = 10.0
+MAX_DOWNLOAD_BYTES = 1_000_000_000
+"""The published archive has a few MB. A server that sends without end must not fill the disk."""
 
 
 def download(url: str, destination_uri: str, sha256: str | None = None, timeout: float = 60.0) -> str:
@@ -25,7 +27,8 @@ def download(url: str, destination_uri: str, sha256: str | None = None, timeout:
         The sha256 of the content.
 
     Raises:
-        SourceError: the server cannot be reached, answers with an error, or sends something else than expected.
+        SourceError: the server cannot be reached, answers with an error, sends more than `MAX_DOWNLOAD_BYTES`, or sends
+            something else than expected.
         StorageError: the destination cannot be written.
     """
     import httpx
@@ -40,7 +43,14 @@ def download(url: str, destination_uri: str, sha256: str | None = None, timeout:
                 received.open("wb") as file,
             ):
                 response.raise_for_status()
+                size = 0
                 for chunk in response.iter_bytes():
+                    size += len(chunk)
+                    if size > MAX_DOWNLOAD_BYTES:
+                        raise SourceError(
+                            f"{url} sends more than {MAX_DOWNLOAD_BYTES:,} bytes, which is the limit of a download. "
+                            "Check the address, or give a local file."
+                        )
                     digest.update(chunk)
                     file.write(chunk)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -130,7 +130,7 @@ def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
     # In the same folder, because a rename is atomic within one file system only.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with _translated("write", uri):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         try:
             with temporary.open("xb") as file:
                 shutil.copyfileobj(stream, file, length=1 << 20)
@@ -143,6 +143,13 @@ def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
                 temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder with its missing parents, all closed to other users; `Path.mkdir` gives parents another mode."""
+    if not path.exists():
+        _make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _link(temporary: Path, path: Path, uri: str) -> None:

@@ -54,11 +54,13 @@ def permissions_enforced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every request is checked against the policies of who sends it, with the resource that it names.
 
     Moto knows the resource of a request to S3. For the other services it takes `*`, which no statement with a resource
-    matches: here it learns to read the resource from the request.
+    matches: here it learns to read the resource from the request. It also learns that a session of a role is that role, as a trust
+    policy means it.
     """
     from moto.core.authorization import enable_iam_authentication
     from moto.ec2.responses import EC2Response
     from moto.ecr.responses import ECRResponse
+    from moto.iam.access_control import AssumedRoleAccessKey
     from moto.ssm.responses import SimpleSystemManagerResponse
 
     with monkeypatch.context() as patched:
@@ -68,6 +70,7 @@ def permissions_enforced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             (EC2Response, _instance),
         ):
             patched.setattr(response, "_determine_resource", read, raising=False)
+        patched.setattr(AssumedRoleAccessKey, "arn", property(_role))
         with enable_iam_authentication():
             yield
 
@@ -87,6 +90,10 @@ def _repository(request: Any) -> str:
 def _parameter(request: Any) -> str:
     names = request._get_param("Names") or [request._get_param("Name") or request._get_param("Path")]
     return f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{names[0]}" if names[0] else "*"
+
+
+def _role(session: Any) -> str:
+    return f"arn:aws:iam::{ACCOUNT}:role/{session._owner_role_name}"
 
 
 def _instance(request: Any) -> str:

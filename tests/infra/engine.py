@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import json
 import os
 import runpy
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
+import yaml
 from pulumi.runtime import mocks as runtime_mocks
 from pulumi.runtime import rpc
 from pulumi.runtime.settings import set_root_resource
@@ -33,6 +36,8 @@ PREFIXES = (
     "batches",
     "outcomes",
     "processed",
+    "excluded",
+    "known",
     "quarantine",
     "predictions",
     "reports",
@@ -185,6 +190,16 @@ def _run(mocks: Recorder, stack: str, changes: dict[str, str | None]) -> Stack:
         sys.path.remove(str(INFRA))
         del os.environ["PULUMI_CONFIG"]
     return mocks.stack
+
+
+def read_written_files(user_data: str) -> dict[str, str]:
+    """The files that cloud-init writes, by their paths."""
+    entries = yaml.safe_load(user_data)["write_files"]
+    return {each["path"]: _unpack(each["content"]) if "encoding" in each else each["content"] for each in entries}
+
+
+def _unpack(content: str) -> str:
+    return gzip.decompress(base64.b64decode(content)).decode()
 
 
 def _is_secret(value: Any) -> bool:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import host as program
 import pytest
-import yaml
-from engine import CONFIG, INFRA, REGION, STACK, Stack
+from engine import CONFIG, INFRA, REGION, STACK, Stack, read_written_files
 from settings import read_settings
 
 ROOT = INFRA / "host" / "root"
@@ -43,7 +42,7 @@ def test_user_data_that_is_too_large_is_refused_before_ec2_would(monkeypatch: py
 
 
 def test_every_file_of_the_host_is_in_it_unchanged(user_data: str) -> None:
-    written = {each["path"]: each["content"] for each in yaml.safe_load(user_data)["write_files"]}
+    written = read_written_files(user_data)
     files = {f"/{path.relative_to(ROOT)}": path.read_text() for path in ROOT.rglob("*") if path.is_file()}
     assert files.items() <= written.items()
     assert set(written) - set(files) == {"/etc/health-predict/host.env"}
@@ -115,9 +114,9 @@ def test_the_services_have_a_user_without_a_shell_that_may_use_docker(booted: Bo
     assert booted.user.rstrip().endswith("/usr/sbin/nologin")
 
 
-def test_a_reboot_brings_everything_back_because_the_target_and_the_timer_are_enabled(booted: Booted) -> None:
+def test_a_reboot_brings_everything_back_because_the_target_and_the_timers_are_enabled(booted: Booted) -> None:
     enabled = {name.rpartition("/")[2] for name in booted.first if ".wants/" in name}
-    assert enabled == {"health-predict.target", "health-predict-health.timer"}
+    assert enabled == {"health-predict.target", "health-predict-health.timer", "health-predict-credentials.timer"}
 
 
 def test_set_up_twice_it_is_as_set_up_once(booted: Booted) -> None:
@@ -141,17 +140,18 @@ def read_unit(name: str) -> dict[str, list[str]]:
 def test_the_target_starts_every_service() -> None:
     started = set(read_unit("health-predict.target")["Wants"])
     services = {name for name in UNITS if name.endswith(".service")}
-    assert started == services - {"health-predict-health.service"}
+    # The others are started by their timers.
+    assert started == services - {"health-predict-health.service", "health-predict-credentials.service"}
 
 
 def test_services_start_in_order() -> None:
-    order = ["secrets", "minikube", "stack", "deployments"]
-    for before, after in itertools.pairwise(order):
+    order = [*itertools.pairwise(["secrets", "minikube", "stack", "deployments"])]
+    for before, after in [*order, ("secrets", "credentials"), ("credentials", "stack")]:
         assert f"health-predict-{before}.service" in read_unit(f"health-predict-{after}.service")["After"]
 
 
 def test_what_fails_for_a_moment_is_tried_again() -> None:
-    for name in ("secrets", "tools", "minikube", "stack", "deployments"):
+    for name in ("secrets", "credentials", "tools", "minikube", "stack", "deployments"):
         unit = read_unit(f"health-predict-{name}.service")
         assert unit["Restart"] == ["on-failure"]
         assert int(unit["RestartSec"][0]) >= 15
@@ -163,6 +163,12 @@ def test_the_limit_of_hours_does_not_need_the_settings() -> None:
     unit = read_unit("health-predict-limit.service")
     assert unit["EnvironmentFile"] == ["-/run/health-predict/stack.env"]
     assert "Requires" not in unit
+
+
+def test_no_container_starts_without_credentials_and_they_are_renewed_before_they_expire() -> None:
+    assert "health-predict-credentials.service" in read_unit("health-predict-stack.service")["Requires"]
+    # Those of a role that was taken by another role are good for an hour, and botocore renews what expires within 15 minutes.
+    assert read_unit("health-predict-credentials.timer")["OnCalendar"] == ["*:0/15"]
 
 
 def test_minikube_and_the_stack_do_not_run_as_root() -> None:

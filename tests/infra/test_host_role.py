@@ -1,4 +1,4 @@
-"""The stack on a moto server: it can be created there, and its host may do its work and nothing else."""
+"""The stack on a moto server: it can be created there, and its host and its containers may do their work and nothing else."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def others(deployed: Stack, moto_endpoint: str) -> None:
 
 @pytest.fixture(scope="module")
 def roles(others: None, deployed: Stack, moto_endpoint: str) -> dict[str, Role]:
-    """Who acts: the host, by the role of its instance profile, and the schedules."""
+    """Who acts: the host, by the role of its instance profile, its containers, and the schedules."""
     profile = owner(moto_endpoint, "iam").get_instance_profile(
         InstanceProfileName=deployed.one("Instance").inputs["iamInstanceProfile"]
     )
     (role,) = profile["InstanceProfile"]["Roles"]
     return {
         "host": Role(moto_endpoint, role["RoleName"]),
+        "containers": Role(moto_endpoint, deployed.one("Role", "-containers").id),
         "scheduler": Role(moto_endpoint, deployed.one("Role", "-schedule").id),
     }
 
@@ -45,6 +46,13 @@ def host(roles: dict[str, Role], monkeypatch: pytest.MonkeyPatch) -> Iterator[Ro
     """Clients as the host has them, with permissions enforced."""
     with permissions_enforced(monkeypatch):
         yield roles["host"]
+
+
+@pytest.fixture
+def containers(roles: dict[str, Role], monkeypatch: pytest.MonkeyPatch) -> Iterator[Role]:
+    """Clients as the containers have them, with permissions enforced."""
+    with permissions_enforced(monkeypatch):
+        yield roles["containers"]
 
 
 @pytest.fixture
@@ -102,8 +110,8 @@ def test_the_schedules_carry_the_id_of_the_host(deployed: Stack, moto_endpoint: 
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_the_host_reads_writes_and_lists_its_prefixes(host: Role, deployed: Stack, prefix: str) -> None:
-    s3, bucket, key = host.client("s3"), deployed.one("Bucket").id, f"{prefix}/some/file.parquet"
+def test_the_containers_read_write_and_list_their_prefixes(containers: Role, deployed: Stack, prefix: str) -> None:
+    s3, bucket, key = containers.client("s3"), deployed.one("Bucket").id, f"{prefix}/some/file.parquet"
     s3.put_object(Bucket=bucket, Key=key, Body=b"rows")
     assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"rows"
     assert s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["KeyCount"] == 1
@@ -113,14 +121,14 @@ def test_the_host_reads_writes_and_lists_its_prefixes(host: Role, deployed: Stac
 
 
 @pytest.mark.parametrize("prefix", sorted(set(PREFIXES) - {"ledger", "backups"}))
-def test_the_host_deletes_where_that_is_its_work(host: Role, deployed: Stack, prefix: str) -> None:
-    s3, bucket = host.client("s3"), deployed.one("Bucket").id
+def test_the_containers_delete_where_that_is_their_work(containers: Role, deployed: Stack, prefix: str) -> None:
+    s3, bucket = containers.client("s3"), deployed.one("Bucket").id
     s3.put_object(Bucket=bucket, Key=f"{prefix}/gone", Body=b"")
     s3.delete_object(Bucket=bucket, Key=f"{prefix}/gone")
 
 
-def test_the_host_pushes_and_pulls_images_of_its_repository(host: Role) -> None:
-    ecr = host.client("ecr")
+def test_the_containers_push_and_pull_images_of_their_repository(containers: Role) -> None:
+    ecr = containers.client("ecr")
     ecr.get_authorization_token()
     manifest = {
         "schemaVersion": 2,
@@ -146,6 +154,11 @@ def test_the_host_reads_its_settings_and_secrets(host: Role) -> None:
     assert len(one["Value"]) >= 40
 
 
+def test_the_host_takes_the_role_of_its_containers(host: Role, deployed: Stack) -> None:
+    arn = f"arn:aws:iam::{ACCOUNT}:role/{deployed.one('Role', '-containers').id}"
+    assert host.client("sts").assume_role(RoleArn=arn, RoleSessionName="tests")["Credentials"]["SessionToken"]
+
+
 def test_the_host_reports_its_health_in_its_tag(host: Role, deployed: Stack) -> None:
     host.client("ec2").create_tags(
         Resources=[deployed.outputs["instance_id"]], Tags=[{"Key": "HealthPredictHealth", "Value": "ok"}]
@@ -156,22 +169,22 @@ def test_the_host_reports_its_health_in_its_tag(host: Role, deployed: Stack) -> 
 
 
 @pytest.mark.parametrize("prefix", ["ledger", "backups"])
-def test_the_host_cannot_delete_history_or_backups(host: Role, deployed: Stack, prefix: str) -> None:
-    s3, bucket = host.client("s3"), deployed.one("Bucket").id
+def test_the_containers_cannot_delete_history_or_backups(containers: Role, deployed: Stack, prefix: str) -> None:
+    s3, bucket = containers.client("s3"), deployed.one("Bucket").id
     s3.put_object(Bucket=bucket, Key=f"{prefix}/kept", Body=b"")
     assert_denied(s3.delete_object, Bucket=bucket, Key=f"{prefix}/kept")
 
 
-def test_the_host_cannot_touch_other_prefixes_of_its_bucket(host: Role, deployed: Stack) -> None:
-    s3, bucket = host.client("s3"), deployed.one("Bucket").id
+def test_the_containers_cannot_touch_other_prefixes_of_their_bucket(containers: Role, deployed: Stack) -> None:
+    s3, bucket = containers.client("s3"), deployed.one("Bucket").id
     assert_denied(s3.get_object, Bucket=bucket, Key="private/secret.csv")
     assert_denied(s3.put_object, Bucket=bucket, Key="elsewhere/file", Body=b"")
     assert_denied(s3.put_object, Bucket=bucket, Key="rawer/file", Body=b"")
     assert_denied(s3.delete_object, Bucket=bucket, Key="private/secret.csv")
 
 
-def test_the_host_cannot_see_other_buckets(host: Role) -> None:
-    s3 = host.client("s3")
+def test_the_containers_cannot_see_other_buckets(containers: Role) -> None:
+    s3 = containers.client("s3")
     assert_denied(s3.list_buckets)
     assert_denied(s3.list_objects_v2, Bucket="somebody-elses")
     assert_denied(s3.get_object, Bucket="somebody-elses", Key="raw/secret.csv")
@@ -191,12 +204,14 @@ def test_the_host_cannot_see_other_buckets(host: Role) -> None:
         ("put_object_acl", {"Key": "raw/some/file.parquet", "ACL": "public-read"}),
     ],
 )
-def test_the_host_cannot_change_the_bucket(host: Role, deployed: Stack, call: str, more: dict[str, Any]) -> None:
-    assert_denied(getattr(host.client("s3"), call), Bucket=deployed.one("Bucket").id, **more)
+def test_the_containers_cannot_change_the_bucket(
+    containers: Role, deployed: Stack, call: str, more: dict[str, Any]
+) -> None:
+    assert_denied(getattr(containers.client("s3"), call), Bucket=deployed.one("Bucket").id, **more)
 
 
-def test_the_host_cannot_touch_other_repositories_or_the_rules_of_its_own(host: Role) -> None:
-    ecr = host.client("ecr")
+def test_the_containers_cannot_touch_other_repositories_or_the_rules_of_their_own(containers: Role) -> None:
+    ecr = containers.client("ecr")
     assert_denied(ecr.describe_images, repositoryName="somebody-elses")
     assert_denied(ecr.put_image, repositoryName="somebody-elses", imageManifest="{}", imageTag="1")
     assert_denied(ecr.batch_delete_image, repositoryName=REPOSITORY, imageIds=[{"imageTag": "1"}])
@@ -206,6 +221,26 @@ def test_the_host_cannot_touch_other_repositories_or_the_rules_of_its_own(host: 
         ecr.put_lifecycle_policy, repositoryName=REPOSITORY, lifecyclePolicyText=json.dumps({"rules": []}).ljust(100)
     )
     assert_denied(ecr.create_repository, repositoryName="new")
+
+
+def test_the_containers_read_no_parameter_and_cannot_act_on_the_host(containers: Role, deployed: Stack) -> None:
+    ssm, name = containers.client("ssm"), f"{PARAMETERS}/secret/api-key"
+    assert_denied(ssm.get_parameter, Name=name, WithDecryption=True)
+    assert_denied(ssm.get_parameters, Names=[name], WithDecryption=True)
+    assert_denied(ssm.get_parameters_by_path, Path=f"{PARAMETERS}/secret", WithDecryption=True)
+    assert_denied(ssm.get_parameters_by_path, Path=f"{PARAMETERS}/config")
+    own = deployed.outputs["instance_id"]
+    assert_denied(
+        containers.client("ec2").create_tags, Resources=[own], Tags=[{"Key": "HealthPredictHealth", "Value": "ok"}]
+    )
+    host = f"arn:aws:iam::{ACCOUNT}:role/{deployed.one('Role', '-host').id}"
+    assert_denied(containers.client("sts").assume_role, RoleArn=host, RoleSessionName="tests")
+
+
+def test_the_host_itself_reads_no_data_and_no_images(host: Role, deployed: Stack) -> None:
+    assert_denied(host.client("s3").list_objects_v2, Bucket=deployed.one("Bucket").id)
+    assert_denied(host.client("s3").get_object, Bucket=deployed.one("Bucket").id, Key="raw/some/file.parquet")
+    assert_denied(host.client("ecr").get_authorization_token)
 
 
 @pytest.mark.parametrize("name", ["/somebody/elses", f"{PARAMETERS}2/secret/api-key", f"{PARAMETERS}/other"])
@@ -260,7 +295,7 @@ def test_the_schedules_stop_and_start_the_host_and_no_other(scheduler: Role, dep
     assert_denied(scheduler.client("s3").list_objects_v2, Bucket=deployed.one("Bucket").id)
 
 
-def test_every_place_of_the_system_is_one_that_the_host_may_write() -> None:
+def test_every_place_of_the_system_is_one_that_the_containers_may_write() -> None:
     layout = Layout("s3://bucket")
     parts = [getattr(layout, name) for name in dir(Layout) if not name.startswith("_") and name != "root"]
     places = [part("name") if callable(part) else part for part in parts]

@@ -13,15 +13,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+import yaml
 from engine import INFRA, STACK, Stack
 
 SCRIPTS = INFRA / "host" / "root" / "usr" / "local" / "lib" / "health-predict"
 SHELL = ("compose", "fetch-source", "install-tools", "limit-hours", "start-minikube")
-PYTHON = ("read-parameters", "report-health")
+PYTHON = ("pass-credentials", "read-parameters", "report-health")
 
 
 def run(script: Path | str, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +90,7 @@ def test_settings_and_secrets_arrive_in_memory_and_secrets_in_files_of_their_own
     assert lines["HEALTHPREDICT_IMAGE_REPOSITORY"] == deployed.outputs["repository_uri"]
     assert lines["HEALTHPREDICT_SOURCE_COMMIT"] == "0123456789abcdef0123456789abcdef01234567"
     assert lines["HEALTHPREDICT_SECRETS_DIR"] == str(tmp_path / "secrets")
+    assert lines["HEALTHPREDICT_AWS_DIR"] == str(tmp_path / "aws")
     wanted = {p.inputs["name"].rpartition("/")[2]: p.inputs["value"] for p in deployed.all("Parameter") if p.ignored}
     found = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     assert found == wanted
@@ -155,9 +159,87 @@ def test_with_what_arrives_compose_is_complete_and_publishes_on_loopback_only(
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
     network = composed["networks"]["kubernetes"]
     assert (network["name"], network["external"]) == ("minikube", True)
+    mounts = {name: mounted_credentials(service) for name, service in composed["services"].items()}
+    own = str(tmp_path / "aws")
+    used = dict.fromkeys(("prefect-worker", "deploy-worker", "mlflow", "log-shipper"), own)
+    assert mounts == used | {"postgres": None, "prefect-server": None}
     deployer = composed["services"]["deploy-worker"]["environment"]
     assert deployer["HEALTHPREDICT_ROLLOUT__TARGET"] == "kubernetes"
     assert deployer["HEALTHPREDICT_IMAGE_REPOSITORY"] == lines["HEALTHPREDICT_IMAGE_REPOSITORY"]
+
+
+def mounted_credentials(service: dict[str, Any]) -> str | None:
+    """The folder of the host that a service has as /run/aws, read-only."""
+    found = [mount for mount in service.get("volumes", ()) if mount["target"] == "/run/aws"]
+    assert all(mount["read_only"] for mount in found)
+    return found[0]["source"] if found else None
+
+
+# pass-credentials
+
+
+@pytest.fixture
+def passed_on(deployed: Stack, settings_of_the_host: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a container that reads what the host passes on."""
+    assert run("read-parameters", folder=tmp_path, **settings_of_the_host).returncode == 0
+    stack = dict(line.split("=", 1) for line in (tmp_path / "stack.env").read_text().splitlines())
+    done = run("pass-credentials", folder=tmp_path, **stack)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
+    return stack
+
+
+@pytest.mark.parametrize("folder", ["HEALTHPREDICT_AWS_DIR", "HEALTHPREDICT_AWS_READER_DIR"])
+def test_boto_finds_the_credentials_that_the_host_passes_on_and_renews_them(
+    passed_on: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    place = Path(passed_on[folder])
+    # Where the folder is mounted in a container.
+    config = (place / "config").read_text()
+    assert config.count("/run/aws/") == 1
+    (tmp_path / "config").write_text(config.replace("/run/aws", str(place)))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    credentials = boto3.Session().get_credentials()
+    assert credentials is not None and credentials.method == "custom-process"
+    given = json.loads((place / "credentials.json").read_text())
+    assert credentials.token == given["SessionToken"]
+    # The next ones are taken as soon as those in use expire soon.
+    for token, minutes in (("soon", 5), ("renewed", 60)):
+        expiration = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
+        (place / "new").write_text(json.dumps(given | {"SessionToken": token, "Expiration": expiration}))
+        (place / "new").replace(place / "credentials.json")
+        if token == "soon":
+            credentials = boto3.Session().get_credentials()
+            assert credentials is not None
+    assert credentials.get_frozen_credentials().token == "renewed"
+
+
+def test_credentials_are_for_their_role_and_no_other_file_of_the_host_changes(
+    deployed: Stack, passed_on: dict[str, str], tmp_path: Path
+) -> None:
+    for folder in ("aws", "aws-reader"):
+        given = json.loads((tmp_path / folder / "credentials.json").read_text())
+        sts = boto3.client(
+            "sts",
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
+        assert f":assumed-role/{deployed.one('Role', '-containers').id}/" in sts.get_caller_identity()["Arn"]
+        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / folder).iterdir()}
+        assert files == {"config": 0o444, "credentials.json": 0o444}
+    before = (tmp_path / "aws" / "credentials.json").stat().st_ino
+    assert run("pass-credentials", folder=tmp_path, **passed_on).returncode == 0
+    assert (tmp_path / "aws" / "credentials.json").stat().st_ino != before, "replaced as a whole"
+
+
+def test_a_notebook_gets_credentials_that_write_nothing() -> None:
+    text = (SCRIPTS / "pass-credentials").read_text()
+    assert re.findall(r'"(\w+:\w+)"', text) == ["s3:GetObject", "s3:ListBucket"]
+    compose = yaml.safe_load((INFRA.parent / "docker-compose" / "compose.aws.yaml").read_text())
+    assert compose["services"]["jupyter"]["volumes"] == ["${HEALTHPREDICT_AWS_READER_DIR:-/dev/null}:/run/aws:ro"]
 
 
 # report-health
@@ -366,21 +448,53 @@ def test_an_archive_is_taken_by_its_digest_only(tmp_path: Path) -> None:
     assert (tmp_path / "source" / "README.md").read_text() == "released"
 
 
+@pytest.mark.parametrize("kind", ["the download", "what is in it"])
+def test_an_archive_beyond_the_limit_is_not_unpacked(tmp_path: Path, kind: str) -> None:
+    content = os.urandom(300_000) if kind == "the download" else bytes(300_000)
+    (tmp_path / "health-predict-1.0").mkdir()
+    (tmp_path / "health-predict-1.0" / "README.md").write_bytes(content)
+    archive = tmp_path / "r.tar.gz"
+    subprocess.run(["tar", "-czf", str(archive), "health-predict-1.0"], cwd=tmp_path, check=True)
+    environment = {
+        "HEALTHPREDICT_SOURCE_ARCHIVE": archive.as_uri(),
+        "HEALTHPREDICT_SOURCE_SHA256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+    }
+    done = run("fetch-source", folder=tmp_path, LIMIT="204800", **environment)
+    assert done.returncode != 0
+    assert (
+        "or has more than 204800 bytes" if kind == "the download" else "more than 204800 bytes unpacked"
+    ) in done.stderr
+    assert list((tmp_path / "source.new").iterdir()) == []
+    assert not (tmp_path / "source").exists()
+    assert run("fetch-source", folder=tmp_path, LIMIT="400000", **environment).returncode == 0
+
+
 # compose, limit-hours
 
 
-FILES = "--env-file /run/health-predict/stack.env -f docker-compose/compose.yaml -f docker-compose/compose.aws.yaml"
+FILES = "--env-file /run/health-predict/stack.env --env-file ../base-images.env -f docker-compose/compose.yaml -f docker-compose/compose.aws.yaml"
+
+
+def make_source(folder: Path) -> Path:
+    """A fetched source, with what the script uses of it besides the compose files."""
+    source = folder / "source"
+    (source / "docker-compose").mkdir(parents=True)
+    shutil.copy(INFRA.parent / "docker-compose" / "pin-base-images", source / "docker-compose")
+    return source
 
 
 def test_the_stack_is_built_once_for_a_version_and_started_every_time(tmp_path: Path) -> None:
     log = stand_in(tmp_path, "docker")
-    (tmp_path / "source").mkdir()
+    make_source(tmp_path)
     for version in ("one", "one", "two"):
         (tmp_path / "source" / ".version").write_text(version)
         done = run("compose", "start", folder=tmp_path)
         assert done.returncode == 0, done.stderr
     calls = log.read_text().splitlines()
     assert calls.count(f"compose {FILES} build") == 2
+    # Every version starts from the newest base images, by digest.
+    assert calls.count("pull --quiet python:3.11-slim-bookworm") == 2
+    assert (tmp_path / "base-images.env").is_file()
     assert calls.count(f"compose {FILES} up -d --wait --remove-orphans") == 3
 
 
@@ -388,8 +502,7 @@ def test_a_build_that_failed_is_tried_again(tmp_path: Path) -> None:
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / ".version").write_text("one")
+    (make_source(tmp_path) / ".version").write_text("one")
     assert run("compose", "start", folder=tmp_path).returncode != 0
     log = stand_in(tmp_path, "docker")
     assert run("compose", "start", folder=tmp_path).returncode == 0

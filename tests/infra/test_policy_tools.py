@@ -29,6 +29,7 @@ def test_parliament_finds_nothing_in_the_policies(stack: Stack) -> None:
         r"arn:aws:s3:[^\"]*?Bucket/[\w-]+": "arn:aws:s3:::health-predict-test-data-1a2b3c4",
         r"arn:aws:ecr:[^\"]*?Repository/[\w-]+": "arn:aws:ecr:us-east-1:123456789012:repository/health-predict-test",
         r"arn:aws:ec2:[^\"]*?Instance/[\w-]+": "arn:aws:ec2:us-east-1:123456789012:instance/i-0123456789abcdef0",
+        r"arn:aws:iam:[^\"]*?Role/[\w-]+": "arn:aws:iam::123456789012:role/health-predict-test-containers",
     }
     found = {}
     for policy in stack.all("RolePolicy"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pulumi_aws as aws
 import pytest
-from engine import ACCOUNT, PREFIXES, REGION, STACK, Resource, Stack, run_program
+from engine import ACCOUNT, PREFIXES, REGION, STACK, Resource, Stack, read_written_files, run_program
 
 ADDRESS = "203.0.113.7/32"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJlRtA6Y6PbBWdRFPtWVbcIXwSlWx9jMQUGLhyDIPsx5 me"
@@ -127,6 +127,25 @@ def test_only_ec2_can_be_the_host(stack: Stack) -> None:
     assert statement == {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
 
 
+def test_only_the_host_can_be_its_containers(stack: Stack) -> None:
+    (statement,) = statements(stack.one("Role", "-containers"), "assumeRolePolicy").values()
+    host = f"arn:aws:iam:{REGION}:{ACCOUNT}:Role/{stack.one('Role', '-host').name}"
+    assert statement == {"Effect": "Allow", "Principal": {"AWS": host}, "Action": "sts:AssumeRole"}
+    passed_on = statements(stack.one("RolePolicy", "-containers"))["PassOn"]
+    assert passed_on["Resource"] == f"arn:aws:iam:{REGION}:{ACCOUNT}:Role/{stack.one('Role', '-containers').name}"
+
+
+def test_the_containers_use_bucket_and_images_and_only_the_host_reads_parameters(stack: Stack) -> None:
+    roles = {each.id: each.name.rpartition("-")[2] for each in stack.all("Role")}
+    holders: dict[str, set[str]] = {}
+    for policy in stack.all("RolePolicy"):
+        for statement in statements(policy).values():
+            services = {action.partition(":")[0] for action in as_list(statement["Action"])}
+            holders.setdefault(roles[policy.inputs["role"]], set()).update(services)
+    assert holders["containers"] == {"s3", "ecr"}
+    assert holders["host"] == {"ssm", "ssmmessages", "ec2messages", "ec2", "sts"}
+
+
 def test_only_this_stack_s_schedules_can_start_and_stop_it(stack: Stack) -> None:
     (statement,) = statements(stack.one("Role", "-schedule"), "assumeRolePolicy").values()
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
@@ -157,7 +176,7 @@ def test_only_actions_that_know_no_resource_are_allowed_on_everything(stack: Sta
     assert everywhere == {"ecr:GetAuthorizationToken", "ssmmessages", "ec2messages"}
 
 
-def test_the_host_may_delete_where_deleting_is_its_work_and_never_in_ledger_or_backups(stack: Stack) -> None:
+def test_the_containers_may_delete_where_deleting_is_its_work_and_never_in_ledger_or_backups(stack: Stack) -> None:
     data = statements(stack.one("RolePolicy", "-data"))
     arn = data["List"]["Resource"]
 
@@ -189,11 +208,11 @@ def test_alarms_of_this_account_alone_may_use_the_topic(stack: Stack) -> None:
 # The host
 
 
-def test_the_metadata_service_wants_a_token_and_answers_containers_but_not_pods(stack: Stack) -> None:
+def test_the_metadata_service_wants_a_token_and_answers_neither_containers_nor_pods(stack: Stack) -> None:
     assert stack.one("Instance").inputs["metadataOptions"] == {
         "httpEndpoint": "enabled",
         "httpTokens": "required",
-        "httpPutResponseHopLimit": 2,
+        "httpPutResponseHopLimit": 1,
     }
 
 
@@ -223,7 +242,16 @@ def test_two_stacks_in_one_account_share_no_name() -> None:
         {each.name for each in run.resources} | {each.inputs["name"] for each in run.resources if "name" in each.inputs}
         for run in (run_program(stack="test"), run_program(stack="test2"))
     ]
-    policies_within_a_role = {"data", "images", "parameters", "session", "health", "start-and-stop", "call"}
+    policies_within_a_role = {
+        "data",
+        "images",
+        "containers",
+        "parameters",
+        "session",
+        "health",
+        "start-and-stop",
+        "call",
+    }
     assert names[0] & names[1] == policies_within_a_role
 
 
@@ -252,7 +280,8 @@ def test_secrets_are_made_once_and_differ_from_each_other_and_from_stack_to_stac
 
 
 def test_no_secret_is_in_the_user_data_or_in_the_outputs(stack: Stack) -> None:
-    public = stack.one("Instance").inputs["userData"] + json.dumps(stack.outputs)
+    user_data = stack.one("Instance").inputs["userData"]
+    public = user_data + json.dumps([read_written_files(user_data), stack.outputs])
     for parameter in stack.all("Parameter"):
         if "/secret/" in parameter.inputs["name"]:
             assert parameter.inputs["value"] not in public

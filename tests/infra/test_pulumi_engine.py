@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -100,6 +101,13 @@ def _started(folder: Path, environment: dict[str, str], exports: str) -> Program
     program = Program(folder, environment)
     program.up()
     return program
+
+
+def test_the_first_up_makes_as_many_resources_as_the_documentation_says(program: Program) -> None:
+    resources = json.loads(program.pulumi("stack", "export"))["deployment"]["resources"]
+    # Without the provider, which the engine does not count.
+    made = [each for each in resources if not each["type"].startswith("pulumi:providers:")]
+    assert f'"{len(made)} to create"' in (INFRA / "README.md").read_text()
 
 
 def test_a_host_that_stopped_for_the_night_stays_after_a_refresh(program: Program) -> None:

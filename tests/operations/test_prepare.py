@@ -1,10 +1,12 @@
 """Preparing a data set: real or synthetic, once, completely or not at all."""
 
 import errno
+import hashlib
 import logging
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -172,11 +174,20 @@ def archive(tmp_path: Path, source: str) -> Iterator[str]:
     server.server_close()
 
 
+def publish(source: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let a csv be the published data set; its digest."""
+    data = Path(source).read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    monkeypatch.setattr(fetching, "PUBLISHED_SHA256", sha256)
+    monkeypatch.setattr(fetching, "PUBLISHED_BYTES", len(data))
+    monkeypatch.setattr(fetching, "PUBLISHED_CRC32", zlib.crc32(data))
+    return sha256
+
+
 def test_published_data_set_is_downloaded_once(
     settings: Settings, archive: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sha256 = prepare(settings.model_copy(update={"data_uri": f"{settings.data_uri}-local"}), source).sha256
-    monkeypatch.setattr(fetching, "PUBLISHED_SHA256", sha256)
+    sha256 = publish(source, monkeypatch)
     assert prepare(settings, archive).sha256 == sha256
     again = prepare(settings.model_copy(update={"n_batches": 1}), NOWHERE)
     assert again.batches == ["initial", "batch-01"]
@@ -186,6 +197,38 @@ def test_something_else_at_the_url_is_not_taken(settings: Settings, archive: str
     with pytest.raises(SourceError, match="is not the published data set"):
         prepare(settings, archive)
     assert files_of(settings) == {}
+
+
+@pytest.mark.parametrize("wrong", ["PUBLISHED_BYTES", "PUBLISHED_CRC32"])
+def test_a_zip_is_not_unpacked_before_its_directory_names_the_published_csv(
+    settings: Settings, archive: str, source: str, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    publish(source, monkeypatch)
+    monkeypatch.setattr(fetching, wrong, 1)
+    monkeypatch.setattr(fetching, "unpack", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(SourceError, match=r"its diabetic_data\.csv is [\d,]+ bytes with CRC-32 [0-9a-f]{8} instead of"):
+        prepare(settings, archive)
+    assert files_of(settings) == {}
+
+
+def test_a_zip_whose_content_is_not_what_its_directory_says_is_not_taken(
+    settings: Settings, archive: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(source, monkeypatch)
+    monkeypatch.setattr(fetching, "PUBLISHED_SHA256", "0" * 64)
+    with pytest.raises(SourceError, match="its sha256 is"):
+        prepare(settings, archive)
+
+
+def test_a_csv_at_a_url_is_taken_by_its_digest(
+    settings: Settings, archive: str, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "www" / "data.csv").write_bytes(Path(source).read_bytes())
+    url = archive.replace("diabetes.zip", "data.csv")
+    with pytest.raises(SourceError, match="its sha256 is"):
+        prepare(settings, url)
+    sha256 = publish(source, monkeypatch)
+    assert prepare(settings, url).sha256 == sha256
 
 
 @pytest.fixture
@@ -239,6 +282,8 @@ def test_published_data_set_has_its_published_figures(settings: Settings) -> Non
     """101,766 encounters of 71,518 patients keep the contract; 11.39 % of the cohort come back within 30 days."""
     prepared = prepare(settings, REAL)
     assert prepared.sha256 == fetching.PUBLISHED_SHA256
+    data = Path(REAL).read_bytes()
+    assert (len(data), zlib.crc32(data)) == (fetching.PUBLISHED_BYTES, fetching.PUBLISHED_CRC32)
     assert (prepared.encounters, prepared.patients, prepared.cohort) == (101_766, 71_518, 99_343)
     assert prepared.quarantined == 0
     assert round(prepared.readmitted_share, 4) == 0.1139

@@ -59,6 +59,15 @@ def test_other_content_than_expected_is_not_kept(root: str, archive: str) -> Non
     assert not exists(join(root, "source"))
 
 
+def test_download_beyond_the_limit_is_not_kept(root: str, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthpredict.storage.download.MAX_DOWNLOAD_BYTES", len(CONTENT) - 1)
+    with pytest.raises(SourceError, match=rf"/whole sends more than {len(CONTENT) - 1:,} bytes"):
+        download(f"{archive}/whole", join(root, "source"))
+    assert not exists(join(root, "source"))
+    monkeypatch.setattr("healthpredict.storage.download.MAX_DOWNLOAD_BYTES", len(CONTENT))
+    download(f"{archive}/whole", join(root, "source"))
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "gopher://127.0.0.1/x", "http://["])
 def test_unreachable_address_says_what_to_do(root: str, url: str) -> None:
     with pytest.raises(SourceError, match="give a local file"):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def test_what_was_written_is_read(root: str) -> None:
     write_bytes(uri, b"two")
     assert read_bytes(uri) == b"two"
     assert exists(uri)
+
+
+def test_every_folder_that_is_made_is_closed_to_other_users(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        write_bytes(str(tmp_path / "data" / "batches" / "initial.csv"), b"")
+    finally:
+        os.umask(umask)
+    folders = [tmp_path / "data", tmp_path / "data" / "batches"]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]
 
 
 def test_reading_nothing_says_so(root: str) -> None:
