@@ -68,14 +68,14 @@ ps:  ## How the services are
 	$(COMPOSE) ps
 
 destroy:  ## End the services and forget all data, models and runs; asks first
-	@printf 'All data, models, runs and the ledger in the volumes will be gone. Type destroy to go on: ' \
+	@printf 'All data, models, runs, the ledger and the nightly backups in the volumes will be gone. Type destroy to go on: ' \
 		&& read -r answer && [ "$$answer" = destroy ] || { echo 'Nothing was changed.'; exit 1; }
 	$(COMPOSE) --profile '*' down --volumes
 
-backup:  ## Databases, ledger, data and models into one file: make backup [TO=folder or s3://bucket/prefix]
-	@COMPOSE='$(COMPOSE)' docker-compose/backup $(TO)
+backup:  ## Databases, ledger, data, models and keys into one file: make backup [TO=folder or s3://bucket/prefix]
+	@COMPOSE='$(COMPOSE)' docker-compose/backup '$(TO)'
 
-restore:  ## A backup into services that hold nothing yet: make restore FILE=...
+restore:  ## A backup, by default the newest, into services that hold nothing yet: make restore [FILE=...]
 	@docker-compose/make-secrets
 	@COMPOSE='$(COMPOSE)' docker-compose/restore '$(FILE)'
 
@@ -83,7 +83,7 @@ test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check-cases: $(STAMP)  ## What people hand in, through the command line and the API: make check-cases CASES=folder
-	$(BIN)/python -m tests.cases "$(CASES)"
+	$(BIN)/python -m tests.cases $(call quoted,$(value CASES))
 
 chaos: $(STAMP)  ## Lost responses, kills and half-copied files: nothing may be lost or claimed falsely
 	$(BIN)/python -m benchmarks.chaos

@@ -6,12 +6,24 @@ from typing import Final
 
 from prefect.events import emit_event
 
+from healthpredict.operations.backup import Backup
 from healthpredict.operations.detect_drift import DriftCheck
 
 RESOURCE: Final = "prefect.resource.id"
 DRIFT: Final = "health-predict.drift"
 AWAITED: Final = "health-predict.run.awaited"
 """A run has to give a sign of life now, or is ended."""
+
+BACKUP: Final = "health-predict.backup"
+"""The resource of the two events about backups."""
+BACKUP_MADE: Final = "health-predict.backup.made"
+BACKUP_AWAITED: Final = "health-predict.backup.awaited"
+"""From now on the first backup is waited for."""
+
+
+def tell_backup(made: Backup) -> None:
+    """Say that a backup is complete and in its place."""
+    emit_event(BACKUP_MADE, resource={RESOURCE: BACKUP}, payload={"uri": made.uri, "bytes": made.bytes})
 
 
 def tell_drift(check: DriftCheck) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.variables import Variable
 
-from flows.automations import set_up_automations
+from flows.automations import await_backup, set_up_automations
 from flows.blocks import set_up_s3, set_up_webhook
 from flows.dead_runs import await_life
 from flows.pools import SETTINGS, set_up_pools
@@ -38,6 +38,7 @@ def set_up() -> None:
         environment = {**os.environ, "HEALTHPREDICT_HOME": str(HOME)}
         subprocess.run([str(program), "--no-prompt", "deploy", "--all"], cwd=HOME, env=environment, check=True)
         await_life(client)
+        await_backup(client)
 
 
 if __name__ == "__main__":

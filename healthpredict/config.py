@@ -154,6 +154,16 @@ class Settings(BaseSettings):
     )
     source_repository: str | None = Field(None, description="Git repository that a named ref is fetched from")
     image_repository: str | None = Field(None, description="Where images are pushed to, such as HOST/health-predict")
+    backup_uri: str | None = Field(
+        None, description="Folder or s3://bucket/prefix for backups; by default a folder of the state"
+    )
+    backups_kept: int = Field(14, ge=1, description="Backups that are kept; older ones are deleted after a new one")
+    backup_databases: tuple[str, ...] = Field(
+        (), description="Postgres databases in a backup, postgresql://user@host:port/name; SQLite needs none"
+    )
+    artifacts_path: Path | None = Field(
+        None, description="Folder of MLflow's artifacts for backups, where MLflow is a server with a local folder"
+    )
     python_image: str = Field(
         "python:3.11-slim-bookworm", description="Base image of the API's image: a tag, or NAME:TAG@sha256:DIGEST"
     )
@@ -218,6 +228,11 @@ class Settings(BaseSettings):
     def api_keys_path(self) -> Path:
         """File of the hashes of the API's keys, which pods always ask for, and the local API where `api_key_path` is set."""
         return self.state_path.resolve() / "api-keys.json"
+
+    @property
+    def backup_place(self) -> str:
+        """Where backups go."""
+        return self.backup_uri or str(self.state_path / "backups")
 
     @property
     def mlflow_uri(self) -> str:

@@ -85,7 +85,7 @@ def _host_config(
         "data-uri": pulumi.Output.format("s3://{0}", bucket),
         "reports-uri": pulumi.Output.format("s3://{0}/reports", bucket),
         "artifacts-uri": pulumi.Output.format("s3://{0}/mlflow", bucket),
-        "backups-uri": pulumi.Output.format("s3://{0}/backups", bucket),
+        "backup-uri": pulumi.Output.format("s3://{0}/backups", bucket),
         "containers-role": identity.containers.arn,
         "image-repository": registry.repository.repository_url,
         "source-repository": settings.source_repository,

@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.errors import RolloutError
 from healthpredict.rollout import deployment, kubernetes
 from healthpredict.rollout.cluster import Unreachable
-from healthpredict.rollout.objects import DIGEST, VERSION
+from healthpredict.rollout.objects import DIGEST, VERIFIED, VERSION
 from healthpredict.rollout.progress import REVISION, TEMPLATE_HASH
 
 Manifest = dict[str, Any]
@@ -43,6 +44,8 @@ class FakeCluster:
         self.on_call: Callable[[int], None] = lambda _call: None
         self.broken: set[str] = set()
         """Digests of bundles that answer wrongly."""
+        self.silent: set[str] = set()
+        """Paths that pods do not answer."""
         self.restarted: set[str] = set()
         """Digests of bundles whose pods end again and again."""
 
@@ -86,6 +89,8 @@ class FakeCluster:
         return self._answered([])
 
     def ask_pod(self, pod: str, port: int, path: str, key: str, body: bytes | None = None) -> bytes:
+        if path in self.silent:
+            raise RolloutError(f"Pod {pod} does not answer {path}.")
         digest = self._objects["Pod", pod]["metadata"]["annotations"][DIGEST]
         if path == "/metrics":
             return self._answered(b"")
@@ -110,6 +115,12 @@ class FakeCluster:
             return None
         pod = pods[0]["metadata"]["annotations"]
         return int(pod[VERSION]), pod["image"], pod[DIGEST]
+
+    def forget_verified(self) -> None:
+        """Forget which template was verified, as after a first rollout that was interrupted."""
+        for (kind, _), found in self._objects.items():
+            if kind == "Deployment":
+                found["metadata"]["annotations"].pop(VERIFIED, None)
 
     def heal(self) -> None:
         """Lose no answer any more."""

@@ -6,6 +6,7 @@ the number of faults; all others must be 0.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ _PARTS: Final[dict[str, tuple[int, Callable[[int], dict[str, int]]]]] = {
 
 def main() -> int:
     """Run every part; 1 if anything was lost or claimed falsely."""
+    logging.disable(logging.ERROR)  # of what is broken on purpose
     passed = []
     for name, (faults, run) in _PARTS.items():
         watch = Stopwatch()

@@ -117,7 +117,7 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
         # The ledger and not the alias: a rollout that was killed after moving the alias is not written down yet.
         if open_ledger(settings).last("promotion") is None:
             ready = find_pending(settings).ready
-            version, decision = _train_and_deploy(settings, steps, INITIAL, ready[0] if ready else INITIAL)
+            version, decision = _train_and_deploy(settings, steps, lease, INITIAL, ready[0] if ready else INITIAL)
             if not decision.promote:
                 raise NoChampion(version, decision.reasons)
         done: list[str] = []
@@ -183,6 +183,7 @@ def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprin
         decision = "empty" if isinstance(error, NothingToPredict) else "refused"
         reasons = [str(error)]
         facts = delivered.model_dump()
+        lease.check()
         ledger.append("batch", key=key, batch=name, decision=decision, reasons=reasons, notices=notices, **facts)
         return [*notices, *reasons]
     notices += [f"{name}: {notice}" for notice in accepted.notices]
@@ -193,7 +194,7 @@ def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprin
     _logger.info("%s: %s. %s", name, check.decision.state, " ".join(check.decision.reasons))
     challenger = None
     if check.decision.state == "retrain":
-        challenger, _ = _train_and_deploy(settings, steps, name, name)
+        challenger, _ = _train_and_deploy(settings, steps, lease, name, name)
     champion = registry.by_alias("champion")
     lease.check()
     ledger.append(
@@ -237,10 +238,13 @@ def _gated(settings: Settings, trigger: str, arriving: str) -> tuple[int, GateDe
     return training["version"], GateDecision.model_validate({name: gated[name] for name in GateDecision.model_fields})
 
 
-def _train_and_deploy(settings: Settings, steps: Steps, trigger: str, arriving: str) -> tuple[int, GateDecision]:
+def _train_and_deploy(
+    settings: Settings, steps: Steps, lease: Lease, trigger: str, arriving: str
+) -> tuple[int, GateDecision]:
     steps.train(settings, trigger, arriving)
     version, decision = _gated(settings, trigger, arriving)
     _logger.info("Version %d %s", version, "passed the gate" if decision.promote else "did not pass the gate")
     if decision.promote:
+        lease.check()
         steps.deploy(settings, version)
     return version, decision

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
-from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
 from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.rollout.image import Source, build_image, log_in, push_image
@@ -100,7 +100,7 @@ def watch_on_kubernetes(
     try:
         with timed(seconds, "watch"):
             problem = target.watch(settings.rollout.watch_seconds)
-    except RolloutError as error:
+    except Exception as error:  # whatever it was, nobody knows how the pods are
         return Unknown(result.version, result.image, f"It was verified, but could not be watched: {error}")
     if problem is None:
         return result
@@ -113,7 +113,7 @@ def watch_on_kubernetes(
             result.url,
             f"{problem} There is nothing to go back to: it stays in service.",
         )
-    return target.put_back(before, _bundle_of(settings), problem)
+    return target.put_back(before, _bundle_of(settings), problem, (result.version, result.image))
 
 
 def find_out_on_kubernetes(settings: Settings) -> RolloutResult | None:

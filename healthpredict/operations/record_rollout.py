@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,9 @@ from healthpredict.config import Settings
 from healthpredict.errors import RolloutError, RolloutUnknown
 from healthpredict.operations.context import Seconds, open_ledger, open_registry
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
+
+Service = tuple[int, str | None]
+"""Version and image."""
 
 
 class Rollout(BaseModel):
@@ -61,13 +65,13 @@ def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | No
     """
     match result:
         case InService():
-            return _serves(settings, result, **why)
+            return _serves(settings, result, asked, **why)
         case PutBack(version=None):
             _failed(settings, asked, result)
             raise RolloutError(result.problem)
         case PutBack():
             _failed(settings, asked, result)
-            _serves(settings, result, **why | {"reason": result.problem, "forced": False, "rolled_back": True})
+            _serves(settings, result, asked, **why | {"reason": result.problem, "forced": False, "rolled_back": True})
             raise RolloutError(result.problem)
         case Unknown():
             ledger = open_ledger(settings)
@@ -84,7 +88,7 @@ def last_unknown(settings: Settings) -> dict[str, Any] | None:
     return last if last is not None and last["kind"] == "rollout_unknown" else None
 
 
-def _serves(settings: Settings, result: InService | PutBack, **why: Any) -> Rollout:
+def _serves(settings: Settings, result: InService | PutBack, asked: int | None, **why: Any) -> Rollout:
     assert result.version is not None
     assert result.bundle_digest is not None
     registry, ledger = open_registry(settings), open_ledger(settings)
@@ -92,6 +96,9 @@ def _serves(settings: Settings, result: InService | PutBack, **why: Any) -> Roll
     champion, promoted = registry.by_alias("champion"), ledger.last("promotion")
     if champion is None or champion.version != result.version:
         registry.make_champion(result.version)
+    if asked is None:
+        # An interrupted rollback leaves no word that it was one; what served before is found in service again.
+        why["rolled_back"] = (result.version, result.image) in in_service(ledger.events("promotion"))[:-1]
     rollout = Rollout(
         version=result.version,
         previous=promoted["version"] if promoted else None,
@@ -110,3 +117,17 @@ def _serves(settings: Settings, result: InService | PutBack, **why: Any) -> Roll
 def _failed(settings: Settings, asked: int | None, result: PutBack) -> None:
     ledger = open_ledger(settings)
     ledger.append("rollout_failed", version=asked, champion=result.version, image=result.image, problem=result.problem)
+
+
+def in_service(promotions: Iterable[dict[str, Any]]) -> list[Service]:
+    """What was in service and has not been rolled back, the oldest first; the last one is in service now."""
+    stack: list[Service] = []
+    for event in promotions:
+        service = (event["version"], event.get("image"))
+        # Earlier versions of this system say so in the reason only.
+        went_back = event.get("rolled_back", str(event.get("reason") or "").startswith("rolled back"))
+        if went_back and service in stack:
+            del stack[len(stack) - stack[::-1].index(service) :]
+        elif not stack or stack[-1] != service:
+            stack.append(service)
+    return stack

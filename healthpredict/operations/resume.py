@@ -5,7 +5,7 @@ from __future__ import annotations
 from healthpredict.config import Settings
 from healthpredict.operations.context import open_ledger
 from healthpredict.operations.record_rollout import Rollout
-from healthpredict.operations.roll_out import roll_out
+from healthpredict.operations.roll_out import roll_out, settle
 
 
 def resume(settings: Settings) -> Rollout | None:
@@ -18,5 +18,6 @@ def resume(settings: Settings) -> Rollout | None:
         RolloutError: it did not become ready or did not answer as trained.
         RegistryError: MLflow does not answer.
     """
+    settle(settings)
     promoted = open_ledger(settings).last("promotion")
     return roll_out(settings, promoted["version"], image=promoted.get("image")) if promoted else None

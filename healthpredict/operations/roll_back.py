@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import open_ledger
-from healthpredict.operations.record_rollout import Rollout
-from healthpredict.operations.roll_out import roll_out
-
-Service = tuple[int, str | None]
-"""Version and image."""
+from healthpredict.operations.record_rollout import Rollout, in_service
+from healthpredict.operations.roll_out import roll_out, settle
 
 
 def roll_back(settings: Settings, version: int | None = None) -> Rollout:
@@ -26,6 +20,7 @@ def roll_back(settings: Settings, version: int | None = None) -> Rollout:
         ConfigurationError: it was never in service, or there is nothing to go back to.
         RolloutError, RolloutUnknown: see `roll_out`.
     """
+    settle(settings)
     promotions = open_ledger(settings).events("promotion")
     present, *earlier = reversed(in_service(promotions)) if promotions else (None,)
     if present is None or (version is None and not earlier):
@@ -44,17 +39,3 @@ def roll_back(settings: Settings, version: int | None = None) -> Rollout:
         wanted = had[-1]
     reason = f"rolled back from version {present[0]}"
     return roll_out(settings, wanted[0], image=wanted[1], reason=reason, rolled_back=True)
-
-
-def in_service(promotions: Iterable[dict[str, Any]]) -> list[Service]:
-    """What was in service and has not been rolled back, the oldest first; the last one is in service now."""
-    stack: list[Service] = []
-    for event in promotions:
-        service = (event["version"], event.get("image"))
-        # Earlier versions of this system say so in the reason only.
-        went_back = event.get("rolled_back", str(event.get("reason") or "").startswith("rolled back"))
-        if went_back and service in stack:
-            del stack[len(stack) - stack[::-1].index(service) :]
-        elif not stack or stack[-1] != service:
-            stack.append(service)
-    return stack

@@ -69,6 +69,7 @@ def roll_out(
         try:
             held.enter_context(_one_at_a_time(settings))
             if (problem := _settle(settings)) is not None:
+                # No reason to stop: this rollout may be what helps, and its result will say what serves.
                 _logger.warning("%s", problem)
             bundle = registry.fetch_bundle(model_version)
             result, watched = _put(settings, bundle, seconds, git_ref=git_ref, image=image)
@@ -172,10 +173,13 @@ def _as_process(settings: Settings, bundle: Bundle) -> RolloutResult:
     return Unknown(bundle.manifest.model_version, None, f"{problem}\nNothing answers on {running.url} now.")
 
 
-def _process_in_service(settings: Settings) -> InService | None:
-    running = local_target(settings).current()
+def _process_in_service(settings: Settings) -> InService | Unknown | None:
+    target = local_target(settings)
+    running = target.current()
     if running is None:
-        return None
+        return (
+            Unknown(None, None, f"The API on port {settings.api_port} does not answer.") if target.listens() else None
+        )
     return InService(running.model_version, None, running.bundle_digest, running.url)
 
 

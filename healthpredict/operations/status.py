@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.operations.accept_outcomes import look_at_outcomes, waiting_outcomes
+from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.pending import find_pending
@@ -30,6 +32,7 @@ class Status(BaseModel):
         known_outcomes: batch -> encounters at risk with a known outcome, counted now.
         sentences: what a person should know about delivered files: what waits, changed, is ignored or cannot be used.
         ledger: the result of its last check on this host, with the time.
+        backup: age and place of the newest backup.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +47,7 @@ class Status(BaseModel):
     known_outcomes: dict[str, int]
     sentences: list[str]
     ledger: str
+    backup: str
 
 
 def status(settings: Settings) -> Status:
@@ -75,6 +79,7 @@ def status(settings: Settings) -> Status:
             *(sentence for found in outcomes for sentence in found.sentences),
         ],
         ledger=_ledger_check(settings),
+        backup=_backup_age(events),
     )
 
 
@@ -85,6 +90,15 @@ def _serving(settings: Settings) -> str | None:
         found = f"unknown: {error}"
     unknown = last_unknown(settings)
     return found if unknown is None else f"{found or 'nothing'} (the last rollout ended unknown: {unknown['problem']})"
+
+
+def _backup_age(events: list[dict[str, Any]]) -> str:
+    made = next((event for event in reversed(events) if event["kind"] == "backup"), None)
+    if made is None:
+        return "none yet: healthpredict backup"
+    hours = (datetime.now(UTC) - datetime.fromisoformat(made["time"])).total_seconds() / 3600
+    late = " TOO OLD:" if hours > BACKUP_HOURS else ""
+    return f"{late} {hours:.1f} hours old, {made['uri']}".strip()
 
 
 def _ledger_check(settings: Settings) -> str:

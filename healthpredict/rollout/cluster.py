@@ -49,6 +49,10 @@ class Unreachable(RolloutError):
     """The API of Kubernetes does not answer; it may again."""
 
 
+class Unfit(RolloutError):
+    """What serves is certainly not what it should be. Every other error leaves open what serves."""
+
+
 class Conflict(RolloutError):
     """Someone else changed or made the object meanwhile."""
 
@@ -288,7 +292,8 @@ def _translated(purpose: str) -> Iterator[None]:
         raise Conflict(f"Kubernetes did not {purpose}: {_reason(error)}") from error
     except (ApiException, DynamicApiError) as error:
         raise RolloutError(f"Kubernetes did not {purpose}: {_reason(error)}") from error
-    except (HTTPError, OSError) as error:
+    # What is no JSON, for instance of a proxy in between, is no answer either.
+    except (HTTPError, OSError, ValueError) as error:
         raise Unreachable(f"Kubernetes does not answer, asked to {purpose}: {error}") from error
 
 

@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.cluster import Cluster, Unreachable
+from healthpredict.rollout.cluster import Cluster, Unfit, Unreachable
 from healthpredict.rollout.manifests import Manifest
 from healthpredict.rollout.progress import (
     TEMPLATE_HASH,
@@ -67,12 +67,14 @@ class LiveDeployment:
         """Wait until every pod is of the present template and available.
 
         Raises:
-            RolloutError: that cannot come to be, or has not in time.
+            Unfit: that cannot come to be, or has not in time.
+            Unreachable: the time is over, and the last look got no answer.
+            RolloutError: the Deployment is gone.
         """
         deadline = time.monotonic() + seconds
         pods: list[Manifest] = []
         while True:
-            failure = None
+            failure = lost = None
             try:
                 deployment = self.read()
                 if is_complete(deployment):
@@ -82,11 +84,14 @@ class LiveDeployment:
                     failure = failure_of(deployment, pods, unschedulable_seconds)
             except Unreachable as error:
                 _logger.warning("%s", error)
+                lost = error
+            if lost is not None and time.monotonic() > deadline:
+                raise lost
             if failure is None and time.monotonic() > deadline:
                 unready = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), None)
                 failure = Failure(f"it was not in service within {seconds:.0f} s", unready)
             if failure is not None:
-                raise RolloutError(self._words(failure))
+                raise Unfit(self._words(failure))
             time.sleep(_POLL_SECONDS)
 
     def ask(self, pod: Manifest, path: str, key: str, body: dict[str, Any] | None = None) -> bytes:

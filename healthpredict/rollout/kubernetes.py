@@ -23,7 +23,7 @@ import httpx
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.canary import judge_canary
-from healthpredict.rollout.cluster import Cluster, Unreachable
+from healthpredict.rollout.cluster import Cluster, Unfit
 from healthpredict.rollout.counts import Counts, breach, growth, read_counts
 from healthpredict.rollout.deployment import LiveDeployment
 from healthpredict.rollout.lease import hold
@@ -43,7 +43,7 @@ from healthpredict.rollout.objects import (
 from healthpredict.rollout.params import RolloutParams
 from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, is_ready, restarts
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
-from healthpredict.rollout.verify import golden_problem
+from healthpredict.rollout.verify import ask_golden_rows
 
 _logger = logging.getLogger(__name__)
 _PRUNED: Final = (
@@ -150,17 +150,20 @@ class KubernetesTarget:
             self.wait()
             self._verify(bundle)
         except Exception as error:  # whatever it was, nothing unverified stays in service
-            return self.put_back(before, bundle_of, str(error))
+            return self.put_back(before, bundle_of, str(error), (bundle.manifest.model_version, image))
         result = InService(bundle.manifest.model_version, image, bundle.digest, self.url)
         return self._marked(result)
 
-    def put_back(self, before: Manifest | None, bundle_of: BundleOf, problem: str) -> PutBack | Unknown:
+    def put_back(
+        self, before: Manifest | None, bundle_of: BundleOf, problem: str, asked: tuple[int | None, str | None]
+    ) -> PutBack | Unknown:
         """Go back to a template, wait and verify it.
 
         Args:
             before: its ReplicaSet; None if nothing was in service: then the Deployment is removed.
             bundle_of: for the bundle that is verified then.
             problem: why.
+            asked: version and image that were to serve.
         """
         try:
             if before is None:
@@ -174,7 +177,7 @@ class KubernetesTarget:
             self._verify(bundle_of(back.version))
         except Exception as error:  # whatever it was: what serves now was not verified
             version = None if before is None else served(before).version
-            return Unknown(version, None, f"{problem}\nPutting version {version} back failed too: {error}")
+            return Unknown(*asked, f"{problem}\nPutting version {version} back failed too: {error}")
         said = f"{problem}\nVersion {back.version} was put back and verified."
         return self._marked(PutBack(back.version, back.image, back.bundle_digest, self.url, said))
 
@@ -193,23 +196,20 @@ class KubernetesTarget:
             if deployment is None:
                 return None
             newest = self._api.newest()
-            same = newest is not None and before is not None and newest["metadata"]["uid"] == before["metadata"]["uid"]
-        except Exception as error:  # whatever it was, nothing was touched
-            return Unknown(None, None, str(error))
-        try:
-            if before is not None and same and is_complete(deployment):
+            if newest is None or before is None or newest["metadata"]["uid"] != before["metadata"]["uid"]:
+                self.wait()
+                newest = self._api.newest()
+            elif is_complete(deployment):
                 found = served(before)
                 self._check_pods(found.bundle_digest)
                 return InService(found.version, found.image, found.bundle_digest, self.url)
-            self.wait()
-            newest = self._api.newest()
             assert newest is not None, "the rollout is complete"
             found = served(newest)
             self._verify(bundle_of(found.version))
-        except Unreachable as error:
+        except Unfit as error:  # nothing that is certainly wrong stays in service
+            return self.put_back(before, bundle_of, f"A rollout was interrupted. {error}", (None, None))
+        except Exception as error:  # whatever it was, it does not say what serves
             return Unknown(None, None, str(error))
-        except Exception as error:  # whatever it was, nothing unverified stays in service
-            return self.put_back(before, bundle_of, f"A rollout was interrupted. {error}")
         return self._marked(InService(found.version, found.image, found.bundle_digest, self.url))
 
     def wait(self) -> None:
@@ -223,23 +223,24 @@ class KubernetesTarget:
             What is wrong with them, at the first look that shows it; None if nothing is.
 
         Raises:
-            Unreachable: the last looks got no response, so nobody knows.
+            RolloutError: the last looks got no answer, so nobody knows.
         """
         deadline = time.monotonic() + seconds
         first: dict[str, Counts] | None = None
         restarted_before = 0
         unready = unanswered = 0
-        lost: Unreachable | None = None
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or unanswered:
             try:
                 pods = self._api.pods()
                 if first is None:
-                    first, restarted_before = self._counts(), sum(map(restarts, pods))
-                counts = growth(first, self._counts())
+                    first, restarted_before = self._counts(pods), sum(map(restarts, pods))
+                counts = growth(first, self._counts(pods))
                 replicas = self._api.read()["spec"]["replicas"]
-            except Unreachable as error:
+            except RolloutError as error:
                 _logger.warning("%s", error)
-                lost, unanswered = error, unanswered + 1
+                unanswered += 1
+                if time.monotonic() >= deadline and unanswered >= _LOOKS_UNANSWERED:
+                    raise
             else:
                 unanswered = 0
                 if sum(map(restarts, pods)) > restarted_before:
@@ -251,8 +252,6 @@ class KubernetesTarget:
                 if problem is not None:
                     return f"In service, {problem}."
             time.sleep(_LOOK_EVERY_SECONDS)
-        if lost is not None and unanswered >= _LOOKS_UNANSWERED:
-            raise lost
         return None
 
     def _apply(self, manifest: Manifest) -> None:
@@ -303,17 +302,18 @@ class KubernetesTarget:
         """
         version, (key, _) = bundle.manifest.model_version, self.own_key()
         headers = {"Authorization": f"Bearer {key}"}
-        problem, p50 = golden_problem(self._http, self.url, bundle, headers, patience=_SECONDS_TO_SWITCH)
-        if problem is not None:
-            raise RolloutError(f"Version {version} at {self.url} {problem}")
-        if p50 > self._params.p50_seconds:
-            raise RolloutError(
-                f"Version {version} at {self.url} takes {p50:.3f} s for a prediction, {self._params.p50_seconds} s are allowed."
+        golden = ask_golden_rows(self._http, self.url, bundle, headers, patience=_SECONDS_TO_SWITCH)
+        if golden.problem is not None:
+            raise (Unfit if golden.answered else RolloutError)(f"Version {version} at {self.url} {golden.problem}")
+        if golden.p50_seconds > self._params.p50_seconds:
+            raise Unfit(
+                f"Version {version} at {self.url} takes {golden.p50_seconds:.3f} s for a prediction, "
+                f"{self._params.p50_seconds} s are allowed."
             )
         self._check_pods(bundle.digest)
 
     def _check_pods(self, bundle_digest: str) -> None:
-        """Ask each pod which bundle it serves. Raises: RolloutError, it is another one, or no pod is ready."""
+        """Ask each pod which bundle it serves. Raises: Unfit, another one; RolloutError, nobody answers."""
         key, _ = self.own_key()
         pods = [pod for pod in self._api.pods() if is_ready(pod)]
         if not pods:
@@ -321,17 +321,20 @@ class KubernetesTarget:
         for pod in pods:
             digest = json.loads(self._api.ask(pod, "/model", key))["bundle_digest"]
             if digest != bundle_digest:
-                raise RolloutError(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
+                raise Unfit(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
 
-    def _counts(self) -> dict[str, Counts]:
+    def _counts(self, pods: Sequence[Manifest]) -> dict[str, Counts]:
+        """What the pods counted. Raises: RolloutError, pods are ready and none of them answers."""
         key, _ = self.own_key()
-        ready = [pod for pod in self._api.pods() if is_ready(pod)]
-        found = {}
-        for pod in ready:
+        found, lost = {}, None
+        for pod in filter(is_ready, pods):
             try:
                 found[pod["metadata"]["name"]] = read_counts(self._api.ask(pod, "/metrics", key))
-            except RolloutError as error:  # it may have ended just now; readiness and restarts say so
+            except (RolloutError, ValueError) as error:  # it may have ended just now; readiness and restarts say so
                 _logger.warning("%s", error)
+                lost = error
+        if lost is not None and not found:
+            raise RolloutError(f"No pod answers: {lost}") from lost
         return found
 
     def _marked(self, result: Result) -> Result | Unknown:

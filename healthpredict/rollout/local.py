@@ -23,7 +23,7 @@ import psutil
 from healthpredict.bundle.model import Bundle, load_bundle
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.ports import free_port
-from healthpredict.rollout.verify import golden_problem
+from healthpredict.rollout.verify import ask_golden_rows
 
 _MODULE: Final = "healthpredict.serving"
 _VERIFY_PORT: Final = "--verify-port="
@@ -131,7 +131,7 @@ class LocalTarget:
         Raises:
             RolloutError: it serves another bundle, refuses a row or differs from training. It is still running: abandon it.
         """
-        problem, _ = golden_problem(self._http, self._url(candidate.verify_port), candidate.bundle)
+        problem = ask_golden_rows(self._http, self._url(candidate.verify_port), candidate.bundle).problem
         if problem is not None:
             raise RolloutError(self._failure(candidate.bundle, problem))
 
@@ -174,6 +174,10 @@ class LocalTarget:
         return Running(
             process.pid, self._url(self._port), Path(command[3]), model["bundle_digest"], model["model_version"]
         )
+
+    def listens(self) -> bool:
+        """Whether a process of this target has the public port; it need not answer."""
+        return self._serving() is not None
 
     def recover(self) -> None:
         """End everything but the process that serves: what an interrupted rollout left behind."""

@@ -50,10 +50,25 @@ def ask(client: httpx.Client, url: str, records: list[dict[str, Any]], headers: 
     )
 
 
-def golden_problem(
+@dataclass(frozen=True)
+class Golden:
+    """What a service made of golden rows.
+
+    Attributes:
+        problem: what is wrong, in words after "the API"; None if nothing is.
+        answered: whether it answered at all. If not, nobody knows what serves.
+        p50_seconds: median time of an answer; 0 if there was none.
+    """
+
+    problem: str | None
+    answered: bool
+    p50_seconds: float
+
+
+def ask_golden_rows(
     client: httpx.Client, url: str, bundle: Bundle, headers: Mapping[str, str] | None = None, patience: float = 0.0
-) -> tuple[str | None, float]:
-    """What is wrong with the answers to the golden rows of a bundle.
+) -> Golden:
+    """Ask a service for the golden rows of a bundle.
 
     Args:
         client: for the requests.
@@ -61,9 +76,6 @@ def golden_problem(
         bundle: that is expected there.
         headers: of each request.
         patience: seconds for which another bundle may still answer.
-
-    Returns:
-        The problem in words, after "the API", None where there is none; and the median time of an answer in seconds.
     """
     records = [row.record for row in bundle.golden]
     deadline = time.monotonic() + patience
@@ -71,11 +83,11 @@ def golden_problem(
         while (asked := ask(client, url, records, headers or {})).digests != {bundle.digest}:
             if time.monotonic() > deadline:
                 others = ", ".join(sorted(digest[:12] for digest in asked.digests - {bundle.digest}))
-                return f"serves another bundle, {others}.", asked.p50_seconds
+                return Golden(f"serves another bundle, {others}.", True, asked.p50_seconds)
             time.sleep(0.2)
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        return f"did not answer its golden rows: {error or type(error).__name__}", 0.0
+        return Golden(f"did not answer its golden rows: {error or type(error).__name__}", False, 0.0)
     worst = largest_difference(asked.risks, [row.risk for row in bundle.golden])
     if not worst <= TOLERANCE:
-        return f"differs from training by {worst:.1e} on its golden rows.", asked.p50_seconds
-    return None, asked.p50_seconds
+        return Golden(f"differs from training by {worst:.1e} on its golden rows.", True, asked.p50_seconds)
+    return Golden(None, True, asked.p50_seconds)

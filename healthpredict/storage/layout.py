@@ -108,4 +108,9 @@ class Layout:
 
     def lease(self, name: str) -> str:
         """The object of a lease: who works on this data now."""
-        return join(self.root, "leases", f"{name}.json")
+        return join(self.leases, f"{name}.json")
+
+    @property
+    def leases(self) -> str:
+        """The folder of the leases."""
+        return join(self.root, "leases")

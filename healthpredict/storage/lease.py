@@ -25,9 +25,10 @@ _LOOKS: Final = 60
 class Lease:
     """A lease that is held."""
 
-    def __init__(self, uri: str, what: str, owner: str) -> None:
-        """Args: uri of the object; what is leased, for messages; owner, who asks for it."""
+    def __init__(self, uri: str, what: str, owner: str, seconds: float) -> None:
+        """Args: uri of the object; what is leased, for messages; owner, who asks for it; seconds, see `hold`."""
         self.uri = uri
+        self.seconds = seconds
         self.what = what
         self._token = uuid.uuid4().hex
         self._owner = owner
@@ -47,12 +48,13 @@ class Lease:
         if holder.get("token") != self._token:
             raise LeaseLost(self.what, _name(holder))
 
-    def acquire(self, seconds: float) -> None:
-        """Take the lease if it is free, its holder is silent for `seconds`, or has the same owner; see `hold`."""
+    def acquire(self) -> None:
+        """Take the lease if it is free, its holder is silent for its time, or has the same owner; see `hold`."""
         seen, since = None, time.monotonic()
         while True:
             found = self._read()
             holder = _parse(found) if found else {}
+            seconds = float(holder.get("seconds", self.seconds))
             # Measured by this host's clock alone: those of two hosts differ.
             silent = found == seen and time.monotonic() - since >= seconds
             if found is None or holder.get("owner") in (None, "", self._owner) or silent:
@@ -95,7 +97,13 @@ class Lease:
     def _write(self, expected: bytes | None, owner: str) -> None:
         with self._lock:
             self._renewals += 1
-            record = {"owner": owner, "process": os.getpid(), "token": self._token, "renewals": self._renewals}
+            record = {
+                "owner": owner,
+                "process": os.getpid(),
+                "seconds": self.seconds,
+                "token": self._token,
+                "renewals": self._renewals,
+            }
             data = json.dumps(record).encode()
             if expected is None:
                 write_bytes(self.uri, data, exclusive=True)
@@ -112,15 +120,15 @@ def hold(uri: str, what: str, owner: str, seconds: float = 60.0) -> Iterator[Lea
         uri: of the lease's object.
         what: is leased, for messages: "The drift loop".
         owner: who asks for it. The same owner may take it at once: the caller makes sure that only one process uses the name.
-        seconds: after which a silent holder has lost it. Taking over from another owner, or learning that it is alive, takes up to
-            that long.
+        seconds: after which this holder has lost it if it is silent. Taking over from another owner, or learning that it is alive,
+            takes up to the time of that one.
 
     Raises:
         AlreadyRunning: another owner holds it and is alive.
         StorageError: the store cannot be read or written.
     """
-    lease = Lease(uri, what, owner)
-    lease.acquire(seconds)
+    lease = Lease(uri, what, owner, seconds)
+    lease.acquire()
     ended = threading.Event()
 
     def renew() -> None:

@@ -32,6 +32,7 @@ OWN_FACTS: Final = frozenset({"sequence", "time", "kind", "id", "previous_sha256
 _NAME: Final = re.compile(r"[0-9]{6,}\.json")
 _READERS: Final = 8
 """At once: S3 takes some 30 ms for each event."""
+_READ_AT_ONCE: Final = 32
 
 
 class Ledger:
@@ -95,11 +96,11 @@ class Ledger:
             return event
 
     def restore(self, events: Sequence[Event]) -> None:
-        """Write events of a backup under their own numbers; those that are there already, alike, are left.
+        """Write events of a backup under their own numbers; those that are there already, alike, and later ones are left.
 
         Raises:
-            StorageError: there is another event under one of the numbers, or more events than these, or one does not follow from
-                the one before it. Nothing was changed.
+            StorageError: there is another event under one of the numbers, or one does not follow from the one before it. Nothing
+                was changed.
         """
         written = [json_bytes(self._uri(event["sequence"]), event) for event in events]
         for before, event in zip(written, events[1:], strict=False):
@@ -112,7 +113,8 @@ class Ledger:
     def restore_bytes(self, events: Sequence[bytes]) -> None:
         """Write the stored bytes of events 1 to n, see `restore`."""
         present = list(read_all(self.uris()))
-        if present != list(events[: len(present)]):
+        common = min(len(present), len(events))
+        if present[:common] != list(events[:common]):
             raise StorageError(f"The ledger {self.uri} holds other events. Restore to an empty place.")
         for sequence, data in enumerate(events[len(present) :], len(present) + 1):
             write_bytes(self._uri(sequence), data, exclusive=True)
@@ -133,8 +135,14 @@ class Ledger:
             StorageError: the events cannot be read.
         """
         wanted = {"kind": kind, **match}
-        newest_first: Iterator[Event] = map(read_json, reversed(self.uris()))
-        return next((event for event in newest_first if wanted.items() <= event.items()), None)
+        uris = self.uris()
+        # In parts, because most often a late one is looked for.
+        for end in range(len(uris), 0, -_READ_AT_ONCE):
+            part = list(self._read(uris[max(0, end - _READ_AT_ONCE) : end]))
+            found = next((event for event in reversed(part) if wanted.items() <= event.items()), None)
+            if found is not None:
+                return found
+        return None
 
     def uris(self) -> list[str]:
         """The events' URIs, in order. By number: as text, event 1000000 would come before event 999999."""

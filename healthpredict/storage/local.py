@@ -49,7 +49,7 @@ def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
 
     path = Path(uri)
     # flock works across hosts on NFS and SMB too, and the system frees it when its process ends.
-    with _translated("write", uri), FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS):
+    with _translated("write", uri), FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_SECONDS):
         if path.read_bytes() != expected:
             raise AlreadyExists(f"Cannot write {uri}: another writer has changed it.")
         write_bytes(uri, data, exclusive=False)

@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
-from healthpredict.errors import ConfigurationError, NotFound, StorageError
+from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, StorageError
 from healthpredict.storage.stored import Listing
+
+_CONFLICTS: Final = 3
+"""After which a conditional write is given up although nothing is in its way."""
 
 
 def join(uri: str, *parts: str) -> str:
@@ -58,7 +62,7 @@ def write_bytes(uri: str, data: bytes, *, exclusive: bool = False) -> None:
     if not exclusive:
         store.write_bytes(uri, data, exclusive=False)
         return
-    _conditionally(uri, data, lambda: store.write_bytes(uri, data, exclusive=True))
+    _conditionally(uri, data, None, lambda: store.write_bytes(uri, data, exclusive=True))
 
 
 def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
@@ -69,20 +73,30 @@ def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
         StorageError: it cannot be read or written; nothing partial is left.
     """
     store = _store(uri)
-    _conditionally(uri, data, lambda: store.replace_bytes(uri, data, expected))
+    _conditionally(uri, data, expected, lambda: store.replace_bytes(uri, data, expected))
 
 
-def _conditionally(uri: str, data: bytes, write: Callable[[], None]) -> None:
-    """Write; after a failure, look whether the store has the data all the same."""
-    try:
-        write()
-    except StorageError:
+def _conditionally(uri: str, data: bytes, expected: bytes | None, write: Callable[[], None]) -> None:
+    """Write; after a failure, look what the store has: the write may have been carried out, or another writer's before it."""
+    for attempt in range(_CONFLICTS, -1, -1):
         try:
-            stored = read_bytes(uri)
-        except StorageError:
-            stored = None
-        if stored != data:
-            raise
+            return write()
+        except StorageError as error:
+            try:
+                stored = read_bytes(uri)
+            except NotFound:
+                stored = None
+            except StorageError:
+                raise error from None
+            if stored == data:
+                return None
+            if stored != expected:
+                if isinstance(error, AlreadyExists):
+                    raise
+                raise AlreadyExists(f"Cannot write {uri}: another writer was faster.") from error
+            if not isinstance(error, AlreadyExists) or attempt == 0:
+                raise
+            # S3 rejects writes that conflict for a moment, and wants them again.
 
 
 def write_file(uri: str, source: Path) -> None:

@@ -30,6 +30,7 @@ VARIABLES = {
     "AWS_SECRET_ACCESS_KEY": "never-in-a-block",
     "HEALTHPREDICT_DATA_URI": f"s3://{BUCKET}",
     "HEALTHPREDICT_REPORTS_URI": f"s3://{BUCKET}/reports",
+    "HEALTHPREDICT_BACKUP_URI": f"s3://{BUCKET}/backups",
     "HEALTHPREDICT_ARTIFACTS_URI": f"s3://{BUCKET}/mlflow",
     "MOTO_PACKAGES": sysconfig.get_paths()["purelib"],
 }
@@ -89,13 +90,16 @@ def test_blocks_name_the_bucket_and_hold_no_key(stack: Stack) -> None:
 
 def test_a_backup_goes_to_the_bucket_and_comes_back_into_an_empty_stack(stack: Stack) -> None:
     ledger, runs, champion = stack.ledger("promotion"), stack.ids_of_runs(), stack.champion()
-    uri = stack.make("backup", f"TO=s3://{BUCKET}/backups").splitlines()[-1]
+    assert stack.make("backup", f"TO=s3://{BUCKET}/elsewhere").splitlines()[-1].startswith(f"s3://{BUCKET}/elsewhere/")
+    stack.complete("backup", "nightly")
+    uri = stack.ledger("backup")[-1]["uri"]
+    assert uri.startswith(f"s3://{BUCKET}/backups/")
     assert uri.removeprefix(f"s3://{BUCKET}/") in keys(stack)
     # The host's disk is gone, the bucket is not.
     stack.compose("rm", "--stop", "--force", "prefect-worker", "deploy-worker", "prefect-server", "mlflow", "postgres")
     volumes = [f"{stack.name}_{volume}" for volume in ("postgres", "server", "data", "state", "artifacts")]
     subprocess.run(["docker", "volume", "rm", *volumes], check=True, capture_output=True)
-    stack.make("restore", f"FILE={uri}")
+    stack.make("restore")
     stack.make("up")
     assert stack.ledger("promotion") == ledger
     assert runs <= stack.ids_of_runs()

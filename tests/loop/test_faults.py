@@ -28,8 +28,9 @@ from healthpredict.errors import (
     StorageError,
 )
 from healthpredict.operations.context import open_ledger, open_registry
-from healthpredict.operations.drift_loop import PLAIN_STEPS, Steps, drift_loop, pending_batches, train
+from healthpredict.operations.drift_loop import PLAIN_STEPS, Steps, drift_loop, train
 from healthpredict.operations.gate import gate
+from healthpredict.operations.pending import find_pending
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.roll_out import local_target, roll_out
 from healthpredict.storage.layout import Layout
@@ -96,7 +97,7 @@ def test_failed_training_leaves_the_batch_for_the_next_start(settings: Settings)
 
     with pytest.raises(NotEnoughData):
         drift_loop(settings, always_retrain(replace(PLAIN_STEPS, train=fail)))
-    assert pending_batches(settings)[0] == "batch-01"
+    assert find_pending(settings).names[0] == "batch-01"
 
 
 def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
@@ -133,14 +134,14 @@ def test_first_model_that_does_not_pass_the_gate_ends_the_loop_with_the_reasons(
         ):
             drift_loop(settings)
     assert len(open_ledger(settings).events("training")) == 1, "the second start found it done"
-    assert pending_batches(settings) == ["batch-01", "batch-02", "batch-03"]
+    assert find_pending(settings).names == ["batch-01", "batch-02", "batch-03"]
 
     def refuse(_: Settings, name: str) -> Any:
         raise BatchRefused(name, "it is a test")
 
     try:
-        assert CliRunner().invoke(app, ["promote", "1", "--force"]).exit_code == 0
-        assert drift_loop(settings, replace(PLAIN_STEPS, accept=refuse)) == ["batch-01", "batch-02", "batch-03"]
+        assert CliRunner().invoke(app, ["promote", "1", "--force", "--because", "a test"]).exit_code == 0
+        assert drift_loop(settings, replace(PLAIN_STEPS, accept=refuse)).done == ["batch-01", "batch-02", "batch-03"]
     finally:
         local_target(settings).stop()
 
@@ -165,7 +166,7 @@ def test_mlflow_that_cannot_be_written_is_a_clear_error(settings: Settings, tmp_
         update={"tracking_uri": f"sqlite:///{tmp_path}/none/../mlflow.db", "state_path": tmp_path}
     )
     (tmp_path / "mlflow.db").write_bytes(b"not a database, but long enough to be taken for one" * 10)
-    with pytest.raises(RegistryError, match=r"MLflow at sqlite.* failed"):
+    with pytest.raises(RegistryError, match=r"mlflow\.db .*cannot be upgraded.*The file was left as it was"):
         drift_loop(broken)
 
 
@@ -207,12 +208,13 @@ def test_refused_batch_is_written_down_and_the_loop_goes_on(settings: Settings) 
         Path(suffix).unlink(missing_ok=True)
     delivered = Path(layout.batch("batch-01")).read_bytes()
     Path(layout.batch("batch-01")).write_bytes(delivered.replace(b"time_in_hospital", b"days", 1))
+    Path(f"{layout.batch('batch-01')}.done").touch()
 
     def stable(settings: Settings, name: str) -> Any:
         check = PLAIN_STEPS.detect(settings, name)
         return check.model_copy(update={"decision": check.decision.model_copy(update={"state": "stable"})})
 
-    assert drift_loop(settings, replace(PLAIN_STEPS, detect=stable)) == ["batch-01", "batch-02", "batch-03"]
+    assert drift_loop(settings, replace(PLAIN_STEPS, detect=stable)).done == ["batch-01", "batch-02", "batch-03"]
     first, *others = open_ledger(settings).events("batch")
     assert first["decision"] == "refused"
     assert "missing columns: time_in_hospital" in first["reasons"][0]

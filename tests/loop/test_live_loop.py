@@ -57,7 +57,7 @@ def test_live_predictions_and_outcomes_become_batches_and_a_challenger(settings:
     source = tmp_path / "history.csv"
     source.write_bytes(format_raw(HISTORY))
     assert prepare(settings, str(source)).batches == ["initial"]
-    assert drift_loop(settings, source="live") == []
+    assert drift_loop(settings, source="live").done == []
     assert [event["version"] for event in open_ledger(settings).events("promotion")] == [1]
 
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.api_port}", trust_env=False, timeout=30) as api:
@@ -79,7 +79,7 @@ def test_live_predictions_and_outcomes_become_batches_and_a_challenger(settings:
         state = "retrain" if name == "live-000002" else "stable"
         return check.model_copy(update={"decision": check.decision.model_copy(update={"state": state})})
 
-    assert drift_loop(settings, replace(PLAIN_STEPS, detect=detect), "live") == ["live-000001", "live-000002"]
+    assert drift_loop(settings, replace(PLAIN_STEPS, detect=detect), "live").done == ["live-000001", "live-000002"]
     layout = Layout(settings.data_uri)
     for name, sent in (("live-000001", FIRST), ("live-000002", SECOND)):
         batch = read_frame(layout.processed(name)).set_index("encounter_id").loc[sent["encounter_id"].astype(int)]
@@ -96,4 +96,4 @@ def test_live_predictions_and_outcomes_become_batches_and_a_challenger(settings:
     trained_on = [registry.fetch_bundle(version).manifest.trained_on for version in registry.versions()]
     assert trained_on == [("initial",), ("initial", "live-000001")]
     assert open_ledger(settings).last("gate", version=2, arriving="live-000002") is not None
-    assert drift_loop(settings, source="live") == [], "nothing is done twice"
+    assert drift_loop(settings, source="live").done == [], "nothing is done twice"

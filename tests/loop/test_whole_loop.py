@@ -21,7 +21,8 @@ from healthpredict.data.synthetic import synthesize_to_parquet
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
-from healthpredict.operations.drift_loop import drift_loop, pending_batches
+from healthpredict.operations.drift_loop import drift_loop
+from healthpredict.operations.pending import find_pending
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.score import score
 from healthpredict.storage.layout import Layout
@@ -37,7 +38,7 @@ def events(settings: Settings, kind: str) -> list[dict[str, Any]]:
 
 def test_every_batch_is_done_once_and_in_order(finished: Settings) -> None:
     assert [event["batch"] for event in events(finished, "batch")] == ["batch-01", "batch-02", "batch-03"]
-    assert pending_batches(finished) == []
+    assert find_pending(finished).names == []
 
 
 def test_planted_drift_leads_to_a_retrained_champion(finished: Settings) -> None:
@@ -107,7 +108,7 @@ def test_best_of_each_family_is_a_logged_model(finished: Settings) -> None:
 
 def test_loop_started_again_does_nothing(finished: Settings) -> None:
     before = open_ledger(finished).events()
-    assert drift_loop(finished) == []
+    assert drift_loop(finished).done == []
     assert open_ledger(finished).events() == before
 
 

@@ -12,11 +12,13 @@ from bundles import build_tiny_bundle
 from fake_cluster import FakeCluster, install
 
 from healthpredict.config import Settings
-from healthpredict.errors import ConfigurationError, RolloutError, RolloutUnknown
+from healthpredict.errors import ConfigurationError, RegistryError, RolloutError, RolloutUnknown
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.promote import promote
-from healthpredict.operations.record_rollout import last_unknown
-from healthpredict.operations.roll_back import in_service, roll_back
+from healthpredict.operations.put_on_kubernetes import kubernetes_target
+from healthpredict.operations.record_rollout import in_service, last_unknown
+from healthpredict.operations.resume import resume
+from healthpredict.operations.roll_back import roll_back
 from healthpredict.operations.roll_out import roll_out, settle
 from healthpredict.operations.status import status
 
@@ -88,6 +90,16 @@ def digest(settings: Settings, version: int) -> str:
     return open_registry(settings).version(version).bundle_digest
 
 
+def interrupt_when(cluster: FakeCluster, condition: Callable[[], bool]) -> None:
+    """Interrupt the next rollout at the first answer for which a condition holds."""
+
+    def interrupt(_call: int) -> None:
+        if condition():
+            raise KeyboardInterrupt
+
+    cluster.on_call = interrupt
+
+
 def test_a_rollout_moves_alias_and_ledger_to_what_serves(settings: Settings, cluster: FakeCluster) -> None:
     roll_out(settings, 2, image=NEW)
     assert promotions(settings) == [(1, OLD), (2, NEW)]
@@ -103,7 +115,7 @@ def test_whatever_answer_is_lost_nothing_false_is_recorded(
     calls = cluster.calls
     assert calls > 30
     outcomes = set()
-    for lost in range(0, calls, 1 if not from_then_on else 2):
+    for lost in range(0, calls, 3 if from_then_on else 1):
         version, image = (1, OLD) if cluster.serving()[0] == 2 else (2, NEW)  # type: ignore[index]
         before, cluster.calls = champion(settings), 0
         cluster.loses = lambda call, lost=lost: call >= lost if from_then_on else call == lost
@@ -183,14 +195,10 @@ def test_the_same_version_with_a_new_image_is_recorded_and_rolled_back_to(
 
 
 def test_a_rollout_that_was_interrupted_is_completed_or_put_back(settings: Settings, cluster: FakeCluster) -> None:
-    def interrupt(call: int) -> None:
-        if cluster.serving() == (2, NEW, digest(settings, 2)):
-            raise KeyboardInterrupt
-
     for broken in (set(), {digest(settings, 2)}):
         if cluster.serving() != (1, OLD, digest(settings, 1)):
             roll_back(settings)
-        cluster.on_call = interrupt
+        interrupt_when(cluster, lambda: cluster.serving() == (2, NEW, digest(settings, 2)))
         with pytest.raises(KeyboardInterrupt):
             roll_out(settings, 2, image=NEW)
         cluster.on_call, cluster.broken = lambda _: None, broken
@@ -198,6 +206,75 @@ def test_a_rollout_that_was_interrupted_is_completed_or_put_back(settings: Setti
         settle(settings)
         assert cluster.serving() == ((1, OLD) if broken else (2, NEW)) + (digest(settings, 1 if broken else 2),)
         assert_true(settings, cluster)
+
+
+def test_an_interrupted_rollback_counts_as_one_and_the_next_goes_further_back(
+    settings: Settings, cluster: FakeCluster
+) -> None:
+    roll_out(settings, 1, image=NEW)
+    roll_out(settings, 2, image=NEW)
+    interrupt_when(cluster, lambda: cluster.serving() == (1, NEW, digest(settings, 1)))
+    with pytest.raises(KeyboardInterrupt):
+        roll_back(settings)
+    cluster.on_call = lambda _: None
+    assert roll_back(settings).image == OLD, "the interrupted one is found in service first"
+    assert promotions(settings) == [(1, OLD), (1, NEW), (2, NEW), (1, NEW), (1, OLD)]
+    assert_true(settings, cluster)
+
+
+def test_resume_after_an_interrupted_promotion_keeps_what_serves(settings: Settings, cluster: FakeCluster) -> None:
+    interrupt_when(cluster, lambda: cluster.serving() == (2, NEW, digest(settings, 2)))
+    with pytest.raises(KeyboardInterrupt):
+        roll_out(settings, 2, image=NEW)
+    cluster.on_call = lambda _: None
+    rollout = resume(settings)
+    assert rollout is not None
+    assert (rollout.version, rollout.image) == (2, NEW)
+    assert_true(settings, cluster)
+
+
+def test_what_cannot_be_judged_is_never_removed(
+    settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow is away while an interrupted first rollout is looked at; or Kubernetes, or the API, gives no answer."""
+    interrupt_when(cluster, lambda: cluster.serving() == (2, NEW, digest(settings, 2)))
+    with pytest.raises(KeyboardInterrupt):
+        roll_out(settings, 2, image=NEW)
+    cluster.on_call = lambda _: None
+    cluster.forget_verified()
+    serving = cluster.serving()
+
+    def away(*_: object) -> object:
+        raise RegistryError("MLflow does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("healthpredict.registry.models.Registry.fetch_bundle", away)
+        assert "MLflow does not answer" in str(settle(settings))
+    assert cluster.serving() == serving
+    for lost in range(12):
+        cluster.calls = 0
+        cluster.loses = lambda call, lost=lost: call >= lost
+        settle(settings)
+        assert cluster.serving() == serving, f"without answers from {lost} on"
+    cluster.heal()
+    assert settle(settings) is None
+    assert_true(settings, cluster)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 10, 60])
+def test_a_watch_without_answers_is_unknown_however_short(
+    settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    roll_out(settings, 2, image=NEW)
+    target = kubernetes_target(settings)
+    cluster.loses = lambda _call: True
+    with pytest.raises(RolloutError):
+        target.watch(seconds)
+    cluster.heal()
+    assert target.watch(seconds) is None
+    cluster.silent = {"/metrics"}
+    with pytest.raises(RolloutError, match="No pod answers"):
+        target.watch(seconds)
 
 
 def test_rollbacks_in_a_row_go_further_back() -> None:

@@ -75,15 +75,15 @@ def test_a_killed_holder_is_replaced_after_its_time(uri: str) -> None:
 
 def test_the_same_owner_does_not_wait(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock in its state folder says that the earlier process is gone."""
-    Lease(uri, WHAT, "host a").acquire(60.0)
+    Lease(uri, WHAT, "host a", 60.0).acquire()
     monkeypatch.setattr(module.time, "sleep", None)
     with hold(uri, WHAT, "host a") as lease:
         lease.check()
 
 
 def test_a_holder_that_was_silent_for_too_long_stops(uri: str) -> None:
-    silent = Lease(uri, WHAT, "host a")
-    silent.acquire(60.0)
+    silent = Lease(uri, WHAT, "host a", 0.5)
+    silent.acquire()
     with hold(uri, WHAT, "host b", 0.5):
         with pytest.raises(LeaseLost, match="taken over by host b") as caught:
             silent.check()
@@ -93,8 +93,8 @@ def test_a_holder_that_was_silent_for_too_long_stops(uri: str) -> None:
 
 
 def test_a_renewal_whose_response_was_lost_loses_nothing(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = Lease(uri, WHAT, "host a")
-    lease.acquire(60.0)
+    lease = Lease(uri, WHAT, "host a", 60.0)
+    lease.acquire()
     replace = module.replace_bytes
 
     def lossy(*arguments: Any) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,16 @@ def test_last_finds_the_latest_with_these_facts(root: str) -> None:
     assert latest["attempt"] == 2
     assert ledger.last("batch", name="batch-03") is None
     assert ledger.last("batch", unknown_fact=1) is None
+
+
+def test_last_finds_what_is_far_back(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    for number in range(70):
+        ledger.append("first" if number in (0, 37) else "batch", n=number)
+    assert (ledger.last("first") or {})["n"] == 37
+    assert (ledger.last("first", n=0) or {})["n"] == 0
+    assert (ledger.last("batch") or {})["n"] == 69
+    assert ledger.last("first", n=1) is None
 
 
 def test_writers_at_once_lose_nothing(root: str) -> None:

@@ -173,7 +173,7 @@ def test_exclusive_write_of_what_is_stored_already_counts_as_written(root: str) 
 
 def test_an_object_is_replaced_only_if_it_is_as_expected(root: str) -> None:
     uri = join(root, "lease.json")
-    with pytest.raises(NotFound):
+    with pytest.raises(AlreadyExists, match=r"lease\.json"):  # it is gone
         replace_bytes(uri, b"new", b"old")
     write_bytes(uri, b"old")
     replace_bytes(uri, b"new", b"old")
@@ -181,7 +181,7 @@ def test_an_object_is_replaced_only_if_it_is_as_expected(root: str) -> None:
         replace_bytes(uri, b"newer", b"old")
     assert read_bytes(uri) == b"new"
     replace_bytes(uri, b"new", b"old")  # its own write, whose response was lost
-    assert list_uris(root) == [uri]
+    assert list_uris(root, suffix=".json") == [uri]
 
 
 def test_of_many_who_replace_the_same_content_one_succeeds(root: str) -> None:

@@ -1,0 +1,175 @@
+"""The drift loop, ended with SIGKILL again and again: every batch gets one event, and no row is lost.
+
+The loop, the ledger, the lease, the registry and the acceptance of batches are real; detection, training and rollout are fakes that
+take some milliseconds and append the same events as the real ones.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Semaphore
+from pathlib import Path
+from typing import Any
+
+from healthpredict.config import Settings
+from healthpredict.data.raw import format_raw
+from healthpredict.data.synthetic import synthesize
+from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
+from healthpredict.monitoring.policy import DriftDecision
+from healthpredict.operations.accept_batch import accept_batch
+from healthpredict.operations.context import open_ledger
+from healthpredict.operations.detect_drift import DriftCheck
+from healthpredict.operations.drift_loop import Steps, drift_loop
+from healthpredict.operations.pending import find_pending
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.ledger_check import find_altered
+from healthpredict.storage.tables import read_json
+
+_SEED = 17
+_ROWS = 40
+_BATCHES_AT_ONCE = 4
+_STEP_SECONDS = 0.02
+_MOST_STEPS = 4
+_LATEST_KILL_SECONDS = 0.1
+_COLUMN = ColumnDrift(column="age", method="wasserstein", score=0.0, threshold=0.1)
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def run(kills: int = 50) -> dict[str, int]:
+    """Kill the loop at random times, and start it again until every batch is done.
+
+    Returns:
+        Counts: kills, and 0 of lost_rows, lost_batches, duplicated_events and chain_broken.
+    """
+    # Imported once, so that each start of the loop takes no seconds.
+    stores = ("tracking", "model_registry", "workspace")
+    _CONTEXT.set_forkserver_preload(
+        [__name__, "mlflow.tracking", *(f"mlflow.store.{name}.sqlalchemy_store" for name in stores)]
+    )
+    chance, done = random.Random(_SEED), 0
+    steps = _CONTEXT.Semaphore(0)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = _settings(Path(folder))
+        batches = _arrive(settings, 0)
+        # The first one unharmed: MLflow makes its tables then.
+        _end(_start(folder, steps))
+        while done < kills:
+            if not find_pending(settings).names:
+                batches += _arrive(settings, batches)
+            while steps.acquire(block=False):  # of the one before
+                pass
+            process = _start(folder, steps)
+            # At a random moment of its start, or after some steps.
+            for _ in range(chance.randint(0, _MOST_STEPS)):
+                while process.is_alive() and not steps.acquire(timeout=_STEP_SECONDS):
+                    pass
+            process.join(chance.uniform(0, _LATEST_KILL_SECONDS))
+            if process.is_alive():
+                assert process.pid is not None
+                os.kill(process.pid, signal.SIGKILL)
+                done += 1
+            process.join()
+        while find_pending(settings).names:
+            _end(_start(folder, steps))
+        return {"kills": done, **_faults(settings, batches)}
+
+
+def _settings(folder: Path) -> Settings:
+    return Settings(data_uri=str(folder / "data"), state_path=folder / "state")
+
+
+def _arrive(settings: Settings, first: int) -> int:
+    """Let some batches arrive, whole and long ago; returns how many."""
+    source = synthesize(_BATCHES_AT_ONCE * _ROWS, seed=first).drop(columns="readmitted")
+    source["encounter_id"] = [str(first * _ROWS + number + 1) for number in range(len(source))]
+    long_ago = time.time() - 86_400
+    for number in range(_BATCHES_AT_ONCE):
+        path = Path(Layout(settings.data_uri).batch(f"batch-{first + number + 1:04d}"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(format_raw(source.iloc[number * _ROWS : (number + 1) * _ROWS]))
+        os.utime(path, (long_ago, long_ago))
+    return _BATCHES_AT_ONCE
+
+
+def _start(folder: str, steps: Semaphore) -> ForkServerProcess:
+    process = _CONTEXT.Process(target=_loop, args=(folder, steps))
+    process.start()
+    return process
+
+
+def _end(process: ForkServerProcess) -> None:
+    process.join()
+    if process.exitcode != 0:
+        raise AssertionError(f"the loop ended with {process.exitcode}")
+
+
+def _loop(folder: str, steps: Semaphore) -> None:
+    def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run_counted(*arguments: Any) -> Any:
+            steps.release()
+            time.sleep(_STEP_SECONDS)
+            return step(*arguments)
+
+        return run_counted
+
+    drift_loop(_settings(Path(folder)), Steps(*map(counted, (accept_batch, _detect, _train, _deploy))))
+
+
+def _detect(settings: Settings, name: str) -> DriftCheck:
+    rows = read_json(Layout(settings.data_uri).accepted(name))["cohort_rows"]
+    state = "retrain" if name.endswith("3") else "stable"
+    return DriftCheck(
+        batch=name,
+        champion=1,
+        rows=rows,
+        data=DataDrift(rows=rows, columns=(_COLUMN,), joint=(), prediction=()),
+        concept=None,
+        subgroups=(),
+        expected_auroc=0.6,
+        decision=DriftDecision(state=state, reasons=("made up",), columns=()),
+        override=None,
+        report_uri="",
+        seconds={},
+    )
+
+
+def _train(settings: Settings, trigger: str, arriving: str) -> None:
+    """As `register` and `gate` do: what is in the ledger is not done again."""
+    ledger = open_ledger(settings)
+    training = ledger.last("training", trigger=trigger, arriving=arriving)
+    if training is None:
+        version = len(ledger.events("training")) + 1
+        training = ledger.append("training", version=version, trigger=trigger, arriving=arriving)
+    if ledger.last("gate", version=training["version"], arriving=arriving) is None:
+        facts = {"promote": True, "reasons": ["made up"], "rows": _ROWS, "auroc": 0.6}
+        ledger.append(
+            "gate", version=training["version"], arriving=arriving, champion_auroc=None, difference=None, **facts
+        )
+
+
+def _deploy(settings: Settings, version: int) -> None:
+    ledger = open_ledger(settings)
+    if ledger.last("promotion", version=version) is None:
+        ledger.append("promotion", version=version, previous=version - 1 or None, seconds={})
+
+
+def _faults(settings: Settings, batches: int) -> dict[str, int]:
+    ledger, layout = open_ledger(settings), Layout(settings.data_uri)
+    events = Counter(event["batch"] for event in ledger.events("batch"))
+    others = Counter((kind, event["version"]) for kind in ("training", "promotion") for event in ledger.events(kind))
+    kept = [read_json(layout.accepted(name))["rows"] for name in events]
+    _, altered = find_altered(ledger)
+    return {
+        "lost_rows": batches * _ROWS - sum(kept),
+        "lost_batches": batches - len(events),
+        "duplicated_events": sum(number - 1 for number in [*events.values(), *others.values()]),
+        "chain_broken": int(altered is not None),
+    }

@@ -1,0 +1,19 @@
+"""`backup/backup`: databases, ledger, data, models and keys into one archive, every day."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.events import tell_backup
+from flows.tasks import as_task
+from healthpredict.config import Settings
+from healthpredict.operations.backup import Backup
+from healthpredict.operations.backup import backup as operation
+
+
+@flow(name="backup")
+def backup() -> Backup:
+    """Make a backup in the configured place, check it, and delete the oldest ones."""
+    made = as_task(operation)(Settings())
+    tell_backup(made)
+    return made

@@ -1,0 +1,274 @@
+"""One file with everything that cannot be made again, checked by listing it, in a place of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.config import Settings
+from healthpredict.errors import StorageError
+from healthpredict.operations.context import LEDGER_CHECK, LEDGER_HEAD, STATE_ID, git_commit, open_ledger
+from healthpredict.storage.archive import ArchiveWriter, files_below, list_archive
+from healthpredict.storage.databases import copy_sqlite, database_name, dump_postgres, is_sqlite
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.ledger import Ledger, read_all
+from healthpredict.storage.lock import exclusive
+from healthpredict.storage.uris import delete, join, list_uris, write_file
+
+_logger = logging.getLogger(__name__)
+FORMAT: Final = 2
+"""Of the archive; archives of the shell script before it were 1."""
+MAX_HOURS: Final = 26
+"""Age of the newest backup above which people are warned: a day, and time for a late start."""
+FACTS: Final = "backup.json"
+LEDGER: Final = "ledger"
+MLFLOW: Final = "databases/mlflow.db"
+"""MLflow's SQLite database if it is not in the state folder."""
+ARTIFACTS: Final = "artifacts"
+"""MLflow's folder beside its SQLite database."""
+_NAME: Final = "health-predict-"
+_SUFFIX: Final = ".tar.gz"
+_WORK: Final = ".backup-"
+_LOCAL_ONLY: Final = {LEDGER_HEAD, LEDGER_CHECK, STATE_ID}
+_MADE_AGAIN: Final = {"bundles", "sources", "services"}
+"""Folders of the state: what is fetched again, and which processes run here."""
+_OF_PROCESSES: Final = (".lock", ".holder", ".pid")
+_SQLITE_SIDE_FILES: Final = ("-wal", "-shm", "-journal")
+
+
+class Backup(BaseModel):
+    """A backup that is complete and in its place.
+
+    Attributes:
+        uri: of the archive.
+        sha256: of the archive.
+        bytes: of the archive.
+        counts: files in it by kind: databases, ledger, batches, outcomes, models, state, and all others of the data.
+        deleted: older backups that were deleted.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    sha256: str
+    bytes: int
+    counts: dict[str, int]
+    deleted: list[str]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The local folders that a backup holds.
+
+    Attributes:
+        folders: prefix in the archive to folder, in the order in which they are read.
+        left_out: folders of these that are not read, or under another prefix.
+        mlflow: MLflow's database if it is a SQLite file.
+    """
+
+    folders: dict[str, Path]
+    left_out: frozenset[Path]
+    mlflow: Path | None
+
+    def skip(self, path: Path) -> bool:
+        """Whether a file or folder is left out; databases are, because they are copied in another way."""
+        local_only = path.name in _LOCAL_ONLY or path.suffix in _OF_PROCESSES or path.name.startswith(_WORK)
+        return local_only or path in self.left_out or path.name.endswith(_SQLITE_SIDE_FILES) or is_sqlite(path)
+
+    def databases(self) -> dict[str, Path]:
+        """The SQLite databases, by their names in the archive."""
+        found = {
+            f"{prefix}/{path.relative_to(folder)}": path
+            for prefix, folder in self.folders.items()
+            for path in files_below(folder, lambda path: not is_sqlite(path) and self.skip(path))
+            if is_sqlite(path)
+        }
+        if self.mlflow is not None and self.mlflow.exists() and self.mlflow not in found.values():
+            found[MLFLOW] = self.mlflow
+        return found
+
+    def present(self) -> set[str]:
+        """The files that are there now, by their names in an archive."""
+        return {
+            f"{prefix}/{path.relative_to(folder)}"
+            for prefix, folder in self.folders.items()
+            for path in files_below(folder, self.skip)
+        }
+
+
+def open_sources(settings: Settings, *left_out: str) -> Sources:
+    """What these settings name. Args: left_out, more folders that are not read."""
+    state, uri = settings.state_path.resolve(), settings.mlflow_uri
+    mlflow = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+    folders = {"state": state}
+    if settings.artifacts_path is not None:
+        folders["models"] = settings.artifacts_path.resolve()
+    elif mlflow is not None and mlflow.parent != state:
+        folders["models"] = mlflow.parent / ARTIFACTS
+    if "://" not in settings.data_uri:
+        folders["data"] = Path(settings.data_uri).resolve()
+    # The ledger is read first, see `backup`; and a folder within another one has a prefix of its own.
+    names = {*left_out, settings.backup_place, Layout(settings.data_uri).ledger, Layout(settings.data_uri).leases}
+    made_again = {state / name for name in _MADE_AGAIN}
+    return Sources(
+        folders, frozenset({*folders.values(), *made_again, *(Path(name).resolve() for name in names)}), mlflow
+    )
+
+
+def backup(settings: Settings, to: str | None = None, stream: IO[bytes] | None = None) -> Backup:
+    """Copy databases, ledger, data, models and keys into one archive, check it, and delete the oldest ones.
+
+    The services go on meanwhile. First the ledger, then the databases, then the files: whatever the ledger or the registry names is
+    then in the archive. Data on S3 is not copied: its bucket keeps versions.
+
+    Args:
+        settings: what there is, and where backups go.
+        to: folder or s3://bucket/prefix; by default that of the settings, where alone old ones are deleted.
+        stream: to write the archive to, in place of a folder.
+
+    Raises:
+        AlreadyRunning: another backup is being made.
+        StorageError: something cannot be read or written, or is missing in the archive. There is no archive then.
+        ConfigurationError: a program for it is missing.
+    """
+    state = settings.state_path.resolve()
+    name = f"{_NAME}{datetime.now(UTC):%Y%m%dT%H%M%SZ}{_SUFFIX}"
+    with exclusive(state / "backup.lock", "A backup"):
+        for left in state.glob(f"{_WORK}*"):  # by one that was killed
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=state, prefix=_WORK) as folder:
+            work = Path(folder)
+            path = work / name
+            counts = _write(settings, open_sources(settings, to or settings.backup_place), path, work)
+            digest = _sha256(path)
+            size = path.stat().st_size
+            uri = _put(path, to or settings.backup_place, stream)
+        deleted = [] if to or stream else _delete_old(settings)
+        made = Backup(uri=uri, sha256=digest, bytes=size, counts=counts, deleted=deleted)
+        open_ledger(settings).append("backup", key=f"backup {name} {digest}", **made.model_dump())
+    return made
+
+
+def _put(path: Path, to: str, stream: IO[bytes] | None) -> str:
+    """Bring the archive to its place, and return its URI or, of a stream, its name."""
+    if stream is not None:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, stream, 1 << 20)
+        stream.flush()
+        return path.name
+    path.chmod(0o600)  # it holds patients and keys
+    uri = join(to, path.name)
+    write_file(uri, path)
+    if "://" not in uri:
+        Path(uri).chmod(0o600)
+    return uri
+
+
+def _write(settings: Settings, sources: Sources, path: Path, work: Path) -> dict[str, int]:
+    before = sources.present()
+    # Quick rather than small, as most of it is compressed already; and no file as a link to another one.
+    with tarfile.open(path, "w:gz", compresslevel=3, dereference=True) as archive:
+        writer = ArchiveWriter(archive, work)
+        facts = {
+            "format": FORMAT,
+            "time": datetime.now(UTC).isoformat(),
+            "git_commit": git_commit(settings),
+            "data_uri": settings.data_uri,
+            "artifacts": artifacts_uri(sources),
+        }
+        writer.add_bytes(FACTS, json.dumps(facts, indent=2).encode())
+        expected = {FACTS, *_add_ledger(writer, open_ledger(settings))}
+        databases = _add_databases(writer, settings, sources, work)
+        for prefix, folder in sources.folders.items():
+            writer.add_folder(prefix, folder, sources.skip)
+    listed = list_archive(path)
+    # What was there all the time has to be in it; what came or went meanwhile may be.
+    expected |= {*databases} | (before & sources.present())
+    missing = sorted(expected - listed.keys()) + sorted(name for name in databases if listed.get(name) == 0)
+    if missing:
+        raise StorageError(
+            f"The backup is not complete: {len(missing)} files are missing or empty ({', '.join(missing[:5])}). Try again."
+        )
+    return _counts(listed, databases)
+
+
+def artifacts_uri(sources: Sources) -> str | None:
+    """Where MLflow's SQLite database says that its artifacts are; None if MLflow is a server."""
+    return None if sources.mlflow is None else (sources.mlflow.parent / ARTIFACTS).as_uri()
+
+
+def _add_ledger(writer: ArchiveWriter, ledger: Ledger) -> list[str]:
+    uris = ledger.uris()
+    names = [f"{LEDGER}/{uri.rpartition('/')[2]}" for uri in uris]
+    for name, data in zip(names, read_all(uris), strict=True):
+        writer.add_bytes(name, data)
+    return names
+
+
+def _add_databases(writer: ArchiveWriter, settings: Settings, sources: Sources, work: Path) -> list[str]:
+    copy = work / "database"
+    names = [dump_name(url) for url in settings.backup_databases]
+    for name, url in zip(names, settings.backup_databases, strict=True):
+        dump_postgres(url, copy)
+        writer.add_file(name, copy)
+        copy.unlink()
+    for name, path in sources.databases().items():
+        copy_sqlite(path, copy)
+        writer.add_file(name, copy)
+        copy.unlink()
+        names.append(name)
+    return names
+
+
+def dump_name(url: str) -> str:
+    """The name of a Postgres database's dump in an archive."""
+    return f"databases/{database_name(url)}.dump"
+
+
+def _counts(listed: dict[str, int], databases: list[str]) -> dict[str, int]:
+    counts = dict.fromkeys(("databases", "ledger", "batches", "outcomes", "models", "state", "data"), 0)
+    for name in listed:
+        first, *rest = name.split("/")
+        inner = rest[0] if rest else ""
+        kind = (
+            "databases"
+            if name in databases
+            else {ARTIFACTS: "models", "batches": inner, "outcomes": inner}.get(inner, first)
+        )
+        if kind in counts:  # the facts of the backup itself are not counted
+            counts[kind] += 1
+    return counts
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def backups(settings: Settings) -> list[str]:
+    """The backups in the configured place, the oldest first."""
+    found = list_uris(settings.backup_place, suffix=_SUFFIX)
+    return [uri for uri in found if uri.rpartition("/")[2].startswith(_NAME)]
+
+
+def _delete_old(settings: Settings) -> list[str]:
+    deleted = []
+    for uri in backups(settings)[: -settings.backups_kept]:
+        try:
+            delete(uri)
+            deleted.append(uri)
+        except StorageError as error:
+            # On AWS the host may not delete backups: the bucket does, by age.
+            _logger.warning("An old backup stays: %s", error)
+            break
+    return deleted
