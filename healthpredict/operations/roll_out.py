@@ -84,8 +84,8 @@ def roll_out(
         rollout = record_rollout(settings, result, asked=version, seconds=seconds, **why)
         assert rollout is not None, "a result without a version raises"
         if isinstance(result, InService) and settings.rollout.target == "kubernetes":
-            result = watch_on_kubernetes(settings, result, watched, seconds)
-            record_rollout(settings, result, asked=version, seconds=seconds, **why)
+            result = watch_on_kubernetes(settings, result, watched, rollout.seconds)
+            record_rollout(settings, result, asked=version, seconds=rollout.seconds, **why)
     return rollout
 
 

@@ -44,7 +44,7 @@ def test_times(
         version, start = installation.register(), time.perf_counter()
         seconds = roll_out(installation.settings, version).seconds
         runs.append({**seconds, "promote to verified": time.perf_counter() - start})
-    taken = seconds_to_take_back(monkeypatch)
+    taken = seconds_to_put_back(monkeypatch)
     back: dict[str, list[float]] = {}
     for kind, alterations in BAD.items():
         bad = installation.altered(tmp_path / kind.replace(" ", "-"), alterations)
@@ -69,16 +69,16 @@ def test_times(
     assert write(FOLDER / "rollout.json", "rollout", measured, targets, about)
 
 
-def seconds_to_take_back(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def seconds_to_put_back(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long going back takes from now on, each time."""
     taken: list[float] = []
-    take_back = KubernetesTarget.take_back
+    put_back = KubernetesTarget.put_back
 
     def timed(*arguments: Any) -> str:
         start = time.perf_counter()
-        said = take_back(*arguments)
+        said = put_back(*arguments)
         taken.append(time.perf_counter() - start)
         return said
 
-    monkeypatch.setattr(KubernetesTarget, "take_back", timed)
+    monkeypatch.setattr(KubernetesTarget, "put_back", timed)
     return taken

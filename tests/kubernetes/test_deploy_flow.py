@@ -26,7 +26,8 @@ def test_its_page_shows_what_is_in_service_and_why_something_is_not(
 
     version = installation.register()
     monkeypatch.setattr(flow, "Settings", lambda: installation.settings)
-    rollout = flow.deploy(version)
+    forced = {"force": True, "because": "no gate in this test"}
+    rollout = flow.deploy(version, **forced)
     assert alias(installation.settings) == version
     (shown,) = artifacts(f"rollout-version-{version}")
     assert str(rollout.image) in shown
@@ -36,7 +37,7 @@ def test_its_page_shows_what_is_in_service_and_why_something_is_not(
     monkeypatch.setattr(flow, "Settings", lambda: bad)
     another = installation.register()
     with pytest.raises(RolloutError):
-        flow.deploy(another)
+        flow.deploy(another, **forced)
     (shown,) = artifacts(f"rollout-failed-version-{another}")
     assert "log: " in shown and "unrecognized arguments: --no-such-option" in shown
     assert f"Version {version} was put back and verified." in shown

@@ -60,16 +60,18 @@ def test_nowhere_only_the_alias_moves_and_the_bundle_is_checked_all_the_same(
     assert champion(settings) == first
 
 
-def test_back_and_forth(settings: Settings, register: Callable[[], int]) -> None:
+def test_rollbacks_go_back_step_by_step_and_to_a_named_version(settings: Settings, register: Callable[[], int]) -> None:
     with pytest.raises(ConfigurationError, match="nothing to go back to"):
         roll_back(settings)
     versions = [register(), register(), register()]
     for version in versions:
         roll_out(settings, version)
     assert roll_back(settings).version == versions[1]
-    assert roll_back(settings).version == versions[2], "the one before this"
-    assert roll_back(settings, versions[0]).version == versions[0] == champion(settings)
-    with pytest.raises(ConfigurationError, match=r"no going back to version 99\. In service were 2, 3"):
+    assert roll_back(settings).version == versions[0], "not to the version that was just rolled back"
+    with pytest.raises(ConfigurationError, match="nothing to go back to"):
+        roll_back(settings)
+    assert roll_back(settings, versions[2]).version == versions[2] == champion(settings)
+    with pytest.raises(ConfigurationError, match=r"no going back to version 99\. In service before: 1, 2; now: 3"):
         roll_back(settings, 99)
     reasons = [event["reason"] for event in open_ledger(settings).events("promotion")]
     assert reasons[:3] == [None] * 3
