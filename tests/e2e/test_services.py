@@ -207,6 +207,13 @@ def test_services_run_with_the_least_rights_and_listen_on_loopback_only(stack: S
     assert sizes["mlflow"] <= 1e9
 
 
+def test_folders_of_data_and_models_are_closed_also_in_volumes_of_an_older_release(stack: Stack) -> None:
+    for service, folder in (("prefect-worker", "/data"), ("prefect-worker", "/state"), ("mlflow", "/artifacts")):
+        assert stack.compose("exec", "-T", service, "stat", "-c", "%a", folder).strip() == "700"
+        stack.compose("exec", "-T", service, "chmod", "755", folder)
+        assert stack.inside(service, "stat", "-c", "%a", folder).strip() == "700"
+
+
 def _docker(*words: str) -> str:
     return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout
 

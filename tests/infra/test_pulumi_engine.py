@@ -136,6 +136,10 @@ def test_a_key_or_spot_that_is_set_later_waits_for_the_next_host_and_up_says_so(
         printed = program.up(**config)
         assert program.host()["InstanceId"] == before
         assert re.search(rf"The host keeps .* can have .*{named}.*hostGeneration 2", printed, re.DOTALL)
+    # A host of a release before the tag that says what it was made with.
+    program.ec2.delete_tags(Resources=[before], Tags=[{"Key": "HealthPredictMadeWith"}])
+    program.pulumi("refresh", "--yes", "--skip-preview")
+    assert "the set-up of an older release" in program.up()
     printed = program.up(hostGeneration="2")
     (host,) = program.hosts()
     assert host["InstanceId"] != before
