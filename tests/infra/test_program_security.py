@@ -176,7 +176,7 @@ def test_only_actions_that_know_no_resource_are_allowed_on_everything(stack: Sta
     assert everywhere == {"ecr:GetAuthorizationToken", "ssmmessages", "ec2messages"}
 
 
-def test_the_containers_may_delete_where_deleting_is_its_work_and_never_in_ledger_or_backups(stack: Stack) -> None:
+def test_the_containers_may_delete_where_deleting_is_their_work_and_never_in_ledger_or_backups(stack: Stack) -> None:
     data = statements(stack.one("RolePolicy", "-data"))
     arn = data["List"]["Resource"]
 
