@@ -33,13 +33,12 @@ pytestmark = [
 FILES = ("docker-compose/compose.yaml", "tests/e2e/compose.test.yaml")
 # So that the tests do not wait for three minutes wherever a worker dies.
 SHORT_SILENCE = "75"
-DEPLOYMENTS = {"prepare", "train", "deploy", "drift-loop", "score", "refresh-login"}
+DEPLOYMENTS = {"prepare", "train", "deploy", "drift-loop", "score", "refresh-login", "backup"}
 N_BATCHES = 7
 BUDGETS = SMALL | {
     "N_BATCHES": str(N_BATCHES),
     "SEARCH__N_TRIALS": "2",
     "SEARCH__FINALISTS": "1",
-    "DRIFT__MIN_BATCHES_BETWEEN": "1",
 }
 # The real batches are large enough for the limits of the product.
 BUDGETS_OF_REAL_DATA = BUDGETS | {"INITIAL_SHARE": "0.2"}
