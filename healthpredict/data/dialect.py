@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain
@@ -63,24 +63,27 @@ class Dialect:
     notices: tuple[str, ...]
 
 
-def detect_dialect(opener: Opener, name: str, used: frozenset[str]) -> Dialect:
+def detect_dialect(
+    opener: Opener, name: str, used: frozenset[str], check_header: Callable[[Sequence[str]], object]
+) -> Dialect:
     """Find out how a csv is written, and check each of its lines.
 
     Args:
         opener: of the plain content.
         name: of the file, for messages.
         used: names of columns, in small letters, whose values have no line break: one there is a quote that was not closed.
+        check_header: raises if the columns are not the wanted ones, before any row is looked at.
 
     Raises:
         BatchRefused: it is empty or no csv, or a line cannot be read; the message has the number of the line.
     """
     encoding = _encoding(opener, name)
     try:
-        return _scan(opener, encoding, name, used)
+        return _scan(opener, encoding, name, used, check_header)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise BatchRefused(name, f"it is not valid {encoding.upper()}; deliver it as UTF-8") from error
-        return _scan(opener, "latin-1", name, used)
+        return _scan(opener, "latin-1", name, used, check_header)
 
 
 def _encoding(opener: Opener, name: str) -> str:
@@ -127,7 +130,9 @@ class _Lines:
         return next((line for line in self if line.strip()), None)
 
 
-def _scan(opener: Opener, encoding: str, name: str, used: frozenset[str]) -> Dialect:
+def _scan(
+    opener: Opener, encoding: str, name: str, used: frozenset[str], check_header: Callable[[Sequence[str]], object]
+) -> Dialect:
     with TextIOWrapper(opener(), encoding=encoding) as text:  # reads CR, LF and CRLF as line ends
         lines = _Lines(text, name)
         first = lines.next_filled()
@@ -137,6 +142,7 @@ def _scan(opener: Opener, encoding: str, name: str, used: frozenset[str]) -> Dia
         line = lines.next_filled() if separator else first
         delimiters = dict.fromkeys([*(separator["delimiter"] if separator else ""), *_DELIMITERS])
         delimiter, header = _header(line or "", list(delimiters), lines.number, name)
+        check_header(header)
         header_line = lines.number
         rows = _Rows(lines, delimiter, header, name, used)
         for line in lines:

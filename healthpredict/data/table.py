@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from healthpredict.data.columns import match_columns
+from healthpredict.data.columns import Matched, match_columns
 from healthpredict.data.contract import COLUMNS, MISSING, Kind
 from healthpredict.data.dialect import Dialect, detect_dialect
 from healthpredict.data.unpack import Opener, unpacked
@@ -131,16 +131,20 @@ def open_table(
         MissingColumns: a required column is missing.
         BatchRefused: it is empty, damaged, no table, or a line of it cannot be read.
     """
+
+    def match(header: Sequence[str]) -> Matched:
+        return match_columns(header, name, required, optional)
+
     with unpacked(source, name) as (opener, compression):
         with opener() as file:
             is_parquet = file.read(len(_PARQUET)) == _PARQUET
-        dialect = None if is_parquet else detect_dialect(opener, name, _USED)
+        dialect = None if is_parquet else detect_dialect(opener, name, _USED, match)
         if dialect is not None:
             header, rows, read_as, unusual = dialect.header, dialect.rows, dialect.read_as, dialect.notices
         else:
             header, rows = _parquet_head(opener, name)
             read_as, unusual = "Parquet", ()
-        matched = match_columns(header, name, required, optional)
+        matched = match(header)
         shift = dialect is not None and dialect.extra == "row names"
         if compression is not None:
             read_as += f", {compression}"

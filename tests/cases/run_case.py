@@ -67,12 +67,12 @@ def _score(case: Case, folder: Path, _base: str, system: System) -> list[str]:
         case "LINK":
             target.write_bytes(b"target")
             result.symlink_to(target)
-    present = set(system.inputs.iterdir())
+    present = set(system.inputs.rglob("*"))
     ran = system.run(["score", str(source), str(result)])
     seen = Observed(
         ran.exit, ran.output, ran.output, ids=identifiers(source), file=source.name if ran.exit == 4 else None
     )
-    new = set(system.inputs.iterdir()) - present
+    new = {path for path in set(system.inputs.rglob("*")) - present if not path.is_dir()}
     seen.nothing_left = not new
     seen.facts["source_unchanged"] = source.read_bytes() == before
     seen.facts["still"] = {
