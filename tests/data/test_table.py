@@ -160,7 +160,10 @@ def test_a_line_break_in_free_text_is_read_and_rows_that_a_quote_swallowed_there
         pytest.param(parquet(RAW)[:-9], "damaged or incomplete Parquet", id="half a Parquet"),
         pytest.param(parquet(RAW.assign(age=[["x"]] * 20)), "age holds lists", id="lists"),
         pytest.param(CSV.replace(b"payer_code", b"age"), "age occurs twice", id="column twice"),
-        pytest.param("\n".join([LINES[0] + ",age", *(f"{line},x" for line in LINES[1:])]).encode(), "age occurs twice", id="last column twice"),
+        pytest.param(
+            "\n".join([LINES[0] + ",age", *(f"{line},x" for line in LINES[1:])]).encode(),
+            "age occurs twice", id="last column twice",
+        ),
         pytest.param(CSV.replace(b"payer_code", b"AGE"), r"age occurs twice \(age and AGE\)", id="in another letter case"),
         pytest.param(CSV.replace(b"payer_code", b"patient_id"), "patient_nbr and patient_id", id="two names"),
         pytest.param(parquet(RAW.rename(columns={"payer_code": "glipizide_metformin"})), "glipizide", id="two names in Parquet"),
