@@ -15,6 +15,7 @@ from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.explainer import Explainer, Linear
 from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import Bundle, GoldenRow, calibrate
+from healthpredict.config import Settings
 from healthpredict.data.contract import DEATH_OR_HOSPICE, FEATURE_COLUMNS, Kind
 from healthpredict.evaluation.metrics import Evaluation, Interval
 from healthpredict.evaluation.report import TestReport
@@ -129,3 +130,17 @@ def _logistic_model(weights: np.ndarray) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def register_tiny_bundle(settings: Settings, folder: Path) -> int:
+    """Register another tiny model, built below a folder, and return its version."""
+    from healthpredict.operations.context import open_registry
+
+    registry = open_registry(settings)
+    run_id = registry.open_run("tiny", {"trigger": str(len(registry.versions()))})
+    version = registry.reserve_version(run_id)
+    registry.complete_version(
+        run_id, build_tiny_bundle(folder / f"built-{version}", model_version=version, seed=version), {}
+    )
+    registry.close_run(run_id)
+    return version

@@ -16,7 +16,7 @@ import pytest
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RolloutError
-from healthpredict.rollout import deployment, kubernetes
+from healthpredict.rollout import deployment, kubernetes, watch
 from healthpredict.rollout.cluster import Unreachable
 from healthpredict.rollout.objects import DIGEST, VERIFIED, VERSION
 from healthpredict.rollout.progress import REVISION, TEMPLATE_HASH
@@ -191,8 +191,8 @@ def install(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
     """Let rollouts to Kubernetes go to a fake cluster, in no time."""
     clock = FakeTime()
     patch.setattr(kubernetes, "Cluster", lambda *_: cluster)
-    patch.setattr(kubernetes, "time", clock)
-    patch.setattr(deployment, "time", clock)
+    for module in (deployment, kubernetes, watch):
+        patch.setattr(module, "time", clock)
     client = httpx.Client(transport=httpx.MockTransport(cluster.respond))
     patch.setattr(kubernetes.httpx, "Client", lambda **_: client)
 

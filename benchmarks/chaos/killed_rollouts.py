@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from healthpredict.config import Settings
-from tests.bundles import build_tiny_bundle
+from tests.bundles import register_tiny_bundle
 from tests.fake_cluster import FakeCluster, install
 
 _SEED = 17
@@ -81,17 +81,10 @@ def _cluster(folder: Path) -> FakeCluster:
 
 def _prepare(folder: Path) -> None:
     """Register two versions, put both into service, and write down how many steps a rollout has."""
-    from healthpredict.operations.context import open_registry
     from healthpredict.operations.roll_out import roll_out
 
-    registry = open_registry(_settings(folder))
-    for number in (1, 2):
-        run_id = registry.open_run("chaos", {"trigger": str(number)})
-        version = registry.reserve_version(run_id)
-        registry.complete_version(
-            run_id, build_tiny_bundle(folder / f"built-{number}", model_version=version, seed=number), {}
-        )
-        registry.close_run(run_id)
+    for _ in range(2):
+        register_tiny_bundle(_settings(folder), folder)
     cluster = _cluster(folder)
     roll_out(_settings(folder), 1, image=f"{_IMAGE}1")
     cluster.calls = 0

@@ -24,7 +24,6 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.canary import judge_canary
 from healthpredict.rollout.cluster import Cluster, Unfit
-from healthpredict.rollout.counts import Counts, breach, growth, read_counts
 from healthpredict.rollout.deployment import LiveDeployment
 from healthpredict.rollout.lease import hold
 from healthpredict.rollout.manifests import Manifest, read_manifests, the_one, volumes
@@ -41,9 +40,10 @@ from healthpredict.rollout.objects import (
     with_template,
 )
 from healthpredict.rollout.params import RolloutParams
-from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, is_ready, restarts
+from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, is_ready
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.verify import ask_golden_rows
+from healthpredict.rollout.watch import watch_pods
 
 _logger = logging.getLogger(__name__)
 _PRUNED: Final = (
@@ -61,10 +61,6 @@ _SECONDS_TO_SWITCH: Final = 10.0
 """In which the nodes stop sending requests to pods that are on their way out."""
 _SECONDS_TO_BIND: Final = 30.0
 _POLL_SECONDS: Final = 0.2
-_LOOK_EVERY_SECONDS: Final = 3.0
-_LOOKS_UNREADY: Final = 3
-_LOOKS_UNANSWERED: Final = 5
-"""At the end of the watch: fewer are an API server that is restarted."""
 BundleOf = Callable[[int], Bundle]
 """The bundle of a version of the registry."""
 Result = TypeVar("Result", InService, PutBack)
@@ -217,42 +213,8 @@ class KubernetesTarget:
         self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
     def watch(self, seconds: float) -> str | None:
-        """Look at the pods in service for a time.
-
-        Returns:
-            What is wrong with them, at the first look that shows it; None if nothing is.
-
-        Raises:
-            RolloutError: the last looks got no answer, so nobody knows.
-        """
-        deadline = time.monotonic() + seconds
-        first: dict[str, Counts] | None = None
-        restarted_before = 0
-        unready = unanswered = 0
-        while time.monotonic() < deadline or unanswered:
-            try:
-                pods = self._api.pods()
-                if first is None:
-                    first, restarted_before = self._counts(pods), sum(map(restarts, pods))
-                counts = growth(first, self._counts(pods))
-                replicas = self._api.read()["spec"]["replicas"]
-            except RolloutError as error:
-                _logger.warning("%s", error)
-                unanswered += 1
-                if time.monotonic() >= deadline and unanswered >= _LOOKS_UNANSWERED:
-                    raise
-            else:
-                unanswered = 0
-                if sum(map(restarts, pods)) > restarted_before:
-                    return "A pod ended and was started again."
-                unready = unready + 1 if sum(map(is_ready, pods)) < replicas else 0
-                if unready >= _LOOKS_UNREADY:
-                    return f"A pod was not ready for {_LOOKS_UNREADY * _LOOK_EVERY_SECONDS:.0f} s."
-                problem = breach(counts, self._params.watch_error_rate, self._params.watch_mean_seconds)
-                if problem is not None:
-                    return f"In service, {problem}."
-            time.sleep(_LOOK_EVERY_SECONDS)
-        return None
+        """Look at the pods in service for a time, see `watch_pods`."""
+        return watch_pods(self._api, self.own_key()[0], self._params, seconds)
 
     def _apply(self, manifest: Manifest) -> None:
         if self._cluster.serves(manifest):
@@ -322,20 +284,6 @@ class KubernetesTarget:
             digest = json.loads(self._api.ask(pod, "/model", key))["bundle_digest"]
             if digest != bundle_digest:
                 raise Unfit(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
-
-    def _counts(self, pods: Sequence[Manifest]) -> dict[str, Counts]:
-        """What the pods counted. Raises: RolloutError, pods are ready and none of them answers."""
-        key, _ = self.own_key()
-        found, lost = {}, None
-        for pod in filter(is_ready, pods):
-            try:
-                found[pod["metadata"]["name"]] = read_counts(self._api.ask(pod, "/metrics", key))
-            except (RolloutError, ValueError) as error:  # it may have ended just now; readiness and restarts say so
-                _logger.warning("%s", error)
-                lost = error
-        if lost is not None and not found:
-            raise RolloutError(f"No pod answers: {lost}") from lost
-        return found
 
     def _marked(self, result: Result) -> Result | Unknown:
         """Name the template that serves as the verified one; without that, the next run could not tell."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundles import build_tiny_bundle
+from bundles import register_tiny_bundle
 
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError
@@ -29,16 +29,7 @@ def settings(tmp_path: Path, tracking_uri: str, request: pytest.FixtureRequest) 
 
 @pytest.fixture
 def register(settings: Settings, tmp_path: Path) -> Callable[[], int]:
-    def register() -> int:
-        registry = open_registry(settings)
-        run_id = registry.open_run(settings.model_name, {"trigger": str(len(registry.versions()))})
-        version = registry.reserve_version(run_id)
-        bundle = build_tiny_bundle(tmp_path / f"built-{version}", model_version=version, seed=version)
-        registry.complete_version(run_id, bundle, {})
-        registry.close_run(run_id)
-        return version
-
-    return register
+    return lambda: register_tiny_bundle(settings, tmp_path)
 
 
 def champion(settings: Settings) -> int | None:
