@@ -7,5 +7,4 @@ from benchmarks.chaos.lost_responses import run
 
 def test_lost_responses_duplicate_nothing_and_lose_nothing() -> None:
     counts = run(losses=12)
-    assert counts.pop("events") > 0
     assert counts == {"lost_responses": 12, "duplicated_events": 0, "lost_events": 0, "chain_broken": 0}
