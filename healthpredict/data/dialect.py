@@ -193,7 +193,8 @@ class _Rows:
         Raises:
             BatchRefused: a quote is opened and not closed, or the number of values differs from the header's.
         """
-        if not line.strip():
+        # A line of tabs in a file of tabs is a row without values, as spreadsheets write it.
+        if not line.strip() and self._delimiter not in line:
             return
         number = self._lines.number
         if _QUOTE in line:
@@ -202,6 +203,7 @@ class _Rows:
             found, last = len(values), values[-1]
         else:
             found, last = line.count(self._delimiter) + 1, line.rstrip("\r\n").rpartition(self._delimiter)[2]
+        last = last.strip()
         self.count += 1
         if self.count == 1:
             self._decide(line, found, last)
@@ -219,7 +221,7 @@ class _Rows:
         value = line.rpartition(self._delimiter)[2]
         if (
             self.count
-            and self.extra == "nothing"
+            and self.extra != "a trailing delimiter"
             and not line.endswith("\n")
             and is_cut_off(self.header[-1], value.strip('"'))
         ):

@@ -23,6 +23,7 @@ ROWS_AT_ONCE: Final = 100_000
 _PARQUET: Final = b"PAR1"
 _BYTES_A_ROW: Final = 200
 _IDS: Final = frozenset(column.name for column in COLUMNS if column.kind is Kind.ID)
+_SHORT_FLOATS: Final = (pa.float16(), pa.float32())
 _USED: Final = frozenset(name.lower() for column in COLUMNS for name in (column.name, column.field))
 _DAMAGED: Final = "it is a damaged or incomplete Parquet file; deliver it again"
 
@@ -107,6 +108,13 @@ class Table:
         names = [field.name for field in fields]
         if nested := [field.name for field in fields if pa.types.is_nested(field.type)]:
             raise BatchRefused(self.name, f"{', '.join(nested)} holds lists or structures; deliver one value a row")
+        types = zip(fields, self.columns, strict=True)
+        if short := [field.name for field, column in types if column in _IDS and field.type in _SHORT_FLOATS]:
+            raise BatchRefused(
+                self.name,
+                f"{', '.join(short)} holds floating-point numbers of 32 bits or fewer, which skip whole numbers above 2^24; "
+                "deliver it as whole numbers",
+            )
         # As codes, which is how they are stored: making texts of them would take longer than predicting.
         texts = [name for name, column in zip(names, self.columns, strict=True) if column not in _IDS]
         # Without a buffer ahead of the rows, which would come to hold the whole file.

@@ -190,6 +190,25 @@ def test_blank_lines_and_columns_without_use_do_not_count() -> None:
     assert any("ward" in notice for notice in table.notices)
 
 
+def test_a_row_without_values_in_a_file_of_tabs_counts_as_a_row() -> None:
+    data = "\n".join([*LINES, "\t" * (len(COLUMNS) - 1), ""]).replace(",", "\t").encode()
+    frame = read(data).frame
+    assert len(frame) == len(RAW) + 1
+    assert frame.iloc[-1].isna().all()
+
+
+def test_a_space_after_a_trailing_delimiter_does_not_make_it_a_value() -> None:
+    table = read("\n".join([LINES[0], *(f"{line}, " for line in LINES[1:])]).encode())
+    pd.testing.assert_frame_equal(table.frame, RAW)
+    assert any("trailing" in notice for notice in table.notices)
+
+
+def test_a_file_with_row_names_that_is_cut_off_in_its_last_value_is_refused() -> None:
+    rows = "\n".join([LINES[0], *(f"{number},{line}" for number, line in enumerate(LINES[1:]))])
+    with pytest.raises(BatchRefused, match="is cut off"):
+        read(rows[:-1].encode())
+
+
 def test_parquet_of_any_type_gives_the_same_texts() -> None:
     """Whole numbers as decimals or floats stay whole; a column with no value has the type null."""
     numbers = RAW["encounter_id"].astype(int)
@@ -206,6 +225,16 @@ def test_parquet_of_any_type_gives_the_same_texts() -> None:
     assert read_back["weight"].isna().all()
     unchanged = [name for name in COLUMNS if name not in ("encounter_id", "patient_nbr", "weight")]
     pd.testing.assert_frame_equal(read_back[unchanged], RAW[unchanged])
+
+
+def test_ids_that_went_through_32_bit_floats_refuse_the_file() -> None:
+    """Several encounters then have one id; in 64 bits each keeps its own."""
+    ids = RAW["encounter_id"].astype("int64")
+    assert read(parquet(RAW.assign(encounter_id=ids.astype("float64")))).frame["encounter_id"].tolist() == [
+        f"{number}.0" for number in ids
+    ]
+    with pytest.raises(BatchRefused, match="encounter_id holds floating-point numbers of 32 bits"):
+        read(parquet(RAW.assign(encounter_id=ids.astype("float32"))))
 
 
 def test_chunks_hold_every_row_once() -> None:
