@@ -25,6 +25,8 @@ MARKER: Final = ".done"
 _ENDINGS: Final = (".csv", ".csv.gz", ".parquet")
 _RESERVED: Final = frozenset({"manifest"})
 """Names whose files would replace the system's own."""
+_LONGEST_NAME: Final = 200
+"""Bytes. Files made for a batch have its name and 42 bytes more while they are written; file systems allow 255."""
 _OWN: Final = re.compile(r"live-[0-9]+\.json")
 _LOG_FOLDER: Final = "log"
 
@@ -130,17 +132,23 @@ def _look(settings: Settings, folder: str) -> Folder:
     listing = list_folder(f"{settings.data_uri.rstrip('/')}/{folder}")
     stored = {found.name: found for found in listing.objects}
     files: dict[str, Delivered] = {}
-    ignored = [f"{folder}/{name}/ is a folder; deliver files." for name in listing.folders if name != _LOG_FOLDER]
-    ignored += [f"{folder}/{name} is no regular file." for name in listing.others]
+    ignored = [
+        f"{folder}/{_shown(name)}/ is a folder; deliver files." for name in listing.folders if name != _LOG_FOLDER
+    ]
+    ignored += [f"{folder}/{_shown(name)} is no regular file." for name in listing.others]
     for file in sorted(stored, key=natural_key):
         ending = next((ending for ending in _ENDINGS if file.lower().endswith(ending)), None)
         name = file[: -len(ending)] if ending else file
         if ending is None:
             if file.endswith(MARKER):
                 if file.removesuffix(MARKER) not in stored:
-                    ignored.append(f"{folder}/{file} is a marker without its file.")
+                    ignored.append(f"{folder}/{_shown(file)} is a marker without its file.")
             elif not _OWN.fullmatch(file):
-                ignored.append(f"{folder}/{file} is not read; the endings that are read: {', '.join(_ENDINGS)}.")
+                ignored.append(
+                    f"{folder}/{_shown(file)} is not read; the endings that are read: {', '.join(_ENDINGS)}."
+                )
+        elif (problem := _problem_of_name(name)) is not None:
+            ignored.append(f"{folder}/{_shown(file)} is not read, because {problem}; deliver it under another name.")
         elif name.lower() in _RESERVED:
             ignored.append(f"{folder}/{file} has a reserved name; deliver it under another one.")
         elif name in files:
@@ -151,6 +159,20 @@ def _look(settings: Settings, folder: str) -> Folder:
     return Folder(
         dict(sorted(files.items(), key=lambda item: (item[0] != INITIAL, natural_key(item[0])))), tuple(ignored)
     )
+
+
+def _problem_of_name(name: str) -> str | None:
+    """Why the files and events of a batch cannot have its name, or None."""
+    if not name.isprintable():
+        return "its name holds characters that are not printable UTF-8"
+    if len(name.encode()) > _LONGEST_NAME:
+        return f"its name is longer than {_LONGEST_NAME} bytes"
+    return None
+
+
+def _shown(name: str) -> str:
+    """A file name that can be printed and stored, whatever bytes it has."""
+    return name if name.isprintable() else name.encode("unicode_escape", "backslashreplace").decode()
 
 
 def _waits(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:
