@@ -163,16 +163,18 @@ def _look(settings: Settings, folder: str) -> Folder:
 
 def _problem_of_name(name: str) -> str | None:
     """Why the files and events of a batch cannot have its name, or None."""
-    if not name.isprintable():
-        return "its name holds characters that are not printable UTF-8"
-    if len(name.encode()) > _LONGEST_NAME:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    if size > _LONGEST_NAME:
         return f"its name is longer than {_LONGEST_NAME} bytes"
     return None
 
 
 def _shown(name: str) -> str:
     """A file name that can be printed and stored, whatever bytes it has."""
-    return name if name.isprintable() else name.encode("unicode_escape", "backslashreplace").decode()
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _waits(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:
