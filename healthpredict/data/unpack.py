@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -64,7 +66,7 @@ def unpacked(source: Path | bytes, name: str) -> Iterator[tuple[Opener, str | No
         try:
             with _member(packed, name) if compression == "zip" else pa.input_stream(packed, compression) as content:
                 _copy(content, plain, name)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, OSError, EOFError) as error:
             raise BatchRefused(name, f"the {compression} is damaged or incomplete; deliver it again") from error
         path = Path(plain.name)
         yield lambda: path.open("rb"), compression

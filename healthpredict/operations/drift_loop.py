@@ -146,7 +146,8 @@ def _accept_outcomes(settings: Settings) -> list[str]:
 def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint] | None:
     """The next batch that can be done and was not tried yet with this content."""
     files = delivered_batches(settings).files
-    for name in find_pending(settings).ready:
+    # A file that came between the two looks has its turn at the next one.
+    for name in filter(files.__contains__, find_pending(settings).ready):
         delivered = fingerprint(files[name])
         if delivered not in tried:
             return name, delivered

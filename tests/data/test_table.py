@@ -174,6 +174,17 @@ def test_what_is_no_table_of_encounters_is_refused_and_named(data: bytes, messag
         read(data)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_whose_content_is_damaged_is_refused_whatever_its_method(method: int) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("batch.csv", CSV)
+    data = bytearray(buffer.getvalue())
+    data[60:300] = bytes(240)
+    with pytest.raises(BatchRefused, match="zip is damaged or incomplete"):
+        read(bytes(data))
+
+
 def test_a_header_without_rows_is_a_table_without_rows() -> None:
     for data in (LINES[0].encode(), f"{LINES[0]}\n\n".encode(), parquet(RAW.head(0))):
         assert read(data).frame.shape == (0, len(COLUMNS))
