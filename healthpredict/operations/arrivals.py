@@ -24,7 +24,9 @@ from healthpredict.storage.uris import list_folder, local_copy, write_bytes
 MARKER: Final = ".done"
 _ENDINGS: Final = (".csv", ".csv.gz", ".parquet")
 _RESERVED: Final = frozenset({"manifest"})
-"""Names of files that this system writes itself."""
+"""Batches of this name would replace files of the system."""
+_LONGEST_NAME: Final = 200
+"""In bytes. A temporary file of a batch has a name that is 42 bytes longer; file systems allow 255."""
 _LIVE_CONTENTS: Final = re.compile(r"live-[0-9]+\.json")
 """What live batches are made of, see `collect_live`."""
 _LOG_FOLDER: Final = "log"
@@ -132,17 +134,23 @@ def _list_delivered(settings: Settings, folder: str) -> Folder:
     listing = list_folder(f"{settings.data_uri.rstrip('/')}/{folder}")
     stored = {found.name: found for found in listing.objects}
     files: dict[str, Delivered] = {}
-    ignored = [f"{folder}/{name}/ is a folder; deliver files." for name in listing.folders if name != _LOG_FOLDER]
-    ignored += [f"{folder}/{name} is no regular file." for name in listing.others]
+    ignored = [
+        f"{folder}/{_shown(name)}/ is a folder; deliver files." for name in listing.folders if name != _LOG_FOLDER
+    ]
+    ignored += [f"{folder}/{_shown(name)} is no regular file." for name in listing.others]
     for file in sorted(stored, key=natural_key):
         ending = next((ending for ending in _ENDINGS if file.lower().endswith(ending)), None)
         name = file[: -len(ending)] if ending else file
         if ending is None:
             if file.endswith(MARKER):
                 if file.removesuffix(MARKER) not in stored:
-                    ignored.append(f"{folder}/{file} is a marker without its file.")
+                    ignored.append(f"{folder}/{_shown(file)} is a marker without its file.")
             elif not _LIVE_CONTENTS.fullmatch(file):
-                ignored.append(f"{folder}/{file} is not read; the endings that are read: {', '.join(_ENDINGS)}.")
+                ignored.append(
+                    f"{folder}/{_shown(file)} is not read; the endings that are read: {', '.join(_ENDINGS)}."
+                )
+        elif (problem := _problem_of_name(name)) is not None:
+            ignored.append(f"{folder}/{_shown(file)} is not read, because {problem}; deliver it under another name.")
         elif name.lower() in _RESERVED:
             ignored.append(f"{folder}/{file} has a reserved name; deliver it under another one.")
         elif name in files:
@@ -153,6 +161,20 @@ def _list_delivered(settings: Settings, folder: str) -> Folder:
     return Folder(
         dict(sorted(files.items(), key=lambda item: (item[0] != INITIAL, natural_key(item[0])))), tuple(ignored)
     )
+
+
+def _problem_of_name(name: str) -> str | None:
+    """Say why a batch cannot have this name, or None."""
+    if not name.isprintable():
+        return "its name holds characters that are not printable UTF-8"
+    if len(name.encode()) > _LONGEST_NAME:
+        return f"its name is longer than {_LONGEST_NAME} bytes"
+    return None
+
+
+def _shown(name: str) -> str:
+    """Escape a file name that cannot be printed or stored as it is."""
+    return name if name.isprintable() else name.encode("unicode_escape", "backslashreplace").decode()
 
 
 def _why_it_waits(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:

@@ -70,6 +70,8 @@ def find_pending(settings: Settings) -> Pending:
                 f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted and stay in "
                 "use. Deliver further rows as another batch"
             )
+        elif event is not None and _was_not_used(settings, delivered):
+            continue
         elif delivered.waits is not None:
             waiting[name] = delivered.waits
         else:
@@ -94,6 +96,13 @@ def _initial(settings: Settings) -> dict[str, dict[str, Any]]:
     uri = Layout(settings.data_uri).accepted(INITIAL)
     delivered = read_json(uri).get("delivered") if exists(uri) else None
     return {INITIAL: {"decision": "prepared", **(delivered or {})}}
+
+
+def _was_not_used(settings: Settings, delivered: Delivered) -> bool:
+    """Whether this content was refused under this name before; content that was refused since has the latest event."""
+    content = fingerprint(delivered).sha256
+    events = open_ledger(settings).events("batch")
+    return any((event["batch"], event.get("sha256")) == (delivered.name, content) for event in events)
 
 
 def _differs(event: dict[str, Any], delivered: Delivered) -> bool:

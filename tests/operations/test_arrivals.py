@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -115,6 +116,33 @@ def test_other_content_under_a_refused_name_is_pending_again(settings: Settings,
         assert "batch-03" not in find_pending(settings).ready, "touched, with the same content"
         deliver(batches / "batch-03.csv", f"{decision} after")
         assert "batch-03" in find_pending(settings).ready
+
+
+def test_content_that_was_refused_before_is_not_looked_at_again(settings: Settings, batches: Path) -> None:
+    """Also if other content was refused under the same name since."""
+    for content in ("one", "two"):
+        deliver(batches / "batch-03.csv", content)
+        done(settings, "batch-03", "refused")
+    deliver(batches / "batch-03.csv", "one")
+    assert "batch-03" not in find_pending(settings).names
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        pytest.param(b"x" * 201, "longer than 200 bytes", id="long"),
+        pytest.param(b"M\xe4rz", r"M\\udce4rz.csv is not read", id="Latin-1"),
+        pytest.param(b"a\nb", r"a\\nb.csv is not read", id="line break"),
+    ],
+)
+def test_a_name_that_no_file_or_event_can_have_is_reported(
+    settings: Settings, batches: Path, name: bytes, shown: str
+) -> None:
+    """It stops no other batch."""
+    (batches / os.fsdecode(name + b".csv")).write_text("x")
+    pending = find_pending(settings)
+    assert pending.ready == ["batch-01", "batch-02"]
+    assert re.search(shown, " ".join(pending.sentences).encode().decode())
 
 
 def test_a_file_that_changes_after_it_was_accepted_is_reported_and_not_done_again(
