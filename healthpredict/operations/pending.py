@@ -99,7 +99,7 @@ def _initial(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _was_not_used(settings: Settings, delivered: Delivered) -> bool:
-    """Whether this content was refused under this name before; content that was refused since has the latest event."""
+    """Whether this content was refused before under this name, earlier than the content of the latest event."""
     content = fingerprint(delivered).sha256
     events = open_ledger(settings).events("batch")
     return any((event["batch"], event.get("sha256")) == (delivered.name, content) for event in events)
