@@ -17,23 +17,18 @@ import httpx
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
 from healthpredict.rollout.ports import free_port
+from tests.loop.installation import SMALL
 
 _BIN = Path(sys.executable).parent
 _COMMAND_SECONDS = 300
 _START_SECONDS = 60
-_SETTINGS = {
+_SETTINGS = SMALL | {
     "INITIAL_SHARE": "0.5",
     "N_BATCHES": "5",
     "ROLLOUT__TARGET": "none",
     "SEARCH__FAMILIES": '["lightgbm"]',
     "SEARCH__N_TRIALS": "2",
     "SEARCH__RETRAIN_N_TRIALS": "1",
-    "SEARCH__TIME_BUDGET_SECONDS": "60",
-    "MODEL__N_BOOTSTRAP": "20",
-    "PROMOTION__MARGIN": "0.3",
-    "PROMOTION__MAX_ECE": "0.3",
-    "PROMOTION__MAX_BRIER_LOSS": "0.1",
-    "PROMOTION__SUBGROUP_FLOOR": "0.5",
 }
 
 
