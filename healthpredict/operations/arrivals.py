@@ -165,16 +165,18 @@ def _list_delivered(settings: Settings, folder: str) -> Folder:
 
 def _problem_of_name(name: str) -> str | None:
     """Say why a batch cannot have this name, or None."""
-    if not name.isprintable():
-        return "its name holds characters that are not printable UTF-8"
-    if len(name.encode()) > _LONGEST_NAME:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    if size > _LONGEST_NAME:
         return f"its name is longer than {_LONGEST_NAME} bytes"
     return None
 
 
 def _shown(name: str) -> str:
-    """Escape a file name that cannot be printed or stored as it is."""
-    return name if name.isprintable() else name.encode("unicode_escape", "backslashreplace").decode()
+    """Escape the bytes of a file name that are not UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _why_it_waits(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:

@@ -135,8 +135,7 @@ def read_encounter(body: bytes) -> tuple[Value, ...]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _read_thoroughly(body)
     # No name and no value that msgspec accepts has a colon, so there is one for each field that was sent.
-    sent = body.count(b":")
-    if sent != len(values) and sent + values.count(msgspec.UNSET) != len(values):
+    if body.count(b":") + values.count(msgspec.UNSET) != len(values):
         return _read_thoroughly(body)
     if _MISSING.isdisjoint(_nullable(values)):
         return values

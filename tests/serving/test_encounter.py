@@ -213,3 +213,15 @@ def test_every_column_but_the_outcome_is_described_in_the_schema() -> None:
     properties = Encounter.model_json_schema()["properties"]
     assert list(properties) == [column.name for column in COLUMNS if column.kind is not Kind.OUTCOME]
     assert all(properties[column.name]["description"].startswith(column.description) for column in FEATURE_COLUMNS)
+
+
+def test_a_name_given_twice_is_found_however_many_others_are_absent() -> None:
+    """Also if as many names are repeated as optional ones are absent."""
+    required = {name: value for name, value in GOOD.items() if value is not None}
+    for sent in (required, {**required, "encounter_id": 1}, {**required, "encounter_id": 1, "patient_nbr": 2}):
+        text = json.dumps(sent)
+        for repeated in (["age"], ["age", "gender"], ["age", "gender", "change"]):
+            twice = "".join(f", {json.dumps(name)}: {json.dumps(GOOD[name])}" for name in repeated)
+            with pytest.raises(Refused) as caught:
+                read_encounter(f"{text[:-1]}{twice}}}".encode())
+            assert {error.field for error in caught.value.problem.errors} == set(repeated)
