@@ -19,13 +19,12 @@ from healthpredict.operations.summarise import Summary
 
 
 def artifact_key(kind: str, name: str) -> str:
-    """A key for an artifact of a batch. Prefect allows small letters, digits and dashes, so another name gets a digest."""
+    """Make the key of an artifact of a batch. Prefect allows only small letters, digits and dashes: other names get a digest."""
     slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-    return (
-        f"{kind}-{slug}"
-        if slug == name
-        else f"{kind}-{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".replace("--", "-")
-    )
+    if slug == name:
+        return f"{kind}-{slug}"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{kind}-{slug}-{digest}".replace("--", "-")  # the slug may be empty
 
 
 def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
@@ -76,7 +75,7 @@ def show_training(outcome: TrainingOutcome) -> None:
 
 
 def show_failed_rollout(version: int, error: Exception) -> None:
-    """Why a version is not in service, or why that is unknown: the error, with what its pod wrote and what Kubernetes noted."""
+    """Why a version is not in service, or why that is unknown: the error, with the pod's log and the events of Kubernetes."""
     unknown = isinstance(error, RolloutUnknown)
     heading = f"It is unknown if version {version} is in service" if unknown else f"Version {version} is not in service"
     description = "The champion stays as it is; the next run looks again" if unknown else "The ledger says what serves"
@@ -85,7 +84,7 @@ def show_failed_rollout(version: int, error: Exception) -> None:
 
 
 def show_notices(sentences: Sequence[str]) -> None:
-    """What a person should know about delivered files; nothing if there is nothing."""
+    """Notices about delivered files, if there are any."""
     if sentences:
         text = "\n".join(f"- {sentence}" for sentence in sentences)
         create_markdown_artifact(f"## Delivered files\n\n{text}", key="delivered", description="What needs a look")

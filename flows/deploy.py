@@ -14,13 +14,13 @@ from healthpredict.operations.record_rollout import Rollout
 
 @flow(name="deploy")
 def deploy(version: int, git_ref: str | None = None, force: bool = False, because: str | None = None) -> Rollout:
-    """Roll a version out that passed the gate; the ledger says what serves then.
+    """Roll out a version that passed the gate.
 
     Args:
         version: of the registry.
         git_ref: branch, tag or commit of the code in the image; by default the code that runs here.
-        force: also if the version did not pass the gate.
-        because: the reason, with `force`; the ledger records it.
+        force: promote even if the version did not pass the gate.
+        because: the reason, which the ledger records; required with `force`.
     """
     try:
         rollout = as_task(promote)(Settings(), version, force=force, because=because, git_ref=git_ref)

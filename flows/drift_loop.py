@@ -20,7 +20,7 @@ from healthpredict.operations.report import write_report
 
 @flow(name="drift-loop", on_cancellation=[cancel_children])
 def drift_loop(source: loop.Source = "batches") -> list[str]:
-    """Do every batch that has arrived and is not in the ledger; returns their names.
+    """Process every batch that has arrived and is not in the ledger, and return their names.
 
     Args:
         source: "live" first cuts a batch from what the API predicted and was told.

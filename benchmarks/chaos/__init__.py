@@ -1,1 +1,1 @@
-"""Fault campaigns: each module breaks one thing many times, and counts what was lost, duplicated or wrongly recorded."""
+"""Fault campaigns: each module injects one kind of fault many times, and counts what was lost, duplicated or misrecorded."""

@@ -1,7 +1,7 @@
-"""`make chaos`: a campaign of faults. No row is lost, no event is there twice, and the alias names what serves.
+"""`make chaos`: a campaign of faults. No row is lost, no event is duplicated, and the alias names what serves.
 
-Each part takes about a minute, draws from a fixed seed, and touches only what it started itself on this machine. Its first count is
-the number of faults; all others must be 0.
+Each part takes about a minute, uses a fixed seed, and touches only processes and files of its own. Its first count is the number of
+faults; all others must be 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PARTS: Final[dict[str, tuple[int, Callable[[int], dict[str, int]]]]] = {
 
 def main() -> int:
     """Run every part; 1 if anything was lost or claimed falsely."""
-    logging.disable(logging.ERROR)  # of what is broken on purpose
+    logging.disable(logging.ERROR)  # the injected faults cause many messages
     passed = []
     for name, (faults, run) in _PARTS.items():
         watch = Stopwatch()

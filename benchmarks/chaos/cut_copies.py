@@ -1,4 +1,4 @@
-"""Batches that are looked at while they are still being copied, or whose copy was cut off."""
+"""Batches that are read while they are still copied, or whose copy was cut off."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SEED = 17
 
 
 def run(cuts: int = 100) -> dict[str, int]:
-    """Cut a batch at random bytes; look at it, then at the whole of it.
+    """Cut a batch at random bytes, try to accept it, then complete it and accept it.
 
-    A cut inside a line is also left as it is, as if the copy had died: then the batch must be refused for that line.
+    A batch that is cut inside a line must also be refused when its time is up, because the copy may have been killed.
 
     Returns:
-        `cuts`, and the counts of what went wrong.
+        `cuts`, and the number of times that each kind of error occurred.
     """
     whole = format_raw(synthesize(_ROWS, seed=_SEED).drop(columns="readmitted"))
     draw = random.Random(_SEED)

@@ -1,6 +1,6 @@
-"""The drift loop, ended with SIGKILL again and again: every batch gets one event, and no row is lost.
+"""Kill the drift loop with SIGKILL again and again: every batch must get one event, and no row may be lost.
 
-The loop, the ledger, the lease, the registry and the acceptance of batches are real; detection, training and rollout are fakes that
+The loop, the ledger, the lease, the registry and the acceptance of batches are real. Detection, training and rollout are fakes that
 take some milliseconds and append the same events as the real ones.
 """
 
@@ -49,37 +49,37 @@ def run(kills: int = 50) -> dict[str, int]:
     Returns:
         Counts: kills, and 0 of lost_rows, lost_batches, duplicated_events and chain_broken.
     """
-    # Imported once, so that each start of the loop takes no seconds.
+    # Imported once, because the import would take seconds in each process.
     stores = ("tracking", "model_registry", "workspace")
     _CONTEXT.set_forkserver_preload(
         [__name__, "mlflow.tracking", *(f"mlflow.store.{name}.sqlalchemy_store" for name in stores)]
     )
-    chance, done = random.Random(_SEED), 0
+    draw, kills_done = random.Random(_SEED), 0
     steps = _CONTEXT.Semaphore(0)
     with tempfile.TemporaryDirectory() as folder:
         settings = _settings(Path(folder))
         batches = _arrive(settings, 0)
-        # The first one unharmed: MLflow makes its tables then.
+        # The first process is not killed, because MLflow creates its tables in it.
         _end(_start(folder, steps))
-        while done < kills:
+        while kills_done < kills:
             if not find_pending(settings).names:
                 batches += _arrive(settings, batches)
-            while steps.acquire(block=False):  # of the one before
+            while steps.acquire(block=False):  # those of the previous process
                 pass
             process = _start(folder, steps)
             # At a random moment of its start, or after some steps.
-            for _ in range(chance.randint(0, _MOST_STEPS)):
+            for _ in range(draw.randint(0, _MOST_STEPS)):
                 while process.is_alive() and not steps.acquire(timeout=_STEP_SECONDS):
                     pass
-            process.join(chance.uniform(0, _LATEST_KILL_SECONDS))
+            process.join(draw.uniform(0, _LATEST_KILL_SECONDS))
             if process.is_alive():
                 assert process.pid is not None
                 os.kill(process.pid, signal.SIGKILL)
-                done += 1
+                kills_done += 1
             process.join()
         while find_pending(settings).names:
             _end(_start(folder, steps))
-        return {"kills": done, **_faults(settings, batches)}
+        return {"kills": kills_done, **_faults(settings, batches)}
 
 
 def _settings(folder: Path) -> Settings:
@@ -87,7 +87,7 @@ def _settings(folder: Path) -> Settings:
 
 
 def _arrive(settings: Settings, first: int) -> int:
-    """Let some batches arrive, whole and long ago; returns how many."""
+    """Deliver some batches with an old modification time. Returns: how many."""
     source = synthesize(_BATCHES_AT_ONCE * _ROWS, seed=first).drop(columns="readmitted")
     source["encounter_id"] = [str(first * _ROWS + number + 1) for number in range(len(source))]
     long_ago = time.time() - 86_400
@@ -142,7 +142,7 @@ def _detect(settings: Settings, name: str) -> DriftCheck:
 
 
 def _train(settings: Settings, trigger: str, arriving: str) -> None:
-    """As `register` and `gate` do: what is in the ledger is not done again."""
+    """Append the events of a training and its gate. Like `register` and `gate`, do not repeat what is in the ledger."""
     ledger = open_ledger(settings)
     training = ledger.last("training", trigger=trigger, arriving=arriving)
     if training is None:

@@ -12,8 +12,8 @@ from random import Random
 
 _SEED = 17
 _LONGEST_SECONDS = 1.0
-"""What building a store takes once MLflow is imported. The seconds of the import, in which nothing is written, are skipped: a start
-is forked from a process that has MLflow."""
+"""Building a store takes about this long. The import of MLflow writes nothing and is not part of it: each start is forked from a
+process that has imported MLflow."""
 
 
 def run(kills: int = 50) -> dict[str, int]:
@@ -48,7 +48,7 @@ def open_registry(folder: Path) -> None:
 
 
 def kill_while(work: Callable[[Path], None], folder: Path, seconds: float) -> bool:
-    """Kill a process that does some work after some seconds. Returns: whether it was still at work."""
+    """Run `work` in a process and kill it after some seconds. Returns: whether it was still running."""
     process = _processes().Process(target=work, args=(folder,))
     process.start()
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Kill rollouts to a cluster in a file; the next run finds out what serves, and repairs alias and ledger."""
+"""Kill rollouts to a fake cluster; the next run must determine what serves, and repair alias and ledger."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def run(kills: int = 20) -> dict[str, int]:
     """Kill a rollout at a random step, then start again.
 
     Returns:
-        `kills`, and after how many of them the alias did not name what serves, a promotion was missing or was there twice.
+        `kills`, and after how many of them the alias did not name what serves, or a promotion was missing or duplicated.
     """
-    import healthpredict.operations.roll_out  # noqa: F401 -- so that the forked processes have it
+    import healthpredict.operations.roll_out  # noqa: F401 -- the forked processes inherit it
 
     draw = random.Random(_SEED)
     wrong = ("not_killed", "unknown_afterwards", "alias_wrong", "lost_promotions", "duplicated_promotions")
@@ -51,7 +51,7 @@ def run(kills: int = 20) -> dict[str, int]:
 
 
 def _in_a_process(work: Callable[..., None], *arguments: Any) -> int:
-    """Run a function in a process of its own, so that no database is open in this one. Returns: its exit code."""
+    """Run a function in another process, so that no database is open in this one when it forks. Returns: its exit code."""
     process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
     process.start()
     process.join()
@@ -80,7 +80,7 @@ def _cluster(folder: Path) -> FakeCluster:
 
 
 def _prepare(folder: Path) -> None:
-    """Register two versions, put both into service, and write down how many steps a rollout has."""
+    """Register two versions, roll both out, and save the number of steps of a rollout."""
     from healthpredict.operations.roll_out import roll_out
 
     for _ in range(2):
@@ -93,7 +93,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _roll_out(folder: Path, version: int, step: int) -> None:
-    """Roll a version out, and be killed at a step: an answer of the cluster, or just before alias or ledger are written."""
+    """Roll a version out, and kill this process at a step: a call to the cluster, or a write to alias or ledger."""
     from healthpredict.operations.roll_out import roll_out
     from healthpredict.registry.models import Registry
     from healthpredict.storage.ledger import Ledger
@@ -119,7 +119,7 @@ def _roll_out(folder: Path, version: int, step: int) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """Start again, and write down what serves and what alias and ledger say."""
+    """Call `settle`, and save what serves and what alias and ledger name."""
     from healthpredict.operations.context import open_ledger, open_registry
     from healthpredict.operations.roll_out import settle
 

@@ -23,7 +23,7 @@ _WRITERS = 4
 _RESTARTS = 20
 _LEDGER = "s3://chaos/data/ledger"
 _SHARE = 0.5
-"""Of PUTs that lose their response: often several in a row, so that retries of boto lose theirs as well."""
+"""Share of PUTs whose response is lost. It is high, so that boto's retries lose their responses too."""
 _ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 _ENVIRONMENT |= {"AWS_MAX_ATTEMPTS": "3"}
 
@@ -61,12 +61,6 @@ class LossyProxy:
                 self.wfile.write(content)
 
             do_GET = do_PUT = do_HEAD = do_DELETE = pass_on  # noqa: N815 -- names of the base class
-
-            def handle_expect_100(self) -> bool:
-                # Together with its response the request would be lost.
-                self.send_response_only(100)
-                self.end_headers()
-                return True
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -113,9 +107,9 @@ def _lossy_bucket(losses: int) -> Iterator[LossyProxy]:
 
 
 def run(losses: int = 100) -> dict[str, int]:
-    """Append events from several threads until so many responses to PUTs were lost.
+    """Append events from several threads until this number of responses to PUTs is lost.
 
-    Half of the events have a key and are appended again after an error, as the loop does it after a restart.
+    Half of the events have a key and are appended again after an error, as the loop does after a restart.
 
     Returns:
         Counts: lost_responses, and 0 of duplicated_events, lost_events and chain_broken.
@@ -137,7 +131,7 @@ def run(losses: int = 100) -> dict[str, int]:
 
 
 def _append(proxy: LossyProxy, writer: int) -> list[int]:
-    """What one writer appended."""
+    """Append events until enough responses are lost. Returns: their numbers."""
     ledger, numbers = Ledger(_LEDGER), []
     for number in count(writer, _WRITERS):
         if proxy.lost >= proxy.losses:

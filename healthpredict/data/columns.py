@@ -12,6 +12,7 @@ from healthpredict.errors import BatchRefused, MissingColumns
 ENCOUNTER_COLUMNS: Final = tuple(column.name for column in RECORD_COLUMNS)
 OUTCOME_COLUMN: Final = next(column.name for column in COLUMNS if column.kind is Kind.OUTCOME)
 OUTCOMES_COLUMNS: Final = ("encounter_id", OUTCOME_COLUMN)
+ID_COLUMNS: Final = frozenset(column.name for column in COLUMNS if column.kind is Kind.ID)
 _BY_NAME: Final = {name.lower(): column for column in COLUMNS for name in (column.name, column.field)}
 _SHOWN: Final = 10
 
@@ -42,7 +43,7 @@ def fitting_values(header: Sequence[str], values: Sequence[str]) -> int:
 
 
 def is_cut_off(name: str, value: str) -> bool:
-    """Whether a value at the end of a file, under this name, breaks the contract, as one that was cut off does."""
+    """Whether the last value of a file breaks the contract of its column, which suggests that the file was cut off."""
     column = _BY_NAME.get(name.strip().lower())
     return column is not None and column.problem(column.read(value)) is not None
 
@@ -54,11 +55,11 @@ def match_columns(header: Sequence[str], name: str, required: Sequence[str], opt
         header: the names in the file.
         name: of the file, for messages.
         required: names in the contract.
-        optional: the same; they are read if they are there.
+        optional: names in the contract of columns that are read if the file has them.
 
     Raises:
         MissingColumns: a required column is missing.
-        BatchRefused: a wanted column occurs twice, also under two names.
+        BatchRefused: a wanted column occurs twice, perhaps under two names.
     """
     wanted = (*required, *optional)
     found: dict[str, list[int]] = {}

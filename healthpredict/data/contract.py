@@ -73,15 +73,15 @@ class Column:
                 return ", ".join(self.allowed)
 
     def is_missing(self, text: str) -> bool:
-        """Whether a text means that the value is missing: a word for missing that the contract does not list as a value."""
+        """Whether a text stands for a missing value: it is one of `MISSING_WORDS` and not an allowed value."""
         return text not in self.allowed and text.strip().casefold() in MISSING_WORDS
 
     def read(self, text: str) -> str | int | None:
-        """Read a written value; `problem` then says whether the contract allows it.
+        """Convert a text to a value; `problem` says whether the contract allows it.
 
         Returns:
-            None if it is missing. For ID and COUNT an int, also from leading zeros or from 5.0; a text that is no whole number, or
-            one above 2^53 with a decimal point, stays as it is. For all others the text without surrounding blanks, and a numeric
+            None if it is missing. For ID and COUNT, an int, also from leading zeros or from 5.0; the text itself if it is not a
+            whole number, or has a decimal point and is above 2^53. For all others, the text without surrounding blanks; a numeric
             category, such as `admission_type_id`, in its shortest form.
         """
         text = text.strip()
@@ -126,14 +126,14 @@ class Column:
 
 
 _WHOLE_NUMBER: Final = re.compile(r"(?P<digits>-?[0-9]{1,30})(?P<point>\.0*)?")
-"""Leading zeros, and a point followed by zeros only, as databases and spreadsheets write whole numbers."""
+"""A whole number, perhaps with leading zeros or with `.0`, as databases and spreadsheets write it."""
 _LARGEST_EXACT: Final = 2**53
 """Floating-point numbers above it skip whole numbers (IEEE 754)."""
 RENAMED: Final = {"patient_nbr": "patient_id"}
 NOT_MEASURED: Final = "None"
 """A value of `max_glu_serum` and `A1Cresult`."""
 MISSING_WORDS: Final = frozenset({"", "?", "nan", "na", "n/a", "none", "null", "unknown"})
-"""What programs write for a missing value, in small letters and without surrounding spaces; see `Column.is_missing`."""
+"""What programs write for a missing value, in small letters and without surrounding blanks; see `Column.is_missing`."""
 MISSING: Final = "?"
 """How the raw file writes a missing value. `None` in `max_glu_serum` and `A1Cresult` is a value: "not measured"."""
 

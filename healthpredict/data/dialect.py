@@ -1,11 +1,11 @@
-"""How a csv is written: encoding, delimiter, header and quotes. Every line is looked at before any is read.
+"""How a csv is written: encoding, delimiter, header and quotes.
 
-Arrow reads the values. It cannot say in which line a quote was opened, so this module checks the form of each line.
+Arrow reads the values, but cannot say which line opens a quote that is never closed. So this module checks the form of every line
+first.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,25 +15,18 @@ from itertools import chain
 from typing import Final, Literal
 
 from healthpredict.data.columns import fitting_values, is_cut_off, known_names
+from healthpredict.data.encoding import detect_encoding
 from healthpredict.data.unpack import Opener
 from healthpredict.errors import BatchRefused
 
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _QUOTE: Final = '"'
 _SEP_LINE: Final = re.compile(r'"?sep=(?P<delimiter>.)"?', re.IGNORECASE)
-_BYTE_ORDER_MARKS: Final = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""In this order: the mark of UTF-32 begins with that of UTF-16."""
 _LINE_ENDINGS: Final = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
 _LONGEST_LINE: Final = 1_000_000
 """Characters. A row of encounters has about 190."""
-_START_BYTES: Final = 4096
 Extra = Literal["nothing", "a trailing delimiter", "row names"]
+"""What each row has beyond the columns of the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +38,10 @@ class Dialect:
         delimiter: one character.
         header: names of the columns.
         header_line: number of its line, from 1.
-        rows: after the header; blank lines do not count.
+        rows: number of rows after the header, without blank lines.
         quoted: whether any line has a quote.
-        extra: what each row has beyond the header.
-        read_as: all of it, for people.
+        extra: see `Extra`.
+        read_as: a description for people.
         notices: what was unusual, in sentences.
     """
 
@@ -66,18 +59,19 @@ class Dialect:
 def detect_dialect(
     opener: Opener, name: str, used: frozenset[str], check_header: Callable[[Sequence[str]], object]
 ) -> Dialect:
-    """Find out how a csv is written, and check each of its lines.
+    """Detect how a csv is written, and check each of its lines.
 
     Args:
         opener: of the plain content.
         name: of the file, for messages.
-        used: names of columns, in small letters, whose values have no line break: one there is a quote that was not closed.
-        check_header: raises if the columns are not the wanted ones, before any row is looked at.
+        used: names of columns, in small letters, whose values contain no line break. A line break there means that a quote was not
+            closed.
+        check_header: called with the header before any row is checked; raises if the columns are not the wanted ones.
 
     Raises:
-        BatchRefused: it is empty or no csv, or a line cannot be read; the message has the number of the line.
+        BatchRefused: the file is empty or not a csv, or a line cannot be read; the message contains the number of the line.
     """
-    encoding = _encoding(opener, name)
+    encoding = detect_encoding(opener, name)
     try:
         return _scan(opener, encoding, name, used, check_header)
     except UnicodeDecodeError as error:
@@ -86,25 +80,8 @@ def detect_dialect(
         return _scan(opener, "latin-1", name, used, check_header)
 
 
-def _encoding(opener: Opener, name: str) -> str:
-    with opener() as file:
-        start = file.read(_START_BYTES)
-    if not start:
-        raise BatchRefused(name, "it is empty (0 bytes); deliver it again")
-    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
-    if marked is not None:
-        return marked
-    # In UTF-16 every second byte of plain text is zero.
-    if b"\0" in start:
-        even, odd = start[::2].count(0), start[1::2].count(0)
-        if max(even, odd) < len(start) // 4:
-            raise BatchRefused(name, "it is a binary file, neither csv nor Parquet; deliver it as csv")
-        return "utf-16-be" if even > odd else "utf-16-le"
-    return "utf-8"
-
-
 class _Lines:
-    """The lines of a text, with the number of the last one."""
+    """The lines of a text, with the number of the line that was read last."""
 
     def __init__(self, text: TextIOWrapper, name: str) -> None:
         self._text = text
@@ -126,19 +103,19 @@ class _Lines:
         return line
 
     def next_filled(self) -> str | None:
-        """The next line that is not blank, or None."""
+        """Return the next line that is not blank, or None at the end."""
         return next((line for line in self if line.strip()), None)
 
 
 def _scan(
     opener: Opener, encoding: str, name: str, used: frozenset[str], check_header: Callable[[Sequence[str]], object]
 ) -> Dialect:
-    with TextIOWrapper(opener(), encoding=encoding) as text:  # reads CR, LF and CRLF as line ends
+    with TextIOWrapper(opener(), encoding=encoding) as text:  # translates CR and CRLF to LF
         lines = _Lines(text, name)
         first = lines.next_filled()
         if first is None:
             raise BatchRefused(name, "it is empty, there are only blank lines; deliver it again")
-        separator = _SEP_LINE.fullmatch(first.strip("\r\n"))
+        separator = _SEP_LINE.fullmatch(first.strip("\n"))
         line = lines.next_filled() if separator else first
         delimiters = dict.fromkeys([*(separator["delimiter"] if separator else ""), *_DELIMITERS])
         delimiter, header = _header(line or "", list(delimiters), lines.number, name)
@@ -188,12 +165,12 @@ class _Rows:
         self.quoted = _QUOTE in "".join(header)
 
     def check(self, line: str) -> None:
-        """Check the row that begins with a line; a quoted line break makes it take further lines.
+        """Check the row that begins with this line; further lines are read if a quoted value contains line breaks.
 
         Raises:
             BatchRefused: a quote is opened and not closed, or the number of values differs from the header's.
         """
-        # A line of tabs in a file of tabs is a row without values, as spreadsheets write it.
+        # In a tab-separated file, a line of tabs is a row of empty values; spreadsheets write such rows.
         if not line.strip() and self._delimiter not in line:
             return
         number = self._lines.number
@@ -202,11 +179,11 @@ class _Rows:
             values = self._quoted_values(line, number)
             found, last = len(values), values[-1]
         else:
-            found, last = line.count(self._delimiter) + 1, line.rstrip("\r\n").rpartition(self._delimiter)[2]
+            found, last = line.count(self._delimiter) + 1, line.rstrip("\n").rpartition(self._delimiter)[2]
         last = last.strip()
         self.count += 1
         if self.count == 1:
-            self._decide(line, found, last)
+            self._set_extra(line, found, last)
         wanted = len(self.header) + (self.extra != "nothing")
         if found != wanted or (self.extra == "a trailing delimiter" and last):
             how_many = "1 value" if found == 1 else f"{found} values"
@@ -217,7 +194,11 @@ class _Rows:
             )
 
     def check_end(self, line: str) -> None:
-        """Check the last line of the file. Raises: BatchRefused, it has no line end and its last value breaks the contract."""
+        """Check the last line of the file.
+
+        Raises:
+            BatchRefused: the line has no line ending and its last value breaks the contract.
+        """
         value = line.rpartition(self._delimiter)[2]
         if (
             self.count
@@ -229,8 +210,8 @@ class _Rows:
                 self._name, f"line {self._lines.number} is cut off, as in a truncated file; deliver it again"
             )
 
-    def _decide(self, line: str, found: int, last: str) -> None:
-        """What the first row has beyond the header; every other row must have the same."""
+    def _set_extra(self, line: str, found: int, last: str) -> None:
+        """Compare the first row with the header: `extra` must then hold for every row."""
         if found == len(self.header) - 1 and not self.header[-1].strip():
             self.header_is_longer = True
             self.header = self.header[:-1]
@@ -242,36 +223,36 @@ class _Rows:
                 self.extra = "row names"
 
     def _quoted_values(self, line: str, number: int) -> list[str]:
-        """The values of a row with quotes. Raises: BatchRefused, a quote is not closed."""
-        taken: list[str] = []
+        """Split a row with quotes into its values. Raises: BatchRefused, a quote is not closed."""
+        read: list[str] = []
 
-        def take() -> Iterator[str]:
-            for further in chain([line], self._lines):
-                taken.append(further)
-                yield further
+        def read_lines() -> Iterator[str]:
+            for each in chain([line], self._lines):
+                read.append(each)
+                yield each
 
         try:
-            values = next(csv.reader(take(), delimiter=self._delimiter, strict=True))
+            values = next(csv.reader(read_lines(), delimiter=self._delimiter, strict=True))
         except csv.Error:
             values = None
-        if values is not None and (len(taken) == 1 or self._may_span(values)):
+        if values is not None and (len(read) == 1 or self._may_span(values)):
             return values
-        # The last line with an odd number of quotes outside a quoted value opened the one that is not closed.
+        # An odd number of quotes opens or closes a quoted value. The last line that opens one is at fault.
         opened, inside = number, False
-        for further_number, further in enumerate(taken, start=number):
-            if further.count(_QUOTE) % 2:
+        for each_number, each in enumerate(read, start=number):
+            if each.count(_QUOTE) % 2:
                 inside = not inside
-                opened = further_number if inside else opened
+                opened = each_number if inside else opened
         raise BatchRefused(
             self._name,
             f"line {opened}: a quote is opened and never closed on its line (or closed inside a value); correct that line",
         )
 
     def _may_span(self, values: list[str]) -> bool:
-        """Whether the line breaks in a row are those of free text, and not rows that a quote swallowed."""
+        """Whether the line breaks in these values belong to free text. Otherwise an open quote has swallowed whole rows."""
         shift = self.extra == "row names"
         for position, value in enumerate(values):
-            if "\n" not in value and "\r" not in value:
+            if "\n" not in value:
                 continue
             column = self.header[position - shift] if 0 <= position - shift < len(self.header) else ""
             swallowed = any(part.count(self._delimiter) >= len(self.header) - 1 for part in value.splitlines())

@@ -1,4 +1,4 @@
-"""What became of encounters: which of the reported outcomes can be used, and what is wrong with the others."""
+"""Which of the reported outcomes can be used, and what is wrong with the others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from healthpredict.data.schema import OUTCOMES_CONTRACT, judge
+from healthpredict.data.schema import OUTCOMES_CONTRACT, check_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +15,9 @@ class CheckedOutcomes:
 
     Attributes:
         usable: `encounter_id` (int64, once each) and `readmitted`, shape (n_usable, 2).
-        rows: of the file.
-        reasons: what is wrong with a row -> number of rows; these are not usable.
-        contradicting: encounters with two different outcomes; neither is usable.
+        rows: number of rows of the file.
+        reasons: problem -> number of rows that have it; none of them is usable.
+        contradicting: number of encounters with two different outcomes; neither is usable.
     """
 
     usable: pd.DataFrame
@@ -38,9 +38,9 @@ class CheckedOutcomes:
 
 def check_outcomes(raw: pd.DataFrame) -> CheckedOutcomes:
     """Select the outcomes that can be used. Args: raw, with the columns `encounter_id` and `readmitted` as text."""
-    judged = judge(raw, OUTCOMES_CONTRACT)
-    reasons = {str(reason): int(rows) for reason, rows in pd.Series(judged.reasons).value_counts().items() if reason}
-    distinct = judged.frame[judged.valid].drop_duplicates()
+    checked = check_rows(raw, OUTCOMES_CONTRACT)
+    reasons = {str(reason): int(rows) for reason, rows in pd.Series(checked.reasons).value_counts().items() if reason}
+    distinct = checked.frame[checked.valid].drop_duplicates()
     contradicting = distinct["encounter_id"].duplicated(keep=False)
     return CheckedOutcomes(
         usable=distinct[~contradicting].reset_index(drop=True),

@@ -1,7 +1,7 @@
-"""A plan of drift from a YAML file. Values are planted as they are written.
+"""Read a plan of drift from a YAML file. Values are planted as written.
 
-YAML 1.1 reads `No` as false, `250.60` as 250.6, `010` as 8 and `12:30` as 750. A plan never means that, so a value without
-quotes that YAML would change is rejected, with the advice to put it in quotes.
+YAML 1.1 reads `No` as false, `250.60` as 250.6, `010` as 8 and `12:30` as 750. Nobody means that in a plan, so an unquoted value
+that YAML would change is rejected, with the advice to quote it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Unquoted(str):
 
 
 class _Loader(yaml.BaseLoader):  # type: ignore[misc] # PyYAML has no types
-    """Keeps scalars as text; null is None."""
+    """Keeps scalars as text. An unquoted null is None."""
 
     def construct_scalar(self, node: Any) -> Any:
         text = super().construct_scalar(node)
@@ -55,7 +55,7 @@ def parse_plan(text: str, name: str) -> Plan:
         name: of the file, for messages.
 
     Raises:
-        ConfigurationError: it is not YAML or not a plan, or a value needs quotes.
+        ConfigurationError: the text is not YAML or not a plan, or a value needs quotes.
     """
     try:
         data = yaml.load(text, Loader=_Loader)  # noqa: S506 -- it makes text, lists and mappings only

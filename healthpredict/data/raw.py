@@ -1,7 +1,7 @@
 """Raw encounters as frames of text, and back to csv.
 
-A raw frame has the columns of the contract under their raw names and in its order, with NaN where the file has `?` or nothing.
-Whether the values are possible is the business of `healthpredict.data.schema`.
+A raw frame has the columns of the contract under their raw names and in its order. `?` and empty values are NaN.
+`healthpredict.data.schema` checks the values.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from healthpredict.data.columns import ENCOUNTER_COLUMNS, OUTCOME_COLUMN, OUTCOMES_COLUMNS
-from healthpredict.data.contract import COLUMNS, MISSING, Kind
+from healthpredict.data.columns import ENCOUNTER_COLUMNS, ID_COLUMNS, OUTCOME_COLUMN, OUTCOMES_COLUMNS
+from healthpredict.data.contract import MISSING
 from healthpredict.data.table import Table, open_table
 from healthpredict.errors import BatchRefused
-
-_IDS = frozenset(column.name for column in COLUMNS if column.kind is Kind.ID)
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """A file that was read whole.
+    """A file that was read into memory.
 
     Attributes:
-        frame: the columns that were asked for as `str`, NaN where missing, shape (n_rows, n_columns).
-        read_as: what the file is and how it is written, for people.
+        frame: the requested columns as `str`, NaN if missing, shape (n_rows, n_columns).
+        read_as: format, encoding and compression, for people.
         notices: what was unusual about it, in sentences.
     """
 
@@ -73,7 +71,7 @@ def read_outcomes(source: Path | bytes, name: str) -> RawTable:
 
 
 def raw_chunks(table: Table, rows: int) -> Iterator[pd.DataFrame]:
-    """Read an open table as raw frames of at most about `rows` rows; everything but ids as categories, which are few."""
+    """Read an open table as raw frames of about `rows` rows. All columns but ids are categorical, to save memory."""
     for chunk in table.chunks(rows):
         yield pd.DataFrame({name: _categories(chunk[name], name) for name in table.columns})
 
@@ -89,22 +87,22 @@ def format_raw(raw: pd.DataFrame) -> bytes:
 
 
 def _whole(table: Table) -> RawTable:
-    parts = [pa.table({name: _plain(chunk[name]) for name in table.columns}) for chunk in table.chunks()]
+    parts = [pa.table({name: _as_strings(chunk[name]) for name in table.columns}) for chunk in table.chunks()]
     frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
     return RawTable(frame.astype("str").where(frame.notna()), table.read_as, table.notices)
 
 
-def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+def _as_strings(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values.cast(pa.string())
 
 
 def _categories(values: pa.ChunkedArray, column: str) -> pd.Series[Any]:
     texts: pd.Series[Any]
-    if column in _IDS:
-        texts = _plain(values).to_pandas()
+    if column in ID_COLUMNS:
+        texts = _as_strings(values).to_pandas()
         return texts.mask(texts == MISSING)
     texts = values.combine_chunks().dictionary_encode().to_pandas()
-    # Parquet may hold the mark of the raw file.
+    # In a csv, `?` is null already; a Parquet file may contain it as a text.
     return texts.cat.remove_categories([MISSING]) if MISSING in texts.cat.categories else texts
 
 

@@ -67,16 +67,16 @@ def check_encounters(
     Raises:
         BatchRefused: too many bad rows; it names the most frequent reasons with their counts, and no values.
     """
-    judged = judge(raw, RECORD_COLUMNS)
-    ids = judged.frame["encounter_id"]
+    rows = check_rows(raw, RECORD_COLUMNS)
+    ids = rows.frame["encounter_id"]
     repeated = np.zeros(len(raw), dtype=bool)
-    repeated[judged.valid] = (ids[judged.valid].duplicated() | ids[judged.valid].isin(earlier_ids)).to_numpy()
-    judged.reject(repeated, DUPLICATE)
-    bad = ~judged.valid
-    quarantine = raw[bad].assign(reason=pd.Series(judged.reasons[bad], dtype="str", index=raw.index[bad]))
-    checked = CheckedBatch(judged.frame[judged.valid].reset_index(drop=True), quarantine.reset_index(drop=True))
+    repeated[rows.valid] = (ids[rows.valid].duplicated() | ids[rows.valid].isin(earlier_ids)).to_numpy()
+    rows.reject(repeated, DUPLICATE)
+    bad = ~rows.valid
+    quarantine = raw[bad].assign(reason=pd.Series(rows.reasons[bad], dtype="str", index=raw.index[bad]))
+    checked = CheckedBatch(rows.frame[rows.valid].reset_index(drop=True), quarantine.reset_index(drop=True))
     if len(quarantine) > params.max_bad_share * len(raw):
-        worst = "; ".join(f"{reason} ({rows} rows)" for reason, rows in [*checked.reasons.items()][:3])
+        worst = "; ".join(f"{reason} ({count} rows)" for reason, count in [*checked.reasons.items()][:3])
         problem = f"{bad.sum()} of {len(raw)} rows are bad, more than {params.max_bad_share:.0%}: {worst}"
         raise BatchRefused(batch, f"{problem}. Correct them where they come from")
     build_schema().validate(checked.encounters, inplace=True)
@@ -84,12 +84,12 @@ def check_encounters(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Every row of a raw frame with its types, and what is wrong with it.
+class CheckedRows:
+    """Every row of a raw frame with typed values and its problems.
 
     Attributes:
-        frame: columns by `Column.field`, in the order of the raw frame; where a row is bad, its values mean nothing.
-        reasons: every problem of a row, joined by "; ", or "" where it is valid, shape (n_rows,).
+        frame: columns by `Column.field`, in the order of the raw frame. The values of an invalid row are meaningless.
+        reasons: every problem of a row, joined by "; ", or "" if it is valid, shape (n_rows,).
     """
 
     frame: pd.DataFrame
@@ -101,24 +101,24 @@ class Judged:
         return np.equal(self.reasons, "").astype(bool)
 
     def reject(self, rows: NDArray[Any], reason: str) -> None:
-        """Add a reason to some rows. Args: rows, a mask or positions; reason, in words without a value."""
+        """Add a reason to some rows. Args: rows, a mask or positions; reason, which contains no value of a patient."""
         self.reasons[rows] = [f"{text}; {reason}" if text else reason for text in self.reasons[rows]]
 
 
-def judge(raw: pd.DataFrame, columns: Sequence[Column]) -> Judged:
-    """Give every value its type and say what is wrong with each row.
+def check_rows(raw: pd.DataFrame, columns: Sequence[Column]) -> CheckedRows:
+    """Convert every value to its type, and list the problems of each row.
 
     Args:
-        raw: a raw frame. Texts may be categories; open codes then stay categories.
-        columns: of the contract, to look at.
+        raw: a raw frame. Its columns may be categorical; codes then stay categorical.
+        columns: of the contract, to check.
     """
     typed: dict[str, Any] = {}
-    judged = Judged(pd.DataFrame(index=raw.index), np.full(len(raw), "", dtype=object))
+    checked = CheckedRows(pd.DataFrame(index=raw.index), np.full(len(raw), "", dtype=object))
     for column in columns:
         typed[column.field], problems = _check_column(raw[column.name], column)
         for reason, rows in problems:
-            judged.reject(rows, reason)
-    return Judged(pd.DataFrame(typed), judged.reasons)
+            checked.reject(rows, reason)
+    return CheckedRows(pd.DataFrame(typed), checked.reasons)
 
 
 @cache
@@ -165,7 +165,7 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
         return ids, []
     codes, distinct = codes_of(texts)
     values = [column.read(text) for text in distinct]
-    # A missing value has the code -1, which finds the last one.
+    # The code of a missing value is -1, which indexes the last entry.
     problems = [column.problem(value) for value in (*values, None)]
     found = []
     for problem in dict.fromkeys(filter(None, problems)):
@@ -189,7 +189,7 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
 def _with_values(
     texts: pd.Series[Any], codes: NDArray[np.integer[Any]], distinct: Any, values: Sequence[str | int | None]
 ) -> pd.Series[Any]:
-    """A column of codes with the values that were read from its texts."""
+    """Replace the texts of a column of codes by the values that were read from them."""
     if list(distinct) == values:
         return texts
     kept = list(dict.fromkeys(value for value in values if value is not None))
@@ -200,10 +200,10 @@ def _with_values(
 
 
 def _all_good_ids(texts: pd.Series[Any]) -> NDArray[np.int64] | None:
-    """The numbers of a column of ids where all are plain digits, else None.
+    """Fast path: convert a column of ids if all of them are plain digits, else return None.
 
-    Ids are nearly all distinct, so that looking at each distinct one would take longer than everything else. Arrow alone would
-    read 0x1F as 31.
+    Ids are nearly all distinct, so checking each distinct one would take longer than everything else. The pattern is checked first
+    because Arrow would read 0x1F as 31.
     """
     written = arrow.array(texts, arrow.string())
     if written.null_count or not pc.all(pc.match_substring_regex(written, _PLAIN_IDS)).as_py():

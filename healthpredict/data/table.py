@@ -1,4 +1,4 @@
-"""A file of encounters or outcomes, csv or Parquet, of any size: the one reader of all that people hand in."""
+"""The one reader of delivered files: encounters or outcomes, as csv or Parquet, of any size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from healthpredict.data.columns import Matched, match_columns
-from healthpredict.data.contract import COLUMNS, MISSING, Kind
+from healthpredict.data.columns import ID_COLUMNS, Matched, match_columns
+from healthpredict.data.contract import COLUMNS, MISSING
 from healthpredict.data.dialect import Dialect, detect_dialect
 from healthpredict.data.unpack import Opener, unpacked
 from healthpredict.errors import BatchRefused
@@ -22,7 +22,6 @@ from healthpredict.errors import BatchRefused
 ROWS_AT_ONCE: Final = 100_000
 _PARQUET: Final = b"PAR1"
 _BYTES_A_ROW: Final = 200
-_IDS: Final = frozenset(column.name for column in COLUMNS if column.kind is Kind.ID)
 _SHORT_FLOATS: Final = (pa.float16(), pa.float32())
 _USED: Final = frozenset(name.lower() for column in COLUMNS for name in (column.name, column.field))
 _DAMAGED: Final = "it is a damaged or incomplete Parquet file; deliver it again"
@@ -34,9 +33,9 @@ class Table:
 
     Attributes:
         name: for messages.
-        columns: names in the contract, in the order that was asked for.
-        rows: counted in the input before any value is read.
-        read_as: what it is and how it is written, for people.
+        columns: names in the contract, in the requested order.
+        rows: number of rows, counted before any value is read.
+        read_as: format, encoding and compression, for people.
         notices: what was unusual about it, in sentences.
     """
 
@@ -50,10 +49,10 @@ class Table:
     _dialect: Dialect | None = field(repr=False)
 
     def chunks(self, rows: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
-        """Read the columns, about `rows` rows at a time: text, null where the file has `?` or nothing.
+        """Read the columns as text, about `rows` rows at a time. `?` and empty values are null.
 
         Raises:
-            BatchRefused: a value cannot be read, or not every counted row was.
+            BatchRefused: a value cannot be read, or fewer or more rows were read than counted.
         """
         if not self.rows:
             yield pa.table({name: pa.array([], pa.string()) for name in self.columns})
@@ -72,7 +71,7 @@ class Table:
             )
 
     def _csv_batches(self, dialect: Dialect, rows: int) -> Iterator[pa.RecordBatch]:
-        # By position: names may be repeated or missing in what is not needed.
+        # By position, because columns that are not needed may have no name or the same name.
         names = [str(number) for number in range(len(dialect.header) + (dialect.extra != "nothing"))]
         chosen = [str(position) for position in self._positions]
         with (
@@ -89,7 +88,7 @@ class Table:
                     delimiter=dialect.delimiter,
                     quote_char='"' if dialect.quoted else False,
                     newlines_in_values=dialect.quoted,
-                    # A line of blanks; every other row has the right number of values.
+                    # Only blank lines get here: `detect_dialect` has checked the number of values of every row.
                     invalid_row_handler=lambda _: "skip",
                 ),
                 convert_options=pa.csv.ConvertOptions(
@@ -104,20 +103,20 @@ class Table:
 
     def _parquet_batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         with self._opener() as file, pq.ParquetFile(file) as head:
-            fields = [head.schema_arrow.field(position) for position in self._positions]
-        names = [field.name for field in fields]
-        if nested := [field.name for field in fields if pa.types.is_nested(field.type)]:
+            stored = [head.schema_arrow.field(position) for position in self._positions]
+        names = [column.name for column in stored]
+        if nested := [column.name for column in stored if pa.types.is_nested(column.type)]:
             raise BatchRefused(self.name, f"{', '.join(nested)} holds lists or structures; deliver one value a row")
-        types = zip(fields, self.columns, strict=True)
-        if short := [field.name for field, column in types if column in _IDS and field.type in _SHORT_FLOATS]:
+        ids = [column for column, name in zip(stored, self.columns, strict=True) if name in ID_COLUMNS]
+        if short := [column.name for column in ids if column.type in _SHORT_FLOATS]:
             raise BatchRefused(
                 self.name,
                 f"{', '.join(short)} holds floating-point numbers of 32 bits or fewer, which skip whole numbers above 2^24; "
                 "deliver it as whole numbers",
             )
-        # As codes, which is how they are stored: making texts of them would take longer than predicting.
-        texts = [name for name, column in zip(names, self.columns, strict=True) if column not in _IDS]
-        # Without a buffer ahead of the rows, which would come to hold the whole file.
+        # Dictionary-encoded, as they are stored: converting each value to text would take longer than predicting.
+        texts = [name for name, column in zip(names, self.columns, strict=True) if column not in ID_COLUMNS]
+        # Reading ahead would end up with the whole file in memory.
         with self._opener() as file, pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(batch_size=rows, columns=names):
                 yield pa.record_batch([_as_text(batch[name]) for name in names], names=names)
@@ -127,17 +126,17 @@ class Table:
 def open_table(
     source: Path | bytes, name: str, required: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[Table]:
-    """Open a csv or Parquet file, perhaps compressed; its content says which it is, and how it is written.
+    """Open a csv or Parquet file, perhaps compressed. Format, dialect and compression are detected from the content.
 
     Args:
         source: a local file, or its content.
         name: of the file, for messages.
-        required: columns of the contract that must be there; their order in the file does not matter.
-        optional: columns that are read if they are there. All others are left out.
+        required: columns of the contract that the file must have, in any order.
+        optional: columns of the contract that are read if the file has them. All others are left out.
 
     Raises:
         MissingColumns: a required column is missing.
-        BatchRefused: it is empty, damaged, no table, or a line of it cannot be read.
+        BatchRefused: the file is empty, damaged or not a table, or a line cannot be read.
     """
 
     def match(header: Sequence[str]) -> Matched:
@@ -152,6 +151,7 @@ def open_table(
         else:
             header, rows = _parquet_head(opener, name)
             read_as, unusual = "Parquet", ()
+        # Again for a csv: the first row may show that the header's last, empty name is no column.
         matched = match(header)
         shift = dialect is not None and dialect.extra == "row names"
         if compression is not None:
@@ -169,7 +169,7 @@ def open_table(
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    """Text, or codes of texts; of a floating-point number its shortest form, such as 5.0."""
+    """Convert values to text, dictionary-encoded if they were. A float gets its shortest form, such as 5.0."""
     if pa.types.is_dictionary(values.type):
         return pa.DictionaryArray.from_arrays(values.indices, _as_text(values.dictionary))
     if pa.types.is_floating(values.type):

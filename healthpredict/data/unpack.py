@@ -19,7 +19,7 @@ from healthpredict.errors import BatchRefused
 DATA_SET_FILE: Final = "diabetic_data.csv"
 """The encounters inside the published zip."""
 MAX_UNPACKED_BYTES: Final = 1_000_000_000
-"""A few kilobytes can unpack to terabytes."""
+"""A limit, because a few kilobytes can unpack to terabytes."""
 _COPY_BYTES: Final = 1 << 20
 _COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 _ZIP: Final = b"PK\x03\x04"
@@ -39,17 +39,17 @@ Opener = Callable[[], IO[bytes]]
 
 @contextmanager
 def unpacked(source: Path | bytes, name: str) -> Iterator[tuple[Opener, str | None]]:
-    """Unpack a file where it is compressed (gzip, bz2, zstd, or a zip with one table).
+    """Unpack a file if it is compressed (gzip, bz2, zstd, or a zip with one table).
 
     Args:
         source: a local file, or its content.
         name: of the file, for messages.
 
     Yields:
-        What opens the plain content, and the compression, or None.
+        An opener of the plain content, and the name of the compression, or None if the file is not compressed.
 
     Raises:
-        BatchRefused: damaged, larger than `MAX_UNPACKED_BYTES` unpacked, or a file of another program, which is named.
+        BatchRefused: the file is damaged, is larger than `MAX_UNPACKED_BYTES` when unpacked, or belongs to another program.
     """
     opener: Opener = (lambda: BytesIO(source)) if isinstance(source, bytes) else (lambda: source.open("rb"))
     with opener() as file:
@@ -73,14 +73,14 @@ def unpacked(source: Path | bytes, name: str) -> Iterator[tuple[Opener, str | No
 
 
 def unpack(data: bytes, name: str) -> bytes:
-    """Return the plain content of a file as `unpacked` does; at most `MAX_UNPACKED_BYTES`."""
+    """Return the plain content of a file; errors as `unpacked`."""
     with unpacked(data, name) as (opener, _), opener() as file:
         return file.read()
 
 
 @contextmanager
 def _member(packed: IO[bytes], name: str) -> Iterator[IO[bytes]]:
-    """The one table in a zip."""
+    """Open the one table in a zip."""
     with zipfile.ZipFile(packed) as archive:
         files = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
         names = {info.filename for info in files}

@@ -26,8 +26,8 @@ class AcceptedBatch(BaseModel):
         cohort_rows: valid rows of the cohort, now in `processed/`.
         quarantined: bad rows, now in `quarantine/`. The other rows ended in death or hospice.
         reasons: reason to number of quarantined rows, the most frequent first; a row may have several.
-        delivered: the file that was accepted; None if an earlier version of this system accepted it.
-        read_as: how the file is written, for people.
+        delivered: the accepted file; None if an earlier version of this system accepted it.
+        read_as: format, encoding and compression of the file, for people.
         notices: what was unusual about it, in sentences.
         seconds: wall time by stage.
     """
@@ -54,8 +54,8 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
 
     Raises:
         BatchRefused: the file or too many of its rows break the contract; nothing was written.
-        NothingToPredict: it has no rows, or nobody in it is at risk of readmission; only the quarantine was written.
-        StillArriving: the file may not be whole yet; nothing was written.
+        NothingToPredict: the file has no rows, or none of its encounters is at risk; at most the quarantine was written.
+        StillArriving: the file may not be complete yet; nothing was written.
         NotFound: there is no such batch.
         StorageError: something cannot be read or written; accepting it again does it all again.
     """
@@ -66,13 +66,13 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
     with timed(seconds, "accept"):
         delivered = find_batch(settings, name)
         with local_copy(delivered.stored.uri) as path:
-            known = fingerprint_of(delivered, path)
+            read = fingerprint_of(delivered, path)
             table = read_encounters(path, delivered.file)
-        if find_batch(settings, name).stored.version != known.version:
+        if find_batch(settings, name).stored.version != read.version:
             raise StillArriving(delivered.file, "it changed while it was read")
         if table.frame.empty:
             raise NothingToPredict(delivered.file, "it has a header and no rows")
-        checked = check_encounters(table.frame, delivered.file, settings.contract, accepted_ids(layout, but=name))
+        checked = check_encounters(table.frame, delivered.file, settings.contract, accepted_ids(layout, without=name))
         at_risk = is_at_risk(checked.encounters)
         cohort = checked.encounters[at_risk].reset_index(drop=True)
         write_frame(layout.quarantine(name), checked.quarantine)
@@ -90,7 +90,7 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
         cohort_rows=len(cohort),
         quarantined=len(checked.quarantine),
         reasons=checked.reasons,
-        delivered=known,
+        delivered=read,
         read_as=table.read_as,
         notices=table.notices,
         seconds=seconds,
@@ -107,8 +107,8 @@ def batch_ids(layout: Layout, name: str) -> pd.Series:
     return ids
 
 
-def accepted_ids(layout: Layout, but: str | None = None) -> list[int]:
-    """The `encounter_id` of all valid encounters of all accepted batches. Args: layout; but, a batch to leave out."""
+def accepted_ids(layout: Layout, without: str | None = None) -> list[int]:
+    """The `encounter_id` of all valid encounters of all accepted batches. Args: layout; without, a batch to leave out."""
     uris = list_uris(layout.processed_folder, suffix=".parquet")
     names = [uri.rpartition("/")[2].removesuffix(".parquet") for uri in uris]
-    return [number for name in names if name != but for number in batch_ids(layout, name).tolist()]
+    return [number for name in names if name != without for number in batch_ids(layout, name).tolist()]

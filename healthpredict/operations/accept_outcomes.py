@@ -1,7 +1,7 @@
-"""Accept what was delivered to `outcomes/`: usable outcomes go to `known/`, and the others are counted and reported.
+"""Accept the files in `outcomes/`: usable outcomes go to `known/`; the others are counted and reported.
 
-A batch has matured when the outcomes of enough of its encounters at risk are known: readmissions are known before their
-absence is, so with few outcomes nearly everyone would have come back.
+A batch has matured when the outcomes of enough of its encounters at risk are known. A readmission is known before its absence is,
+so the first few outcomes are nearly all readmissions.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _logger = logging.getLogger(__name__)
 
 
 class AcceptedOutcomes(BaseModel):
-    """What became of the outcomes of a batch.
+    """The outcomes of a batch that are in use.
 
     Attributes:
         batch: its name.
-        delivered: the file that was looked at last.
-        rows: of that file; 0 if it could not be read.
-        known: encounters at risk with a known outcome, of `at_risk`.
-        at_risk: encounters of the cohort.
+        delivered: the file that was read last.
+        rows: number of rows of that file; 0 if it could not be read.
+        known: number of encounters at risk with a known outcome.
+        at_risk: number of encounters at risk.
         matured: whether enough outcomes are known to learn from them.
-        problems: what cannot be used, and notices, in sentences without values of patients.
+        problems: sentences on what cannot be used or is unusual, without values of patients.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,25 +51,25 @@ class AcceptedOutcomes(BaseModel):
 
     @property
     def sentences(self) -> list[str]:
-        """What a person should know."""
+        """What the operator should know."""
         return [f"{self.delivered.file}: {problem}" for problem in self.problems]
 
 
 def accept_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
-    """Accept every file of outcomes that is new or changed, and append one event for each content to the ledger.
+    """Accept every new or changed file of outcomes, and append one ledger event for each content.
 
-    A file that cannot be used leaves what was known before in use.
+    If a file cannot be used, the outcomes that were accepted before stay in use.
 
     Raises:
-        StorageError: something cannot be read or written; done again, it goes on.
+        StorageError: something cannot be read or written; the next call continues.
     """
     layout, ledger = Layout(settings.data_uri), open_ledger(settings)
     new = []
-    for delivered in _to_look_at(settings, layout):
-        accepted, usable = _judge(settings, layout, delivered)
+    for delivered in _new_files(settings, layout):
+        accepted, usable = _check_file(settings, layout, delivered)
         if usable is not None:
             write_frame(layout.known_outcomes(accepted.batch), usable)
-        if accepted.batch != INITIAL:  # that is part of `prepare`, which has its own record
+        if accepted.batch != INITIAL:  # `prepare` records these itself
             facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
             ledger.append("outcomes", key=f"outcomes {accepted.batch} {accepted.delivered.sha256}", **facts)
         # Last, because it says that the rest is there.
@@ -81,23 +81,23 @@ def accept_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
 
 
 def look_at_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
-    """What is known of every accepted batch, newly delivered files included; nothing is written."""
+    """Return what `accept_outcomes` would leave for every accepted batch with a file of outcomes. Nothing is written."""
     layout = Layout(settings.data_uri)
-    new = {delivered.name: _judge(settings, layout, delivered)[0] for delivered in _to_look_at(settings, layout)}
+    new = {delivered.name: _check_file(settings, layout, delivered)[0] for delivered in _new_files(settings, layout)}
     names = [name for name in delivered_outcomes(settings).files if exists(layout.accepted(name))]
     found = {name: new.get(name) or known_outcomes(layout, name) for name in names}
     return [accepted for accepted in found.values() if accepted is not None]
 
 
 def known_outcomes(layout: Layout, name: str) -> AcceptedOutcomes | None:
-    """What became of the outcomes of a batch; None if none were accepted."""
+    """Read the record of a batch's outcomes; None if no file of outcomes was read."""
     if not exists(layout.outcomes_check(name)):
         return None
     return AcceptedOutcomes.model_validate(read_json(layout.outcomes_check(name)))
 
 
 def waiting_outcomes(settings: Settings) -> list[str]:
-    """What is in `outcomes/` and not read, or not yet, in sentences."""
+    """One sentence for each file in `outcomes/` that is pending or ignored."""
     layout, folder = Layout(settings.data_uri), delivered_outcomes(settings)
     waiting = [f"{found.file} is pending: {found.waits}." for found in folder.files.values() if found.waits]
     early = [
@@ -108,8 +108,8 @@ def waiting_outcomes(settings: Settings) -> list[str]:
     return [*waiting, *early, *(f"Ignored: {what}" for what in folder.ignored)]
 
 
-def _to_look_at(settings: Settings, layout: Layout) -> list[Delivered]:
-    """Files of accepted batches that are whole, and new or changed."""
+def _new_files(settings: Settings, layout: Layout) -> list[Delivered]:
+    """Files of accepted batches that are complete, and new or changed."""
     found = []
     for name, delivered in delivered_outcomes(settings).files.items():
         if delivered.waits is None and exists(layout.accepted(name)):
@@ -119,13 +119,15 @@ def _to_look_at(settings: Settings, layout: Layout) -> list[Delivered]:
     return found
 
 
-def _judge(settings: Settings, layout: Layout, delivered: Delivered) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:
-    """What a file is worth, and the outcomes to use from now on; None if those that are in use stay."""
+def _check_file(
+    settings: Settings, layout: Layout, delivered: Delivered
+) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:
+    """Check a file. Returns: its record, and the outcomes to use from now on, or None if those in use stay."""
     before = known_outcomes(layout, delivered.name)
     cohort = read_frame(layout.processed(delivered.name), ["encounter_id"])["encounter_id"]
     usable, rows, problems = None, 0, []
     with local_copy(delivered.stored.uri) as path:
-        seen = fingerprint_of(delivered, path)
+        read = fingerprint_of(delivered, path)
         try:
             table = read_outcomes(path, delivered.file)
         except BatchRefused as error:
@@ -134,11 +136,11 @@ def _judge(settings: Settings, layout: Layout, delivered: Delivered) -> tuple[Ac
             rows = len(table.frame)
             checked = check_outcomes(table.frame)
             ids = checked.usable["encounter_id"]
-            strangers = int((~ids.isin(batch_ids(layout, delivered.name))).sum())
+            unmatched = int((~ids.isin(batch_ids(layout, delivered.name))).sum())
             usable = checked.usable[ids.isin(cohort)].reset_index(drop=True)
             problems += [*table.notices, *checked.problems]
-            if strangers:
-                problems.append(f"{strangers} outcomes match no encounter of the batch and are not used.")
+            if unmatched:
+                problems.append(f"{unmatched} outcomes match no encounter of the batch and are not used.")
     known = 0 if usable is None else len(usable)
     enough = known >= settings.known_share * len(cohort) or (delivered.name == INITIAL and known > 0)
     if usable is not None and not enough:
@@ -151,7 +153,7 @@ def _judge(settings: Settings, layout: Layout, delivered: Delivered) -> tuple[Ac
         usable, known, enough = None, before.known, before.matured
     accepted = AcceptedOutcomes(
         batch=delivered.name,
-        delivered=seen,
+        delivered=read,
         rows=rows,
         known=known,
         at_risk=len(cohort),

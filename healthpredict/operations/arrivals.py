@@ -1,7 +1,7 @@
-"""What has been delivered to `batches/` and `outcomes/`, and whether it is whole.
+"""Which files were delivered to `batches/` and `outcomes/`, and whether they are complete.
 
-A file counts as whole if its marker `NAME.done` is not older than the file, or if the file was not changed for
-`arrival_seconds`. So a file that is still being copied is never read.
+A file counts as complete if its marker `NAME.done` is not older than the file, or if the file has not changed for
+`arrival_seconds`. So a file that is still being copied is not read.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ from healthpredict.storage.uris import list_folder, local_copy, write_bytes
 MARKER: Final = ".done"
 _ENDINGS: Final = (".csv", ".csv.gz", ".parquet")
 _RESERVED: Final = frozenset({"manifest"})
-"""Names whose files would replace the system's own."""
+"""Batches of this name would replace files of the system."""
 _LONGEST_NAME: Final = 200
-"""Bytes. Files made for a batch have its name and 42 bytes more while they are written; file systems allow 255."""
-_OWN: Final = re.compile(r"live-[0-9]+\.json")
+"""In bytes. A temporary file of a batch has a name that is 42 bytes longer; file systems allow 255."""
+_LIVE_CONTENTS: Final = re.compile(r"live-[0-9]+\.json")
+"""What live batches are made of, see `collect_live`."""
 _LOG_FOLDER: Final = "log"
+"""In `outcomes/`: those that the API received."""
 
 
 class Fingerprint(BaseModel):
-    """What identifies the content of a delivered file.
+    """Identifies the content of a delivered file.
 
     Attributes:
         file: its path below the data URI.
-        size: bytes.
-        sha256: of its content.
+        size: in bytes.
+        sha256: of the content.
         version: see `Stored.version`.
     """
 
@@ -56,8 +58,8 @@ class Delivered:
     Attributes:
         name: of its batch.
         file: its path below the data URI, for messages.
-        stored: what the store says about it.
-        waits: why it is not read yet; None if it is whole.
+        stored: its entry in the listing of the store.
+        waits: why it is not read yet; None if it is complete.
     """
 
     name: str
@@ -68,11 +70,11 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What was delivered to a folder.
+    """The files that were delivered to a folder.
 
     Attributes:
         files: batch name -> file, in natural order of the names.
-        ignored: what is there and not read, in sentences.
+        ignored: one sentence for each entry of the folder that is not read.
     """
 
     files: dict[str, Delivered]
@@ -80,33 +82,33 @@ class Folder:
 
 
 def delivered_batches(settings: Settings) -> Folder:
-    """What is in `batches/`."""
-    return _look(settings, "batches")
+    """List `batches/`."""
+    return _list_delivered(settings, "batches")
 
 
 def delivered_outcomes(settings: Settings) -> Folder:
-    """What is in `outcomes/`."""
-    return _look(settings, "outcomes")
+    """List `outcomes/`."""
+    return _list_delivered(settings, "outcomes")
 
 
 def deliver(uri: str, data: bytes, *, exclusive: bool = False) -> None:
-    """Write a file that this system made, with its marker, because it is whole at once. Arguments as `write_bytes`."""
+    """Write a file that this system made, and its marker, so that it is read without waiting. Arguments as `write_bytes`."""
     write_bytes(uri, data, exclusive=exclusive)
     write_bytes(uri + MARKER, b"")
 
 
 def fingerprint(delivered: Delivered) -> Fingerprint:
-    """Read a file and return its digest.
+    """Read a file and return its fingerprint.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the file cannot be read.
     """
     with local_copy(delivered.stored.uri) as path:
         return fingerprint_of(delivered, path)
 
 
 def fingerprint_of(delivered: Delivered, path: Path) -> Fingerprint:
-    """The fingerprint of a file with a local copy."""
+    """Return the fingerprint of a file that has a local copy at `path`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     stored = delivered.stored
@@ -114,11 +116,11 @@ def fingerprint_of(delivered: Delivered, path: Path) -> Fingerprint:
 
 
 def find_batch(settings: Settings, name: str) -> Delivered:
-    """The whole file of a batch.
+    """Find the complete file of a batch.
 
     Raises:
         NotFound: no file of this name was delivered.
-        StillArriving: it may still be being copied.
+        StillArriving: the file may still be copied.
     """
     found = delivered_batches(settings).files.get(name)
     if found is None:
@@ -128,7 +130,7 @@ def find_batch(settings: Settings, name: str) -> Delivered:
     return found
 
 
-def _look(settings: Settings, folder: str) -> Folder:
+def _list_delivered(settings: Settings, folder: str) -> Folder:
     listing = list_folder(f"{settings.data_uri.rstrip('/')}/{folder}")
     stored = {found.name: found for found in listing.objects}
     files: dict[str, Delivered] = {}
@@ -143,7 +145,7 @@ def _look(settings: Settings, folder: str) -> Folder:
             if file.endswith(MARKER):
                 if file.removesuffix(MARKER) not in stored:
                     ignored.append(f"{folder}/{_shown(file)} is a marker without its file.")
-            elif not _OWN.fullmatch(file):
+            elif not _LIVE_CONTENTS.fullmatch(file):
                 ignored.append(
                     f"{folder}/{_shown(file)} is not read; the endings that are read: {', '.join(_ENDINGS)}."
                 )
@@ -154,7 +156,7 @@ def _look(settings: Settings, folder: str) -> Folder:
         elif name in files:
             ignored.append(f"{folder}/{file} is not read, because {files[name].file} has the same name.")
         else:
-            waits = _waits(stored[file], stored.get(file + MARKER), settings.arrival_seconds)
+            waits = _why_it_waits(stored[file], stored.get(file + MARKER), settings.arrival_seconds)
             files[name] = Delivered(name, f"{folder}/{file}", stored[file], waits)
     return Folder(
         dict(sorted(files.items(), key=lambda item: (item[0] != INITIAL, natural_key(item[0])))), tuple(ignored)
@@ -162,7 +164,7 @@ def _look(settings: Settings, folder: str) -> Folder:
 
 
 def _problem_of_name(name: str) -> str | None:
-    """Why the files and events of a batch cannot have its name, or None."""
+    """Say why a batch cannot have this name, or None."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -173,18 +175,21 @@ def _problem_of_name(name: str) -> str | None:
 
 
 def _shown(name: str) -> str:
-    """A file name that can be printed and stored, whatever bytes it has."""
+    """Escape the bytes of a file name that are not UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
 
-def _waits(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:
+def _why_it_waits(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:
     if marker is not None and marker.age_seconds <= stored.age_seconds:
         return None
     if stored.age_seconds < 0:
-        return "its modification time is in the future, so it cannot be known whether it is whole"
+        return (
+            "its modification time is in the future, so nothing shows whether it is complete; correct the time, or write a "
+            f"marker ({stored.name}{MARKER})"
+        )
     if stored.age_seconds < arrival_seconds:
         return (
-            f"it was changed {stored.age_seconds:.0f} s ago and may still be being copied; it is read once it has not "
-            f"changed for {arrival_seconds:.0f} s, or at once with a marker ({stored.name}{MARKER})"
+            f"it changed {stored.age_seconds:.0f} s ago and may still be copied; it is read once it has not changed for "
+            f"{arrival_seconds:.0f} s, or at once if there is a marker ({stored.name}{MARKER})"
         )
     return None

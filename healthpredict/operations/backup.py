@@ -1,4 +1,4 @@
-"""One file with everything that cannot be made again, checked by listing it, in a place of its own."""
+"""Back up everything that cannot be reproduced into one archive, and check it by listing it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 FORMAT: Final = 2
 """Of the archive; archives of the shell script before it were 1."""
 MAX_HOURS: Final = 26
-"""Age of the newest backup above which people are warned: a day, and time for a late start."""
+"""Age of the newest backup that triggers a warning: a day, and two hours for a late start."""
 FACTS: Final = "backup.json"
 LEDGER: Final = "ledger"
 MLFLOW: Final = "databases/mlflow.db"
@@ -38,23 +38,24 @@ ARTIFACTS: Final = "artifacts"
 """MLflow's folder beside its SQLite database."""
 _NAME: Final = "health-predict-"
 _SUFFIX: Final = ".tar.gz"
-_WORK: Final = ".backup-"
+WORK: Final = ".backup-"
+"""Prefix of temporary folders."""
 _LOCAL_ONLY: Final = {LEDGER_HEAD, LEDGER_CHECK, STATE_ID}
-_MADE_AGAIN: Final = {"bundles", "sources", "services"}
-"""Folders of the state: what is fetched again, and which processes run here."""
+_REPRODUCIBLE: Final = {"bundles", "sources", "services"}
+"""Folders of the state that are fetched again, or that describe the processes of this host."""
 _OF_PROCESSES: Final = (".lock", ".holder", ".pid")
 _SQLITE_SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
 
 class Backup(BaseModel):
-    """A backup that is complete and in its place.
+    """A complete backup.
 
     Attributes:
         uri: of the archive.
         sha256: of the archive.
-        bytes: of the archive.
-        counts: files in it by kind: databases, ledger, batches, outcomes, models, state, and all others of the data.
-        deleted: older backups that were deleted.
+        bytes: size of the archive.
+        counts: number of files by kind: databases, ledger, batches, outcomes, models, state, and data for all others.
+        deleted: URIs of older backups that were deleted.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,12 +69,12 @@ class Backup(BaseModel):
 
 @dataclass(frozen=True)
 class Sources:
-    """The local folders that a backup holds.
+    """The local folders that a backup contains.
 
     Attributes:
-        folders: prefix in the archive to folder, in the order in which they are read.
-        left_out: folders of these that are not read, or under another prefix.
-        mlflow: MLflow's database if it is a SQLite file.
+        folders: prefix in the archive -> folder, in the order in which they are read.
+        left_out: subfolders that are not read, or that have a prefix of their own.
+        mlflow: MLflow's database if it is a SQLite file, else None.
     """
 
     folders: dict[str, Path]
@@ -81,12 +82,12 @@ class Sources:
     mlflow: Path | None
 
     def skip(self, path: Path) -> bool:
-        """Whether a file or folder is left out; databases are, because they are copied in another way."""
-        local_only = path.name in _LOCAL_ONLY or path.suffix in _OF_PROCESSES or path.name.startswith(_WORK)
+        """Whether a file or folder is left out. Databases are, because they are copied by `copy_sqlite`."""
+        local_only = path.name in _LOCAL_ONLY or path.suffix in _OF_PROCESSES or path.name.startswith(WORK)
         return local_only or path in self.left_out or path.name.endswith(_SQLITE_SIDE_FILES) or is_sqlite(path)
 
     def databases(self) -> dict[str, Path]:
-        """The SQLite databases, by their names in the archive."""
+        """List the SQLite databases: name in the archive -> file."""
         found = {
             f"{prefix}/{path.relative_to(folder)}": path
             for prefix, folder in self.folders.items()
@@ -98,7 +99,7 @@ class Sources:
         return found
 
     def present(self) -> set[str]:
-        """The files that are there now, by their names in an archive."""
+        """List the files that exist now, by their names in the archive."""
         return {
             f"{prefix}/{path.relative_to(folder)}"
             for prefix, folder in self.folders.items()
@@ -107,7 +108,7 @@ class Sources:
 
 
 def open_sources(settings: Settings, *left_out: str) -> Sources:
-    """What these settings name. Args: left_out, more folders that are not read."""
+    """Return the folders that these settings name. Args: settings; left_out, more folders that are not read."""
     state, uri = settings.state_path.resolve(), settings.mlflow_uri
     mlflow = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
     folders = {"state": state}
@@ -117,56 +118,56 @@ def open_sources(settings: Settings, *left_out: str) -> Sources:
         folders["models"] = mlflow.parent / ARTIFACTS
     if "://" not in settings.data_uri:
         folders["data"] = Path(settings.data_uri).resolve()
-    # The ledger is read first, see `backup`; and a folder within another one has a prefix of its own.
+    # The ledger is read separately, see `backup`. A folder inside another one has its own prefix.
     names = {*left_out, settings.backup_place, Layout(settings.data_uri).ledger, Layout(settings.data_uri).leases}
-    made_again = {state / name for name in _MADE_AGAIN}
+    reproducible = {state / name for name in _REPRODUCIBLE}
     return Sources(
-        folders, frozenset({*folders.values(), *made_again, *(Path(name).resolve() for name in names)}), mlflow
+        folders, frozenset({*folders.values(), *reproducible, *(Path(name).resolve() for name in names)}), mlflow
     )
 
 
 def backup(settings: Settings, to: str | None = None, stream: IO[bytes] | None = None) -> Backup:
-    """Copy databases, ledger, data, models and keys into one archive, check it, and delete the oldest ones.
+    """Copy databases, ledger, data, models and keys into one archive, check it, and delete the oldest archives.
 
-    The services go on meanwhile. First the ledger, then the databases, then the files: whatever the ledger or the registry names is
-    then in the archive. Data on S3 is not copied: its bucket keeps versions.
+    The services keep running. The ledger is copied first, then the databases, then the files, so the archive contains every file
+    that the ledger or the registry names. Data on S3 is not copied, because its bucket keeps versions.
 
     Args:
-        settings: what there is, and where backups go.
-        to: folder or s3://bucket/prefix; by default that of the settings, where alone old ones are deleted.
-        stream: to write the archive to, in place of a folder.
+        settings: what to back up, and where to.
+        to: folder or s3://bucket/prefix. By default that of the settings; old archives are deleted only there.
+        stream: write the archive to this stream instead.
 
     Raises:
         AlreadyRunning: another backup is being made.
-        StorageError: something cannot be read or written, or is missing in the archive. There is no archive then.
-        ConfigurationError: a program for it is missing.
+        StorageError: something cannot be read or written, or is missing in the archive. Then no archive is left.
+        ConfigurationError: `pg_dump` is not installed.
     """
     state = settings.state_path.resolve()
     name = f"{_NAME}{datetime.now(UTC):%Y%m%dT%H%M%SZ}{_SUFFIX}"
     with exclusive(state / "backup.lock", "A backup"):
-        for left in state.glob(f"{_WORK}*"):  # by one that was killed
-            shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(dir=state, prefix=_WORK) as folder:
+        for left_over in state.glob(f"{WORK}*"):  # of a backup that was killed
+            shutil.rmtree(left_over)
+        with tempfile.TemporaryDirectory(dir=state, prefix=WORK) as folder:
             work = Path(folder)
             path = work / name
-            counts = _write(settings, open_sources(settings, to or settings.backup_place), path, work)
+            counts = _make_archive(settings, open_sources(settings, to or settings.backup_place), path, work)
             digest = _sha256(path)
             size = path.stat().st_size
-            uri = _put(path, to or settings.backup_place, stream)
+            uri = _write_archive(path, to or settings.backup_place, stream)
         deleted = [] if to or stream else _delete_old(settings)
         made = Backup(uri=uri, sha256=digest, bytes=size, counts=counts, deleted=deleted)
         open_ledger(settings).append("backup", key=f"backup {name} {digest}", **made.model_dump())
     return made
 
 
-def _put(path: Path, to: str, stream: IO[bytes] | None) -> str:
-    """Bring the archive to its place, and return its URI or, of a stream, its name."""
+def _write_archive(path: Path, to: str, stream: IO[bytes] | None) -> str:
+    """Copy the archive to its destination, and return its URI, or its name if the destination is a stream."""
     if stream is not None:
         with path.open("rb") as file:
             shutil.copyfileobj(file, stream, 1 << 20)
         stream.flush()
         return path.name
-    path.chmod(0o600)  # it holds patients and keys
+    path.chmod(0o600)  # it contains data of patients, and keys
     uri = join(to, path.name)
     write_file(uri, path)
     if "://" not in uri:
@@ -174,9 +175,9 @@ def _put(path: Path, to: str, stream: IO[bytes] | None) -> str:
     return uri
 
 
-def _write(settings: Settings, sources: Sources, path: Path, work: Path) -> dict[str, int]:
+def _make_archive(settings: Settings, sources: Sources, path: Path, work: Path) -> dict[str, int]:
     before = sources.present()
-    # Quick rather than small, as most of it is compressed already; and no file as a link to another one.
+    # Low compression, because most files are compressed already. `dereference` stores hard links as files.
     with tarfile.open(path, "w:gz", compresslevel=3, dereference=True) as archive:
         writer = ArchiveWriter(archive, work)
         facts = {
@@ -192,7 +193,7 @@ def _write(settings: Settings, sources: Sources, path: Path, work: Path) -> dict
         for prefix, folder in sources.folders.items():
             writer.add_folder(prefix, folder, sources.skip)
     listed = list_archive(path)
-    # What was there all the time has to be in it; what came or went meanwhile may be.
+    # Files that existed during the whole backup must be in it; files that appeared or vanished meanwhile need not.
     expected |= {*databases} | (before & sources.present())
     missing = sorted(expected - listed.keys()) + sorted(name for name in databases if listed.get(name) == 0)
     if missing:
@@ -203,7 +204,7 @@ def _write(settings: Settings, sources: Sources, path: Path, work: Path) -> dict
 
 
 def artifacts_uri(sources: Sources) -> str | None:
-    """Where MLflow's SQLite database says that its artifacts are; None if MLflow is a server."""
+    """The artifact folder that MLflow's SQLite database names; None if MLflow is a server."""
     return None if sources.mlflow is None else (sources.mlflow.parent / ARTIFACTS).as_uri()
 
 
@@ -256,7 +257,7 @@ def _sha256(path: Path) -> str:
 
 
 def backups(settings: Settings) -> list[str]:
-    """The backups in the configured place, the oldest first."""
+    """List the backups in the configured place, the oldest first."""
     found = list_uris(settings.backup_place, suffix=_SUFFIX)
     return [uri for uri in found if uri.rpartition("/")[2].startswith(_NAME)]
 
@@ -268,7 +269,7 @@ def _delete_old(settings: Settings) -> list[str]:
             delete(uri)
             deleted.append(uri)
         except StorageError as error:
-            # On AWS the host may not delete backups: the bucket does, by age.
+            # On AWS, the host has no permission to delete backups; the bucket deletes them by age.
             _logger.warning("An old backup stays: %s", error)
             break
     return deleted

@@ -23,7 +23,7 @@ class LedgerCheck(BaseModel):
     Attributes:
         time: of the check.
         events: number of events in the ledger.
-        altered: the first event that was changed, dropped or reordered; None if all is well.
+        altered: the first event that was changed, dropped or reordered; None if there is none.
     """
 
     model_config = ConfigDict(frozen=True)

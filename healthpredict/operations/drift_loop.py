@@ -78,9 +78,9 @@ class LoopRun(BaseModel):
     """What one run of the loop did.
 
     Attributes:
-        done: names of the batches that it did, refused ones included, in order.
-        sentences: what a person should know: about batches, outcomes, and what waits, changed or is ignored.
-        waits: whether a file may still be being copied, so that another run is needed soon.
+        done: names of the batches that it processed, in order, including refused ones.
+        sentences: what the operator should know about batches, outcomes, and files that wait, changed or are ignored.
+        waits: whether the file of a batch may still be copied, so that another run is needed soon.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,9 +91,9 @@ class LoopRun(BaseModel):
 
 
 def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = "batches") -> LoopRun:
-    """Do every batch that has arrived and is not in the ledger, in order, also those that arrive meanwhile.
+    """Process every batch that has arrived and is not in the ledger, in order, including those that arrive during the run.
 
-    A batch that cannot be used gets its event and its reason, and the loop goes on with the next one.
+    If a batch cannot be used, its event records the reason, and the loop continues with the next one.
 
     Args:
         settings: everything.
@@ -101,7 +101,7 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
         source: "live" first cuts batches from what the API predicted, see `collect_live`.
 
     Raises:
-        AlreadyRunning: another loop works on the same state or, perhaps on another host, on the same data.
+        AlreadyRunning: another loop, perhaps on another host, uses the same state or the same data.
         NoChampion: the first model did not pass the gate; no batch was done.
         HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next start tries it again.
     """
@@ -134,7 +134,7 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
             sentences += _accept_outcomes(settings)
         check_ledger(settings)
         pending = find_pending(settings)
-        _write_down_changes(settings, pending)
+        _record_changes(settings, pending)
         sentences += [*pending.sentences, *waiting_outcomes(settings)]
         return LoopRun(done=done, sentences=list(dict.fromkeys(sentences)), waits=bool(pending.waiting))
 
@@ -144,7 +144,7 @@ def _accept_outcomes(settings: Settings) -> list[str]:
 
 
 def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint] | None:
-    """The next batch that can be done and was not tried yet with this content."""
+    """The next batch that is ready and was not tried in this run with the same content."""
     files = delivered_batches(settings).files
     # A file that came between the two looks has its turn at the next one.
     for name in filter(files.__contains__, find_pending(settings).ready):
@@ -154,7 +154,7 @@ def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint
     return None
 
 
-def _write_down_changes(settings: Settings, pending: Pending) -> None:
+def _record_changes(settings: Settings, pending: Pending) -> None:
     """Append an event for each file that changed after it was accepted, once for each content."""
     files = delivered_batches(settings).files
     for name, how in pending.changed.items():
@@ -173,7 +173,7 @@ def _collect(settings: Settings) -> None:
 
 
 def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprint, lease: Lease) -> list[str]:
-    """Do one batch, append its event, and return what a person should know about it."""
+    """Process one batch, append its event, and return what the operator should know about it."""
     ledger, registry = open_ledger(settings), open_registry(settings)
     key = f"batch {name} {delivered.sha256}"
     notices = _out_of_order(settings, name)
@@ -220,11 +220,11 @@ def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprin
 
 
 def _out_of_order(settings: Settings, name: str) -> list[str]:
-    """A notice if a batch sorts before one that is done: it was not there when that one was looked at."""
+    """A notice if a batch sorts before one that is done, because it arrived later."""
     later = [other for other in batch_events(settings) if natural_key(other) > natural_key(name)]
     if not later:
         return []
-    notice = f"{name} sorts before {later[-1]}, which is done: batches are in the order of their names, so name new ones later."
+    notice = f"{name} sorts before {later[-1]}, which is done. Batches are processed in the order of their names; name it later."
     _logger.warning("%s", notice)
     return [notice]
 

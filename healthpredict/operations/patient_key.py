@@ -1,4 +1,4 @@
-"""The key for the pseudonyms of patients: made once, recognised by its fingerprint in the ledger, never replaced silently."""
+"""The key for the pseudonyms of patients. The ledger records its fingerprint, so the key is never replaced silently."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ADVICE = (
 
 
 def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
-    """Read the key; make it if there is none and no prediction was logged with an earlier one.
+    """Read the key. Make one if it is missing and no prediction was logged with an earlier key.
 
     Args:
         settings: where the ledger, the log and the key are.
         path: of the key; by default that of the settings.
 
     Raises:
-        ConfigurationError: the key is lost although predictions were logged with it, or is another one than the ledger names, or
+        ConfigurationError: predictions were logged, and the key is missing or is not the one that the ledger names; or the file
             cannot be read or written.
         StorageError: the ledger cannot be read or written.
     """
@@ -41,7 +41,7 @@ def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
         raise ConfigurationError(
             f"The patient key {path} is missing, and predictions were logged with it.{which} {_ADVICE}"
         )
-    because = "found in its place" if path.exists() else "made, because nothing was logged with another key"
+    because = "the key file existed" if path.exists() else "made, because nothing was logged with another key"
     make_patient_key(path)
     key = read_patient_key(path)
     found = fingerprint(key)
@@ -57,17 +57,17 @@ def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
 
 
 def start_new_patient_key(settings: Settings, because: str, path: Path | None = None) -> Path | None:
-    """Make another key, and write to the ledger why. Predictions from now on do not match the earlier ones' pseudonyms.
+    """Make another key, and record the reason in the ledger. New pseudonyms will not match those of earlier predictions.
 
     Returns:
-        Where the earlier key is kept, or None if it is lost.
+        Where the earlier key is kept; None if it is lost.
 
     Raises:
         ConfigurationError: no reason is given, or the file cannot be written.
         StorageError: the ledger cannot be written.
     """
     if not because.strip():
-        raise ConfigurationError("Say why with --because: the ledger keeps the reason.")
+        raise ConfigurationError("Give a reason for the ledger: --because REASON.")
     path = path or settings.patient_key_path
     kept = None
     if path.exists():

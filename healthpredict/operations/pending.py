@@ -1,4 +1,4 @@
-"""Which batches wait, which changed after they were accepted, and what is ignored."""
+"""Which batches are pending, which changed after they were accepted, and which files are ignored."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from healthpredict.storage.tables import read_json
 from healthpredict.storage.uris import exists
 
 NOT_USED: Final = ("refused", "empty")
-"""Decisions about batches of which nothing was used: delivered again with other content, they are pending again."""
+"""Decisions on batches of which nothing was used. Such a batch is pending again if its file has new content."""
 
 
 class Pending(BaseModel):
     """The batches that are not done.
 
     Attributes:
-        ready: batches that can be done now, in order.
-        waiting: batches that may still be being copied -> why.
-        changed: batches that were done -> how their file differs from what was accepted.
-        ignored: what is in the folder and not read, in sentences.
+        ready: batches that can be processed now, in order.
+        waiting: batch whose file may still be copied -> why it waits.
+        changed: batch that is done -> how its file differs from the accepted one.
+        ignored: see `Folder.ignored`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,7 @@ class Pending(BaseModel):
 
     @property
     def sentences(self) -> list[str]:
-        """What a person should know."""
+        """What the operator should know."""
         return [
             *(f"{name} is pending: {why}." for name, why in self.waiting.items()),
             *(f"{name} changed: {how}." for name, how in self.changed.items()),
@@ -51,9 +51,9 @@ class Pending(BaseModel):
 
 
 def find_pending(settings: Settings) -> Pending:
-    """Compare what was delivered with what the ledger says is done.
+    """Compare the delivered batches with those in the ledger.
 
-    A file is read only if the store says that it changed since the ledger's event.
+    A file is read only if its version at the store differs from that in the ledger.
 
     Raises:
         StorageError: the folder, a file or the ledger cannot be read.
@@ -67,8 +67,8 @@ def find_pending(settings: Settings) -> Pending:
             continue
         if event is not None and event["decision"] not in NOT_USED:
             changed[name] = (
-                f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted, and what "
-                "was accepted stays in use. Deliver further rows as a batch of their own"
+                f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted and stay in "
+                "use. Deliver further rows as another batch"
             )
         elif event is not None and _was_not_used(settings, delivered):
             continue
@@ -78,12 +78,12 @@ def find_pending(settings: Settings) -> Pending:
             ready.append(name)
     for name, event in done.items():
         if name not in folder.files and "file" in event and event["decision"] not in NOT_USED:
-            changed[name] = f"{event['file']} is no longer there; what was accepted stays in use"
+            changed[name] = f"{event['file']} was removed; what was accepted stays in use"
     return Pending(ready=ready, waiting=waiting, changed=changed, ignored=list(folder.ignored))
 
 
 def batch_events(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The latest event of each batch that is done, in the order in which they were done."""
+    """Return the latest event of each batch, in the order of these events."""
     latest: dict[str, dict[str, Any]] = {}
     for event in open_ledger(settings).events("batch"):
         latest.pop(event["batch"], None)
@@ -92,21 +92,21 @@ def batch_events(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _initial(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What `prepare` accepted, in the form of an event."""
+    """The initial data, which `prepare` accepts, in the form of a ledger event."""
     uri = Layout(settings.data_uri).accepted(INITIAL)
     delivered = read_json(uri).get("delivered") if exists(uri) else None
     return {INITIAL: {"decision": "prepared", **(delivered or {})}}
 
 
 def _was_not_used(settings: Settings, delivered: Delivered) -> bool:
-    """Whether this content was refused under this name before; content that was refused since has the latest event."""
+    """Whether this content was refused before under this name, earlier than the content of the latest event."""
     content = fingerprint(delivered).sha256
     events = open_ledger(settings).events("batch")
     return any((event["batch"], event.get("sha256")) == (delivered.name, content) for event in events)
 
 
 def _differs(event: dict[str, Any], delivered: Delivered) -> bool:
-    """Whether a file has another content than the event's; events of earlier versions do not say."""
+    """Whether the content of a file differs from that in the event. Events of earlier versions contain no digest."""
     if "sha256" not in event or event["version"] == delivered.stored.version:
         return False
     return bool(event["sha256"] != fingerprint(delivered).sha256)

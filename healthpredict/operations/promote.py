@@ -1,4 +1,4 @@
-"""Promote a version: the gate is a rule of the system, so every way to put a version into service leads through here."""
+"""Promote a version. The command line, the deploy flow and the drift loop all call this, so none of them can skip the gate."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from healthpredict.operations.roll_out import roll_out
 def promote(
     settings: Settings, version: int, *, force: bool = False, because: str | None = None, git_ref: str | None = None
 ) -> Rollout:
-    """Roll a version out, verified, and make it the champion, if it passed the gate or somebody gives a reason.
+    """Roll a version out, verify it, and make it the champion, if it passed the gate or is forced with a reason.
 
     Args:
         settings: where the API is.
-        version: of the registry. The version that is in service already may be rolled out again, for instance with other keys.
-        force: also if it did not pass the gate; the ledger records the reason.
-        because: the reason, with `force`.
+        version: of the registry. The version in service may be rolled out again, for instance with other keys.
+        force: promote even if it did not pass the gate.
+        because: the reason, which the ledger records; required with `force`.
         git_ref: see `roll_out`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The one place where the result of a rollout moves the alias `champion` and enters the ledger."""
+"""The only place where the result of a rollout moves the alias `champion` and is written to the ledger."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Rollout(BaseModel):
     """A version in service.
 
     Attributes:
-        version: that answers now.
-        previous: the version before; None where there was none.
+        version: the version in service.
+        previous: the version before; None if there was none.
         bundle_digest: of its bundle.
-        url: where it answers; None where it was only promoted.
-        image: by digest; None where there is none.
-        git_ref: of the code in the image, where one was named.
-        reason: why, if not the gate decided.
+        url: of the API; None if the target is `none`.
+        image: by digest; None if the target is not Kubernetes.
+        git_ref: of the code in the image; None if none was given.
+        reason: why, if a person or a failure decided and not the gate.
         forced: whether it was promoted although it did not pass the gate.
         rolled_back: whether this goes back to what was in service before.
         seconds: wall time by stage.
@@ -47,31 +47,32 @@ class Rollout(BaseModel):
 
 
 def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | None, **why: Any) -> Rollout | None:
-    """Let alias and ledger say what serves.
+    """Update alias and ledger to the result of a rollout.
 
     Args:
         settings: where registry and ledger are.
-        result: of a rollout, or of a look at what serves.
-        asked: the version that was asked for; None if this is a look.
+        result: of a rollout, or of `settle`, which only determines what serves.
+        asked: the version to roll out; None for `settle`.
         why: fields of `Rollout`: git_ref, reason, forced, rolled_back, seconds.
 
     Returns:
-        What is in service; None if nothing is.
+        The version in service. None never happens with an `asked` version.
 
     Raises:
-        RolloutError: the version that was asked for is not in service, or not good; what the ledger says is.
-        RolloutUnknown: it could not be determined what serves. The alias is where it was.
+        RolloutError: the version is not in service, or failed while it was watched. The ledger names the version in service.
+        RolloutUnknown: it could not be determined what serves. The alias was not moved.
         RegistryError, StorageError: alias or ledger could not be written; the next run repairs them.
     """
     match result:
         case InService():
-            return _serves(settings, result, asked, **why)
+            return _record_in_service(settings, result, asked, **why)
         case PutBack(version=None):
-            _failed(settings, asked, result)
+            _record_failure(settings, asked, result)
             raise RolloutError(result.problem)
         case PutBack():
-            _failed(settings, asked, result)
-            _serves(settings, result, asked, **why | {"reason": result.problem, "forced": False, "rolled_back": True})
+            _record_failure(settings, asked, result)
+            why |= {"reason": result.problem, "forced": False, "rolled_back": True}
+            _record_in_service(settings, result, asked, **why)
             raise RolloutError(result.problem)
         case Unknown():
             ledger = open_ledger(settings)
@@ -82,13 +83,13 @@ def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | No
 
 
 def last_unknown(settings: Settings) -> dict[str, Any] | None:
-    """The newest event of a rollout with an unknown result that no later run has settled; None if there is none."""
+    """Return the latest rollout event if its result was unknown and no later run has determined what serves, else None."""
     kinds = ("promotion", "rollout_settled", "rollout_unknown")
     last = next((e for e in reversed(open_ledger(settings).events()) if e["kind"] in kinds), None)
     return last if last is not None and last["kind"] == "rollout_unknown" else None
 
 
-def _serves(settings: Settings, result: InService | PutBack, asked: int | None, **why: Any) -> Rollout:
+def _record_in_service(settings: Settings, result: InService | PutBack, asked: int | None, **why: Any) -> Rollout:
     assert result.version is not None
     assert result.bundle_digest is not None
     registry, ledger = open_registry(settings), open_ledger(settings)
@@ -97,7 +98,7 @@ def _serves(settings: Settings, result: InService | PutBack, asked: int | None, 
     if champion is None or champion.version != result.version:
         registry.make_champion(result.version)
     if asked is None:
-        # An interrupted rollback leaves no word that it was one; what served before is found in service again.
+        # An interrupted rollback has not recorded that it was one. It was, if the result was in service before.
         why["rolled_back"] = (result.version, result.image) in in_service(ledger.events("promotion"))[:-1]
     rollout = Rollout(
         version=result.version,
@@ -114,17 +115,17 @@ def _serves(settings: Settings, result: InService | PutBack, asked: int | None, 
     return rollout
 
 
-def _failed(settings: Settings, asked: int | None, result: PutBack) -> None:
+def _record_failure(settings: Settings, asked: int | None, result: PutBack) -> None:
     ledger = open_ledger(settings)
     ledger.append("rollout_failed", version=asked, champion=result.version, image=result.image, problem=result.problem)
 
 
 def in_service(promotions: Iterable[dict[str, Any]]) -> list[Service]:
-    """What was in service and has not been rolled back, the oldest first; the last one is in service now."""
+    """Return what was in service and has not been rolled back, the oldest first. The last one is in service now."""
     stack: list[Service] = []
     for event in promotions:
         service = (event["version"], event.get("image"))
-        # Earlier versions of this system say so in the reason only.
+        # In events of earlier versions of this system, only the reason shows a rollback.
         went_back = event.get("rolled_back", str(event.get("reason") or "").startswith("rolled back"))
         if went_back and service in stack:
             del stack[len(stack) - stack[::-1].index(service) :]

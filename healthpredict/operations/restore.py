@@ -1,4 +1,4 @@
-"""Put a backup into an installation that holds nothing yet."""
+"""Restore a backup to an empty installation."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from healthpredict.operations.backup import (
     FORMAT,
     LEDGER,
     MLFLOW,
+    WORK,
     Sources,
     artifacts_uri,
     dump_name,
@@ -37,7 +38,7 @@ from healthpredict.storage.uris import list_uris, local_copy
 
 _logger = logging.getLogger(__name__)
 _STEM: Final = re.compile(r"[a-z]+-[0-9T.]+-[0-9a-f]{8}")
-"""What the names of one file of the prediction log have in common: growing, closed and shipped."""
+"""The part of a prediction log file's name that stays the same when it is closed or shipped."""
 
 
 class Restored(BaseModel):
@@ -46,9 +47,9 @@ class Restored(BaseModel):
     Attributes:
         uri: of the archive.
         time: when it was made.
-        files: that were written.
-        events: of the ledger.
-        databases: of Postgres.
+        files: number of files that were written.
+        events: number of events of the ledger.
+        databases: names of the Postgres databases in the archive.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,21 +62,21 @@ class Restored(BaseModel):
 
 
 def restore(settings: Settings, uri: str) -> Restored:
-    """Restore ledger, databases, data, models and keys. Nothing may run on them meanwhile.
+    """Restore ledger, databases, data, models and keys. No service may run on them meanwhile.
 
     Args:
-        settings: of the installation, which may be elsewhere than the one that was backed up.
+        settings: of the installation. Its folders may differ from those of the installation that was backed up.
         uri: of the archive.
 
     Raises:
-        StorageError: the archive is damaged, or there is other content already; in this case nothing was changed.
+        StorageError: the archive is damaged, or the installation is not empty. Then nothing was changed.
         NotFound: there is no such archive.
     """
     settings.state_path.mkdir(parents=True, exist_ok=True)
     with (
         exclusive(settings.state_path / "backup.lock", "A backup"),
         local_copy(uri) as path,
-        tempfile.TemporaryDirectory(dir=settings.state_path, prefix=".backup-") as folder,
+        tempfile.TemporaryDirectory(dir=settings.state_path, prefix=WORK) as folder,
     ):
         sources, listed = open_sources(settings), list_archive(path)
         targets = {name: target for name in listed if (target := _target(sources, name)) is not None}
@@ -90,7 +91,7 @@ def restore(settings: Settings, uri: str) -> Restored:
 
 
 def _target(sources: Sources, name: str) -> Path | None:
-    """Where a file of the archive belongs; None if it is not a file of a folder."""
+    """Return where a file of the archive belongs; None if it is not part of a folder."""
     if name == MLFLOW:
         return sources.mlflow
     prefix, _, rest = name.partition("/")
@@ -119,7 +120,7 @@ def _refuse_other_content(settings: Settings, targets: dict[str, Path]) -> None:
 
 
 def _read(settings: Settings, path: Path, work: Path) -> tuple[dict[str, Any], list[bytes], dict[str, Path]]:
-    """What is not a file of a folder: facts, events in order, and dumps of Postgres."""
+    """Read what is not part of a folder: facts, events in order, and dumps of Postgres."""
     facts: dict[str, Any] = {}
     events: dict[str, bytes] = {}
     dumps: dict[str, Path] = {}
@@ -164,7 +165,7 @@ def _after_extraction(settings: Settings, sources: Sources, artifacts: str | Non
     now = artifacts_uri(sources)
     if artifacts is not None and now is not None and artifacts != now and sources.mlflow is not None:
         move_artifacts(sources.mlflow, artifacts, now)
-    # A file of the log may have been closed or shipped while the backup was made, and be in it twice.
+    # If a log file was closed or shipped during the backup, it is in the archive twice.
     layout, log = Layout(settings.data_uri), settings.prediction_log_path
     shipped = {
         _stem(uri) for folder in (layout.logged_predictions, layout.logged_outcomes) for uri in list_uris(folder)

@@ -1,4 +1,4 @@
-"""Put back into service what was in service before, by hand."""
+"""Return to an earlier version by hand."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from healthpredict.operations.roll_out import roll_out, settle
 
 
 def roll_back(settings: Settings, version: int | None = None) -> Rollout:
-    """Roll out what was in service before, with the image that it had: verified, then champion, as every rollout.
+    """Roll out a version that was in service before, with the image that it had.
 
     Args:
         settings: where the API is.
-        version: that was in service before; None for the last version and image that were and have not been rolled back.
+        version: that was in service before; None for the last version and image in service that have not been rolled back.
 
     Raises:
-        ConfigurationError: it was never in service, or there is nothing to go back to.
+        ConfigurationError: the version was never in service or is in service now, or there is nothing to go back to.
         RolloutError, RolloutUnknown: see `roll_out`.
     """
     settle(settings)

@@ -1,4 +1,4 @@
-"""Put a version into service, verified; alias and ledger then say what serves."""
+"""Put a version into service, verify it, and record the result in alias and ledger."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def roll_out(
 ) -> Rollout:
     """Put a version where `rollout.target` says, check its golden rows there, and move the alias `champion`, in this order.
 
-    First alias and ledger are repaired if an earlier run was interrupted, see `settle`. Done again after an interruption it goes
-    on: a version that answers already is only verified. On Kubernetes it is then watched, and if it is not good, what served
-    before is put back.
+    If an earlier run was interrupted, alias and ledger are repaired first, see `settle`. A rollout that was interrupted can be
+    repeated: a version that is in service already is only verified. On Kubernetes, the version is then watched; if it fails, the
+    previous one is put back.
 
     Args:
         settings: where the API is.
         version: of the registry.
         git_ref: of the code in the image; None for the code that runs here. On Kubernetes only.
         image: that was built before, by digest; None to build one. On Kubernetes only.
-        reason: for the ledger, if not the gate decided.
-        forced: whether the version did not pass the gate.
-        rolled_back: whether this goes back to what was in service before.
+        reason: see `Rollout`.
+        forced: see `Rollout`.
+        rolled_back: see `Rollout`.
 
     Raises:
-        RolloutError: the version is not in service. What served before does, alias and ledger say so, and the ledger says why.
-        RolloutUnknown: it could not be determined what serves; the alias is where it was, and the ledger says so.
+        RolloutError: the version is not in service. The previous one is; alias and ledger name it, and the ledger says why.
+        RolloutUnknown: it could not be determined what serves. The alias was not moved, and the ledger records the problem.
         BundleError: the bundle was altered; nothing was touched.
         AlreadyRunning: another rollout is going on.
     """
@@ -69,14 +69,14 @@ def roll_out(
         try:
             held.enter_context(_one_at_a_time(settings))
             if (problem := _settle(settings)) is not None:
-                # No reason to stop: this rollout may be what helps, and its result will say what serves.
+                # Go on, because this rollout may repair the problem, and its result shows what serves.
                 _logger.warning("%s", problem)
             bundle = registry.fetch_bundle(model_version)
-            result, watched = _put(settings, bundle, seconds, git_ref=git_ref, image=image)
+            result, before = _put_into_service(settings, bundle, seconds, git_ref=git_ref, image=image)
         except AlreadyRunning:
             raise  # nothing was tried
         except Exception as error:
-            # Nothing was touched. The operator finds it in the ledger; the caller decides what to do.
+            # Nothing was touched. It is recorded for the operator, because the caller may be a flow that nobody watches.
             promoted = open_ledger(settings).last("promotion")
             champion = promoted["version"] if promoted else None
             open_ledger(settings).append("rollout_failed", version=version, champion=champion, problem=str(error))
@@ -84,7 +84,7 @@ def roll_out(
         rollout = record_rollout(settings, result, asked=version, seconds=seconds, **why)
         assert rollout is not None, "a result without a version raises"
         if isinstance(result, InService) and settings.rollout.target == "kubernetes":
-            result = watch_on_kubernetes(settings, result, watched, rollout.seconds)
+            result = watch_on_kubernetes(settings, result, before, rollout.seconds)
             record_rollout(settings, result, asked=version, seconds=rollout.seconds, **why)
     return rollout
 
@@ -93,7 +93,7 @@ def settle(settings: Settings) -> str | None:
     """Determine what serves, and repair alias and ledger if an earlier run left them wrong.
 
     Returns:
-        Why that could not be done; None if all is as it should be.
+        Why this failed; None if alias and ledger name what serves.
     """
     try:
         with _one_at_a_time(settings):
@@ -113,7 +113,7 @@ def _settle(settings: Settings) -> str | None:
             case "none":
                 result = _alias_in_service(settings)
     except ConfigurationError as error:
-        _logger.info("What serves is not looked at from here: %s", error)
+        _logger.info("What serves cannot be determined from here: %s", error)
         return None
     try:
         if result is not None:
@@ -123,10 +123,14 @@ def _settle(settings: Settings) -> str | None:
     return None
 
 
-def _put(
+def _put_into_service(
     settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None, image: str | None
 ) -> tuple[RolloutResult, Manifest | None]:
-    """Put a bundle into service; on Kubernetes also what was verified before, to go back to if the watch shows a fault."""
+    """Put a bundle into service.
+
+    Returns:
+        The result; and on Kubernetes, the template to go back to if the watch shows a fault, or None if it is the same.
+    """
     match settings.rollout.target:
         case "process":
             with timed(seconds, "rollout"):
@@ -159,10 +163,10 @@ def _as_process(settings: Settings, bundle: Bundle) -> RolloutResult:
             target.abandon(candidate)
             raise
         target.switch(candidate)
-        problem = "It ended as soon as it answered alone."
+        problem = "The new process ended as soon as the old one had been stopped."
     except RolloutError as error:
         problem = str(error)
-    # Whatever was reported on the way, the process table says what serves.
+    # Whatever failed on the way, the process table shows what serves.
     found = target.current()
     if found is not None and found.bundle_digest == bundle.digest:
         return InService(found.model_version, None, found.bundle_digest, found.url)
@@ -184,7 +188,7 @@ def _process_in_service(settings: Settings) -> InService | Unknown | None:
 
 
 def _alias_in_service(settings: Settings) -> InService | None:
-    """Where nothing is rolled out, the alias is what serves."""
+    """With the target `none`, the version that the alias names counts as in service."""
     champion = open_registry(settings).by_alias("champion")
     return None if champion is None else InService(champion.version, None, champion.bundle_digest, None)
 

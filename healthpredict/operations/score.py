@@ -29,18 +29,18 @@ _REJECTED = pa.schema([(column, pa.string()) for column in (*ENCOUNTER_COLUMNS, 
 
 
 class Scored(BaseModel):
-    """What became of the rows of a file.
+    """The result of scoring a file.
 
     Attributes:
-        source_uri: what was read.
-        read_as: how it is written, for people.
+        source_uri: the file.
+        read_as: its format, encoding and compression, for people.
         notices: what was unusual about it, in sentences.
-        result_uri: `encounter_id`, `readmission_risk`, `high_risk`.
-        rejected_uri: the rows that could not be predicted, in raw form, with `reason`, in the order of the file.
-        rows: read.
-        predicted: rows of the result.
-        rejected: rows of the side file.
-        model_version: that predicted.
+        result_uri: the predictions: `encounter_id`, `readmission_risk`, `high_risk`.
+        rejected_uri: the side file: rows that were not predicted, in raw form, with `reason`, in the order of the file.
+        rows: number of rows of the file.
+        predicted: number of rows of the result.
+        rejected: number of rows of the side file.
+        model_version: of the champion.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -64,18 +64,18 @@ def score(
     Args:
         settings: where the champion is; with a Ray address the cluster scores.
         source_uri: csv or Parquet with the raw file's columns, perhaps compressed.
-        result_uri: ends with .parquet, .csv or .csv.gz, which says its format. The rows without a risk go beside it, to
-            `NAME.rejected.ENDING`.
+        result_uri: ends with .parquet, .csv or .csv.gz, which determines the format. Rows that cannot be predicted go beside it,
+            to `NAME.rejected.ENDING`.
         progress: called with the number of rows done so far.
 
     Raises:
-        ConfigurationError: the result cannot be written there: unknown ending, or the name of the input, a folder, a link, a
-            pipe or a device. Nothing was read.
-        BatchRefused: the file is not one of encounters, or a row of it cannot be read; nothing was written.
+        ConfigurationError: the result has an unknown ending, or would replace the input, a folder, a link, a pipe or a device.
+            Nothing was read.
+        BatchRefused: the file does not contain encounters, or a row cannot be read; nothing was written.
         RegistryError: there is no champion, or MLflow failed.
         StorageError: something cannot be read or written; neither file is left.
     """
-    _rejected_uri(source_uri, result_uri)
+    _rejected_uri(source_uri, result_uri)  # before the bundle is fetched
     registry = open_registry(settings)
     champion = registry.by_alias("champion")
     if champion is None:
@@ -99,9 +99,9 @@ def score_with(
         open_table(source, source_uri, ENCOUNTER_COLUMNS) as table,
         tempfile.TemporaryDirectory() as folder,
     ):
-        paths = Path(folder) / "results", Path(folder) / "rejected"
-        writers = (TableWriter(path, format_of(result_uri)) for path in paths)
-        with next(writers) as results, next(writers) as rejects:
+        results_path, rejects_path = Path(folder) / "results", Path(folder) / "rejected"
+        ending = format_of(result_uri)
+        with TableWriter(results_path, ending) as results, TableWriter(rejects_path, ending) as rejects:
             seen = BitMap64()
             for raw, chunk in _chunks(bundle, table, ray_address):
                 _reject_repeated(chunk, seen)
@@ -114,9 +114,9 @@ def score_with(
                 source_uri,
                 f"it has {table.rows} rows, but {results.rows + rejects.rows} were scored; report this fault",
             )
-        write_file(rejected_uri, paths[1])
+        write_file(rejected_uri, rejects_path)
         try:
-            write_file(result_uri, paths[0])
+            write_file(result_uri, results_path)
         except StorageError:
             delete(rejected_uri)
             raise
@@ -134,7 +134,7 @@ def score_with(
 
 
 def _rejected_uri(source_uri: str, result_uri: str) -> str:
-    """Where the rows without a risk go. Raises: ConfigurationError, a result cannot be written there."""
+    """Return the URI of the side file. Raises: ConfigurationError, one of the two files cannot be written."""
     ending = format_of(result_uri)
     rejected_uri = f"{result_uri[: -len(ending)]}.rejected{ending}"
     for uri in (result_uri, rejected_uri):
@@ -142,7 +142,7 @@ def _rejected_uri(source_uri: str, result_uri: str) -> str:
             raise ConfigurationError(f"{uri} is the input: the result would replace it. Choose another name.")
         if not is_plain(uri):
             raise ConfigurationError(
-                f"{uri} is a link, a folder, a pipe or a device: a result never replaces one. Choose another name."
+                f"{uri} is a link, a folder, a pipe or a device, which a result never replaces. Choose another name."
             )
     return rejected_uri
 
@@ -157,14 +157,14 @@ def _chunks(bundle: Bundle, table: Table, ray_address: str | None) -> Iterator[t
 
 
 def _reject_repeated(chunk: ScoredChunk, seen: BitMap64) -> None:
-    """Reject the rows that repeat the id of an earlier valid row. Args: chunk, changed; seen, the ids so far, changed."""
+    """Reject the rows that repeat the id of an earlier valid row. Updates `chunk`, and `seen`, the ids so far."""
     valid = chunk.encounter_id > 0
     new = BitMap64(chunk.encounter_id[valid])
     repeated = valid & pd.Series(chunk.encounter_id).duplicated().to_numpy()
     if earlier := seen & new:
         repeated |= np.isin(chunk.encounter_id, np.array(earlier, dtype=np.int64))
     seen |= new
-    # Even if it was not at risk either: it is there once.
+    # Replaces "not at risk": the first row with this id has the reason that counts.
     chunk.reason[repeated] = DUPLICATE
 
 
@@ -174,5 +174,5 @@ def _predictions(chunk: ScoredChunk, predicted: np.ndarray, threshold: float) ->
 
 
 def _rejected(raw: pd.DataFrame, chunk: ScoredChunk, rows: np.ndarray) -> pa.Table:
-    # Arrow makes texts of the categories: pandas would take twice as long.
+    # Arrow converts the categories to text, in half the time that pandas takes.
     return pa.Table.from_pandas(raw[rows].assign(reason=chunk.reason[rows]), preserve_index=False).cast(_REJECTED)

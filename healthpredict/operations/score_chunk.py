@@ -1,4 +1,4 @@
-"""The risk of each encounter of a piece of a file, or the reason why there is none."""
+"""Predict one chunk of a file: the risk of each encounter, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.cohort import is_at_risk
 from healthpredict.data.contract import RECORD_COLUMNS
-from healthpredict.data.schema import judge
+from healthpredict.data.schema import check_rows
 from healthpredict.operations.risks import risks_of
 
 NOT_AT_RISK: Final = "ended in death or hospice: not at risk of readmission"
@@ -21,9 +21,9 @@ class ScoredChunk(NamedTuple):
     """What became of each row of a chunk, in its order.
 
     Attributes:
-        encounter_id: 0 where the row breaks the contract, shape (n_rows,).
-        risk: NaN where there is none, shape (n_rows,).
-        reason: why there is no risk; "" where there is one, shape (n_rows,).
+        encounter_id: 0 if the row breaks the contract, shape (n_rows,).
+        risk: NaN if the row was not predicted, shape (n_rows,).
+        reason: why the row was not predicted, "" if it was, shape (n_rows,).
     """
 
     encounter_id: NDArray[np.int64]
@@ -33,15 +33,15 @@ class ScoredChunk(NamedTuple):
 
 def score_chunk(bundle: Bundle, raw: pd.DataFrame) -> ScoredChunk:
     """Predict the encounters of a raw frame."""
-    judged = judge(raw, RECORD_COLUMNS)
-    valid = judged.valid
-    encounters = judged.frame if valid.all() else judged.frame[valid]
+    checked = check_rows(raw, RECORD_COLUMNS)
+    valid = checked.valid
+    encounters = checked.frame if valid.all() else checked.frame[valid]
     ids, risk = np.zeros(len(raw), dtype=np.int64), np.full(len(raw), np.nan)
     ids[valid] = encounters["encounter_id"]
-    judged.reject(np.flatnonzero(valid)[~is_at_risk(encounters)], NOT_AT_RISK)
-    predicted = judged.valid
+    checked.reject(np.flatnonzero(valid)[~is_at_risk(encounters)], NOT_AT_RISK)
+    predicted = checked.valid
     if len(encounters):
         # Of all, because leaving some out would copy every column.
         risk[valid] = risks_of(bundle, encounters)
         risk[~predicted] = np.nan
-    return ScoredChunk(ids, risk, judged.reasons)
+    return ScoredChunk(ids, risk, checked.reasons)

@@ -46,5 +46,5 @@ def _score(bundle_path: Path, raw: pd.DataFrame) -> ScoredChunk:
 
 @cache
 def _bundle(path: Path) -> Bundle:
-    """The bundle, loaded once in each process of the cluster."""
+    """Load a bundle, once in each process of the cluster."""
     return load_bundle(path)

@@ -25,13 +25,13 @@ class Status(BaseModel):
         champion: version that predicts; None before the first training.
         family: of the champion.
         auroc: of the champion on the test side at its training.
-        serving: version that answers callers, and where; None if nothing does. Or why that is unknown.
+        serving: version that serves, and its URL, or why it is unknown; None if nothing serves.
         last_batch: the last batch done, with its decision.
         last_event: of the ledger.
         pending: batches that have arrived and are not done.
-        known_outcomes: batch -> encounters at risk with a known outcome, counted now.
-        sentences: what a person should know about delivered files: what waits, changed, is ignored or cannot be used.
-        ledger: the result of its last check on this host, with the time.
+        known_outcomes: batch -> number of encounters at risk with a known outcome, including new files.
+        sentences: what the operator should know about delivered files that wait, changed, are ignored or cannot be used.
+        ledger: result and time of its last check on this host.
         backup: age and place of the newest backup.
     """
 

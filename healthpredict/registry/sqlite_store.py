@@ -1,7 +1,7 @@
-"""MLflow's SQLite store: built and upgraded so that a kill at any point leaves the old store or the new one.
+"""Build and upgrade MLflow's SQLite store so that a kill at any point leaves the old store or the new one.
 
-MLflow migrates in place, and SQLite commits each step of a migration by itself. What is killed half-way can neither be used
-nor migrated again. So a migration runs on a copy, under a lock, and the copy replaces the store when it is complete.
+MLflow migrates in place, and SQLite commits each step of a migration separately. A store whose migration was killed can neither be
+used nor migrated again. So a migration runs on a copy, under a lock, and the copy replaces the store when it is complete.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def prepare_store(path: Path) -> None:
         try:
             _copy(path, migrated)
             _migrate(migrated)
-        except Exception as error:  # MLflow, Alembic and SQLAlchemy raise what they like, and the store is untouched
-            if not _holds_nothing(path):
+        except (
+            Exception
+        ) as error:  # MLflow, Alembic and SQLAlchemy raise errors of many classes; the store is untouched
+            if not _is_empty(path):
                 raise RegistryError(
                     f"{path} (schema revision {revision}) cannot be upgraded to {head}: {type(error).__name__}. The file was "
                     "left as it was. Restore a backup, or install the MLflow that wrote it."
@@ -58,14 +60,14 @@ def prepare_store(path: Path) -> None:
             _logger.warning("%s was left half-built by a killed process and holds no runs; it is built again.", path)
             _remove(migrated)
             _migrate(migrated)
-        # A journal that is left belongs to the store that is replaced.
+        # A remaining journal belongs to the store that is being replaced.
         for suffix in ("-journal", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         migrated.replace(path)
 
 
 def _revision(path: Path) -> str | None:
-    """The schema revision of a store, or None if there is no store or it has no revision."""
+    """Read the schema revision of a store; None if there is no store or it has no revision."""
     if not path.exists():
         return None
     try:
@@ -99,8 +101,8 @@ def _migrate(path: Path) -> None:
         engine.dispose()
 
 
-def _holds_nothing(path: Path) -> bool:
-    """Whether a store has no run and no model. What cannot be read may hold some."""
+def _is_empty(path: Path) -> bool:
+    """Whether a store contains no run and no model. One that cannot be read may contain some."""
     if not path.exists() or not path.stat().st_size:
         return True
     try:

@@ -103,7 +103,7 @@ class KubernetesTarget:
             yield
 
     def verified(self) -> Manifest | None:
-        """The ReplicaSet of the template that was verified last, which `served` reads; None where there is none."""
+        """The ReplicaSet of the template that was verified last, which `served` reads; None if there is none."""
         found = self._cluster.read("Deployment", self._api.name)
         name = ((found or {}).get("metadata", {}).get("annotations") or {}).get(VERIFIED)
         return next((r for r in self._api.replica_sets() if r["metadata"]["labels"][TEMPLATE_HASH] == name), None)
@@ -153,13 +153,13 @@ class KubernetesTarget:
     def put_back(
         self, before: Manifest | None, bundle_of: BundleOf, problem: str, asked: tuple[int | None, str | None]
     ) -> PutBack | Unknown:
-        """Go back to a template, wait and verify it.
+        """Go back to a template, wait, and verify it.
 
         Args:
-            before: its ReplicaSet; None if nothing was in service: then the Deployment is removed.
-            bundle_of: for the bundle that is verified then.
+            before: its ReplicaSet. If None, nothing was in service, and the Deployment is deleted.
+            bundle_of: for the bundle to verify.
             problem: why.
-            asked: version and image that were to serve.
+            asked: the version and image that failed.
         """
         try:
             if before is None:
@@ -171,17 +171,17 @@ class KubernetesTarget:
             self._cluster.apply(with_template(the_one(self._manifests, "Deployment"), before, replicas))
             self._api.wait(_SECONDS_TO_PUT_BACK, self._params.unschedulable_seconds)
             self._verify(bundle_of(back.version))
-        except Exception as error:  # whatever it was: what serves now was not verified
+        except Exception as error:  # whatever it was, what serves now was not verified
             version = None if before is None else served(before).version
             return Unknown(*asked, f"{problem}\nPutting version {version} back failed too: {error}")
-        said = f"{problem}\nVersion {back.version} was put back and verified."
-        return self._marked(PutBack(back.version, back.image, back.bundle_digest, self.url, said))
+        problem = f"{problem}\nVersion {back.version} was put back and verified."
+        return self._marked(PutBack(back.version, back.image, back.bundle_digest, self.url, problem))
 
     def find_out(self, bundle_of: BundleOf) -> RolloutResult | None:
-        """Determine what serves. A rollout that was interrupted is completed if its pods verify, else put back.
+        """Determine what serves. An interrupted rollout is completed if its pods pass verification, and reversed if they fail it.
 
         Args:
-            bundle_of: for the bundle that is verified.
+            bundle_of: for the bundle to verify.
 
         Returns:
             None if there is no Deployment.
@@ -204,16 +204,16 @@ class KubernetesTarget:
             self._verify(bundle_of(found.version))
         except Unfit as error:  # nothing that is certainly wrong stays in service
             return self.put_back(before, bundle_of, f"A rollout was interrupted. {error}", (None, None))
-        except Exception as error:  # whatever it was, it does not say what serves
+        except Exception as error:  # whatever it was, it does not show what serves
             return Unknown(None, None, str(error))
         return self._marked(InService(found.version, found.image, found.bundle_digest, self.url))
 
     def wait(self) -> None:
-        """Wait until every pod is available. Raises: RolloutError, if that cannot come to be."""
+        """Wait until every pod is available. Raises: RolloutError, if that cannot happen or takes too long."""
         self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
     def watch(self, seconds: float) -> str | None:
-        """Look at the pods in service for a time, see `watch_pods`."""
+        """Watch the pods in service, see `watch_pods`."""
         return watch_pods(self._api, self.own_key()[0], self._params, seconds)
 
     def _apply(self, manifest: Manifest) -> None:
@@ -275,7 +275,7 @@ class KubernetesTarget:
         self._check_pods(bundle.digest)
 
     def _check_pods(self, bundle_digest: str) -> None:
-        """Ask each pod which bundle it serves. Raises: Unfit, another one; RolloutError, nobody answers."""
+        """Ask each pod which bundle it serves. Raises: Unfit, one serves another bundle; RolloutError, none answers."""
         key, _ = self.own_key()
         pods = [pod for pod in self._api.pods() if is_ready(pod)]
         if not pods:
@@ -286,7 +286,7 @@ class KubernetesTarget:
                 raise Unfit(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
 
     def _marked(self, result: Result) -> Result | Unknown:
-        """Name the template that serves as the verified one; without that, the next run could not tell."""
+        """Mark the template that serves as verified, which the next run relies on. Failure to do so makes the result unknown."""
         try:
             self._mark_verified()
         except Exception as error:  # whatever it was, the pods serve
@@ -295,7 +295,7 @@ class KubernetesTarget:
         if isinstance(result, InService):
             try:
                 self._prune()
-            except RolloutError as error:  # what is left over serves nobody
+            except RolloutError as error:  # left-overs do no harm
                 _logger.warning("Left-overs of earlier rollouts were not deleted: %s", error)
         return result
 

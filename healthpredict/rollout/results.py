@@ -1,4 +1,4 @@
-"""What a rollout, or a look at what serves, came to. Only `healthpredict.operations.record_rollout` acts on it."""
+"""The result of a rollout. Only `healthpredict.operations.record_rollout` matches on it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InService:
-    """A version serves, verified.
+    """The version serves and was verified.
 
     Attributes:
         version: of the registry.
-        image: by digest; None where there is none.
+        image: by digest; None if the target is not Kubernetes.
         bundle_digest: of its bundle.
-        url: where it answers; None where nothing serves and only the alias names a version.
+        url: of the API; None if the target is `none`.
         problem: always None.
     """
 
@@ -26,14 +26,16 @@ class InService:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """The version that was asked for does not serve; what served before does again, verified.
+    """The requested version failed; the previous one serves and was verified.
+
+    On Kubernetes, a version that fails while it is watched stays in service if there is no previous one; it is then named here.
 
     Attributes:
-        version: that serves; None if nothing served before either.
-        image: of it, by digest; None where there is none.
+        version: that serves; None if nothing does.
+        image: of that version, by digest; None if the target is not Kubernetes.
         bundle_digest: of its bundle; None if nothing serves.
-        url: where it answers; None if nothing does.
-        problem: why the other version does not serve.
+        url: of the API; None if nothing serves.
+        problem: why the requested version failed.
     """
 
     version: int | None
@@ -48,8 +50,8 @@ class Unknown:
     """It could not be determined what serves.
 
     Attributes:
-        version: that was asked for, or None if nobody asked for one.
-        image: that was asked for, by digest; None where there is none.
+        version: that was requested; None if none was.
+        image: that was requested, by digest; None if none was.
         problem: why it cannot be determined.
     """
 

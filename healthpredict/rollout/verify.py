@@ -52,11 +52,11 @@ def ask(client: httpx.Client, url: str, records: list[dict[str, Any]], headers: 
 
 @dataclass(frozen=True)
 class Golden:
-    """What a service made of golden rows.
+    """How a service answered its golden rows.
 
     Attributes:
-        problem: what is wrong, in words after "the API"; None if nothing is.
-        answered: whether it answered at all. If not, nobody knows what serves.
+        problem: what is wrong, as a predicate with a full stop ("serves another bundle."); None if nothing is.
+        answered: whether it answered at all. If not, it is unknown what serves.
         p50_seconds: median time of an answer; 0 if there was none.
     """
 

@@ -1,4 +1,4 @@
-"""Watching the pods that were put into service, for the time in which most faults show."""
+"""Watch pods after a rollout, for the time in which most faults show."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _logger = logging.getLogger(__name__)
 _LOOK_EVERY_SECONDS: Final = 3.0
 _LOOKS_UNREADY: Final = 3
 _LOOKS_UNANSWERED: Final = 5
-"""In a row, at the end of the watch. Fewer are an API server that restarts."""
+"""In a row, at the end of the watch; fewer may only mean that the API server restarts."""
 
 
 def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: float) -> str | None:
-    """Look at the pods of a Deployment again and again.
+    """Poll the pods of a Deployment.
 
     Args:
         api: the Deployment.
@@ -31,10 +31,10 @@ def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: fl
         seconds: how long.
 
     Returns:
-        What is wrong, at the first look that shows it; None if nothing is.
+        The first problem; None if there was none.
 
     Raises:
-        RolloutError: the last looks got no answer, so nobody knows.
+        RolloutError: the last polls got no response, so the state of the pods is unknown.
     """
     deadline = time.monotonic() + seconds
     first: dict[str, Counts] | None = None
@@ -67,12 +67,12 @@ def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: fl
 
 
 def _counts(api: LiveDeployment, key: str, pods: Sequence[Manifest]) -> dict[str, Counts]:
-    """What the ready pods counted. Raises: RolloutError, none of them answers."""
+    """Read the counters of the ready pods. Raises: RolloutError, none of them responds."""
     found, lost = {}, None
     for pod in filter(is_ready, pods):
         try:
             found[pod["metadata"]["name"]] = read_counts(api.ask(pod, "/metrics", key))
-        except (RolloutError, ValueError) as error:  # it may have ended just now; readiness and restarts say so
+        except (RolloutError, ValueError) as error:  # it may have just ended, which readiness and restarts show
             _logger.warning("%s", error)
             lost = error
     if lost is not None and not found:

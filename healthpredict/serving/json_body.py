@@ -1,6 +1,6 @@
-"""JSON as callers send it, read with the standard library, which alone shows a name that occurs twice.
+"""Read the JSON that callers send.
 
-Objects become tuples of pairs, in their order, so that nothing that was sent is lost.
+The standard library's decoder is used because it can report a name that occurs twice. Objects become tuples of pairs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 Pairs = tuple[tuple[str, Any], ...]
 
 _LARGEST_EXACT: Final = 2**53
-"""The largest whole number up to which a float holds every one exactly."""
+"""Up to here, a float represents every whole number exactly."""
 _DIGITS_OF_64_BITS: Final = 20
 _NOT_A_NUMBER: Final = re.compile(rb'((?:[^"NI-]++|-(?!I)|"(?:[^"\\]++|\\.)*+")*+)(?:NaN|-?Infinity)', re.DOTALL)
 
 
 def read_json(body: bytes) -> Any:
-    """Read a body; `NaN` and `Infinity` are floats, and a whole number that is written as a float is an int.
+    """Read a body. `NaN` and `Infinity` are floats; `5.0` is an int.
 
     Raises:
-        Refused: it is not JSON in UTF-8 (400).
+        Refused: the body is not JSON in UTF-8 (400).
     """
     try:
         return _decoder.decode(body.decode("utf-8-sig"))
@@ -40,7 +40,7 @@ def not_json() -> Refused:
 
 
 def without_nan(body: bytes) -> bytes:
-    """Replace every `NaN` and `Infinity` outside strings by an empty list, which no field accepts and every reader reads."""
+    """Replace every `NaN` and `Infinity` outside strings by an empty list, which is valid JSON and which no field accepts."""
     pieces: list[bytes] = []
     at = 0
     while found := _NOT_A_NUMBER.match(body, at):
@@ -55,7 +55,7 @@ def _whole(text: str) -> int | float:
 
 
 def _decimal(text: str) -> int | float:
-    """A whole number up to 2^53 that is written as a decimal (`5.0`, `5e0`) as an int."""
+    """Convert a decimal; one that is a whole number up to 2^53 (`5.0`, `5e0`) becomes an int."""
     number = float(text)
     if number.is_integer() and abs(number) <= _LARGEST_EXACT:
         exact = Decimal(text)

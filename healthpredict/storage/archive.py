@@ -1,4 +1,4 @@
-"""A tar archive of folders that are written to meanwhile, and its check."""
+"""Write a tar archive of folders while their files change, and check it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK: Final = 1 << 20
 
 
 def files_below(folder: Path, skip: Skip) -> Iterator[Path]:
-    """The regular files of a folder, without what is skipped and without links. What vanishes meanwhile is left out."""
+    """Yield the regular files below a folder, except skipped ones and links. Files that vanish in the meantime are left out."""
     for root, names, files in os.walk(folder):
         here = Path(root)
         names[:] = sorted(name for name in names if not skip(here / name))
@@ -61,10 +61,10 @@ class ArchiveWriter:
         return True
 
     def add_folder(self, prefix: str, folder: Path, skip: Skip) -> None:
-        """Add the files of a folder under a prefix; again while some vanish, because they may have another name now.
+        """Add the files of a folder under a prefix. If some vanish, list the folder again, because they may have been renamed.
 
         Raises:
-            StorageError: files vanish all the time.
+            StorageError: files still vanish after many passes.
         """
         for _ in range(_PASSES):
             new = [path for path in files_below(folder, skip) if path not in self._added]
@@ -76,7 +76,7 @@ class ArchiveWriter:
     def _add(self, info: tarfile.TarInfo, content: IO[bytes]) -> None:
         info.size = content.tell()
         content.seek(0)
-        # Of no use elsewhere, and too long for the header in some networks.
+        # Owners mean nothing on another host, and long names from a directory service do not fit into the header.
         info.uid = info.gid = 0
         info.uname = info.gname = ""
         self._archive.addfile(info, content)

@@ -34,7 +34,7 @@ def is_sqlite(path: Path) -> bool:
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
-    """Copy a database through SQLite, which sees other writers' transactions whole or not at all.
+    """Copy a database through SQLite, so that the copy contains other writers' transactions completely or not at all.
 
     Raises:
         StorageError: it cannot be read.
@@ -46,15 +46,15 @@ def copy_sqlite(source: Path, target: Path) -> None:
         ):
             reading.backup(writing)
     except sqlite3.Error as error:
-        raise StorageError(f"Cannot copy the database {source}: {error}. Try again when it is not so busy.") from error
+        raise StorageError(f"Cannot copy the database {source}: {error}. Try again when it is less busy.") from error
 
 
 def move_artifacts(database: Path, old: str, new: str) -> None:
-    """Let MLflow's SQLite database name another folder of artifacts.
+    """Change the artifact folder in MLflow's SQLite database.
 
     Args:
         database: of MLflow.
-        old: URI of the folder that it names.
+        old: URI of the folder that the database names.
         new: URI of the folder where the artifacts are.
 
     Raises:

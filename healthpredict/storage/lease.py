@@ -1,4 +1,4 @@
-"""One holder at a time of a data URI, on whatever host: an object that its holder renews by conditional writes."""
+"""A lease at a data URI, held by one process at a time across hosts: an object that its holder renews by conditional writes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from healthpredict.storage.uris import read_bytes, replace_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
 _RENEWALS: Final = 4
-"""In the time after which a silent holder has lost its lease."""
+"""Renewals in the time after which a silent holder loses its lease."""
 _LOOKS: Final = 60
-"""In the same time, at a lease that somebody else has."""
+"""Reads in the same time, of a lease that another process holds."""
 
 
 class Lease:
     """A lease that is held."""
 
     def __init__(self, uri: str, what: str, owner: str, seconds: float) -> None:
-        """Args: uri of the object; what is leased, for messages; owner, who asks for it; seconds, see `hold`."""
+        """Args: see `hold`."""
         self.uri = uri
         self.seconds = seconds
         self.what = what
@@ -34,11 +34,11 @@ class Lease:
         self._owner = owner
         self._stored = b""
         self._renewals = 0
-        # One writer at a time: the thread that renews, and the end of the block.
+        # Serialises the renewing thread and the release at the end of the block.
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """Do nothing if the lease is still held. It costs one read.
+        """Verify that the lease is still held. This costs one read.
 
         Raises:
             LeaseLost: another holder took it over.
@@ -49,25 +49,25 @@ class Lease:
             raise LeaseLost(self.what, _name(holder))
 
     def acquire(self) -> None:
-        """Take the lease if it is free, its holder is silent for its time, or has the same owner; see `hold`."""
+        """Take the lease if it is free, if its holder is silent for too long, or if the holder has the same owner, see `hold`."""
         seen, since = None, time.monotonic()
         while True:
             found = self._read()
             holder = _parse(found) if found else {}
             seconds = float(holder.get("seconds", self.seconds))
-            # Measured by this host's clock alone: those of two hosts differ.
+            # Only this host's clock is used, because clocks of two hosts differ.
             silent = found == seen and time.monotonic() - since >= seconds
             if found is None or holder.get("owner") in (None, "", self._owner) or silent:
                 try:
                     self._write(found, self._owner)
                     return
                 except AlreadyExists:
-                    continue  # somebody else was faster, and is looked at next
+                    continue  # another process took it in between
             if seen is not None and found != seen:
                 raise AlreadyRunning(self.what, _name(holder))
             if seen is None:
                 seen, since = found, time.monotonic()
-                _logger.info("%s waits up to %.0f s to see if %s still runs", self.what, seconds, _name(holder))
+                _logger.info("%s waits up to %.0f s to see whether %s still runs", self.what, seconds, _name(holder))
             time.sleep(seconds / _LOOKS)
 
     def renew(self) -> None:
@@ -114,14 +114,15 @@ class Lease:
 
 @contextmanager
 def hold(uri: str, what: str, owner: str, seconds: float = 60.0) -> Iterator[Lease]:
-    """Hold a lease for the time of a `with` block, renewed by a thread.
+    """Hold a lease for the time of a `with` block. A thread renews it.
 
     Args:
         uri: of the lease's object.
-        what: is leased, for messages: "The drift loop".
-        owner: who asks for it. The same owner may take it at once: the caller makes sure that only one process uses the name.
-        seconds: after which this holder has lost it if it is silent. Taking over from another owner, or learning that it is alive,
-            takes up to the time of that one.
+        what: the subject of messages, such as "The drift loop".
+        owner: name of the holder. A lease with the same owner is taken over without waiting, so only one process at a time may use
+            the name.
+        seconds: after which this holder loses the lease if it does not renew it. If another owner holds the lease, this function
+            waits up to that owner's time to see whether it is alive.
 
     Raises:
         AlreadyRunning: another owner holds it and is alive.
@@ -151,7 +152,7 @@ def hold(uri: str, what: str, owner: str, seconds: float = 60.0) -> Iterator[Lea
         try:
             lease.release()
         except AlreadyExists:
-            pass  # somebody else has it, and is left alone
+            pass  # another process has taken it over
         except StorageError as error:
             _logger.warning("The lease %s ends by itself in %.0f s: %s", uri, seconds, error)
 
@@ -161,7 +162,7 @@ def _name(holder: dict[str, Any]) -> str:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """The record of a lease; empty if it is none, which then counts as free."""
+    """Read the record of a lease. Unreadable content is an empty record, which counts as a free lease."""
     try:
         record = json.loads(data)
     except ValueError:

@@ -4,7 +4,7 @@ Every event is a file of its own, `000001.json` and so on, written only if that 
 number one takes the next. So the ledger is append-only on a local disk and on S3 alike, and a writer that is killed leaves no half
 event. The kind is in the file and not in its name, because then two writers could both have a number.
 
-Each event has an `id` of its own and, as `previous_sha256`, the digest of the stored bytes of the event before it. Events of older
+Each event has a unique `id` and, as `previous_sha256`, the digest of the stored bytes of the event before it. Events of older
 versions have neither; the first event with a digest covers the last of them.
 """
 
@@ -43,7 +43,7 @@ class Ledger:
 
         Args:
             uri: the folder or prefix of the events; it need not exist.
-            head_path: local file that remembers the last event that this host wrote or checked, see `verify`.
+            head_path: local file that remembers the last event that this host wrote or checked, see `ledger_check`.
         """
         self.uri = uri
         self.head_path = head_path
@@ -53,9 +53,8 @@ class Ledger:
 
         Args:
             kind: what happened, such as `promotion`.
-            key: names what happened. If there is an event with this key, that one is returned and nothing is written, whoever
-                wrote it.
-            facts: JSON values, under any name but those of `OWN_FACTS`.
+            key: identifies what happened. If an event with this key exists, it is returned and nothing is written.
+            facts: JSON values, under any name except those in `OWN_FACTS`.
 
         Raises:
             StorageError: it cannot be written, or a fact is not JSON. The event may still have been written if the store lost
@@ -84,7 +83,7 @@ class Ledger:
             uri = self._uri(sequence)
             data = json_bytes(uri, event)
             try:
-                # The same bytes have the same id: they are ours, and only the response was lost.
+                # Succeeds if these bytes are stored already: the id makes them unique, so only the response was lost.
                 write_bytes(uri, data, exclusive=True)
             except AlreadyExists:
                 stored = read_bytes(uri)
@@ -96,10 +95,10 @@ class Ledger:
             return event
 
     def restore(self, events: Sequence[Event]) -> None:
-        """Write events of a backup under their own numbers; those that are there already, alike, and later ones are left.
+        """Write events 1 to n of a backup. Equal events that exist already, and later ones, are left as they are.
 
         Raises:
-            StorageError: there is another event under one of the numbers, or one does not follow from the one before it. Nothing
+            StorageError: another event exists under one of the numbers, or an event does not follow from the one before it. Nothing
                 was changed.
         """
         written = [json_bytes(self._uri(event["sequence"]), event) for event in events]
@@ -111,7 +110,7 @@ class Ledger:
         self.restore_bytes(written)
 
     def restore_bytes(self, events: Sequence[bytes]) -> None:
-        """Write the stored bytes of events 1 to n, see `restore`."""
+        """Do the same with the stored bytes of the events, without a check of their digests."""
         present = list(read_all(self.uris()))
         common = min(len(present), len(events))
         if present[:common] != list(events[:common]):
@@ -136,7 +135,7 @@ class Ledger:
         """
         wanted = {"kind": kind, **match}
         uris = self.uris()
-        # In parts, because most often a late one is looked for.
+        # From the end and in parts, because callers mostly want a recent event.
         for end in range(len(uris), 0, -_READ_AT_ONCE):
             part = list(self._read(uris[max(0, end - _READ_AT_ONCE) : end]))
             found = next((event for event in reversed(part) if wanted.items() <= event.items()), None)
@@ -159,11 +158,11 @@ class Ledger:
         try:
             write_json(str(self.head_path), {"ledger": self.uri, "sequence": sequence, "sha256": digest(data)})
         except StorageError as error:
-            # The event is written: nothing is lost but the chance to see that it was dropped.
+            # The event itself is written. Without the head, this host cannot detect that the event was dropped later.
             _logger.warning("%s", error)
 
     def head(self) -> dict[str, Any] | None:
-        """The last event that this host knows of: `sequence` and `sha256`; None if it knows of none of this ledger."""
+        """Return `sequence` and `sha256` of the last event that this host wrote or checked, or None if there is none."""
         if self.head_path is None or not self.head_path.exists():
             return None
         head: dict[str, Any] = read_json(str(self.head_path))
@@ -177,18 +176,18 @@ class Ledger:
 
 
 def sequence_of(uri: str) -> int:
-    """The number in the name of an event."""
+    """Return the number in the name of an event."""
     return int(uri.rpartition("/")[2].removesuffix(".json"))
 
 
 def read_all(uris: Sequence[str]) -> Iterator[bytes]:
-    """The stored bytes of events, in order."""
+    """Yield the stored bytes of events, in order."""
     with ThreadPoolExecutor(_READERS) as pool:
         yield from pool.map(read_bytes, uris)
 
 
 def digest(data: bytes) -> str:
-    """SHA-256 of the stored bytes of an event."""
+    """Return the SHA-256 of the stored bytes of an event."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,8 +1,7 @@
-"""Whether the ledger is as it was written: every event is there, in its place, and follows from the one before it.
+"""Detect whether events of the ledger were changed, dropped or reordered.
 
-What it cannot see: somebody who changes all later events along with one, or drops the last ones, is found out only on a host that
-remembers the last event (`Ledger.head_path`). Events that another host appended leave no trace here if they are dropped before this
-host wrote or checked anything.
+Limits: if somebody changes an event together with all later ones, or drops the last ones, only a host that remembers the last event
+(`Ledger.head_path`) detects it. A host cannot detect that events of another host were dropped before it wrote or checked any event.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from healthpredict.storage.ledger import Ledger, digest, read_all, sequence_of
 
 
 class Altered(BaseModel):
-    """The first event that is not as it was written.
+    """The first event that was altered.
 
     Attributes:
         sequence: its number.
-        problem: what happened to it, in a sentence.
+        problem: one sentence on what happened to it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,7 +30,7 @@ class Altered(BaseModel):
 
 
 def find_altered(ledger: Ledger) -> tuple[int, Altered | None]:
-    """Check a ledger, and remember its last event if all is well.
+    """Check a ledger, and remember its last event if nothing was altered.
 
     Returns:
         The number of events, and the first that was changed, dropped or reordered, or None.
@@ -41,20 +40,20 @@ def find_altered(ledger: Ledger) -> tuple[int, Altered | None]:
     """
     uris = ledger.uris()
     stored = list(read_all(uris))
-    altered = _by_names(uris) or _by_content(stored) or _by_head(ledger, stored)
+    altered = _check_names(uris) or _check_content(stored) or _check_head(ledger, stored)
     if altered is None and stored:
         ledger.remember(len(stored), stored[-1])
     return len(stored), altered
 
 
-def _by_names(uris: Sequence[str]) -> Altered | None:
+def _check_names(uris: Sequence[str]) -> Altered | None:
     for expected, uri in enumerate(uris, 1):
         if sequence_of(uri) != expected:
             return Altered(sequence=expected, problem=f"Event {expected} was dropped: the next one is {uri}.")
     return None
 
 
-def _by_content(stored: Sequence[bytes]) -> Altered | None:
+def _check_content(stored: Sequence[bytes]) -> Altered | None:
     events: list[dict[str, Any]] = []
     for sequence, data in enumerate(stored, 1):
         try:
@@ -65,7 +64,7 @@ def _by_content(stored: Sequence[bytes]) -> Altered | None:
             return Altered(sequence=sequence, problem=f"Event {sequence} was changed: it is not a JSON object.")
         events.append(event)
     for sequence, event in enumerate(events, 1):
-        problem = _own_problem(sequence, event, events)
+        problem = _problem_of_event(sequence, event, events[: sequence - 1])
         if problem:
             return Altered(sequence=sequence, problem=problem)
         before = digest(stored[sequence - 2]) if sequence > 1 else None
@@ -74,24 +73,24 @@ def _by_content(stored: Sequence[bytes]) -> Altered | None:
     return None
 
 
-def _own_problem(sequence: int, event: dict[str, Any], events: Sequence[dict[str, Any]]) -> str | None:
-    """What an event alone shows."""
+def _problem_of_event(sequence: int, event: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str | None:
+    """Check an event's number, and that it has a digest if an earlier one has."""
     if event.get("sequence") != sequence:
         return f"Event {sequence} was reordered or changed: it was written as event {event.get('sequence')}."
-    if "previous_sha256" not in event and any("previous_sha256" in earlier for earlier in events[: sequence - 1]):
+    if "previous_sha256" not in event and any("previous_sha256" in other for other in earlier):
         return f"Event {sequence} was changed: it lacks the digest of the event before it."
     return None
 
 
 def _broken_link(sequence: int, events: Sequence[dict[str, Any]], stored: Sequence[bytes]) -> Altered:
-    """Which of two events was altered, where the second does not follow from the first."""
+    """Find out which of two events was altered if the second does not follow from the first."""
     before = sequence - 1
     if before == 0:
         return Altered(sequence=1, problem="Event 1 was changed, or events before it were dropped.")
-    attested = {event.get("previous_sha256") for event in events}
-    if digest(stored[before - 1]) in attested:
+    known_digests = {event.get("previous_sha256") for event in events}
+    if digest(stored[before - 1]) in known_digests:
         return Altered(sequence=sequence, problem=f"Event {sequence} was changed or reordered.")
-    if sequence == len(events) or digest(stored[sequence - 1]) in attested:
+    if sequence == len(events) or digest(stored[sequence - 1]) in known_digests:
         return Altered(sequence=before, problem=f"Event {before} was changed.")
     problem = (
         f"Event {before} or {sequence} was changed, or event {sequence} was dropped and those after it renumbered."
@@ -99,7 +98,7 @@ def _broken_link(sequence: int, events: Sequence[dict[str, Any]], stored: Sequen
     return Altered(sequence=before, problem=problem)
 
 
-def _by_head(ledger: Ledger, stored: Sequence[bytes]) -> Altered | None:
+def _check_head(ledger: Ledger, stored: Sequence[bytes]) -> Altered | None:
     head = ledger.head()
     if head is None:
         return None

@@ -1,4 +1,4 @@
-"""What a store says about its objects."""
+"""Entries in the listing of a store."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Stored:
 
     Attributes:
         uri: of the object.
-        size: bytes.
-        age_seconds: since its last change, by the store's own clock; negative if the clocks disagree.
-        version: changes with every change of the object (S3: its ETag; a file: its times and its inode).
+        size: in bytes.
+        age_seconds: time since the last change, by the store's clock; negative if the modification time is in the future.
+        version: differs after every change of the object (S3: the ETag; a file: its times and inode).
     """
 
     uri: str

@@ -1,4 +1,4 @@
-"""Writing a table of any size, piece by piece, as Parquet or csv."""
+"""Write a table of any size in parts, as Parquet or csv."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ENDINGS: Final = (".parquet", ".csv.gz", ".csv")
 
 
 def format_of(uri: str) -> str:
-    """The ending of a URI, as it is written there, which says the format.
+    """Return the ending of a URI, in its own letter case. It determines the format.
 
     Raises:
-        ConfigurationError: it is none of `ENDINGS`.
+        ConfigurationError: the ending is none of `ENDINGS`.
     """
     ending = next((ending for ending in ENDINGS if uri.lower().endswith(ending)), None)
     if ending is None:
@@ -29,7 +29,7 @@ def format_of(uri: str) -> str:
 
 
 class TableWriter:
-    """A file that tables of the same columns are appended to, for the time of a `with` block."""
+    """Appends tables with the same columns to a file. A context manager."""
 
     def __init__(self, path: Path, ending: str) -> None:
         """Args: path, local; ending, one of `ENDINGS` in any letter case."""
@@ -50,7 +50,7 @@ class TableWriter:
                 opened.close()
 
     def write(self, table: pa.Table) -> None:
-        """Append rows; the first table, which may be empty, says the columns."""
+        """Append rows. The first table, which may be empty, determines the columns."""
         if self._writer is None:
             self._sink = pa.output_stream(self._path, compression="gzip" if self._ending == ".csv.gz" else None)
             self._writer = self._open(table.schema)
@@ -59,7 +59,7 @@ class TableWriter:
 
     def _open(self, schema: pa.Schema) -> Any:
         if self._ending == ".parquet":
-            # Ids and risks are all distinct: a dictionary of them gains nothing.
+            # Dictionaries of ids and risks would gain nothing, because their values are distinct.
             texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
             return pq.ParquetWriter(self._sink, schema, compression="zstd", use_dictionary=texts)
         return pa.csv.CSVWriter(

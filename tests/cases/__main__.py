@@ -1,4 +1,4 @@
-"""`make check-cases CASES=folder`: every case through the command line and the API, as a table of case, expected and got."""
+"""`make check-cases CASES=folder`: run every case through the command line and the API; print a table of case, expected, got."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tests.cases.run_case import run_case, tells_encounters_apart
+from tests.cases.run_case import require_distinct_risks, run_case
 from tests.cases.system import System
 
 
@@ -33,7 +33,7 @@ def main() -> int:
         system = System(Path(folder))
         started = time.monotonic()
         system.build()
-        tells_encounters_apart(system, file.parent)
+        require_distinct_risks(system, file.parent)
         console.print(f"The system was built in {time.monotonic() - started:.0f} s.")
         for case in cases:
             system.reset()

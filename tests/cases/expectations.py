@@ -1,4 +1,4 @@
-"""Whether what was observed is what a case requires. The README beside the cases explains the fields."""
+"""Compare what was observed with what a case expects. The README beside the cases explains the fields."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _USED = ("accepted", "rejected_rows")
 
 @dataclass
 class Observed:
-    """What a case led to.
+    """What running a case led to.
 
     Attributes:
         exit: exit code or HTTP status.
-        text: everything that was said: output, response body, ledger events.
+        text: all messages: the output and the response body.
         output: what the command printed.
-        reasons: of rows that were rejected.
-        rows, predicted, rejected, at_risk: as far as the way in knows them.
-        nothing_left: whether no result and nothing else was written.
-        facts: what else a field of `expect` asks for, by its name: whether it holds.
-        ids: identifiers of the input, which no message may contain.
-        file: name of the file that was handed in, which a refusal must name; None if there is none.
+        reasons: of the rejected rows.
+        rows, predicted, rejected, at_risk: numbers of rows; None if the command does not report them.
+        nothing_left: whether nothing was written.
+        facts: field of `expect` that this module does not check itself -> whether it holds.
+        ids: identifiers in the input, which no message may contain.
+        file: name of the delivered file, which a refusal must contain; None if it need not.
     """
 
     exit: int
@@ -41,7 +41,7 @@ class Observed:
 
 
 def differences(expect: dict[str, Any], seen: Observed, *, http: bool = False) -> list[str]:
-    """What differs from the expectation, in sentences; empty if the case holds."""
+    """Return the differences from the expectation, in sentences; none if the case passes."""
     return [*_always(seen), *_outcome(expect, seen, http=http), *_numbers(expect, seen), *_words(expect, seen)]
 
 
@@ -99,7 +99,7 @@ def _words(expect: dict[str, Any], seen: Observed) -> Iterator[str]:
 
 
 def missing_words(entries: list[Any], text: str) -> list[str]:
-    """The entries that a text does not name; of an inner list one is enough."""
+    """Return the entries that the text does not contain. Of an inner list, the text must contain one."""
     return [
         str(entry)
         for entry in entries

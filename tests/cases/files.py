@@ -1,4 +1,4 @@
-"""Reading what was handed in and what came out, independently of the project's own reader."""
+"""Read inputs and results without the project's own reader."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Results:
     Attributes:
         ids: of the encounters with a risk, in the order of the file.
         risks: of the same encounters.
-        reasons: of the rows without a risk.
-        kind: `csv`, `csv.gz` or `parquet`, by content.
+        reasons: of the rejected rows.
+        kind: `csv`, `csv.gz` or `parquet`, detected from the content.
     """
 
     ids: list[int]
@@ -43,7 +43,7 @@ class Results:
 
 
 def read_results(result: Path, beside: list[Path]) -> Results:
-    """Read a result and the one side file beside it. Args: beside, the other new files; none to leave reasons out."""
+    """Read a result and its side file. Args: result; beside, the side file, or nothing to leave out the reasons."""
     frame, kind = _read(result)
     reasons = [reason for path in beside for reason in _read(path)[0]["reason"].tolist()]
     if any(_read(path)[1] != kind for path in beside):

@@ -1,4 +1,4 @@
-"""Run one case: hand in what it hands in, the way it says, and compare what happened with what is required."""
+"""Run one case: hand in its file by the command or endpoint that it names, and compare the result with the expectation."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Case = dict[str, Any]
 
 
 def run_case(case: Case, folder: Path, base: str, system: System) -> list[str]:
-    """What differs from what the case requires, in sentences.
+    """Run a case and return its differences from the expectation, in sentences.
 
     Args:
         case: an entry of `cases.yaml`.
         folder: of that file.
-        base: the file of plain encounters.
-        system: fresh.
+        base: name of the file with plain encounters, in that folder.
+        system: after `System.reset`.
     """
     try:
-        return _WAYS[case["given_to"]](case, folder, base, system)
+        return _RUNNERS[case["given_to"]](case, folder, base, system)
     except (Exception, SystemExit) as error:  # one case that cannot be run must not lose the others
         return [f"the runner stopped at {type(error).__name__}: {error}"]
 
 
-def tells_encounters_apart(system: System, folder: Path) -> None:
-    """End the run if the champion gives two different encounters one risk, as `same_as` would then prove nothing."""
+def require_distinct_risks(system: System, folder: Path) -> None:
+    """End the run if the champion gives two different encounters the same risk: `same_as` would then prove nothing."""
     plain = folder / "predict" / "plain.json"
     if not plain.exists():
         return
@@ -48,7 +48,7 @@ def tells_encounters_apart(system: System, folder: Path) -> None:
     responses, _ = system.ask("/predict", [(plain.read_bytes(), {}), (other, {})])
     risks = {response.json()["readmission_risk"] for response in responses}
     if len(risks) != 2:
-        raise SystemExit("The champion gives different encounters one risk: the cases would prove nothing.")
+        raise SystemExit("The champion gives different encounters the same risk, so the cases would prove nothing.")
 
 
 def _score(case: Case, folder: Path, _base: str, system: System) -> list[str]:
@@ -115,20 +115,23 @@ def _prepare(case: Case, folder: Path, base: str, system: System) -> list[str]:
         prepared = json.loads(ran.stdout)
         seen.rows, seen.rejected, seen.at_risk = (prepared[name] for name in ("encounters", "quarantined", "cohort"))
         if plan:
-            before, after = (
-                read_encounters(folder / base, base).frame,
-                read_encounters(data / "batches" / "initial.csv", "initial").frame.set_index("encounter_id"),
-            )
-            after = after.loc[before["encounter_id"]].reset_index()
-            seen.facts["plants"] = all(
-                set(after.loc[(changed := after[column].ne(before[column])), column]) == {value} and changed.any()
-                for column, value in case["expect"].get("plants", {}).items()
-            )
-            seen.facts["more_of"] = all(
-                (after[column] == value).sum() > (before[column] == value).sum()
-                for column, value in case["expect"].get("more_of", {}).items()
-            )
+            seen.facts |= _planted(case["expect"], folder / base, data / "batches" / "initial.csv")
     return differences(case["expect"], seen)
+
+
+def _planted(expect: dict[str, Any], source: Path, planted: Path) -> dict[str, bool]:
+    """Whether `plants` (the only new value of a column) and `more_of` (a value that became more frequent) hold."""
+    before = read_encounters(source, source.name).frame
+    after = read_encounters(planted, planted.name).frame.set_index("encounter_id")
+    after = after.loc[before["encounter_id"]].reset_index()
+    new_values = {name: set(after.loc[after[name].ne(before[name]), name]) for name in expect.get("plants", {})}
+    return {
+        "plants": all(new_values[name] == {value} for name, value in expect.get("plants", {}).items()),
+        "more_of": all(
+            (after[name] == value).sum() > (before[name] == value).sum()
+            for name, value in expect.get("more_of", {}).items()
+        ),
+    }
 
 
 def _predict(case: Case, folder: Path, _base: str, system: System) -> list[str]:
@@ -204,7 +207,7 @@ def _number(output: str, name: str) -> int | None:
     return int(values[0]) if values else None
 
 
-_WAYS: dict[str, Callable[[Case, Path, str, System], list[str]]] = {
+_RUNNERS: dict[str, Callable[[Case, Path, str, System], list[str]]] = {
     "score": _score,
     "prepare": _prepare,
     "plan": _prepare,

@@ -1,4 +1,4 @@
-"""Cases of the drift loop: files are delivered and the loop is run, step by step."""
+"""Run the cases of the drift loop: deliver files and run the loop, step by step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Step = dict[str, Any]
 
 
 def run_steps(steps: list[Step], folder: Path, system: System) -> list[str]:
-    """What differs from what the steps require, in sentences."""
+    """Run the steps and return the differences from the expectation, in sentences."""
     problems: list[str] = []
     delivered: list[Path] = []
     for number, step in enumerate(steps, start=1):

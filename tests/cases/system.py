@@ -1,4 +1,4 @@
-"""One small system with a champion and five batches done, and a fresh copy of it for each case."""
+"""A small system with a champion and five processed batches, and a fresh copy of it for each case."""
 
 from __future__ import annotations
 
@@ -17,23 +17,18 @@ import httpx
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
 from healthpredict.rollout.ports import free_port
+from tests.loop.installation import SMALL
 
 _BIN = Path(sys.executable).parent
 _COMMAND_SECONDS = 300
 _START_SECONDS = 60
-_SETTINGS = {
+_SETTINGS = SMALL | {
     "INITIAL_SHARE": "0.5",
     "N_BATCHES": "5",
     "ROLLOUT__TARGET": "none",
     "SEARCH__FAMILIES": '["lightgbm"]',
     "SEARCH__N_TRIALS": "2",
     "SEARCH__RETRAIN_N_TRIALS": "1",
-    "SEARCH__TIME_BUDGET_SECONDS": "60",
-    "MODEL__N_BOOTSTRAP": "20",
-    "PROMOTION__MARGIN": "0.3",
-    "PROMOTION__MAX_ECE": "0.3",
-    "PROMOTION__MAX_BRIER_LOSS": "0.1",
-    "PROMOTION__SUBGROUP_FLOOR": "0.5",
 }
 
 
@@ -59,7 +54,7 @@ class System:
         self._port = free_port()
 
     def build(self) -> None:
-        """Prepare made-up data, train the first champion and do all batches."""
+        """Prepare made-up data, train the first champion and process all batches."""
         self.folder.mkdir(parents=True)
         source = self.folder / "source.csv"
         source.write_bytes(format_raw(synthesize(5000, seed=3)))
@@ -80,7 +75,7 @@ class System:
         """The environment of a command. Args: settings, further ones, without their prefix."""
         paths = {name: str(self.folder / value) for name, value in _PATHS.items()}
         own = {f"HEALTHPREDICT_{name}": value for name, value in (_SETTINGS | paths | settings).items()}
-        # What is set around the tests says nothing about the system under test.
+        # Settings of the surrounding process must not reach the system under test.
         outside = {name: value for name, value in os.environ.items() if not name.startswith("HEALTHPREDICT_")}
         return {**outside, **own, "HEALTHPREDICT_API_PORT": str(self._port)}
 
@@ -113,7 +108,7 @@ class System:
         return finish(process)
 
     def ask(self, path: str, requests: list[tuple[bytes, dict[str, str]]]) -> tuple[list[httpx.Response], str]:
-        """Start the API, send bodies one after the other, stop it; the responses, and what it wrote."""
+        """Start the API, send the bodies one after the other, and stop it. Returns: the responses, and its output."""
         api = self.start(["serve"])
         url = f"http://127.0.0.1:{self._port}"
         deadline = time.monotonic() + _START_SECONDS
@@ -137,7 +132,7 @@ _PATHS = {"DATA_URI": "data", "STATE_PATH": "state", "REPORTS_URI": "reports"}
 
 
 def finish(process: Any) -> Ran:
-    """Wait for a command; one that takes too long is ended, and its exit code is 124."""
+    """Wait for a command. One that takes too long is killed; its exit code is then 124."""
     try:
         stdout, stderr = process.communicate(timeout=_COMMAND_SECONDS)
         return Ran(process.returncode, stdout + stderr, stdout)

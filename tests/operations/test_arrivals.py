@@ -167,7 +167,7 @@ def test_a_file_that_changes_after_it_was_accepted_is_reported_and_not_done_agai
     (batches / "batch-03.csv").write_text("one")
     assert find_pending(settings).changed == {}
     (batches / "batch-03.csv").unlink()
-    assert "no longer there" in find_pending(settings).changed["batch-03"]
+    assert "was removed" in find_pending(settings).changed["batch-03"]
 
 
 def test_initial_data_that_change_are_reported(settings: Settings, batches: Path) -> None:
