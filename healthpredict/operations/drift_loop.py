@@ -26,7 +26,7 @@ from healthpredict.errors import (
 )
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes, waiting_outcomes
-from healthpredict.operations.arrivals import Fingerprint, delivered_batches, fingerprint
+from healthpredict.operations.arrivals import Fingerprint, fingerprint
 from healthpredict.operations.check_ledger import check_ledger
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.context import hold_lease, open_ledger, open_registry
@@ -145,10 +145,9 @@ def _accept_outcomes(settings: Settings) -> list[str]:
 
 def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint] | None:
     """The next batch that is ready and was not tried in this run with the same content."""
-    files = delivered_batches(settings).files
-    # A file that came between the two looks has its turn at the next one.
-    for name in filter(files.__contains__, find_pending(settings).ready):
-        delivered = fingerprint(files[name])
+    pending = find_pending(settings)
+    for name in pending.ready:
+        delivered = fingerprint(pending.files[name])
         if delivered not in tried:
             return name, delivered
     return None
@@ -156,9 +155,8 @@ def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint
 
 def _record_changes(settings: Settings, pending: Pending) -> None:
     """Append an event for each file that changed after it was accepted, once for each content."""
-    files = delivered_batches(settings).files
     for name, how in pending.changed.items():
-        sha256 = fingerprint(files[name]).sha256 if name in files else None
+        sha256 = fingerprint(pending.files[name]).sha256 if name in pending.files else None
         open_ledger(settings).append("changed", key=f"changed {name} {sha256}", batch=name, sha256=sha256, problem=how)
         _logger.warning("%s changed: %s.", name, how)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
-
-from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, natural_key
@@ -18,18 +17,19 @@ NOT_USED: Final = ("refused", "empty")
 """Decisions on batches of which nothing was used. Such a batch is pending again if its file has new content."""
 
 
-class Pending(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Pending:
     """The batches that are not done.
 
     Attributes:
+        files: every delivered file, done or not, by its batch.
         ready: batches that can be processed now, in order.
         waiting: batch whose file may still be copied -> why it waits.
         changed: batch that is done -> how its file differs from the accepted one.
         ignored: see `Folder.ignored`.
     """
 
-    model_config = ConfigDict(frozen=True)
-
+    files: dict[str, Delivered]
     ready: list[str]
     waiting: dict[str, str]
     changed: dict[str, str]
@@ -79,7 +79,7 @@ def find_pending(settings: Settings) -> Pending:
     for name, event in done.items():
         if name not in folder.files and "file" in event and event["decision"] not in NOT_USED:
             changed[name] = f"{event['file']} was removed; what was accepted stays in use"
-    return Pending(ready=ready, waiting=waiting, changed=changed, ignored=list(folder.ignored))
+    return Pending(files=folder.files, ready=ready, waiting=waiting, changed=changed, ignored=list(folder.ignored))
 
 
 def batch_events(settings: Settings) -> dict[str, dict[str, Any]]:
