@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format docs lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 # A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
 export PYTHONDONTWRITEBYTECODE :=
@@ -111,6 +111,16 @@ format: $(STAMP)  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# In an environment of its own, so that the pages can use the newest versions of libraries that the system pins.
+.venv-docs/.installed: requirements.docs.lock $(STAMP)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-docs
+	$(UV) pip install --quiet --python .venv-docs/bin/python --require-hashes -r requirements.docs.lock
+	@touch $@
+
+docs: .venv-docs/.installed  ## The documentation as pages that need no network, in build/docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	$(BIN)/python -m tests.check_pages build/docs
+
 bench-quality: $(STAMP)  ## How good the predictions are, on the real data
 	$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(call quoted,$(value DATA)))
 
@@ -138,6 +148,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 lock: $(STAMP)  ## Pin every version anew, without a download address
 	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --no-annotate --output-file requirements.uv.lock --group pyproject.toml:uv
+	$(LOCK) --no-annotate --output-file requirements.docs.lock --group pyproject.toml:docs
 	# The same versions for the images: of the API, of MLflow, of the workers, and of the workers' with a notebook.
 	for group in serving tracking; do $(LOCK) --constraints requirements.lock --no-annotate \
 		--output-file requirements.$$group.lock --group pyproject.toml:$$group || exit; done

@@ -1,1 +1,1 @@
-"""Measurements behind the figures of the README: `python -m benchmarks.quality`, `python -m benchmarks.loop`."""
+"""Measurements behind the figures in docs/measurements.md: `python -m benchmarks.quality`, `python -m benchmarks.loop`."""

@@ -198,7 +198,7 @@ def test_promoting_what_the_gate_refused_needs_force(finished: Settings) -> None
     assert "has not passed the gate" in str(result.exception)
 
 
-def test_request_of_the_readme_is_answered(finished: Settings) -> None:
+def test_request_of_the_documentation_is_answered(finished: Settings) -> None:
     body = (Path(__file__).parents[1] / "encounter.json").read_bytes()
     url = f"http://127.0.0.1:{finished.api_port}/predict"
     headers = {"content-type": "application/json"}

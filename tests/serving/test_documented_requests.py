@@ -1,4 +1,4 @@
-"""The commands of the README's section on the API, as they stand there."""
+"""The requests in docs/api.md, as they are written there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from healthpredict.rollout.ports import free_port
 from healthpredict.storage.patient_key import make_patient_key
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "README.md").read_text().partition("\n## The API\n")[2].partition("\n## ")[0]
+SECTION = (ROOT / "docs/api.md").read_text()
 COMMANDS = re.findall(r"^curl .*$", SECTION, re.MULTILINE)
 SETTINGS = re.findall(r"^[A-Z]+=.*$", SECTION, re.MULTILINE)
 
@@ -28,7 +28,7 @@ def test_every_endpoint_for_callers_is_shown() -> None:
 
 @pytest.fixture(scope="module")
 def port(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> int:
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("documented")
     make_patient_key(folder / "key")
     port = free_port()
     process = start(str(bundle.path), f"--port={port}", f"--log={folder / 'log'}", f"--patient-key={folder / 'key'}")
