@@ -117,8 +117,9 @@ format: $(STAMP)  ## Put the code into shape
 	$(UV) pip install --quiet --python .venv-docs/bin/python --require-hashes -r requirements.docs.lock
 	@touch $@
 
+# Without --quiet, which hides warnings also from --strict.
 docs: .venv-docs/.installed  ## The documentation as pages that need no network, in build/docs
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	$(BIN)/python -m tests.check_pages build/docs
 
 bench-quality: $(STAMP)  ## How good the predictions are, on the real data
