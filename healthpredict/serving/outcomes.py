@@ -79,7 +79,7 @@ def outcomes_router(service: Service) -> APIRouter:
         body = await read_body(request, limits.outcomes_body_bytes, limits.body_seconds)
         try:
             # In a thread for the reading as well: ten thousand take as long as a hundred predictions.
-            recorded = await asyncio.to_thread(_record, log, body, limits.batch_rows)
+            recorded = await asyncio.to_thread(record_outcomes, log, body, limits.batch_rows)
         except StorageError as error:
             raise Refused(503, str(error), headers={"retry-after": "5"}) from error
         return Response(
@@ -89,7 +89,7 @@ def outcomes_router(service: Service) -> APIRouter:
     return router
 
 
-def _record(log: PredictionLog, body: bytes, at_most: int) -> int:
+def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:
     """Log outcomes, all or none, and return how many.
 
     Raises:

@@ -27,7 +27,7 @@ from healthpredict.data.pseudonym import pseudonyms
 from healthpredict.errors import ConfigurationError, StorageError
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.rollout.ports import free_port
-from healthpredict.serving import app, prediction_log
+from healthpredict.serving import prediction_log, predictions
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.prediction_log import PredictionLog
@@ -297,7 +297,7 @@ def test_clock_that_jumps_back_changes_times_and_nothing_else(
     logged_api: httpx.Client, log: PredictionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([2_000_000_000_000, 1_000_000_000_000, 3_000_000_000_000])
-    monkeypatch.setattr(app, "time_ns", lambda: next(times))
+    monkeypatch.setattr(predictions, "time_ns", lambda: next(times))
     for number in range(3):
         logged_api.post("/predict", json=sent(number)).raise_for_status()
     monkeypatch.undo()
