@@ -14,7 +14,7 @@ from healthpredict.data.log_lines import (
     OutcomeLine,
     outcome_text,
     patients_text,
-    predictions_text,
+    prediction_text,
     read_outcomes,
     read_predictions,
 )
@@ -78,5 +78,5 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
 
 def _predictions(lines: list[dict[str, Any]]) -> bytes:
     header = msgspec.json.decode(patients_text([], bytes(32))) | {"patients": [line["patient_id"] for line in lines]}
-    noted = [(line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
-    return msgspec.json.encode(header) + b"\n" + predictions_text(noted)[1]
+    predictions = [(line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
+    return msgspec.json.encode(header) + b"\n" + b"".join(prediction_text(each)[1] for each in predictions)
