@@ -10,7 +10,7 @@ import msgspec
 from bundles import as_records, draw_encounters
 
 from healthpredict.data.contract import RECORD_COLUMNS
-from healthpredict.data.log_lines import (
+from healthpredict.prediction_log.lines import (
     OutcomeLine,
     outcome_text,
     patients_text,
@@ -18,7 +18,7 @@ from healthpredict.data.log_lines import (
     read_outcomes,
     read_predictions,
 )
-from healthpredict.storage.rolled_file import OUTCOMES, PREDICTIONS, LogLimits, RolledFile, closed_files
+from healthpredict.prediction_log.rolled_file import OUTCOMES, PREDICTIONS, LogLimits, RolledFile, closed_files
 
 RECORD = as_records(draw_encounters(1))[0]
 _LINE = {

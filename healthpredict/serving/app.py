@@ -13,12 +13,12 @@ from starlette.exceptions import HTTPException
 
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import TOLERANCE, Bundle
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.admission import ADMIN, SCRIPTS, Admission
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
 from healthpredict.serving.outcomes import outcomes_router
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.predictions import predictions_router
 from healthpredict.serving.problems import Refused, problem_documentation
 from healthpredict.serving.reload import Reloaded, Reloader, Source

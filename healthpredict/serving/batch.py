@@ -14,12 +14,12 @@ from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter, record_of
 from healthpredict.serving.json_body import BYTE_ORDER_MARK, not_json, without_nan
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import FieldProblem, Problem, Refused
 
 BATCH: Final = "/predict/batch"

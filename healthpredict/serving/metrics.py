@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import COLUMNS
-from healthpredict.serving.prediction_log import PredictionLog
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.problems import Problem
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import StorageError
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.json_body import read_json
 from healthpredict.serving.limits import read_body
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
 from healthpredict.serving.service import OF_ANY_BODY, RETRY, RawBodyRoute, Service, request_body
 

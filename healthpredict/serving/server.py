@@ -24,16 +24,16 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.errors import ConfigurationError
+from healthpredict.prediction_log.patient_key import read_patient_key
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.admission import is_loopback
 from healthpredict.serving.app import create_app
 from healthpredict.serving.handover import offer, take
 from healthpredict.serving.http_server import listen, serving
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.reload import verified_bundle
 from healthpredict.serving.sources import fetch_source
-from healthpredict.storage.patient_key import read_patient_key
 
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
 
@@ -56,7 +56,7 @@ _LOGGING: Final = {
     "disable_existing_loggers": False,
     "formatters": {"lines": {"()": PlacesOnly, "format": "%(asctime)s %(levelname)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
-    "loggers": {"healthpredict.serving": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
+    "loggers": {"healthpredict": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
 }
 
 

@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import State
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
 
 RETRY: Final = {"Retry-After": "Seconds to wait"}

@@ -20,12 +20,12 @@ from in_a_thread import Serve
 from prometheus_client.parser import text_string_to_metric_families
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.prediction_log.rolled_file import PREDICTIONS, closed_files, rows_of
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
-from healthpredict.serving.prediction_log import PredictionLog
-from healthpredict.storage.rolled_file import PREDICTIONS, closed_files, rows_of
 
 ENCOUNTER = as_sent(as_records(draw_encounters(1, seed=11))[0])
 BODY = json.dumps(ENCOUNTER).encode()

@@ -21,12 +21,12 @@ from logged import lines_of
 from pydantic import ValidationError
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.prediction_log.rolled_file import RolledFile
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.outcomes import Outcomes, record_outcomes
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import Refused
-from healthpredict.storage.rolled_file import RolledFile
 
 GOOD = [{"encounter_id": 4711, "readmitted": "NO"}, {"encounter_id": 2**63 - 1, "readmitted": "<30"}]
 

@@ -18,11 +18,11 @@ from fake_mlflow import fake_mlflow
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import BundleError, ConfigurationError
+from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import add_key
 from healthpredict.serving.server import PlacesOnly, ServiceParams, serve
-from healthpredict.storage.patient_key import make_patient_key
 
 LEFT_OUT = {
     "boto3",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from logged import encounter_of, outcome, prediction, rows
 
 from healthpredict.data.contract import RECORD_COLUMNS, Column, Kind
-from healthpredict.data.log_lines import (
+from healthpredict.prediction_log.lines import (
     OutcomeLine,
     Prediction,
     outcome_text,
@@ -19,7 +19,7 @@ from healthpredict.data.log_lines import (
     read_outcomes,
     read_predictions,
 )
-from healthpredict.data.pseudonym import pseudonyms
+from healthpredict.prediction_log.pseudonym import pseudonyms
 
 KEY = bytes(32)
 WRITTEN = (

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from healthpredict.data.log_lines import OutcomeLine, Prediction, outcome_text, patients_text, prediction_text
 from healthpredict.errors import StorageError
-from healthpredict.storage.rolled_file import (
+from healthpredict.prediction_log.lines import OutcomeLine, Prediction, outcome_text, patients_text, prediction_text
+from healthpredict.prediction_log.rolled_file import (
     OUTCOMES,
     PREDICTIONS,
     LogLimits,

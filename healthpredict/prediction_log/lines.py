@@ -14,7 +14,7 @@ from typing import Any, Final, TypedDict
 import msgspec
 
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
-from healthpredict.data.pseudonym import pseudonyms
+from healthpredict.prediction_log.pseudonym import pseudonyms
 
 _FEATURE_FIELDS: Final = tuple(column.field for column in FEATURE_COLUMNS)
 _FORMAT: Final = zlib.crc32(",".join(_FEATURE_FIELDS).encode())
