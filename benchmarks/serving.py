@@ -33,10 +33,10 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.config import quiet_vendors
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.features.frame import as_records
+from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import add_key
-from healthpredict.storage.patient_key import make_patient_key
 
 KEYS, PATIENT_KEY = "keys.json", "patient-key"
 CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
@@ -124,7 +124,7 @@ def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     for name, request in (
         ("ours", http("/predict", ours, key)),
         ("no_model", http("/predict", ours)),
-        ("uvicorn", http("/predict", ours)),
+        ("http_server", http("/predict", ours)),
         ("dataframe", http("/predict", json.dumps(plain).encode())),
         ("mlflow", http("/invocations", mlflow_body(row))),
     ):
@@ -154,7 +154,9 @@ def our_params(folder: Path, bundle: Bundle, port: int) -> list[str]:
 
 def of_log(folder: Path, bundle: Bundle, logged: bytes) -> dict[str, Any]:
     """What the prediction log costs, by the number of connections. Args: logged, a request to `/predict`."""
-    unlogged = logged.replace(b"POST /predict ", b"POST /unlogged ")
+    logged, unlogged = (
+        logged.replace(b"POST /predict ", b"POST /%s/predict " % kind) for kind in (b"logged", b"unlogged")
+    )
     with ExitStack() as stack:
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.serving_log", *our_params(folder, bundle, port)]
@@ -193,14 +195,14 @@ def targets(found: dict[str, Any]) -> list[Target]:
     small, middle, large = (batch["ours"][str(rows)] for rows in SCORED_ROWS)
     explained = found["explain"]
     return [
-        at_least("CPU a request, mlflow / ours", mlflow["cpu_ms"] / ours["cpu_ms"], 200, 300),
-        at_most("CPU a request, ours / no model", ours["cpu_ms"] / limit["cpu_ms"], 1.6, 1.05),
+        at_least("CPU a request, mlflow / ours", mlflow["cpu_ms"] / ours["cpu_ms"], 100),
+        at_most("CPU a request, ours / no model", ours["cpu_ms"] / limit["cpu_ms"], 1.1),
         at_least("p50 at 1 connection, mlflow / ours", mlflow["p50_ms"] / ours["p50_ms"], 60),
-        at_least("requests a second at 32, ours / mlflow", ours[RPS] / mlflow[RPS], 200),
+        at_least("requests a second at 32, ours / mlflow", ours[RPS] / mlflow[RPS], 80),
         at_most("memory of ours, PSS MB", ours["pss_mb"], 90),
         at_most("CPU to the first answer, s", ours["start_cpu_s"], 1.5),
         *(
-            at_most(f"prediction log, share of the CPU of a request at {n} connections", of["share"], 0.05)
+            at_most(f"prediction log, share of the CPU of a request at {n} connections", of["share"], 0.1)
             for n, of in found["log"].items()
         ),
         *(

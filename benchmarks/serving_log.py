@@ -1,16 +1,19 @@
 """What the prediction log costs a request: one service that answers with it and without, asked in turn.
 
 Two processes with the same code differ by more than the log costs, from one start to the next. `python -m benchmarks.serving_log`
-with the arguments of `healthpredict.serving` is the service; `/unlogged` is `/predict` without the log.
+with the arguments of `healthpredict.serving` is the service, with `/logged/predict` and `/unlogged/predict`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import statistics
+import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvloop
 from fastapi import FastAPI
 
@@ -18,6 +21,10 @@ from benchmarks.serving_load import connect
 from healthpredict.bundle.model import Bundle
 from healthpredict.serving import __main__ as service
 from healthpredict.serving import server
+from healthpredict.serving.limits import Limits
+from healthpredict.serving.metrics import Metrics
+from healthpredict.serving.predictions import predictions_router
+from healthpredict.serving.service import Service
 
 PAIRS = 300
 REQUESTS = 640
@@ -25,17 +32,24 @@ REQUESTS = 640
 
 
 def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: int) -> dict[str, float]:
-    """What the log adds to the CPU of a request, with its thread; quartiles are of pairs, without the thread.
+    """Measure what the log adds to the CPU of a request, its thread included.
 
     Args:
         pid: of the service.
         port: of the service.
-        logged: the request.
-        unlogged: the same to `/unlogged`.
+        logged: a request that is logged.
+        unlogged: the same request to the endpoint that logs nothing.
         connections: that ask at once.
     """
+    (key,) = re.findall(r"Authorization: (.*)\r\n", logged.decode())
+    headers = {"Authorization": key}
+    log_thread = (
+        httpx.get(f"http://127.0.0.1:{port}/health/log-thread", headers=headers, trust_env=False)
+        .raise_for_status()
+        .json()
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        pairs, thread = runner.run(_pairs(pid, port, (logged, unlogged), connections))
+        pairs, thread = runner.run(_pairs(pid, log_thread, port, (logged, unlogged), connections))
     low, middle, high = statistics.quantiles(with_it - without for with_it, without in pairs)
     cost = middle + thread
     whole = statistics.median(with_it for with_it, _ in pairs) + thread
@@ -43,43 +57,47 @@ def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: i
 
 
 async def _pairs(
-    pid: int, port: int, requests: tuple[bytes, bytes], connections: int
+    pid: int, log_thread: int, port: int, requests: tuple[bytes, bytes], connections: int
 ) -> tuple[list[tuple[float, float]], float]:
-    """CPU milliseconds of the loop for a logged and an unlogged request, and of the other threads for a logged one."""
+    """Return CPU milliseconds for a logged and an unlogged request, and those of the log's thread for a logged one."""
     asking = await connect(port, connections, [])
 
     async def ask(request: bytes) -> float:
-        before = _cpu_ms(pid, of_loop=True)
+        before = _cpu_ms(pid) - _cpu_ms(pid, log_thread)
         turns = [True] * (REQUESTS // connections) + [False]
         await asyncio.gather(*(one.begin(request, iter(turns).__next__) for one in asking))
-        return (_cpu_ms(pid, of_loop=True) - before) / REQUESTS
+        return (_cpu_ms(pid) - _cpu_ms(pid, log_thread) - before) / REQUESTS
 
     for request in requests:
         await ask(request)
-    thread = _cpu_ms(pid, of_loop=False)
+    thread = _cpu_ms(pid, log_thread)
     pairs = []
     for i in range(PAIRS):
         # Not always the same one first: what one leaves in a cache or a queue, the other pays for.
         spent = {request: await ask(request) for request in requests[:: 1 if i % 2 else -1]}
         pairs.append((spent[requests[0]], spent[requests[1]]))
     await asyncio.sleep(3)  # the last lines are written
-    thread = _cpu_ms(pid, of_loop=False) - thread
+    thread = _cpu_ms(pid, log_thread) - thread
     for one in asking:
         one.transport.close()
     return pairs, thread / (PAIRS * REQUESTS)
 
 
-def _cpu_ms(pid: int, *, of_loop: bool) -> float:
-    """CPU milliseconds so far, to the nanosecond (Linux, proc(5), schedstat)."""
-    threads = list(Path(f"/proc/{pid}/task").iterdir())
-    chosen = [thread for thread in threads if (thread.name == str(pid)) == of_loop]
-    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in chosen) / 1e6
+def _cpu_ms(pid: int, thread: int | str = "*") -> float:
+    """CPU milliseconds so far, of one thread or of all, to the nanosecond (Linux, proc(5), schedstat)."""
+    return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob(f"{thread}/schedstat")) / 1e6
 
 
 def _with_and_without(bundle: Bundle, **options: Any) -> FastAPI:
     app = create_app(bundle, **options)
-    without = create_app(bundle, **options | {"log": None})
-    app.at_once[b"/unlogged"] = without.at_once[b"/predict"]  # type: ignore[attr-defined] # of its subclass `Api`
+    for prefix, log in (("/logged", options["log"]), ("/unlogged", None)):
+        shared = Service(app.state, Limits(), Metrics(lambda: bundle), log)
+        app.include_router(predictions_router(shared), prefix=prefix)
+
+    @app.get("/health/log-thread")
+    async def log_thread() -> int:
+        return next(t.native_id or 0 for t in threading.enumerate() if t.name == "prediction-log")
+
     return app
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
-import uvicorn
+import uvloop
+
+from healthpredict.serving.http_server import listen, serving
 
 
 def bare() -> Any:
-    """Uvicorn and nothing else: reads the body and answers as many bytes as a prediction has."""
+    """The HTTP server and nothing else: reads the body and answers as many bytes as a prediction has."""
     body = b"x" * 250
     headers = [(b"content-type", b"application/json"), (b"content-length", b"250")]
 
@@ -26,7 +29,7 @@ def no_model() -> Any:
     """FastAPI with the same request and answer, as its documentation writes them, and a constant for a model."""
     from fastapi import FastAPI
 
-    from healthpredict.serving.documentation import Prediction
+    from healthpredict.serving.answers import Prediction
     from healthpredict.serving.encounter import Encounter
 
     app = FastAPI()
@@ -62,9 +65,13 @@ def dataframe(model: str) -> Any:
     return app
 
 
+async def serve(app: Any, port: int) -> None:
+    """Serve until the process is ended, with the same HTTP server as the API."""
+    async with serving(app, listen("127.0.0.1", port)):
+        await asyncio.Event().wait()
+
+
 if __name__ == "__main__":
     name, port, model = sys.argv[1:4]
-    app = {"uvicorn": bare, "no_model": no_model, "dataframe": lambda: dataframe(model)}[name]()
-    uvicorn.run(
-        app, host="127.0.0.1", port=int(port), loop="uvloop", http="httptools", lifespan="off", access_log=False
-    )
+    app = {"http_server": bare, "no_model": no_model, "dataframe": lambda: dataframe(model)}[name]()
+    uvloop.run(serve(app, int(port)))

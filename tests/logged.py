@@ -10,15 +10,15 @@ import msgspec
 from bundles import as_records, draw_encounters
 
 from healthpredict.data.contract import RECORD_COLUMNS
-from healthpredict.data.log_lines import (
+from healthpredict.prediction_log.lines import (
     OutcomeLine,
     outcome_text,
     patients_text,
-    predictions_text,
+    prediction_text,
     read_outcomes,
     read_predictions,
 )
-from healthpredict.storage.rolled_file import OUTCOMES, PREDICTIONS, LogLimits, RolledFile, closed_files
+from healthpredict.prediction_log.rolled_file import OUTCOMES, PREDICTIONS, LogLimits, RolledFile, closed_files
 
 RECORD = as_records(draw_encounters(1))[0]
 _LINE = {
@@ -78,5 +78,5 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
 
 def _predictions(lines: list[dict[str, Any]]) -> bytes:
     header = msgspec.json.decode(patients_text([], bytes(32))) | {"patients": [line["patient_id"] for line in lines]}
-    noted = [(line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
-    return msgspec.json.encode(header) + b"\n" + predictions_text(noted)[1]
+    predictions = [(line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
+    return msgspec.json.encode(header) + b"\n" + b"".join(prediction_text(each)[1] for each in predictions)

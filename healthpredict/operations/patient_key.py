@@ -8,9 +8,9 @@ from pathlib import Path
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import open_ledger
+from healthpredict.prediction_log.patient_key import fingerprint, make_patient_key, read_patient_key
+from healthpredict.prediction_log.rolled_file import PREDICTIONS
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.patient_key import fingerprint, make_patient_key, read_patient_key
-from healthpredict.storage.rolled_file import PREDICTIONS
 from healthpredict.storage.uris import list_uris
 
 _logger = logging.getLogger(__name__)

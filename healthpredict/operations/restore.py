@@ -29,11 +29,11 @@ from healthpredict.operations.backup import (
     open_sources,
 )
 from healthpredict.operations.context import open_ledger
+from healthpredict.prediction_log.rolled_file import CLOSED, OPEN
 from healthpredict.storage.archive import list_archive
 from healthpredict.storage.databases import is_empty_postgres, move_artifacts, restore_postgres
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
-from healthpredict.storage.rolled_file import CLOSED, OPEN
 from healthpredict.storage.uris import list_uris, local_copy
 
 _logger = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.contract import RECORD_COLUMNS, Kind
-from healthpredict.data.log_lines import read_outcomes, read_predictions
 from healthpredict.errors import NotFound, StorageError
+from healthpredict.prediction_log.lines import read_outcomes, read_predictions
+from healthpredict.prediction_log.rolled_file import CLOSED, OUTCOMES, PREDICTIONS, adopt_left_files, closed_files
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
-from healthpredict.storage.rolled_file import CLOSED, OUTCOMES, PREDICTIONS, adopt_left_files, closed_files
 from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)

@@ -24,9 +24,12 @@ def main() -> None:
     parser.add_argument("--host", help="address to listen on; by default 127.0.0.1")
     parser.add_argument("--port", type=int, help="public port; by default 8080")
     parser.add_argument("--verify-port", type=int, help="listen here first, on the public port from SIGUSR1 on")
+    parser.add_argument(
+        "--handover", type=Path, help="Unix socket to take the public port over from an earlier process"
+    )
     parser.add_argument("--keys", type=Path, help="file of API keys; without it only loopback addresses are allowed")
     parser.add_argument("--admin-keys", type=Path, help="file of keys for /admin/reload; without it there is none")
-    parser.add_argument("--log", type=Path, help="folder of the prediction log; without it nothing is noted")
+    parser.add_argument("--log", type=Path, help="folder of the prediction log; without it nothing is logged")
     parser.add_argument("--patient-key", type=Path, help="file of the key for pseudonyms of patients, for the log")
     parser.add_argument("--cache", type=Path, help="folder for a fetched bundle; by default var/bundles")
     parser.add_argument("--tracking-uri", help="MLflow server (http://...), for models:/")

@@ -14,12 +14,12 @@ from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter, record_of
 from healthpredict.serving.json_body import BYTE_ORDER_MARK, not_json, without_nan
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.prediction_log import PredictionLog
 from healthpredict.serving.problems import FieldProblem, Problem, Refused
 
 BATCH: Final = "/predict/batch"
@@ -133,8 +133,8 @@ def _is_all(body: bytes, rows: list[bytes]) -> bool:
 
 
 @dataclass(frozen=True)
-class Note:
-    """How the predictions of a batch are noted.
+class Logged:
+    """How the predictions of a batch are logged.
 
     Attributes:
         log: where to.
@@ -148,7 +148,7 @@ class Note:
 
 
 async def predict_rows(
-    bundle: Bundle, rows: list[bytes], metrics: Metrics, note: Note | None = None
+    bundle: Bundle, rows: list[bytes], metrics: Metrics, logged: Logged | None = None
 ) -> list[dict[str, Any]]:
     """Predict encounters, in their order.
 
@@ -156,7 +156,7 @@ async def predict_rows(
         bundle: to predict with.
         rows: each one JSON object.
         metrics: where risks and problems are counted.
-        note: how they are noted; None for not at all.
+        logged: how they are logged, or None.
 
     Returns:
         the fields of a `RowResult` for each row.
@@ -175,7 +175,7 @@ async def predict_rows(
             results.append({"readmission_risk": None, "high_risk": None, "problem": refused.problem.model_dump()})
         else:
             features[len(good)] = bundle.encoder.encode_record(record_of(values))
-            if note is not None:
+            if logged is not None:
                 encounters.append(values)
             good.append(i)
             results.append({})
@@ -186,17 +186,17 @@ async def predict_rows(
         for i, risk in zip(good, risks, strict=True):
             metrics.predicted(risk)
             results[i] = {"readmission_risk": risk, "high_risk": risk >= threshold, "problem": None}
-        if note is not None:
+        if logged is not None:
             for i, encounter in zip(good, encounters, strict=True):
                 if i % _ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-                note.log.add((time_ns(), BATCH, note.dry_run, results[i] | note.who, encounter))
+                logged.log.add((time_ns(), BATCH, logged.dry_run, results[i] | logged.who, encounter))
     metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
     return results
 
 
 async def predict_batch(
-    bundle: Bundle, body: bytes, limits: Limits, metrics: Metrics, note: Note | None = None
+    bundle: Bundle, body: bytes, limits: Limits, metrics: Metrics, logged: Logged | None = None
 ) -> dict[str, Any]:
     """Answer a batch, with the fields of a `BatchPrediction` but those that name the model and the request.
 
@@ -205,7 +205,7 @@ async def predict_batch(
     """
     try:
         async with asyncio.timeout(limits.batch_seconds):
-            results = await predict_rows(bundle, split_rows(body, limits.batch_rows), metrics, note)
+            results = await predict_rows(bundle, split_rows(body, limits.batch_rows), metrics, logged)
     except TimeoutError:
         detail = f"The batch was not done within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
         raise Refused(503, detail, headers={"retry-after": "5"}) from None

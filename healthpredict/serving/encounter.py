@@ -1,26 +1,19 @@
-"""The model of a request, made from the table of columns.
+"""Read one encounter from the body of a request, and describe it for OpenAPI. Both are made from the table of columns.
 
-msgspec reads a usual request in a few microseconds. Every other body goes to the thorough reader, which also accepts mixed
-names, spellings of missing and whole numbers written as floats, and which lists every problem. Property tests check that both agree
-with the contract. No message repeats a value.
+Names are accepted as in the data set and with underscores for hyphens. Every problem is listed, and no message repeats a value.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import product
-from operator import itemgetter
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from healthpredict.data.contract import (
-    COLUMNS,
     DEATH_OR_HOSPICE,
     FEATURE_COLUMNS,
-    MISSING,
     MISSING_WORDS,
     RECORD_COLUMNS,
     Column,
@@ -35,15 +28,6 @@ _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to pre
 _LONGEST_NAME_SHOWN: Final = 64
 _BY_NAME: Final = {name: column for column in RECORD_COLUMNS for name in (column.name, column.field)}
 _optional: Final = tuple(column.nullable or column.kind is Kind.ID for column in RECORD_COLUMNS)
-_OPTIONAL: Final = frozenset(i for i, optional in enumerate(_optional) if optional)
-_nullable: Final = itemgetter(*sorted(_OPTIONAL))
-_SPELLINGS: Final = frozenset(
-    "".join(letters)
-    for word in MISSING_WORDS
-    for letters in product(*(sorted({letter.lower(), letter.upper()}) for letter in word))
-)
-_MISSING: Final = _SPELLINGS | {msgspec.UNSET}
-"""What stands for missing in a request that msgspec has read. Only the thorough reader accepts spaces around a word."""
 _WORD_PATTERN: Final = "|".join(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
     for word in sorted(MISSING_WORDS)
@@ -92,32 +76,6 @@ Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_By
 """A request, for the documentation. Absent, null and words for missing are missing; identifiers are accepted and not used."""
 
 
-def _quick_field(column: Column, optional: bool) -> tuple[Any, ...]:
-    """A field as msgspec knows it: name, type and, if it may be absent, the default."""
-    accepted: Any
-    missing = (MISSING,) if optional else ()
-    if column.kind in (Kind.ID, Kind.COUNT):
-        low, high = _limits(column)
-        accepted = Annotated[int, msgspec.Meta(ge=low, le=high)]
-        accepted = accepted | Literal[MISSING] if optional else accepted
-    elif column.kind is Kind.CODE:
-        # Python's regular expressions let a line break stand before `$`.
-        accepted = Annotated[str, msgspec.Meta(pattern=rf"^({column.pattern}|{re.escape(MISSING)})\Z")]
-    else:
-        accepted = Literal[*_categories(column), *missing]
-    return (column.field, accepted | None, msgspec.UNSET) if optional else (column.field, accepted)
-
-
-def _quick_decoder(rename: dict[str, str]) -> Any:
-    fields = [_quick_field(column, optional) for column, optional in zip(RECORD_COLUMNS, _optional, strict=True)]
-    struct = msgspec.defstruct("QuickEncounter", fields, rename=rename, forbid_unknown_fields=True, kw_only=True)
-    return msgspec.json.Decoder(struct)
-
-
-_quick: Final = _quick_decoder({column.field: column.name for column in COLUMNS})
-_quick_by_field: Final = _quick_decoder({})
-
-
 def read_encounter(body: bytes) -> tuple[Value, ...]:
     """Read the body of a request.
 
@@ -130,32 +88,6 @@ def read_encounter(body: bytes) -> tuple[Value, ...]:
     Raises:
         Refused: not JSON (400), or one or more fields break the contract (422), all of them listed.
     """
-    try:
-        values = _read_quickly(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _read_thoroughly(body)
-    # No name and no value that msgspec accepts has a colon, so there is one for each field that was sent.
-    if body.count(b":") + values.count(msgspec.UNSET) != len(values):
-        return _read_thoroughly(body)
-    if _MISSING.isdisjoint(_nullable(values)):
-        return values
-    return tuple([None if value in _MISSING and i in _OPTIONAL else value for i, value in enumerate(values)])
-
-
-def _read_quickly(body: bytes) -> tuple[Value, ...]:
-    try:
-        values: tuple[Value, ...] = msgspec.structs.astuple(_quick.decode(body))
-    except msgspec.ValidationError:
-        values = msgspec.structs.astuple(_quick_by_field.decode(body))
-    return values
-
-
-def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
-    """What `read_encounter` returned, by `Column.field`."""
-    return dict(zip(_FIELDS, values, strict=True))
-
-
-def _read_thoroughly(body: bytes) -> tuple[Value, ...]:
     sent = read_json(body)
     if not isinstance(sent, tuple):
         raise Refused(422, "The body is not one JSON object.")
@@ -183,6 +115,11 @@ def _read_thoroughly(body: bytes) -> tuple[Value, ...]:
         listed = [FieldProblem(field=field, problem=problem) for field, problem in problems.items()]
         raise Refused(422, f"The encounter has {len(listed)} {noun}.", listed)
     return tuple([record.get(column.name) for column in RECORD_COLUMNS])
+
+
+def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
+    """What `read_encounter` returned, by `Column.field`."""
+    return dict(zip(_FIELDS, values, strict=True))
 
 
 def _given_twice(first: str, second: str) -> str:

@@ -27,7 +27,7 @@ _RANDOM_BYTES: Final = 32
 _SHORTEST: Final = 32
 """Characters of a key that was made elsewhere: 128 random bits in hexadecimal."""
 _LOOK_EVERY_SECONDS: Final = 1.0
-_SCHEME: Final = b"bearer "
+_SCHEME: Final = "bearer "
 
 
 class Key(BaseModel):
@@ -159,14 +159,14 @@ class KeyRing:
             raise ConfigurationError(f"{path} holds no API key. Make one: healthpredict keys add NAME.")
         self._next_look = time.monotonic() + _LOOK_EVERY_SECONDS
 
-    def accepts(self, authorization: bytes | None) -> bool:
+    def accepts(self, authorization: str | None) -> bool:
         """Whether an `Authorization` header carries a key: `Bearer` and the key."""
         if (now := time.monotonic()) >= self._next_look:
             self._next_look = now + _LOOK_EVERY_SECONDS
             self._look()
         if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
             return False
-        given = hashlib.sha256(authorization[len(_SCHEME) :].strip()).digest()
+        given = hashlib.sha256(authorization[len(_SCHEME) :].strip().encode()).digest()
         found = False
         for digest in self._digests:
             # Every key is compared, each in constant time: how long it takes says nothing about any of them.

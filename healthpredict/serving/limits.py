@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, MutableMapping
-from typing import Any, Final
+import contextlib
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
-from starlette.requests import ClientDisconnect
+from starlette.requests import Request
+from starlette.types import Receive
 
-from healthpredict.serving.problems import FieldProblem, Refused
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Headers = Mapping[bytes, bytes]
-"""By name in small letters, see `by_name`; of a header that is given twice the last value, of `X-Dry-Run` all of them."""
-DRY_RUN: Final = b"x-dry-run"
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from healthpredict.serving.problems import Refused
 
 
 class Limits(BaseModel):
@@ -46,94 +38,40 @@ class Limits(BaseModel):
     batch_seconds: PositiveFloat = 30.0
 
 
-async def read_body(scope: Scope, receive: Receive, at_most: int, seconds: float) -> bytes:
+async def read_body(request: Request, at_most: int, seconds: float) -> bytes:
     """Read the body of a request.
 
     Args:
-        scope: of the request.
-        receive: of the request.
+        request: whose body was not read yet.
         at_most: bytes.
         seconds: how long its sender may take.
 
     Raises:
-        Refused: longer than allowed (413), or not there in time (408).
-        ClientDisconnect: nobody waits for an answer any more.
+        Refused: longer than allowed (413), not there in time (408), or broken off by a wrong chunk or trailer (400).
+        ClientDisconnect: the client left.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > at_most:
-            raise _too_large(at_most)
-    first = _Begun(receive())
-    message = first.result
-    if message is not None and message["type"] == "http.request" and not message.get("more_body", False):
-        # The usual case: the whole body came with the headers, and neither a timer nor a copy is needed.
-        whole: bytes = message.get("body", b"")
-        if len(whole) > at_most:
-            raise _too_large(at_most)
-        return whole
+    body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            message = await first
-            body = bytearray()
-            while True:
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                body += message.get("body", b"")
+            async for chunk in request.stream():
+                body += chunk
                 if len(body) > at_most:
-                    raise _too_large(at_most)
-                if not message.get("more_body", False):
-                    return bytes(body)
-                message = await receive()
+                    break
+            else:
+                return bytes(body)
     except TimeoutError:
         detail = f"The body was not there within {seconds:g} seconds. Send it again."
         raise Refused(408, detail, headers={"connection": "close"}) from None  # the rest would be taken for a request
+    except RuntimeError:  # granian's parser
+        raise Refused(400, "The body is not valid HTTP.", headers={"connection": "close"}) from None
+    body.clear()
+    await discard_body(request.receive, seconds)
+    raise Refused(413, f"The body is longer than {at_most:,} bytes. Send less at once.")
 
 
-class _Begun:
-    """A call that has begun already; `result` is there where it did not have to wait."""
-
-    def __init__(self, call: Awaitable[Message]) -> None:
-        self._steps = call.__await__()
-        self.result: Message | None = None
-        try:
-            self._waits_for = next(self._steps)
-        except StopIteration as done:
-            self.result = done.value
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        if self.result is not None:
-            return self.result
-        try:
-            yield self._waits_for
-        except BaseException:
-            self._steps.close()
-            raise
-        return (yield from self._steps)
-
-
-def by_name(headers: Collection[tuple[bytes, bytes]]) -> Headers:
-    """Headers by name."""
-    found = dict(headers)
-    if DRY_RUN in found:
-        found[DRY_RUN] = b",".join(value for name, value in headers if name == DRY_RUN)  # as RFC 9110 says, 5.3
-    return found
-
-
-def is_dry_run(headers: Headers) -> bool:
-    """Whether the caller says that the encounter is not a real one: `X-Dry-Run: true`. It is logged, but never learned from.
-
-    Raises:
-        Refused: the header is there, and is neither true nor false in any letter case (422).
-    """
-    values = {value.strip().lower() for value in headers.get(DRY_RUN, b"false").split(b",")}
-    if values not in ({b"true"}, {b"false"}):
-        problem = FieldProblem(field="X-Dry-Run", problem="is neither true nor false")
-        raise Refused(
-            422, "The header X-Dry-Run is neither true nor false. Send one of these, or no such header.", [problem]
-        )
-    return values == {b"true"}
-
-
-def _too_large(at_most: int) -> Refused:
-    detail = f"The body is longer than {at_most:,} bytes. Send less at once."
-    # The connection stays: uvicorn throws the rest of the body away, and the caller, done with sending, reads why.
-    return Refused(413, detail)
+async def discard_body(receive: Receive, seconds: float) -> None:
+    """Receive the rest of a body that nobody reads, so that its sender gets the response: many clients read it only then."""
+    with contextlib.suppress(TimeoutError, RuntimeError):
+        async with asyncio.timeout(seconds):
+            while (await receive()).get("more_body", False):
+                pass

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from os import urandom
 from typing import Any, Final, Literal
 
+import msgspec
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import StorageError
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.json_body import read_json
-from healthpredict.serving.limits import Limits
-from healthpredict.serving.prediction_log import PredictionLog
-from healthpredict.serving.problems import FieldProblem, Refused
+from healthpredict.serving.limits import read_body
+from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
+from healthpredict.serving.service import OF_ANY_BODY, RETRY, RawBodyRoute, Service, request_body
 
+_to_json: Final = msgspec.json.Encoder().encode
 _COLUMNS: Final = (BY_FIELD["encounter_id"], BY_FIELD["readmitted"])
 _ENCOUNTER, _READMITTED = _COLUMNS
 _FIELDS: Final = {column.field for column in _COLUMNS}
@@ -50,26 +54,48 @@ class Recorded(BaseModel):
     request_id: str
 
 
-async def record_outcomes(log: PredictionLog, body: bytes, limits: Limits) -> dict[str, Any]:
-    """Note outcomes, all or none, with the fields of a `Recorded`.
+def outcomes_router(service: Service) -> APIRouter:
+    """Return the endpoint for outcomes; a service without a log has none."""
+    router = APIRouter(route_class=RawBodyRoute)
+    log, limits = service.log, service.limits
+    if log is None:
+        return router
+    schema = Outcomes.model_json_schema()
+    schema["properties"]["outcomes"] |= {"items": schema.pop("$defs")["Outcome"], "maxItems": limits.batch_rows}
 
-    Args:
-        log: where to.
-        body: JSON of `Outcomes`.
-        limits: of callers.
+    @router.post(
+        "/outcomes",
+        summary="What became of encounters",
+        response_model=Recorded,
+        responses={
+            **OF_ANY_BODY,
+            413: problem_documentation("The body is too long, or has too many outcomes"),
+            422: problem_documentation("The body is not a list of outcomes; nothing was recorded"),
+            503: problem_documentation("Too many requests, or the outcomes cannot be written", headers=RETRY),
+        },
+        openapi_extra=request_body(schema, {"outcomes": [{"encounter_id": 4711, "readmitted": "NO"}]}),
+    )
+    async def outcomes(request: Request) -> Response:
+        body = await read_body(request, limits.outcomes_body_bytes, limits.body_seconds)
+        try:
+            # In a thread for the reading as well: ten thousand take as long as a hundred predictions.
+            recorded = await asyncio.to_thread(record_outcomes, log, body, limits.batch_rows)
+        except StorageError as error:
+            raise Refused(503, str(error), headers={"retry-after": "5"}) from error
+        return Response(
+            _to_json({"recorded": recorded, "request_id": urandom(16).hex()}), media_type="application/json"
+        )
+
+    return router
+
+
+def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:
+    """Log outcomes, all or none, and return how many.
 
     Raises:
-        Refused: not JSON (400), not outcomes (422), too many (413), or they cannot be written (503).
+        Refused: not JSON (400), not outcomes (422), or too many (413).
+        StorageError: they are not written.
     """
-    try:
-        # In a thread for the reading as well: ten thousand take as long as a hundred predictions.
-        recorded = await asyncio.to_thread(_record, log, body, limits.batch_rows)
-    except StorageError as error:
-        raise Refused(503, str(error), headers={"retry-after": "5"}) from error
-    return {"recorded": recorded, "request_id": urandom(16).hex()}
-
-
-def _record(log: PredictionLog, body: bytes, at_most: int) -> int:
     sent = _read(body)
     if len(sent) > at_most:
         raise Refused(413, f"There are {len(sent):,} outcomes, and {at_most:,} is the most. Send several requests.")

@@ -29,7 +29,7 @@ class Problem(BaseModel):
 
 
 class Refused(Exception):
-    """A request that is answered with a problem."""
+    """A request that gets a problem as its response."""
 
     def __init__(
         self, status: int, detail: str, errors: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
@@ -40,30 +40,29 @@ class Refused(Exception):
             status: of HTTP.
             detail: one sentence without any value, and what to do.
             errors: all the fields that are wrong.
-            headers: of the answer, such as `Retry-After`.
+            headers: of the response, such as `Retry-After`.
         """
         super().__init__(detail)
         self.problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
         self.headers = headers
 
     def response(self) -> Response:
-        """The answer that carries the problem."""
+        """Return the response that carries the problem."""
         headers = dict(self.headers or {})
         body = self.problem.model_dump_json()
         return Response(body, self.problem.status, headers=headers, media_type="application/problem+json")
 
 
 def failed() -> Refused:
-    """The answer to a fault of the service."""
-    # uvicorn closes the connection after a fault: the client must not use it again
-    return Refused(500, "The service failed. Its log says where.", headers={"connection": "close"})
+    """Return the response to a fault of the service."""
+    return Refused(500, "The service failed. Its log says where.")
 
 
 def problem_documentation(description: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What OpenAPI says about an answer that carries a problem.
+    """Return what OpenAPI says about a response that carries a problem.
 
     Args:
-        description: when it is given.
+        description: when it is sent.
         headers: names and descriptions of its further headers.
     """
     documentation: dict[str, Any] = {

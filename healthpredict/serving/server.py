@@ -1,60 +1,41 @@
 """The process around the API: on which ports it listens, when, and how it ends.
 
-A process that takes over from another listens on a private port first, where it is verified. On SIGUSR1 it listens on the
-public port as well, beside the process that it replaces: both bind it with SO_REUSEPORT. Closing such a socket resets the
-connections that wait in its own queue (one to five at each change, measured with six clients), so a process that ends first
-sends new connections to the other one, and answers those it has.
+A process that replaces another listens on a private port first, where it is verified. On SIGUSR1 it takes the listening socket
+of the public port over from the process before it, and both answer until that one ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
-import ipaddress
 import logging
+import logging.config
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import uvicorn
 import uvloop
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.errors import ConfigurationError
+from healthpredict.prediction_log.patient_key import read_patient_key
+from healthpredict.prediction_log.writer import PredictionLog
+from healthpredict.serving.admission import is_loopback
 from healthpredict.serving.app import create_app
+from healthpredict.serving.handover import offer, take
+from healthpredict.serving.http_server import listen, serving
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
-from healthpredict.serving.prediction_log import PredictionLog
-from healthpredict.serving.protocol import Connection
 from healthpredict.serving.reload import verified_bundle
 from healthpredict.serving.sources import fetch_source
-from healthpredict.storage.patient_key import read_patient_key
 
-_BACKLOG: Final = 2048
-_SECONDS_TO_FINISH: Final = 10
-"""After SIGTERM, what an accepted request may still take: thousands of times what it needs, unless its client stalls."""
-
-_SECONDS_TO_LEAVE: Final = 0.3
-"""After SIGTERM, how long connections in the queue are still accepted and clients told to close theirs."""
-_TURNS_TO_EMPTY_QUEUE: Final = 10
-_SECONDS_OF_A_TURN: Final = 0.01
-"""Turns of the event loop, because on a busy machine a time may be over before the loop has looked at a single socket."""
-_OBJECTS_BETWEEN_LOOKS_FOR_GARBAGE: Final = 50_000
-_SECONDS_OF_A_THREAD: Final = 0.0005
-"""While one waits for its turn, every callback of the loop wakes it in vain: Python's five milliseconds of this are a long time."""
-_SO_ATTACH_FILTER: Final = 26
-_SO_ATTACH_REUSEPORT_CBPF: Final = 51
-"""Linux, socket(7); not among the names of Python's socket module."""
-_BPF_RETURN: Final = 0x06
-"""Return a constant: BPF_RET | BPF_K of linux/filter.h."""
+_OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
 
 
 class PlacesOnly(logging.Formatter):
@@ -75,10 +56,7 @@ _LOGGING: Final = {
     "disable_existing_loggers": False,
     "formatters": {"lines": {"()": PlacesOnly, "format": "%(asctime)s %(levelname)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("uvicorn", "healthpredict.serving")
-    },
+    "loggers": {"healthpredict": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
 }
 
 
@@ -90,9 +68,10 @@ class ServiceParams(BaseModel):
         host: a loopback address, unless there are keys.
         port: the public port.
         verify_port: when given, listen there first, and on the public port only from SIGUSR1 on.
-        keys: file of the API keys that callers need; without it anyone who can reach the service may ask.
+        handover: path of a Unix socket, through which the listening socket of the public port goes from process to process.
+        keys: file of the API keys that callers need; without it the service answers only programs on this machine.
         admin_keys: file of the keys of those who may ask for a reload; without it only SIGHUP reloads.
-        log: folder of the prediction log; without it nothing is noted.
+        log: folder of the prediction log; without it nothing is logged.
         patient_key: file of the key for the pseudonyms of patients; needed for the log.
         cache: folder for a bundle that is fetched.
         tracking_uri: of the MLflow server, for `models:/`.
@@ -104,6 +83,7 @@ class ServiceParams(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     verify_port: int | None = Field(None, ge=0, le=65535)
+    handover: Path | None = None
     keys: Path | None = None
     admin_keys: Path | None = None
     log: Path | None = None
@@ -112,12 +92,13 @@ class ServiceParams(BaseModel):
     tracking_uri: str | None = None
 
 
-def serve(params: ServiceParams, limits: Limits | None = None) -> None:
-    """Answer requests until SIGTERM or SIGINT; then finish the accepted ones and leave with exit code 0.
+def serve(params: ServiceParams, limits: Limits | None = None, *, head_seconds: float = 10.0) -> None:
+    """Answer requests until SIGTERM or SIGINT; then finish those received and leave with exit code 0.
 
     Args:
         params: see `ServiceParams`.
         limits: of callers; by default those of `Limits`.
+        head_seconds: see `HttpServer`.
 
     Raises:
         BundleError: the bundle is altered, incomplete, or does not reproduce its golden rows.
@@ -125,7 +106,7 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
             log without the key for its pseudonyms, or a port that is taken.
         RegistryError, StorageError: the bundle cannot be fetched.
     """
-    if params.keys is None and not _is_loopback(params.host):
+    if params.keys is None and not is_loopback(params.host):
         raise ConfigurationError(
             f"Refused to listen on {params.host!r}: without API keys the service is open to everyone who can reach it. "
             "Make a key (healthpredict keys add NAME) and name the file of keys, or listen on 127.0.0.1."
@@ -140,21 +121,21 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     def source() -> Path:
         return fetch_source(params.bundle, params.cache, params.tracking_uri)
 
-    # Uvicorn hands the signal on once it has shut down; it must then neither kill the process nor be taken for an error.
+    logging.config.dictConfig(_LOGGING)
+    # Until the event loop has handlers of its own.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     # Without a handler the signal would end a process that is starting, or that writes its log at the end.
-    too_early: list[int] = []
-    signal.signal(signal.SIGHUP, lambda number, _: too_early.append(number))
+    early_reloads: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: early_reloads.append(number))
     bundle = verified_bundle(source)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _prediction_log(params) as log:
         app = create_app(bundle, limits=limits, keys=keys, log=log, source=source, admin_keys=admin_keys)
-        # What is there now stays, and a request leaves no cycles: looking for garbage would take a tenth of its time.
+        # What is there now stays, and a request leaves no cycles.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_OBJECTS_BETWEEN_LOOKS_FOR_GARBAGE)
-        sys.setswitchinterval(_SECONDS_OF_A_THREAD)
-        runner.run(_serve(app, params, too_early))
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+        runner.run(_serve(app, params, head_seconds, reload_soon=bool(early_reloads)))
 
 
 @contextlib.contextmanager
@@ -168,97 +149,39 @@ def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
         yield log
 
 
-async def _serve(app: FastAPI, params: ServiceParams, reloads: list[int]) -> None:
-    host, port = params.host, params.port
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.state.reloader.reload_soon)
-    if reloads:  # asked for before
+async def _serve(app: FastAPI, params: ServiceParams, head_seconds: float, *, reload_soon: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ending, opened = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGUSR1, opened.set)
+    loop.add_signal_handler(signal.SIGHUP, app.state.reloader.reload_soon)
+    if reload_soon:
         app.state.reloader.reload_soon()
-    if params.verify_port is None:
-        await _server(app).serve([_listen(host, port, shared=False)])
-        return
-    opened = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, opened.set)
-    private = _server(app)
-    answering = asyncio.create_task(private.serve([_listen(host, params.verify_port, shared=False)]))
-    await opened.wait()
+    async with contextlib.AsyncExitStack() as stack:
+        if params.verify_port is not None:
+            private = _listen(params.host, params.verify_port)
+            await stack.enter_async_context(serving(app, private, head_seconds))
+            await _first_of(opened, ending)
+        if not ending.is_set():
+            public = None if params.handover is None else take(params.handover)
+            public = public or _listen(params.host, params.port)
+            await stack.enter_async_context(serving(app, public, head_seconds))
+            if params.handover is not None:
+                stack.enter_context(offer(public, params.handover))
+        await ending.wait()
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        public = _listen(host, port, shared=True)
-    except ConfigurationError:
-        private.should_exit = True
-        await answering
-        raise
-    await _server(app).serve([public])
-    await answering
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves the public port without losing a connection."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for sock in sockets or ():
-            _send_to_successor(sock)
-        # A request on a connection that is kept alive is answered, and its client told to open another one.
-        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        for connection in self.server_state.connections:
-            if isinstance(connection, Connection):
-                connection.answer_is_the_last()
-        await asyncio.sleep(_SECONDS_TO_LEAVE)
-        for sock in sockets or ():
-            _let_nobody_in(sock)
-        for _ in range(_TURNS_TO_EMPTY_QUEUE):
-            await asyncio.sleep(_SECONDS_OF_A_TURN)
-        await super().shutdown(sockets)
-
-
-def _send_to_successor(sock: socket.socket) -> None:
-    """Let the kernel give new connections to the socket that joined after this one; if there is none, nothing changes.
-
-    The kernel numbers the sockets of a port from 0 in the order in which they joined (socket(7), SO_ATTACH_REUSEPORT_CBPF)
-    and shares connections out as before where a number is not taken.
-    """
-    with contextlib.suppress(OSError):  # the port is not shared
-        _attach(sock, _SO_ATTACH_REUSEPORT_CBPF, 1)
-
-
-def _let_nobody_in(sock: socket.socket) -> None:
-    """Let the kernel drop what comes to a listening socket: its queue can be emptied, and no one is reset when it closes.
-
-    A client that connects just now tries again a second later, by itself, and is refused then.
-    """
-    with contextlib.suppress(OSError):
-        _attach(sock, _SO_ATTACH_FILTER, 0)
-
-
-def _attach(sock: socket.socket, option: int, verdict: int) -> None:
-    """Attach a program of one step to a socket: return this."""
-    if sys.platform != "linux":
-        return  # connections in the queue are lost
-    program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, verdict))
-    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HP", 1, ctypes.addressof(program)))
-
-
-def _server(app: FastAPI) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            backlog=_BACKLOG,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # nobody here looks at addresses of clients
-            log_config=_LOGGING,
-            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
-        )
-    )
-
-
-def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
+        return listen(host, port)
     except OSError as error:
         # Python writes the address into the text of an error of the system; one of the resolver has no number.
         number = error.errno or 0
@@ -266,10 +189,3 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
         raise ConfigurationError(
             f"Cannot listen on {host} port {port} ({reason}). End what listens there, or choose another port."
         ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

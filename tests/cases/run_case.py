@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from healthpredict.data.log_lines import read_predictions
 from healthpredict.data.raw import read_encounters
-from healthpredict.storage.rolled_file import PREDICTIONS, closed_files
+from healthpredict.prediction_log.lines import read_predictions
+from healthpredict.prediction_log.rolled_file import PREDICTIONS, closed_files
 from tests.cases.expectations import Observed, differences
 from tests.cases.files import Results, identifiers, read_results
 from tests.cases.steps import run_steps

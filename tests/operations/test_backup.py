@@ -39,7 +39,7 @@ POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 LOG = """
 import sys, time
 from pathlib import Path
-from healthpredict.storage.rolled_file import LogLimits, RolledFile
+from healthpredict.prediction_log.rolled_file import LogLimits, RolledFile
 file, n = RolledFile(Path(sys.argv[1]), "predictions", LogLimits()), 0
 print("logging", flush=True)
 while True:

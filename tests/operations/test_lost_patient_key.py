@@ -12,8 +12,8 @@ from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import open_ledger
 from healthpredict.operations.patient_key import ensure_patient_key, start_new_patient_key
+from healthpredict.prediction_log.patient_key import fingerprint, make_patient_key, read_patient_key
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.patient_key import fingerprint, make_patient_key, read_patient_key
 from healthpredict.storage.uris import join, write_bytes
 
 

@@ -29,11 +29,11 @@ from healthpredict.data.contract import COLUMNS, Kind
 from healthpredict.errors import AlreadyRunning, StorageError
 from healthpredict.operations import ship_log as shipping
 from healthpredict.operations.ship_log import Shipped, ship_log, usable_rows
-from healthpredict.serving import prediction_log
-from healthpredict.serving.prediction_log import PredictionLog
+from healthpredict.prediction_log import writer
+from healthpredict.prediction_log.rolled_file import LogLimits, closed_files
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
-from healthpredict.storage.rolled_file import LogLimits, closed_files
 from healthpredict.storage.uris import list_uris, read_bytes
 
 KILLED_AT = """
@@ -174,7 +174,7 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
                 continue
 
     monkeypatch.setattr(shipping, "write_bytes", write_unless_down)
-    monkeypatch.setattr(prediction_log, "_WRITE_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "_WRITE_EVERY_SECONDS", 0.01)
     done = threading.Event()
     shipper = threading.Thread(target=ship_until, args=(done,))
     with closing(PredictionLog(folder, bytes(32), LogLimits(roll_bytes=20_000))) as log:

@@ -78,7 +78,8 @@ def service(
     try:
         wait_until(lambda: process.poll() is not None or is_ready(port), log)
         assert process.returncode is None, log.read_text()
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20) as client:
+        json = {"Content-Type": "application/json"}  # needed without keys
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20, headers=json) as client:
             yield Service(process, port, log, client)
     finally:
         process.terminate()

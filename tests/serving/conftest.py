@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from in_a_thread import Serve, served
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.keys import add_key
-from healthpredict.serving.prediction_log import PredictionLog
 
 
 @pytest.fixture(scope="session")

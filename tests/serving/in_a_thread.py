@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
-from healthpredict.serving.protocol import Connection
+from healthpredict.serving.http_server import listen, serving
 
 Serve = Callable[[FastAPI], httpx.Client]
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[httpx.Client]:
-    config = uvicorn.Config(
-        app, http=Connection, proxy_headers=False, port=0, lifespan="off", log_config=None, access_log=False
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+def served(app: FastAPI, head_seconds: float = 10.0) -> Iterator[httpx.Client]:
+    listening = listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    loop, ending = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:
+        async with serving(app, listening, head_seconds):
+            await ending.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
+        json = {"Content-Type": "application/json"}  # needed without keys
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10, headers=json) as client:
             yield client
     finally:
-        server.should_exit = True
+        loop.call_soon_threadsafe(ending.set)
         thread.join()
+        loop.close()
+        app.state.draining = False

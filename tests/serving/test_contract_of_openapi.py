@@ -19,10 +19,10 @@ from in_a_thread import served
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.keys import KeyRing, add_key
 from healthpredict.serving.limits import Limits
-from healthpredict.serving.prediction_log import PredictionLog
 
 CONFIG: dict[str, Any] = {
     "seed": 7,

@@ -12,8 +12,8 @@ import pytest
 from test_server import start, wait_for
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
-from healthpredict.storage.patient_key import make_patient_key
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "docs/api.md").read_text()

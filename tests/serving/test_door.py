@@ -29,7 +29,10 @@ def counted(client: httpx.Client) -> dict[tuple[str, ...], float]:
 def half_a_request(client: httpx.Client, path: str) -> socket.socket:
     """A request whose body does not come."""
     connection = socket.create_connection((client.base_url.host, client.base_url.port or 80))
-    connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" % path.encode())
+    connection.sendall(
+        b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        % path.encode()
+    )
     return connection
 
 
@@ -125,7 +128,8 @@ def test_a_batch_that_takes_too_long_is_ended(bundle: Bundle, serve_app: Serve) 
 
 def test_two_hundred_connections_at_once_are_all_answered(api: httpx.Client, bundle: Bundle) -> None:
     body = json.dumps(bundle.golden[0].record).encode()
-    request = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    request = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    request += b"Content-Length: %d\r\n\r\n" % len(body) + body
     address = (api.base_url.host, api.base_url.port or 80)
     connections = [socket.create_connection(address) for _ in range(200)]
     for connection in connections:

@@ -17,9 +17,9 @@ from in_a_thread import served
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import BY_FIELD
+from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
-from healthpredict.serving.prediction_log import PredictionLog
 
 GOOD = as_sent(as_records(draw_encounters(1, seed=12))[0]) | {"encounter_id": 4711, "patient_nbr": 815}
 OUTCOME = {"encounter_id": 4711, "readmitted": "NO"}

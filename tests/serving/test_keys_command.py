@@ -20,10 +20,10 @@ def test_a_key_is_made_shown_and_revoked(tmp_path: Path, monkeypatch: pytest.Mon
         return result.stdout.strip()
 
     key = run("add", "ward-7")
-    assert KeyRing(tmp_path / "api-keys.json").accepts(f"Bearer {key}".encode())
+    assert KeyRing(tmp_path / "api-keys.json").accepts(f"Bearer {key}")
     run("add", "ward-8")
     listed = run("list")
     assert key not in listed
     assert [line.split()[-1] for line in listed.splitlines()] == ["ward-7", "ward-8"]
     assert run("revoke", "ward-7") == "Revoked: ward-7"
-    assert not KeyRing(tmp_path / "api-keys.json").accepts(f"Bearer {key}".encode())
+    assert not KeyRing(tmp_path / "api-keys.json").accepts(f"Bearer {key}")

@@ -18,11 +18,11 @@ from fake_mlflow import fake_mlflow
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import BundleError, ConfigurationError
+from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.keys import add_key
 from healthpredict.serving.server import PlacesOnly, ServiceParams, serve
-from healthpredict.storage.patient_key import make_patient_key
 
 LEFT_OUT = {
     "boto3",
@@ -137,7 +137,8 @@ def test_a_request_accepted_before_the_end_is_answered(bundle: Bundle) -> None:
     wait_for(port)
     body = json.dumps(bundle.golden[0].record).encode()
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(body))
         time.sleep(0.1)
         process.terminate()
         time.sleep(1)  # by now the port is closed

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from healthpredict.data.pseudonym import KEY_BYTES
 from healthpredict.errors import ConfigurationError
-from healthpredict.storage.rolled_file import sync_folder
+from healthpredict.prediction_log.pseudonym import KEY_BYTES
+from healthpredict.prediction_log.rolled_file import sync_folder
 
 _FINGERPRINT: Final = b"health-predict: fingerprint of a patient key"
 """No pseudonym is made of this, so that a fingerprint says nothing about a patient."""

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from logged import encounter_of, outcome, prediction, rows
 
 from healthpredict.data.contract import RECORD_COLUMNS, Column, Kind
-from healthpredict.data.log_lines import (
-    Noted,
+from healthpredict.prediction_log.lines import (
     OutcomeLine,
+    Prediction,
     outcome_text,
     patients_text,
-    predictions_text,
+    prediction_text,
     read_outcomes,
     read_predictions,
 )
-from healthpredict.data.pseudonym import pseudonyms
+from healthpredict.prediction_log.pseudonym import pseudonyms
 
 KEY = bytes(32)
 WRITTEN = (
@@ -47,7 +47,7 @@ def values(column: Column) -> st.SearchStrategy[Any]:
 RECORDS = st.fixed_dictionaries({column.field: values(column) for column in RECORD_COLUMNS})
 
 
-def noted(record: dict[str, Any], risk: float = 0.5) -> Noted:
+def noted(record: dict[str, Any], risk: float = 0.5) -> Prediction:
     answer = {
         "request_id": "id",
         "model_version": 2,
@@ -58,9 +58,9 @@ def noted(record: dict[str, Any], risk: float = 0.5) -> Noted:
     return 1_999, "/explain", False, answer, encounter_of(record)
 
 
-def text_of(*noted: Noted) -> bytes:
-    patients, lines = predictions_text(noted)
-    return patients_text(patients, KEY) + lines
+def text_of(*predictions: Prediction) -> bytes:
+    patients, lines = zip(*map(prediction_text, predictions), strict=True)
+    return patients_text(patients, KEY) + b"".join(lines)
 
 
 @settings(max_examples=30, deadline=None)

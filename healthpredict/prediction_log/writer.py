@@ -1,11 +1,7 @@
-"""What was predicted for whom, with which model: lines of JSON in local files, written off the request path.
+"""What was predicted for whom, with which model: lines of JSON in local files.
 
-A request only puts its prediction into a queue. Lines are made of some at once, pseudonyms for patients of many, and a thread adds
-both to a file that grows; `ship-log` moves files that are closed to the store.
-
-Python runs one thread at a time, and where two want to run, both pay for each change between them: on a busy service, a thread
-that made the lines took three times its work from the requests. So it makes them only where there is little to do, and else finds
-them made, and just writes.
+A request makes its line and puts it into a queue. Once a second a thread adds pseudonyms for the patients and writes what waits to
+a file that grows. `ship-log` moves files that are closed to the store.
 """
 
 from __future__ import annotations
@@ -18,13 +14,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from healthpredict.data.log_lines import Noted, OutcomeLine, outcome_text, patients_text, predictions_text
 from healthpredict.errors import StorageError
-from healthpredict.storage.rolled_file import (
+from healthpredict.prediction_log.lines import OutcomeLine, Prediction, outcome_text, patients_text, prediction_text
+from healthpredict.prediction_log.rolled_file import (
     OUTCOMES,
     PREDICTIONS,
     LogLimits,
@@ -36,20 +31,15 @@ from healthpredict.storage.rolled_file import (
 
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_SECONDS: Final = 1.0
-"""Half of what a process that is killed loses at most; one that is told to end loses nothing. While a thread waits for its turn,
-the loop wakes it in vain dozens of times: hence not more often."""
-_NOTED_AT_ONCE: Final = 125
-"""Predictions that lines are made of at once, while they are still in the cache of the processor."""
+"""What a process that is killed loses at most, twice over; one that is asked to end loses nothing."""
 _ROWS_AT_ONCE: Final = 2_000
-"""Lines whose pseudonyms are made at once, before requests have their turn: less than a millisecond."""
-_TEXTS_AT_ONCE: Final = 5
-"""Written with one call: about 4 MB. After each the thread has to wait for its turn."""
+"""Lines that are written with one call: about a megabyte."""
 _COMPLAIN_EVERY_SECONDS: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class PredictionLog:
-    """The log of one process; also where outcomes are noted.
+    """The log of one process, of predictions and of outcomes.
 
     Attributes:
         written: predictions in files since the start.
@@ -75,11 +65,7 @@ class PredictionLog:
         # Two, because each is counted up by a thread of its own.
         self._overflowed = 0
         self._given_up = 0
-        self._making = threading.Lock()
-        self._noted: deque[Noted] = deque()
-        self._patients: list[int | None] = []
-        self._lines: list[bytes] = []
-        self._texts: deque[tuple[list[bytes], int]] = deque()
+        self._queue: deque[tuple[int | None, bytes]] = deque()
         self._in_hand: tuple[bytes, int] | None = None
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
@@ -99,25 +85,23 @@ class PredictionLog:
     @property
     def waiting(self) -> int:
         """Predictions that are not in a file yet."""
-        in_hand = 0 if self._in_hand is None else self._in_hand[1]
-        return len(self._noted) + len(self._patients) + sum(rows for _, rows in [*self._texts]) + in_hand
+        return len(self._queue) + (0 if self._in_hand is None else self._in_hand[1])
 
     @property
     def dropped(self) -> int:
         """Predictions lost since the start, because neither queue nor disk had room."""
         return self._overflowed + self._given_up
 
-    def add(self, noted: Noted) -> None:
-        """Note one prediction. For one thread: that of the event loop."""
-        self._noted.append(noted)
-        if len(self._noted) >= _NOTED_AT_ONCE:
-            self._make_lines(_ROWS_AT_ONCE)
-            while len(self._texts) * _ROWS_AT_ONCE > self._limits.queue_rows:  # the thread cannot write
-                with contextlib.suppress(IndexError):  # it could just now
-                    self._overflowed += self._texts.popleft()[1]
+    def add(self, prediction: Prediction) -> None:
+        """Log one prediction. To be called by one thread only, that of the event loop."""
+        self._queue.append(prediction_text(prediction))
+        if len(self._queue) > self._limits.queue_rows:  # the thread cannot write
+            with contextlib.suppress(IndexError):  # it could just now
+                self._queue.popleft()
+                self._overflowed += 1
 
     def add_outcomes(self, outcomes: list[dict[str, Any]]) -> None:
-        """Note what became of encounters; returns when it is on the disk. It waits for the disk: not for the event loop.
+        """Log what became of encounters, and return when it is on the disk. Not for the event loop, because it waits for the disk.
 
         Args:
             outcomes: `encounter_id` and `readmitted` each, of the contract.
@@ -160,44 +144,28 @@ class PredictionLog:
             self._complain("it failed", traceback=True)
 
     def _write(self, *, last: bool) -> None:
-        failing, all_of_it = False, last or not self._texts
-        while not failing and self._take(all_of_it=all_of_it):
+        failing = False
+        while not failing and self._take():
             failing = not (self._append() and self._tried(self._roll))
         failing |= not self._tried(self._file.close if last else self._roll)
         with self._outcomes_lock:
             failing |= not self._tried(self._outcomes.close if last else self._outcomes.close_if_due)
         self.failing = failing
 
-    def _take(self, *, all_of_it: bool) -> bool:
-        """Take the oldest lines, unless there are some in hand; whether there are then. Args: all_of_it, make lines as well."""
+    def _take(self) -> bool:
+        """Take the oldest lines into the hand, unless it holds some, and return whether it holds any."""
         if self._in_hand is None:
-            if all_of_it:
-                self._make_lines(1)
-            texts: list[tuple[list[bytes], int]] = []
-            with contextlib.suppress(IndexError):  # the loop may drop some just now
-                while len(texts) < _TEXTS_AT_ONCE:
-                    texts.append(self._texts.popleft())
-            if texts:
-                self._in_hand = (
-                    b"".join(chain.from_iterable(lines for lines, _ in texts)),
-                    sum(rows for _, rows in texts),
-                )
+            taken: list[tuple[int | None, bytes]] = []
+            with contextlib.suppress(IndexError):  # the queue is empty
+                while len(taken) < _ROWS_AT_ONCE:
+                    taken.append(self._queue.popleft())
+            if taken:
+                patients, lines = zip(*taken, strict=True)
+                self._in_hand = b"".join((patients_text(patients, self._patient_key), *lines)), len(taken)
         return self._in_hand is not None
 
-    def _make_lines(self, at_least: int) -> None:
-        """Make lines of what was noted, and pseudonyms for them and those before them if there are `at_least` so many."""
-        with self._making:
-            if noted := [self._noted.popleft() for _ in range(min(len(self._noted), _NOTED_AT_ONCE))]:
-                patients, lines = predictions_text(noted)
-                self._patients += patients
-                self._lines.append(lines)
-            if len(self._patients) >= at_least:
-                patients, lines_of_them = self._patients, self._lines
-                self._patients, self._lines = [], []
-                self._texts.append(([patients_text(patients, self._patient_key), *lines_of_them], len(patients)))
-
     def _append(self) -> bool:
-        """Write the lines in hand; where the disk is full, give up the oldest predictions for them. Whether it was done."""
+        """Write the lines in hand and return whether it was done. On a full disk the oldest predictions are given up for them."""
         assert self._in_hand is not None
         lines, rows = self._in_hand
         while True:
@@ -217,7 +185,7 @@ class PredictionLog:
             self._give_up(files_beyond(self._folder, PREDICTIONS, self._limits.folder_bytes))
 
     def _give_up(self, files: list[Path]) -> bool:
-        """Drop the predictions of files; whether there were any files."""
+        """Drop the predictions of files, and return whether there were any files."""
         for path in files:
             with contextlib.suppress(FileNotFoundError):  # shipped meanwhile
                 path.unlink()
@@ -226,7 +194,7 @@ class PredictionLog:
         return bool(files)
 
     def _tried(self, action: Callable[[], object]) -> bool:
-        """Do something with the disk; whether it was done."""
+        """Do something with the disk, and return whether it was done."""
         try:
             action()
         except OSError as error:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from healthpredict.cli.main import app
 from healthpredict.errors import ConfigurationError
-from healthpredict.storage.patient_key import make_patient_key, read_patient_key
+from healthpredict.prediction_log.patient_key import make_patient_key, read_patient_key
 
 
 def test_key_is_made_once_for_this_user_only(tmp_path: Path) -> None:

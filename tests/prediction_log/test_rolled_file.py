@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthpredict.storage import rolled_file
-from healthpredict.storage.rolled_file import (
+from healthpredict.prediction_log import rolled_file
+from healthpredict.prediction_log.rolled_file import (
     LogLimits,
     RolledFile,
     adopt_left_files,
@@ -31,7 +31,7 @@ from healthpredict.storage.rolled_file import (
 WRITER = """
 import os, sys, time
 from pathlib import Path
-from healthpredict.storage.rolled_file import LogLimits, RolledFile
+from healthpredict.prediction_log.rolled_file import LogLimits, RolledFile
 file = RolledFile(Path(sys.argv[1]), "predictions", LogLimits())
 file.append(b"1\\n2\\n", 2)
 os.write(file._file, sys.argv[2].encode())

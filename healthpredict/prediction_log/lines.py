@@ -1,35 +1,28 @@
 """The lines of the log that the API keeps, as it writes them and as `ship-log` reads them.
 
-Values have no names: a line is a third as long without, and every request pays for its line. Lines are written quickest of few
-predictions, while these are still in the cache of the processor, and pseudonyms are made quickest of many patients: so they come
-in a line of their own, before the lines that they belong to.
+Values have no names: a line is a third as long without. Pseudonyms are made for many patients at once, so they come in a line of
+their own, before the lines that they belong to.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from itertools import repeat
-from operator import floordiv, itemgetter
+from operator import itemgetter
 from typing import Any, Final, TypedDict
 
 import msgspec
 
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
-from healthpredict.data.pseudonym import pseudonyms
+from healthpredict.prediction_log.pseudonym import pseudonyms
 
 _FEATURE_FIELDS: Final = tuple(column.field for column in FEATURE_COLUMNS)
 _FORMAT: Final = zlib.crc32(",".join(_FEATURE_FIELDS).encode())
 _TYPES: Final = tuple(int if column.kind is Kind.COUNT else str | None for column in FEATURE_COLUMNS)
 _encoder: Final = msgspec.json.Encoder()
-_encounter_id: Final = itemgetter(0)
-_patient_id: Final = itemgetter(1)
-_features: Final = itemgetter(slice(2, None))
-"""Parts of an encounter: its columns are the two identifiers and the features."""
-Noted = tuple[int, str, bool, Mapping[str, Any], Sequence[Any]]
-"""A prediction: nanoseconds since 1970; `endpoint` and `dry_run` of its `PredictionLine`; the answer, with more fields or not; the
-values of `RECORD_COLUMNS`, in this order. To look each of them up, to divide the time, or to name these five, would cost a request
-more."""
+Prediction = tuple[int, str, bool, Mapping[str, Any], Sequence[Any]]
+"""Nanoseconds since 1970; `endpoint` and `dry_run` of its `PredictionLine`; the response, which may have more fields; the values of
+`RECORD_COLUMNS`, in this order."""
 
 
 class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -83,23 +76,23 @@ class OutcomeLine(msgspec.Struct, forbid_unknown_fields=True):
     readmitted: str
 
 
-def predictions_text(noted: Sequence[Noted]) -> tuple[list[int | None], bytes]:
-    """Patients, and lines as they stand in a file: all at once, because a loop in Python would take as long as the rest."""
-    times, endpoints, dry_runs, answers, encounters = zip(*noted, strict=True)
-    said = map(_of_answer, answers), map(_encounter_id, encounters), map(_features, encounters)
-    lines = zip(map(floordiv, times, repeat(1000)), endpoints, dry_runs, *said, strict=True)
-    return list(map(_patient_id, encounters)), _encoder.encode_lines(list(lines))
+def prediction_text(prediction: Prediction) -> tuple[int | None, bytes]:
+    """Return the patient, and the line as it stands in a file."""
+    time, endpoint, dry_run, answer, (encounter_id, patient_id, *features) = prediction
+    return patient_id, _encoder.encode_lines(
+        [(time // 1000, endpoint, dry_run, _of_answer(answer), encounter_id, features)]
+    )
 
 
 def patients_text(patient_ids: Sequence[int | None], patient_key: bytes) -> bytes:
-    """The line before those of these patients."""
+    """Return the line before those of these patients."""
     replaced = iter(pseudonyms(patient_key, [patient_id for patient_id in patient_ids if patient_id is not None]))
     patients = [None if patient_id is None else next(replaced) for patient_id in patient_ids]
     return _encoder.encode_lines([PatientsLine(format=_FORMAT, patients=patients)])
 
 
 def outcome_text(lines: Sequence[OutcomeLine]) -> bytes:
-    """Lines as they stand in a file."""
+    """Return lines as they stand in a file."""
     return _encoder.encode_lines(lines)
 
 

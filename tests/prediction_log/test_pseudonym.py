@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthpredict.data.pseudonym import KEY_BYTES, pseudonyms
 from healthpredict.data.split import side_of
+from healthpredict.prediction_log.pseudonym import KEY_BYTES, pseudonyms
 
 KEY = bytes(range(KEY_BYTES))
 keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)

@@ -1,0 +1,86 @@
+"""The HTTP server: granian on a listening socket of ours, in the event loop of the caller.
+
+HTTP itself is granian's job. Its parser limits heads and trailers, reads a body only as the application does, answers pipelined
+requests in order and drops clients that send a head too slowly. Measured beside uvicorn in docs/decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from typing import Final
+
+from fastapi import FastAPI
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+_BUFFER_BYTES: Final = 16 * 1024
+"""What a connection may hold in memory, and the longest head of a request."""
+_BACKLOG: Final = 2048
+_SECONDS_TO_CLOSE: Final = 0.3
+"""At the end, how long responses ask clients to close their connections before the idle ones are closed."""
+
+
+class HttpServer(Server):
+    """Serves an app on a socket that exists already."""
+
+    def __init__(self, app: FastAPI, listening: socket.socket, head_seconds: float) -> None:
+        """Prepare to serve.
+
+        Args:
+            app: to serve.
+            listening: a TCP socket that listens. The server works on a copy of it.
+            head_seconds: for the head of a request, and for a response that the client does not read.
+        """
+        super().__init__(
+            app,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=_BACKLOG,
+            http1_settings=HTTP1Settings(header_read_timeout=int(head_seconds * 1000), max_buffer_size=_BUFFER_BYTES),
+            log_enabled=False,
+        )
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(head_seconds * 1000))
+        self._listening = listening
+
+    def _init_shared_socket(self) -> None:
+        """Called by the base class, which would bind an address."""
+        # Its stub is behind its code.
+        self._shd = SocketHolder(os.dup(self._listening.fileno()), False, _BACKLOG)  # type: ignore[call-arg, assignment]
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, listening: socket.socket, head_seconds: float = 10.0) -> AsyncIterator[None]:
+    """Serve an app within the block. At its end, finish the requests that were received.
+
+    Args:
+        app: its `state.draining` is set at the end, which makes responses ask clients to close their connections.
+        listening: see `HttpServer`; closed at the end.
+        head_seconds: see `HttpServer`.
+    """
+    server = HttpServer(app, listening, head_seconds)
+    running = asyncio.create_task(server.serve())
+    with listening:
+        try:
+            yield
+        finally:
+            app.state.draining = True
+            await asyncio.sleep(_SECONDS_TO_CLOSE)
+            server.stop()  # type: ignore[no-untyped-call]
+            await running
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on a TCP port.
+
+    Raises:
+        OSError: the port is taken, or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
