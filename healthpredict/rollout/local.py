@@ -110,7 +110,7 @@ class LocalTarget:
         verify_port = free_port(self._host)
         self._folder.mkdir(parents=True, exist_ok=True)
         # Relative to the folder that the process runs in, because the system allows only about 100 bytes.
-        handover = f"--handover=port-{self._port}.sock"
+        handover = f"--handover={self._host}-{self._port}.sock"
         ports = (f"--host={self._host}", f"--port={self._port}", f"{_VERIFY_PORT}{verify_port}", handover)
         command = [sys.executable, "-m", _MODULE, str(bundle.path), *ports, *self._options, self._owner]
         with self._log(bundle).open("ab") as log:

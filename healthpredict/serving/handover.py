@@ -7,37 +7,41 @@ through a Unix socket that only this user can open.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def offer(listening: socket.socket, path: Path) -> socket.socket:
-    """Give the listening socket to every process that connects to `path`, from the event loop that runs.
+@contextlib.contextmanager
+def offering(listening: socket.socket, path: Path) -> Iterator[None]:
+    """Give a listening socket to every process that connects to `path` within the block.
 
     Args:
         listening: the socket to hand over.
-        path: of the Unix socket; what an earlier process left there is replaced. The system allows about 100 bytes.
-
-    Returns:
-        The Unix socket, for the caller to keep.
+        path: of the Unix socket, which replaces what an earlier process left there. The system allows about 100 bytes.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    offered = socket.socket(socket.AF_UNIX)
-    offered.setblocking(False)
-    partial.unlink(missing_ok=True)
-    offered.bind(str(partial))
-    partial.chmod(0o600)
-    offered.listen()
-    partial.rename(path)
+    loop = asyncio.get_running_loop()
 
     def hand_over() -> None:
-        successor, _ = offered.accept()
-        with successor:
-            socket.send_fds(successor, [b"."], [listening.fileno()])
+        with contextlib.suppress(OSError):  # the successor is gone
+            successor, _ = offered.accept()
+            with successor:
+                socket.send_fds(successor, [b"."], [listening.fileno()])
 
-    asyncio.get_running_loop().add_reader(offered, hand_over)
-    return offered
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with socket.socket(socket.AF_UNIX) as offered:
+        offered.setblocking(False)
+        offered.bind(str(partial))
+        partial.chmod(0o600)
+        offered.listen()
+        partial.rename(path)
+        loop.add_reader(offered, hand_over)
+        try:
+            yield
+        finally:
+            loop.remove_reader(offered)
 
 
 def take(path: Path) -> socket.socket | None:

@@ -56,8 +56,10 @@ class HttpServer(Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, listening: socket.socket, head_seconds: float = 10.0) -> AsyncIterator[None]:
-    """Serve an app within the block. At its end, finish the requests that were received.
+async def serving(
+    app: FastAPI, listening: socket.socket, head_seconds: float = 10.0
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve an app within the block, which gets the task of the server. At its end, finish the requests that were received.
 
     Args:
         app: its `state.draining` is set at the end, which makes responses ask clients to close their connections.
@@ -65,10 +67,16 @@ async def serving(app: FastAPI, listening: socket.socket, head_seconds: float = 
         head_seconds: see `HttpServer`.
     """
     server = HttpServer(app, listening, head_seconds)
-    running = asyncio.create_task(server.serve())
+
+    async def serve() -> None:
+        await server.serve()
+        if not app.state.draining:
+            raise RuntimeError("The HTTP server ended by itself.")
+
     with listening:
+        running = asyncio.create_task(serve())
         try:
-            yield
+            yield running
         finally:
             app.state.draining = True
             await asyncio.sleep(_SECONDS_TO_CLOSE)
@@ -76,11 +84,16 @@ async def serving(app: FastAPI, listening: socket.socket, head_seconds: float = 
             await running
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Listen on a TCP port.
+
+    Args:
+        host: name or address of this machine.
+        port: 0 for any that is free.
+        shared: whether a process of this user that listens for another address of the port does not hinder it.
 
     Raises:
         OSError: the port is taken, or the address is not of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)

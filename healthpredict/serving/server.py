@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from healthpredict.prediction_log.patient_key import read_patient_key
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.admission import is_loopback
 from healthpredict.serving.app import create_app
-from healthpredict.serving.handover import offer, take
+from healthpredict.serving.handover import offering, take
 from healthpredict.serving.http_server import listen, serving
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
@@ -158,30 +158,33 @@ async def _serve(app: FastAPI, params: ServiceParams, head_seconds: float, *, re
     loop.add_signal_handler(signal.SIGHUP, app.state.reloader.reload_soon)
     if reload_soon:
         app.state.reloader.reload_soon()
+    servers: list[asyncio.Task[None]] = []
     async with contextlib.AsyncExitStack() as stack:
         if params.verify_port is not None:
             private = _listen(params.host, params.verify_port)
-            await stack.enter_async_context(serving(app, private, head_seconds))
-            await _first_of(opened, ending)
+            servers.append(await stack.enter_async_context(serving(app, private, head_seconds)))
+            await _first_of(opened.wait(), ending.wait(), *servers)
         if not ending.is_set():
             public = None if params.handover is None else take(params.handover)
-            public = public or _listen(params.host, params.port)
-            await stack.enter_async_context(serving(app, public, head_seconds))
+            public = public or _listen(params.host, params.port, shared=params.handover is not None)
+            servers.append(await stack.enter_async_context(serving(app, public, head_seconds)))
             if params.handover is not None:
-                stack.enter_context(offer(public, params.handover))
-        await ending.wait()
+                stack.enter_context(offering(public, params.handover))
+        await _first_of(ending.wait(), *servers)
 
 
-async def _first_of(*events: asyncio.Event) -> None:
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+async def _first_of(*waits: Coroutine[Any, Any, Any] | asyncio.Task[None]) -> None:
+    """Return when one of them is done; coroutines are cancelled then, tasks go on."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task, wait in zip(tasks, waits, strict=True):
+        if task is not wait:
+            task.cancel()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     try:
-        return listen(host, port)
+        return listen(host, port, shared=shared)
     except OSError as error:
         # Python writes the address into the text of an error of the system; one of the resolver has no number.
         number = error.errno or 0

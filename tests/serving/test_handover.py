@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from healthpredict.serving.handover import offer, take
+from healthpredict.serving.handover import offering, take
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def take_from_event_loop(path: Path) -> socket.socket | None:
 def test_who_connects_while_the_socket_changes_hands_is_answered_by_the_successor(path: Path) -> None:
     async def change() -> None:
         listening = socket.create_server(("127.0.0.1", 0))
-        with offer(listening, path), socket.create_connection(listening.getsockname()) as client:
+        with offering(listening, path), socket.create_connection(listening.getsockname()) as client:
             taken = await take_from_event_loop(path)
             assert taken is not None
             listening.close()
@@ -41,7 +41,7 @@ def test_who_connects_while_the_socket_changes_hands_is_answered_by_the_successo
 
 def test_every_successor_may_take_it_and_other_users_may_not(path: Path) -> None:
     async def change() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening, offer(listening, path):
+        with socket.create_server(("127.0.0.1", 0)) as listening, offering(listening, path):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             for _ in range(2):
                 taken = await take_from_event_loop(path)
@@ -65,7 +65,7 @@ def test_nothing_is_taken_where_nothing_is_offered(path: Path) -> None:
 def test_a_new_offer_replaces_the_old_one(path: Path) -> None:
     async def change() -> None:
         with socket.create_server(("127.0.0.1", 0)) as old, socket.create_server(("127.0.0.1", 0)) as new:
-            with offer(old, path), offer(new, path):
+            with offering(old, path), offering(new, path):
                 taken = await take_from_event_loop(path)
             assert taken is not None
             with taken:
