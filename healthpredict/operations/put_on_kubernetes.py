@@ -17,7 +17,8 @@ from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
 from healthpredict.operations.patient_key import ensure_patient_key
-from healthpredict.rollout.image import Source, build_image, log_in, push_image
+from healthpredict.rollout.ecr import log_in
+from healthpredict.rollout.image import Source, build_image, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
 from healthpredict.rollout.manifests import Manifest
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
