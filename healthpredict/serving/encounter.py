@@ -38,7 +38,7 @@ def _is_optional(column: Column) -> bool:
 
 
 def _type(column: Column) -> Any:
-    """The type of a column in the documentation; a word for missing may stand wherever null may."""
+    """Return the type of a column in the documentation. Wherever null is allowed, a word for missing is, too."""
     word = Annotated[str, Field(pattern=rf"^\s*({_WORD_PATTERN})\s*$")]
     accepted: Any
     if column.kind is Kind.CATEGORY:
@@ -58,7 +58,7 @@ def _categories(column: Column) -> list[str]:
 
 
 _COLUMNS: Final = tuple((column, frozenset(_categories(column))) for column in RECORD_COLUMNS)
-"""Each column, and those of its values that need no further look."""
+"""Each column, and the values that need no further check."""
 
 
 def _limits(column: Column) -> tuple[int | None, int | None]:
@@ -80,7 +80,7 @@ class _ByEitherName(BaseModel):
 
 _FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
 Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_ByEitherName.__doc__, **_FIELDS)
-"""A request, for the documentation. Absent, null and words for missing are missing; identifiers are accepted and not used."""
+"""The schema of a request, for the documentation. Absent, null and words for missing all mean missing."""
 
 
 def read_encounter(body: bytes) -> tuple[Value, ...]:
@@ -113,7 +113,7 @@ def read_encounter(body: bytes) -> tuple[Value, ...]:
     values: list[Value] = []
     for column, allowed in _COLUMNS:
         value = record.get(column.name)
-        if not (isinstance(value, str) and value in allowed):  # most values need no further look
+        if not (isinstance(value, str) and value in allowed):  # most values need no further check
             value, problem = _checked(column, value)
             if problem:
                 problems.setdefault(column.name, problem)
@@ -127,12 +127,12 @@ def read_encounter(body: bytes) -> tuple[Value, ...]:
 
 
 def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
-    """What `read_encounter` returned, by `Column.field`."""
+    """Return the values of `read_encounter` by `Column.field`."""
     return dict(zip(_FIELDS, values, strict=True))
 
 
 def _given_twice(first: str, second: str) -> str:
-    """The problem of a field that occurs twice in an object, under one name or under its two names."""
+    """Return the problem of a field that is given twice, under one name or under its two names."""
     return "is given twice" if first == second else f"is given twice, as {first} and {second}"
 
 
@@ -155,5 +155,5 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
 
 
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:
-    """A record by `Column.field`, as a caller sends it: named as in the data set, with null for missing."""
+    """Return a record by `Column.field` as a caller sends it: named as in the data set, with null for missing."""
     return {column.name: record.get(column.field) for column in FEATURE_COLUMNS}
