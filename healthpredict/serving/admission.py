@@ -78,10 +78,12 @@ class Admission:
             if refused is None:
                 await self._app(scope, receive, send_counted)
             else:
-                await discard_body(receive, self._limits.body_seconds)
+                await discard_body(scope, receive, self._limits.body_seconds)
                 await refused.response()(scope, receive, send_counted)
         except ClientDisconnect:
-            pass
+            # The server says the same of a client that left and of a body that is not valid HTTP.
+            broken = Refused(400, "The body is incomplete or not valid HTTP.", headers={"connection": "close"})
+            await broken.response()(scope, receive, send)
         except Exception:
             _log.exception("A request to %s failed", self._metrics.endpoint(scope["path"]))
             if not status:
@@ -133,7 +135,8 @@ def _of_another_site(headers: Headers) -> str | None:
     Such a page can make a browser on this machine send requests to 127.0.0.1, under this address or under a name that the
     site's own name server points there.
     """
-    if not is_loopback(_host(f"//{headers.get('host', '')}")):
+    hosts = headers.getlist("host") or [""]
+    if not all(is_loopback(_host(f"//{host}")) for host in hosts):
         return "The header Host names another machine"
     if "origin" in headers and not is_loopback(_host(headers["origin"])):
         return "The header Origin names another site"

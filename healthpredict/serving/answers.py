@@ -1,4 +1,4 @@
-"""What the answers to encounters have in common."""
+"""What the responses to encounters have in common."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _random: Final = Random()  # noqa: S311 -- a request id is unique, not secret; o
 
 
 class Identified(BaseModel):
-    """Which model gave an answer, and to which request.
+    """Which model made a prediction, for which request.
 
     Attributes:
         threshold: of this model version (0-1).
         model_version: in the registry.
-        bundle_digest: sha256 that names everything the answer was made with.
+        bundle_digest: sha256 that identifies everything the prediction was made with.
         request_id: new for every request, 32 hexadecimal digits.
     """
 
@@ -31,7 +31,7 @@ class Identified(BaseModel):
 
 
 class Prediction(Identified):
-    """The answer for one encounter.
+    """The response to one encounter.
 
     Attributes:
         readmission_risk: calibrated probability (0-1) of a readmission within 30 days, or of any, as `/model` says.
@@ -43,7 +43,7 @@ class Prediction(Identified):
 
 
 def identity(bundle: Bundle) -> dict[str, Any]:
-    """The fields of an `Identified`, for a new request."""
+    """Return the fields of an `Identified` for a new request."""
     return {
         "threshold": bundle.manifest.threshold,
         "model_version": bundle.manifest.model_version,

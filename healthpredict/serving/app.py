@@ -77,8 +77,8 @@ def create_app(
     metrics = Metrics(lambda: app.state.bundle, log)
     service = Service(app.state, limits, metrics, log)
     of_callers = {} if keys is None else _needs("key", "Of a caller")
-    routers: list[tuple[APIRouter, dict[str, Any]]] = [(_health_router(service), {})]
-    routers += [(make(service), of_callers) for make in (predictions_router, outcomes_router, _model_router)]
+    routers = [(make(service), of_callers) for make in (predictions_router, outcomes_router, _model_router)]
+    routers.append((_health_router(service), {}))
     if source is not None:
         app.state.reloader = Reloader(app, source)
         if admin_keys is not None:

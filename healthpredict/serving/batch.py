@@ -1,4 +1,4 @@
-"""Many encounters in one request: each is read and encoded as a single one, and the model is asked once for all."""
+"""Predict for many encounters in one request. Each is read and encoded like a single one; the model predicts for all at once."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from healthpredict.serving.problems import FieldProblem, Problem, Refused
 BATCH: Final = "/predict/batch"
 _COMMAS_A_ROW: Final = 2 * len(Encounter.model_fields)
 _ROWS_AT_ONCE: Final = 50
-"""Encounters read before other requests have their turn: about a millisecond."""
+"""Encounters that are read before other requests are handled: about a millisecond."""
 
 
 class RowResult(BaseModel):
-    """The answer for one encounter of a batch: a risk, or a problem.
+    """The result for one encounter of a batch: a risk, or a problem.
 
     Attributes:
-        readmission_risk: as in `Prediction`; null where there is a problem.
-        high_risk: as in `Prediction`; null where there is a problem.
-        problem: why there is no risk; null where there is one.
+        readmission_risk: as in `Prediction`; null if there is a problem.
+        high_risk: as in `Prediction`; null if there is a problem.
+        problem: why there is no risk; null if there is one.
     """
 
     readmission_risk: float | None
@@ -43,7 +43,7 @@ class RowResult(BaseModel):
 
 
 class BatchPrediction(Identified):
-    """The answer for a batch.
+    """The response to a batch.
 
     Attributes:
         results: in the order of the encounters, one for each.
@@ -57,7 +57,7 @@ class BatchPrediction(Identified):
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
-    # Each encounter stays as it was sent until its turn comes: ten thousand dictionaries would take a hundred megabytes.
+    # An encounter is not parsed before it is read: ten thousand dictionaries would take a hundred megabytes.
     encounters: list[msgspec.Raw]
 
 
@@ -68,12 +68,12 @@ _CLOSING: Final = re.compile(rb"\s*\]\s*\}\s*")
 
 
 def batch_schema(rows: int) -> dict[str, Any]:
-    """The JSON schema of a request. Args: rows, that it may have."""
+    """Return the JSON schema of a request with up to `rows` encounters."""
     encounters = {"type": "array", "maxItems": rows, "items": Encounter.model_json_schema()}
     return {
         "type": "object",
         "title": "Batch",
-        "description": "Encounters at discharge. Each is judged alone: a wrong one has its own problem in the answer.",
+        "description": "Encounters at discharge. Each has a result of its own: a risk, or a problem.",
         "properties": {"encounters": encounters},
         "required": ["encounters"],
         "additionalProperties": False,
@@ -81,7 +81,7 @@ def batch_schema(rows: int) -> dict[str, Any]:
 
 
 def split_rows(body: bytes, at_most: int) -> list[bytes]:
-    """Split the body of a batch into its encounters, unread.
+    """Split the body of a batch into its encounters without reading them.
 
     Args:
         body: one JSON object with the list `encounters`.
@@ -108,7 +108,7 @@ def split_rows(body: bytes, at_most: int) -> list[bytes]:
 
 
 def _split(body: bytes) -> tuple[bytes, list[bytes]]:
-    """The body as it was read, without `NaN`, and its rows."""
+    """Return the body without `NaN`, and its rows."""
     try:
         return body, [bytes(row) for row in _decoder.decode(body).encounters]
     except msgspec.DecodeError:
@@ -119,7 +119,7 @@ def _split(body: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def _is_all(body: bytes, rows: list[bytes]) -> bool:
-    """Whether a body holds these rows and no other: of a list that is given twice, msgspec returns the last."""
+    """Return whether a body contains these rows and no others. If a list is given twice, msgspec returns the last one."""
     opening = _OPENING.match(body)
     assert opening is not None
     at = opening.end()
@@ -180,7 +180,6 @@ async def predict_rows(
             good.append(i)
             results.append({})
     if good:
-        # The session lets other threads run while it computes.
         risks = (await asyncio.to_thread(bundle.risks, features[: len(good)])).tolist()
         threshold = bundle.manifest.threshold
         for i, risk in zip(good, risks, strict=True):
@@ -198,16 +197,16 @@ async def predict_rows(
 async def predict_batch(
     bundle: Bundle, body: bytes, limits: Limits, metrics: Metrics, logged: Logged | None = None
 ) -> dict[str, Any]:
-    """Answer a batch, with the fields of a `BatchPrediction` but those that name the model and the request.
+    """Return the fields of a `BatchPrediction`, except those that name the model and the request.
 
     Raises:
-        Refused: not a batch (400, 422), too large (413), or not done in time (503).
+        Refused: not a batch (400, 422), too large (413), or not finished in time (503).
     """
     try:
         async with asyncio.timeout(limits.batch_seconds):
             results = await predict_rows(bundle, split_rows(body, limits.batch_rows), metrics, logged)
     except TimeoutError:
-        detail = f"The batch was not done within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
+        detail = f"The batch was not finished within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
         raise Refused(503, detail, headers={"retry-after": "5"}) from None
     refused = sum(result["problem"] is not None for result in results)
     return {"results": results, "predicted": len(results) - refused, "refused": refused}

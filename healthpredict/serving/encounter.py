@@ -27,16 +27,18 @@ _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
 _BY_NAME: Final = {name: column for column in RECORD_COLUMNS for name in (column.name, column.field)}
-_optional: Final = tuple(column.nullable or column.kind is Kind.ID for column in RECORD_COLUMNS)
 _WORD_PATTERN: Final = "|".join(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
     for word in sorted(MISSING_WORDS)
 )
 
 
+def _is_optional(column: Column) -> bool:
+    return column.nullable or column.kind is Kind.ID
+
+
 def _type(column: Column) -> Any:
-    """The type of a column in the documentation; a word for missing may stand wherever null may."""
-    optional = column.nullable or column.kind is Kind.ID
+    """Return the type of a column in the documentation. Wherever null is allowed, a word for missing is, too."""
     word = Annotated[str, Field(pattern=rf"^\s*({_WORD_PATTERN})\s*$")]
     accepted: Any
     if column.kind is Kind.CATEGORY:
@@ -46,7 +48,7 @@ def _type(column: Column) -> Any:
     else:
         low, high = _limits(column)
         accepted = Annotated[int, Field(strict=True, ge=low, le=high)]
-    return accepted | word | None if optional else accepted
+    return accepted | word | None if _is_optional(column) else accepted
 
 
 def _categories(column: Column) -> list[str]:
@@ -55,14 +57,19 @@ def _categories(column: Column) -> list[str]:
     return [value for value in column.allowed if value not in left_out]
 
 
+_COLUMNS: Final = tuple((column, frozenset(_categories(column))) for column in RECORD_COLUMNS)
+"""Each column, and the values that need no further check."""
+
+
 def _limits(column: Column) -> tuple[int | None, int | None]:
     return (1, 2**63 - 1) if column.kind is Kind.ID else (column.minimum, column.maximum)
 
 
 def _field(column: Column) -> tuple[Any, Any]:
-    optional = column.nullable or column.kind is Kind.ID
     description = column.description + (". Not used for the prediction" if column.kind is Kind.ID else "")
-    return _type(column), Field(default=None if optional else ..., alias=column.name, description=description)
+    return _type(column), Field(
+        default=None if _is_optional(column) else ..., alias=column.name, description=description
+    )
 
 
 class _ByEitherName(BaseModel):
@@ -73,7 +80,7 @@ class _ByEitherName(BaseModel):
 
 _FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
 Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_ByEitherName.__doc__, **_FIELDS)
-"""A request, for the documentation. Absent, null and words for missing are missing; identifiers are accepted and not used."""
+"""The schema of a request, for the documentation. Absent, null and words for missing all mean missing."""
 
 
 def read_encounter(body: bytes) -> tuple[Value, ...]:
@@ -91,39 +98,41 @@ def read_encounter(body: bytes) -> tuple[Value, ...]:
     sent = read_json(body)
     if not isinstance(sent, tuple):
         raise Refused(422, "The body is not one JSON object.")
-    names: dict[str, str] = {}
+    sent_as: dict[str, str] = {}
     record: dict[str, Any] = {}
-    twice: dict[str, str] = {}
+    problems: dict[str, str] = {}
     unknown: list[str] = []
     for name, value in sent:
         column = _BY_NAME.get(name)
         if column is None:
             unknown.append(_shown(name))
-        elif column.name in names:
-            twice[column.name] = _given_twice(names[column.name], name)
+        elif column.name in record:
+            problems[column.name] = _given_twice(sent_as[column.name], name)
         else:
-            names[column.name] = name
-            record[column.name] = None if isinstance(value, str) and column.is_missing(value) else value
-    problems: dict[str, str] = {}
-    for column, optional in zip(RECORD_COLUMNS, _optional, strict=True):
-        problem = twice.get(column.name) or _problem(column, record.get(column.name), optional=optional)
-        if problem:
-            problems[column.name] = problem
+            sent_as[column.name], record[column.name] = name, value
+    values: list[Value] = []
+    for column, allowed in _COLUMNS:
+        value = record.get(column.name)
+        if not (isinstance(value, str) and value in allowed):  # most values need no further check
+            value, problem = _checked(column, value)
+            if problem:
+                problems.setdefault(column.name, problem)
+        values.append(value)
     problems |= dict.fromkeys(unknown, "is not a field of an encounter")
     if problems:
         noun = "problem" if len(problems) == 1 else "problems"
         listed = [FieldProblem(field=field, problem=problem) for field, problem in problems.items()]
         raise Refused(422, f"The encounter has {len(listed)} {noun}.", listed)
-    return tuple([record.get(column.name) for column in RECORD_COLUMNS])
+    return tuple(values)
 
 
 def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
-    """What `read_encounter` returned, by `Column.field`."""
+    """Return the values of `read_encounter` by `Column.field`."""
     return dict(zip(_FIELDS, values, strict=True))
 
 
 def _given_twice(first: str, second: str) -> str:
-    """The problem of a field that occurs twice in an object, under one name or under its two names."""
+    """Return the problem of a field that is given twice, under one name or under its two names."""
     return "is given twice" if first == second else f"is given twice, as {first} and {second}"
 
 
@@ -134,14 +143,17 @@ def _shown(name: str) -> str:
         raise not_json() from None
 
 
-def _problem(column: Column, value: Any, *, optional: bool) -> str | None:
-    if value is None and optional:
-        return None
+def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
+    """Return a value with words for missing replaced by None, and what is wrong with it."""
+    if isinstance(value, str) and column.is_missing(value):
+        value = None
+    if value is None and _is_optional(column):
+        return None, None
     if column.field == _DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
-        return _NOT_AT_RISK
-    return column.problem(value)
+        return None, _NOT_AT_RISK
+    return value, column.problem(value)
 
 
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:
-    """A record by `Column.field`, as a caller sends it: named as in the data set, with null for missing."""
+    """Return a record by `Column.field` as a caller sends it: named as in the data set, with null for missing."""
     return {column.name: record.get(column.field) for column in FEATURE_COLUMNS}

@@ -35,7 +35,7 @@ def read_json(body: bytes) -> Any:
 
 
 def not_json() -> Refused:
-    """The response to a body that is not JSON."""
+    """Return the refusal of a body that is not JSON."""
     return Refused(400, "The body is not JSON.")
 
 

@@ -1,4 +1,4 @@
-"""API keys: made, kept as hashes in a file, revoked; and the ring that a running service asks.
+"""API keys: create and revoke them, keep their hashes in a file, and check requests.
 
 A key is 256 random bits, so plain SHA-256 is the right hash for it: there is no list of likely keys to try, and a slow password
 hash would cost each request more than the prediction. Whoever reads the file learns no key.
@@ -22,16 +22,16 @@ from healthpredict.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
 _PREFIX: Final = "hp_"
-"""So that a key is recognised where it should not be, for instance by a scanner for secrets."""
+"""Lets scanners for secrets recognise a key."""
 _RANDOM_BYTES: Final = 32
 _SHORTEST: Final = 32
-"""Characters of a key that was made elsewhere: 128 random bits in hexadecimal."""
+"""Characters of a key that was created elsewhere: 128 random bits in hexadecimal."""
 _LOOK_EVERY_SECONDS: Final = 1.0
 _SCHEME: Final = "bearer "
 
 
 class Key(BaseModel):
-    """What is kept of a key.
+    """What the file contains of a key.
 
     Attributes:
         name: who uses it; one key a name.
@@ -53,12 +53,12 @@ class _KeyFile(BaseModel):
 
 
 def add_key(path: Path, name: str) -> str:
-    """Make a key and add its hash to the file, which is made where it is not there.
+    """Create a key and add its hash to the file, which is created if needed.
 
     To rotate, add a key under a new name, let the caller change to it, then revoke the old one.
 
     Returns:
-        The key. It is kept nowhere and cannot be shown again.
+        The key. It is stored nowhere and cannot be shown again.
 
     Raises:
         ConfigurationError: the name is taken or not usable, or the file is not one of keys.
@@ -78,10 +78,10 @@ def add_key(path: Path, name: str) -> str:
 
 
 def admit_key(path: Path, name: str, given: Path) -> None:
-    """Add a key that was made elsewhere, in place of the one of this name; where it is there already nothing changes.
+    """Add a key that was created elsewhere. It replaces a key of the same name.
 
     Args:
-        path: the file of keys, which is made where it is not there.
+        path: the file of keys, which is created if needed.
         name: of the key.
         given: a file that holds the key and nothing else.
 
@@ -106,7 +106,7 @@ def admit_key(path: Path, name: str, given: Path) -> None:
 
 
 def list_keys(path: Path) -> tuple[Key, ...]:
-    """What a file of keys holds.
+    """Return the keys of a file.
 
     Raises:
         ConfigurationError: it cannot be read, or is not a file of keys.
@@ -125,7 +125,7 @@ def list_keys(path: Path) -> tuple[Key, ...]:
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Remove a key. Running services refuse it from their next look at the file on, about a second later.
+    """Remove a key. Running services refuse it about a second later, when they look at the file.
 
     Raises:
         ConfigurationError: there is no key of this name, or the file is not one of keys.
@@ -144,7 +144,7 @@ def revoke_key(path: Path, name: str) -> None:
 
 
 class KeyRing:
-    """The keys that a service accepts. The file is looked at once a second, so that keys change without a restart."""
+    """The keys that a service accepts. It looks at the file once a second, so keys change without a restart."""
 
     def __init__(self, path: Path) -> None:
         """Args: path, of the file.
@@ -160,7 +160,7 @@ class KeyRing:
         self._next_look = time.monotonic() + _LOOK_EVERY_SECONDS
 
     def accepts(self, authorization: str | None) -> bool:
-        """Whether an `Authorization` header carries a key: `Bearer` and the key."""
+        """Return whether an `Authorization` header contains `Bearer` and a key that is accepted."""
         if (now := time.monotonic()) >= self._next_look:
             self._next_look = now + _LOOK_EVERY_SECONDS
             self._look()

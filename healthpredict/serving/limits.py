@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from healthpredict.serving.problems import Refused
 
@@ -47,31 +48,35 @@ async def read_body(request: Request, at_most: int, seconds: float) -> bytes:
         seconds: how long its sender may take.
 
     Raises:
-        Refused: longer than allowed (413), not there in time (408), or broken off by a wrong chunk or trailer (400).
-        ClientDisconnect: the client left.
+        Refused: longer than allowed (413), or not there in time (408).
+        ClientDisconnect: the client left, or the body is not valid HTTP.
     """
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > at_most:
-                    break
-            else:
-                return bytes(body)
+            if int(request.headers.get("content-length", 0)) <= at_most:
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > at_most:
+                        break
+                else:
+                    return bytes(body)
     except TimeoutError:
         detail = f"The body was not there within {seconds:g} seconds. Send it again."
         raise Refused(408, detail, headers={"connection": "close"}) from None  # the rest would be taken for a request
-    except RuntimeError:  # granian's parser
-        raise Refused(400, "The body is not valid HTTP.", headers={"connection": "close"}) from None
     body.clear()
-    await discard_body(request.receive, seconds)
+    await discard_body(request.scope, request.receive, seconds)
     raise Refused(413, f"The body is longer than {at_most:,} bytes. Send less at once.")
 
 
-async def discard_body(receive: Receive, seconds: float) -> None:
-    """Receive the rest of a body that nobody reads, so that its sender gets the response: many clients read it only then."""
-    with contextlib.suppress(TimeoutError, RuntimeError):
+async def discard_body(scope: Scope, receive: Receive, seconds: float) -> None:
+    """Receive the rest of a body that nobody reads, because many clients read a response only then.
+
+    A client that waits for `100 Continue` has sent nothing and is not asked to.
+    """
+    if "expect" in Headers(scope=scope):
+        return
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while (await receive()).get("more_body", False):
                 pass

@@ -1,4 +1,4 @@
-"""What became of encounters, as callers report it."""
+"""The endpoint for outcomes of encounters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIELDS: Final = {column.field for column in _COLUMNS}
 
 
 class Outcome(BaseModel):
-    """What became of one encounter."""
+    """The outcome of one encounter."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class Outcome(BaseModel):
 
 
 class Outcomes(BaseModel):
-    """Outcomes of encounters; of several for one encounter the last counts."""
+    """Outcomes of encounters. If there are several for one encounter, the last one counts."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,7 +43,7 @@ class Outcomes(BaseModel):
 
 
 class Recorded(BaseModel):
-    """That the outcomes are on the disk.
+    """The response when the outcomes are on the disk.
 
     Attributes:
         recorded: outcomes.
@@ -65,7 +65,7 @@ def outcomes_router(service: Service) -> APIRouter:
 
     @router.post(
         "/outcomes",
-        summary="What became of encounters",
+        summary="Outcomes of encounters",
         response_model=Recorded,
         responses={
             **OF_ANY_BODY,
@@ -109,7 +109,7 @@ def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:
 
 
 def _read(body: bytes) -> list[Any]:
-    """The outcomes as they were sent: each object is a tuple of pairs."""
+    """Return the outcomes as they were sent: each object is a tuple of pairs."""
     sent = read_json(body)
     names = [name for name, _ in sent] if isinstance(sent, tuple) else []
     if names.count("outcomes") > 1:
@@ -121,7 +121,7 @@ def _read(body: bytes) -> list[Any]:
 
 
 def _problems(place: str, outcome: Any) -> Iterator[FieldProblem]:
-    """What is wrong with an outcome, without its values."""
+    """Yield what is wrong with an outcome, without its values."""
     if not isinstance(outcome, tuple):
         yield FieldProblem(field=place, problem="is not an object")
         return

@@ -128,7 +128,7 @@ def _add_batch(router: APIRouter, service: Service, record: dict[str, Value], pr
     async def predict_many(request: Request) -> Response:
         nonlocal batches
         if batches >= limits.batches:
-            await discard_body(request.receive, limits.body_seconds)
+            await discard_body(request.scope, request.receive, limits.body_seconds)
             detail = f"{limits.batches} batches are being answered. Ask again."
             raise Refused(429, detail, headers={"retry-after": RETRY_SECONDS})
         dry_run = is_dry_run(request)

@@ -1,4 +1,4 @@
-"""The reasons of a risk, in plain names: what each column, or two of them together, add to it."""
+"""The reasons for a risk: what each column, or two columns together, add to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMN_OF: Final = {"age_years": "age", **{source.name: source.column for sourc
 
 
 class Reason(BaseModel):
-    """What one thing adds to the risk.
+    """What one column, or several together, add to the risk.
 
     Attributes:
         name: in plain words.
@@ -55,7 +55,7 @@ class Explained(Prediction):
 
 @cache
 def reason_of(feature: str) -> tuple[str, tuple[str, ...]]:
-    """The plain name of a feature and the fields that it is made from: features of the same fields are one reason."""
+    """Return the name of a feature for people and the fields that it is made from. Features of the same fields are one reason."""
     if feature in _SUMS:
         return _SUMS[feature]
     fields = tuple(dict.fromkeys(_COLUMN_OF.get(part, part) for part in feature.split(" x ")))
@@ -63,10 +63,10 @@ def reason_of(feature: str) -> tuple[str, tuple[str, ...]]:
 
 
 def explain(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
-    """Explain the risk of an encounter, with the fields of `Explained` but those that name the model and the request.
+    """Return the fields of `Explained` for an encounter, except those that name the model and the request.
 
     Raises:
-        Refused: the bundle carries no explainer (501).
+        Refused: the bundle contains no explainer (501).
     """
     features = bundle.encoder.encode_record(record)
     explanation = bundle.explain(features)

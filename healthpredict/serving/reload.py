@@ -1,4 +1,4 @@
-"""A new bundle in place of the old one, between two requests."""
+"""Replace the served bundle between two requests."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from healthpredict.serving.problems import Refused
 
 _log = logging.getLogger(__name__)
 Source = Callable[[], Path]
-"""Brings the bundle that is to be served to this machine and returns its folder."""
+"""Fetches the bundle to serve and returns its local folder."""
 
 
 class Reloaded(BaseModel):
-    """What is served now, and what was before.
+    """The bundle that is served now, and the one before.
 
     Attributes:
         model_version: in the registry.
         bundle_digest: of the bundle that is served now.
-        previous_digest: of the bundle before; the same where the source has no other one.
+        previous_digest: of the bundle before; the same if the source has no other one.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -39,7 +39,7 @@ class Reloaded(BaseModel):
 
 
 class Reloader:
-    """Looks at the source again and serves what is there."""
+    """Fetches the bundle from its source again and serves it."""
 
     def __init__(self, app: FastAPI, source: Source) -> None:
         """Args: app, whose `state.bundle` is replaced; source, see `Source`."""
@@ -49,10 +49,10 @@ class Reloader:
         self._soon: set[asyncio.Task[dict[str, Any]]] = set()
 
     async def reload(self) -> dict[str, Any]:
-        """Fetch, check and verify the bundle beside the old one, then serve it; the fields of a `Reloaded`.
+        """Fetch and verify the bundle while the old one serves, then serve it. Return the fields of a `Reloaded`.
 
         Raises:
-            Refused: it cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one is served.
+            Refused: it cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one stays.
         """
         async with self._one_at_a_time:
             previous: Bundle = self._app.state.bundle
@@ -72,7 +72,7 @@ class Reloader:
         }
 
     def reload_soon(self) -> None:
-        """Start a reload whose result is only logged: what a signal asks for."""
+        """Start a reload whose result is only logged."""
         task = asyncio.get_running_loop().create_task(self.reload())
         # Refused is logged where it is raised; the reference keeps the task until it is done.
         self._soon.add(task)
@@ -85,7 +85,7 @@ class Reloader:
 
 
 def verified_bundle(source: Source) -> Bundle:
-    """Bring a bundle here and check everything about it, so that serving it needs its folder no more.
+    """Fetch a bundle, verify it and load all of it, so that its folder is no longer needed.
 
     Raises:
         BundleError: it is altered or incomplete, cannot be loaded, or does not reproduce its golden rows.
@@ -104,7 +104,7 @@ def verified_bundle(source: Source) -> Bundle:
 
 
 async def _in_a_daemon_thread(function: Callable[[], Bundle]) -> Bundle:
-    """As `asyncio.to_thread`, but nothing waits for it at the end: a store that hangs must not keep the process."""
+    """Like `asyncio.to_thread`, but the process does not wait for the thread at its end: a store may hang."""
     future: Future[Bundle] = Future()
     future.set_running_or_notify_cancel()
 

@@ -1,4 +1,4 @@
-"""Where a bundle comes from: a folder, S3, or the alias of a registered model. Neither MLflow nor pandas is needed.
+"""Fetch a bundle from a folder, from S3, or by the alias of a registered model. Needs neither MLflow nor pandas.
 
 What is fetched is checked, file by file, before it is kept in a local folder named by its digest.
 """
@@ -24,11 +24,11 @@ _FILE_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PROXIED: Final = "mlflow-artifacts:"
 _SECONDS: Final = 30.0
 Read = Callable[[str], bytes]
-"""The content of a file of the bundle, by name."""
+"""Returns the content of a file of the bundle, by its name."""
 
 
 def fetch_source(source: str, cache: Path, tracking_uri: str | None = None) -> Path:
-    """Bring a bundle to this machine.
+    """Fetch a bundle, and return its local folder.
 
     Args:
         source: a folder, `s3://bucket/prefix`, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
@@ -73,7 +73,7 @@ def _fetch_registered(source: str, cache: Path, tracking_uri: str | None) -> Pat
 
 
 class _Mlflow:
-    """What is asked of MLflow's server, by its REST API."""
+    """A client for the REST API of an MLflow server."""
 
     def __init__(self, source: str, tracking_uri: str) -> None:
         import httpx
@@ -95,7 +95,7 @@ class _Mlflow:
             ) from None
 
     def get(self, path: str) -> bytes:
-        """What the server has at a path.
+        """Return what the server has at a path.
 
         Raises:
             RegistryError: it does not answer, or has nothing there.
@@ -115,7 +115,7 @@ class _Mlflow:
         return response.content
 
     def digest_and_origin(self, model: re.Match[str]) -> tuple[str, str]:
-        """The digest of the bundle of a version, and the URI of its folder."""
+        """Return the digest of the bundle of a version, and the URI of its folder."""
         name = quote(model["name"])
         if model["alias"]:
             answer = self.get(f"mlflow/registered-models/alias?name={name}&alias={quote(model['alias'])}")
@@ -135,7 +135,7 @@ class _Mlflow:
 
 
 def _fetch(source: str, read: Read, cache: Path, registered: str | None = None) -> Path:
-    """Fetch manifest and files, and keep them where no half bundle is ever seen."""
+    """Fetch manifest and files. They appear in the cache all together."""
     manifest = read(MANIFEST)
     digest = _sha256(manifest)
     if registered not in (None, digest):
@@ -175,7 +175,7 @@ def _fetch(source: str, read: Read, cache: Path, registered: str | None = None) 
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
-    """Whether a folder holds the bundle of this digest, whatever happened to the disk since it was fetched."""
+    """Return whether a folder contains the bundle of this digest, unchanged since it was fetched."""
     try:
         manifest = (folder / MANIFEST).read_bytes()
         if _sha256(manifest) != digest:
@@ -187,7 +187,7 @@ def _is_whole(folder: Path, digest: str) -> bool:
 
 
 def _files(source: str, manifest: bytes) -> dict[str, str]:
-    """The digests of the files of a bundle, by name."""
+    """Return the digests of the files of a bundle, by name."""
     try:
         files = {str(name): str(digest) for name, digest in json.loads(manifest)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

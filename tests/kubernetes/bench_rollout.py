@@ -26,7 +26,7 @@ BAD = {
     "crash at start": {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")},
     # Every pod has been replaced when it is found out.
     "golden rows differ": {
-        "healthpredict/serving/app.py": (
+        "healthpredict/serving/predictions.py": (
             '{"readmission_risk": risk, "high_',
             '{"readmission_risk": risk + 1e-4, "high_',
         )

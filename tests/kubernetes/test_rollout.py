@@ -82,7 +82,7 @@ FAULTS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
     ),
     "golden rows differ": (
         {
-            "healthpredict/serving/app.py": (
+            "healthpredict/serving/predictions.py": (
                 '{"readmission_risk": risk, "high_risk"',
                 '{"readmission_risk": risk + 1e-4, "high_risk"',
             )

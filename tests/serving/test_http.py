@@ -112,6 +112,29 @@ def test_credentials_in_a_trailer_are_none(bundle: Bundle, serve_app: Serve, key
         assert responses(connection, 1)[0][0] == 401
 
 
+@pytest.mark.parametrize(
+    ("more", "body"),
+    [
+        (b"Transfer-Encoding: chunked\r\n", b"ZZ\r\n"),
+        (b"Transfer-Encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n" + b"x-more: y\r\n" * 10_000),
+        (b"Content-Length: 5\r\nContent-Length: 6\r\n", b"{}"),
+        (b"Content-Length: -5\r\n", b"{}"),
+        (b"Transfer-Encoding: gzip\r\n", b"{}"),
+    ],
+)
+def test_a_body_that_is_not_valid_http_is_a_bad_request(alone: Service, more: bytes, body: bytes) -> None:
+    with connect(alone) as connection:
+        connection.sendall(HEAD % b"/predict" + more + b"\r\n" + body)
+        assert responses(connection, 1)[0][0] == 400
+
+
+@pytest.mark.parametrize("length", [65_537, 10**8])
+def test_a_body_that_would_be_too_long_is_not_asked_for(alone: Service, length: int) -> None:
+    with connect(alone) as connection:
+        connection.sendall(HEAD % b"/predict" + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length)
+        assert responses(connection, 1)[0][0] == 413
+
+
 def test_an_offer_of_http_2_is_declined_and_the_request_answered(alone: Service) -> None:
     """As Java's HTTP client and `curl --http2` ask."""
     for _ in range(100):
@@ -219,6 +242,12 @@ def test_a_fault_is_answered_and_logged_once_without_values(
 def test_without_keys_a_web_page_cannot_post(api: httpx.Client, headers: dict[str, str], status: int) -> None:
     response = api.post("/predict", content=BODY, headers=headers)
     assert (response.status_code, response.json().get("status", 200)) == (status, status)
+
+
+def test_without_keys_every_host_must_be_this_machine(alone: Service) -> None:
+    with connect(alone) as connection:
+        connection.sendall(post(b"/predict", more=b"Host: rebound.example\r\n"))
+        assert responses(connection, 1)[0][0] == 403
 
 
 def test_with_keys_the_key_is_what_counts(bundle: Bundle, serve_app: Serve, keys_path: Path, key: str) -> None:
