@@ -37,7 +37,7 @@ _SMALLEST_RATE = 1e-6
 
 
 def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float32]:
-    """Encode encounters; row for row the same as `Encoder.encode_record`.
+    """Encode encounters; row for row the same as `RecordEncoder.encode`.
 
     Args:
         encoder: fitted.
@@ -62,7 +62,7 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
 
 
 def as_records(encounters: pd.DataFrame) -> list[dict[str, Value]]:
-    """The rows of a frame as `Encoder.encode_record` takes them: values by column, None for missing."""
+    """The rows of a frame as `RecordEncoder.encode` takes them: values by column, None for missing."""
     plain = encounters.astype(object).where(encounters.notna(), None)
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
