@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from bundles import register_tiny_bundle
 from fake_cluster import FakeCluster, install
 
 from healthpredict.config import Settings
@@ -21,28 +19,21 @@ from healthpredict.operations.resume import resume
 from healthpredict.operations.roll_back import roll_back
 from healthpredict.operations.roll_out import roll_out, settle
 from healthpredict.operations.status import status
+from healthpredict.rollout.params import RolloutParams
 
 OLD, NEW = "registry/hp@sha256:old", "registry/hp@sha256:new"
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def settings(tmp_path: Path, tracking_uri: str, request: pytest.FixtureRequest) -> Settings:
+def settings(settings: Settings, tmp_path: Path) -> Settings:
     """Rollouts to a cluster, watched for three looks."""
-    return Settings(
-        data_uri=str(tmp_path / "data"),
-        state_path=tmp_path / "state",
-        tracking_uri=tracking_uri,
-        model_name=re.sub(r"\W+", "-", request.node.name),
-        image_repository="registry/hp",
-        kubeconfig=tmp_path / "kubeconfig",
-        rollout={"target": "kubernetes", "context": "fake", "watch_seconds": 10},
-    )
-
-
-@pytest.fixture
-def register(settings: Settings, tmp_path: Path) -> Callable[[], int]:
-    return lambda: register_tiny_bundle(settings, tmp_path)
+    cluster = {
+        "image_repository": "registry/hp",
+        "kubeconfig": tmp_path / "kubeconfig",
+        "rollout": RolloutParams(target="kubernetes", context="fake", watch_seconds=10),
+    }
+    return settings.model_copy(update=cluster)
 
 
 @pytest.fixture

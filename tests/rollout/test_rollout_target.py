@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundles import register_tiny_bundle
 
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError
 from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.roll_back import roll_back
 from healthpredict.operations.roll_out import roll_out, serving
-
-
-@pytest.fixture
-def settings(tmp_path: Path, tracking_uri: str, request: pytest.FixtureRequest) -> Settings:
-    return Settings(
-        data_uri=str(tmp_path / "data"),
-        state_path=tmp_path / "state",
-        tracking_uri=tracking_uri,
-        model_name=re.sub(r"\W+", "-", request.node.name),
-        rollout={"target": "none"},
-    )
-
-
-@pytest.fixture
-def register(settings: Settings, tmp_path: Path) -> Callable[[], int]:
-    return lambda: register_tiny_bundle(settings, tmp_path)
 
 
 def champion(settings: Settings) -> int | None:
