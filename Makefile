@@ -34,7 +34,7 @@ $(STAMP): requirements.lock requirements.uv.lock pyproject.toml
 	@touch $(call quoted,$(VENV)/.installed)
 
 demo: $(STAMP)  ## The whole system on real data: make demo [DATA=file] [KEEP=1]
-	$(BIN)/healthpredict demo $(if $(DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
+	$(BIN)/healthpredict demo $(if $(value DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
 
 demo-stop: $(STAMP)  ## End what a demo with KEEP=1 left running
 	$(BIN)/healthpredict demo --stop
@@ -62,7 +62,7 @@ down:  ## End the services; data stays
 	$(COMPOSE) --profile '*' down
 
 logs:  ## What the services say: make logs [SERVICE=mlflow]
-	$(COMPOSE) logs --follow --tail 100 $(if $(SERVICE),$(call quoted,$(SERVICE)))
+	$(COMPOSE) logs --follow --tail 100 $(if $(value SERVICE),$(call quoted,$(value SERVICE)))
 
 ps:  ## How the services are
 	$(COMPOSE) ps
@@ -73,11 +73,11 @@ destroy:  ## End the services and forget all data, models and runs; asks first
 	$(COMPOSE) --profile '*' down --volumes
 
 backup:  ## Databases, ledger, data, models and keys into one file: make backup [TO=folder or s3://bucket/prefix]
-	@COMPOSE='$(COMPOSE)' docker-compose/backup '$(TO)'
+	@COMPOSE='$(COMPOSE)' docker-compose/backup $(call quoted,$(value TO))
 
 restore:  ## A backup, by default the newest, into services that hold nothing yet: make restore [FILE=...]
 	@docker-compose/make-secrets
-	@COMPOSE='$(COMPOSE)' docker-compose/restore '$(FILE)'
+	@COMPOSE='$(COMPOSE)' docker-compose/restore $(call quoted,$(value FILE))
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -112,10 +112,10 @@ format: $(STAMP)  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 
 bench-quality: $(STAMP)  ## How good the predictions are, on the real data
-	$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(call quoted,$(value DATA)))
+	$(BIN)/python -m benchmarks.quality $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 bench-loop: $(STAMP)  ## Where the time goes
-	$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(call quoted,$(value DATA)))
+	$(BIN)/python -m benchmarks.loop $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 # In an environment of its own, because NannyML asks for other versions than ours.
 .venv-nannyml/.installed: $(STAMP)
@@ -124,7 +124,7 @@ bench-loop: $(STAMP)  ## Where the time goes
 	@touch $@
 
 bench-drift: .venv-nannyml/.installed  ## How often drift is found where there is none, and where some was planted
-	$(BIN)/python -m benchmarks.drift $(if $(DATA),--data $(call quoted,$(value DATA)))
+	$(BIN)/python -m benchmarks.drift $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone
 	$(BIN)/python -m benchmarks.serving

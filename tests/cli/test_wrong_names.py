@@ -115,10 +115,21 @@ def test_an_unexpected_error_shows_neither_its_text_nor_a_traceback(run: Run, mo
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-@pytest.mark.parametrize("path", ["my file.csv", "it's.csv", 'a "b".csv', "$HOME.csv", "a;b &c.csv"])
-@pytest.mark.parametrize("target", ["demo", "bench-quality", "bench-loop", "bench-drift"])
-def test_a_path_is_one_word_in_what_make_runs(target: str, path: str) -> None:
-    words = shlex.split(make(target, f"DATA={path}").splitlines()[-1])
+@pytest.mark.parametrize("path", ["my file.csv", "it's.csv", 'a "b".csv', "$HOME.csv", "a;b &c.csv", "$x"])
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("demo", "DATA"),
+        ("bench-quality", "DATA"),
+        ("bench-loop", "DATA"),
+        ("bench-drift", "DATA"),
+        ("backup", "TO"),
+        ("restore", "FILE"),
+        ("logs", "SERVICE"),
+    ],
+)
+def test_a_path_is_one_word_in_what_make_runs(target: str, name: str, path: str) -> None:
+    words = shlex.split(make(target, f"{name}={path}").splitlines()[-1])
     assert path in words
 
 
