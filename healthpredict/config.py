@@ -22,6 +22,8 @@ from healthpredict.training.gate import PromotionPolicy
 from healthpredict.training.params import ModelParams, SearchParams
 
 _PREFIX: Final = "HEALTHPREDICT_"
+_CLOSE: Final = 0.9
+"""A prefix of which one character is wrong, missing, too many or in another place has a similarity of at least .92."""
 _TRACEBACK: Final = "HEALTHPREDICT_TRACEBACK"
 OTHER_VARIABLES: Final = (
     _TRACEBACK,
@@ -57,7 +59,7 @@ OTHER_VARIABLES: Final = (
 
 
 class _Variables(EnvSettingsSource):
-    """The environment. A variable that nothing reads is an error, and a list may be written as `a,b`."""
+    """The environment. A variable of this system that nothing reads is an error. A list may be written as `a,b`."""
 
     def __call__(self) -> dict[str, Any]:
         """Check all names, then read."""
@@ -65,7 +67,7 @@ class _Variables(EnvSettingsSource):
         known = sorted({*settings, *OTHER_VARIABLES})
         for name, value in os.environ.items():
             upper = name.upper()
-            if not upper.startswith(_PREFIX):
+            if not _has_prefix(upper):
                 continue
             if upper not in known:
                 raise _misspelt(name, known)
@@ -96,6 +98,12 @@ def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _names(value, f"{prefix}{name}__")
 
 
+def _has_prefix(name: str) -> bool:
+    """Whether a variable begins with the prefix, perhaps misspelt. Args: name, in capitals."""
+    starts = {name[: len(_PREFIX) + more] for more in (-1, 0, 1)}
+    return bool(difflib.get_close_matches(_PREFIX, starts, n=1, cutoff=_CLOSE))
+
+
 def _misspelt(name: str, known: Sequence[str]) -> ConfigurationError:
     nearest = max(known, key=lambda other: difflib.SequenceMatcher(None, name.upper(), other).ratio())
     return ConfigurationError(f"There is no setting {name}. The nearest one is {nearest}: rename or unset it.")
@@ -123,6 +131,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         protected_namespaces=(),
         populate_by_name=True,
     )

@@ -34,7 +34,7 @@ class DriftPolicy(BaseModel):
         min_new_share: encounters with new outcomes, over those trained on, that are enough to retrain.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     false_alarm_rate: float = Field(0.05, ge=0.01, lt=1)
     samples: int = Field(1000, ge=100)

@@ -17,7 +17,7 @@ class CanaryParams(BaseModel):
         risk_distance: largest Wasserstein distance of its risks from the champion's on the same requests (0-1).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seconds: float = Field(60.0, ge=0)
     error_rate: float = Field(0.01, ge=0, le=1)
@@ -42,7 +42,7 @@ class RolloutParams(BaseModel):
         watch_mean_seconds: mean time of a prediction inside the pods in that time, above which it is taken back.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: Literal["process", "kubernetes", "none"] = "process"
     context: str | None = None

@@ -25,7 +25,7 @@ class PromotionPolicy(BaseModel):
         n_bootstrap: resamples of patients.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     min_rows: int = Field(5000, ge=1)
     # Chosen by simulation (`make bench-quality`, section gate). At 5,000 rows the standard error is .006 to .009, and of 200

@@ -26,7 +26,7 @@ class SearchParams(BaseModel):
         seed: of the searcher and of every model.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     families: tuple[FamilyName, ...] = ("catboost", "lightgbm", "xgboost", "logistic_regression", "random_forest")
     n_trials: int = Field(15, ge=1)
@@ -50,7 +50,7 @@ class ModelParams(BaseModel):
         leak_auroc: an AUROC above it fails the training as a leak: no published model of this data set without one reaches it.
     """
 
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     alert_rate: float = Field(0.2, gt=0, lt=1)
     n_bootstrap: int = Field(200, ge=20)
