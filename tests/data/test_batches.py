@@ -64,7 +64,8 @@ def test_names_are_in_natural_order_in_any_letter_case() -> None:
     """Names that differ only in letter case are still two names, always in the same order."""
     names = ["Batch-2", "batch-6", "batch-06", "Batch-7", "batch-7", "BATCH-10", "ward"]
     assert natural_key("Batch-7") != natural_key("batch-7")
-    assert sorted(names[::-1], key=natural_key) == [
+    shuffled = names[::-1]
+    assert sorted(shuffled, key=natural_key) == [
         "Batch-2",
         "batch-06",
         "batch-6",
