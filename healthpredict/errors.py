@@ -49,13 +49,21 @@ class NothingToPredict(BatchRefused):
 
 
 class StillArriving(HealthPredictError):
-    """A file may still be being copied: wait, and look again."""
+    """A file is perhaps not complete: wait, and look again."""
 
     exit_code = 4
 
     def __init__(self, file: str, why: str) -> None:
         """Args: file, its path below the data URI; why, without a final stop."""
         super().__init__(f"{file} is not read yet: {why}.")
+
+
+class Removed(StillArriving):
+    """A file was removed after it had been listed. Nothing of it was used."""
+
+    def __init__(self, file: str) -> None:
+        """Args: file, its path below the data URI."""
+        HealthPredictError.__init__(self, f"{file} was removed before it was read.")
 
 
 class MissingColumns(BatchRefused):
