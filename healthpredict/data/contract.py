@@ -73,8 +73,9 @@ class Column:
                 return ", ".join(self.allowed)
 
     def is_missing(self, text: str) -> bool:
-        """Whether a text stands for a missing value: it is one of `MISSING_WORDS` and not an allowed value."""
-        return text not in self.allowed and text.strip().casefold() in MISSING_WORDS
+        """Whether a text, with or without blanks around it, is one of `MISSING_WORDS` and not an allowed value."""
+        text = text.strip()
+        return text not in self.allowed and text.casefold() in MISSING_WORDS
 
     def read(self, text: str) -> str | int | None:
         """Convert a text to a value; `problem` says whether the contract allows it.

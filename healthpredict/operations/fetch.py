@@ -36,12 +36,14 @@ class Fetched:
         name: where it came from, for people.
         file: the name to keep it under.
         synthetic: whether it is made up.
+        compression: of the file that it was unpacked from; None if it was not compressed.
     """
 
     data: bytes
     name: str
     file: str = DATA_SET_FILE
     synthetic: bool = False
+    compression: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -75,7 +77,8 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
 
 
 def _read(source: str) -> Fetched:
-    fetched = Fetched(unpack(read_bytes(source), source), source)
+    data, compression = unpack(read_bytes(source), source)
+    fetched = Fetched(data, source, compression=compression)
     if fetched.sha256 != PUBLISHED_SHA256:
         _logger.warning(
             "%s is not the published data set (its sha256 is %s); it is used as it is.", source, fetched.sha256
@@ -93,10 +96,11 @@ def _download(layout: Layout, url: str) -> Fetched:
         data = read_bytes(arrived)
     finally:
         delete(arrived)
+    compression = None
     if zipfile.is_zipfile(BytesIO(data)):
         _check_directory(data, url)
-        data = unpack(data, url)
-    fetched = Fetched(data, url)
+        data, compression = unpack(data, url)
+    fetched = Fetched(data, url, compression=compression)
     if fetched.sha256 != PUBLISHED_SHA256:
         raise _unpublished(url, f"its sha256 is {fetched.sha256} instead of {PUBLISHED_SHA256}")
     return fetched

@@ -27,6 +27,8 @@ def read_patient_key(path: Path) -> bytes:
     """
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except IsADirectoryError:
+        raise ConfigurationError(f"{path} is a folder. Name the file of the patient key.") from None
     except OSError as error:
         raise ConfigurationError(
             f"The patient key {path} cannot be read ({error.strerror}). `healthpredict keys patient` makes one."

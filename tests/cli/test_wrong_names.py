@@ -85,6 +85,8 @@ def test_the_flow_too_refuses_an_empty_source(tmp_path: Path) -> None:
         (["promote", "--force", "0"], 2, "equal to 1"),
         (["rollback", "--", "-1"], 2, "equal to 1"),
         (["keys", "add", "me", "--file", "/dev/null/keys"], 7, "/dev/null"),
+        (["keys", "patient", "--file", "."], 2, ". is a folder. Name the file of the patient key."),
+        (["keys", "patient", "--file", ".", "--new", "--because", "x"], 2, ". is a folder. Name the file"),
         (["decide", "maybe", "--because", "x"], 2, "maybe"),
         (["drift-loop", "--source", "nowhere"], 2, "nowhere"),
         (["prepare", "--source", "ftp://host/file"], 2, "ftp://host/file"),
