@@ -92,6 +92,9 @@ def test_rejected_rows_fails_if_no_row_was_rejected() -> None:
     assert differences({"outcome": "rejected_rows"}, seen(unusable=0)) == ["no row was rejected"]
     assert differences({"outcome": ["rejected_rows", "refused"]}, seen(unusable=0)) != []
     assert differences({"outcome": "rejected_rows"}, seen(unusable=1)) == []
+    nobody_at_risk = seen(unusable=0, rejected=60)
+    assert differences({"outcome": "rejected_rows", "rejected": 60}, nobody_at_risk) == []
+    assert differences({"outcome": "rejected_rows", "rejected": 60}, seen(unusable=0, rejected=0)) == ["rejected is 0"]
 
 
 def test_words_are_searched_in_reasons_wherever_rows_may_be_rejected() -> None:
