@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
-# A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
+# A run has many processes, and without bytecode each of them would compile every library. Empty means that bytecode is written.
 export PYTHONDONTWRITEBYTECODE :=
 
 # A value as one word of the shell, whatever spaces, quotes and dollar signs it holds: $(call quoted,$(value DATA)).
@@ -39,7 +39,7 @@ demo: $(STAMP)  ## The whole system on real data: make demo [DATA=file] [KEEP=1]
 demo-stop: $(STAMP)  ## End what a demo with KEEP=1 left running
 	$(BIN)/healthpredict demo --stop
 
-demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
+demo-clean: demo-stop  ## Delete the data of the demo, so that the next one starts from nothing
 	rm -rf var/demo reports
 
 COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-compose/compose.aws.yaml)
@@ -88,7 +88,7 @@ check-cases: $(STAMP)  ## What people hand in, through the command line and the 
 chaos: $(STAMP)  ## Lost responses, kills and half-copied files: nothing may be lost or claimed falsely
 	$(BIN)/python -m benchmarks.chaos
 
-test-infra: $(STAMP)  ## The part of the tests that concerns AWS; what its tools are missing for is skipped, in words
+test-infra: $(STAMP)  ## The tests that concern AWS; those whose tools are missing are skipped with a reason
 	$(BIN)/python -m pytest -rs --numprocesses 2 --dist loadfile tests/infra tests/cloud
 
 tools: $(STAMP)  ## checkov and parliament, in an environment of their own, because checkov pins other versions of what we use
@@ -123,7 +123,7 @@ bench-loop: $(STAMP)  ## Where the time goes
 	$(UV) pip install --quiet --python .venv-nannyml/bin/python nannyml==0.13.1 statsmodels==0.15.0
 	@touch $@
 
-bench-drift: .venv-nannyml/.installed  ## How often drift is found where there is none, and where some was planted
+bench-drift: .venv-nannyml/.installed  ## How often drift is reported in data without drift and with planted drift
 	$(BIN)/python -m benchmarks.drift $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone
@@ -135,7 +135,7 @@ bench-rollout: $(STAMP)  ## From promote to verified, and back, on the cluster o
 LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--quiet --custom-compile-command "make lock"
 
-lock: $(STAMP)  ## Pin every version anew, without a download address
+lock: $(STAMP)  ## Update the pinned versions, without a download address
 	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --no-annotate --output-file requirements.uv.lock --group pyproject.toml:uv
 	# The same versions for the images: of the API, of MLflow, of the workers, and of the workers' with a notebook.

@@ -1,4 +1,4 @@
-"""`drift-loop/drift-loop`: look at every new batch; retrain and roll out where that is decided."""
+"""`drift-loop/drift-loop`: process every new batch; retrain and roll out if the decision says so."""
 
 from __future__ import annotations
 

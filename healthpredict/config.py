@@ -75,13 +75,13 @@ class _Variables(EnvSettingsSource):
                 raise ConfigurationError(f"{name} is empty: it holds only spaces. Set a value, or unset it.")
         values = super().__call__()
         for name in _names(values):
-            # What JSON of a nested model holds.
+            # Names in the JSON of a nested model.
             if f"{_PREFIX}{name}".upper() not in known and name.partition("__")[0] in self.settings_cls.model_fields:
                 raise _misspelt(f"{_PREFIX}{name}".upper(), known)
         return values
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """A list or a nested model from text. What is no JSON is left to the validation, which names the variable."""
+        """Parse a list or a nested model. Text that is not JSON is left to the validation, which names the variable."""
         text = value.strip()
         if not text.startswith(("[", "{")):
             return [part.strip() for part in text.split(",")]
@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     api_key_path: Path | None = Field(None, description="File with the key that rollouts ask the API with")
     webhook_url: str | None = Field(None, description="Where Prefect posts failures and drift, as JSON")
     silence_seconds: int = Field(180, ge=75, description="After which silence of its worker a flow run is ended")
-    git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
+    git_commit: str | None = Field(None, description="Commit of the code, if it does not run from a Git work tree")
     source_path: Path | None = Field(
         None, description="Checkout that images are built from; by default that of this code"
     )
@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     python_image: str = Field(
         "python:3.11-slim-bookworm", description="Base image of the API's image: a tag, or NAME:TAG@sha256:DIGEST"
     )
-    kubeconfig: Path | None = Field(None, description="Of the cluster that is rolled out to")
+    kubeconfig: Path | None = Field(None, description="Kubeconfig of the cluster for rollouts")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()
     search: SearchParams = SearchParams()
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
 
     @property
     def prefect_ui_url(self) -> str | None:
-        """Prefect's pages, where there is a server."""
+        """Prefect's pages; None if there is no server."""
         return self.prefect_api_url.removesuffix("/api") if self.prefect_api_url else None
 
     @property

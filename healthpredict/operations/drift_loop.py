@@ -49,7 +49,7 @@ Source = Literal["batches", "live"]
 
 
 class TrainingOutcome(BaseModel):
-    """A training and what the gate said."""
+    """A training and the decision of the gate."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -180,7 +180,7 @@ def _record_changes(settings: Settings, pending: Pending) -> None:
 
 def _collect(settings: Settings) -> None:
     if settings.prediction_log_path.exists():
-        # The local API's; elsewhere a process beside the API ships.
+        # Of the local API. In other places, a process beside the API ships its log.
         with contextlib.suppress(AlreadyRunning):
             ship_log(settings, settings.prediction_log_path)
     collected = collect_live(settings)

@@ -1,4 +1,4 @@
-"""Fetch the data set from wherever it is."""
+"""Fetch the data set: from a file, a URL or the UCI archive."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
     """Return the csv of a data set.
 
     Args:
-        layout: where a copy of the published data set may be from an earlier time; it saves the download.
-        source: a csv or the published zip: a path, an `s3://` URI, or an `http(s)://` URL. From a URL only the published
-            data set is taken; what else a file holds is taken with a warning. None is the UCI archive.
-        allow_synthetic: without a source, make encounters up where the archive cannot be reached.
+        layout: of the data URI; a copy of the published data set there saves the download.
+        source: a csv or the published zip: a path, an `s3://` URI, or an `http(s)://` URL. A URL must lead to the
+            published data set; other content of a local file is used with a warning. None is the UCI archive.
+        allow_synthetic: without a source, make encounters up if the archive cannot be reached.
 
     Raises:
         SourceError: the URL cannot be reached, or is not the published data set.

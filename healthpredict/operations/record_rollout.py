@@ -96,7 +96,7 @@ def record_nothing_serves(settings: Settings) -> None:
 
 
 def _last_result(settings: Settings) -> dict[str, Any] | None:
-    """The latest event that says what serves, or that this is unknown."""
+    """The latest event with the result of a rollout."""
     kinds = ("promotion", "rollout_settled", "rollout_unknown")
     return next((event for event in reversed(open_ledger(settings).events()) if event["kind"] in kinds), None)
 

@@ -19,8 +19,8 @@ class SearchParams(BaseModel):
         time_budget_seconds: a search ends then even if trials are left.
         retrain_n_trials: trials of a search that starts from the champion's parameters.
         retrain_time_budget_seconds: the same, in time.
-        retrain_families: how many of the best families of the last search a retraining looks at again.
-        finalists: how many of the best families a full search fits and compares on all training patients before one is taken.
+        retrain_families: how many of the best families of the last search a retraining tries.
+        finalists: how many of the best families a full search fits and compares on all training patients before it chooses one.
         retrain_finalists: the same, of a retraining.
         max_concurrent: trials at a time, one core each; None for as many as Ray sees cores.
         seed: of the searcher and of every model.
