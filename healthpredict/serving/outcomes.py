@@ -129,7 +129,11 @@ def _problems(place: str, outcome: Any) -> Iterator[FieldProblem]:
     names = [name for name, _ in outcome]
     for column in _COLUMNS:
         twice = names.count(column.field) > 1
-        problem = "is given twice" if twice else column.problem(values.get(column.field))
+        value = values.get(column.field)
+        missing = value is None or (isinstance(value, str) and column.is_missing(value))
+        problem = "is given twice" if twice else column.problem(None if missing else value)
+        if problem and missing and column is _READMITTED:
+            problem += ": leave the encounter out until its outcome is known"
         if problem:
             yield FieldProblem(field=f"{place}.{column.field}", problem=problem)
     if not values.keys() <= _FIELDS:

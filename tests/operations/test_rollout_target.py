@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundles import register_tiny_bundle
+from bundles import champion
 
 from healthpredict.config import Settings
-from healthpredict.errors import BundleError, ConfigurationError
+from healthpredict.errors import BundleError, ConfigurationError, RolloutUnknown
 from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.record_rollout import last_unknown
 from healthpredict.operations.roll_back import roll_back
-from healthpredict.operations.roll_out import roll_out, serving
+from healthpredict.operations.roll_out import roll_out, serving, settle
+from healthpredict.operations.status import status
 
 
 @pytest.fixture
-def settings(tmp_path: Path, tracking_uri: str, request: pytest.FixtureRequest) -> Settings:
-    return Settings(
-        data_uri=str(tmp_path / "data"),
-        state_path=tmp_path / "state",
-        tracking_uri=tracking_uri,
-        model_name=re.sub(r"\W+", "-", request.node.name),
-        rollout={"target": "none"},
-    )
-
-
-@pytest.fixture
-def register(settings: Settings, tmp_path: Path) -> Callable[[], int]:
-    return lambda: register_tiny_bundle(settings, tmp_path)
-
-
-def champion(settings: Settings) -> int | None:
-    found = open_registry(settings).by_alias("champion")
-    return found.version if found else None
+def settings(rollout_settings: Settings) -> Settings:
+    return rollout_settings
 
 
 def test_nowhere_only_the_alias_moves_and_the_bundle_is_checked_all_the_same(
@@ -88,3 +73,65 @@ def test_a_cluster_is_named_or_nothing_happens(
     (failure,) = open_ledger(settings).events("rollout_failed")
     assert words in failure["problem"]
     assert champion(settings) is None
+
+
+class FakeProcess:
+    """A local API whose new process passes verification."""
+
+    def __init__(self, fails_at: str) -> None:
+        """Args: fails_at, the method that an operating system's error interrupts."""
+        self.fails_at = fails_at
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            self.calls.append(name)
+            if name == self.fails_at:
+                raise PermissionError("a test")
+
+        return call
+
+
+def as_process(settings: Settings, monkeypatch: pytest.MonkeyPatch, fails_at: str) -> tuple[Settings, FakeProcess]:
+    target = FakeProcess(fails_at)
+    monkeypatch.setattr("healthpredict.operations.roll_out.local_target", lambda _: target)
+    rollout = settings.rollout.model_copy(update={"target": "process"})
+    return settings.model_copy(update={"rollout": rollout}), target
+
+
+def test_an_unexpected_error_after_the_switch_leaves_it_unknown_what_serves(
+    settings: Settings, register: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _ = as_process(settings, monkeypatch, "switch")
+    with pytest.raises(RolloutUnknown, match="PermissionError: a test"):
+        roll_out(settings, register())
+    (event,) = open_ledger(settings).events("rollout_unknown")
+    assert event["version"] == 1
+    assert open_ledger(settings).events("rollout_failed") == []
+    assert champion(settings) is None
+
+
+def test_an_unexpected_error_before_the_switch_ends_the_new_process(
+    settings: Settings, register: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What served before was not touched."""
+    settings, target = as_process(settings, monkeypatch, "verify")
+    with pytest.raises(PermissionError):
+        roll_out(settings, register())
+    assert target.calls[-1] == "abandon"
+    assert [event["version"] for event in open_ledger(settings).events("rollout_failed")] == [1]
+    assert last_unknown(settings) is None
+
+
+def test_a_process_that_is_gone_settles_an_unknown_rollout(
+    settings: Settings, register: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    settings, _ = as_process(settings, monkeypatch, "nothing")
+    ledger = open_ledger(settings)
+    ledger.append("promotion", version=1)
+    ledger.append("rollout_unknown", version=2, image=None, problem="a test")
+    assert settle(settings) is None
+    assert settle(settings) is None
+    assert [event["version"] for event in ledger.events("rollout_settled")] == [None]
+    assert status(settings).serving is None
