@@ -36,7 +36,7 @@ from healthpredict.features.frame import as_records
 from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
-from healthpredict.serving.keys import add_key
+from healthpredict.storage.key_file import add_key
 
 KEYS, PATIENT_KEY = "keys.json", "patient-key"
 CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
