@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format docs lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
-# A run is many processes: without bytecode each of them compiles every library anew. Empty means that it is written.
+# A run has many processes, and without bytecode each of them would compile every library. Empty means that bytecode is written.
 export PYTHONDONTWRITEBYTECODE :=
 
 # A value as one word of the shell, whatever spaces, quotes and dollar signs it holds: $(call quoted,$(value DATA)).
@@ -34,12 +34,12 @@ $(STAMP): requirements.lock requirements.uv.lock pyproject.toml
 	@touch $(call quoted,$(VENV)/.installed)
 
 demo: $(STAMP)  ## The whole system on real data: make demo [DATA=file] [KEEP=1]
-	$(BIN)/healthpredict demo $(if $(DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
+	$(BIN)/healthpredict demo $(if $(value DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
 
 demo-stop: $(STAMP)  ## End what a demo with KEEP=1 left running
 	$(BIN)/healthpredict demo --stop
 
-demo-clean: demo-stop  ## Forget the demo, so that the next one starts anew
+demo-clean: demo-stop  ## Delete the data of the demo, so that the next one starts from nothing
 	rm -rf var/demo reports
 
 COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-compose/compose.aws.yaml)
@@ -62,7 +62,7 @@ down:  ## End the services; data stays
 	$(COMPOSE) --profile '*' down
 
 logs:  ## What the services say: make logs [SERVICE=mlflow]
-	$(COMPOSE) logs --follow --tail 100 $(if $(SERVICE),$(call quoted,$(SERVICE)))
+	$(COMPOSE) logs --follow --tail 100 $(if $(value SERVICE),$(call quoted,$(value SERVICE)))
 
 ps:  ## How the services are
 	$(COMPOSE) ps
@@ -73,11 +73,11 @@ destroy:  ## End the services and forget all data, models and runs; asks first
 	$(COMPOSE) --profile '*' down --volumes
 
 backup:  ## Databases, ledger, data, models and keys into one file: make backup [TO=folder or s3://bucket/prefix]
-	@COMPOSE='$(COMPOSE)' docker-compose/backup '$(TO)'
+	@COMPOSE='$(COMPOSE)' docker-compose/backup $(call quoted,$(value TO))
 
 restore:  ## A backup, by default the newest, into services that hold nothing yet: make restore [FILE=...]
 	@docker-compose/make-secrets
-	@COMPOSE='$(COMPOSE)' docker-compose/restore '$(FILE)'
+	@COMPOSE='$(COMPOSE)' docker-compose/restore $(call quoted,$(value FILE))
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -88,7 +88,7 @@ check-cases: $(STAMP)  ## What people hand in, through the command line and the 
 chaos: $(STAMP)  ## Lost responses, kills and half-copied files: nothing may be lost or claimed falsely
 	$(BIN)/python -m benchmarks.chaos
 
-test-infra: $(STAMP)  ## The part of the tests that concerns AWS; what its tools are missing for is skipped, in words
+test-infra: $(STAMP)  ## The tests that concern AWS; those whose tools are missing are skipped with a reason
 	$(BIN)/python -m pytest -rs --numprocesses 2 --dist loadfile tests/infra tests/cloud
 
 tools: $(STAMP)  ## checkov and parliament, in an environment of their own, because checkov pins other versions of what we use
@@ -123,10 +123,10 @@ docs: .venv-docs/.installed  ## The documentation as pages that need no network,
 	$(BIN)/python -m tests.check_pages build/docs
 
 bench-quality: $(STAMP)  ## How good the predictions are, on the real data
-	$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(call quoted,$(value DATA)))
+	$(BIN)/python -m benchmarks.quality $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 bench-loop: $(STAMP)  ## Where the time goes
-	$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(call quoted,$(value DATA)))
+	$(BIN)/python -m benchmarks.loop $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 # In an environment of its own, because NannyML asks for other versions than ours.
 .venv-nannyml/.installed: $(STAMP)
@@ -134,8 +134,8 @@ bench-loop: $(STAMP)  ## Where the time goes
 	$(UV) pip install --quiet --python .venv-nannyml/bin/python nannyml==0.13.1 statsmodels==0.15.0
 	@touch $@
 
-bench-drift: .venv-nannyml/.installed  ## How often drift is found where there is none, and where some was planted
-	$(BIN)/python -m benchmarks.drift $(if $(DATA),--data $(call quoted,$(value DATA)))
+bench-drift: .venv-nannyml/.installed  ## How often drift is reported in data without drift and with planted drift
+	$(BIN)/python -m benchmarks.drift $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 bench-serving: $(STAMP)  ## CPU per prediction beside MLflow's server and the web framework alone
 	$(BIN)/python -m benchmarks.serving
@@ -146,7 +146,7 @@ bench-rollout: $(STAMP)  ## From promote to verified, and back, on the cluster o
 LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--quiet --custom-compile-command "make lock"
 
-lock: $(STAMP)  ## Pin every version anew, without a download address
+lock: $(STAMP)  ## Update the pinned versions, without a download address
 	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --no-annotate --output-file requirements.uv.lock --group pyproject.toml:uv
 	$(LOCK) --no-annotate --output-file requirements.docs.lock --group pyproject.toml:docs

@@ -35,7 +35,7 @@ from healthpredict.features.frame import as_records
 from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
-from healthpredict.serving.keys import add_key
+from healthpredict.storage.key_file import add_key
 from tests.labelled import labelled_encounters
 
 KEYS, PATIENT_KEY = "keys.json", "patient-key"

@@ -1,4 +1,4 @@
-"""`drift-loop/drift-loop`: look at every new batch; retrain and roll out where that is decided."""
+"""`drift-loop/drift-loop`: process every new batch; retrain and roll out if the decision says so."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def drift_loop(source: loop.Source = "batches") -> list[str]:
     """Process every batch that has arrived and is not in the ledger, and return their names.
 
     Args:
-        source: "live" first cuts a batch from what the API predicted and was told.
+        source: "live" first makes batches from the logged predictions of the API.
     """
 
     def detect(settings: Settings, name: str) -> DriftCheck:
@@ -40,16 +40,18 @@ def drift_loop(source: loop.Source = "batches") -> list[str]:
     )
     settings = Settings()
     done: list[str] = []
+    notices: list[str] = []
     while True:
         run = loop.drift_loop(settings, steps, source)
         done += run.done
+        notices += run.notices
         # Also if nothing was done: the last run may have been killed before its report.
         summary = as_task(write_report)(settings)
         if not find_pending(settings).ready:  # else a batch arrived meanwhile
             break
     if done:
         show_history(summary)
-    show_notices(run.sentences)
+    show_notices(list(dict.fromkeys([*notices, *run.state])))
     if run.waits:
         run_again(settings.arrival_seconds)
     return done

@@ -22,6 +22,8 @@ from healthpredict.training.gate import PromotionPolicy
 from healthpredict.training.params import ModelParams, SearchParams
 
 _PREFIX: Final = "HEALTHPREDICT_"
+_CLOSE: Final = 0.9
+"""A prefix of which one character is wrong, missing, too many or in another place has a similarity of at least .92."""
 _TRACEBACK: Final = "HEALTHPREDICT_TRACEBACK"
 OTHER_VARIABLES: Final = (
     _TRACEBACK,
@@ -57,7 +59,7 @@ OTHER_VARIABLES: Final = (
 
 
 class _Variables(EnvSettingsSource):
-    """The environment. A variable that nothing reads is an error, and a list may be written as `a,b`."""
+    """The environment. A variable of this system that nothing reads is an error. A list may be written as `a,b`."""
 
     def __call__(self) -> dict[str, Any]:
         """Check all names, then read."""
@@ -65,7 +67,7 @@ class _Variables(EnvSettingsSource):
         known = sorted({*settings, *OTHER_VARIABLES})
         for name, value in os.environ.items():
             upper = name.upper()
-            if not upper.startswith(_PREFIX):
+            if not _has_prefix(upper):
                 continue
             if upper not in known:
                 raise _misspelt(name, known)
@@ -73,13 +75,13 @@ class _Variables(EnvSettingsSource):
                 raise ConfigurationError(f"{name} is empty: it holds only spaces. Set a value, or unset it.")
         values = super().__call__()
         for name in _names(values):
-            # What JSON of a nested model holds.
+            # Names in the JSON of a nested model.
             if f"{_PREFIX}{name}".upper() not in known and name.partition("__")[0] in self.settings_cls.model_fields:
                 raise _misspelt(f"{_PREFIX}{name}".upper(), known)
         return values
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """A list or a nested model from text. What is no JSON is left to the validation, which names the variable."""
+        """Parse a list or a nested model. Text that is not JSON is left to the validation, which names the variable."""
         text = value.strip()
         if not text.startswith(("[", "{")):
             return [part.strip() for part in text.split(",")]
@@ -94,6 +96,12 @@ def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{name}"
         if isinstance(value, dict):
             yield from _names(value, f"{prefix}{name}__")
+
+
+def _has_prefix(name: str) -> bool:
+    """Whether a variable begins with the prefix, perhaps misspelt. Args: name, in capitals."""
+    starts = {name[: len(_PREFIX) + more] for more in (-1, 0, 1)}
+    return bool(difflib.get_close_matches(_PREFIX, starts, n=1, cutoff=_CLOSE))
 
 
 def _misspelt(name: str, known: Sequence[str]) -> ConfigurationError:
@@ -123,6 +131,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         protected_namespaces=(),
         populate_by_name=True,
     )
@@ -151,7 +160,7 @@ class Settings(BaseSettings):
     api_key_path: Path | None = Field(None, description="File with the key that rollouts ask the API with")
     webhook_url: str | None = Field(None, description="Where Prefect posts failures and drift, as JSON")
     silence_seconds: int = Field(180, ge=75, description="After which silence of its worker a flow run is ended")
-    git_commit: str | None = Field(None, description="Commit of the code, where there is no work tree to ask")
+    git_commit: str | None = Field(None, description="Commit of the code, if it does not run from a Git work tree")
     source_path: Path | None = Field(
         None, description="Checkout that images are built from; by default that of this code"
     )
@@ -170,7 +179,7 @@ class Settings(BaseSettings):
     python_image: str = Field(
         "python:3.11-slim-bookworm", description="Base image of the API's image: a tag, or NAME:TAG@sha256:DIGEST"
     )
-    kubeconfig: Path | None = Field(None, description="Of the cluster that is rolled out to")
+    kubeconfig: Path | None = Field(None, description="Kubeconfig of the cluster for rollouts")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()
     search: SearchParams = SearchParams()
@@ -214,7 +223,7 @@ class Settings(BaseSettings):
 
     @property
     def prefect_ui_url(self) -> str | None:
-        """Prefect's pages, where there is a server."""
+        """Prefect's pages; None if there is no server."""
         return self.prefect_api_url.removesuffix("/api") if self.prefect_api_url else None
 
     @property

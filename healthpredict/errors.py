@@ -49,13 +49,21 @@ class NothingToPredict(BatchRefused):
 
 
 class StillArriving(HealthPredictError):
-    """A file may still be being copied: wait, and look again."""
+    """A file is perhaps not complete: wait, and look again."""
 
     exit_code = 4
 
     def __init__(self, file: str, why: str) -> None:
         """Args: file, its path below the data URI; why, without a final stop."""
         super().__init__(f"{file} is not read yet: {why}.")
+
+
+class Removed(StillArriving):
+    """A file was removed after it had been listed. Nothing of it was used."""
+
+    def __init__(self, file: str) -> None:
+        """Args: file, its path below the data URI."""
+        HealthPredictError.__init__(self, f"{file} was removed before it was read.")
 
 
 class MissingColumns(BatchRefused):
@@ -105,7 +113,7 @@ class AlreadyExists(StorageError):
 
 
 class RegistryError(HealthPredictError):
-    """MLflow cannot be reached, or does not hold what was asked for."""
+    """MLflow cannot be reached, or does not contain the requested model."""
 
     exit_code = 8
 
@@ -123,7 +131,7 @@ class RolloutError(HealthPredictError):
 
 
 class RolloutUnknown(HealthPredictError):
-    """It could not be determined what serves: look at it, or let the next run find out. The alias was not moved."""
+    """It could not be determined what serves: check it, or let the next run determine it. The alias was not moved."""
 
     exit_code = 13
 
@@ -172,6 +180,6 @@ class NoChampion(HealthPredictError):
         super().__init__(
             f"Version {version} did not pass the gate, and no other is in service: {' '.join(reasons)} Train another with more "
             f"data, families or trials (`healthpredict train`), and put what passes into service (`healthpredict promote "
-            f"VERSION`), or this one all the same (`healthpredict promote {version} --force --because REASON`). Then start the "
+            f"VERSION`), or this one anyway (`healthpredict promote {version} --force --because REASON`). Then start the "
             "loop again."
         )

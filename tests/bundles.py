@@ -132,6 +132,14 @@ def _logistic_model(weights: np.ndarray) -> bytes:
     return model.SerializeToString()
 
 
+def champion(settings: Settings) -> int | None:
+    """The version that the alias `champion` names."""
+    from healthpredict.operations.context import open_registry
+
+    found = open_registry(settings).by_alias("champion")
+    return found.version if found else None
+
+
 def register_tiny_bundle(settings: Settings, folder: Path) -> int:
     """Register another tiny model, built below a folder, and return its version."""
     from healthpredict.operations.context import open_registry

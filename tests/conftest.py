@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from healthpredict.rollout.ports import free_port
 if TYPE_CHECKING:
     # Training libraries take seconds to import: only tests that need a bundle wait for them.
     from healthpredict.bundle.model import Bundle
+    from healthpredict.config import Settings
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,28 @@ def next_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A real MLflow on SQLite; its tables take seconds to make, so tests share it and use names of their own."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def rollout_settings(tmp_path: Path, tracking_uri: str, request: pytest.FixtureRequest) -> Settings:
+    """Settings with a registry of its own and the rollout target `none`."""
+    from healthpredict.config import Settings
+
+    return Settings(
+        data_uri=str(tmp_path / "data"),
+        state_path=tmp_path / "state",
+        tracking_uri=tracking_uri,
+        model_name=re.sub(r"\W+", "-", request.node.name),
+        rollout={"target": "none"},
+    )
+
+
+@pytest.fixture
+def register(rollout_settings: Settings, tmp_path: Path) -> Callable[[], int]:
+    """Register another tiny model, and return its version."""
+    from bundles import register_tiny_bundle
+
+    return lambda: register_tiny_bundle(rollout_settings, tmp_path)
 
 
 @pytest.fixture(scope="module")

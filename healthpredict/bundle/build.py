@@ -1,4 +1,4 @@
-"""Building a bundle: written whole or not at all."""
+"""Build a bundle. It is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def build_bundle(
     """Write a bundle, read it back and check its golden rows.
 
     Args:
-        path: the folder to make; an earlier one there is replaced.
+        path: of the folder; an earlier bundle there is replaced.
         manifest: the fields of `Manifest` but `files`.
         encoder: fitted.
         onnx_model: input `features` float32 (n, n_features), output `probabilities` float32 (n, 2).
         reference: reference profile for drift, as plain data.
         golden: rows with the risk that the training pipeline gives them.
-        explainer: of the model; None leaves the bundle without explanations.
+        explainer: of the model. Without it, the bundle has no explanations.
 
     Returns:
         The bundle as it will be served.

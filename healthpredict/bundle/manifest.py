@@ -1,4 +1,4 @@
-"""What a bundle says about itself."""
+"""The manifest of a bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.evaluation.report import TestReport
 
 FORMAT = 3
-"""Version of the layout; a bundle of another one is refused rather than guessed at."""
+"""Version of the layout. A bundle with another version is refused."""
 
 
 class Calibrator(BaseModel):
@@ -22,7 +22,7 @@ class Calibrator(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The identity card of a bundle.
+    """What a bundle contains and where it comes from.
 
     Attributes:
         format: layout of the bundle, see `FORMAT`.
@@ -33,7 +33,7 @@ class Manifest(BaseModel):
         trigger: why the model was trained: `initial` or the batch whose drift asked for it.
         trained_on: names of the batches in the training data, in order.
         data_digest: sha256 over the training data.
-        git_commit: of the code that trained; None outside a work tree.
+        git_commit: of the code that trained, or None outside a work tree.
         run_id: the MLflow run.
         created_at: in UTC.
         threshold: a risk at or above it is `high_risk`.

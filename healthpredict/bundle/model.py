@@ -1,4 +1,4 @@
-"""A bundle, read from a folder: the one thing that the API, batch scoring and the drift monitor predict with."""
+"""Load a bundle and predict with it, for the API, batch scoring and the drift monitor."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _CONTRACT_KEYS = ("name", "kind", "allowed", "minimum", "maximum", "pattern", "n
 
 @dataclass(frozen=True)
 class GoldenRow:
-    """An encounter that belongs to nobody, and the risk that training gave it."""
+    """A synthetic encounter and the risk that the training pipeline predicted for it."""
 
     record: dict[str, Value]
     risk: float
@@ -56,10 +56,10 @@ class GoldenRow:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a risk is what it is, in calibrated log-odds.
+    """The explanation of a risk, in calibrated log-odds.
 
     Attributes:
-        expected: where no feature is known.
+        expected: if no feature is known.
         contributions: what each feature adds, shape (n_features,).
     """
 
@@ -78,12 +78,12 @@ class Bundle:
 
     Attributes:
         path: the folder.
-        digest: sha256 of the manifest, which holds the sha256 of everything else: it names the whole content.
+        digest: sha256 of the manifest, which contains the sha256 of all other files. It identifies the whole content.
         manifest: see `Manifest`.
         encoder: see `Encoder`.
         golden: rows that must be reproduced within `TOLERANCE`.
-        model: the fitted model; tables where its trees fit, else ONNX.
-        explainer: what explains the model; None where the bundle was built without.
+        model: the fitted model, as decision tables if its trees fit, otherwise as ONNX.
+        explainer: of the model, or None if the bundle was built without.
     """
 
     path: Path
@@ -114,7 +114,7 @@ class Bundle:
         return calibrate(self.manifest.calibrator, self.model.many(features))
 
     def risk(self, record: Mapping[str, Value]) -> float:
-        """Calibrated probability for one encounter, given by `Column.field`; None or absent is missing."""
+        """Return the calibrated probability for one encounter, given by `Column.field`. None and absent mean missing."""
         return calibrate_one(self.manifest.calibrator, self.model.one(self.encode(record)))
 
     def explain(self, features: NDArray[np.float32]) -> Explanation | None:
@@ -124,7 +124,7 @@ class Bundle:
             features: encoded, shape (n_features,).
 
         Returns:
-            On the scale of calibrated log-odds; None where the bundle was built without an explainer.
+            On the scale of calibrated log-odds, or None if the bundle was built without an explainer.
         """
         if self.explainer is None:
             return None
@@ -155,7 +155,7 @@ class Bundle:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read a bundle and check that nothing in it was altered.
+    """Load a bundle and check that nothing in it was altered.
 
     Args:
         path: the folder.
@@ -205,7 +205,7 @@ def calibrate_one(calibrator: Calibrator, probability: float) -> float:
 
 
 def largest_difference(risks: list[float], expected: list[float]) -> float:
-    """The largest absolute difference; infinite where the lengths differ or a value is NaN."""
+    """Return the largest absolute difference; infinite if the lengths differ or a value is NaN."""
     if len(risks) != len(expected) or not expected:
         return float("inf")
     worst = float(np.max(np.abs(np.subtract(risks, expected))))

@@ -1,4 +1,4 @@
-"""The model as ONNX: the form that every family and every tool has in common."""
+"""The model as ONNX, a format that every model family and every tool supports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-# It reports to its vendor otherwise, and looks for this before anything can be said to it.
+# Otherwise it reports to its vendor. It reads this variable when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _OUTPUTS = ("probabilities",)

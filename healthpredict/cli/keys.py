@@ -23,8 +23,8 @@ def add_key(
     ] = None,
 ) -> None:
     """Make a key and print it, this once. To rotate: add, let the caller change over, revoke."""
-    from healthpredict.serving.keys import add_key as operation
-    from healthpredict.serving.keys import admit_key
+    from healthpredict.storage.key_file import add_key as operation
+    from healthpredict.storage.key_file import admit_key
 
     if given is not None:
         admit_key(file or _key_file(), name, given)
@@ -56,7 +56,7 @@ def add_patient_key(
 @app.command("list")
 def list_keys(file: KeyFile = None) -> None:
     """Show whose keys are in force, and since when."""
-    from healthpredict.serving.keys import list_keys as operation
+    from healthpredict.storage.key_file import list_keys as operation
 
     for key in operation(file or _key_file()):
         typer.echo(f"{key.created_at:%Y-%m-%d %H:%M} {key.name}")
@@ -65,7 +65,7 @@ def list_keys(file: KeyFile = None) -> None:
 @app.command("revoke")
 def revoke_key(name: Annotated[str, typer.Argument(help="As it was added.")], file: KeyFile = None) -> None:
     """Remove a key. Running services refuse it within about a second."""
-    from healthpredict.serving.keys import revoke_key as operation
+    from healthpredict.storage.key_file import revoke_key as operation
 
     operation(file or _key_file(), name)
     typer.echo(f"Revoked: {name}")

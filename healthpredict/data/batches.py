@@ -18,9 +18,10 @@ def batch_names(n_batches: int) -> list[str]:
     return [INITIAL, *(f"batch-{number:0{width}d}" for number in range(1, n_batches + 1))]
 
 
-def natural_key(name: str) -> list[str | int]:
-    """The sort key of a name in which `batch-9` comes before `batch-10`."""
-    return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", name))]
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return a sort key: `batch-9` comes before `Batch-10`. Names that differ only in letter case are in the order of Unicode."""
+    parts = re.split("([0-9]+)", name.casefold())
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def split_batches(raw: pd.DataFrame, initial_share: float, n_batches: int) -> dict[str, pd.DataFrame]:

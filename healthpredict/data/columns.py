@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Kind
+from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Column, Kind
 from healthpredict.errors import BatchRefused, MissingColumns
 
 ENCOUNTER_COLUMNS: Final = tuple(column.name for column in RECORD_COLUMNS)
@@ -32,24 +32,31 @@ class Matched:
 
 def known_names(header: Sequence[str]) -> int:
     """Count the names that the contract knows."""
-    return sum(name.strip().lower() in _BY_NAME for name in header)
+    return sum(column_of(name) is not None for name in header)
+
+
+def column_of(name: str) -> Column | None:
+    """The column of the contract that a name in a header stands for, or None.
+
+    A name matches in any letter case, as `Column.name` or `Column.field`, and with the dots that R writes for hyphens.
+    """
+    return _BY_NAME.get(name.strip().lower().replace(".", "_"))
 
 
 def fitting_values(header: Sequence[str], values: Sequence[str]) -> int:
     """Count the values that the contract allows under the names above them."""
-    pairs = zip(header, values, strict=False)
-    known = ((_BY_NAME[name.strip().lower()], value) for name, value in pairs if name.strip().lower() in _BY_NAME)
-    return sum(column.allowed != () and value in column.allowed for column, value in known)
+    pairs = ((column_of(name), value) for name, value in zip(header, values, strict=False))
+    return sum(column is not None and value in column.allowed for column, value in pairs)
 
 
 def is_cut_off(name: str, value: str) -> bool:
     """Whether the last value of a file breaks the contract of its column, which suggests that the file was cut off."""
-    column = _BY_NAME.get(name.strip().lower())
+    column = column_of(name)
     return column is not None and column.problem(column.read(value)) is not None
 
 
 def match_columns(header: Sequence[str], name: str, required: Sequence[str], optional: Sequence[str] = ()) -> Matched:
-    """Find the wanted columns in a header. A name matches in any letter case, and as `Column.name` or `Column.field`.
+    """Find the wanted columns in a header. How names match: see `column_of`.
 
     Args:
         header: the names in the file.
@@ -63,13 +70,14 @@ def match_columns(header: Sequence[str], name: str, required: Sequence[str], opt
     """
     wanted = (*required, *optional)
     found: dict[str, list[int]] = {}
-    unused, unnamed, other_case = [], [], False
+    unused, unnamed, other_case, dots = [], [], False, False
     for position, text in enumerate(header):
         written = text.strip()
-        column = _BY_NAME.get(written.lower())
+        column = column_of(written)
         if column is not None and column.name in wanted:
             found.setdefault(column.name, []).append(position)
-            other_case |= written not in (column.name, column.field)
+            other_case |= written.replace(".", "_") not in (column.name, column.field)
+            dots |= "." in written
         elif written:
             unused.append(written)
         else:
@@ -84,6 +92,8 @@ def match_columns(header: Sequence[str], name: str, required: Sequence[str], opt
     notices = []
     if other_case:
         notices.append("Column names were matched in any letter case.")
+    if dots:
+        notices.append("Dots in column names were read as hyphens or underscores.")
     if 0 in unnamed:
         notices.append("The first column, without a name (an index), was left out.")
     if set(unnamed) - {0}:

@@ -25,9 +25,9 @@ class Kind(StrEnum):
     CATEGORY = "category"
     """A value of a closed list: anything else breaks the contract."""
     CODE = "code"
-    """A value of an open list, held to a pattern: a value that training has not seen is encoded as "other"."""
+    """A value that matches a pattern. A value that training has not seen is encoded as "other"."""
     OUTCOME = "outcome"
-    """What became of the encounter; known only after the fact and never a feature."""
+    """The outcome of the encounter; it becomes known later and is never a feature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Column:
 
     @property
     def values(self) -> str:
-        """What may stand in the column, for people."""
+        """A description of the allowed values, for people."""
         match self.kind:
             case Kind.ID:
                 return "a positive whole number"
@@ -73,8 +73,9 @@ class Column:
                 return ", ".join(self.allowed)
 
     def is_missing(self, text: str) -> bool:
-        """Whether a text stands for a missing value: it is one of `MISSING_WORDS` and not an allowed value."""
-        return text not in self.allowed and text.strip().casefold() in MISSING_WORDS
+        """Whether a text, with or without blanks around it, is one of `MISSING_WORDS` and not an allowed value."""
+        text = text.strip()
+        return text not in self.allowed and text.casefold() in MISSING_WORDS
 
     def read(self, text: str) -> str | int | None:
         """Convert a text to a value; `problem` says whether the contract allows it.

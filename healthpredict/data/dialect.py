@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from itertools import chain
 from typing import Final, Literal
 
-from healthpredict.data.columns import fitting_values, is_cut_off, known_names
+from healthpredict.data.columns import column_of, fitting_values, is_cut_off, known_names
 from healthpredict.data.encoding import detect_encoding
 from healthpredict.data.unpack import Opener
 from healthpredict.errors import BatchRefused
@@ -56,16 +56,12 @@ class Dialect:
     notices: tuple[str, ...]
 
 
-def detect_dialect(
-    opener: Opener, name: str, used: frozenset[str], check_header: Callable[[Sequence[str]], object]
-) -> Dialect:
+def detect_dialect(opener: Opener, name: str, check_header: Callable[[Sequence[str]], object]) -> Dialect:
     """Detect how a csv is written, and check each of its lines.
 
     Args:
         opener: of the plain content.
         name: of the file, for messages.
-        used: names of columns, in small letters, whose values contain no line break. A line break there means that a quote was not
-            closed.
         check_header: called with the header before any row is checked; raises if the columns are not the wanted ones.
 
     Raises:
@@ -73,11 +69,11 @@ def detect_dialect(
     """
     encoding = detect_encoding(opener, name)
     try:
-        return _scan(opener, encoding, name, used, check_header)
+        return _scan(opener, encoding, name, check_header)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise BatchRefused(name, f"it is not valid {encoding.upper()}; deliver it as UTF-8") from error
-        return _scan(opener, "latin-1", name, used, check_header)
+        return _scan(opener, "latin-1", name, check_header)
 
 
 class _Lines:
@@ -107,9 +103,7 @@ class _Lines:
         return next((line for line in self if line.strip()), None)
 
 
-def _scan(
-    opener: Opener, encoding: str, name: str, used: frozenset[str], check_header: Callable[[Sequence[str]], object]
-) -> Dialect:
+def _scan(opener: Opener, encoding: str, name: str, check_header: Callable[[Sequence[str]], object]) -> Dialect:
     with TextIOWrapper(opener(), encoding=encoding) as text:  # translates CR and CRLF to LF
         lines = _Lines(text, name)
         first = lines.next_filled()
@@ -121,7 +115,7 @@ def _scan(
         delimiter, header = _header(line or "", list(delimiters), lines.number, name)
         check_header(header)
         header_line = lines.number
-        rows = _Rows(lines, delimiter, header, name, used)
+        rows = _Rows(lines, delimiter, header, name)
         for line in lines:
             rows.check(line)
         rows.check_end(line or "")
@@ -153,11 +147,10 @@ def _header(line: str, delimiters: list[str], number: int, name: str) -> tuple[s
 class _Rows:
     """Checks that every row has the same form, and counts them."""
 
-    def __init__(self, lines: _Lines, delimiter: str, header: list[str], name: str, used: frozenset[str]) -> None:
+    def __init__(self, lines: _Lines, delimiter: str, header: list[str], name: str) -> None:
         self._lines = lines
         self._delimiter = delimiter
         self._name = name
-        self._used = used
         self.header = header
         self.header_is_longer = False
         self.extra: Extra = "nothing"
@@ -256,7 +249,8 @@ class _Rows:
                 continue
             column = self.header[position - shift] if 0 <= position - shift < len(self.header) else ""
             swallowed = any(part.count(self._delimiter) >= len(self.header) - 1 for part in value.splitlines())
-            if column.strip().lower() in self._used or swallowed:
+            # Values of the contract contain no line break: a quote was not closed.
+            if column_of(column) is not None or swallowed:
                 return False
         return True
 

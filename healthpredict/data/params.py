@@ -12,7 +12,7 @@ class ContractParams(BaseModel):
         max_bad_share: share of bad rows (0-1) above which the whole batch is refused; below it they are quarantined.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     max_bad_share: float = Field(0.10, ge=0, le=1)
 
@@ -24,6 +24,6 @@ class LiveParams(BaseModel):
         min_rows: encounters that make a batch.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     min_rows: int = Field(2000, ge=1)

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from healthpredict.data.columns import ID_COLUMNS, Matched, match_columns
-from healthpredict.data.contract import COLUMNS, MISSING
+from healthpredict.data.contract import MISSING
 from healthpredict.data.dialect import Dialect, detect_dialect
 from healthpredict.data.unpack import Opener, unpacked
 from healthpredict.errors import BatchRefused
@@ -23,7 +23,6 @@ ROWS_AT_ONCE: Final = 100_000
 _PARQUET: Final = b"PAR1"
 _BYTES_A_ROW: Final = 200
 _SHORT_FLOATS: Final = (pa.float16(), pa.float32())
-_USED: Final = frozenset(name.lower() for column in COLUMNS for name in (column.name, column.field))
 _DAMAGED: Final = "it is a damaged or incomplete Parquet file; deliver it again"
 
 
@@ -145,7 +144,7 @@ def open_table(
     with unpacked(source, name) as (opener, compression):
         with opener() as file:
             is_parquet = file.read(len(_PARQUET)) == _PARQUET
-        dialect = None if is_parquet else detect_dialect(opener, name, _USED, match)
+        dialect = None if is_parquet else detect_dialect(opener, name, match)
         if dialect is not None:
             header, rows, read_as, unusual = dialect.header, dialect.rows, dialect.read_as, dialect.notices
         else:

@@ -72,10 +72,10 @@ def unpacked(source: Path | bytes, name: str) -> Iterator[tuple[Opener, str | No
         yield lambda: path.open("rb"), compression
 
 
-def unpack(data: bytes, name: str) -> bytes:
-    """Return the plain content of a file; errors as `unpacked`."""
-    with unpacked(data, name) as (opener, _), opener() as file:
-        return file.read()
+def unpack(data: bytes, name: str) -> tuple[bytes, str | None]:
+    """Return the plain content of a file and its compression; None if there is none. Errors as `unpacked`."""
+    with unpacked(data, name) as (opener, compression), opener() as file:
+        return file.read(), compression
 
 
 @contextmanager

@@ -24,7 +24,7 @@ _NEWTON_STEPS = 8
 _SMALLEST_RISK = 1e-6
 _LARGEST_LOG_ODDS = 30.0
 _CHUNK = 500_000
-"""Weights held at once while bootstrapping: 4 MB, which stay in a core's cache; 160 MB took twice as long."""
+"""Weights in memory at a time while bootstrapping: 4 MB, which fit into a core's cache. 160 MB took twice as long."""
 
 
 class Interval(BaseModel):
@@ -41,7 +41,7 @@ class Interval(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """What a risk is worth on some encounters.
+    """The metrics of risks on some encounters.
 
     Attributes:
         rows: encounters.
@@ -51,8 +51,8 @@ class Evaluation(BaseModel):
         auprc: average precision.
         brier: mean squared error of the risk.
         ece: expected calibration error, see `ECE_BINS`.
-        calibration_in_the_large: mean risk minus prevalence; above zero where risks are too high.
-        calibration_slope: of the outcome on the risk's log-odds; below one where risks are too extreme.
+        calibration_in_the_large: mean risk minus prevalence; positive if risks are too high.
+        calibration_slope: of the outcome on the risk's log-odds; below one if risks are too extreme.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -112,7 +112,7 @@ def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
 
 
 def expected_auroc(risk: Floats) -> float:
-    """The AUROC that risks have if they are calibrated: each encounter counts as readmitted to the extent of its risk.
+    """Return the AUROC that risks have if they are calibrated: each encounter counts as readmitted in proportion to its risk.
 
     NannyML's confidence-based performance estimation, for encounters whose outcomes are not known yet.
 
@@ -133,7 +133,7 @@ def auroc_differences(
 ) -> Floats:
     """AUROC of `risk` minus that of `other_risk` on the same resampled patients, shape (n_bootstrap,).
 
-    The pairing is what makes a small difference visible: both risks see the same patients in every resample.
+    Both risks are compared on the same patients in every resample; this makes small differences visible.
     """
     first, second = _Sorted(label, risk), _Sorted(label, other_risk)
     differences = [
@@ -144,7 +144,7 @@ def auroc_differences(
 
 
 def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int) -> Iterator[Floats]:
-    """How often each encounter is drawn when patients are, in chunks of shape (some resamples, n_encounters)."""
+    """Yield how often each encounter is drawn when patients are resampled, in chunks of shape (some resamples, n_encounters)."""
     _, patient = np.unique(patient_id, return_inverse=True)
     n_patients = int(patient.max()) + 1
     rng = np.random.default_rng(seed)
@@ -236,7 +236,7 @@ class _Sorted:
             step = np.linalg.pinv(information, hermitian=True) @ (design.T @ (self.label - fitted))
             coefficients = coefficients + step
         influence = (design * (self.label - fitted)[:, None]) @ np.linalg.pinv(information, hermitian=True)[1]
-        # Bins hold whole groups of ties: equal risks must not fall on two sides of a bin's edge.
+        # Equal risks are always in the same bin.
         ties = np.flatnonzero(np.r_[True, np.diff(self.risk) > 0])
         edges = np.searchsorted(ties, np.linspace(0, len(self.risk), ECE_BINS + 1)[1:-1])
         bins = np.unique(np.r_[0, ties[np.minimum(edges, len(ties) - 1)]])

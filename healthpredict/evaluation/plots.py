@@ -1,4 +1,4 @@
-"""Pictures of how good a risk is."""
+"""Plots of discrimination, calibration, history and drift."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ _STYLES = {
 
 
 def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: str) -> bytes:
-    """What became of a figure from batch to batch, as PNG.
+    """A figure over the batches, as PNG.
 
     Args:
         names: of the batches, shape (n_batches,).
@@ -136,7 +136,7 @@ def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: s
 
 
 def heat_map(rows: Sequence[str], names: Sequence[str], severity: Floats, title: str) -> bytes:
-    """How far columns are from the reference, by batch, as PNG; drifted cells are marked with a dot.
+    """The distance of columns from the reference by batch, as PNG. Drifted cells are marked with a dot.
 
     Args:
         rows: names of the columns.

@@ -1,4 +1,4 @@
-"""Everything that is measured of a model on the test side."""
+"""The measurements of a model on the test side."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 SUBGROUP_COLUMNS = ("gender", "race", "age")
 BASELINE_COLUMN = "number_inpatient"
-"""Inpatient visits of the year before: the one variable that does most of the work, and what a model has to beat."""
+"""Inpatient visits in the year before: the strongest single variable, which a model has to beat."""
 
 
 class Subgroup(BaseModel):
-    """How the model does on one group of patients.
+    """The model on one group of patients.
 
     Attributes:
         column: `gender`, `race` or `age`.
@@ -41,7 +41,7 @@ class Subgroup(BaseModel):
 
 
 class TestReport(BaseModel):
-    """What a model is worth on patients that its training has not seen.
+    """A model on patients that its training has not seen.
 
     Attributes:
         evaluation: discrimination and calibration.

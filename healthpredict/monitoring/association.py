@@ -1,10 +1,10 @@
-"""Joint drift: whether features still go together as they did, although each of them on its own may look the same.
+"""Joint drift: whether the relations between features have changed, even if each feature on its own looks the same.
 
-Features are cut into a few bins each; how strongly two bins go together is their phi coefficient, the correlation of the two
-indicators. A feature has drifted when its coefficients with the bins of all other features have moved by more than chance: in any
-direction (association), or all of them towards zero or away from it (attenuation), as when records are mixed up, which is found
-while each single coefficient has moved by less than chance. What a classifier of "batch or reference" can learn from pairs of
-features, this measures in closed form, and limits that take a thousand evaluations cost seconds.
+Each feature is cut into a few bins. The relation of two bins is their phi coefficient, the correlation of the two indicators. A
+feature has drifted if its coefficients with the bins of all other features have moved by more than chance. Two kinds are measured:
+moves in any direction (association), and moves of all coefficients towards or away from zero (attenuation), which happen when
+records are mixed up and which are found while each single move is still within chance. This measures in closed form what a
+classifier of "batch or reference" could learn from pairs of features. Limits that need a thousand evaluations take seconds.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from healthpredict.monitoring.null import Codes
 Indicators = NDArray[np.float32]
 TOGETHER: Final = (Method.ASSOCIATION, Method.ATTENUATION)
 MIN_SHARE: Final = 0.05
-"""Rarer bins say little, and a pair of rare bins could point at a person."""
+"""Rarer bins tell little, and a pair of rare bins could identify a person."""
 MIN_PAIR_SHARE: Final = 0.005
-"""Pairs of bins that meet more rarely by chance are left out: one patient with many encounters would move them far."""
+"""Pairs of bins that would occur together less often by chance are left out: one patient with many encounters would move them
+far."""
 _CHANCE: Final = 5.0
-"""Coefficients below so many standard errors may be chance, of thousands of pairs; they would seem to weaken in any batch."""
+"""Among thousands of pairs, coefficients below this many standard errors may be chance; they would seem to weaken in any batch."""
 _QUANTILES: Final = (0.2, 0.4, 0.6, 0.8)
 _LEVELS: Final = 8
-"""Categories told apart, the commonest; the others are one bin."""
+"""The most frequent categories, each with a bin of its own; all others share one bin."""
 _DECIMALS: Final = 3
-"""Of the coefficients that are kept: finer than chance in 100,000 rows."""
+"""Decimals of the coefficients that are stored: finer than chance in 100,000 rows."""
 
 
 class AssociationProfile(BaseModel):
-    """How the features of the reference go together, without any patient in it.
+    """The relations between the features of the reference, without any patient.
 
     Attributes:
         edges: column -> upper ends of the bins of numbers; a last bin is open.
@@ -46,8 +47,8 @@ class AssociationProfile(BaseModel):
         cells: numbers of the bins common enough to be compared, counted over edges, then levels, shape (n_cells,).
         shares: of those bins in the reference (0-1), shape (n_cells,).
         phi: their coefficients below the diagonal, row by row.
-        min_phi: coefficients from here on, up or down, are a relation that can weaken.
-        limits: column -> how it is compared -> for each sample size of the reference profile, the distance that counts as drift.
+        min_phi: coefficients of at least this size, positive or negative, are relations that can weaken.
+        limits: column -> method -> for each sample size of the reference profile, the distance that counts as drift.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,7 +63,7 @@ class AssociationProfile(BaseModel):
 
 
 class Associations:
-    """Measures how far frames, as `comparable` returns them, are from a profile."""
+    """Measures the distance between a profile and frames as `comparable` returns them."""
 
     def __init__(self, profile: AssociationProfile) -> None:
         """Args: profile, of the reference; its limits are not used."""
@@ -79,25 +80,25 @@ class Associations:
         self._compared = (owner[:, None] != owner) & (np.outer(self._shares, self._shares) >= MIN_PAIR_SHARE)
         related = np.where(self._compared & (np.abs(self._phi) >= profile.min_phi), self._phi, 0.0)
         squares = self._by_pair(related**2).sum(axis=1)[owner, None]
-        # Least squares: the differences times this add up to 0 where all is as it was, to -1 where nothing goes together any more.
+        # Least squares: the differences times this add up to 0 if nothing has changed, and to -1 if no relation is left.
         self._slope = np.divide(related, squares, out=np.zeros_like(related), where=squares > 0)
 
     def products(self, frame: pd.DataFrame) -> Floats:
-        """How many rows are in each pair of bins, shape (n_cells, n_cells); those of parts of a batch add up."""
+        """Return the number of rows in each pair of bins, shape (n_cells, n_cells). Parts of a batch can be added up."""
         indicators = _indicators(frame, self._bins)[:, self._cells]
         with _one_thread():
             return (indicators.T @ indicators).astype(np.float64)
 
     def coefficients(self, products: Floats, rows: int) -> Floats:
-        """The phi coefficients of `rows` rows with these `products`, shape (n_cells, n_cells)."""
+        """Return the phi coefficients of `rows` rows with these `products`, shape (n_cells, n_cells)."""
         return _coefficients(products / rows, self._shares)
 
     def moved(self, phi: Floats, reference: Floats | None = None) -> dict[Method, Floats]:
-        """How much each pair of columns contributes to how far columns are from the reference, see `distances`.
+        """Return how much each pair of columns contributes to the `distances`.
 
         Args:
-            phi: coefficients of what is compared.
-            reference: what they are compared with; None for the profile's.
+            phi: coefficients of the rows that are compared.
+            reference: coefficients to compare with; by default those of the profile.
 
         Returns:
             Each of shape (n_columns, n_columns) in the order of `columns`; 0 for a column with itself.
@@ -113,10 +114,10 @@ class Associations:
 
 
 def distances(moved: dict[Method, Floats]) -> dict[Method, Floats]:
-    """How far columns are from the reference, each of shape (n_columns,).
+    """Return two distances from the reference for each column, each of shape (n_columns,).
 
-    The root of the summed squared differences of their coefficients, and the share (0-1 and more) by which the coefficients are all
-    weaker or stronger.
+    The first is the root of the summed squared differences of its coefficients. The second is the share (0 to 1 and more) by which
+    all its coefficients are weaker or stronger.
     """
     return {
         Method.ASSOCIATION: np.sqrt(moved[Method.ASSOCIATION].sum(axis=1)),
@@ -127,7 +128,7 @@ def distances(moved: dict[Method, Floats]) -> dict[Method, Floats]:
 def build_associations(
     frame: pd.DataFrame, numbers: list[str], categories: list[str]
 ) -> tuple[AssociationProfile, Indicators]:
-    """Measure how the columns of a reference go together.
+    """Measure the relations between the columns of a reference.
 
     Args:
         frame: as `comparable` returns it.
@@ -135,7 +136,7 @@ def build_associations(
         categories: its columns of categories.
 
     Returns:
-        The profile, without limits; and in which of its bins each row is, shape (n_rows, n_cells).
+        The profile without limits, and indicators of the bin of each row, shape (n_rows, n_cells).
     """
     edges = {name: tuple(np.unique(np.quantile(frame[name], _QUANTILES, method="inverted_cdf"))) for name in numbers}
     levels = {name: _common(frame[name]) for name in categories}
@@ -164,7 +165,7 @@ def null_associations(
 
     Args:
         associations: of the reference.
-        indicators: in which bins each of its rows is, see `build_associations`.
+        indicators: of the bins of its rows, see `build_associations`.
         samples: rows of the reference, see `null_samples`.
         sizes: rows of a sample, ascending, the last as many as were drawn.
 
@@ -185,7 +186,7 @@ def null_associations(
 
 
 def _one_thread() -> threadpool_limits:
-    """Let BLAS compute with one thread: on busy cores two wait for each other longer than products of this size take one."""
+    """Limit BLAS to one thread: on busy cores two threads wait for each other longer than one needs for such products."""
     return threadpool_limits(1, user_api="blas")
 
 
@@ -209,9 +210,9 @@ def _indicators(frame: pd.DataFrame, bins: dict[str, tuple[float, ...] | tuple[s
 
 
 def _coefficients(products: Floats, reference_shares: Floats) -> Floats:
-    """Phi coefficients from the shares of pairs, shape kept.
+    """Return phi coefficients from the shares of pairs, in the same shape.
 
-    A bin that nearly vanished has no less than a quarter of its variance in the reference: few rows would move it far.
+    The variance of a bin is at least a quarter of its variance in the reference: few rows would move a bin that nearly vanished.
     """
     shares = np.diagonal(products)
     floor = reference_shares * (1 - reference_shares) / 4

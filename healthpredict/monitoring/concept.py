@@ -1,8 +1,8 @@
 """Concept drift: whether risks still mean what they meant at promotion. Only matured outcomes can show it.
 
-Batches are looked at one after another, and looking again must not make a false alarm likelier: evidence is an e-process, whose
-chance of ever reaching 1 / rate without drift is at most that rate (Ville's inequality; Ramdas et al. 2023, "Game-theoretic
-statistics and safe anytime-valid inference", doi 10.1214/23-STS894).
+Batches are checked one after another, and repeated checks must not make a false alarm more likely. Evidence is therefore an
+e-process, whose chance of ever reaching 1 / rate without drift is at most that rate (Ville's inequality; Ramdas et al. 2023,
+"Game-theoretic statistics and safe anytime-valid inference", doi 10.1214/23-STS894).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from healthpredict.monitoring.params import DriftPolicy
 
 
 class _Watched(NamedTuple):
-    """A metric that is followed: the change that is looked for, whether only a fall matters, and what to say of a rise or fall."""
+    """A monitored metric: the change to detect, whether only a fall matters, and the sentences for a rise and a fall."""
 
     scale: float
     only_fall: bool
@@ -29,7 +29,7 @@ class _Watched(NamedTuple):
     fallen: str
 
 
-# The scales are changes worth retraining for: the evidence grows fastest where the change is about so large.
+# The scales are changes that are worth retraining for: the evidence grows fastest for changes of about this size.
 _WATCHED: Final = {
     "auroc": _Watched(0.02, True, "", "AUROC fell from {then} at promotion to {now}"),
     "calibration_in_the_large": _Watched(
@@ -52,8 +52,8 @@ class Evidence(BaseModel):
 
     Attributes:
         metric: name of a field of `Evaluation`.
-        e_value: evidence of a change; without one it reaches 1 / rate, in any batch ever, with a chance of at most that rate.
-        change: the metric now minus at promotion, all batches together.
+        e_value: evidence of a change. Without a change, its chance of ever reaching 1 / rate is at most that rate.
+        change: the metric over all batches since promotion, minus its value at promotion.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,14 +64,14 @@ class Evidence(BaseModel):
 
 
 class ConceptDrift(BaseModel):
-    """The champion on matured outcomes, beside what it showed at promotion.
+    """The champion on matured outcomes, compared with its evaluation at promotion.
 
     Attributes:
         promoted: the evaluation at promotion.
-        matured: the evaluation on the matured outcomes; None where there are too few.
-        evidence: of a change, by metric; empty where `matured` is None.
+        matured: the evaluation on the matured outcomes, or None if there are too few.
+        evidence: of a change, by metric; empty if `matured` is None.
         drifted: whether the champion got worse by more than the policy allows.
-        reasons: what drifted, or why nothing can be said; empty where all is well.
+        reasons: what drifted, or why it is unknown; empty if nothing drifted.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -92,7 +92,7 @@ def detect_concept_drift(
     *,
     batch: NDArray[np.intp] | None = None,
 ) -> ConceptDrift:
-    """Compare the champion on matured outcomes with what it showed at promotion.
+    """Compare the champion on matured outcomes with its evaluation at promotion.
 
     Args:
         label: whether the patient was readmitted, shape (n_encounters,), may be empty.
@@ -100,7 +100,7 @@ def detect_concept_drift(
         patient_id: shape (n_encounters,).
         promoted: the champion's evaluation at promotion.
         policy: how much worse it may get.
-        batch: the number of each encounter's batch, in order, shape (n_encounters,); None where all are of one.
+        batch: the number of each encounter's batch, in order, shape (n_encounters,). None means that there is one batch.
     """
     batch = np.zeros(len(label), dtype=np.intp) if batch is None else batch
     try:
@@ -108,7 +108,7 @@ def detect_concept_drift(
     except NotEnoughData as error:
         return ConceptDrift(promoted=promoted, matured=None, drifted=False, reasons=(str(error),))
     parts = [batch == number for number in np.unique(batch)]
-    # A part of one class only says nothing on its own.
+    # A part with one class only has no AUROC.
     parts = [part for part in parts if 0 < label[part].sum() < part.sum()] if len(parts) > 1 else []
     each = [evaluate(label[part], risk[part], patient_id[part]) for part in parts] or [matured]
     evidence = tuple(_evidence(metric, promoted, each) for metric in _WATCHED)
@@ -147,7 +147,7 @@ def _evidence(metric: str, promoted: Evaluation, batches: Sequence[Evaluation]) 
 
 
 def evidence_of_change(change: float, error: float, scale: float, *, one_sided: bool) -> float:
-    """The e-value of a change against none.
+    """Return the e-value of a change against no change.
 
     The promoted value and those of the batches are independent and nearly normal. Their contrasts with the promoted value, which
     itself is not known exactly, have a likelihood ratio of "all moved by d" against "none moved" that depends on their weighted
@@ -156,7 +156,7 @@ def evidence_of_change(change: float, error: float, scale: float, *, one_sided: 
     Args:
         change: weighted mean of the contrasts.
         error: its standard error, the promoted value's included.
-        scale: standard deviation of d: the change that is looked for.
+        scale: standard deviation of d, the change to detect.
         one_sided: whether only d > 0 counts.
     """
     total = error**2 + scale**2
@@ -169,5 +169,5 @@ def evidence_of_change(change: float, error: float, scale: float, *, one_sided: 
 
 
 def _error(interval: Interval) -> float:
-    """Standard error behind a 95 % interval; never zero, which a metric that hardly varies would give."""
+    """Return the standard error behind a 95 % interval. It is never zero, even if the metric hardly varies."""
     return max((interval.high - interval.low) / (2 * 1.96), 1e-6)

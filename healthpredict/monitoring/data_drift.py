@@ -18,19 +18,19 @@ from healthpredict.monitoring.distances import DISTANCES, OTHER, Counts, Floats,
 from healthpredict.monitoring.profile import NUMBERS, RISK, ReferenceProfile, comparable
 
 _CHUNK_ROWS: Final = 50_000
-"""Made comparable at once, so that a batch of ten million encounters takes little more memory than it has already."""
+"""Rows that are prepared at a time, so that comparing ten million encounters takes little additional memory."""
 
 
 class ColumnDrift(BaseModel):
-    """How far one column of a batch is from the reference, by one method.
+    """The distance of one column of a batch from the reference, by one method.
 
     Attributes:
         column: field name of a feature, or `readmission_risk`.
         method: how it was compared.
         score: the distance; its scale is the method's.
         threshold: the score that counts as drift.
-        partner: the column whose relation to this one changed most; only of joint drift.
-        category: the one that changed most; only where single categories are compared.
+        partner: for joint drift, the column whose relation to this one changed most.
+        category: if single categories are compared, the one that changed most.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,12 +55,12 @@ class ColumnDrift(BaseModel):
 
 
 class DataDrift(BaseModel):
-    """How far a batch is from the reference.
+    """The distances of a batch from the reference.
 
     Attributes:
         rows: encounters of the batch.
-        columns: the features one by one, in the contract's order, by each of their methods.
-        joint: how each feature goes together with all others, by each of its methods.
+        columns: each feature on its own, in the contract's order, by each of its methods.
+        joint: the relations of each feature to all others, by each of its methods.
         prediction: the readmission risk, by each of its methods.
     """
 
@@ -88,7 +88,7 @@ class DataDrift(BaseModel):
 
     @property
     def drifted_risk(self) -> ColumnDrift | None:
-        """The risk by its severest method, where it drifted."""
+        """The risk by its severest method, if it drifted."""
         return next(iter(_severest(self.prediction)), None)
 
     @computed_field  # type: ignore[prop-decorator]
@@ -108,7 +108,7 @@ def _severest(columns: tuple[ColumnDrift, ...]) -> list[ColumnDrift]:
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """All that is compared of a batch.
+    """The counts of a batch that are compared.
 
     Attributes:
         rows: its encounters.
@@ -136,7 +136,7 @@ def detect_data_drift(profile: ReferenceProfile, encounters: pd.DataFrame, risk:
 
 
 def count_batch(profile: ReferenceProfile, encounters: pd.DataFrame, risk: NDArray[np.float64]) -> BatchCounts:
-    """Count what is compared; arguments and errors as `detect_data_drift`."""
+    """Count the values and relations of a batch. Arguments and errors as `detect_data_drift`."""
     if encounters.empty:
         raise NotEnoughData("Drift needs encounters; this batch has none.")
     associations = Associations(profile.associations)
@@ -163,13 +163,13 @@ def compare(profile: ReferenceProfile, batch: BatchCounts) -> DataDrift:
 
 
 def _occurrences(column: pd.Series) -> dict[Any, int]:
-    """How often each value of a column occurs."""
+    """Return how often each value of a column occurs."""
     counts = column.value_counts(sort=False)
     return dict(zip(counts.index.tolist(), counts.tolist(), strict=True))
 
 
 def count_values(profile: ReferenceProfile, name: str, occurrences: Mapping[Any, int]) -> tuple[Values, Counts, Counts]:
-    """Put the counts of one column beside the reference's.
+    """Align the counts of one column with those of the reference.
 
     Args:
         profile: of the reference.
@@ -177,8 +177,8 @@ def count_values(profile: ReferenceProfile, name: str, occurrences: Mapping[Any,
         occurrences: value -> rows of a batch, of a column as `comparable` returns it.
 
     Returns:
-        The distinct values of both sides, those that the reference lacks as "(other)"; how often each occurs in the reference; how
-        often in the batch.
+        The distinct values of both sides, with "(other)" for those that the reference lacks; their counts in the reference; their
+        counts in the batch.
     """
     known = profile.columns[name].counts
     if name in NUMBERS:

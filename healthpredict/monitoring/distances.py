@@ -1,8 +1,8 @@
 """Distances between two distributions, from the counts of their values.
 
-Every feature of this data set is discrete, so how often each value occurs is all that a distance needs. Where Evidently has the
-method, the results equal Evidently's (a test holds them to that) but cost microseconds: the null distribution behind the drift
-limits asks for hundreds of thousands of them. Every distance is between 0 and infinity, 0 where nothing changed.
+Every feature of this data set is discrete, so a distance needs only the counts of its values. If Evidently has the method, the
+results equal Evidently's, which a test checks, but take microseconds: the null distribution behind the drift limits needs hundreds
+of thousands of them. Every distance is between 0 and infinity; 0 means no change.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Counts = NDArray[Any]
 Values = NDArray[Any]
-"""The distinct values that are counted: numbers, ascending, or categories."""
+"""The distinct values that are counted: ascending numbers, or categories."""
 
 # No value that the contract allows begins with a round bracket.
 MISSING: Final = "(missing)"
 OTHER: Final = "(other)"
-"""Values that the reference lacks, or has too rarely to keep."""
+"""Values that the reference lacks, or that are too rare in it to be kept."""
 
 _BINS: Final = 10
 _SMALLEST_SHARE: Final = 1e-4
-"""What an empty cell counts as in the population stability index, by convention."""
+"""The share of an empty cell in the population stability index, by convention."""
 
 
 class Method(StrEnum):
-    """How a column is compared; where Evidently has the method, by its name there."""
+    """How a column is compared. Methods of Evidently have their names from there."""
 
     WASSERSTEIN = "wasserstein"
     JENSEN_SHANNON = "jensenshannon"
@@ -40,7 +40,7 @@ class Method(StrEnum):
     PSI = "psi"
     MISSING = "missing share"
     UNSEEN = "unseen share"
-    # Of a column with all others, see `healthpredict.monitoring.association`; no distances of two counts.
+    # Of the relations of a column to all others, see `healthpredict.monitoring.association`.
     ASSOCIATION = "association"
     ATTENUATION = "attenuation"
 
@@ -54,7 +54,7 @@ def wasserstein(values: Floats, reference: Counts, current: Counts) -> Floats:
         current: the same for the current rows, shape (..., n_values); leading axes of both are broadcast.
 
     Returns:
-        The first Wasserstein distance divided by the reference's standard deviation, or by .001 where that is smaller
+        The first Wasserstein distance divided by the reference's standard deviation, or by .001 if that is smaller
         (as Evidently does), shape (...).
     """
     weights = _shares(reference)
@@ -79,19 +79,19 @@ def jensen_shannon(reference: Counts, current: Counts) -> Floats:
 
 
 def one_category(reference: Counts, current: Counts) -> Floats:
-    """The largest of `category_distances`: a change of one category shows, which chance in hundreds of others would hide."""
+    """Return the largest of `category_distances`: chance in hundreds of categories would hide a change of one."""
     distance: Floats = category_distances(reference, current).max(axis=-1)
     return distance
 
 
 def category_distances(reference: Counts, current: Counts) -> Floats:
-    """The Jensen-Shannon distance of each category against all others, shape (..., n_categories); arguments as `jensen_shannon`."""
+    """Return the `jensen_shannon` distance of each category against all others, shape (..., n_categories)."""
     p, q = _shares(reference), _shares(current)
     return _root(_divergences(p, q) + _divergences(1 - p, 1 - q))
 
 
 def kolmogorov_smirnov(reference: Counts, current: Counts) -> Floats:
-    """The largest difference (0-1) of the two cumulative shares; arguments and shapes as `jensen_shannon`, values ascending.
+    """Return the largest difference (0-1) of the cumulative shares. Values ascend; shapes as `jensen_shannon`.
 
     Unlike the Wasserstein distance, a few large numbers cannot hide a change of many small ones.
     """
@@ -100,7 +100,7 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> Floats:
 
 
 def chi_squared(reference: Counts, current: Counts) -> Floats:
-    """Pearson's statistic of the two rows of counts over n m / (n + m), square root; arguments and shapes as `jensen_shannon`."""
+    """Return the root of Pearson's statistic over n m / (n + m). Arguments and shapes as `jensen_shannon`."""
     p, q = _shares(reference), _shares(current)
     n, m = (counts.sum(axis=-1, keepdims=True) for counts in (reference, current))
     pooled = (n * p + m * q) / (n + m)
@@ -109,7 +109,7 @@ def chi_squared(reference: Counts, current: Counts) -> Floats:
 
 
 def psi(values: Values, reference: Counts, current: Counts) -> Floats:
-    """The population stability index, numbers in ten bins of equal share of the reference; shapes as `wasserstein`."""
+    """Return the population stability index, in ten bins with equal shares of the reference. Shapes as `wasserstein`."""
     if np.issubdtype(values.dtype, np.number):
         reference, current = binned(reference, reference), binned(reference, current)
     p, q = (np.maximum(_shares(counts), _SMALLEST_SHARE) for counts in (reference, current))
@@ -125,7 +125,7 @@ def binned(reference: Counts, counts: Counts) -> Counts:
 
 
 def _rise(category: str, values: Values, reference: Counts, current: Counts) -> Floats:
-    """By how much the share of a category has risen (0-1), below zero where it fell."""
+    """Return by how much the share of a category has risen (0-1); negative if it fell."""
     chosen = values == category
     rise: Floats = _shares(current)[..., chosen].sum(axis=-1) - _shares(reference)[..., chosen].sum(axis=-1)
     return rise
@@ -150,19 +150,19 @@ def _shares(counts: Counts) -> Floats:
 
 
 def _divergences(p: Floats, q: Floats) -> Floats:
-    """What each category adds to the Jensen-Shannon divergence of two distributions, shape (..., n_categories)."""
+    """Return what each category adds to the Jensen-Shannon divergence of two distributions, shape (..., n_categories)."""
     middle = (p + q) / 2
     return (_relative_entropies(p, middle) + _relative_entropies(q, middle)) / 2
 
 
 def _relative_entropies(p: Floats, q: Floats) -> Floats:
-    """What each category adds to the relative entropy p log(p / q); an absent one adds nothing."""
+    """Return what each category adds to the relative entropy p log(p / q). An absent category adds nothing."""
     ratio = np.divide(p, q, out=np.ones(np.broadcast_shapes(p.shape, q.shape)), where=p > 0)
     entropies: Floats = p * np.log(ratio)
     return entropies
 
 
 def _root(divergence: Floats) -> Floats:
-    """The distance that belongs to a divergence; rounding can leave that of equal distributions a hair below zero."""
+    """Return the distance of a divergence, which rounding can make slightly negative for equal distributions."""
     distance: Floats = np.sqrt(np.maximum(divergence, 0))
     return distance

@@ -12,13 +12,13 @@ from healthpredict.monitoring.distances import OTHER, Method
 from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile, comparable
 
 PAGE_ROWS: Final = 20_000
-"""Of a larger batch so many encounters are drawn by chance for the page; what is decided rests on all."""
+"""Of a larger batch, this many encounters are sampled for the page. Decisions use all of them."""
 
 
 def evidently_page(
     profile: ReferenceProfile, encounters: pd.DataFrame, risk: NDArray[np.float64]
 ) -> tuple[dict[str, float], bytes]:
-    """Have Evidently measure and draw every column: Wasserstein distance of numbers, Jensen-Shannon distance of categories.
+    """Let Evidently measure and plot every column: Wasserstein distance for numbers, Jensen-Shannon distance for categories.
 
     Args:
         profile: of the reference.
@@ -42,7 +42,7 @@ def evidently_page(
             categories = reference[name].cat.categories
             current[name] = current[name].astype(object).where(current[name].isin(categories), OTHER)
             current[name] = current[name].astype(reference[name].dtype)
-    # A column that is one and the same value everywhere has distance 0, and its plots cost as much as any other's.
+    # A constant column has distance 0, and its plots would take as long as any others.
     varying = [name for name in methods if len({*reference[name].unique(), *current[name].unique()}) > 1]
     definition = DataDefinition(
         numerical_columns=[name for name in varying if name in NUMBERS],
@@ -66,7 +66,7 @@ def _limit(profile: ReferenceProfile, name: str, rows: int) -> float:
 
 
 def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
-    """Rows with the profile's distributions: right within every column, meaningless across columns."""
+    """Return rows with the profile's distribution in every column. Relations between columns are meaningless."""
     rows = profile.columns[NUMBERS[0]].rows
     columns: dict[str, Any] = {}
     for name, column in profile.columns.items():
@@ -82,5 +82,5 @@ def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
 
 
 def _spread(values: NDArray[Any], rows: int) -> NDArray[Any]:
-    """The distribution of some ascending values over as many rows as all columns have: Evidently compares one table."""
+    """Spread the distribution of ascending values over as many rows as all columns have, because Evidently compares one table."""
     return values[np.arange(rows) * len(values) // rows]

@@ -1,4 +1,4 @@
-"""How far a batch may be from the reference when nothing has changed."""
+"""The distances between a batch and the reference if nothing has changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Codes = NDArray[np.intp]
 
 _LARGEST_SAMPLE = 0.4
 _TAIL, _MIN_TAIL = 0.03, 15
-"""The samples that a tail is fitted to: this share of them, and no fewer."""
+"""A tail is fitted to this share of the samples, and to at least this many."""
 _FOLDS = 10
 _SMALLEST_SCALE = 1e-12
 
@@ -27,7 +27,7 @@ class CodedColumn:
     Attributes:
         codes: of its values, 0 to n_values - 1, shape (n_rows,).
         values: what the codes stand for, shape (n_values,): numbers, ascending, or categories.
-        methods: how it is compared.
+        methods: of comparison.
     """
 
     codes: Codes
@@ -36,7 +36,7 @@ class CodedColumn:
 
 
 def effective_size(rows: float, reference_rows: float) -> float:
-    """The size of a sample that differs as much from its source as a batch differs from a reference by chance.
+    """Return the size of a sample that differs from its source by chance as much as a batch differs from a reference.
 
     The variances 1 / rows of the batch and 1 / reference_rows of the reference add.
     """
@@ -44,11 +44,11 @@ def effective_size(rows: float, reference_rows: float) -> float:
 
 
 def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed: int) -> Codes:
-    """Draw samples of patients, each to be compared with all rows that are not in it.
+    """Draw samples of patients. Each is to be compared with all rows that are not in it.
 
-    Whole patients are drawn (but for the last, who is cut off at `size`): encounters of one patient are alike, and drawing rows
-    would make limits too narrow. What is compared with must not hold the sample: a batch's patients are not in the reference
-    either, so that both sides have errors of their own, see `effective_size`.
+    Whole patients are drawn, except that the last one is cut off at `size`: encounters of one patient are alike, so drawing rows
+    would make limits too narrow. A sample is compared with the other rows only, because the patients of a batch are not in the
+    reference either: both sides have errors of their own, see `effective_size`.
 
     Args:
         patient_id: shape (n_rows,).
@@ -57,7 +57,7 @@ def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed:
         seed: of the draws.
 
     Returns:
-        Rows of each sample, shape (n_samples, size); the first rows of one are a smaller sample.
+        Rows of each sample, shape (n_samples, size). The first rows of a sample are a smaller sample.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(patient_id, kind="stable")
@@ -74,7 +74,7 @@ def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed:
 
 
 def sample_size(size: int, reference_rows: int) -> int:
-    """The size that samples can have: what they are compared with is to be the larger part."""
+    """Return the largest useful size of a sample: the rows that it is compared with must be the larger part."""
     return max(1, min(size, int(_LARGEST_SAMPLE * reference_rows)))
 
 
@@ -96,7 +96,7 @@ def null_distances(columns: Sequence[CodedColumn], samples: Codes, sizes: Sequen
     def count(rows: Codes) -> NDArray[np.intp]:
         return np.bincount(cells[rows].ravel(), minlength=offsets[-1])
 
-    # A sample holds the smaller ones: only the rows that each size adds are counted.
+    # A sample contains the smaller ones: only the rows that each size adds are counted.
     added = [[count(sample[a:b]) for sample in samples] for a, b in pairwise((0, *sizes))]
     counts = np.cumsum(added, axis=0)
     rest = np.bincount(cells.ravel(), minlength=offsets[-1]) - counts[-1]
@@ -112,16 +112,16 @@ def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
     """Choose a limit for each distance so that together they raise false alarms at the chosen rate.
 
     Every distance gets the same chance of a false alarm (min-p: Westfall and Young 1993, "Resampling-Based Multiple Testing",
-    section 2.3). So small a chance lies beyond the samples, where the tail of a distance is taken to fall exponentially. How far
-    out the limits must be is read from samples that the tails were not fitted to: those that they were fitted to are nearer to
-    their own limits than any batch, and alarms would come twice as often as chosen.
+    section 2.3). So small a chance lies beyond the samples, so the tail of each distance is extrapolated exponentially. The
+    limits are then chosen on samples that the tails were not fitted to: the fitted ones are nearer to their own limits than any
+    batch, and alarms would come twice as often as chosen.
 
     Args:
         distances: under no change, shape (n_samples, n_distances).
         false_alarm_rate: 0-1.
 
     Returns:
-        What counts as drift from there on, shape (n_distances,).
+        The smallest distances that count as drift, shape (n_distances,).
     """
     farthest = []
     for held_out in np.array_split(np.arange(len(distances)), _FOLDS):
@@ -134,7 +134,7 @@ def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
 
 
 def _tail(distances: Floats) -> tuple[Floats, Floats]:
-    """Where the tail of each distance starts, and the mean excess over that."""
+    """Return the start of the tail of each distance, and the mean excess over it."""
     n_tail = max(_MIN_TAIL, round(_TAIL * len(distances)))
     tail = np.sort(distances, axis=0)[-n_tail:]
     return tail[0], np.maximum((tail - tail[0]).mean(axis=0), _SMALLEST_SCALE)

@@ -23,18 +23,18 @@ class DriftPolicy(BaseModel):
         min_rows: encounters below which a batch says nothing about its features and risks.
         warn_share: share of drifted features (0-1) worth a warning.
         retrain_share: share of drifted features (0-1) that leads to retraining.
-        concept_false_alarm_rate: chance (0-1) that a champion whose risks mean what they meant is ever said to have drifted.
+        concept_false_alarm_rate: chance (0-1) that concept drift is ever reported for a champion without any.
         min_auroc_drop: fall of the AUROC since promotion that matters.
         min_calibration_offset: change of the mean risk minus the readmitted share (0-1) that matters, up or down.
         min_slope_change: change of the calibration slope that matters, up or down.
-        min_subgroup_rows: encounters below which a sex, race or age band is not looked at.
+        min_subgroup_rows: encounters below which a sex, race or age band is not checked.
         max_subgroup_offset: mean risk minus readmitted share of a group (0-1) that its interval must exceed, up or down, to alarm.
         assumed_gain: AUROC that a retraining wins, assumed until the ledger knows better.
         min_expected_gain: expected gain below which retraining is done half as often.
         min_new_share: encounters with new outcomes, over those trained on, that are enough to retrain.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     false_alarm_rate: float = Field(0.05, ge=0.01, lt=1)
     samples: int = Field(1000, ge=100)

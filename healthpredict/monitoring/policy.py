@@ -1,4 +1,4 @@
-"""What a batch's drift leads to."""
+"""The decision after a batch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class DriftDecision(BaseModel):
 
     Attributes:
         state: stable, warn (a person should look) or retrain.
-        reasons: sentences for people, the weightiest first; never empty.
-        columns: the features that drifted, the farthest over its limit first.
+        reasons: sentences for people, the most important first; never empty.
+        columns: the features that drifted, the one farthest above its limit first.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,11 +32,11 @@ class DriftDecision(BaseModel):
 
 
 class Override(BaseModel):
-    """What a person decided for the next batch.
+    """A person's decision for the next batch.
 
     Attributes:
-        state: what is to be done.
-        because: why, in the person's words.
+        state: what to do.
+        because: the reason that the person gave.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,12 +46,12 @@ class Override(BaseModel):
 
 
 class History(BaseModel):
-    """What the ledger knows when a batch is judged.
+    """What the ledger knows when a decision is made.
 
     Attributes:
-        new_share: encounters with outcomes known by now that the champion was not trained on, over those that it was trained on.
-        gains: AUROC that each earlier retraining won over the champion of its time, on the same encounters, in order.
-        override: of a person; None where nobody decided.
+        new_share: encounters with known outcomes that the champion was not trained on, divided by those that it was trained on.
+        gains: gain in AUROC of each earlier retraining over the champion of its time, on the same encounters, in order.
+        override: a person's decision, or None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,21 +62,22 @@ class History(BaseModel):
 
 
 def expected_gain(gains: Sequence[float], policy: DriftPolicy) -> float:
-    """The AUROC that a retraining is expected to win: the mean of those seen, one assumed gain among them."""
+    """Return the expected gain in AUROC of a retraining: the mean of the earlier gains and one assumed gain."""
     return (policy.assumed_gain + sum(gains)) / (1 + len(gains))
 
 
 def decide(data: DataDrift, concept: ConceptDrift | None, history: History, policy: DriftPolicy) -> DriftDecision:
-    """Decide what a batch's drift leads to.
+    """Decide what to do after a batch.
 
-    Worse results on matured outcomes, shifted risks or shifts of most features lead to retraining once there is enough to learn
-    from; where retraining has won nothing lately, twice as much is enough. What a person decided comes before all that.
+    Worse results on matured outcomes, shifted risks or shifts of most features lead to retraining once there are enough new
+    outcomes to learn from. If earlier retrainings gained nothing, twice as many are needed. A person's decision overrides all
+    of this.
 
     Args:
         data: drift of the batch's features and risks.
-        concept: the champion on matured outcomes; None where it was not looked at.
+        concept: the champion on matured outcomes, or None if it was not checked.
         history: what happened before.
-        policy: what counts, and how much is enough.
+        policy: limits, and how many new outcomes are enough.
     """
     judged = data.rows >= policy.min_rows
     drifted = data.drifted if judged else []

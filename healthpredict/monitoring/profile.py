@@ -1,7 +1,7 @@
-"""The reference profile: what the champion's training data looked like, without any patient in it.
+"""The reference profile: the distributions of the champion's training data, without any patient.
 
-A profile holds how often each value of each feature occurs, how features go together, and for each distance the one from which
-a batch counts as drifted.
+A profile contains how often each value of each feature occurs, the relations between features, and the distances from which a batch
+counts as drifted.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from healthpredict.monitoring.params import DriftPolicy
 RISK: Final = "readmission_risk"
 NUMBERS: Final = (*(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT), RISK)
 COLUMNS: Final = (*(c.field for c in FEATURE_COLUMNS), RISK)
-"""What is compared."""
+"""The columns that are compared."""
 ORDERED: Final = ("age",)
-"""Categories whose order tells more than their shares: all bands below a limit together. Sorted as text they are in order."""
+"""Categories with an order, whose cumulative shares tell more than each share. Sorted as text they are in order."""
 MIN_CATEGORY_COUNT: Final = 10
-"""Categories rarer than this in the reference are pooled as "(other)": a rare one could point at a person."""
+"""Categories rarer than this in the reference are pooled as "(other)": a rare one could identify a person."""
 
 SMALLEST_LIMIT: Final = 1e-9
-"""Of a column that is constant in the reference: a distance equal to its limit is drift, also 0."""
+"""The limit of a column that is constant in the reference: with 0, a distance of 0 would be drift."""
 
 
 class ColumnProfile(BaseModel):
     """One feature, or the risk, in the reference.
 
     Attributes:
-        rows: encounters that it was seen on.
+        rows: encounters that it was counted on.
         counts: value -> rows; numbers written as text, missing values under "(missing)".
-        limits: how it is compared -> for each of the profile's `sample_sizes`, the distance that counts as drift.
+        limits: method -> for each of the profile's `sample_sizes`, the distance that counts as drift.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,14 +64,14 @@ class ColumnProfile(BaseModel):
 
 
 class ReferenceProfile(BaseModel):
-    """The distributions that batches are compared with, and the limits of what is chance.
+    """The distributions that batches are compared with, and the limits of chance.
 
     Attributes:
         min_changed_rows: see `DriftPolicy`.
         sample_sizes: effective sample sizes that the limits belong to, ascending.
         columns: field name -> profile, in the contract's order, and `readmission_risk` last.
-        associations: how the features go together.
-        subgroups: column -> group with enough encounters -> its mean risk, by models that its patients had no part in.
+        associations: relations between the features.
+        subgroups: column -> group with enough encounters -> its mean risk, from models that were not trained on its patients.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,14 +83,14 @@ class ReferenceProfile(BaseModel):
     subgroups: dict[str, dict[str, float]]
 
     def limit(self, column: str, method: Method, rows: int) -> float:
-        """The distance from which `column` counts as drifted in a batch of `rows` encounters."""
+        """Return the distance from which `column` counts as drifted in a batch of `rows` encounters."""
         profile = self.columns[column]
         if method in TOGETHER:
             return self._at(self.associations.limits[column][method], rows, profile.rows)
         limit = self._at(profile.limits[method], rows, profile.rows)
         if column in NUMBERS:
             return max(limit, SMALLEST_LIMIT)
-        # No sample of the reference can show a value that it lacks, yet rare ones turn up in any batch.
+        # No sample of the reference contains a value that the reference lacks, but every batch has rare ones.
         changed = min(self.min_changed_rows, rows)
         values = np.array([MISSING if method is Method.MISSING else OTHER, "any"])
         floor = DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed]))
@@ -99,8 +99,8 @@ class ReferenceProfile(BaseModel):
     def _at(self, limits: tuple[float, ...], rows: int, reference_rows: int) -> float:
         """Interpolate a limit.
 
-        Distances shrink with the square root of the sample size, so limit x sqrt(size) is nearly constant: that is
-        interpolated between the sizes that were drawn, and kept beyond them.
+        Distances shrink with the square root of the sample size, so limit x sqrt(size) is nearly constant. It is interpolated
+        between the sizes that were drawn, and constant beyond them.
         """
         size = effective_size(rows, reference_rows)
         scaled = np.multiply(limits, np.sqrt(self.sample_sizes))
@@ -118,12 +118,13 @@ def build_profile(
 ) -> ReferenceProfile:
     """Build the profile of a reference.
 
-    The risks of batches are compared with those that the champion itself gives patients it was not fitted on. Risks of its own
-    training rows are spread wider, and out-of-fold risks come from other models: both differ from any batch's without drift.
+    The risks of batches are compared with the champion's own risks for patients that it was not fitted on. Risks of its
+    training rows are spread wider, and out-of-fold risks come from other models, so both differ from the risks of a batch
+    without drift.
 
     Args:
         encounters: frame with every feature of the contract, shape (n_encounters, ...).
-        risk: out-of-fold readmission risks (0-1) of the same encounters, shape (n_encounters,): how risks vary by chance.
+        risk: out-of-fold readmission risks (0-1) of the same encounters, shape (n_encounters,). They show how risks vary by chance.
         unseen_risk: the champion's risks for encounters of the same time whose patients it was not fitted on, shape (n_unseen,).
         patient_id: shape (n_encounters,).
         policy: the false-alarm rate and how the limits are drawn.
@@ -178,11 +179,11 @@ def build_profile(
 
 
 def comparable(encounters: pd.DataFrame, risk: NDArray[np.float64]) -> pd.DataFrame:
-    """Select what is compared: the contract's features and the risk.
+    """Select the columns that are compared: the contract's features and the risk.
 
     Returns:
-        Numbers as float, risks rounded to a thousandth so that a profile holds counts and not the numbers of single
-        patients; categories as categories, "(missing)" where missing.
+        Numbers as floats, with risks rounded to a thousandth, so that a profile contains counts and not the risks of single
+        patients. Categories as categories, with "(missing)" for missing values.
     """
     columns = {
         name: encounters[name].astype(np.float64) if name in NUMBERS else _with_missing(encounters[name])
@@ -224,10 +225,10 @@ def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
 
 
 def _expect_rare(counts: dict[str, int]) -> dict[str, int]:
-    """Count as "(other)" what a new sample of the same patients will have of values that are not told apart, unseen ones included.
+    """Count as "(other)" as many rows as a new sample of the same population will have with rare or unseen values.
 
-    Values that are rarer than `MIN_CATEGORY_COUNT` here make up as many rows of a new sample as those that occur at most so often
-    make up here (Good 1953, doi 10.1093/biomet/40.3-4.237, equation 2).
+    In a new sample, values that are rarer than `MIN_CATEGORY_COUNT` here make up as many rows as the values that occur at most so
+    often make up here (Good 1953, doi 10.1093/biomet/40.3-4.237, equation 2).
     """
     at_the_edge = sum(count for value, count in counts.items() if value != MISSING and count == MIN_CATEGORY_COUNT)
     return counts | {OTHER: counts.get(OTHER, 0) + at_the_edge} if at_the_edge else counts

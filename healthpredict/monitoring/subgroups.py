@@ -23,10 +23,10 @@ class SubgroupDrift(BaseModel):
         value: the group.
         rows: encounters of the batch.
         risk: their mean risk (0-1).
-        reference_risk: the group's mean risk in the training data; None where it was too small there.
-        auroc: on matured outcomes; None where there are too few.
-        calibration_in_the_large: mean risk minus readmitted share there; likewise.
-        alarm: what is wrong, in words; None where nothing is.
+        reference_risk: the group's mean risk in the training data, or None if it was too small there.
+        auroc: on matured outcomes, or None if there are too few.
+        calibration_in_the_large: mean risk minus readmitted share on matured outcomes, or None if there are too few.
+        alarm: a sentence about what is wrong, or None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,14 +48,15 @@ def detect_subgroup_drift(
     matured: tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]] | None,
     policy: DriftPolicy,
 ) -> tuple[SubgroupDrift, ...]:
-    """Look at every group of the batch that has `min_subgroup_rows` encounters; the smaller ones are left out.
+    """Check every group of the batch that has at least `min_subgroup_rows` encounters.
 
     Args:
         profile: of the reference.
         encounters: the batch, shape (n_encounters, ...).
         risk: of the batch, shape (n_encounters,).
-        matured: encounters with known outcomes that the champion was not trained on, their outcomes and risks; None where none are.
-        policy: rows that are enough, and how far calibration may be off.
+        matured: encounters with known outcomes that the champion was not trained on, their outcomes and risks. None means that
+            there are none.
+        policy: smallest group, and the largest calibration error that is not an alarm.
     """
     measured = {}
     if matured is not None:

@@ -1,4 +1,4 @@
-"""Drift in words that a clinician can read."""
+"""Sentences about drift for clinicians."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _NAMES: Final = {
 
 
 def name_of(column: str) -> str:
-    """A column's name for people, such as "payer code" for `payer_code`."""
+    """Return a column's name for people, such as "payer code" for `payer_code`."""
     return _NAMES.get(column) or column.removesuffix("_id").replace("_", " ")
 
 
 def in_words(drift: ColumnDrift) -> str:
-    """What was found: the name, how it changed, and the score beside its limit."""
+    """Return the name of the column, how it changed, and its score with its limit."""
     score, limit = (f"{100 * value:.1f}" for value in (drift.score, drift.threshold))
     name = name_of(drift.column)
     match drift.method:
@@ -50,5 +50,5 @@ def in_words(drift: ColumnDrift) -> str:
 
 
 def measured(drift: ColumnDrift) -> str:
-    """The score beside its limit."""
+    """Return the score and its limit."""
     return f"distance {drift.score:.3f}, limit {drift.threshold:.3f}"

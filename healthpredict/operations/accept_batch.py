@@ -10,11 +10,11 @@ from healthpredict.data.cohort import is_at_risk
 from healthpredict.data.raw import read_encounters
 from healthpredict.data.schema import check_encounters
 from healthpredict.errors import NothingToPredict, StillArriving
-from healthpredict.operations.arrivals import Fingerprint, find_batch, fingerprint_of
+from healthpredict.operations.arrivals import Fingerprint, find_batch, fingerprint_of, open_delivered
 from healthpredict.operations.context import Seconds, timed
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
-from healthpredict.storage.uris import exists, list_uris, local_copy
+from healthpredict.storage.uris import exists, list_uris
 
 
 class AcceptedBatch(BaseModel):
@@ -55,7 +55,7 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
     Raises:
         BatchRefused: the file or too many of its rows break the contract; nothing was written.
         NothingToPredict: the file has no rows, or none of its encounters is at risk; at most the quarantine was written.
-        StillArriving: the file may not be complete yet; nothing was written.
+        StillArriving: the file may not be complete yet, or was removed while it was read; nothing was written.
         NotFound: there is no such batch.
         StorageError: something cannot be read or written; accepting it again does it all again.
     """
@@ -65,7 +65,7 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
     seconds: Seconds = {}
     with timed(seconds, "accept"):
         delivered = find_batch(settings, name)
-        with local_copy(delivered.stored.uri) as path:
+        with open_delivered(delivered) as path:
             read = fingerprint_of(delivered, path)
             table = read_encounters(path, delivered.file)
         if find_batch(settings, name).stored.version != read.version:
@@ -109,6 +109,10 @@ def batch_ids(layout: Layout, name: str) -> pd.Series:
 
 def accepted_ids(layout: Layout, without: str | None = None) -> list[int]:
     """The `encounter_id` of all valid encounters of all accepted batches. Args: layout; without, a batch to leave out."""
-    uris = list_uris(layout.processed_folder, suffix=".parquet")
-    names = [uri.rpartition("/")[2].removesuffix(".parquet") for uri in uris]
-    return [number for name in names if name != without for number in batch_ids(layout, name).tolist()]
+    return [number for name in accepted_names(layout) if name != without for number in batch_ids(layout, name).tolist()]
+
+
+def accepted_names(layout: Layout) -> list[str]:
+    """The names of all accepted batches, in no useful order. One that was killed while it was accepted is not among them."""
+    marks = [uri for uri in list_uris(layout.processed_folder, suffix=".json") if uri != layout.manifest]
+    return [uri.rpartition("/")[2].removesuffix(".json") for uri in marks]

@@ -6,7 +6,9 @@ so the first few outcomes are nearly all readmissions.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Callable
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -15,13 +17,13 @@ from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL
 from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.raw import read_outcomes
-from healthpredict.errors import BatchRefused
+from healthpredict.errors import BatchRefused, Removed
 from healthpredict.operations.accept_batch import batch_ids
-from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_outcomes, fingerprint_of
+from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_outcomes, fingerprint_of, open_delivered
 from healthpredict.operations.context import open_ledger
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
-from healthpredict.storage.uris import exists, local_copy
+from healthpredict.storage.uris import exists
 
 _logger = logging.getLogger(__name__)
 
@@ -55,10 +57,16 @@ class AcceptedOutcomes(BaseModel):
         return [f"{self.delivered.file}: {problem}" for problem in self.problems]
 
 
-def accept_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
+def accept_outcomes(
+    settings: Settings, report: Callable[[str], object] = lambda sentence: None
+) -> list[AcceptedOutcomes]:
     """Accept every new or changed file of outcomes, and append one ledger event for each content.
 
     If a file cannot be used, the outcomes that were accepted before stay in use.
+
+    Args:
+        settings: where the data is.
+        report: called with each sentence that the operator should know. They are logged as well.
 
     Raises:
         StorageError: something cannot be read or written; the next call continues.
@@ -66,7 +74,12 @@ def accept_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
     layout, ledger = Layout(settings.data_uri), open_ledger(settings)
     new = []
     for delivered in _new_files(settings, layout):
-        accepted, usable = _check_file(settings, layout, delivered)
+        try:
+            accepted, usable = _check_file(settings, layout, delivered)
+        except Removed as error:
+            _logger.warning("%s", error)
+            report(str(error))
+            continue
         if usable is not None:
             write_frame(layout.known_outcomes(accepted.batch), usable)
         if accepted.batch != INITIAL:  # `prepare` records these itself
@@ -76,6 +89,7 @@ def accept_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
         write_json(layout.outcomes_check(accepted.batch), accepted.model_dump(mode="json"))
         for sentence in accepted.sentences:
             _logger.warning("%s", sentence)
+            report(sentence)
         new.append(accepted)
     return new
 
@@ -83,7 +97,10 @@ def accept_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
 def look_at_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
     """Return what `accept_outcomes` would leave for every accepted batch with a file of outcomes. Nothing is written."""
     layout = Layout(settings.data_uri)
-    new = {delivered.name: _check_file(settings, layout, delivered)[0] for delivered in _new_files(settings, layout)}
+    new = {}
+    for delivered in _new_files(settings, layout):
+        with contextlib.suppress(Removed):
+            new[delivered.name], _ = _check_file(settings, layout, delivered)
     names = [name for name in delivered_outcomes(settings).files if exists(layout.accepted(name))]
     found = {name: new.get(name) or known_outcomes(layout, name) for name in names}
     return [accepted for accepted in found.values() if accepted is not None]
@@ -122,25 +139,31 @@ def _new_files(settings: Settings, layout: Layout) -> list[Delivered]:
 def _check_file(
     settings: Settings, layout: Layout, delivered: Delivered
 ) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:
-    """Check a file. Returns: its record, and the outcomes to use from now on, or None if those in use stay."""
+    """Check a file.
+
+    Returns:
+        Its record, and the outcomes to use from now on, or None if those in use stay.
+
+    Raises:
+        Removed: the file does not exist any more.
+    """
     before = known_outcomes(layout, delivered.name)
     cohort = read_frame(layout.processed(delivered.name), ["encounter_id"])["encounter_id"]
-    usable, rows, problems = None, 0, []
-    with local_copy(delivered.stored.uri) as path:
+    table, usable, problems = None, None, []
+    with open_delivered(delivered) as path:
         read = fingerprint_of(delivered, path)
         try:
             table = read_outcomes(path, delivered.file)
         except BatchRefused as error:
             problems.append(f"It is not used: {error.problem}.")
-        else:
-            rows = len(table.frame)
-            checked = check_outcomes(table.frame)
-            ids = checked.usable["encounter_id"]
-            unmatched = int((~ids.isin(batch_ids(layout, delivered.name))).sum())
-            usable = checked.usable[ids.isin(cohort)].reset_index(drop=True)
-            problems += [*table.notices, *checked.problems]
-            if unmatched:
-                problems.append(f"{unmatched} outcomes match no encounter of the batch and are not used.")
+    if table is not None:
+        checked = check_outcomes(table.frame)
+        ids = checked.usable["encounter_id"]
+        unmatched = int((~ids.isin(batch_ids(layout, delivered.name))).sum())
+        usable = checked.usable[ids.isin(cohort)].reset_index(drop=True)
+        problems += [*table.notices, *checked.problems]
+        if unmatched:
+            problems.append(f"{unmatched} outcomes match no encounter of the batch and are not used.")
     known = 0 if usable is None else len(usable)
     enough = known >= settings.known_share * len(cohort) or (delivered.name == INITIAL and known > 0)
     if usable is not None and not enough:
@@ -154,7 +177,7 @@ def _check_file(
     accepted = AcceptedOutcomes(
         batch=delivered.name,
         delivered=read,
-        rows=rows,
+        rows=0 if table is None else len(table.frame),
         known=known,
         at_risk=len(cohort),
         matured=enough,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, natural_key
-from healthpredict.errors import NotFound, StillArriving
+from healthpredict.errors import NotFound, Removed, StillArriving
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.stored import Stored
 from healthpredict.storage.uris import list_folder, local_copy, write_bytes
@@ -101,10 +103,26 @@ def fingerprint(delivered: Delivered) -> Fingerprint:
     """Read a file and return its fingerprint.
 
     Raises:
+        Removed: the file does not exist any more.
         StorageError: the file cannot be read.
     """
-    with local_copy(delivered.stored.uri) as path:
+    with open_delivered(delivered) as path:
         return fingerprint_of(delivered, path)
+
+
+@contextmanager
+def open_delivered(delivered: Delivered) -> Iterator[Path]:
+    """Give a file a local path for the time of a `with` block, in which nothing else is read.
+
+    Raises:
+        Removed: the file does not exist any more.
+        StorageError: the file cannot be read.
+    """
+    try:
+        with local_copy(delivered.stored.uri) as path:
+            yield path
+    except (NotFound, FileNotFoundError) as error:
+        raise Removed(delivered.file) from error
 
 
 def fingerprint_of(delivered: Delivered, path: Path) -> Fingerprint:
@@ -189,7 +207,7 @@ def _why_it_waits(stored: Stored, marker: Stored | None, arrival_seconds: float)
         )
     if stored.age_seconds < arrival_seconds:
         return (
-            f"it changed {stored.age_seconds:.0f} s ago and may still be copied; it is read once it has not changed for "
-            f"{arrival_seconds:.0f} s, or at once if there is a marker ({stored.name}{MARKER})"
+            f"it may still be copied; it is read once it has not changed for {arrival_seconds:.0f} s, or as soon as there is a "
+            f"marker ({stored.name}{MARKER})"
         )
     return None

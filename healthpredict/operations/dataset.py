@@ -13,20 +13,18 @@ from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, matured, natural_key
 from healthpredict.data.split import side_of
 from healthpredict.errors import ConfigurationError
+from healthpredict.operations.accept_batch import accepted_names
 from healthpredict.operations.accept_outcomes import known_outcomes
 from healthpredict.operations.arrivals import delivered_batches
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.uris import exists, list_uris, read_bytes
+from healthpredict.storage.uris import exists, read_bytes
 
 LABEL = "readmitted_within_30_days"
 
 
 def arrived_batches(settings: Settings) -> list[str]:
     """Names of all batches that have arrived, in natural order, `initial` first; accepted ones stay if their file goes."""
-    accepted = list_uris(Layout(settings.data_uri).processed_folder, suffix=".parquet")
-    names = {uri.rpartition("/")[2].removesuffix(".parquet") for uri in accepted} | set(
-        delivered_batches(settings).files
-    )
+    names = {*accepted_names(Layout(settings.data_uri)), *delivered_batches(settings).files}
     return [INITIAL, *sorted(names - {INITIAL}, key=natural_key)]
 
 

@@ -1,7 +1,7 @@
-"""The loop: take every batch that is not done yet, look at it, and retrain and roll out where that is decided.
+"""The loop: process every batch that is not done yet; retrain and roll out if the decision says so.
 
-The ledger says what is done. A batch gets its event when everything that it led to has ended, so a loop that was killed does the
-batch that it was at again; each step of it is safe to repeat and does nothing twice (see `search`, `register`, `roll_out`).
+The ledger says what is done. The event of a batch is appended when everything that the batch led to has ended. So a loop that was
+killed repeats the last batch; each of its steps can be repeated and does nothing twice (see `search`, `register`, `roll_out`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from healthpredict.errors import (
     BatchRefused,
     HealthPredictError,
     NoChampion,
+    NotFound,
     NothingToPredict,
+    Removed,
     StillArriving,
 )
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes, waiting_outcomes
-from healthpredict.operations.arrivals import Fingerprint, fingerprint
+from healthpredict.operations.arrivals import Fingerprint, delivered_batches, delivered_outcomes, fingerprint
 from healthpredict.operations.check_ledger import check_ledger
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.context import hold_lease, open_ledger, open_registry
@@ -47,7 +49,7 @@ Source = Literal["batches", "live"]
 
 
 class TrainingOutcome(BaseModel):
-    """A training and what the gate said."""
+    """A training and the decision of the gate."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,7 +59,7 @@ class TrainingOutcome(BaseModel):
 
 @dataclass(frozen=True)
 class Steps:
-    """What the loop does at each batch; flows replace them by flows and tasks of the same behaviour."""
+    """What the loop does with each batch. The flow replaces them by flows and tasks of the same behaviour."""
 
     accept: Callable[[Settings, str], AcceptedBatch]
     detect: Callable[[Settings, str], DriftCheck]
@@ -79,15 +81,22 @@ class LoopRun(BaseModel):
 
     Attributes:
         done: names of the batches that it processed, in order, including refused ones.
-        sentences: what the operator should know about batches, outcomes, and files that wait, changed or are ignored.
-        waits: whether the file of a batch may still be copied, so that another run is needed soon.
+        notices: what the operator should know about the batches and outcomes of this run.
+        state: which files are pending, changed or ignored at its end.
+        waits: whether a file of a batch or of outcomes may still be copied, so that another run is needed soon.
     """
 
     model_config = ConfigDict(frozen=True)
 
     done: list[str]
-    sentences: list[str]
+    notices: list[str]
+    state: list[str]
     waits: bool
+
+    @property
+    def sentences(self) -> list[str]:
+        """Everything that the operator should know, without repetitions."""
+        return list(dict.fromkeys([*self.notices, *self.state]))
 
 
 def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = "batches") -> LoopRun:
@@ -111,10 +120,11 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
     ):
         if source == "live":
             _collect(settings)
-        sentences = _accept_outcomes(settings)
+        notices: list[str] = []
+        accept_outcomes(settings, notices.append)
         if (problem := settle(settings)) is not None:
-            sentences.append(problem)
-        # The ledger and not the alias: a rollout that was killed after moving the alias is not written down yet.
+            notices.append(problem)
+        # The ledger and not the alias: a rollout that was killed after it moved the alias is not in the ledger yet.
         if open_ledger(settings).last("promotion") is None:
             ready = find_pending(settings).ready
             version, decision = _train_and_deploy(settings, steps, lease, INITIAL, ready[0] if ready else INITIAL)
@@ -122,32 +132,36 @@ def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = 
                 raise NoChampion(version, decision.reasons)
         done: list[str] = []
         tried: set[Fingerprint] = set()
-        while (found := _next(settings, tried)) is not None:
+        while (found := _next(settings, tried, notices.append)) is not None:
             lease.check()
             name, delivered = found
             tried.add(delivered)
             try:
-                sentences += _do_batch(settings, steps, name, delivered, lease)
+                notices += _do_batch(settings, steps, name, delivered, lease)
                 done.append(name)
             except StillArriving as error:
-                sentences.append(str(error))
-            sentences += _accept_outcomes(settings)
+                notices.append(str(error))
+            accept_outcomes(settings, notices.append)
         check_ledger(settings)
         pending = find_pending(settings)
         _record_changes(settings, pending)
-        sentences += [*pending.sentences, *waiting_outcomes(settings)]
-        return LoopRun(done=done, sentences=list(dict.fromkeys(sentences)), waits=bool(pending.waiting))
+        state = [*pending.sentences, *waiting_outcomes(settings)]
+        waits = bool(pending.waiting) or any(found.waits for found in delivered_outcomes(settings).files.values())
+        return LoopRun(done=done, notices=notices, state=state, waits=waits)
 
 
-def _accept_outcomes(settings: Settings) -> list[str]:
-    return [sentence for accepted in accept_outcomes(settings) for sentence in accepted.sentences]
-
-
-def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint] | None:
+def _next(
+    settings: Settings, tried: set[Fingerprint], report: Callable[[str], object]
+) -> tuple[str, Fingerprint] | None:
     """The next batch that is ready and was not tried in this run with the same content."""
     pending = find_pending(settings)
     for name in pending.ready:
-        delivered = fingerprint(pending.files[name])
+        try:
+            delivered = fingerprint(pending.files[name])
+        except Removed as error:
+            _logger.warning("%s", error)
+            report(str(error))
+            continue
         if delivered not in tried:
             return name, delivered
     return None
@@ -156,14 +170,17 @@ def _next(settings: Settings, tried: set[Fingerprint]) -> tuple[str, Fingerprint
 def _record_changes(settings: Settings, pending: Pending) -> None:
     """Append an event for each file that changed after it was accepted, once for each content."""
     for name, how in pending.changed.items():
-        sha256 = fingerprint(pending.files[name]).sha256 if name in pending.files else None
+        try:
+            sha256 = fingerprint(pending.files[name]).sha256 if name in pending.files else None
+        except Removed:
+            continue  # the next run records that it was removed
         open_ledger(settings).append("changed", key=f"changed {name} {sha256}", batch=name, sha256=sha256, problem=how)
         _logger.warning("%s changed: %s.", name, how)
 
 
 def _collect(settings: Settings) -> None:
     if settings.prediction_log_path.exists():
-        # The local API's; elsewhere a process beside the API ships.
+        # Of the local API. In other places, a process beside the API ships its log.
         with contextlib.suppress(AlreadyRunning):
             ship_log(settings, settings.prediction_log_path)
     collected = collect_live(settings)
@@ -177,6 +194,10 @@ def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprin
     notices = _out_of_order(settings, name)
     try:
         accepted = steps.accept(settings, name)
+    except NotFound as error:
+        if name in delivered_batches(settings).files:
+            raise
+        raise Removed(delivered.file) from error
     except BatchRefused as error:
         _logger.warning("%s", error)
         decision = "empty" if isinstance(error, NothingToPredict) else "refused"
@@ -228,7 +249,7 @@ def _out_of_order(settings: Settings, name: str) -> list[str]:
 
 
 def _gated(settings: Settings, trigger: str, arriving: str) -> tuple[int, GateDecision]:
-    """What a training led to, from the ledger: it may have been done by another process."""
+    """The result of a training, read from the ledger, because another process may have trained."""
     ledger = open_ledger(settings)
     training = ledger.last("training", trigger=trigger, arriving=arriving)
     gated = training and ledger.last("gate", version=training["version"], arriving=arriving)

@@ -1,4 +1,4 @@
-"""Fetch the data set from wherever it is."""
+"""Fetch the data set: from a file, a URL or the UCI archive."""
 
 from __future__ import annotations
 
@@ -36,12 +36,14 @@ class Fetched:
         name: where it came from, for people.
         file: the name to keep it under.
         synthetic: whether it is made up.
+        compression: of the file that it was unpacked from; None if it was not compressed.
     """
 
     data: bytes
     name: str
     file: str = DATA_SET_FILE
     synthetic: bool = False
+    compression: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -53,10 +55,10 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
     """Return the csv of a data set.
 
     Args:
-        layout: where a copy of the published data set may be from an earlier time; it saves the download.
-        source: a csv or the published zip: a path, an `s3://` URI, or an `http(s)://` URL. From a URL only the published
-            data set is taken; what else a file holds is taken with a warning. None is the UCI archive.
-        allow_synthetic: without a source, make encounters up where the archive cannot be reached.
+        layout: of the data URI; a copy of the published data set there saves the download.
+        source: a csv or the published zip: a path, an `s3://` URI, or an `http(s)://` URL. A URL must lead to the
+            published data set; other content of a local file is used with a warning. None is the UCI archive.
+        allow_synthetic: without a source, make encounters up if the archive cannot be reached.
 
     Raises:
         SourceError: the URL cannot be reached, or is not the published data set.
@@ -75,7 +77,8 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
 
 
 def _read(source: str) -> Fetched:
-    fetched = Fetched(unpack(read_bytes(source), source), source)
+    data, compression = unpack(read_bytes(source), source)
+    fetched = Fetched(data, source, compression=compression)
     if fetched.sha256 != PUBLISHED_SHA256:
         _logger.warning(
             "%s is not the published data set (its sha256 is %s); it is used as it is.", source, fetched.sha256
@@ -93,10 +96,11 @@ def _download(layout: Layout, url: str) -> Fetched:
         data = read_bytes(arrived)
     finally:
         delete(arrived)
+    compression = None
     if zipfile.is_zipfile(BytesIO(data)):
         _check_directory(data, url)
-        data = unpack(data, url)
-    fetched = Fetched(data, url)
+        data, compression = unpack(data, url)
+    fetched = Fetched(data, url, compression=compression)
     if fetched.sha256 != PUBLISHED_SHA256:
         raise _unpublished(url, f"its sha256 is {fetched.sha256} instead of {PUBLISHED_SHA256}")
     return fetched

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, natural_key
+from healthpredict.errors import Removed
 from healthpredict.operations.arrivals import Delivered, delivered_batches, fingerprint
 from healthpredict.operations.context import open_ledger
 from healthpredict.storage.layout import Layout
@@ -61,25 +62,29 @@ def find_pending(settings: Settings) -> Pending:
     folder = delivered_batches(settings)
     done = _initial(settings) | batch_events(settings)
     ready, waiting, changed = [], {}, {}
+    files = dict(folder.files)
     for name, delivered in folder.files.items():
         event = done.get(name)
-        if event is not None and not _differs(event, delivered):
-            continue
-        if event is not None and event["decision"] not in NOT_USED:
-            changed[name] = (
-                f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted and stay in "
-                "use. Deliver further rows as another batch"
-            )
-        elif event is not None and _was_not_used(settings, delivered):
-            continue
-        elif delivered.waits is not None:
-            waiting[name] = delivered.waits
-        else:
-            ready.append(name)
+        try:
+            if event is not None and not _differs(event, delivered):
+                continue
+            if event is not None and event["decision"] not in NOT_USED:
+                changed[name] = (
+                    f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted and stay "
+                    "in use. Deliver further rows as another batch"
+                )
+            elif event is not None and _was_not_used(settings, delivered):
+                continue
+            elif delivered.waits is not None:
+                waiting[name] = delivered.waits
+            else:
+                ready.append(name)
+        except Removed:
+            del files[name]
     for name, event in done.items():
-        if name not in folder.files and "file" in event and event["decision"] not in NOT_USED:
+        if name not in files and "file" in event and event["decision"] not in NOT_USED:
             changed[name] = f"{event['file']} was removed; what was accepted stays in use"
-    return Pending(files=folder.files, ready=ready, waiting=waiting, changed=changed, ignored=list(folder.ignored))
+    return Pending(files=files, ready=ready, waiting=waiting, changed=changed, ignored=list(folder.ignored))
 
 
 def batch_events(settings: Settings) -> dict[str, dict[str, Any]]:

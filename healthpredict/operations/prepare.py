@@ -119,7 +119,7 @@ def prepare(
         source=fetched.name,
         sha256=fetched.sha256,
         synthetic=fetched.synthetic,
-        read_as=table.read_as,
+        read_as=", ".join(filter(None, (table.read_as, fetched.compression))),
         encounters=len(raw),
         quarantined=len(checked.quarantine),
         patients=int(checked.encounters["patient_id"].nunique()),

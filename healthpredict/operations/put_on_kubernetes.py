@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from healthpredict.api_keys import hashed, to_json
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
@@ -24,6 +22,7 @@ from healthpredict.rollout.manifests import Manifest
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.sbom import bill_name, bill_of_materials
 from healthpredict.rollout.source import fetch_source
+from healthpredict.storage.key_file import list_keys
 from healthpredict.storage.uris import join, write_bytes
 
 _logger = logging.getLogger(__name__)
@@ -161,15 +160,10 @@ def _source(settings: Settings, git_ref: str | None) -> Source:
 def _pod_files(settings: Settings, target: KubernetesTarget) -> dict[str, bytes]:
     """What only the pods may read: hashes of API keys, and the key for the pseudonyms of patients."""
     own, made_at = target.own_key()
-    keys = [_key(_ROLLOUTS, own, made_at)]
+    keys = [hashed(_ROLLOUTS, own, made_at)]
     if settings.api_keys_path.exists():
-        keys += json.loads(settings.api_keys_path.read_text(encoding="utf-8"))["keys"]
+        keys += list_keys(settings.api_keys_path)
     if len(keys) == 1:
         _logger.warning("Nobody has an API key yet: `healthpredict keys add NAME`, then promote the version again")
     patient_key = ensure_patient_key(settings)
-    return {"api-keys.json": json.dumps({"keys": keys}).encode(), "patient-key": patient_key.hex().encode()}
-
-
-def _key(name: str, secret: str, made_at: datetime) -> dict[str, Any]:
-    digest = hashlib.sha256(secret.encode()).hexdigest()
-    return {"name": name, "sha256": digest, "created_at": made_at.isoformat()}
+    return {"api-keys.json": to_json(keys), "patient-key": patient_key.hex().encode()}

@@ -68,6 +68,7 @@ def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | No
             return _record_in_service(settings, result, asked, **why)
         case PutBack(version=None):
             _record_failure(settings, asked, result)
+            record_nothing_serves(settings)
             raise RolloutError(result.problem)
         case PutBack():
             _record_failure(settings, asked, result)
@@ -84,16 +85,29 @@ def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | No
 
 def last_unknown(settings: Settings) -> dict[str, Any] | None:
     """Return the latest rollout event if its result was unknown and no later run has determined what serves, else None."""
-    kinds = ("promotion", "rollout_settled", "rollout_unknown")
-    last = next((e for e in reversed(open_ledger(settings).events()) if e["kind"] in kinds), None)
+    last = _last_result(settings)
     return last if last is not None and last["kind"] == "rollout_unknown" else None
+
+
+def record_nothing_serves(settings: Settings) -> None:
+    """Record that nothing serves, if it was unknown what serves. The alias stays: the next rollout moves it."""
+    if last_unknown(settings) is not None:
+        open_ledger(settings).append("rollout_settled", version=None, image=None)
+
+
+def _last_result(settings: Settings) -> dict[str, Any] | None:
+    """The latest event with the result of a rollout."""
+    kinds = ("promotion", "rollout_settled", "rollout_unknown")
+    return next((event for event in reversed(open_ledger(settings).events()) if event["kind"] in kinds), None)
 
 
 def _record_in_service(settings: Settings, result: InService | PutBack, asked: int | None, **why: Any) -> Rollout:
     assert result.version is not None
     assert result.bundle_digest is not None
     registry, ledger = open_registry(settings), open_ledger(settings)
-    unsettled = last_unknown(settings)
+    last = _last_result(settings)
+    # Unknown, or nothing was found to serve.
+    unsettled = last is not None and (last["kind"] == "rollout_unknown" or last["version"] is None)
     champion, promoted = registry.by_alias("champion"), ledger.last("promotion")
     if champion is None or champion.version != result.version:
         registry.make_champion(result.version)
@@ -110,7 +124,7 @@ def _record_in_service(settings: Settings, result: InService | PutBack, asked: i
     )
     if promoted is None or (promoted["version"], promoted.get("image")) != (result.version, result.image):
         ledger.append("promotion", **rollout.model_dump(mode="json"))
-    elif unsettled is not None:
+    elif unsettled:
         ledger.append("rollout_settled", version=result.version, image=result.image)
     return rollout
 

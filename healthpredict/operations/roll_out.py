@@ -19,8 +19,8 @@ from healthpredict.operations.put_on_kubernetes import (
     put_on_kubernetes,
     watch_on_kubernetes,
 )
-from healthpredict.operations.record_rollout import Rollout, record_rollout
-from healthpredict.rollout.local import LocalTarget
+from healthpredict.operations.record_rollout import Rollout, record_nothing_serves, record_rollout
+from healthpredict.rollout.local import LocalTarget, Running
 from healthpredict.rollout.manifests import Manifest
 from healthpredict.rollout.objects import served
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
@@ -76,7 +76,7 @@ def roll_out(
         except AlreadyRunning:
             raise  # nothing was tried
         except Exception as error:
-            # Nothing was touched. It is recorded for the operator, because the caller may be a flow that nobody watches.
+            # What serves was not touched. The ledger tells the operator, because the caller may be a flow that nobody watches.
             promoted = open_ledger(settings).last("promotion")
             champion = promoted["version"] if promoted else None
             open_ledger(settings).append("rollout_failed", version=version, champion=champion, problem=str(error))
@@ -93,7 +93,7 @@ def settle(settings: Settings) -> str | None:
     """Determine what serves, and repair alias and ledger if an earlier run left them wrong.
 
     Returns:
-        Why this failed; None if alias and ledger name what serves.
+        Why this failed; None if alias and ledger name what serves, or nothing serves.
     """
     try:
         with _one_at_a_time(settings):
@@ -116,7 +116,9 @@ def _settle(settings: Settings) -> str | None:
         _logger.info("What serves cannot be determined from here: %s", error)
         return None
     try:
-        if result is not None:
+        if result is None:
+            record_nothing_serves(settings)
+        else:
             record_rollout(settings, result, asked=None, reason="found in service after an interruption")
     except (RolloutError, RolloutUnknown) as error:
         return str(error)
@@ -159,14 +161,32 @@ def _as_process(settings: Settings, bundle: Bundle) -> RolloutResult:
         candidate = target.start(bundle.path)
         try:
             target.verify(candidate)
-        except RolloutError:
+        except Exception:
             target.abandon(candidate)
             raise
-        target.switch(candidate)
-        problem = "The new process ended as soon as the old one had been stopped."
     except RolloutError as error:
-        problem = str(error)
-    # Whatever failed on the way, the process table shows what serves.
+        return _process_after(target, bundle, running, str(error))
+    try:
+        try:
+            target.switch(candidate)
+            problem = "The new process ended as soon as the old one had been stopped."
+        except RolloutError as error:
+            problem = str(error)
+        return _process_after(target, bundle, running, problem)
+    except Exception as error:  # of any class: either process may serve now
+        version = bundle.manifest.model_version
+        return Unknown(version, None, f"Replacing the process failed: {type(error).__name__}: {error}")
+
+
+def _process_after(target: LocalTarget, bundle: Bundle, running: Running | None, problem: str) -> RolloutResult:
+    """The result of a rollout: the process table shows what serves.
+
+    Args:
+        target: the local API.
+        bundle: that was rolled out.
+        running: what served before.
+        problem: what went wrong if the bundle does not serve.
+    """
     found = target.current()
     if found is not None and found.bundle_digest == bundle.digest:
         return InService(found.model_version, None, found.bundle_digest, found.url)
@@ -205,7 +225,7 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
 
 
 def local_target(settings: Settings) -> LocalTarget:
-    """The local API of these settings, with a prediction log, and with keys where the settings name one."""
+    """The local API of these settings, with a prediction log, and with API keys if the settings name a key."""
     options = [f"--log={settings.prediction_log_path}", f"--patient-key={settings.patient_key_path}"]
     key = None
     if settings.api_key_path is not None:
@@ -215,7 +235,7 @@ def local_target(settings: Settings) -> LocalTarget:
 
 
 def serving(settings: Settings) -> str | None:
-    """What answers, and where, for people; None if nothing does."""
+    """Describe what serves, and where, for people; None if nothing serves."""
     match settings.rollout.target:
         case "process":
             running = local_target(settings).current()

@@ -1,4 +1,4 @@
-"""Where the installation stands."""
+"""The state of the installation, for operators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from healthpredict.operations.roll_out import serving
 
 
 class Status(BaseModel):
-    """What an operator asks first.
+    """The state of the installation.
 
     Attributes:
         champion: version that predicts; None before the first training.

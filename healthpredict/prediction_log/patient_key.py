@@ -1,4 +1,4 @@
-"""The key that the pseudonyms of patients are made with. Who has it and a list of patients can tell who is who."""
+"""The key that the pseudonyms of patients are made with. With the key and a list of patients, anybody can identify them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from healthpredict.prediction_log.pseudonym import KEY_BYTES
 from healthpredict.prediction_log.rolled_file import sync_folder
 
 _FINGERPRINT: Final = b"health-predict: fingerprint of a patient key"
-"""No pseudonym is made of this, so that a fingerprint says nothing about a patient."""
+"""No pseudonym is made from this text, so a fingerprint reveals nothing about a patient."""
 
 
 def read_patient_key(path: Path) -> bytes:
@@ -27,6 +27,8 @@ def read_patient_key(path: Path) -> bytes:
     """
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except IsADirectoryError:
+        raise ConfigurationError(f"{path} is a folder. Name the file of the patient key.") from None
     except OSError as error:
         raise ConfigurationError(
             f"The patient key {path} cannot be read ({error.strerror}). `healthpredict keys patient` makes one."
@@ -46,7 +48,7 @@ def fingerprint(key: bytes) -> str:
 def make_patient_key(path: Path) -> None:
     """Make a key if there is none; an existing one is left, because another one changes every pseudonym.
 
-    Operations call `ensure_patient_key`, which looks whether the key was lost.
+    Operations call `ensure_patient_key`, which checks that no key was lost.
 
     Raises:
         ConfigurationError: the file cannot be written.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from healthpredict.errors import RegistryError
 
@@ -27,7 +28,7 @@ def prepare_store(path: Path) -> None:
         path: of the SQLite file.
 
     Raises:
-        RegistryError: the store is damaged, or a newer MLflow has written it.
+        RegistryError: the store is damaged, a newer MLflow has written it, or another process holds its lock for too long.
     """
     from mlflow.store.db.utils import _get_latest_schema_revision
 
@@ -35,7 +36,7 @@ def prepare_store(path: Path) -> None:
     head = _get_latest_schema_revision()
     if _revision(path) == head:
         return
-    with FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_SECONDS):
+    with _locked(path):
         revision = _revision(path)
         if revision == head:
             return
@@ -64,6 +65,19 @@ def prepare_store(path: Path) -> None:
         for suffix in ("-journal", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         migrated.replace(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_SECONDS).acquire()
+    except Timeout as error:
+        raise RegistryError(
+            f"Another process builds or upgrades {path} and has not finished within {_LOCK_SECONDS} s. Wait for it to end, then "
+            "start again."
+        ) from error
+    with lock:
+        yield
 
 
 def _revision(path: Path) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Final, TypeVar
 
 import httpx
 
+from healthpredict.api_keys import create_secret
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.canary import judge_canary
@@ -112,7 +112,7 @@ class KubernetesTarget:
         """The API key that rollouts verify with, and when it was made; made where there is none."""
         found = self._cluster.read("Secret", OWN_KEY)
         if found is None:
-            made = {"key": f"hp_{secrets.token_urlsafe(32)}", "created-at": datetime.now(UTC).isoformat()}
+            made = {"key": create_secret(), "created-at": datetime.now(UTC).isoformat()}
             found = self._cluster.apply(secret(OWN_KEY, {name: text.encode() for name, text in made.items()}))
         data = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
         return data["key"], datetime.fromisoformat(data["created-at"])

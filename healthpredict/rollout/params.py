@@ -17,7 +17,7 @@ class CanaryParams(BaseModel):
         risk_distance: largest Wasserstein distance of its risks from the champion's on the same requests (0-1).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seconds: float = Field(60.0, ge=0)
     error_rate: float = Field(0.01, ge=0, le=1)
@@ -37,12 +37,12 @@ class RolloutParams(BaseModel):
         seconds: for the whole of a rollout to become ready.
         unschedulable_seconds: for a node to have room for a pod.
         p50_seconds: median time of a prediction, asked from here.
-        watch_seconds: for which a version is looked at when it is the champion.
-        watch_error_rate: of requests in that time, above which it is taken back.
-        watch_mean_seconds: mean time of a prediction inside the pods in that time, above which it is taken back.
+        watch_seconds: how long a version is watched after it became the champion.
+        watch_error_rate: share (0-1) of failed requests in that time above which it is rolled back.
+        watch_mean_seconds: mean time of a prediction inside the pods above which it is rolled back.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: Literal["process", "kubernetes", "none"] = "process"
     context: str | None = None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from pydantic import BaseModel
 
@@ -17,10 +15,10 @@ from healthpredict.features.encoder import Value
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.answers import Identified
 from healthpredict.serving.encounter import Encounter, read_encounter, record_of
-from healthpredict.serving.json_body import BYTE_ORDER_MARK, not_json, without_nan
+from healthpredict.serving.json_body import read_list
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.problems import FieldProblem, Problem, Refused
+from healthpredict.serving.problems import Problem, Refused
 
 BATCH: Final = "/predict/batch"
 _COMMAS_A_ROW: Final = 2 * len(Encounter.model_fields)
@@ -56,17 +54,6 @@ class BatchPrediction(Identified):
     refused: int
 
 
-class _Batch(msgspec.Struct, forbid_unknown_fields=True):
-    # An encounter is not parsed before it is read: ten thousand dictionaries would take a hundred megabytes.
-    encounters: list[msgspec.Raw]
-
-
-_decoder: Final = msgspec.json.Decoder(_Batch)
-_OPENING: Final = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*')
-_COMMA: Final = re.compile(rb"\s*,\s*")
-_CLOSING: Final = re.compile(rb"\s*\]\s*\}\s*")
-
-
 def batch_schema(rows: int) -> dict[str, Any]:
     """Return the JSON schema of a request with up to `rows` encounters."""
     encounters = {"type": "array", "maxItems": rows, "items": Encounter.model_json_schema()}
@@ -80,56 +67,25 @@ def batch_schema(rows: int) -> dict[str, Any]:
     }
 
 
-def split_rows(body: bytes, at_most: int) -> list[bytes]:
-    """Split the body of a batch into its encounters without reading them.
+def read_batch(body: bytes, at_most: int) -> list[Any]:
+    """Read the body of a batch, but not its encounters.
 
     Args:
         body: one JSON object with the list `encounters`.
         at_most: encounters.
 
+    Returns:
+        The encounters, each for `read_encounter`.
+
     Raises:
         Refused: not JSON (400), not a batch (422), or too many encounters (413).
     """
-    if body.count(b",") > at_most * _COMMAS_A_ROW:
-        # Counted in milliseconds; millions of tiny rows would take seconds and a gigabyte to split.
+    if body.count(b",") > at_most * _COMMAS_A_ROW:  # millions of tiny rows would take a gigabyte
         raise Refused(413, f"There are too many values: {at_most:,} encounters is the most. Send several batches.")
-    try:
-        body, rows = _split(body.removeprefix(BYTE_ORDER_MARK))
-    except msgspec.ValidationError:
-        raise Refused(422, 'The body is not one JSON object with the list "encounters" and nothing else.') from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise not_json() from None
+    rows = read_list(body, "encounters")
     if len(rows) > at_most:
         raise Refused(413, f"There are {len(rows):,} encounters, and {at_most:,} is the most. Send several batches.")
-    if not _is_all(body, rows):
-        problem = FieldProblem(field="encounters", problem="is given twice")
-        raise Refused(422, "The list encounters is given twice. Send one list.", [problem])
     return rows
-
-
-def _split(body: bytes) -> tuple[bytes, list[bytes]]:
-    """Return the body without `NaN`, and its rows."""
-    try:
-        return body, [bytes(row) for row in _decoder.decode(body).encounters]
-    except msgspec.DecodeError:
-        readable = without_nan(body)
-        if readable == body:
-            raise
-        return _split(readable)
-
-
-def _is_all(body: bytes, rows: list[bytes]) -> bool:
-    """Return whether a body contains these rows and no others. If a list is given twice, msgspec returns the last one."""
-    opening = _OPENING.match(body)
-    assert opening is not None
-    at = opening.end()
-    for row in rows[:-1]:
-        comma = _COMMA.match(body, at + len(row)) if body.startswith(row, at) else None
-        if comma is None:
-            return False
-        at = comma.end()
-    last = rows[-1] if rows else b""
-    return body.startswith(last, at) and _CLOSING.fullmatch(body, at + len(last)) is not None
 
 
 @dataclass(frozen=True)
@@ -148,13 +104,13 @@ class Logged:
 
 
 async def predict_rows(
-    bundle: Bundle, rows: list[bytes], metrics: Metrics, logged: Logged | None = None
+    bundle: Bundle, rows: list[Any], metrics: Metrics, logged: Logged | None = None
 ) -> list[dict[str, Any]]:
     """Predict encounters, in their order.
 
     Args:
         bundle: to predict with.
-        rows: each one JSON object.
+        rows: encounters as `read_batch` returns them.
         metrics: where risks and problems are counted.
         logged: how they are logged, or None.
 
@@ -204,7 +160,9 @@ async def predict_batch(
     """
     try:
         async with asyncio.timeout(limits.batch_seconds):
-            results = await predict_rows(bundle, split_rows(body, limits.batch_rows), metrics, logged)
+            # In a thread, because ten thousand encounters take as long as thousands of predictions.
+            rows = await asyncio.to_thread(read_batch, body, limits.batch_rows)
+            results = await predict_rows(bundle, rows, metrics, logged)
     except TimeoutError:
         detail = f"The batch was not finished within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
         raise Refused(503, detail, headers={"retry-after": "5"}) from None

@@ -20,7 +20,7 @@ from healthpredict.data.contract import (
     Kind,
 )
 from healthpredict.features.encoder import Value
-from healthpredict.serving.json_body import not_json, read_json
+from healthpredict.serving.json_body import not_json
 from healthpredict.serving.problems import FieldProblem, Refused
 
 _DISPOSITION: Final = "discharge_disposition_id"
@@ -83,21 +83,20 @@ Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_By
 """The schema of a request, for the documentation. Absent, null and words for missing all mean missing."""
 
 
-def read_encounter(body: bytes) -> tuple[Value, ...]:
-    """Read the body of a request.
+def read_encounter(sent: Any) -> tuple[Value, ...]:
+    """Check one encounter and return its values.
 
     Args:
-        body: one JSON object.
+        sent: what a caller sent, as `read_json` returns it.
 
     Returns:
         values of `RECORD_COLUMNS`, in this order; None is missing.
 
     Raises:
-        Refused: not JSON (400), or one or more fields break the contract (422), all of them listed.
+        Refused: not an object, or one or more fields break the contract (422), all of them listed.
     """
-    sent = read_json(body)
     if not isinstance(sent, tuple):
-        raise Refused(422, "The body is not one JSON object.")
+        raise Refused(422, "The encounter is not one JSON object.")
     sent_as: dict[str, str] = {}
     record: dict[str, Any] = {}
     problems: dict[str, str] = {}

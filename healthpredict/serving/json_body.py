@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from decimal import Decimal
 from typing import Any, Final
 
-from healthpredict.serving.problems import Refused
-
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-Pairs = tuple[tuple[str, Any], ...]
+from healthpredict.serving.problems import FieldProblem, Refused
 
 _LARGEST_EXACT: Final = 2**53
 """Up to here, a float represents every whole number exactly."""
 _DIGITS_OF_64_BITS: Final = 20
-_NOT_A_NUMBER: Final = re.compile(rb'((?:[^"NI-]++|-(?!I)|"(?:[^"\\]++|\\.)*+")*+)(?:NaN|-?Infinity)', re.DOTALL)
 
 
 def read_json(body: bytes) -> Any:
@@ -39,14 +34,25 @@ def not_json() -> Refused:
     return Refused(400, "The body is not JSON.")
 
 
-def without_nan(body: bytes) -> bytes:
-    """Replace every `NaN` and `Infinity` outside strings by an empty list, which is valid JSON and which no field accepts."""
-    pieces: list[bytes] = []
-    at = 0
-    while found := _NOT_A_NUMBER.match(body, at):
-        pieces += (found[1], b"[]")
-        at = found.end()
-    return b"".join((*pieces, body[at:]))
+def read_list(body: bytes, name: str) -> list[Any]:
+    """Read a body that is one object with one list.
+
+    Args:
+        body: JSON.
+        name: of the list.
+
+    Raises:
+        Refused: not JSON (400), or something else (422).
+    """
+    sent = read_json(body)
+    names = [given for given, _ in sent] if isinstance(sent, tuple) else []
+    if names.count(name) > 1:
+        problem = FieldProblem(field=name, problem="is given twice")
+        raise Refused(422, f"The list {name} is given twice. Send one list.", [problem])
+    if names != [name] or not isinstance(sent[0][1], list):
+        raise Refused(422, f'The body is not one JSON object with the list "{name}" and nothing else.')
+    found: list[Any] = sent[0][1]
+    return found
 
 
 def _whole(text: str) -> int | float:

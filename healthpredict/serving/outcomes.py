@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import StorageError
 from healthpredict.prediction_log.writer import PredictionLog
-from healthpredict.serving.json_body import read_json
+from healthpredict.serving.json_body import read_list
 from healthpredict.serving.limits import read_body
 from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
 from healthpredict.serving.service import OF_ANY_BODY, RETRY, RawBodyRoute, Service, request_body
@@ -96,7 +96,7 @@ def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:
         Refused: not JSON (400), not outcomes (422), or too many (413).
         StorageError: they are not written.
     """
-    sent = _read(body)
+    sent = read_list(body, "outcomes")
     if len(sent) > at_most:
         raise Refused(413, f"There are {len(sent):,} outcomes, and {at_most:,} is the most. Send several requests.")
     problems = [problem for i, outcome in enumerate(sent) for problem in _problems(f"outcomes.{i}", outcome)]
@@ -108,18 +108,6 @@ def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:
     return len(sent)
 
 
-def _read(body: bytes) -> list[Any]:
-    """Return the outcomes as they were sent: each object is a tuple of pairs."""
-    sent = read_json(body)
-    names = [name for name, _ in sent] if isinstance(sent, tuple) else []
-    if names.count("outcomes") > 1:
-        problem = FieldProblem(field="outcomes", problem="is given twice")
-        raise Refused(422, "The list outcomes is given twice; nothing was recorded.", [problem])
-    if names != ["outcomes"] or not isinstance(sent[0][1], list):
-        raise Refused(422, 'The body is not one JSON object with the list "outcomes" and nothing else.')
-    return sent[0][1]
-
-
 def _problems(place: str, outcome: Any) -> Iterator[FieldProblem]:
     """Yield what is wrong with an outcome, without its values."""
     if not isinstance(outcome, tuple):
@@ -129,7 +117,11 @@ def _problems(place: str, outcome: Any) -> Iterator[FieldProblem]:
     names = [name for name, _ in outcome]
     for column in _COLUMNS:
         twice = names.count(column.field) > 1
-        problem = "is given twice" if twice else column.problem(values.get(column.field))
+        value = values.get(column.field)
+        missing = value is None or (isinstance(value, str) and column.is_missing(value))
+        problem = "is given twice" if twice else column.problem(None if missing else value)
+        if problem and missing and column is _READMITTED:
+            problem += ": leave the encounter out until its outcome is known"
         if problem:
             yield FieldProblem(field=f"{place}.{column.field}", problem=problem)
     if not values.keys() <= _FIELDS:

@@ -15,6 +15,7 @@ from healthpredict.serving.admission import RETRY_SECONDS
 from healthpredict.serving.answers import Prediction, identity
 from healthpredict.serving.batch import BATCH, BatchPrediction, Logged, batch_schema, predict_batch
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
+from healthpredict.serving.json_body import read_json
 from healthpredict.serving.limits import discard_body, read_body
 from healthpredict.serving.problems import Refused, problem_documentation
 from healthpredict.serving.reasons import Explained, explain
@@ -57,7 +58,7 @@ def _add_single_encounter(
         body = await read_body(request, service.limits.body_bytes, service.limits.body_seconds)
         try:
             dry_run = is_dry_run(request)
-            values = read_encounter(body)
+            values = read_encounter(read_json(body))
         except Refused as refused:
             service.metrics.refused(refused.problem)
             raise

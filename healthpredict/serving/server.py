@@ -33,7 +33,7 @@ from healthpredict.serving.http_server import listen, serving
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.reload import verified_bundle
-from healthpredict.serving.sources import fetch_source
+from healthpredict.storage.bundle_uris import fetch_bundle
 
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
 
@@ -64,7 +64,7 @@ class ServiceParams(BaseModel):
     """What a process serves, where, and to whom.
 
     Attributes:
-        bundle: folder, `s3://bucket/prefix` or `models:/NAME@ALIAS`, see `fetch_source`.
+        bundle: folder, `s3://bucket/prefix` or `models:/NAME@ALIAS`, see `fetch_bundle`.
         host: a loopback address, unless there are keys.
         port: the public port.
         verify_port: when given, listen there first, and on the public port only from SIGUSR1 on.
@@ -119,7 +119,7 @@ def serve(params: ServiceParams, limits: Limits | None = None, *, head_seconds: 
         )
 
     def source() -> Path:
-        return fetch_source(params.bundle, params.cache, params.tracking_uri)
+        return fetch_bundle(params.bundle, params.cache, params.tracking_uri)
 
     logging.config.dictConfig(_LOGGING)
     # Until the event loop has handlers of its own.

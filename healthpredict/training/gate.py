@@ -25,7 +25,7 @@ class PromotionPolicy(BaseModel):
         n_bootstrap: resamples of patients.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     min_rows: int = Field(5000, ge=1)
     # Chosen by simulation (`make bench-quality`, section gate). At 5,000 rows the standard error is .006 to .009, and of 200
@@ -46,8 +46,8 @@ class GateDecision(BaseModel):
         reasons: one sentence for each check, the failed ones first.
         rows: encounters compared on.
         auroc: of the challenger.
-        champion_auroc: of the champion; None where there is none.
-        difference: challenger minus champion, with its two-sided interval; None where there is no champion.
+        champion_auroc: of the champion; None if there is none.
+        difference: challenger minus champion, with its two-sided interval; None if there is no champion.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,7 +67,7 @@ class Comparison:
     Attributes:
         label: shape (n_encounters,).
         risk: of the challenger, shape (n_encounters,).
-        champion_risk: of the champion on the same encounters; None where there is no champion.
+        champion_risk: of the champion on the same encounters; None if there is no champion.
         patient_id: shape (n_encounters,).
         report: of the challenger on the same encounters.
     """

@@ -19,14 +19,14 @@ class SearchParams(BaseModel):
         time_budget_seconds: a search ends then even if trials are left.
         retrain_n_trials: trials of a search that starts from the champion's parameters.
         retrain_time_budget_seconds: the same, in time.
-        retrain_families: how many of the best families of the last search a retraining looks at again.
-        finalists: how many of the best families a full search fits and compares on all training patients before one is taken.
+        retrain_families: how many of the best families of the last search a retraining tries.
+        finalists: how many of the best families a full search fits and compares on all training patients before it chooses one.
         retrain_finalists: the same, of a retraining.
         max_concurrent: trials at a time, one core each; None for as many as Ray sees cores.
         seed: of the searcher and of every model.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     families: tuple[FamilyName, ...] = ("catboost", "lightgbm", "xgboost", "logistic_regression", "random_forest")
     n_trials: int = Field(15, ge=1)
@@ -50,7 +50,7 @@ class ModelParams(BaseModel):
         leak_auroc: an AUROC above it fails the training as a leak: no published model of this data set without one reaches it.
     """
 
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     alert_rate: float = Field(0.2, gt=0, lt=1)
     n_bootstrap: int = Field(200, ge=20)

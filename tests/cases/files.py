@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
+_ZIP = b"PK\x03\x04"
+_COMPRESSIONS = {_GZIP: "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 _LARGE = 5_000_000
+# Neither the digits of a digest nor those after a decimal point.
+_NUMBER = re.compile(r"(?<![\w.])[0-9]{7,}(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,28 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
 
 
 def identifiers(source: Path) -> frozenset[str]:
-    """Numbers with seven digits or more in a file that is plain text."""
-    data = source.read_bytes()[:_LARGE]
-    return frozenset(number.decode() for number in re.findall(rb"(?<![0-9])[0-9]{7,}(?![0-9])", data))
+    """Return what `identifiers_in` finds in a file: text in any encoding, or Parquet, perhaps compressed."""
+    try:
+        return identifiers_in(_as_text(_unpacked(source.read_bytes())))
+    except (OSError, EOFError, zipfile.BadZipFile, pa.ArrowException):  # a damaged file: nothing can be read from it
+        return frozenset()
+
+
+def identifiers_in(text: str) -> frozenset[str]:
+    """Return the whole numbers of seven digits or more in a text, without leading zeros."""
+    return frozenset(number.lstrip("0") for number in _NUMBER.findall(text))
+
+
+def _unpacked(data: bytes) -> bytes:
+    if data.startswith(_ZIP):
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            return b"\n".join(archive.open(name).read(_LARGE) for name in archive.namelist())
+    compression = next((name for magic, name in _COMPRESSIONS.items() if data.startswith(magic)), None)
+    return data if compression is None else pa.input_stream(BytesIO(data), compression).read(_LARGE)
+
+
+def _as_text(data: bytes) -> str:
+    if data.startswith(_PARQUET):
+        return pq.read_table(BytesIO(data)).to_pandas().to_csv(index=False)
+    # In UTF-16, a digit is its ASCII byte and a zero byte.
+    return data[:_LARGE].replace(b"\0", b"").decode("latin-1")

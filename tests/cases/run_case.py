@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +16,7 @@ from typing import Any, cast
 from healthpredict.data.raw import read_encounters
 from healthpredict.prediction_log.lines import read_predictions
 from healthpredict.prediction_log.rolled_file import PREDICTIONS, closed_files
-from tests.cases.expectations import Observed, differences
+from tests.cases.expectations import Observed, differences, unknown_keys
 from tests.cases.files import Results, identifiers, read_results
 from tests.cases.steps import run_steps
 from tests.cases.system import System
@@ -32,6 +34,8 @@ def run_case(case: Case, folder: Path, base: str, system: System) -> list[str]:
         base: name of the file with plain encounters, in that folder.
         system: after `System.reset`.
     """
+    if problems := unknown_keys(case):
+        return problems
     try:
         return _RUNNERS[case["given_to"]](case, folder, base, system)
     except (Exception, SystemExit) as error:  # one case that cannot be run must not lose the others
@@ -60,8 +64,6 @@ def _score(case: Case, folder: Path, _base: str, system: System) -> list[str]:
     target = system.inputs / "target.bin"
     match case.get("result"):
         case "FIFO":
-            import os
-
             os.mkfifo(result)
         case "LINK":
             target.write_bytes(b"target")
@@ -82,6 +84,7 @@ def _score(case: Case, folder: Path, _base: str, system: System) -> list[str]:
         results = read_results(result, [path for path in new if path != result])
         seen.predicted, seen.rejected = len(results.risks), len(results.reasons)
         seen.rows, seen.reasons = _number(ran.output, "rows"), results.reasons
+        seen.unusable = sum("not at risk" not in reason for reason in results.reasons)
         seen.facts["result_format"] = results.kind == case["expect"].get("result_format")
         seen.facts["unique_ids"] = len(set(results.ids)) == len(results.ids)
         if same := case["expect"].get("same_as"):
@@ -114,9 +117,16 @@ def _prepare(case: Case, folder: Path, base: str, system: System) -> list[str]:
     if ran.exit == 0:
         prepared = json.loads(ran.stdout)
         seen.rows, seen.rejected, seen.at_risk = (prepared[name] for name in ("encounters", "quarantined", "cohort"))
+        seen.unusable = prepared["quarantined"] + _unusable_outcomes(prepared["problems"])
         if plan:
             seen.facts |= _planted(case["expect"], folder / base, data / "batches" / "initial.csv")
     return differences(case["expect"], seen)
+
+
+def _unusable_outcomes(problems: list[str]) -> int:
+    """Add up the numbers at the beginning of sentences. Those about rows in quarantine do not count."""
+    counted = [sentence for sentence in problems if re.match("[0-9]+ ", sentence) and "in quarantine" not in sentence]
+    return sum(int(sentence.partition(" ")[0]) for sentence in counted)
 
 
 def _planted(expect: dict[str, Any], source: Path, planted: Path) -> dict[str, bool]:
@@ -136,19 +146,26 @@ def _planted(expect: dict[str, Any], source: Path, planted: Path) -> dict[str, b
 
 def _predict(case: Case, folder: Path, _base: str, system: System) -> list[str]:
     path = "/predict" if case["given_to"] == "predict" else "/predict/batch"
-    body = (folder / case["file"]).read_bytes()
+    source = folder / case["file"]
+    body = source.read_bytes()
     headers = case.get("headers", {})
     (response,), output = system.ask(path, [(body, headers)])
     logged = [flag for file in closed_files(system.logs, PREDICTIONS) for flag in _dry_runs(file)]
     used = response.status_code == 200
-    seen = Observed(response.status_code, response.text, response.text + output, nothing_left=not logged)
+    seen = Observed(
+        response.status_code,
+        response.text,
+        response.text + output,
+        nothing_left=not logged,
+        ids=identifiers(source),
+    )
     seen.facts["logged_as"] = bool(logged) and {*logged} == {case["expect"].get("logged_as") == "dry-run"}
     if used:
         answer = response.json()
         results = answer.get("results", [{**answer, "problem": None}])
         problems = {number: result["problem"] for number, result in enumerate(results) if result["problem"]}
         seen.rows, seen.rejected = len(results), len(problems)
-        seen.predicted = seen.rows - seen.rejected
+        seen.predicted, seen.unusable = seen.rows - seen.rejected, seen.rejected
         seen.facts["problems"] = problems.keys() == case["expect"].get("problems", {}).keys() and all(
             named in json.dumps(problems[number]) for number, named in case["expect"].get("problems", {}).items()
         )
@@ -168,7 +185,9 @@ def _dry_runs(file: Path) -> list[bool]:
 def _command(case: Case, folder: Path, _base: str, system: System) -> list[str]:
     environment = {**system.environment(), **case.get("env", {})}
     ran = system.run(case["args"], environment, folder)
-    return differences(case["expect"], Observed(ran.exit, ran.output, ran.output))
+    files = [folder / argument for argument in case["args"] if argument and (folder / argument).is_file()]
+    ids = frozenset[str]().union(*map(identifiers, files))
+    return differences(case["expect"], Observed(ran.exit, ran.output, ran.output, ids=ids))
 
 
 def _make(case: Case, _folder: Path, _base: str, _system: System) -> list[str]:

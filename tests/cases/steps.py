@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cases.expectations import missing_words
-from tests.cases.files import identifiers
+from tests.cases.files import identifiers, identifiers_in
 from tests.cases.system import Ran, System, finish
 
 _HOUR = 3600
@@ -26,6 +26,8 @@ def run_steps(steps: list[Step], folder: Path, system: System) -> list[str]:
         if "deliver" in step:
             delivered.append(_deliver(step, folder, system))
         else:
+            if "meanwhile" in step:
+                delivered.append(folder / step["meanwhile"]["deliver"])
             ids = frozenset[str]().union(*map(identifiers, delivered))
             problems += [f"step {number}: {problem}" for problem in _run(step, folder, system, ids)]
     return problems
@@ -61,7 +63,7 @@ def _run(step: Step, folder: Path, system: System, ids: frozenset[str]) -> list[
         problems.append(f"ended with {ran.exit}: {ran.output.strip()[-200:]}")
     if "Traceback" in ran.output and step["run"] != "flow-drift-loop":
         problems.append("there is a traceback")
-    if any(number in text for number in ids):
+    if ids & identifiers_in(text):
         problems.append("a message contains an identifier of the input")
     problems += [f"no message names {entry}" for entry in missing_words(step.get("message_names", []), text)]
     if "batches" in step or "outcomes" in step:

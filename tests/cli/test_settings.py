@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from healthpredict.config import OTHER_VARIABLES, Settings, variables
 from healthpredict.errors import ConfigurationError
@@ -23,6 +25,11 @@ ROOT = Path(__file__).parents[2]
         ("HEALTHPREDICT_SEARCH__N_TRIAL", "HEALTHPREDICT_SEARCH__N_TRIALS"),
         ("HEALTHPREDICT_N_TRIALS", "HEALTHPREDICT_SEARCH__N_TRIALS"),
         ("HEALTHPREDICT_ROLLOUT__CANARY_SECONDS", "HEALTHPREDICT_ROLLOUT__CANARY__SECONDS"),
+        ("HEALTH_PREDICT_N_BATCHES", "HEALTHPREDICT_N_BATCHES"),
+        ("HEALTHPREDICTN_BATCHES", "HEALTHPREDICT_N_BATCHES"),
+        ("HEALTPREDICT_N_BATCHES", "HEALTHPREDICT_N_BATCHES"),
+        ("HEALTHPREDCIT_N_BATCHES", "HEALTHPREDICT_N_BATCHES"),
+        ("health_predict_rollout__target", "HEALTHPREDICT_ROLLOUT__TARGET"),
     ],
 )
 @pytest.mark.parametrize("value", ["3", ""])
@@ -32,6 +39,18 @@ def test_a_misspelt_variable_is_an_error_that_names_the_nearest(
     monkeypatch.setenv(wrong, value)
     with pytest.raises(ConfigurationError, match=rf"no setting {wrong}\. The nearest one is {nearest}:"):
         Settings()
+
+
+def test_variables_of_other_programs_are_not_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "HEALTHCHECK_URL",
+        "HEALTH_N_BATCHES",
+        "PREDICT_N_BATCHES",
+        "N_BATCHES",
+        "HEALTHCARE_PREDICT_N_BATCHES",
+    ):
+        monkeypatch.setenv(name, "3")
+    Settings()
 
 
 def test_a_misspelt_name_within_json_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,3 +128,23 @@ def test_a_blank_value_is_an_error_and_an_empty_one_means_the_default(
     given = Settings()
     monkeypatch.delenv(name)
     assert given == Settings()
+
+
+def float_variables(model: type[BaseModel] = Settings, prefix: str = "HEALTHPREDICT_") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if field.annotation is float:
+            yield f"{prefix}{name.upper()}"
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from float_variables(field.annotation, f"{prefix}{name.upper()}__")
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity"])
+def test_a_number_must_be_finite(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """An infinite time to wait would leave every file pending for ever."""
+    names = list(float_variables())
+    assert {"HEALTHPREDICT_ARRIVAL_SECONDS", "HEALTHPREDICT_ROLLOUT__CANARY__SECONDS"} <= set(names)
+    for name in names:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            with pytest.raises(ConfigurationError, match=name):
+                Settings()

@@ -85,6 +85,8 @@ def test_the_flow_too_refuses_an_empty_source(tmp_path: Path) -> None:
         (["promote", "--force", "0"], 2, "equal to 1"),
         (["rollback", "--", "-1"], 2, "equal to 1"),
         (["keys", "add", "me", "--file", "/dev/null/keys"], 7, "/dev/null"),
+        (["keys", "patient", "--file", "."], 2, ". is a folder. Name the file of the patient key."),
+        (["keys", "patient", "--file", ".", "--new", "--because", "x"], 2, ". is a folder. Name the file"),
         (["decide", "maybe", "--because", "x"], 2, "maybe"),
         (["drift-loop", "--source", "nowhere"], 2, "nowhere"),
         (["prepare", "--source", "ftp://host/file"], 2, "ftp://host/file"),
@@ -115,10 +117,21 @@ def test_an_unexpected_error_shows_neither_its_text_nor_a_traceback(run: Run, mo
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-@pytest.mark.parametrize("path", ["my file.csv", "it's.csv", 'a "b".csv', "$HOME.csv", "a;b &c.csv"])
-@pytest.mark.parametrize("target", ["demo", "bench-quality", "bench-loop", "bench-drift"])
-def test_a_path_is_one_word_in_what_make_runs(target: str, path: str) -> None:
-    words = shlex.split(make(target, f"DATA={path}").splitlines()[-1])
+@pytest.mark.parametrize("path", ["my file.csv", "it's.csv", 'a "b".csv', "$HOME.csv", "a;b &c.csv", "$x"])
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("demo", "DATA"),
+        ("bench-quality", "DATA"),
+        ("bench-loop", "DATA"),
+        ("bench-drift", "DATA"),
+        ("backup", "TO"),
+        ("restore", "FILE"),
+        ("logs", "SERVICE"),
+    ],
+)
+def test_a_path_is_one_word_in_what_make_runs(target: str, name: str, path: str) -> None:
+    words = shlex.split(make(target, f"{name}={path}").splitlines()[-1])
     assert path in words
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthpredict.data.batches import batch_names, matured, split_batches
+from healthpredict.data.batches import batch_names, matured, natural_key, split_batches
 
 
 def raw_of(ids: list[str]) -> pd.DataFrame:
@@ -58,3 +58,19 @@ def test_without_batches_everything_is_there_at_first() -> None:
 def test_outcomes_mature_label_delay_batches_later(arriving: str, label_delay: int, known: list[str]) -> None:
     """An immature outcome enters no metric and no training."""
     assert matured(batch_names(4), arriving, label_delay) == known
+
+
+def test_names_are_in_natural_order_in_any_letter_case() -> None:
+    """Names that differ only in letter case are still two names, always in the same order."""
+    names = ["Batch-2", "batch-6", "batch-06", "Batch-7", "batch-7", "BATCH-10", "ward"]
+    assert natural_key("Batch-7") != natural_key("batch-7")
+    shuffled = names[::-1]
+    assert sorted(shuffled, key=natural_key) == [
+        "Batch-2",
+        "batch-06",
+        "batch-6",
+        "Batch-7",
+        "batch-7",
+        "BATCH-10",
+        "ward",
+    ]

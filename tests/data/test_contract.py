@@ -17,7 +17,10 @@ def test_words_for_missing_mean_missing_in_codes_and_in_nullable_categories(word
 def test_a_listed_value_is_never_missing() -> None:
     for column in COLUMNS:
         assert not any(column.is_missing(value) for value in column.allowed)
-    assert not BY_FIELD["A1Cresult"].is_missing("None")
+    for name in ("A1Cresult", "max_glu_serum"):
+        assert not BY_FIELD[name].is_missing("None")
+        assert not BY_FIELD[name].is_missing(" None "), "blanks around it do not change what it means"
+        assert BY_FIELD[name].read(" None ") == "None"
     assert BY_FIELD["A1Cresult"].is_missing("nan")
     assert not BY_FIELD["gender"].is_missing("Unknown/Invalid")
     assert BY_FIELD["gender"].is_missing("Unknown")

@@ -62,7 +62,7 @@ def read(data: bytes) -> RawTable:
     ending=st.sampled_from(["\n", "\r\n", "\r"]),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     compression=st.sampled_from(list(COMPRESSIONS)),
-    extra=st.sampled_from(["", "index", "row names", "trailing", "trailing with header", "sep", "capitals"]),
+    extra=st.sampled_from(["", "index", "row names", "trailing", "trailing with header", "sep", "capitals", "dots"]),
     last_line_ends=st.booleans(),
 )
 def test_every_way_to_write_a_csv_gives_the_same_rows(  # noqa: PLR0917 -- the ways
@@ -81,6 +81,8 @@ def test_every_way_to_write_a_csv_gives_the_same_rows(  # noqa: PLR0917 -- the w
             rows = [[*row, ""] for row in rows]
         case "capitals":
             rows[0] = [name.upper() for name in rows[0]]
+        case "dots":  # as R's `write.csv`
+            rows[0] = [name.replace("-", ".") for name in rows[0]]
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=delimiter, lineterminator=ending, quoting=quoting).writerows(rows)  # type: ignore[arg-type]
     written = (f"sep={delimiter}{ending}" if extra == "sep" else "") + text.getvalue()
@@ -95,6 +97,7 @@ def test_every_way_to_write_a_csv_gives_the_same_rows(  # noqa: PLR0917 -- the w
         "index": extra in ("index", "row names"),
         "trailing": extra.startswith("trailing"),
         "letter case": extra == "capitals",
+        "dots": extra == "dots",
         compression: compression != "plain",
     }.items():
         assert (word in said) == unusual, f"{word}: {said}"
@@ -167,6 +170,9 @@ def test_a_line_break_in_free_text_is_read_and_rows_that_a_quote_swallowed_there
         pytest.param(CSV.replace(b"payer_code", b"AGE"), r"age occurs twice \(age and AGE\)", id="in another letter case"),
         pytest.param(CSV.replace(b"payer_code", b"patient_id"), "patient_nbr and patient_id", id="two names"),
         pytest.param(parquet(RAW.rename(columns={"payer_code": "glipizide_metformin"})), "glipizide", id="two names in Parquet"),
+        pytest.param(
+            CSV.replace(b"payer_code", b"glipizide.metformin"), r"\(glipizide\.metformin and glipizide-metformin\)", id="with a dot"
+        ),
     ],
 )  # fmt: skip
 def test_what_is_no_table_of_encounters_is_refused_and_named(data: bytes, message: str) -> None:
@@ -260,7 +266,7 @@ def test_chunks_hold_every_row_once() -> None:
 
 def test_the_published_zip_is_read_whatever_is_beside_its_table() -> None:
     for member in ("diabetic_data__csv", "dataset_diabetes/diabetic_data__csv"):
-        assert unpack(zipped(IDS_mapping__csv=b"", **{member: CSV}), "source") == CSV
+        assert unpack(zipped(IDS_mapping__csv=b"", **{member: CSV}), "source") == (CSV, "zip")
 
 
 def test_a_file_that_unpacks_to_more_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.operations.set_up_cluster import set_up_cluster
 from healthpredict.rollout.cluster import Cluster
-from healthpredict.serving.keys import add_key
+from healthpredict.storage.key_file import add_key
 
 REGISTRY = os.environ.get("HEALTHPREDICT_TEST_REGISTRY", "127.0.0.1:5001")
 

@@ -135,7 +135,7 @@ def test_every_image_has_its_bill_of_materials(installation: Installation, champ
 
 def test_keys_are_changed_by_promoting_again(installation: Installation, champion: int, traffic: Traffic) -> None:
     """And the Secret with the old ones goes when no template that is kept names it."""
-    from healthpredict.serving.keys import add_key, revoke_key
+    from healthpredict.storage.key_file import add_key, revoke_key
 
     settings = installation.settings
     version = alias(settings)

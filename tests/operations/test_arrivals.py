@@ -101,7 +101,7 @@ def test_endings_in_any_letter_case_are_read_and_all_else_is_reported(settings: 
 
 
 def test_numbers_in_names_are_in_natural_order(settings: Settings, batches: Path) -> None:
-    names = ["batch-9", "batch-10", "batch-100", "ward 2", "ward 10"]
+    names = ["batch-9", "Batch-10", "batch-10", "batch-100", "Ward 2", "ward 10"]
     for name in reversed(names):
         deliver(batches / f"{name}.csv")
     assert [name for name in find_pending(settings).ready if name in names] == names

@@ -31,7 +31,7 @@ from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.operations.restore import restore
 from healthpredict.operations.status import status
 from healthpredict.rollout.ports import free_port
-from healthpredict.serving.keys import add_key
+from healthpredict.storage.key_file import add_key
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import write_bytes
 

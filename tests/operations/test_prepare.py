@@ -72,6 +72,7 @@ def test_local_zip_is_taken_like_its_csv(settings: Settings, source: str, tmp_pa
     with zipfile.ZipFile(tmp_path / "diabetes.zip", "w") as file:
         file.write(source, "diabetic_data.csv")
     first = prepare(settings, str(tmp_path / "diabetes.zip"))
+    assert first.read_as == "csv, comma-separated, UTF-8, LF line endings, zip"
     assert prepare(settings, source) == first
 
 

@@ -7,9 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from benchmarks.chaos.killed_migrations import kill_while, run
 from healthpredict.errors import RegistryError
+from healthpredict.registry import sqlite_store
 from healthpredict.registry.models import Registry
 from healthpredict.registry.sqlite_store import prepare_store
 
@@ -112,3 +114,14 @@ def test_a_store_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
     before = path.stat()
     prepare_store(path)
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_store_that_another_process_holds_for_too_long_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_LOCK_SECONDS", 0.1)
+    with (
+        FileLock(tmp_path / "mlflow.db.lock"),
+        pytest.raises(RegistryError, match=r"Another process builds or upgrades .*mlflow\.db and has not finished"),
+    ):
+        prepare_store(tmp_path / "mlflow.db")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from healthpredict.bundle.model import Bundle
 from healthpredict.rollout.counts import Counts, breach, growth, read_counts
 from healthpredict.serving.metrics import Metrics
 
 
-def test_only_predictions_count_and_only_the_service_s_own_faults_are_errors() -> None:
-    metrics = Metrics()
-    metrics.endpoints = frozenset({"/predict", "/explain", "/model"})
+def test_only_predictions_count_and_only_the_service_s_own_faults_are_errors(bundle: Bundle) -> None:
+    metrics = Metrics(lambda: bundle)
+    metrics.endpoints = {"/predict", "/explain", "/model"}
     for path, status in (("/predict", 200), ("/predict", 422), ("/explain", 500), ("/model", 500)):
         metrics.answered(path, status, 0.25)
-    assert read_counts(metrics.render({"version": "1"})) == Counts(requests=3, errors=1, seconds=0.75)
+    assert read_counts(metrics.render()) == Counts(requests=3, errors=1, seconds=0.75)
 
 
 def test_growth_is_that_of_each_pod_and_a_new_one_began_at_nothing() -> None:

@@ -20,7 +20,7 @@ from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.local import LocalTarget, Running
 from healthpredict.rollout.ports import free_port
-from healthpredict.serving.keys import add_key
+from healthpredict.storage.key_file import add_key
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from bundles import champion
 from fake_cluster import FakeCluster, install
 
 from healthpredict.config import Settings
@@ -19,21 +20,22 @@ from healthpredict.operations.resume import resume
 from healthpredict.operations.roll_back import roll_back
 from healthpredict.operations.roll_out import roll_out, settle
 from healthpredict.operations.status import status
-from healthpredict.rollout.params import RolloutParams
 
 OLD, NEW = "registry/hp@sha256:old", "registry/hp@sha256:new"
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Path) -> Settings:
+def settings(rollout_settings: Settings, tmp_path: Path) -> Settings:
     """Rollouts to a cluster, watched for three looks."""
-    cluster = {
-        "image_repository": "registry/hp",
-        "kubeconfig": tmp_path / "kubeconfig",
-        "rollout": RolloutParams(target="kubernetes", context="fake", watch_seconds=10),
-    }
-    return settings.model_copy(update=cluster)
+    rollout = {"target": "kubernetes", "context": "fake", "watch_seconds": 10}
+    return rollout_settings.model_copy(
+        update={
+            "image_repository": "registry/hp",
+            "kubeconfig": tmp_path / "kubeconfig",
+            "rollout": rollout_settings.rollout.model_copy(update=rollout),
+        }
+    )
 
 
 @pytest.fixture
@@ -47,11 +49,6 @@ def cluster(settings: Settings, register: Callable[[], int], monkeypatch: pytest
     roll_out(settings, 1, image=OLD)
     fake.calls = 0
     return fake
-
-
-def champion(settings: Settings) -> int | None:
-    found = open_registry(settings).by_alias("champion")
-    return found.version if found else None
 
 
 def promotions(settings: Settings) -> list[tuple[int, str]]:
@@ -300,3 +297,17 @@ def test_a_forced_promotion_is_recorded_with_its_reason(
     assert (rollout.forced, rollout.reason) == (True, "new laboratory system")
     event = open_ledger(settings).events("promotion")[-1]
     assert (event["version"], event["forced"], event["reason"]) == (2, True, "new laboratory system")
+
+
+def test_an_unknown_rollout_after_which_nothing_serves_is_settled(settings: Settings, cluster: FakeCluster) -> None:
+    """`status` does not report unknown for ever; what serves again later is recorded too."""
+    open_ledger(settings).append("rollout_unknown", version=2, image=NEW, problem="a test")
+    cluster.delete("Deployment", "healthpredict-api")
+    assert settle(settings) is None
+    assert last_unknown(settings) is None
+    assert status(settings).serving is None
+    assert settle(settings) is None
+    roll_out(settings, 1, image=OLD)
+    settled = [event["version"] for event in open_ledger(settings).events("rollout_settled")]
+    assert settled == [None, 1]
+    assert_true(settings, cluster)

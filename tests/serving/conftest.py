@@ -14,7 +14,7 @@ from in_a_thread import Serve, served
 from healthpredict.bundle.model import Bundle
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
-from healthpredict.serving.keys import add_key
+from healthpredict.storage.key_file import add_key
 
 
 @pytest.fixture(scope="session")

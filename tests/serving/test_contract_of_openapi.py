@@ -21,8 +21,9 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from healthpredict.bundle.model import Bundle
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
-from healthpredict.serving.keys import KeyRing, add_key
+from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
+from healthpredict.storage.key_file import add_key
 
 CONFIG: dict[str, Any] = {
     "seed": 7,

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from healthpredict.bundle.model import Bundle
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
-from healthpredict.serving.keys import KeyRing, add_key, revoke_key
+from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
+from healthpredict.storage.key_file import add_key, revoke_key
 
 
 def counted(client: httpx.Client) -> dict[tuple[str, ...], float]:

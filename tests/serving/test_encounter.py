@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, RECORD_COLUMNS, Kind
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
+from healthpredict.serving.json_body import read_json
 from healthpredict.serving.problems import Refused
 
 GOOD = as_sent(as_records(draw_encounters(5, seed=3))[0])
@@ -34,12 +35,12 @@ def read(**changes: Any) -> dict[str, Any]:
 
 
 def read_body(body: dict[str, Any]) -> dict[str, Any]:
-    return record_of(read_encounter(json.dumps(body).encode()))
+    return record_of(read_encounter(read_json(json.dumps(body).encode())))
 
 
 def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
     with pytest.raises(Refused) as refused:
-        read_encounter(body if isinstance(body, bytes) else json.dumps(body).encode())
+        read_encounter(read_json(body if isinstance(body, bytes) else json.dumps(body).encode()))
     assert refused.value.__cause__ is None
     return {error.field: error.problem for error in refused.value.problem.errors}
 
@@ -93,7 +94,7 @@ def test_a_missing_measurement_is_refused_with_what_none_stands_for() -> None:
 @pytest.mark.parametrize("text", ["5.0", "5.00", "5e0", "0.5E1"])
 def test_a_whole_number_may_be_written_as_a_decimal(text: str) -> None:
     body = json.dumps({**GOOD, "time_in_hospital": "PLACE", "encounter_id": "PLACE"}).replace('"PLACE"', text)
-    record = record_of(read_encounter(body.encode()))
+    record = record_of(read_encounter(read_json(body.encode())))
     assert (record["time_in_hospital"], record["encounter_id"]) == (5, 5)
     assert isinstance(record["time_in_hospital"], int)
 
@@ -112,7 +113,7 @@ def test_a_whole_number_may_be_written_as_a_decimal(text: str) -> None:
 def test_an_id_written_as_a_decimal_is_exact_or_refused(text: str, accepted: bool) -> None:
     body = json.dumps({**GOOD, "encounter_id": "PLACE"}).replace('"PLACE"', text).encode()
     if accepted:
-        assert record_of(read_encounter(body))["encounter_id"] == int(text.removesuffix(".0"))
+        assert record_of(read_encounter(read_json(body)))["encounter_id"] == int(text.removesuffix(".0"))
     else:
         assert problems(body) == {"encounter_id": "is not a whole number"}
 
@@ -124,7 +125,7 @@ def test_what_is_not_a_number_names_its_field(value: str) -> None:
 
 
 def test_a_byte_order_mark_is_accepted() -> None:
-    assert record_of(read_encounter(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())) == read()
+    assert record_of(read_encounter(read_json(b"\xef\xbb\xbf" + json.dumps(GOOD).encode()))) == read()
 
 
 def test_an_absent_nullable_field_is_missing() -> None:
@@ -173,14 +174,14 @@ def test_the_longest_name_repeated_is_64_characters() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"\\ud800": 1}', b"[" * 100_000])
 def test_what_is_not_json_is_a_bad_request(body: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        read_encounter(body)
+        read_encounter(read_json(body))
     assert refused.value.problem.status == 400
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"x"', b"NaN"])
 def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        read_encounter(body)
+        read_encounter(read_json(body))
     assert refused.value.problem.status == 422
 
 
@@ -223,5 +224,5 @@ def test_a_name_given_twice_is_found_however_many_others_are_absent() -> None:
         for repeated in (["age"], ["age", "gender"], ["age", "gender", "change"]):
             twice = "".join(f", {json.dumps(name)}: {json.dumps(GOOD[name])}" for name in repeated)
             with pytest.raises(Refused) as caught:
-                read_encounter(f"{text[:-1]}{twice}}}".encode())
+                read_encounter(read_json(f"{text[:-1]}{twice}}}".encode()))
             assert {error.field for error in caught.value.problem.errors} == set(repeated)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from healthpredict.errors import ConfigurationError
-from healthpredict.serving.keys import KeyRing, add_key, admit_key, list_keys, revoke_key
+from healthpredict.serving.keys import KeyRing
+from healthpredict.storage.key_file import add_key, admit_key, list_keys, revoke_key
 
 
 def test_the_file_holds_a_hash_and_not_the_key(keys_path: Path, key: str) -> None:

@@ -27,8 +27,9 @@ from healthpredict.prediction_log.rolled_file import PREDICTIONS, closed_files, 
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
-from healthpredict.serving.keys import KeyRing, add_key, revoke_key
+from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
+from healthpredict.storage.key_file import add_key, revoke_key
 
 ENCOUNTERS = [as_sent(record) for record in as_records(draw_encounters(50, seed=11))]
 

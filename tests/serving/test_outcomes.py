@@ -29,6 +29,7 @@ from healthpredict.serving.outcomes import Outcomes, record_outcomes
 from healthpredict.serving.problems import Refused
 
 GOOD = [{"encounter_id": 4711, "readmitted": "NO"}, {"encounter_id": 2**63 - 1, "readmitted": "<30"}]
+MISSING = "is missing: leave the encounter out until its outcome is known"
 
 
 def ask(api: httpx.Client, *outcomes: Any) -> httpx.Response:
@@ -88,10 +89,10 @@ def test_all_problems_are_listed_and_nothing_is_recorded(logged_api: httpx.Clien
         ("outcomes.1.encounter_id", "is not a whole number"),
         ("outcomes.1.readmitted", "is not one of NO, >30, <30"),
         ("outcomes.2.encounter_id", "is missing"),
-        ("outcomes.2.readmitted", "is missing"),
+        ("outcomes.2.readmitted", MISSING),
         ("outcomes.3", "is not an object"),
         ("outcomes.4.encounter_id", "is not a positive 64-bit whole number"),
-        ("outcomes.4.readmitted", "is missing"),
+        ("outcomes.4.readmitted", MISSING),
         ("outcomes.5.encounter_id", "is not a whole number"),
         ("outcomes.5", "has a field that an outcome does not have"),
         ("outcomes.6.encounter_id", "is not a positive 64-bit whole number"),
@@ -121,6 +122,15 @@ def test_odd_json_names_its_field(
     response = logged_api.post("/outcomes", content=body)
     assert response.status_code == 422
     assert response.json()["errors"] == [{"field": field, "problem": problem}]
+    assert noted(tmp_path / "log") == []
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", " null ", "None", "?", ""])
+def test_a_word_for_missing_is_no_outcome(logged_api: httpx.Client, tmp_path: Path, word: str) -> None:
+    """As in a file."""
+    response = ask(logged_api, {"encounter_id": 1, "readmitted": word})
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"field": "outcomes.0.readmitted", "problem": MISSING}]
     assert noted(tmp_path / "log") == []
 
 

@@ -26,8 +26,9 @@ from healthpredict.errors import ConfigurationError
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
-from healthpredict.serving.keys import KeyRing, add_key
+from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.server import ServiceParams, serve
+from healthpredict.storage.key_file import add_key
 
 RELOAD = "/admin/reload"
 

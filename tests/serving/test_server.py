@@ -21,8 +21,8 @@ from healthpredict.errors import BundleError, ConfigurationError
 from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
-from healthpredict.serving.keys import add_key
 from healthpredict.serving.server import PlacesOnly, ServiceParams, serve
+from healthpredict.storage.key_file import add_key
 
 LEFT_OUT = {
     "boto3",

@@ -28,8 +28,8 @@ from healthpredict.cli.main import app as command
 from healthpredict.errors import BundleError, ConfigurationError, RegistryError, StorageError
 from healthpredict.registry.models import BUNDLE_ARTIFACT, Registry
 from healthpredict.rollout.ports import free_port
-from healthpredict.serving import sources
-from healthpredict.serving.sources import fetch_source
+from healthpredict.storage import bundle_uris
+from healthpredict.storage.bundle_uris import fetch_bundle
 from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
 
 CHAMPION = "models:/readmission@champion"
@@ -52,8 +52,8 @@ def kept(cache: Path) -> list[str]:
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path, cache: Path) -> None:
-    assert fetch_source(str(tmp_path), cache) == tmp_path
-    assert fetch_source("var/bundle", cache) == Path("var/bundle")
+    assert fetch_bundle(str(tmp_path), cache) == tmp_path
+    assert fetch_bundle("var/bundle", cache) == Path("var/bundle")
     assert not cache.exists()
 
 
@@ -62,7 +62,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path, cache: Path) -> None:
 )
 def test_a_source_of_no_known_form_says_which_there_are(source: str, cache: Path) -> None:
     with pytest.raises(ConfigurationError, match="models:/NAME@ALIAS"):
-        fetch_source(source, cache, "http://127.0.0.1:1")
+        fetch_bundle(source, cache, "http://127.0.0.1:1")
 
 
 def upload(bundle: Bundle, uri: str) -> None:
@@ -73,14 +73,14 @@ def upload(bundle: Bundle, uri: str) -> None:
 def test_a_bundle_in_s3_is_fetched_once(s3_bucket: str, cache: Path, bundle: Bundle, next_bundle: Bundle) -> None:
     uri = f"{s3_bucket}/bundles/served"
     upload(bundle, uri)
-    folder = fetch_source(uri, cache)
+    folder = fetch_bundle(uri, cache)
     assert folder == cache / bundle.digest
     assert load_bundle(folder).digest == bundle.digest
     assert {file.name for file in folder.iterdir()} == {file.name for file in bundle.path.iterdir()}
     delete(join(uri, MODEL))
-    assert fetch_source(f"{uri}/", cache) == folder
+    assert fetch_bundle(f"{uri}/", cache) == folder
     upload(next_bundle, uri)
-    assert load_bundle(fetch_source(uri, cache)).digest == next_bundle.digest
+    assert load_bundle(fetch_bundle(uri, cache)).digest == next_bundle.digest
     assert kept(cache) == sorted([bundle.digest, next_bundle.digest])
 
 
@@ -92,11 +92,11 @@ def test_a_process_serves_from_s3(s3_bucket: str, tmp_path: Path, bundle: Bundle
 
 def test_what_s3_does_not_have_is_named(s3_bucket: str, cache: Path, bundle: Bundle) -> None:
     with pytest.raises(StorageError, match=r"s3://health/absent/manifest\.json"):
-        fetch_source(f"{s3_bucket}/absent", cache)
+        fetch_bundle(f"{s3_bucket}/absent", cache)
     upload(bundle, f"{s3_bucket}/half")
     delete(f"{s3_bucket}/half/{GOLDEN}")
     with pytest.raises(StorageError, match=r"s3://health/half/golden\.json"):
-        fetch_source(f"{s3_bucket}/half", cache)
+        fetch_bundle(f"{s3_bucket}/half", cache)
     assert kept(cache) == []
 
 
@@ -115,7 +115,7 @@ def test_a_manifest_that_is_none_is_not_trusted(name: str, manifest: Any, tmp_pa
     (tmp_path / "evil").write_text("not of the bundle")
     fake.has(hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(), str(folder))
     with pytest.raises(BundleError, match=name):
-        fetch_source(CHAMPION, cache, fake.uri)
+        fetch_bundle(CHAMPION, cache, fake.uri)
     assert kept(cache) == []
 
 
@@ -123,7 +123,7 @@ def test_a_manifest_of_endless_depth_is_no_manifest(tmp_path: Path, fake: FakeMl
     (tmp_path / MANIFEST).write_text("[" * 200_000)
     fake.has(hashlib.sha256((tmp_path / MANIFEST).read_bytes()).hexdigest(), str(tmp_path))
     with pytest.raises(BundleError, match="no manifest"):
-        fetch_source(CHAMPION, cache, fake.uri)
+        fetch_bundle(CHAMPION, cache, fake.uri)
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def registry(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Regist
 def test_an_alias_and_a_number_name_a_registered_bundle(registry: Registry, cache: Path) -> None:
     one, two = (registry.version(number).bundle_digest for number in (1, 2))
     found = {
-        source: load_bundle(fetch_source(source, cache, registry.tracking_uri)).digest
+        source: load_bundle(fetch_bundle(source, cache, registry.tracking_uri)).digest
         for source in (CHAMPION, "models:/readmission@challenger", "models:/readmission/1", "models:/readmission/2")
     }
     assert list(found.values()) == [one, two, one, two]
@@ -220,7 +220,7 @@ def test_a_process_follows_the_alias(registry: Registry, tmp_path: Path) -> None
 )
 def test_what_is_not_registered_is_said(registry: Registry, cache: Path, source: str, problem: str) -> None:
     with pytest.raises(RegistryError, match=problem) as error:
-        fetch_source(source, cache, registry.tracking_uri)
+        fetch_bundle(source, cache, registry.tracking_uri)
     assert source in str(error.value)
 
 
@@ -236,11 +236,11 @@ def test_an_altered_artifact_is_neither_kept_nor_served(
     stored.write_bytes(right.replace(b'"threshold":0.3', b'"threshold":0.9') if name == MANIFEST else right[:-1])
     try:
         with pytest.raises(BundleError, match=f"altered: {problem}"):
-            fetch_source("models:/readmission/2", cache, registry.tracking_uri)
+            fetch_bundle("models:/readmission/2", cache, registry.tracking_uri)
     finally:
         stored.write_bytes(right)
     assert kept(cache) == []
-    assert fetch_source("models:/readmission/2", cache, registry.tracking_uri).is_dir()
+    assert fetch_bundle("models:/readmission/2", cache, registry.tracking_uri).is_dir()
 
 
 def test_a_server_that_is_down_is_said_at_once(tmp_path: Path) -> None:
@@ -273,10 +273,10 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_a_bundle(
             return read_bytes(uri)
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(sources, "read_bytes", read)
-            fetch_source(CHAMPION, cache, fake.uri)
+            patch.setattr(bundle_uris, "read_bytes", read)
+            fetch_bundle(CHAMPION, cache, fake.uri)
         assert kept(cache) == []
-    assert load_bundle(fetch_source(CHAMPION, cache, fake.uri)).digest == bundle.digest
+    assert load_bundle(fetch_bundle(CHAMPION, cache, fake.uri)).digest == bundle.digest
 
 
 def spoil_manifest(folder: Path) -> None:
@@ -302,8 +302,8 @@ def test_what_was_damaged_in_the_cache_is_fetched_again(
 ) -> None:
     """As a power cut leaves files that were never flushed, or a half copied backup."""
     fake.has(bundle.digest, str(bundle.path))
-    damage(fetch_source(CHAMPION, cache, fake.uri))
-    assert load_bundle(fetch_source(CHAMPION, cache, fake.uri)).digest == bundle.digest
+    damage(fetch_bundle(CHAMPION, cache, fake.uri))
+    assert load_bundle(fetch_bundle(CHAMPION, cache, fake.uri)).digest == bundle.digest
     assert kept(cache) == [bundle.digest]
 
 
@@ -311,9 +311,9 @@ def test_what_is_in_the_cache_is_not_fetched_again(
     fake: FakeMlflow, cache: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     fake.has(bundle.digest, str(bundle.path))
-    folder = fetch_source(CHAMPION, cache, fake.uri)
+    folder = fetch_bundle(CHAMPION, cache, fake.uri)
     fake.has(bundle.digest, str(tmp_path / "gone"))
-    assert fetch_source(CHAMPION, cache, fake.uri) == folder
+    assert fetch_bundle(CHAMPION, cache, fake.uri) == folder
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -322,9 +322,9 @@ def test_of_many_that_fetch_at_once_each_gets_the_bundle(
 ) -> None:
     fake.has(bundle.digest, str(bundle.path))
     if damaged:
-        cut_model(fetch_source(CHAMPION, cache, fake.uri))
+        cut_model(fetch_bundle(CHAMPION, cache, fake.uri))
     with ThreadPoolExecutor(8) as pool:
-        loaded = set(pool.map(lambda _: load_bundle(fetch_source(CHAMPION, cache, fake.uri)).digest, range(16)))
+        loaded = set(pool.map(lambda _: load_bundle(fetch_bundle(CHAMPION, cache, fake.uri)).digest, range(16)))
     assert loaded == {bundle.digest}
     assert kept(cache) == [bundle.digest]
 
@@ -333,7 +333,7 @@ def test_a_cache_that_cannot_be_written_is_named(fake: FakeMlflow, tmp_path: Pat
     (tmp_path / "file").write_text("")
     fake.has(bundle.digest, str(bundle.path))
     with pytest.raises(StorageError, match=r"cannot be kept in .*file"):
-        fetch_source(CHAMPION, tmp_path / "file" / "cache", fake.uri)
+        fetch_bundle(CHAMPION, tmp_path / "file" / "cache", fake.uri)
 
 
 def test_artifacts_on_a_disk_that_is_shared_are_read_there(fake: FakeMlflow, tmp_path: Path, bundle: Bundle) -> None:
@@ -341,14 +341,14 @@ def test_artifacts_on_a_disk_that_is_shared_are_read_there(fake: FakeMlflow, tmp
     shutil.copytree(bundle.path, folder)
     for number, origin in enumerate((str(folder), folder.as_uri())):
         fake.has(bundle.digest, origin)
-        assert load_bundle(fetch_source(CHAMPION, tmp_path / str(number), fake.uri)).digest == bundle.digest
+        assert load_bundle(fetch_bundle(CHAMPION, tmp_path / str(number), fake.uri)).digest == bundle.digest
 
 
 @pytest.mark.parametrize("digest", [None, "", "../../etc", "/etc", "0" * 63, "A" * 64])
 def test_a_tag_that_is_no_digest_names_no_folder(fake: FakeMlflow, cache: Path, bundle: Bundle, digest: str) -> None:
     fake.has(digest, str(bundle.path))
     with pytest.raises(RegistryError, match="was never completed"):
-        fetch_source(CHAMPION, cache, fake.uri)
+        fetch_bundle(CHAMPION, cache, fake.uri)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_a_tag_that_is_no_digest_names_no_folder(fake: FakeMlflow, cache: Path, 
 def test_what_is_not_mlflow_is_said(fake: FakeMlflow, cache: Path, answer: bytes) -> None:
     fake.answer = answer
     with pytest.raises(RegistryError, match="is not MLflow"):
-        fetch_source(CHAMPION, cache, fake.uri)
+        fetch_bundle(CHAMPION, cache, fake.uri)
 
 
 def with_login(uri: str, password: str) -> str:
@@ -366,7 +366,7 @@ def with_login(uri: str, password: str) -> str:
 
 def test_a_login_in_the_address_is_used(fake: FakeMlflow, cache: Path, bundle: Bundle) -> None:
     fake.has(bundle.digest, str(bundle.path))
-    fetch_source(CHAMPION, cache, with_login(fake.uri, "s3cret%2F%23%40%3A%2541"))
+    fetch_bundle(CHAMPION, cache, with_login(fake.uri, "s3cret%2F%23%40%3A%2541"))
     assert fake.authorization == f"Basic {base64.b64encode(f'nurse:{PASSWORD}'.encode()).decode()}"
 
 
@@ -378,7 +378,7 @@ def test_a_password_is_in_no_message(
     caplog.set_level("DEBUG")
     for uri in (fake.uri, "http://127.0.0.1:1", "http://no-such-host.invalid"):
         with pytest.raises(RegistryError) as error:
-            fetch_source(CHAMPION, cache, with_login(uri, "s3cret"))
+            fetch_bundle(CHAMPION, cache, with_login(uri, "s3cret"))
         assert "s3cret" not in f"{error.value}{caplog.text}"
         assert "nurse" not in str(error.value)
 
@@ -400,7 +400,7 @@ def test_a_password_is_in_no_message(
 )
 def test_an_address_that_cannot_be_used_is_not_repeated(cache: Path, uri: str | None) -> None:
     with pytest.raises(ConfigurationError, match="needs the address of an MLflow server") as error:
-        fetch_source(CHAMPION, cache, uri)
+        fetch_bundle(CHAMPION, cache, uri)
     assert "s3cret" not in str(error.value)
     assert error.value.__cause__ is None
 

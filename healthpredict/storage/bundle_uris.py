@@ -27,7 +27,7 @@ Read = Callable[[str], bytes]
 """Returns the content of a file of the bundle, by its name."""
 
 
-def fetch_source(source: str, cache: Path, tracking_uri: str | None = None) -> Path:
+def fetch_bundle(source: str, cache: Path, tracking_uri: str | None = None) -> Path:
     """Fetch a bundle, and return its local folder.
 
     Args:

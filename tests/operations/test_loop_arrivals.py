@@ -1,0 +1,168 @@
+"""The loop goes on when files come and go while it runs, and reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from healthpredict.config import Settings
+from healthpredict.data.raw import format_raw, read_encounters
+from healthpredict.errors import BatchRefused
+from healthpredict.operations import accept_batch as accepting
+from healthpredict.operations import arrivals
+from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
+from healthpredict.operations.accept_outcomes import look_at_outcomes
+from healthpredict.operations.context import open_ledger
+from healthpredict.operations.dataset import arrived_batches
+from healthpredict.operations.drift_loop import LoopRun, Steps, drift_loop
+from healthpredict.operations.pending import Pending, find_pending
+from healthpredict.operations.prepare import prepare
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.uris import local_copy, read_bytes
+
+
+@pytest.fixture
+def settings(settings: Settings, source: str, tracking_uri: str) -> Settings:
+    """Two batches wait, and a version was promoted. Nothing is rolled out."""
+    rollout = settings.rollout.model_copy(update={"target": "none"})
+    settings = settings.model_copy(update={"tracking_uri": tracking_uri, "model_name": "arrivals", "rollout": rollout})
+    prepare(settings, source)
+    open_ledger(settings).append("promotion", version=1)
+    return settings
+
+
+def unused(*_: object) -> Any:
+    raise AssertionError("no batch gets this far")
+
+
+def refuse(_: Settings, name: str) -> AcceptedBatch:
+    raise BatchRefused(name, "it is a test")
+
+
+def run(settings: Settings, accept: Any = refuse) -> LoopRun:
+    return drift_loop(settings, Steps(accept, unused, unused, unused))
+
+
+def remove_before_reading(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Remove a file after it was listed, when it is about to be read."""
+
+    @contextmanager
+    def removing(uri: str) -> Iterator[Path]:
+        if uri == path:
+            Path(path).unlink(missing_ok=True)
+        with local_copy(uri) as copy:
+            yield copy
+
+    monkeypatch.setattr(arrivals, "local_copy", removing)
+
+
+def test_a_batch_that_is_removed_after_it_was_listed_is_reported(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_before_reading(monkeypatch, Layout(settings.data_uri).batch("batch-01"))
+    ran = run(settings)
+    assert ran.done == ["batch-02"]
+    assert "batches/batch-01.csv was removed before it was read." in ran.sentences
+
+
+def test_a_batch_that_is_removed_before_it_is_accepted_is_reported(settings: Settings) -> None:
+    def accept(settings: Settings, name: str) -> AcceptedBatch:
+        if name == "batch-01":
+            Path(Layout(settings.data_uri).batch(name)).unlink()
+            return accept_batch(settings, name)
+        return refuse(settings, name)
+
+    ran = run(settings, accept)
+    assert ran.done == ["batch-02"]
+    assert "batches/batch-01.csv was removed before it was read." in ran.sentences
+
+
+def test_a_refused_batch_that_is_removed_is_not_pending(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its content is compared with the refused one, because its version at the store differs."""
+    run(settings)
+    batch = Layout(settings.data_uri).batch("batch-01")
+    Path(batch).touch()
+    remove_before_reading(monkeypatch, batch)
+    assert find_pending(settings).names == []
+
+
+def test_outcomes_that_are_removed_after_they_were_listed_are_reported(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("batch-01", "batch-02"):
+        accept_batch(settings, name)
+    outcomes = Path(Layout(settings.data_uri).outcomes("batch-01"))
+    content = outcomes.read_bytes()
+    remove_before_reading(monkeypatch, str(outcomes))
+    assert [found.batch for found in look_at_outcomes(settings)] == ["initial", "batch-02"]
+    outcomes.write_bytes(content)
+    Path(f"{outcomes}.done").touch()
+    ran = run(settings)
+    assert ran.done == ["batch-01", "batch-02"]
+    assert "outcomes/batch-01.csv was removed before it was read." in ran.sentences
+    assert [event["batch"] for event in open_ledger(settings).events("outcomes")] == ["batch-02"]
+
+
+@pytest.mark.parametrize("marker", [True, False])
+def test_outcomes_that_may_still_be_copied_need_another_run(settings: Settings, marker: bool) -> None:
+    """As batches do: otherwise they would wait for the nightly run."""
+    run(settings)
+    outcomes = Layout(settings.data_uri).outcomes("batch-01")
+    Path(outcomes).touch()
+    done = Path(f"{outcomes}.done")
+    done.touch() if marker else done.unlink()
+    assert run(settings).waits is not marker
+
+
+def test_a_batch_that_was_killed_while_it_was_accepted_leaves_no_encounters(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is refused when it is delivered again, and its encounters come under another name."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    layout = Layout(settings.data_uri)
+    delivered = read_bytes(layout.batch("batch-01"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(accepting, "write_json", killed)
+        accept_batch(settings, "batch-01")
+    assert Path(layout.processed("batch-01")).exists()
+    raw = read_encounters(delivered, "batch-01").frame
+    Path(layout.batch("batch-01")).write_bytes(format_raw(raw.assign(age="71")))
+    Path(f"{layout.batch('batch-01')}.done").touch()
+    with pytest.raises(BatchRefused):
+        accept_batch(settings, "batch-01")
+    Path(layout.batch("batch-02")).write_bytes(delivered)
+    Path(f"{layout.batch('batch-02')}.done").touch()
+    assert accept_batch(settings, "batch-02").quarantined == 0
+    Path(layout.batch("batch-01")).unlink()
+    assert arrived_batches(settings) == ["initial", "batch-02"]
+
+
+def test_the_page_of_a_flow_run_shows_the_notices_of_every_look_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look finds another batch meanwhile. What was pending then is not pending any more."""
+    from flows import drift_loop as flow
+
+    looks = iter(
+        [
+            LoopRun(done=["a"], notices=["a is odd.", "both"], state=["b is pending.", "ignored"], waits=False),
+            LoopRun(done=["b"], notices=["both", "b is odd."], state=["ignored"], waits=False),
+        ]
+    )
+    ready = iter([["b"], []])
+    shown: list[str] = []
+    monkeypatch.setattr(flow.loop, "drift_loop", lambda *_: next(looks))
+    monkeypatch.setattr(flow, "as_task", lambda _: lambda *_: None)
+    monkeypatch.setattr(flow, "Settings", lambda: settings)
+    monkeypatch.setattr(flow, "find_pending", lambda _: Pending({}, next(ready), {}, {}, []))
+    monkeypatch.setattr(flow, "show_history", lambda _: None)
+    monkeypatch.setattr(flow, "show_notices", shown.extend)
+    assert flow.drift_loop.fn() == ["a", "b"]
+    assert shown == ["a is odd.", "both", "b is odd.", "ignored"]

@@ -1,0 +1,137 @@
+"""Where a version goes is a setting; what is missing for it is said before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bundles import champion
+
+from healthpredict.config import Settings
+from healthpredict.errors import BundleError, ConfigurationError, RolloutUnknown
+from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.record_rollout import last_unknown
+from healthpredict.operations.roll_back import roll_back
+from healthpredict.operations.roll_out import roll_out, serving, settle
+from healthpredict.operations.status import status
+
+
+@pytest.fixture
+def settings(rollout_settings: Settings) -> Settings:
+    return rollout_settings
+
+
+def test_nowhere_only_the_alias_moves_and_the_bundle_is_checked_all_the_same(
+    settings: Settings, register: Callable[[], int]
+) -> None:
+    first, second = register(), register()
+    assert roll_out(settings, first).url is None
+    assert serving(settings) is None
+    assert champion(settings) == first
+    bundle = open_registry(settings).fetch_bundle(open_registry(settings).version(second))
+    (bundle.path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(BundleError):
+        roll_out(settings, second)
+    assert champion(settings) == first
+
+
+def test_rollbacks_go_back_step_by_step_and_to_a_named_version(settings: Settings, register: Callable[[], int]) -> None:
+    with pytest.raises(ConfigurationError, match="nothing to go back to"):
+        roll_back(settings)
+    versions = [register(), register(), register()]
+    for version in versions:
+        roll_out(settings, version)
+    assert roll_back(settings).version == versions[1]
+    assert roll_back(settings).version == versions[0], "not to the version that was just rolled back"
+    with pytest.raises(ConfigurationError, match="nothing to go back to"):
+        roll_back(settings)
+    assert roll_back(settings, versions[2]).version == versions[2] == champion(settings)
+    with pytest.raises(ConfigurationError, match=r"no going back to version 99\. In service before: 1, 2; now: 3"):
+        roll_back(settings, 99)
+    reasons = [event["reason"] for event in open_ledger(settings).events("promotion")]
+    assert reasons[:3] == [None] * 3
+    assert reasons[3] == f"rolled back from version {versions[2]}"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT"),
+        ({"kubeconfig": "nowhere", "context": "mine"}, "kubeconfig nowhere with context 'mine' cannot be used"),
+    ],
+)
+def test_a_cluster_is_named_or_nothing_happens(
+    settings: Settings, register: Callable[[], int], given: dict[str, str], words: str
+) -> None:
+    version = register()
+    rollout = settings.rollout.model_copy(update={"target": "kubernetes", "context": given.get("context")})
+    kubeconfig = Path(given["kubeconfig"]) if given else None
+    unnamed = settings.model_copy(update={"rollout": rollout, "kubeconfig": kubeconfig})
+    with pytest.raises(ConfigurationError, match=words):
+        roll_out(unnamed, version)
+    (failure,) = open_ledger(settings).events("rollout_failed")
+    assert words in failure["problem"]
+    assert champion(settings) is None
+
+
+class FakeProcess:
+    """A local API whose new process passes verification."""
+
+    def __init__(self, fails_at: str) -> None:
+        """Args: fails_at, the method that an operating system's error interrupts."""
+        self.fails_at = fails_at
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            self.calls.append(name)
+            if name == self.fails_at:
+                raise PermissionError("a test")
+
+        return call
+
+
+def as_process(settings: Settings, monkeypatch: pytest.MonkeyPatch, fails_at: str) -> tuple[Settings, FakeProcess]:
+    target = FakeProcess(fails_at)
+    monkeypatch.setattr("healthpredict.operations.roll_out.local_target", lambda _: target)
+    rollout = settings.rollout.model_copy(update={"target": "process"})
+    return settings.model_copy(update={"rollout": rollout}), target
+
+
+def test_an_unexpected_error_after_the_switch_leaves_it_unknown_what_serves(
+    settings: Settings, register: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _ = as_process(settings, monkeypatch, "switch")
+    with pytest.raises(RolloutUnknown, match="PermissionError: a test"):
+        roll_out(settings, register())
+    (event,) = open_ledger(settings).events("rollout_unknown")
+    assert event["version"] == 1
+    assert open_ledger(settings).events("rollout_failed") == []
+    assert champion(settings) is None
+
+
+def test_an_unexpected_error_before_the_switch_ends_the_new_process(
+    settings: Settings, register: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What served before was not touched."""
+    settings, target = as_process(settings, monkeypatch, "verify")
+    with pytest.raises(PermissionError):
+        roll_out(settings, register())
+    assert target.calls[-1] == "abandon"
+    assert [event["version"] for event in open_ledger(settings).events("rollout_failed")] == [1]
+    assert last_unknown(settings) is None
+
+
+def test_a_process_that_is_gone_settles_an_unknown_rollout(
+    settings: Settings, register: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    settings, _ = as_process(settings, monkeypatch, "nothing")
+    ledger = open_ledger(settings)
+    ledger.append("promotion", version=1)
+    ledger.append("rollout_unknown", version=2, image=None, problem="a test")
+    assert settle(settings) is None
+    assert settle(settings) is None
+    assert [event["version"] for event in ledger.events("rollout_settled")] == [None]
+    assert status(settings).serving is None
