@@ -31,7 +31,7 @@ _SECONDS_FOR_AN_ANSWER: Final = 600
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceTree:
     """The code that goes into an image.
 
     Attributes:
@@ -60,7 +60,7 @@ class Image:
     id: str
 
 
-def build_image(bundle: Bundle, repository: str, source: Source, base: str) -> Image:
+def build_image(bundle: Bundle, repository: str, source: SourceTree, base: str) -> Image:
     """Build the image of a bundle.
 
     The layer of the bundle depends on the bundle alone: files of one owner, one mode and one time.
@@ -68,7 +68,7 @@ def build_image(bundle: Bundle, repository: str, source: Source, base: str) -> I
     Args:
         bundle: what it serves.
         repository: to push it to later.
-        source: see `Source`.
+        source: see `SourceTree`.
         base: the image of Python to start from, by tag or digest.
 
     Raises:

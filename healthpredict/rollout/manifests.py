@@ -19,7 +19,7 @@ import yaml
 
 from healthpredict.errors import ConfigurationError
 
-Manifest = dict[str, Any]
+KubernetesObject = dict[str, Any]
 """One Kubernetes object, as in its YAML."""
 _KNOWN: Final = {"apiVersion", "kind", "namespace", "resources", "patches", "configMapGenerator"}
 _OF_THE_CLUSTER: Final = {"Namespace", "PersistentVolume"}
@@ -29,7 +29,7 @@ _HASH_LETTERS: Final = str.maketrans("013ae", "ghkmt")
 _HASH_LENGTH: Final = 10
 
 
-def read_manifests(folder: Path) -> list[Manifest]:
+def read_manifests(folder: Path) -> list[KubernetesObject]:
     """The objects of a kustomization, ConfigMaps with a name that ends with a digest of their content.
 
     Args:
@@ -50,7 +50,7 @@ def read_manifests(folder: Path) -> list[Manifest]:
     return [*manifests, *generated]
 
 
-def content_hash(manifest: Manifest) -> str:
+def content_hash(manifest: KubernetesObject) -> str:
     """Kustomize's digest of a ConfigMap's data. Args: manifest, of the ConfigMap."""
     # Kustomize puts a name here too, and it is always empty.
     content = {"data": manifest["data"], "kind": "ConfigMap", "name": ""}
@@ -61,7 +61,7 @@ def content_hash(manifest: Manifest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH].translate(_HASH_LETTERS)
 
 
-def rename_reference(manifest: Manifest, kind: str, old: str, new: str) -> None:
+def rename_reference(manifest: KubernetesObject, kind: str, old: str, new: str) -> None:
     """Let the volumes of an object's pod template name another ConfigMap (`configMap`) or Secret (`secret`)."""
     key = "secretName" if kind == "secret" else "name"
     for volume in volumes(manifest):
@@ -69,13 +69,13 @@ def rename_reference(manifest: Manifest, kind: str, old: str, new: str) -> None:
             volume[kind][key] = new
 
 
-def volumes(manifest: Manifest) -> list[dict[str, Any]]:
+def volumes(manifest: KubernetesObject) -> list[dict[str, Any]]:
     """The volumes of an object's pod template; empty where it has none."""
     found: list[dict[str, Any]] = manifest.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or []
     return found
 
 
-def the_one(manifests: list[Manifest], kind: str) -> Manifest:
+def the_one(manifests: list[KubernetesObject], kind: str) -> KubernetesObject:
     """The only object of a kind.
 
     Raises:
@@ -87,7 +87,7 @@ def the_one(manifests: list[Manifest], kind: str) -> Manifest:
     return found[0]
 
 
-def _read(folder: Path) -> tuple[list[Manifest], list[Manifest]]:
+def _read(folder: Path) -> tuple[list[KubernetesObject], list[KubernetesObject]]:
     """Objects of a folder: those from files, and ConfigMaps that are generated."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
     if unknown := set(kustomization) - _KNOWN:
@@ -95,8 +95,8 @@ def _read(folder: Path) -> tuple[list[Manifest], list[Manifest]]:
             f"{folder / 'kustomization.yaml'} uses {', '.join(sorted(unknown))}, which a rollout does not know. "
             f"It knows {', '.join(sorted(_KNOWN))}."
         )
-    manifests: list[Manifest] = []
-    generated: list[Manifest] = []
+    manifests: list[KubernetesObject] = []
+    generated: list[KubernetesObject] = []
     for name in kustomization.get("resources", ()):
         if (folder / name).is_dir():
             below, generated_below = _read(folder / name)
@@ -119,12 +119,12 @@ def _read(folder: Path) -> tuple[list[Manifest], list[Manifest]]:
     return manifests, generated
 
 
-def _targets(manifests: list[Manifest], target: dict[str, str]) -> Iterator[Manifest]:
+def _targets(manifests: list[KubernetesObject], target: dict[str, str]) -> Iterator[KubernetesObject]:
     for manifest in manifests:
         if manifest["kind"] == target["kind"] and manifest["metadata"]["name"] == target["name"]:
             yield manifest
 
 
-def _generate(folder: Path, entry: dict[str, Any]) -> Manifest:
+def _generate(folder: Path, entry: dict[str, Any]) -> KubernetesObject:
     data = {Path(name).name: (folder / name).read_text(encoding="utf-8") for name in entry["files"]}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": entry["name"]}, "data": data}
