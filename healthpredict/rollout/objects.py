@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.rollout.manifests import KubernetesObject, rename_reference, the_one
+from healthpredict.rollout.manifests import KubernetesObject, rename_secret, the_one
 from healthpredict.rollout.progress import TEMPLATE_HASH
 
 KEYS: Final = "healthpredict-keys"
@@ -61,7 +61,7 @@ def wanted(
     digest = hashlib.sha256(json.dumps({name: data.hex() for name, data in sorted(files.items())}).encode()).hexdigest()
     keys = secret(f"{KEYS}-{digest[:_LETTERS_OF_DIGEST]}", files)
     keys["metadata"]["namespace"] = deployment["metadata"].get("namespace", "default")
-    rename_reference(deployment, "secret", KEYS, keys["metadata"]["name"])
+    rename_secret(deployment, KEYS, keys["metadata"]["name"])
     template = deployment["spec"]["template"]
     template["metadata"]["annotations"] = {VERSION: str(bundle.manifest.model_version), DIGEST: bundle.digest}
     template["spec"]["containers"][0]["image"] = image
