@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,18 @@ def test_a_budget_waits_for_one_complete_trial() -> None:
     patient = TimeBudget(60, last_step=10)
     patient("a", {"step": 10})
     assert not patient.stop_all(), "there is time left"
+
+
+def test_the_time_in_which_a_search_was_interrupted_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = TimeBudget(60, last_step=1)
+    budget("trial", {"step": 1})
+    saved = pickle.dumps(budget)
+    days_later = time.time() + 3 * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: days_later)
+    restored = pickle.loads(saved)
+    assert budget.stop_all() and not restored.stop_all()
+    monkeypatch.setattr(time, "time", lambda: days_later + 61)
+    assert restored.stop_all()
 
 
 @pytest.fixture(scope="module")
