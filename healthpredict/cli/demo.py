@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -149,7 +150,7 @@ def _show(summary: Summary) -> None:
 
 
 def _ask_api(settings: Settings, state: Path) -> None:
-    """Send one made-up encounter to the API, and show the command that does the same."""
+    """Send one made-up encounter to the API, as its callers would."""
     registry = open_registry(settings)
     champion = registry.by_alias("champion")
     assert champion is not None
@@ -158,9 +159,15 @@ def _ask_api(settings: Settings, state: Path) -> None:
     path = state / "encounter.json"
     path.write_text(body)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    url, headers = f"http://{settings.api_host}:{settings.api_port}/predict", {"Content-Type": "application/json"}
-    _print(f"\n$ {shlex.join(['curl', '-d', f'@{shown}', '-H', 'Content-Type: application/json', url])}")
-    _print(httpx.post(url, content=body, headers=headers, trust_env=False).text)
+    url = f"http://{settings.api_host}:{settings.api_port}/predict"
+    command = ["curl", "-s", "-d", f"@{shown}", "-H", "Content-Type: application/json", url]
+    _print(f"\n$ {shlex.join(command)}")
+    if shutil.which("curl"):
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    else:
+        headers = {"Content-Type": "application/json"}
+        answer = httpx.post(url, content=body, headers=headers, trust_env=False).text
+    _print(answer)
 
 
 def _print(text: str) -> None:
