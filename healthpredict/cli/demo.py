@@ -96,17 +96,16 @@ def _configure(state: Path) -> tuple[Settings, dict[str, int]]:
 
 def _run_flows(services: LocalServices, prefect_api: str, source: str | None, seconds: Seconds) -> None:
     settings = Settings()
-    ray = contextlib.ExitStack()
-    with timed(seconds, "services"):
-        # While Prefect's server starts: one Ray for all searches, MLflow's database and the flows.
-        ray.enter_context(ray_runtime(settings.ray_address))
-        open_registry(settings)
-        # Prefect reads its settings when it is imported.
-        from flows.drift_loop import drift_loop
-        from flows.prepare import prepare
+    with contextlib.ExitStack() as ray:
+        with timed(seconds, "services"):
+            # While Prefect's server starts: one Ray for all searches, MLflow's database and the flows.
+            ray.enter_context(ray_runtime(settings.ray_address))
+            open_registry(settings)
+            # Prefect reads its settings when it is imported.
+            from flows.drift_loop import drift_loop
+            from flows.prepare import prepare
 
-        services.wait("prefect", f"{prefect_api}/health")
-    with ray:
+            services.wait("prefect", f"{prefect_api}/health")
         log_step("services", "start", seconds["services"], "Ray, Prefect's server, MLflow's database")
         with timed(seconds, "prepare"):
             data = prepare(source, allow_synthetic=source is None)

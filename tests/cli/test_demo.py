@@ -19,9 +19,8 @@ pytestmark = pytest.mark.slow
 SETTINGS = {
     "INITIAL_SHARE": "0.7",
     "N_BATCHES": "1",
-    "SEARCH__FAMILIES": "logistic_regression,lightgbm",
-    "SEARCH__N_TRIALS": "2",
-    "SEARCH__FINALISTS": "1",
+    "SEARCH__FAMILIES": "logistic_regression",
+    "SEARCH__N_TRIALS": "1",
     "MODEL__N_BOOTSTRAP": "20",
     "PROMOTION__MAX_ECE": "0.3",
     "PROMOTION__SUBGROUP_FLOOR": "0.5",
