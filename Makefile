@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format docs lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
 # A run has many processes, and without bytecode each of them would compile every library. Empty means that bytecode is written.
 export PYTHONDONTWRITEBYTECODE :=
@@ -110,6 +110,10 @@ check: $(STAMP)  ## Format, lint, types, layers
 format: $(STAMP)  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# With kubectl, which a worker does not have: what is rendered is part of the source.
+manifests:  ## Render the Kubernetes objects in k8s/, after a change of the files there
+	for folder in administrator overlays/local overlays/minikube; do kubectl kustomize k8s/$$folder >k8s/$$folder/rendered.yaml || exit; done
 
 # In an environment of its own, so that the pages can use the newest versions of libraries that the system pins.
 .venv-docs/.installed: requirements.docs.lock $(STAMP)

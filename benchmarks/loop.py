@@ -73,7 +73,7 @@ def parts(settings: Settings, bundle: Bundle) -> Measured:
     encounters = pd.concat([read_frame(layout.processed(name)) for name in names], ignore_index=True)
     frame_cpu = min(_cpu(lambda: encode_frame(bundle.encoder, encounters)) for _ in range(5))
     records = as_records(encounters.head(RECORDS))
-    record_cpu = min(_cpu(lambda: [bundle.encoder.encode_record(record) for record in records]) for _ in range(5))
+    record_cpu = min(_cpu(lambda: [bundle.encode(record) for record in records]) for _ in range(5))
 
     profile = ReferenceProfile.model_validate(bundle.reference())
     batch = encounters.tail(DRIFT_ROWS).reset_index(drop=True)

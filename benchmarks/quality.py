@@ -40,7 +40,8 @@ from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, Examples, probability
 from healthpredict.training.fit import fit_finalists, folds
-from healthpredict.training.search import ray_runtime, search_models
+from healthpredict.training.ray_cluster import ray_runtime
+from healthpredict.training.search import search_models
 
 LAST_CHRONOLOGICAL_ID = 290_000_000
 """Above it (the last 12 %) `encounter_id` is not in the order of time within a patient."""

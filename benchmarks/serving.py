@@ -26,7 +26,6 @@ from benchmarks.serving_models import (
     build_served_bundle,
     log_pipeline,
     mlflow_body,
-    synthetic_encounters,
 )
 from benchmarks.serving_offline import SCORED_ROWS, batch, explain
 from healthpredict.bundle.model import Bundle
@@ -37,6 +36,7 @@ from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 from healthpredict.serving.encounter import as_sent
 from healthpredict.storage.key_file import add_key
+from tests.labelled import labelled_encounters
 
 KEYS, PATIENT_KEY = "keys.json", "patient-key"
 CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
@@ -112,7 +112,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     """Start every service."""
-    row = synthetic_encounters(100, 0).head(1)  # the same for everyone
+    row = labelled_encounters(100, 0).head(1)  # the same for everyone
     (record,) = as_records(row[[column.field for column in FEATURE_COLUMNS]])
     ours = json.dumps({"encounter_id": 4711, "patient_nbr": 815, **as_sent(record)}).encode()
     plain = as_pipeline_input(row).to_dict("records")[0]
@@ -234,7 +234,7 @@ def main() -> None:
     quiet_vendors()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        encounters = synthetic_encounters(20_000, 0)
+        encounters = labelled_encounters(20_000, 0)
         bundle = build_served_bundle(folder / "bundle", encounters)
         log_pipeline(folder / "pipeline", encounters)
         measured = run(folder, bundle, arguments.seconds, arguments.rounds)

@@ -12,12 +12,7 @@ import pandas as pd
 
 from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.model import Bundle, GoldenRow
-from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
-from healthpredict.data.outcomes import check_outcomes
-from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import check_encounters
-from healthpredict.data.synthetic import synthesize
 from healthpredict.evaluation.report import report_on
 from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.training.explain import explainer_of
@@ -31,14 +26,6 @@ FAMILY = "lightgbm"
 LABEL = "readmitted_within_30_days"
 _COUNTS = [c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT]
 _LEVELS = [c.field for c in FEATURE_COLUMNS if c.kind is not Kind.COUNT]
-
-
-def synthetic_encounters(n_encounters: int, seed: int) -> pd.DataFrame:
-    """The labelled cohort of some synthetic encounters."""
-    raw = synthesize(n_encounters, seed)
-    checked = check_encounters(raw, "synthetic", ContractParams())
-    outcomes = check_outcomes(raw[["encounter_id", "readmitted"]])
-    return add_label(select_cohort(checked.encounters), outcomes.usable, "within_30_days")
 
 
 def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:

@@ -11,9 +11,9 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from healthpredict.errors import RolloutUnknown
-from healthpredict.evaluation.report import TestReport
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import TrainingOutcome
+from healthpredict.operations.register import Challenger
 from healthpredict.operations.report import history
 from healthpredict.operations.summarise import Summary
 
@@ -62,7 +62,7 @@ def show_training(outcome: TrainingOutcome) -> None:
     challenger, decision = outcome.challenger, outcome.gate
     show_table(
         f"metrics-version-{challenger.version}",
-        _metric_rows(challenger.test),
+        _metric_rows(challenger),
         f"Version {challenger.version} ({challenger.family}) on {challenger.test.evaluation.rows:,} test-side encounters",
     )
     verdict = "passed" if decision.promote else "did not pass"
@@ -102,7 +102,8 @@ def show_history(summary: Summary) -> None:
     )
 
 
-def _metric_rows(report: TestReport) -> list[dict[str, Any]]:
+def _metric_rows(challenger: Challenger) -> list[dict[str, Any]]:
+    report = challenger.test
     names = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large", "calibration_slope")
     intervals = {name: getattr(report.evaluation, name) for name in names} | {"baseline auroc": report.baseline_auroc}
     intervals |= {f"auroc {group.column} {group.value}": group.auroc for group in report.subgroups}

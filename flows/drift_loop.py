@@ -19,7 +19,7 @@ from healthpredict.operations.report import write_report
 
 
 @flow(name="drift-loop", on_cancellation=[cancel_children])
-def drift_loop(source: loop.Source = "batches") -> list[str]:
+def drift_loop(source: loop.BatchSource = "batches") -> list[str]:
     """Process every batch that has arrived and is not in the ledger, and return their names.
 
     Args:

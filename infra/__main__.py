@@ -13,9 +13,9 @@ from identity import Identity
 from network import Network
 from parameters import Parameters
 from pulumi.runtime import get_config_env
-from registry import Registry
+from registry import ImageRegistry
 from schedule import Schedule
-from settings import PROJECT, ConfigError, Settings, read_settings
+from settings import PROJECT, ConfigError, StackSettings, read_settings
 from storage import Storage
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     Budget(settings)
     network = Network(settings)
     storage = Storage(settings)
-    registry = Registry(settings)
+    registry = ImageRegistry(settings)
     identity = Identity(settings, account, storage.bucket, registry.repository)
     Parameters(settings, _host_config(settings, storage, registry, identity))
     host = Host(settings, network.subnet, network.group, identity.profile)
@@ -54,7 +54,7 @@ def main() -> None:
     pulumi.export("estimate", asdict(cost) if cost else None)
 
 
-def _read_settings() -> Settings:
+def _read_settings() -> StackSettings:
     # All of it and not only what is known, so that a misspelt setting is refused.
     own = f"{PROJECT}:"
     values = {key.removeprefix(own): value for key, value in get_config_env().items() if key.startswith(own)}
@@ -62,7 +62,7 @@ def _read_settings() -> Settings:
     return read_settings(pulumi.get_stack(), region, values)
 
 
-def _estimate(settings: Settings) -> Estimate | None:
+def _estimate(settings: StackSettings) -> Estimate | None:
     """The month's estimate; None, with a warning, where a price is not known. Warns when it is above the budget."""
     try:
         cost = estimate(settings)
@@ -78,7 +78,7 @@ def _estimate(settings: Settings) -> Estimate | None:
 
 
 def _host_config(
-    settings: Settings, storage: Storage, registry: Registry, identity: Identity
+    settings: StackSettings, storage: Storage, registry: ImageRegistry, identity: Identity
 ) -> dict[str, pulumi.Input[str]]:
     bucket = storage.bucket.id
     return {

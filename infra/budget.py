@@ -6,7 +6,7 @@ import json
 
 import pulumi
 import pulumi_aws as aws
-from settings import Settings
+from settings import StackSettings
 
 PERCENTS = (50, 80, 100)
 # A t3.large earns 36 an hour and holds 864; from 60 it has minutes left at full speed.
@@ -16,7 +16,7 @@ LOW_CREDITS = 60
 class Budget(pulumi.ComponentResource):
     """The month's budget of the account. AWS can count one stack alone only after its tags were activated for billing."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Budget", settings.prefix)
         mails = [(percent, "ACTUAL") for percent in PERCENTS] + [(100, "FORECASTED")]
         aws.budgets.Budget(
@@ -45,7 +45,7 @@ class Budget(pulumi.ComponentResource):
 class Alarms(pulumi.ComponentResource):
     """Alarms that mail and, where that helps, mend."""
 
-    def __init__(self, settings: Settings, account: str, instance: aws.ec2.Instance) -> None:
+    def __init__(self, settings: StackSettings, account: str, instance: aws.ec2.Instance) -> None:
         super().__init__("health-predict:aws:Alarms", settings.prefix)
         self._child = pulumi.ResourceOptions(parent=self)
         self._settings = settings

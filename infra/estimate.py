@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from settings import PROJECT, ConfigError, Settings, read_settings
+from settings import PROJECT, ConfigError, StackSettings, read_settings
 
 HERE = Path(__file__).resolve().parent
 HOURS_OF_MONTH = 730
@@ -43,7 +43,7 @@ class Estimate:
     as_of: str
 
 
-def estimate(settings: Settings, prices: dict[str, Any] | None = None) -> Estimate:
+def estimate(settings: StackSettings, prices: dict[str, Any] | None = None) -> Estimate:
     """Estimate a month.
 
     Args:
@@ -70,7 +70,7 @@ def estimate(settings: Settings, prices: dict[str, Any] | None = None) -> Estima
     )
 
 
-def _lines(settings: Settings, table: dict[str, Any], hours: float) -> tuple[Line, ...]:
+def _lines(settings: StackSettings, table: dict[str, Any], hours: float) -> tuple[Line, ...]:
     region = table["regions"].get(settings.region)
     if region is None:
         raise ConfigError(f"No prices for {settings.region} of {table['as_of']}: add the region to infra/prices.yaml.")
@@ -94,7 +94,7 @@ def _lines(settings: Settings, table: dict[str, Any], hours: float) -> tuple[Lin
     )
 
 
-def read_stack(stack: str, folder: Path = HERE) -> Settings:
+def read_stack(stack: str, folder: Path = HERE) -> StackSettings:
     """Read `Pulumi.<stack>.yaml`, or what has to be set by hand when it is not there.
 
     Raises:

@@ -11,7 +11,7 @@ import pulumi
 import pulumi_aws as aws
 import yaml
 from identity import HEALTH_TAG
-from settings import Settings
+from settings import StackSettings
 
 HERE = Path(__file__).resolve().parent / "host"
 CANONICAL = "099720109477"
@@ -41,7 +41,11 @@ class Host(pulumi.ComponentResource):
     """The instance."""
 
     def __init__(
-        self, settings: Settings, subnet: aws.ec2.Subnet, group: aws.ec2.SecurityGroup, profile: aws.iam.InstanceProfile
+        self,
+        settings: StackSettings,
+        subnet: aws.ec2.Subnet,
+        group: aws.ec2.SecurityGroup,
+        profile: aws.iam.InstanceProfile,
     ) -> None:
         super().__init__("health-predict:aws:Host", settings.prefix)
         self.instance = aws.ec2.Instance(
@@ -77,7 +81,7 @@ class Host(pulumi.ComponentResource):
         self._warn_of_what_waits(settings)
         self.register_outputs({"instance_id": self.instance.id})
 
-    def _warn_of_what_waits(self, settings: Settings) -> None:
+    def _warn_of_what_waits(self, settings: StackSettings) -> None:
         """Warn of settings that this host does not have, because they take effect with the next generation."""
 
         def warn(tags: dict[str, str] | None) -> None:
@@ -91,7 +95,7 @@ class Host(pulumi.ComponentResource):
 
         self.instance.tags.apply(warn)
 
-    def _key(self, settings: Settings) -> pulumi.Output[str] | None:
+    def _key(self, settings: StackSettings) -> pulumi.Output[str] | None:
         if settings.ssh_public_key is None:
             return None
         key = aws.ec2.KeyPair(
@@ -103,12 +107,12 @@ class Host(pulumi.ComponentResource):
         return key.key_name
 
 
-def _made_with(settings: Settings) -> str:
+def _made_with(settings: StackSettings) -> str:
     """What only a new host can change, for people."""
     return f"{'an' if settings.ssh_public_key else 'no'} sshPublicKey, spot {str(settings.spot).lower()}"
 
 
-def render_user_data(settings: Settings) -> str:
+def render_user_data(settings: StackSettings) -> str:
     """The host's cloud-init configuration: `host/cloud-init.yaml` with the files below `host/root` put in.
 
     It holds no secret, and of the configuration only where to read the rest: so it need not change when that does.
@@ -138,7 +142,7 @@ def _files() -> list[dict[str, Any]]:
     return files
 
 
-def _host_environment(settings: Settings) -> dict[str, Any]:
+def _host_environment(settings: StackSettings) -> dict[str, Any]:
     lines = {"AWS_DEFAULT_REGION": settings.region, "HEALTHPREDICT_PARAMETERS": settings.parameters}
     content = "".join(f"{key}={value}\n" for key, value in lines.items())
     return {"path": "/etc/health-predict/host.env", "content": content}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from settings import Settings
+from settings import StackSettings
 from storage import PREFIXES
 
 HEALTH_TAG = "HealthPredictHealth"
@@ -23,7 +23,9 @@ Statement = dict[str, Any]
 class Identity(pulumi.ComponentResource):
     """Role and instance profile of the host, and the role of its containers."""
 
-    def __init__(self, settings: Settings, account: str, bucket: aws.s3.Bucket, repository: aws.ecr.Repository) -> None:
+    def __init__(
+        self, settings: StackSettings, account: str, bucket: aws.s3.Bucket, repository: aws.ecr.Repository
+    ) -> None:
         super().__init__("health-predict:aws:Identity", settings.prefix)
         child = pulumi.ResourceOptions(parent=self)
         name = settings.prefix

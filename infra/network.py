@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
-from settings import Settings
+from settings import StackSettings
 
 # Apart from what Docker (172.17-31), Minikube (192.168.49) and Kubernetes' services (10.96) use on the host.
 VPC_CIDR = "10.42.0.0/24"
@@ -19,7 +19,7 @@ WEB_PORTS = {"https": 443, "http": 80}  # http: Ubuntu's archive, whose packages
 class Network(pulumi.ComponentResource):
     """VPC, subnet, routes, S3 endpoint and the host's security group."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Network", settings.prefix)
         child = pulumi.ResourceOptions(parent=self)
         name = settings.prefix
@@ -78,7 +78,7 @@ def _zone(instance_type: str) -> str:
     return sorted(offers.locations)[0]
 
 
-def _host_group(settings: Settings, vpc: aws.ec2.Vpc, child: pulumi.ResourceOptions) -> aws.ec2.SecurityGroup:
+def _host_group(settings: StackSettings, vpc: aws.ec2.Vpc, child: pulumi.ResourceOptions) -> aws.ec2.SecurityGroup:
     name = settings.prefix
     group = aws.ec2.SecurityGroup(
         f"{name}-host",

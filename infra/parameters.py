@@ -6,7 +6,7 @@ import secrets
 
 import pulumi
 import pulumi_aws as aws
-from settings import Settings
+from settings import StackSettings
 
 SECRETS = (
     "postgres-password",
@@ -23,7 +23,7 @@ SECRET_BYTES = 32
 class Parameters(pulumi.ComponentResource):
     """Parameters below `/health-predict/<stack>/`: `config/` in the clear, `secret/` encrypted."""
 
-    def __init__(self, settings: Settings, config: dict[str, pulumi.Input[str]]) -> None:
+    def __init__(self, settings: StackSettings, config: dict[str, pulumi.Input[str]]) -> None:
         """Args: settings of the stack; config, what becomes `HEALTHPREDICT_<NAME>` on the host; empty values are left out."""
         super().__init__("health-predict:aws:Parameters", settings.prefix)
         for key, value in config.items():

@@ -6,15 +6,15 @@ import json
 
 import pulumi
 import pulumi_aws as aws
-from settings import Settings
+from settings import StackSettings
 
 IMAGES_KEPT = 10
 
 
-class Registry(pulumi.ComponentResource):
+class ImageRegistry(pulumi.ComponentResource):
     """A private repository whose tags never move, scanned on push."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Registry", settings.prefix)
         child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data)
         name = settings.prefix

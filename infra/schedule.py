@@ -7,7 +7,7 @@ import json
 import pulumi
 import pulumi_aws as aws
 from identity import document, trust
-from settings import Settings
+from settings import StackSettings
 
 RETRY_SECONDS = 3600
 
@@ -15,7 +15,7 @@ RETRY_SECONDS = 3600
 class Schedule(pulumi.ComponentResource):
     """A schedule group with its role, a daily stop, and a start on the chosen days."""
 
-    def __init__(self, settings: Settings, account: str, instance: aws.ec2.Instance) -> None:
+    def __init__(self, settings: StackSettings, account: str, instance: aws.ec2.Instance) -> None:
         super().__init__("health-predict:aws:Schedule", settings.prefix)
         child = pulumi.ResourceOptions(parent=self)
         name = settings.prefix

@@ -22,7 +22,7 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True)
-class Settings:
+class StackSettings:
     """The configuration of one stack; see `Pulumi.example.yaml` for what each means."""
 
     stack: str
@@ -70,7 +70,7 @@ class Settings:
         return {"Name": f"{self.prefix}-{name}", "Project": PROJECT, "Stack": self.stack, "ManagedBy": "pulumi"}
 
 
-def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Settings:
+def read_settings(stack: str, region: str, values: Mapping[str, object]) -> StackSettings:
     """Check the configuration of a stack.
 
     Args:
@@ -93,7 +93,7 @@ def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Sett
     stop = _time("stopTime", text["stopTime"])
     if start == stop:
         raise ConfigError(f"startTime and stopTime are both {stop!r}. Choose two times, or startTime none.")
-    return Settings(
+    return StackSettings(
         stack=stack,
         region=region,
         alert_mail=_mail(text["alertMail"]),

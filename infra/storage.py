@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
-from settings import Settings
+from settings import StackSettings
 
 NONCURRENT_DAYS = 30
 """How long an overwritten or deleted object can be brought back."""
@@ -48,7 +48,7 @@ PREFIXES = (
 class Storage(pulumi.ComponentResource):
     """A private, encrypted, versioned bucket that answers over TLS only."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Storage", settings.prefix)
         # Kept with all that protects it, or not at all.
         child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data)

@@ -18,10 +18,10 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RolloutError
 from healthpredict.rollout import deployment, kubernetes, watch
 from healthpredict.rollout.cluster import Unreachable
+from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.objects import DIGEST, VERIFIED, VERSION
 from healthpredict.rollout.progress import REVISION, TEMPLATE_HASH
 
-Manifest = dict[str, Any]
 HOST = "127.0.0.1"
 
 
@@ -35,7 +35,7 @@ class FakeCluster:
         """Args: bundles, by digest, that the images of the templates serve; store, a file to keep the objects in."""
         self.bundles = bundles
         self._store = store
-        self._objects: dict[tuple[str, str], Manifest] = {}
+        self._objects: dict[tuple[str, str], KubernetesObject] = {}
         if store is not None and store.exists():
             self._objects = pickle.loads(store.read_bytes())
         self.calls = 0
@@ -51,18 +51,20 @@ class FakeCluster:
 
     # What a rollout calls
 
-    def read(self, kind: str, name: str) -> Manifest | None:
+    def read(self, kind: str, name: str) -> KubernetesObject | None:
         return self._answered(copy.deepcopy(self._objects.get((kind, name))))
 
-    def find(self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None) -> list[Manifest]:
+    def find(
+        self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None
+    ) -> list[KubernetesObject]:
         found = [copy.deepcopy(o) for (of, _), o in sorted(self._objects.items()) if of == kind]
         wanted = (labels or {}).items()
         return self._answered([o for o in found if wanted <= (o["metadata"].get("labels") or {}).items()])
 
-    def serves(self, manifest: Manifest) -> bool:
+    def serves(self, manifest: KubernetesObject) -> bool:
         return self._answered(manifest["kind"] != "HorizontalPodAutoscaler")
 
-    def apply(self, manifest: Manifest, manager: str = "healthpredict") -> Manifest:
+    def apply(self, manifest: KubernetesObject, manager: str = "healthpredict") -> KubernetesObject:
         key = (manifest["kind"], manifest["metadata"]["name"])
         known = self._objects.get(key, {"metadata": {"uid": uuid.uuid4().hex, "generation": 0}})
         merged = _merged(known, copy.deepcopy(manifest))
@@ -73,10 +75,10 @@ class FakeCluster:
             merged["status"] = {"phase": "Bound"}
         return self._answered(copy.deepcopy(merged), wrote=True)
 
-    def create(self, manifest: Manifest) -> Manifest:
+    def create(self, manifest: KubernetesObject) -> KubernetesObject:
         return self.apply(manifest)
 
-    def replace(self, manifest: Manifest) -> Manifest:
+    def replace(self, manifest: KubernetesObject) -> KubernetesObject:
         return self.apply(manifest)
 
     def delete(self, kind: str, name: str) -> None:
@@ -126,7 +128,7 @@ class FakeCluster:
         """Lose no answer any more."""
         self.loses = lambda _call: False
 
-    def _roll(self, found: Manifest) -> None:
+    def _roll(self, found: KubernetesObject) -> None:
         template = found["spec"]["template"]
         name = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
         found["metadata"]["generation"] += 1
@@ -197,7 +199,7 @@ def install(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(kubernetes.httpx, "Client", lambda **_: client)
 
 
-def _merged(known: Manifest, given: Manifest) -> Manifest:
+def _merged(known: KubernetesObject, given: KubernetesObject) -> KubernetesObject:
     """As server-side apply does for what rollouts apply: fields that are not given stay, lists are replaced."""
     merged = dict(known)
     for name, value in given.items():

@@ -91,7 +91,7 @@ def build_bundle(
 
 def _verify_explanations(bundle: Bundle) -> None:
     for row in bundle.golden:
-        explanation = bundle.explain(bundle.encoder.encode_record(row.record))
+        explanation = bundle.explain(bundle.encode(row.record))
         if explanation is not None and not abs(explanation.risk - row.risk) <= EXPLAINED_WITHIN:
             raise BundleError(
                 f"The explanation of a golden row adds up to a risk that differs from its own by "

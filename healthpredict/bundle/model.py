@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from healthpredict.bundle.onnx_model import OnnxModel
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.errors import BundleError
 from healthpredict.features.encoder import Encoder, Value
+from healthpredict.features.record import RecordEncoder
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -92,6 +94,14 @@ class Bundle:
     model: DecisionTables | OnnxModel
     explainer: Explainer | None
 
+    @cached_property
+    def _record_encoder(self) -> RecordEncoder:
+        return RecordEncoder.of(self.encoder)
+
+    def encode(self, record: Mapping[str, Value]) -> NDArray[np.float32]:
+        """Encode one encounter, see `RecordEncoder.encode`."""
+        return self._record_encoder.encode(record)
+
     def risks(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities.
 
@@ -105,7 +115,7 @@ class Bundle:
 
     def risk(self, record: Mapping[str, Value]) -> float:
         """Return the calibrated probability for one encounter, given by `Column.field`. None and absent mean missing."""
-        return calibrate_one(self.manifest.calibrator, self.model.one(self.encoder.encode_record(record)))
+        return calibrate_one(self.manifest.calibrator, self.model.one(self.encode(record)))
 
     def explain(self, features: NDArray[np.float32]) -> Explanation | None:
         """What each feature of an encounter adds to its risk.
@@ -129,7 +139,7 @@ class Bundle:
             BundleError: a row differs by more than `TOLERANCE`.
         """
         one_by_one = [self.risk(row.record) for row in self.golden]
-        encoded = [self.encoder.encode_record(row.record) for row in self.golden]
+        encoded = [self.encode(row.record) for row in self.golden]
         together = self.risks(np.array(encoded)) if encoded else ()
         worst = largest_difference([*one_by_one, *together], 2 * [row.risk for row in self.golden])
         if not worst <= TOLERANCE:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from healthpredict.cloud.logs import Source
+from healthpredict.cloud.logs import HostLog
 
 if TYPE_CHECKING:
     from healthpredict.cloud.account import Stack
-    from healthpredict.cloud.host import Host
+    from healthpredict.cloud.host import CloudHost
 
 app = typer.Typer(
     help="The host on AWS: make it, start and stop it, reach it, see what it costs.", no_args_is_help=True
@@ -118,7 +118,7 @@ def tunnel(
 
     wanted = forwards(prefect, mlflow, api)
 
-    def ready(host: Host) -> None:
+    def ready(host: CloudHost) -> None:
         typer.echo(f"Tunnels to {host.instance}; Ctrl-C closes them.")
         for forward in wanted:
             typer.echo(f"{forward.name:<9} http://127.0.0.1:{forward.local}")
@@ -131,7 +131,9 @@ def tunnel(
 
 @app.command()
 def logs(
-    source: Annotated[Source, typer.Argument(help="A unit of the host, a container, or the first start.")] = Source.ALL,
+    source: Annotated[
+        HostLog, typer.Argument(help="A unit of the host, a container, or the first start.")
+    ] = HostLog.ALL,
     lines: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
     stack: StackName = None,
     region: Region = None,
@@ -180,5 +182,5 @@ def _stack(name: str | None, region: str | None, infra: Path | None) -> Stack:
     return choose_stack(name, region, folder)
 
 
-def _say(host: Host, more: str) -> None:
+def _say(host: CloudHost, more: str) -> None:
     typer.echo(f"{host.instance} is {host.state}. {more}")

@@ -24,7 +24,7 @@ from healthpredict.operations.summarise import Summary
 from healthpredict.rollout.ports import free_port
 from healthpredict.storage.tables import write_json
 from healthpredict.storage.uris import join
-from healthpredict.training.search import ray_runtime
+from healthpredict.training.ray_cluster import ray_runtime
 
 _PREFERRED_PORTS = {"api": 8080, "prefect": 4200, "mlflow": 5000}
 

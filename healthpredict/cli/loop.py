@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from healthpredict import errors
 from healthpredict.cli.show import Json, show
 from healthpredict.config import Settings
+from healthpredict.monitoring.params import DriftState
 
 if TYPE_CHECKING:
     from healthpredict.data.plant import Plan
 
 app = typer.Typer()
-
-
-class Source(StrEnum):
-    """Where the drift loop's batches come from."""
-
-    BATCHES = "batches"
-    LIVE = "live"
-
-
-class State(StrEnum):
-    """What a batch can lead to."""
-
-    STABLE = "stable"
-    WARN = "warn"
-    RETRAIN = "retrain"
 
 
 @app.command()
@@ -121,14 +106,15 @@ def resume(as_json: Json = False) -> None:
 @app.command("drift-loop")
 def drift_loop(
     source: Annotated[
-        Source, typer.Option(help="live first cuts a batch from what the API predicted and was told.")
-    ] = Source.BATCHES,
+        Literal["batches", "live"],
+        typer.Option(help="live first cuts a batch from what the API predicted and was told."),
+    ] = "batches",
     as_json: Json = False,
 ) -> None:
     """Look at every batch that is not done; retrain and roll out where that is decided."""
     from healthpredict.operations.drift_loop import drift_loop as operation
 
-    run = operation(Settings(), source=source.value)
+    run = operation(Settings(), source=source)
     if as_json:
         show(run, as_json)
         return
@@ -137,15 +123,15 @@ def drift_loop(
 
 @app.command()
 def decide(
-    state: Annotated[State, typer.Argument(help="What the next batch leads to, whatever it shows.")],
+    state: Annotated[DriftState, typer.Argument(help="What the next batch leads to, whatever it shows.")],
     because: Annotated[str, typer.Option(help="Why; it is shown with the decision.")],
 ) -> None:
     """Decide the next batch by hand."""
     from healthpredict.monitoring.policy import Override
     from healthpredict.operations.decide_by_hand import decide_by_hand
 
-    decide_by_hand(Settings(), Override(state=state.value, because=because))
-    typer.echo(f"The next batch leads to: {state.value}")
+    decide_by_hand(Settings(), Override(state=state, because=because))
+    typer.echo(f"The next batch leads to: {state}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from healthpredict.cloud.errors import CloudError
 _GONE: Final = {"shutting-down", "terminated"}
 
 
-class Host(BaseModel):
+class CloudHost(BaseModel):
     """The instance as EC2 describes it.
 
     Attributes:
@@ -38,12 +38,12 @@ class Status(BaseModel):
     """
 
     stack: str
-    host: Host
+    host: CloudHost
     session: bool | None
     schedules: dict[str, str]
 
 
-def find_host(stack: Stack) -> Host:
+def find_host(stack: Stack) -> CloudHost:
     """Find the stack's instance by its tags.
 
     Raises:
@@ -67,7 +67,7 @@ def find_host(stack: Stack) -> Host:
     return _host(alive[0])
 
 
-def start_host(stack: Stack) -> Host:
+def start_host(stack: Stack) -> CloudHost:
     """Start the host and wait until EC2 says that it runs; its services need some minutes more.
 
     Raises:
@@ -76,7 +76,7 @@ def start_host(stack: Stack) -> Host:
     return _change(stack, "start")
 
 
-def stop_host(stack: Stack) -> Host:
+def stop_host(stack: Stack) -> CloudHost:
     """Stop the host and wait until it has stopped. Disk, data and models stay.
 
     Raises:
@@ -95,7 +95,7 @@ def read_status(stack: Stack) -> Status:
     return Status(stack=stack.name, host=host, session=_session(stack, host), schedules=_schedules(stack))
 
 
-def _change(stack: Stack, verb: str) -> Host:
+def _change(stack: Stack, verb: str) -> CloudHost:
     host = find_host(stack)
     ec2 = client(stack, "ec2")
     with translated(f"{verb} {host.instance}"):
@@ -105,9 +105,9 @@ def _change(stack: Stack, verb: str) -> Host:
     return find_host(stack)
 
 
-def _host(described: dict[str, Any]) -> Host:
+def _host(described: dict[str, Any]) -> CloudHost:
     tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
-    return Host(
+    return CloudHost(
         instance=described["InstanceId"],
         state=described["State"]["Name"],
         instance_type=described["InstanceType"],
@@ -117,7 +117,7 @@ def _host(described: dict[str, Any]) -> Host:
     )
 
 
-def _session(stack: Stack, host: Host) -> bool | None:
+def _session(stack: Stack, host: CloudHost) -> bool | None:
     if host.state != "running":
         return False
     filters = [{"Key": "InstanceIds", "Values": [host.instance]}]

@@ -16,7 +16,7 @@ _MOST_LINES: Final = 1000
 _UNDER_WAY: Final = {"Pending", "InProgress", "Delayed"}
 
 
-class Source(StrEnum):
+class HostLog(StrEnum):
     """What can be read."""
 
     ALL = "all"
@@ -35,15 +35,15 @@ class Source(StrEnum):
 
 
 _CONTAINERS: Final = {
-    Source.POSTGRES,
-    Source.PREFECT_SERVER,
-    Source.PREFECT_WORKER,
-    Source.DEPLOY_WORKER,
-    Source.MLFLOW,
+    HostLog.POSTGRES,
+    HostLog.PREFECT_SERVER,
+    HostLog.PREFECT_WORKER,
+    HostLog.DEPLOY_WORKER,
+    HostLog.MLFLOW,
 }
 
 
-def read_logs(stack: Stack, source: Source = Source.ALL, lines: int = 100) -> str:
+def read_logs(stack: Stack, source: HostLog = HostLog.ALL, lines: int = 100) -> str:
     """Return the last lines of a log.
 
     Args:
@@ -88,14 +88,14 @@ def read_logs(stack: Stack, source: Source = Source.ALL, lines: int = 100) -> st
     return str(answer["StandardOutputContent"])
 
 
-def _command(source: Source, lines: int) -> str:
+def _command(source: HostLog, lines: int) -> str:
     """A shell command of known words and a number only."""
-    if source is Source.CLOUD_INIT:
+    if source is HostLog.CLOUD_INIT:
         return f"tail -n {lines:d} /var/log/cloud-init-output.log"
     if source in _CONTAINERS:
         name = f"label=com.docker.compose.service={source}"
         return (
             f"docker ps --all --quiet --filter {name} | xargs --no-run-if-empty -n 1 docker logs --tail {lines:d} 2>&1"
         )
-    unit = "*" if source is Source.ALL else f"{source}.service"
+    unit = "*" if source is HostLog.ALL else f"{source}.service"
     return f"journalctl --no-pager --lines {lines:d} --unit 'health-predict-{unit}'"

@@ -16,7 +16,7 @@ from typing import Final
 
 from healthpredict.cloud.account import Stack
 from healthpredict.cloud.errors import CloudError
-from healthpredict.cloud.host import Host, find_host
+from healthpredict.cloud.host import CloudHost, find_host
 from healthpredict.errors import ConfigurationError
 
 MINIKUBE: Final = "192.168.49.2"
@@ -55,7 +55,7 @@ def forwards(prefect: int = 4200, mlflow: int = 5000, api: int = 8000) -> tuple[
     )
 
 
-def session_command(aws: str, host: Host, region: str, forward: Forward) -> list[str]:
+def session_command(aws: str, host: CloudHost, region: str, forward: Forward) -> list[str]:
     """The AWS CLI's command for one tunnel."""
     parameters = f"portNumber={forward.port},localPortNumber={forward.local}"
     document = "AWS-StartPortForwardingSession"
@@ -66,7 +66,7 @@ def session_command(aws: str, host: Host, region: str, forward: Forward) -> list
     return [aws, "ssm", "start-session", *target, "--document-name", document, "--parameters", parameters]
 
 
-def ssh_command(ssh: str, host: Host, wanted: Sequence[Forward], identity: Path | None) -> list[str]:
+def ssh_command(ssh: str, host: CloudHost, wanted: Sequence[Forward], identity: Path | None) -> list[str]:
     """The SSH command for all tunnels together."""
     key = ["-i", str(identity)] if identity else []
     ways = [word for f in wanted for word in ("-L", f"127.0.0.1:{f.local}:{f.behind or '127.0.0.1'}:{f.port}")]
@@ -79,7 +79,7 @@ def tunnel(
     *,
     ssh: bool = False,
     identity: Path | None = None,
-    ready: Callable[[Host], None],
+    ready: Callable[[CloudHost], None],
 ) -> None:
     """Open tunnels and keep them until one ends or the caller is interrupted.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,21 +103,28 @@ def evaluate_subgroups(
 ) -> tuple[Subgroup, ...]:
     """Evaluate each sex, race and age band that has `min_rows` encounters and both classes."""
     found = []
+    for column, value, rows in subgroups_of(encounters, min_rows):
+        if label[rows].all() or not label[rows].any():
+            continue
+        patient_id = encounters["patient_id"].to_numpy()[rows]
+        measured = evaluate(label[rows], risk[rows], patient_id, n_bootstrap=n_bootstrap)
+        found.append(
+            Subgroup(
+                column=column,
+                value=value,
+                rows=measured.rows,
+                auroc=measured.auroc,
+                calibration_in_the_large=measured.calibration_in_the_large,
+            )
+        )
+    return tuple(found)
+
+
+def subgroups_of(encounters: pd.DataFrame, min_rows: int) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Each sex, race and age band that has `min_rows` encounters: column, value, and its rows, shape (n_encounters,)."""
     for column in SUBGROUP_COLUMNS:
         values = encounters[column].astype(object).to_numpy()
         for value in sorted({v for v in values if isinstance(v, str)}):
             rows = values == value
-            if rows.sum() < min_rows or label[rows].all() or not label[rows].any():
-                continue
-            patient_id = encounters["patient_id"].to_numpy()[rows]
-            measured = evaluate(label[rows], risk[rows], patient_id, n_bootstrap=n_bootstrap)
-            found.append(
-                Subgroup(
-                    column=column,
-                    value=value,
-                    rows=measured.rows,
-                    auroc=measured.auroc,
-                    calibration_in_the_large=measured.calibration_in_the_large,
-                )
-            )
-    return tuple(found)
+            if rows.sum() >= min_rows:
+                yield column, value, rows

@@ -1,24 +1,17 @@
-"""The fitted encoder, as data, and its evaluation for one encounter.
+"""The fitted encoder, as data. `record` evaluates it for one encounter, `frame` fits it and evaluates it for whole frames.
 
 Features are, in this order: the counts, the derived numbers, one statistic for each level source, one for each pair. A
 statistic is the smoothed log-odds of readmission in the training data (Micci-Barreca 2001, doi 10.1145/507533.507538),
 rounded to a multiple of 1/1024: such numbers, and the thresholds half-way between them, are exact in 32-bit floats, so a
 tree takes the same branch in every runtime.
-
-This module needs numpy only: the API evaluates it without pandas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from healthpredict.features.plan import Plan
 from healthpredict.features.sources import (
     COUNTS,
     DERIVED_NUMBERS,
@@ -70,21 +63,6 @@ class Encoder:
             return MISSING_LEVEL
         known = self.positions[source.name]
         return known.get(value if source.derive is None else source.derive(value), len(known) + 1)  # type: ignore[arg-type]
-
-    def encode_record(self, record: Mapping[str, Value]) -> NDArray[np.float32]:
-        """Encode one encounter.
-
-        Args:
-            record: values by `Column.field`; None or an absent field is missing.
-
-        Returns:
-            shape (n_features,).
-        """
-        return self._plan.encode(record)
-
-    @cached_property
-    def _plan(self) -> Plan:
-        return Plan.of(self)
 
     def to_json(self) -> dict[str, Any]:
         """The encoder as plain data, for `from_json`."""

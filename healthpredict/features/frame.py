@@ -30,14 +30,12 @@ MIN_ROWS = 10
 """A level, or a pair of levels, seen in fewer training encounters counts as "other": nothing about so few people is kept."""
 N_FOLDS = 5
 _GRID = 1024.0
-_STEADY_COUNTS = len(MEDICATION_FIELDS) + 1
-"""What a steady dose counts in a number that counts changed ones by ones."""
 _SMALLEST_RATE = 1e-6
 """Rates are kept this far from 0 and 1: few outcomes can all be in one fold, and some families refuse an infinite log-odds."""
 
 
 def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float32]:
-    """Encode encounters; row for row the same as `Encoder.encode_record`.
+    """Encode encounters; row for row the same as `RecordEncoder.encode`.
 
     Args:
         encoder: fitted.
@@ -62,7 +60,7 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
 
 
 def as_records(encounters: pd.DataFrame) -> list[dict[str, Value]]:
-    """The rows of a frame as `Encoder.encode_record` takes them: values by column, None for missing."""
+    """The rows of a frame as `RecordEncoder.encode` takes them: values by column, None for missing."""
     plain = encounters.astype(object).where(encounters.notna(), None)
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
@@ -173,12 +171,11 @@ def _age_years(age: pd.Series, fill: float) -> NDArray[np.float32]:
 
 def _medications(encounters: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How many medications of each encounter have a changed and a steady dose, shape (n_encounters,) each."""
-    # Two counts in one number, because each medication is looked at once then.
-    both = np.zeros(len(encounters), dtype=np.int16)
+    changed = np.zeros(len(encounters), dtype=np.float32)
+    steady = np.zeros(len(encounters), dtype=np.float32)
     for name in MEDICATION_FIELDS:
         codes, values = codes_of(encounters[name])
-        both += np.array([*((value in CHANGED) + _STEADY_COUNTS * (value == STEADY) for value in values), 0], np.int16)[
-            codes
-        ]
-    steady, changed = np.divmod(both, _STEADY_COUNTS)
-    return changed.astype(np.float32), steady.astype(np.float32)
+        # The last entry is for a missing value, whose code is -1.
+        changed += np.array([*(value in CHANGED for value in values), False], dtype=np.float32)[codes]
+        steady += np.array([*(value == STEADY for value in values), False], dtype=np.float32)[codes]
+    return changed, steady

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.monitoring.distances import Method
+
+DriftState = Literal["stable", "warn", "retrain"]
+"""What a batch can lead to."""
 
 
 class DriftPolicy(BaseModel):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.monitoring.concept import ConceptDrift
 from healthpredict.monitoring.data_drift import DataDrift
-from healthpredict.monitoring.params import DriftPolicy
+from healthpredict.monitoring.params import DriftPolicy, DriftState
 from healthpredict.monitoring.words import in_words, measured, name_of
-
-State = Literal["stable", "warn", "retrain"]
 
 
 class DriftDecision(BaseModel):
@@ -26,7 +23,7 @@ class DriftDecision(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    state: State
+    state: DriftState
     reasons: tuple[str, ...]
     columns: tuple[str, ...]
 
@@ -41,7 +38,7 @@ class Override(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    state: State
+    state: DriftState
     because: str
 
 
@@ -94,7 +91,7 @@ def decide(data: DataDrift, concept: ConceptDrift | None, history: History, poli
         decided, because = history.override.state, history.override.because
         return DriftDecision(state=decided, reasons=(f"Decided by hand: {because}", *reasons), columns=columns)
 
-    state: State = "stable"
+    state: DriftState = "stable"
     if serious or len(columns) >= policy.retrain_share * len(data.features):
         enough = policy.min_new_share
         gain = expected_gain(history.gains, policy)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.metrics import Interval
-from healthpredict.evaluation.report import SUBGROUP_COLUMNS, evaluate_subgroups
+from healthpredict.evaluation.report import evaluate_subgroups, subgroups_of
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile
 
@@ -63,25 +63,20 @@ def detect_subgroup_drift(
         groups = evaluate_subgroups(*matured, policy.min_subgroup_rows, _N_BOOTSTRAP)
         measured = {(group.column, group.value): group for group in groups}
     found = []
-    for column in SUBGROUP_COLUMNS:
-        values = encounters[column].astype(object).to_numpy()
-        for value in sorted({v for v in values if isinstance(v, str)}):
-            rows = values == value
-            if rows.sum() < policy.min_subgroup_rows:
-                continue
-            group = measured.get((column, value))
-            found.append(
-                SubgroupDrift(
-                    column=column,
-                    value=value,
-                    rows=int(rows.sum()),
-                    risk=float(risk[rows].mean()),
-                    reference_risk=profile.subgroups.get(column, {}).get(value),
-                    auroc=group.auroc if group else None,
-                    calibration_in_the_large=group.calibration_in_the_large if group else None,
-                    alarm=_alarm(group.calibration_in_the_large, policy) if group else None,
-                )
+    for column, value, rows in subgroups_of(encounters, policy.min_subgroup_rows):
+        group = measured.get((column, value))
+        found.append(
+            SubgroupDrift(
+                column=column,
+                value=value,
+                rows=int(rows.sum()),
+                risk=float(risk[rows].mean()),
+                reference_risk=profile.subgroups.get(column, {}).get(value),
+                auroc=group.auroc if group else None,
+                calibration_in_the_large=group.calibration_in_the_large if group else None,
+                alarm=_alarm(group.calibration_in_the_large, policy) if group else None,
             )
+        )
     return tuple(found)
 
 

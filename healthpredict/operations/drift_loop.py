@@ -45,7 +45,7 @@ from healthpredict.storage.lock import exclusive
 from healthpredict.training.gate import GateDecision
 
 _logger = logging.getLogger(__name__)
-Source = Literal["batches", "live"]
+BatchSource = Literal["batches", "live"]
 
 
 class TrainingOutcome(BaseModel):
@@ -99,7 +99,7 @@ class LoopRun(BaseModel):
         return list(dict.fromkeys([*self.notices, *self.state]))
 
 
-def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: Source = "batches") -> LoopRun:
+def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: BatchSource = "batches") -> LoopRun:
     """Process every batch that has arrived and is not in the ledger, in order, including those that arrive during the run.
 
     If a batch cannot be used, its event records the reason, and the loop continues with the next one.

@@ -15,9 +15,10 @@ from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
 from healthpredict.operations.patient_key import ensure_patient_key
-from healthpredict.rollout.image import Source, build_image, log_in, push_image
+from healthpredict.rollout.ecr import log_in
+from healthpredict.rollout.image import SourceTree, build_image, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.sbom import bill_name, bill_of_materials
 from healthpredict.rollout.source import fetch_source
@@ -85,7 +86,7 @@ def put_on_kubernetes(
 
 
 def watch_on_kubernetes(
-    settings: Settings, result: InService, before: Manifest | None, seconds: Seconds
+    settings: Settings, result: InService, before: KubernetesObject | None, seconds: Seconds
 ) -> RolloutResult:
     """Watch what was put into service for as long as the settings say, and put back what served before if it is not good.
 
@@ -149,10 +150,10 @@ def _bundle_of(settings: Settings) -> BundleOf:
     return lambda version: registry.fetch_bundle(registry.version(version))
 
 
-def _source(settings: Settings, git_ref: str | None) -> Source:
+def _source(settings: Settings, git_ref: str | None) -> SourceTree:
     path = source_path(settings)
     if git_ref is None:
-        return Source(path, git_commit(settings))
+        return SourceTree(path, git_commit(settings))
     return fetch_source(settings.source_repository or str(path), git_ref, settings.state_path.resolve() / "sources")
 
 

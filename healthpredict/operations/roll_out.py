@@ -20,8 +20,8 @@ from healthpredict.operations.put_on_kubernetes import (
     watch_on_kubernetes,
 )
 from healthpredict.operations.record_rollout import Rollout, record_nothing_serves, record_rollout
-from healthpredict.rollout.local import LocalTarget, Running
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.local import LocalTarget, ServingProcess
+from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.objects import served
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.storage.lock import exclusive
@@ -129,7 +129,7 @@ def _settle(settings: Settings) -> str | None:
 
 def _put_into_service(
     settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None, image: str | None
-) -> tuple[RolloutResult, Manifest | None]:
+) -> tuple[RolloutResult, KubernetesObject | None]:
     """Put a bundle into service.
 
     Returns:
@@ -180,7 +180,7 @@ def _as_process(settings: Settings, bundle: Bundle) -> RolloutResult:
         return Unknown(version, None, f"Replacing the process failed: {type(error).__name__}: {error}")
 
 
-def _process_after(target: LocalTarget, bundle: Bundle, running: Running | None, problem: str) -> RolloutResult:
+def _process_after(target: LocalTarget, bundle: Bundle, running: ServingProcess | None, problem: str) -> RolloutResult:
     """The result of a rollout: the process table shows what serves.
 
     Args:

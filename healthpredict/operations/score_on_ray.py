@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from healthpredict.bundle.model import Bundle, load_bundle
 from healthpredict.operations.score_chunk import ScoredChunk, score_chunk
-from healthpredict.training.search import ray_runtime
+from healthpredict.training.ray_cluster import map_on_cluster
 
 
 def score_on_ray(
@@ -25,19 +23,7 @@ def score_on_ray(
         chunks: raw frames. As many are in memory as the cluster has CPUs.
         address: of the cluster.
     """
-    import ray
-
-    with ray_runtime(address):
-        score = ray.remote(_score)
-        at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        running: deque[tuple[pd.DataFrame, Any]] = deque()
-        for raw in chunks:
-            running.append((raw, score.remote(bundle.path, raw)))
-            if len(running) > at_once:
-                first, result = running.popleft()
-                yield first, ray.get(result)
-        for raw, result in running:
-            yield raw, ray.get(result)
+    return map_on_cluster(partial(_score, bundle.path), chunks, address)
 
 
 def _score(bundle_path: Path, raw: pd.DataFrame) -> ScoredChunk:

@@ -12,7 +12,7 @@ from healthpredict.bundle.model import TOLERANCE, Bundle, largest_difference
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.counts import breach, growth, read_counts
 from healthpredict.rollout.deployment import LiveDeployment
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.params import RolloutParams
 from healthpredict.rollout.progress import is_ready, restarts
 
@@ -20,11 +20,11 @@ _logger = logging.getLogger(__name__)
 _LOOK_EVERY_SECONDS: Final = 2.0
 
 
-Running = tuple[LiveDeployment, Bundle]
+AppliedBundle = tuple[LiveDeployment, Bundle]
 """A Deployment that was applied, and the bundle in its image."""
 
 
-def judge_canary(trial: Running, champion: Running, key: str, params: RolloutParams) -> None:
+def judge_canary(trial: AppliedBundle, champion: AppliedBundle, key: str, params: RolloutParams) -> None:
     """Ask a canary and the champion the same, and look at what the canary does with its share of the requests.
 
     Args:
@@ -66,7 +66,7 @@ def judge_canary(trial: Running, champion: Running, key: str, params: RolloutPar
         time.sleep(_LOOK_EVERY_SECONDS)
 
 
-def _pod(of: LiveDeployment) -> Manifest:
+def _pod(of: LiveDeployment) -> KubernetesObject:
     ready = [pod for pod in of.pods() if is_ready(pod)]
     if not ready:
         raise RolloutError(f"{of.name} has no pod that is ready.")
@@ -78,7 +78,7 @@ def _distance(risks: list[float], others: list[float]) -> float:
     return fmean(abs(risk - other) for risk, other in zip(sorted(risks), sorted(others), strict=True))
 
 
-def _risks(of: LiveDeployment, pod: Manifest, bundle: Bundle, key: str) -> list[float]:
+def _risks(of: LiveDeployment, pod: KubernetesObject, bundle: Bundle, key: str) -> list[float]:
     """What a pod says to the golden rows of a bundle."""
     body: dict[str, Any] = {"encounters": [row.record for row in bundle.golden]}
     results = json.loads(of.ask(pod, "/predict/batch", key, body))["results"]

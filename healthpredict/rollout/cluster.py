@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from healthpredict.errors import ConfigurationError, RolloutError
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.verify import DRY_RUN
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ class Cluster:
             "certificate-authority-data": base64.b64encode(authority).decode(),
         }
 
-    def serves(self, manifest: Manifest) -> bool:
+    def serves(self, manifest: KubernetesObject) -> bool:
         """Whether the cluster knows this kind of object in this version."""
         return self._resource(manifest["apiVersion"], manifest["kind"]) is not None
 
-    def apply(self, manifest: Manifest, manager: str = FIELD_MANAGER) -> Manifest:
+    def apply(self, manifest: KubernetesObject, manager: str = FIELD_MANAGER) -> KubernetesObject:
         """Make an object, or make it what the manifest says; fields that others own and the manifest does not name stay.
 
         Raises:
@@ -116,7 +116,7 @@ class Cluster:
             )
         return _plain(applied)
 
-    def create(self, manifest: Manifest) -> Manifest:
+    def create(self, manifest: KubernetesObject) -> KubernetesObject:
         """Make an object.
 
         Raises:
@@ -128,7 +128,7 @@ class Cluster:
                 self._dynamic.create(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
             )
 
-    def replace(self, manifest: Manifest) -> Manifest:
+    def replace(self, manifest: KubernetesObject) -> KubernetesObject:
         """Replace an object of the same resource version.
 
         Raises:
@@ -140,7 +140,7 @@ class Cluster:
                 self._dynamic.replace(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
             )
 
-    def read(self, kind: str, name: str) -> Manifest | None:
+    def read(self, kind: str, name: str) -> KubernetesObject | None:
         """An object; None where there is none."""
         from kubernetes.dynamic.exceptions import NotFoundError
 
@@ -153,7 +153,9 @@ class Cluster:
             except NotFoundError:
                 return None
 
-    def find(self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None) -> list[Manifest]:
+    def find(
+        self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None
+    ) -> list[KubernetesObject]:
         """The objects of a kind with these labels; none where the cluster does not know the kind."""
         resource = self._resource(_VERSIONS[kind], kind)
         if resource is None:
@@ -275,8 +277,8 @@ class _OverSocket(http.client.HTTPConnection):
         self.sock = self.given
 
 
-def _plain(found: Any) -> Manifest:
-    plain: Manifest = found.to_dict()
+def _plain(found: Any) -> KubernetesObject:
+    plain: KubernetesObject = found.to_dict()
     return plain
 
 

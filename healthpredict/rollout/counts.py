@@ -13,7 +13,7 @@ _FAILED: Final = 500
 
 
 @dataclass(frozen=True)
-class Counts:
+class RequestCounts:
     """Sums since a pod started, or over pods and a time.
 
     Attributes:
@@ -26,14 +26,14 @@ class Counts:
     errors: float = 0.0
     seconds: float = 0.0
 
-    def __add__(self, other: Self) -> Counts:
-        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)))
+    def __add__(self, other: Self) -> RequestCounts:
+        return RequestCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(RequestCounts)))
 
-    def __sub__(self, other: Self) -> Counts:
-        return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Counts)))
+    def __sub__(self, other: Self) -> RequestCounts:
+        return RequestCounts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(RequestCounts)))
 
 
-def read_counts(metrics: bytes) -> Counts:
+def read_counts(metrics: bytes) -> RequestCounts:
     """Counts from the text that Prometheus reads."""
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -47,15 +47,15 @@ def read_counts(metrics: bytes) -> Counts:
                 errors += sample.value if int(sample.labels["status"]) >= _FAILED else 0
             elif sample.name == "healthpredict_request_seconds_sum":
                 seconds += sample.value
-    return Counts(requests, errors, seconds)
+    return RequestCounts(requests, errors, seconds)
 
 
-def growth(before: Mapping[str, Counts], now: Mapping[str, Counts]) -> Counts:
+def growth(before: Mapping[str, RequestCounts], now: Mapping[str, RequestCounts]) -> RequestCounts:
     """What was counted between two looks, over all pods; by pod, one that is new began at nothing."""
-    return sum((counts - before.get(pod, Counts()) for pod, counts in now.items()), Counts())
+    return sum((counts - before.get(pod, RequestCounts()) for pod, counts in now.items()), RequestCounts())
 
 
-def breach(counts: Counts, error_rate: float, mean_seconds: float) -> str | None:
+def breach(counts: RequestCounts, error_rate: float, mean_seconds: float) -> str | None:
     """What is not good about counts, in words; None where all is, or too little was counted to say."""
     if counts.requests < FEWEST_REQUESTS:
         return None

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.cluster import Cluster, Unfit, Unreachable
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.progress import (
     TEMPLATE_HASH,
     Failure,
@@ -36,7 +36,7 @@ class LiveDeployment:
         self._cluster = cluster
         self.name = name
 
-    def read(self) -> Manifest:
+    def read(self) -> KubernetesObject:
         """The Deployment.
 
         Raises:
@@ -47,16 +47,16 @@ class LiveDeployment:
             raise RolloutError(f"The Deployment {self.name} is gone. Someone deleted it: roll out again.")
         return found
 
-    def replica_sets(self) -> list[Manifest]:
+    def replica_sets(self) -> list[KubernetesObject]:
         """Its ReplicaSets, one for each template that is kept; none where there is no Deployment."""
         found = self._cluster.read("Deployment", self.name)
         return [] if found is None else owned(found, self._cluster.find("ReplicaSet"))
 
-    def newest(self) -> Manifest | None:
+    def newest(self) -> KubernetesObject | None:
         """The ReplicaSet of the present template; None where there is none yet."""
         return newest_replica_set(self.read(), self._cluster.find("ReplicaSet"))
 
-    def pods(self) -> list[Manifest]:
+    def pods(self) -> list[KubernetesObject]:
         """The pods of the present template."""
         newest = self.newest()
         if newest is None:
@@ -72,7 +72,7 @@ class LiveDeployment:
             RolloutError: the Deployment is gone.
         """
         deadline = time.monotonic() + seconds
-        pods: list[Manifest] = []
+        pods: list[KubernetesObject] = []
         while True:
             failure = lost = None
             try:
@@ -94,7 +94,7 @@ class LiveDeployment:
                 raise Unfit(self._words(failure))
             time.sleep(_POLL_SECONDS)
 
-    def ask(self, pod: Manifest, path: str, key: str, body: dict[str, Any] | None = None) -> bytes:
+    def ask(self, pod: KubernetesObject, path: str, key: str, body: dict[str, Any] | None = None) -> bytes:
         """The answer of a pod itself, past the Service. Args: body, for a POST.
 
         Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import tarfile
@@ -26,14 +25,13 @@ COMMIT_LABEL: Final = "org.opencontainers.image.revision"
 REF_LABEL: Final = "healthpredict.git-ref"
 VERSION_LABEL: Final = "healthpredict.model-version"
 DIGEST_LABEL: Final = "healthpredict.bundle-digest"
-_ECR: Final = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _LINES_SHOWN: Final = 15
 _SECONDS_FOR_AN_ANSWER: Final = 600
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceTree:
     """The code that goes into an image.
 
     Attributes:
@@ -62,7 +60,7 @@ class Image:
     id: str
 
 
-def build_image(bundle: Bundle, repository: str, source: Source, base: str) -> Image:
+def build_image(bundle: Bundle, repository: str, source: SourceTree, base: str) -> Image:
     """Build the image of a bundle.
 
     The layer of the bundle depends on the bundle alone: files of one owner, one mode and one time.
@@ -70,7 +68,7 @@ def build_image(bundle: Bundle, repository: str, source: Source, base: str) -> I
     Args:
         bundle: what it serves.
         repository: to push it to later.
-        source: see `Source`.
+        source: see `SourceTree`.
         base: the image of Python to start from, by tag or digest.
 
     Raises:
@@ -140,29 +138,6 @@ def read_from_image(image_id: str, path: str) -> bytes:
         file = archive.extractfile(archive.getmembers()[0])
         assert file is not None, "a path to a file"
         return file.read()
-
-
-def log_in(repository: str) -> dict[str, str] | None:
-    """A login for ECR, good for 12 hours; None for other registries, which Docker's own configuration knows.
-
-    Raises:
-        RolloutError: AWS gave none.
-    """
-    match = _ECR.fullmatch(repository.partition("/")[0])
-    if match is None:
-        return None
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        ecr = boto3.client("ecr", region_name=match["region"])
-        token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
-    except (BotoCoreError, ClientError) as error:
-        raise RolloutError(
-            f"No login for {repository}: {error}. Check the AWS credentials and their right to ecr:GetAuthorizationToken."
-        ) from error
-    username, _, password = base64.b64decode(token).decode().partition(":")
-    return {"username": username, "password": password}
 
 
 def build_context(source: Path, bundle: Bundle) -> io.BytesIO:

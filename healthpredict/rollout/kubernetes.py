@@ -26,7 +26,7 @@ from healthpredict.rollout.canary import judge_canary
 from healthpredict.rollout.cluster import Cluster, Unfit
 from healthpredict.rollout.deployment import LiveDeployment
 from healthpredict.rollout.lease import hold
-from healthpredict.rollout.manifests import Manifest, read_manifests, the_one, volumes
+from healthpredict.rollout.manifests import KubernetesObject, read_manifests, the_one, volumes
 from healthpredict.rollout.objects import (
     MANAGED,
     OWN_KEY,
@@ -102,7 +102,7 @@ class KubernetesTarget:
         with hold(self._cluster, f"{self._api.name}-rollout", holder):
             yield
 
-    def verified(self) -> Manifest | None:
+    def verified(self) -> KubernetesObject | None:
         """The ReplicaSet of the template that was verified last, which `served` reads; None if there is none."""
         found = self._cluster.read("Deployment", self._api.name)
         name = ((found or {}).get("metadata", {}).get("annotations") or {}).get(VERIFIED)
@@ -151,7 +151,7 @@ class KubernetesTarget:
         return self._marked(result)
 
     def put_back(
-        self, before: Manifest | None, bundle_of: BundleOf, problem: str, asked: tuple[int | None, str | None]
+        self, before: KubernetesObject | None, bundle_of: BundleOf, problem: str, asked: tuple[int | None, str | None]
     ) -> PutBack | Unknown:
         """Go back to a template, wait, and verify it.
 
@@ -216,13 +216,13 @@ class KubernetesTarget:
         """Watch the pods in service, see `watch_pods`."""
         return watch_pods(self._api, self.own_key()[0], self._params, seconds)
 
-    def _apply(self, manifest: Manifest) -> None:
+    def _apply(self, manifest: KubernetesObject) -> None:
         if self._cluster.serves(manifest):
             self._cluster.apply(manifest)
         else:
             _logger.warning("%s is left out: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
 
-    def _wait_for_claims(self, manifests: Sequence[Manifest]) -> None:
+    def _wait_for_claims(self, manifests: Sequence[KubernetesObject]) -> None:
         """Wait for claims of named volumes: a pod that is made before waits for the scheduler's next round, up to a minute."""
         deadline = time.monotonic() + _SECONDS_TO_BIND
         for claim in (m for m in manifests if m["kind"] == "PersistentVolumeClaim" and m["spec"].get("volumeName")):
@@ -240,13 +240,13 @@ class KubernetesTarget:
         phase: str | None = found.get("status", {}).get("phase")
         return phase
 
-    def _keep_replicas(self, deployment: Manifest) -> None:
+    def _keep_replicas(self, deployment: KubernetesObject) -> None:
         """Where an autoscaler has the say, its number stays."""
         running = self._cluster.read("Deployment", self._api.name)
         if running is not None and self._cluster.find("HorizontalPodAutoscaler", MANAGED):
             deployment["spec"]["replicas"] = running["spec"]["replicas"]
 
-    def _try_canary(self, deployment: Manifest, bundle: Bundle, before: Bundle) -> None:
+    def _try_canary(self, deployment: KubernetesObject, bundle: Bundle, before: Bundle) -> None:
         manifest = canary_of(deployment)
         canary = LiveDeployment(self._cluster, manifest["metadata"]["name"])
         try:

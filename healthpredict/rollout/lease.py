@@ -11,7 +11,7 @@ from typing import Final
 
 from healthpredict.errors import AlreadyRunning, RolloutError
 from healthpredict.rollout.cluster import Cluster, Conflict
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.manifests import KubernetesObject
 
 _logger = logging.getLogger(__name__)
 _SECONDS: Final = 30
@@ -56,7 +56,7 @@ def hold(cluster: Cluster, name: str, holder: str) -> Iterator[None]:
             _logger.warning("The lease %s ends by itself in %d s: %s", name, _SECONDS, error)
 
 
-def _acquire(cluster: Cluster, name: str, holder: str) -> Manifest:
+def _acquire(cluster: Cluster, name: str, holder: str) -> KubernetesObject:
     found = cluster.read("Lease", name)
     try:
         if found is None:
@@ -73,7 +73,7 @@ def _acquire(cluster: Cluster, name: str, holder: str) -> Manifest:
         raise AlreadyRunning("A rollout", "started just now") from error
 
 
-def _held(lease: Manifest, holder: str) -> Manifest:
+def _held(lease: KubernetesObject, holder: str) -> KubernetesObject:
     spec = {
         "holderIdentity": holder,
         "leaseDurationSeconds": _SECONDS,

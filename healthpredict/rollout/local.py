@@ -36,7 +36,7 @@ _LOG_LINES_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
-class Candidate:
+class NewProcess:
     """A started process, on a private port, that nobody but the rollout asks.
 
     Attributes:
@@ -51,7 +51,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Running:
+class ServingProcess:
     """What answers on the public port.
 
     Attributes:
@@ -98,7 +98,7 @@ class LocalTarget:
         # A connection for each question: one that is kept would go on asking a process that is being replaced.
         self._http = httpx.Client(trust_env=False, timeout=10, headers=headers)
 
-    def start(self, bundle_path: Path) -> Candidate:
+    def start(self, bundle_path: Path) -> NewProcess:
         """Start a process around a bundle, on a private port, after ending what an interrupted rollout left.
 
         Raises:
@@ -122,12 +122,12 @@ class LocalTarget:
                 stderr=log,
                 start_new_session=True,  # neither Ctrl+C nor the end of this process reaches it
             )
-        candidate = Candidate(bundle, psutil.Process(child.pid), verify_port)
+        candidate = NewProcess(bundle, psutil.Process(child.pid), verify_port)
         child.returncode = 0  # it may outlive this process: no warning that it was left running
         self._await(candidate, lambda: self._ask(verify_port, "/health/ready") is not None, "become ready")
         return candidate
 
-    def verify(self, candidate: Candidate) -> None:
+    def verify(self, candidate: NewProcess) -> None:
         """Ask the candidate for its golden rows over HTTP.
 
         Raises:
@@ -137,7 +137,7 @@ class LocalTarget:
         if problem is not None:
             raise RolloutError(self._failure(candidate.bundle, problem))
 
-    def switch(self, candidate: Candidate) -> Running:
+    def switch(self, candidate: NewProcess) -> ServingProcess:
         """Let the candidate answer on the public port, then end the process that did so before.
 
         Raises:
@@ -158,11 +158,11 @@ class LocalTarget:
             raise RolloutError(self._failure(candidate.bundle, "ended as soon as it answered alone."))
         return running
 
-    def abandon(self, candidate: Candidate) -> None:
+    def abandon(self, candidate: NewProcess) -> None:
         """End a candidate. The old process was never touched."""
         _end([candidate.process])
 
-    def current(self) -> Running | None:
+    def current(self) -> ServingProcess | None:
         """What answers on the public port now; None where nothing of this target does."""
         process = self._serving()
         if process is None:
@@ -173,7 +173,7 @@ class LocalTarget:
         model = self._ask(verify_port, "/model")
         if model is None:
             return None
-        return Running(
+        return ServingProcess(
             process.pid, self._url(self._port), Path(command[3]), model["bundle_digest"], model["model_version"]
         )
 
@@ -206,7 +206,7 @@ class LocalTarget:
             return False
         return any(s.status == psutil.CONN_LISTEN and s.laddr.port == self._port for s in sockets)
 
-    def _await(self, candidate: Candidate, condition: Callable[[], bool], purpose: str) -> None:
+    def _await(self, candidate: NewProcess, condition: Callable[[], bool], purpose: str) -> None:
         """Wait until the candidate does what it should; end it where it does not."""
         deadline = time.monotonic() + _SECONDS_TO_START
         while _alive(candidate.process):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.rollout.manifests import Manifest, rename_reference, the_one
+from healthpredict.rollout.manifests import KubernetesObject, rename_secret, the_one
 from healthpredict.rollout.progress import TEMPLATE_HASH
 
 KEYS: Final = "healthpredict-keys"
@@ -45,7 +45,9 @@ class Served:
     image: str
 
 
-def wanted(manifests: list[Manifest], bundle: Bundle, image: str, files: Mapping[str, bytes]) -> list[Manifest]:
+def wanted(
+    manifests: list[KubernetesObject], bundle: Bundle, image: str, files: Mapping[str, bytes]
+) -> list[KubernetesObject]:
     """The objects that put a bundle into service, in the order in which they are applied: the Deployment last.
 
     Args:
@@ -59,7 +61,7 @@ def wanted(manifests: list[Manifest], bundle: Bundle, image: str, files: Mapping
     digest = hashlib.sha256(json.dumps({name: data.hex() for name, data in sorted(files.items())}).encode()).hexdigest()
     keys = secret(f"{KEYS}-{digest[:_LETTERS_OF_DIGEST]}", files)
     keys["metadata"]["namespace"] = deployment["metadata"].get("namespace", "default")
-    rename_reference(deployment, "secret", KEYS, keys["metadata"]["name"])
+    rename_secret(deployment, KEYS, keys["metadata"]["name"])
     template = deployment["spec"]["template"]
     template["metadata"]["annotations"] = {VERSION: str(bundle.manifest.model_version), DIGEST: bundle.digest}
     template["spec"]["containers"][0]["image"] = image
@@ -70,9 +72,9 @@ def wanted(manifests: list[Manifest], bundle: Bundle, image: str, files: Mapping
     return ordered
 
 
-def with_template(deployment: Manifest, replica_set: Manifest, replicas: int) -> Manifest:
+def with_template(deployment: KubernetesObject, replica_set: KubernetesObject, replicas: int) -> KubernetesObject:
     """A Deployment with the template of a ReplicaSet, just as it was: it takes that ReplicaSet again, whose pods may still run."""
-    back: Manifest = copy.deepcopy(deployment)
+    back: KubernetesObject = copy.deepcopy(deployment)
     template = copy.deepcopy(replica_set["spec"]["template"])
     del template["metadata"]["labels"][TEMPLATE_HASH]
     back["metadata"].setdefault("labels", {}).update(MANAGED)
@@ -80,9 +82,9 @@ def with_template(deployment: Manifest, replica_set: Manifest, replicas: int) ->
     return back
 
 
-def canary_of(deployment: Manifest) -> Manifest:
+def canary_of(deployment: KubernetesObject) -> KubernetesObject:
     """One pod of the same template, which gets its share of what the Service is asked."""
-    canary: Manifest = copy.deepcopy(deployment)
+    canary: KubernetesObject = copy.deepcopy(deployment)
     canary["metadata"]["name"] += "-canary"
     canary["spec"]["replicas"] = 1
     for labels in (canary["spec"]["selector"]["matchLabels"], canary["spec"]["template"]["metadata"]["labels"]):
@@ -90,7 +92,7 @@ def canary_of(deployment: Manifest) -> Manifest:
     return canary
 
 
-def served(replica_set: Manifest) -> Served:
+def served(replica_set: KubernetesObject) -> Served:
     """What the pods of a ReplicaSet of ours serve."""
     template = replica_set["spec"]["template"]
     noted = template["metadata"]["annotations"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.manifests import KubernetesObject
 
 REVISION: Final = "deployment.kubernetes.io/revision"
 TEMPLATE_HASH: Final = "pod-template-hash"
@@ -38,7 +38,9 @@ class Failure:
     pod: str | None = None
 
 
-def newest_replica_set(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
+def newest_replica_set(
+    deployment: KubernetesObject, replica_sets: Sequence[KubernetesObject]
+) -> KubernetesObject | None:
     """The ReplicaSet of a Deployment's present template; None where the controller has not made it yet."""
     revision = _annotations(deployment).get(REVISION)
     return next(
@@ -46,26 +48,28 @@ def newest_replica_set(deployment: Manifest, replica_sets: Sequence[Manifest]) -
     )
 
 
-def owned(owner: Manifest, objects: Sequence[Manifest]) -> list[Manifest]:
+def owned(owner: KubernetesObject, objects: Sequence[KubernetesObject]) -> list[KubernetesObject]:
     """Those objects that belong to another one."""
     uid = owner["metadata"]["uid"]
     return [o for o in objects if any(r["uid"] == uid for r in o["metadata"].get("ownerReferences", ()))]
 
 
-def is_observed(deployment: Manifest) -> bool:
+def is_observed(deployment: KubernetesObject) -> bool:
     """Whether the controller has seen the last change of a Deployment."""
     seen: int = deployment.get("status", {}).get("observedGeneration", 0)
     return bool(seen >= deployment["metadata"]["generation"])
 
 
-def is_complete(deployment: Manifest) -> bool:
+def is_complete(deployment: KubernetesObject) -> bool:
     """Whether every replica is of the present template and available, and none of another one is left."""
     status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
     counts = {status.get(name, 0) for name in ("updatedReplicas", "availableReplicas", "replicas")}
     return is_observed(deployment) and counts == {wanted}
 
 
-def failure_of(deployment: Manifest, pods: Sequence[Manifest], unschedulable_seconds: float) -> Failure | None:
+def failure_of(
+    deployment: KubernetesObject, pods: Sequence[KubernetesObject], unschedulable_seconds: float
+) -> Failure | None:
     """Why a rollout cannot succeed; None where it still may.
 
     Args:
@@ -89,18 +93,18 @@ def failure_of(deployment: Manifest, pods: Sequence[Manifest], unschedulable_sec
     return None
 
 
-def is_ready(pod: Manifest) -> bool:
+def is_ready(pod: KubernetesObject) -> bool:
     """Whether a pod is ready, and not on its way out."""
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
     return ready and not pod["metadata"].get("deletionTimestamp")
 
 
-def restarts(pod: Manifest) -> int:
+def restarts(pod: KubernetesObject) -> int:
     """How often the containers of a pod were started again."""
     return sum(status["restartCount"] for status in pod.get("status", {}).get("containerStatuses", ()))
 
 
-def _failure_of_pod(pod: Manifest, unschedulable_seconds: float) -> str | None:
+def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str | None:
     for condition in pod.get("status", {}).get("conditions", ()):
         waits = condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
         if waits and _age(condition["lastTransitionTime"]) >= unschedulable_seconds:
@@ -118,7 +122,7 @@ def _failure_of_pod(pod: Manifest, unschedulable_seconds: float) -> str | None:
     return None
 
 
-def _annotations(manifest: Manifest) -> dict[str, str]:
+def _annotations(manifest: KubernetesObject) -> dict[str, str]:
     found: dict[str, str] = manifest["metadata"].get("annotations") or {}
     return found
 

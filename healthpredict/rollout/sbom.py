@@ -16,13 +16,13 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.rollout.image import COMMIT_LABEL, LOCK, Source, read_from_image
+from healthpredict.rollout.image import COMMIT_LABEL, LOCK, SourceTree, read_from_image
 
 _DPKG: Final = "/var/lib/dpkg/status"
 _LOCKED: Final = re.compile(r"^(?P<requirement>[A-Za-z0-9][^\\\n]*?==[^\\\n]+?)\s*\\?$", re.MULTILINE)
 
 
-def bill_of_materials(reference: str, image_id: str, bundle: Bundle, source: Source) -> str:
+def bill_of_materials(reference: str, image_id: str, bundle: Bundle, source: SourceTree) -> str:
     """The bill, as JSON; the same image gives the same bill but for the time.
 
     Args:

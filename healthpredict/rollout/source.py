@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.image import Source
+from healthpredict.rollout.image import SourceTree
 
 if TYPE_CHECKING:
     from dulwich.objects import ObjectID
     from dulwich.refs import Ref
 
 
-def fetch_source(repository: str, ref: str, folder: Path) -> Source:
+def fetch_source(repository: str, ref: str, folder: Path) -> SourceTree:
     """Fetch a ref.
 
     Args:
@@ -63,7 +63,7 @@ def fetch_source(repository: str, ref: str, folder: Path) -> Source:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Source(folder / commit, commit, ref)
+    return SourceTree(folder / commit, commit, ref)
 
 
 def _id_of(ref: str, refs: Mapping[Ref, ObjectID]) -> ObjectID:

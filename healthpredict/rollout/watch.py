@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.counts import Counts, breach, growth, read_counts
+from healthpredict.rollout.counts import RequestCounts, breach, growth, read_counts
 from healthpredict.rollout.deployment import LiveDeployment
-from healthpredict.rollout.manifests import Manifest
+from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.params import RolloutParams
 from healthpredict.rollout.progress import is_ready, restarts
 
@@ -37,7 +37,7 @@ def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: fl
         RolloutError: the last polls got no response, so the state of the pods is unknown.
     """
     deadline = time.monotonic() + seconds
-    first: dict[str, Counts] | None = None
+    first: dict[str, RequestCounts] | None = None
     restarted_before = 0
     unready = unanswered = 0
     while time.monotonic() < deadline or unanswered:
@@ -66,7 +66,7 @@ def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: fl
     return None
 
 
-def _counts(api: LiveDeployment, key: str, pods: Sequence[Manifest]) -> dict[str, Counts]:
+def _counts(api: LiveDeployment, key: str, pods: Sequence[KubernetesObject]) -> dict[str, RequestCounts]:
     """Read the counters of the ready pods. Raises: RolloutError, none of them responds."""
     found, lost = {}, None
     for pod in filter(is_ready, pods):

@@ -21,7 +21,7 @@ from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
 from healthpredict.serving.outcomes import outcomes_router
 from healthpredict.serving.predictions import predictions_router
 from healthpredict.serving.problems import Refused, problem_documentation
-from healthpredict.serving.reload import Reloaded, Reloader, Source
+from healthpredict.serving.reload import BundleSource, Reloaded, Reloader
 from healthpredict.serving.service import BUSY, Service
 
 _LARGEST_ID: Final = 2**63 - 1
@@ -45,7 +45,7 @@ def create_app(
     limits: Limits | None = None,
     keys: KeyRing | None = None,
     log: PredictionLog | None = None,
-    source: Source | None = None,
+    source: BundleSource | None = None,
     admin_keys: KeyRing | None = None,
 ) -> FastAPI:
     """Make the API.

@@ -130,7 +130,7 @@ async def predict_rows(
             metrics.refused(refused.problem)
             results.append({"readmission_risk": None, "high_risk": None, "problem": refused.problem.model_dump()})
         else:
-            features[len(good)] = bundle.encoder.encode_record(record_of(values))
+            features[len(good)] = bundle.encode(record_of(values))
             if logged is not None:
                 encounters.append(values)
             good.append(i)

@@ -68,7 +68,7 @@ def explain(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
     Raises:
         Refused: the bundle contains no explainer (501).
     """
-    features = bundle.encoder.encode_record(record)
+    features = bundle.encode(record)
     explanation = bundle.explain(features)
     if explanation is None:
         raise Refused(501, "This model version was built without explanations. Train a new one.")

@@ -18,7 +18,7 @@ from healthpredict.errors import BundleError, HealthPredictError
 from healthpredict.serving.problems import Refused
 
 _log = logging.getLogger(__name__)
-Source = Callable[[], Path]
+BundleSource = Callable[[], Path]
 """Fetches the bundle to serve and returns its local folder."""
 
 
@@ -41,8 +41,8 @@ class Reloaded(BaseModel):
 class Reloader:
     """Fetches the bundle from its source again and serves it."""
 
-    def __init__(self, app: FastAPI, source: Source) -> None:
-        """Args: app, whose `state.bundle` is replaced; source, see `Source`."""
+    def __init__(self, app: FastAPI, source: BundleSource) -> None:
+        """Args: app, whose `state.bundle` is replaced; source, see `BundleSource`."""
         self._app = app
         self._source = source
         self._one_at_a_time = asyncio.Lock()
@@ -84,7 +84,7 @@ class Reloader:
             task.exception()
 
 
-def verified_bundle(source: Source) -> Bundle:
+def verified_bundle(source: BundleSource) -> Bundle:
     """Fetch a bundle, verify it and load all of it, so that its folder is no longer needed.
 
     Raises:

@@ -80,12 +80,12 @@ def fit_model(
             f"{N_FOLDS} folds of patients only one class is left. Wait for more matured outcomes."
         )
 
-    def fit_without(left_out: int | None) -> tuple[Encoder, Any]:
-        inside = fold != left_out
-        return fit_uncalibrated(candidate, encounters[inside], label[inside], seed)
+    def fit_on(rows: NDArray[np.bool_]) -> tuple[Encoder, Any]:
+        return fit_uncalibrated(candidate, encounters[rows], label[rows], seed)
 
+    all_rows = np.ones(len(encounters), dtype=bool)
     # The largest first, so that no core waits for it at the end.
-    (encoder, model), *partial = _side_by_side(fit_without, (None, *range(N_FOLDS)))
+    (encoder, model), *partial = _side_by_side(fit_on, [all_rows, *(fold != left_out for left_out in range(N_FOLDS))])
     out_of_fold = np.empty(len(encounters))
     for left_out, (fold_encoder, fold_model) in enumerate(partial):
         outside = fold == left_out

@@ -6,8 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.errors import NotEnoughData
 from healthpredict.training.families import FAMILIES, STEPS, Examples, Watch
 from healthpredict.training.params import FamilyName, SearchParams
+from healthpredict.training.ray_cluster import ray_runtime
 
 _logger = logging.getLogger(__name__)
 METRIC = "validation_auroc"
@@ -26,7 +26,6 @@ _REDUCTION = 3
 _NOISE = 0.1
 """Two AUROCs on the same encounters with n readmissions differ by chance by up to _NOISE / sqrt(n): two standard errors between
 models of one family, more than one between families (measured on the real data: .035 to .085 / sqrt(n))."""
-_OBJECT_STORE_BYTES = 512 * 1024**2
 _SECONDS_BETWEEN_STATES = "1"
 """How often the state of a search is written down: trials that end in between are repeated after a crash. Ray's own choice is
 ten seconds or more."""
@@ -181,31 +180,6 @@ def _check_state(state: Path) -> None:
         for path in files:
             data = path.read_bytes()
             json.loads(data) if path.suffix == ".json" else cloudpickle.loads(data)
-
-
-@contextmanager
-def ray_runtime(address: str | None) -> Iterator[None]:
-    """Ray for the time of a search: the cluster at `address`, else one on this machine that ends with the block."""
-    import ray
-
-    started_here = not ray.is_initialized()
-    if started_here:
-        quiet = {"logging_level": "ERROR", "log_to_driver": False}
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=os.cpu_count(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **quiet,
-            )
-    try:
-        yield
-    finally:
-        if started_here:
-            ray.shutdown()
 
 
 def _tune_config(

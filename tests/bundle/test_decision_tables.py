@@ -162,12 +162,7 @@ def in_tables(bundle: Bundle, tmp_path: Path) -> dict[str, Any]:
     golden = [
         GoldenRow(
             row.record,
-            float(
-                sigmoid(
-                    calibrator.slope * (0.25 + walk(tree, bundle.encoder.encode_record(row.record)))
-                    + calibrator.intercept
-                )
-            ),
+            float(sigmoid(calibrator.slope * (0.25 + walk(tree, bundle.encode(row.record))) + calibrator.intercept)),
         )
         for row in bundle.golden
     ]

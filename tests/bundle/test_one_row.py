@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import pickle
 
 import numpy as np
 import pytest
-from bundles import as_records, draw_encounters
 from hypothesis import given
 from hypothesis import strategies as st
 
 from healthpredict.bundle.manifest import Calibrator
-from healthpredict.bundle.model import Bundle, calibrate, calibrate_one
+from healthpredict.bundle.model import calibrate, calibrate_one
 
 COEFFICIENTS = st.floats(-50, 50)
 
@@ -26,11 +24,3 @@ def test_one_probability_is_calibrated_as_many_are(slope: float, intercept: floa
 
 def test_not_a_number_stays_one() -> None:
     assert math.isnan(calibrate_one(Calibrator(slope=1, intercept=0), math.nan))
-
-
-def test_an_encoder_that_has_encoded_can_be_sent_to_another_process(bundle: Bundle) -> None:
-    record = as_records(draw_encounters(1))[0]
-    before = bundle.encoder.encode_record(record)
-    again = pickle.loads(pickle.dumps(bundle.encoder))
-    assert again == bundle.encoder
-    assert again.encode_record(record).tobytes() == before.tobytes()

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "infra"))
 
-from aws_server import aws_environment, moto_endpoint  # noqa: F401
+from aws_server import aws_environment  # noqa: F401
 from engine import CONFIG, INFRA, REGION, Stack, run_program
 
 from healthpredict.cloud import account
@@ -20,7 +20,7 @@ NAME = "cloud"
 
 
 @pytest.fixture(scope="session")
-def made(moto_endpoint: str) -> Stack:  # noqa: F811
+def made(moto_endpoint: str) -> Stack:
     """What the program made on the moto server."""
     from moto_engine import MotoEngine
 

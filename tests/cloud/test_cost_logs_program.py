@@ -22,7 +22,7 @@ from healthpredict.cloud.cost import estimate, read_actual
 from healthpredict.cloud.errors import CloudError
 from healthpredict.cloud.host import find_host
 from healthpredict.cloud.leftovers import find_leftovers
-from healthpredict.cloud.logs import Source, read_logs
+from healthpredict.cloud.logs import HostLog, read_logs
 from healthpredict.cloud.program import bring_up, spot_requests, take_down
 from healthpredict.errors import ConfigurationError
 
@@ -117,25 +117,25 @@ def sent_command(stack: Stack) -> str:
 @pytest.mark.parametrize(
     ("source", "command"),
     [
-        (Source.ALL, "journalctl --no-pager --lines 7 --unit 'health-predict-*'"),
-        (Source.STACK, "journalctl --no-pager --lines 7 --unit 'health-predict-stack.service'"),
-        (Source.CLOUD_INIT, "tail -n 7 /var/log/cloud-init-output.log"),
+        (HostLog.ALL, "journalctl --no-pager --lines 7 --unit 'health-predict-*'"),
+        (HostLog.STACK, "journalctl --no-pager --lines 7 --unit 'health-predict-stack.service'"),
+        (HostLog.CLOUD_INIT, "tail -n 7 /var/log/cloud-init-output.log"),
         (
-            Source.MLFLOW,
+            HostLog.MLFLOW,
             "docker ps --all --quiet --filter label=com.docker.compose.service=mlflow"
             " | xargs --no-run-if-empty -n 1 docker logs --tail 7 2>&1",
         ),
     ],
 )
-def test_the_host_is_asked_for_the_end_of_one_log(stack: Stack, running: None, source: Source, command: str) -> None:
+def test_the_host_is_asked_for_the_end_of_one_log(stack: Stack, running: None, source: HostLog, command: str) -> None:
     read_logs(stack, source, 7)
     assert sent_command(stack) == command
 
 
 def test_every_unit_that_can_be_asked_for_exists() -> None:
     units = Path(__file__).parents[2] / "infra/host/root/etc/systemd/system"
-    others = logs_module._CONTAINERS | {Source.ALL, Source.CLOUD_INIT}
-    assert all((units / f"health-predict-{each}.service").exists() for each in set(Source) - others)
+    others = logs_module._CONTAINERS | {HostLog.ALL, HostLog.CLOUD_INIT}
+    assert all((units / f"health-predict-{each}.service").exists() for each in set(HostLog) - others)
 
 
 def test_nothing_but_a_known_source_reaches_the_host_s_shell(stack: Stack) -> None:

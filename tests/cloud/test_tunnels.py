@@ -21,7 +21,7 @@ from healthpredict.cli.cloud import app
 from healthpredict.cloud import tunnel as tunnel_module
 from healthpredict.cloud.account import Stack
 from healthpredict.cloud.errors import CloudError
-from healthpredict.cloud.host import Host, find_host
+from healthpredict.cloud.host import CloudHost, find_host
 from healthpredict.cloud.tunnel import Forward, forwards, session_command, ssh_command, tunnel
 from healthpredict.errors import ConfigurationError
 from healthpredict.rollout.ports import free_port
@@ -58,7 +58,7 @@ class Enough(Exception):
     """The test has seen what it wanted."""
 
 
-def leave(host: Host) -> None:
+def leave(host: CloudHost) -> None:
     raise Enough
 
 
@@ -73,7 +73,7 @@ def test_a_tunnel_to_each_service_is_open_when_it_says_so(
     program("session-manager-plugin", "#!/bin/sh\n")
     opened = []
 
-    def look(host: Host) -> None:
+    def look(host: CloudHost) -> None:
         for forward in wanted:
             with socket.create_connection(("127.0.0.1", forward.local), timeout=5):
                 opened.append(forward.name)
@@ -182,7 +182,7 @@ def test_a_tunnel_that_breaks_ends_the_command_with_words(
     log = program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
 
-    def cut(host: Host) -> None:
+    def cut(host: CloudHost) -> None:
         for pid in Path(f"{log}.pids").read_text().split():
             os.kill(int(pid), signal.SIGKILL)
 

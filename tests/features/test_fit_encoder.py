@@ -13,6 +13,7 @@ from sklearn.preprocessing import TargetEncoder
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import MIN_ROWS, N_FOLDS, encode_frame, fit_encoder
+from healthpredict.features.record import RecordEncoder
 from healthpredict.features.sources import COUNTS, DERIVED_NUMBERS, LEVEL_SOURCES
 
 HALF_STEP = 0.5 / 1024 + 1e-12
@@ -137,7 +138,7 @@ def test_missing_is_a_level_of_its_own(training: pd.DataFrame) -> None:
     table = encoder.statistics["diag_1"]
     assert table[0] > 1
     assert max(table[1:]) < 0
-    record = encoder.encode_record({"number_inpatient": 2, "number_emergency": 1, "number_outpatient": 4})
+    record = RecordEncoder.of(encoder).encode({"number_inpatient": 2, "number_emergency": 1, "number_outpatient": 4})
     of = dict(zip(encoder.feature_names, record.tolist(), strict=True))
     assert of["time_in_hospital"] == training["time_in_hospital"].median()
     assert of["prior_visits"] == 7
@@ -146,7 +147,9 @@ def test_missing_is_a_level_of_its_own(training: pd.DataFrame) -> None:
 
 def test_derived_numbers_count_what_they_say(encoder: Encoder) -> None:
     """Midpoint of the age band, drugs given, and drugs whose dose went up or down."""
-    record = encoder.encode_record({"age": "[70-80)", "insulin": "Up", "metformin": "Down", "glipizide": "Steady"})
+    record = RecordEncoder.of(encoder).encode(
+        {"age": "[70-80)", "insulin": "Up", "metformin": "Down", "glipizide": "Steady"}
+    )
     of = dict(zip(encoder.feature_names, record.tolist(), strict=True))
     assert (of["age_years"], of["medications_given"], of["medications_changed"]) == (75, 3, 2)
 

@@ -16,6 +16,7 @@ from labelled import as_frame
 from healthpredict.data.contract import BY_FIELD, FEATURE_COLUMNS, Column, Kind
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import encode_frame
+from healthpredict.features.record import RecordEncoder
 
 KNOWN_CODES = {
     "payer_code": ["MC", "HM", "ZZ"],
@@ -44,7 +45,8 @@ records = st.fixed_dictionaries({column.field: values_of(column) for column in F
 
 def assert_same(encoder: Encoder, frame: pd.DataFrame, rows: list[dict[str, Any]]) -> None:
     matrix = encode_frame(encoder, frame)
-    one_by_one = np.stack([encoder.encode_record(row) for row in rows])
+    one = RecordEncoder.of(encoder)
+    one_by_one = np.stack([one.encode(row) for row in rows])
     assert matrix.dtype == one_by_one.dtype == np.float32
     assert matrix.shape == (len(rows), len(encoder.feature_names))
     different = [name for i, name in enumerate(encoder.feature_names) if (matrix != one_by_one)[:, i].any()]
@@ -76,8 +78,9 @@ def test_odd_diagnosis_is_the_same_in_both(encoder: Encoder, training: pd.DataFr
 
 def test_an_absent_field_is_a_missing_value(encoder: Encoder) -> None:
     nothing = dict.fromkeys(BY_FIELD)
-    assert encoder.encode_record({}).tobytes() == encoder.encode_record(nothing).tobytes()
-    assert encoder.encode_record({}).tobytes() == encode_frame(encoder, as_frame([nothing])).tobytes()
+    one = RecordEncoder.of(encoder)
+    assert one.encode({}).tobytes() == one.encode(nothing).tobytes()
+    assert one.encode({}).tobytes() == encode_frame(encoder, as_frame([nothing])).tobytes()
 
 
 def test_training_rows_are_the_same_in_both(encoder: Encoder, training: pd.DataFrame) -> None:

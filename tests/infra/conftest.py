@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from aws_server import aws_environment, moto_endpoint  # noqa: F401
+from aws_server import aws_environment  # noqa: F401
 from engine import INFRA, Stack, run_program
 
 # As Pulumi does for the program: its modules are imported by their plain names.
@@ -19,7 +19,7 @@ def stack() -> Stack:
 
 
 @pytest.fixture(scope="session")
-def deployed(moto_endpoint: str) -> Stack:  # noqa: F811
+def deployed(moto_endpoint: str) -> Stack:
     """The stack, created resource by resource on the moto server."""
     from moto_engine import MotoEngine
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 from bundles import as_records, build_tiny_bundle, draw_encounters
-from rig import NAMESPACE, NODE_PORT, Installation, copy_source, is_here, remove, replace
+from rig import NAMESPACE, NODE_PORT, Installation, copy_source, is_here, remove, render, replace
 from traffic import Traffic
 
 from healthpredict.config import Settings
@@ -67,7 +67,9 @@ def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, 
     if not is_here(Cluster(*administrator, "default").host):
         deployment = source / "k8s/base/deployment.yaml"
         replace(deployment, "persistentVolumeClaim: {claimName: healthpredict-log}", "emptyDir: {}")
+        render(source)
         return source
+    render(source)
     for folder in [log, *log.parents[:2]]:
         folder.chmod(0o711)  # on the way to the log
     log.chmod(0o750)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from healthpredict.config import Settings
 from healthpredict.operations.context import open_registry
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.rollout.cluster import Cluster
+from healthpredict.rollout.manifests import RENDERED
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "health-predict-e2e"
@@ -40,6 +42,13 @@ def replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+def render(source: Path) -> None:
+    """Render the Kubernetes files of a source anew, as `make manifests` does."""
+    for folder in (source / "k8s/administrator", source / "k8s/overlays/local"):
+        done = subprocess.run(["kubectl", "kustomize", str(folder)], check=True, capture_output=True)
+        (folder / RENDERED).write_bytes(done.stdout)
+
+
 def is_here(host: str) -> bool:
     return any(address.address == host for found in psutil.net_if_addrs().values() for address in found)
 
@@ -60,6 +69,7 @@ class Installation:
         shutil.copytree(self.settings.source_path, folder)
         for name, (old, new) in alterations.items():
             replace(folder / name, old, new)
+        render(folder)
         rollout = self.settings.rollout.model_copy(update=params)
         return self.settings.model_copy(update={"source_path": folder, "rollout": rollout})
 

@@ -18,7 +18,7 @@ from healthpredict.rollout.image import (
     DIGEST_LABEL,
     REF_LABEL,
     VERSION_LABEL,
-    Source,
+    SourceTree,
     build_image,
     push_image,
     read_from_image,
@@ -55,9 +55,9 @@ def details(engine: docker.DockerClient, image_id: str) -> dict[str, Any]:
 def test_the_bundle_is_the_last_layer_and_depends_on_the_bundle_alone(
     engine: docker.DockerClient, repository: str, bundle: Bundle, next_bundle: Bundle
 ) -> None:
-    one = details(engine, build_image(bundle, repository, Source(ROOT, "a" * 40), PYTHON).id)
-    other = details(engine, build_image(next_bundle, repository, Source(ROOT, "a" * 40), PYTHON).id)
-    again = details(engine, build_image(bundle, repository, Source(ROOT, "b" * 40), PYTHON).id)
+    one = details(engine, build_image(bundle, repository, SourceTree(ROOT, "a" * 40), PYTHON).id)
+    other = details(engine, build_image(next_bundle, repository, SourceTree(ROOT, "a" * 40), PYTHON).id)
+    again = details(engine, build_image(bundle, repository, SourceTree(ROOT, "b" * 40), PYTHON).id)
     layers = [found["RootFS"]["Layers"] for found in (one, other, again)]
     assert layers[0][:-1] == layers[1][:-1] == layers[2][:-1]
     assert layers[0][-1] != layers[1][-1]
@@ -65,7 +65,7 @@ def test_the_bundle_is_the_last_layer_and_depends_on_the_bundle_alone(
 
 
 def test_what_the_image_says_of_itself(engine: docker.DockerClient, repository: str, bundle: Bundle) -> None:
-    image = build_image(bundle, repository, Source(ROOT, "a" * 40, "v1"), PYTHON)
+    image = build_image(bundle, repository, SourceTree(ROOT, "a" * 40, "v1"), PYTHON)
     found = details(engine, image.id)
     assert found["Config"]["User"] == "10001:10001"
     labels = found["Config"]["Labels"]
@@ -83,7 +83,7 @@ def test_what_the_image_says_of_itself(engine: docker.DockerClient, repository: 
 
 def test_a_push_that_fails_is_an_error(engine: docker.DockerClient, bundle: Bundle) -> None:
     nowhere = "127.0.0.1:9/health-predict-e2e-nowhere"
-    image = build_image(bundle, nowhere, Source(ROOT, None), PYTHON)
+    image = build_image(bundle, nowhere, SourceTree(ROOT, None), PYTHON)
     try:
         with pytest.raises(RolloutError, match="The push to 127"):
             push_image(image)
@@ -97,4 +97,4 @@ def test_a_build_that_fails_shows_its_last_lines(repository: str, bundle: Bundle
     source = copy_source(tmp_path / "source")
     (source / "requirements.serving.lock").write_text("numpy==0.0.1 --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(RolloutError, match=r"(?s)The build failed.*numpy==0\.0\.1"):
-        build_image(bundle, repository, Source(source, None), PYTHON)
+        build_image(bundle, repository, SourceTree(source, None), PYTHON)

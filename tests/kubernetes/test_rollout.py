@@ -9,7 +9,7 @@ from typing import Any
 import docker
 import httpx
 import pytest
-from rig import NAMESPACE, Installation, alias, replace, template_hash
+from rig import NAMESPACE, Installation, alias, render, replace, template_hash
 from traffic import Traffic, nothing_fails
 
 from healthpredict.errors import RolloutError
@@ -117,6 +117,7 @@ def test_a_bad_one_is_taken_back(
     if fault == "never ready":
         path = tmp_path / "source" / "k8s/overlays/local/sooner.yaml"
         replace(path, "value: 30", "value: 10")
+        render(tmp_path / "source")
     before, template = alias(settings), template_hash(installation)
     version = installation.register()
     with nothing_fails(traffic) as versions, pytest.raises(RolloutError, match=words) as caught:

@@ -12,7 +12,7 @@ from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import DriftPlan, synthesize
 from healthpredict.operations.roll_out import local_target
-from healthpredict.training.search import ray_runtime
+from healthpredict.training.ray_cluster import ray_runtime
 
 
 @pytest.fixture(scope="session")

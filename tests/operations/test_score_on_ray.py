@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -20,19 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROWS = 1000
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    import ray
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
-    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    nodes.add_node(**node)
-    yield nodes.address
-    ray.shutdown()
-    nodes.shutdown()
-
-
 def scored(path: Path, bundle: Bundle, ray_address: str | None) -> Scored:
     folder = path.parent / ("cluster" if ray_address else "here")
     return score_with(bundle, str(path), str(folder / "risks.parquet"), ray_address=ray_address)
@@ -40,7 +26,7 @@ def scored(path: Path, bundle: Bundle, ray_address: str | None) -> Scored:
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_the_cluster_gives_the_same_rows_in_the_same_order(
-    cluster: str, bundle: Bundle, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    ray_nodes: str, bundle: Bundle, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "ROWS_AT_ONCE", ROWS)
     path = tmp_path / f"encounters.{kind}"
@@ -51,7 +37,7 @@ def test_the_cluster_gives_the_same_rows_in_the_same_order(
         raw.to_parquet(path, index=False)
     else:
         path.write_bytes(format_raw(raw))
-    there, here = scored(path, bundle, cluster), scored(path, bundle, None)
+    there, here = scored(path, bundle, ray_nodes), scored(path, bundle, None)
     assert (there.rows, there.predicted, there.rejected) == (here.rows, here.predicted, here.rejected)
     for uri in ("result_uri", "rejected_uri"):
         frames = (pd.read_parquet(getattr(run, uri)) for run in (there, here))

@@ -10,7 +10,8 @@ import pytest
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import ConfigurationError, RolloutError
-from healthpredict.rollout.image import build_context, log_in
+from healthpredict.rollout.ecr import log_in
+from healthpredict.rollout.image import build_context
 from healthpredict.rollout.source import fetch_source
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import pytest
 
 from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.local import LocalTarget, Running
+from healthpredict.rollout.local import LocalTarget, ServingProcess
 from healthpredict.rollout.ports import free_port
 from healthpredict.storage.key_file import add_key
 
@@ -31,14 +31,14 @@ def target(tmp_path: Path) -> Iterator[LocalTarget]:
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Iterator[tuple[LocalTarget, Running]]:
+def serving(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Iterator[tuple[LocalTarget, ServingProcess]]:
     """A target that serves version 1. Tests that use it leave it so."""
     target = LocalTarget(tmp_path_factory.mktemp("state"), port=free_port())
     yield target, roll_out(target, bundle)
     target.stop()
 
 
-def roll_out(target: LocalTarget, bundle: Bundle) -> Running:
+def roll_out(target: LocalTarget, bundle: Bundle) -> ServingProcess:
     candidate = target.start(bundle.path)
     target.verify(candidate)
     return target.switch(candidate)
@@ -92,7 +92,7 @@ def test_a_rollout_replaces_the_old_process_without_one_failed_request(
 
 
 def test_a_failed_verification_keeps_the_old_process(
-    serving: tuple[LocalTarget, Running], bundle: Bundle, next_bundle: Bundle
+    serving: tuple[LocalTarget, ServingProcess], bundle: Bundle, next_bundle: Bundle
 ) -> None:
     target, old = serving
     candidate = target.start(next_bundle.path)
@@ -107,7 +107,9 @@ def test_a_failed_verification_keeps_the_old_process(
     assert target.current() == old
 
 
-def test_a_killed_candidate_keeps_the_old_process(serving: tuple[LocalTarget, Running], next_bundle: Bundle) -> None:
+def test_a_killed_candidate_keeps_the_old_process(
+    serving: tuple[LocalTarget, ServingProcess], next_bundle: Bundle
+) -> None:
     target, old = serving
     candidate = target.start(next_bundle.path)
     candidate.process.kill()
@@ -119,7 +121,7 @@ def test_a_killed_candidate_keeps_the_old_process(serving: tuple[LocalTarget, Ru
 
 
 def test_a_rollout_that_never_reached_the_switch_leaves_the_old_process(
-    serving: tuple[LocalTarget, Running], next_bundle: Bundle
+    serving: tuple[LocalTarget, ServingProcess], next_bundle: Bundle
 ) -> None:
     """What `kill -9` before the switch leaves is a private candidate."""
     target, old = serving
@@ -130,7 +132,9 @@ def test_a_rollout_that_never_reached_the_switch_leaves_the_old_process(
     assert target.current() == old
 
 
-def test_targets_leave_the_processes_of_each_other_alone(serving: tuple[LocalTarget, Running], tmp_path: Path) -> None:
+def test_targets_leave_the_processes_of_each_other_alone(
+    serving: tuple[LocalTarget, ServingProcess], tmp_path: Path
+) -> None:
     target, running = serving
     LocalTarget(tmp_path, port=target._port).stop()
     LocalTarget(target._folder.parent, port=free_port()).stop()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,18 +25,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of two nodes with one core each: two trials at a time means a trial on each."""
+def cluster(ray_nodes: str) -> str:
+    """Two nodes with one core each: two trials at a time means a trial on each."""
     import ray
-    from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
-    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    nodes.add_node(**node)
-    ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
-    yield nodes.address
-    ray.shutdown()
-    nodes.shutdown()
+    ray.init(address=ray_nodes, logging_level="ERROR", log_to_driver=False)
+    return ray_nodes
 
 
 @pytest.fixture(scope="module")
