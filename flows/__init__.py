@@ -1,1 +1,6 @@
 """The Prefect flows: wiring over `healthpredict.operations`."""
+
+from healthpredict.config import quiet_vendors
+
+# At import, because a worker of Prefect calls no function of ours before a flow.
+quiet_vendors()

@@ -271,12 +271,19 @@ def shows_tracebacks() -> bool:
 
 
 def quiet_vendors() -> None:
-    """Keep vendors from reporting home and from drawing over our output. Entry points call it before anything else."""
+    """Keep vendors from reporting home and from printing between our output. Entry points call it before anything else."""
     defaults = {
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # It sets its loggers to this level when it is imported.
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "healthpredict",
+        # Prefect sets the levels of its loggers to these when it is imported.
+        "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "WARNING",
+        "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -284,5 +291,7 @@ def quiet_vendors() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    for name in ("alembic", "mlflow"):
+    # A worker of Prefect has imported Prefect before anything of ours.
+    for name in ("alembic", "mlflow", "prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("healthpredict").setLevel(logging.INFO)

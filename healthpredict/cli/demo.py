@@ -10,12 +10,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
 from healthpredict.cli.services import LocalServices
+from healthpredict.cli.step_lines import step_lines
 from healthpredict.config import Settings
-from healthpredict.operations.context import Seconds, open_registry, timed
+from healthpredict.operations.context import Seconds, log_step, open_registry, timed
 from healthpredict.operations.report import read_report
 from healthpredict.operations.roll_out import local_target
 from healthpredict.operations.summarise import Summary
@@ -49,24 +51,24 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
     services = LocalServices(state)
     seconds: Seconds = {}
     try:
-        with timed(seconds, "total"):
+        with step_lines(console, services.log("demo")), timed(seconds, "total"):
             with timed(seconds, "services"):
                 prefect_api = services.start_prefect(ports["prefect"])
                 os.environ["PREFECT_API_URL"] = prefect_api
             _run_flows(services, prefect_api, source, seconds)
         summary = _with_seconds(settings, seconds)
         _show(summary)
-        _ask_api(settings)
+        _ask_api(settings, state)
         if keep:
             mlflow = services.start_mlflow(ports["mlflow"], settings.mlflow_uri)
             services.wait("mlflow", f"{mlflow}/health")
-            console.print(f"\nPrefect  {prefect_api.removesuffix('/api')}\nMLflow   {mlflow}")
-            console.print(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
+            _print(f"\nPrefect  {prefect_api.removesuffix('/api')}\nMLflow   {mlflow}")
+            _print(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
     finally:
         if not keep:
             stop_demo(state)
-    console.print(f"Report   {Path(settings.reports_uri).resolve() / 'index.html'}")
-    console.print(f"Done in {seconds['total']:.0f} s.")
+    _print(f"Report   {Path(settings.reports_uri).resolve() / 'index.html'}")
+    _print(f"Done in {seconds['total']:.0f} s.")
 
 
 def stop_demo(state: Path) -> None:
@@ -94,18 +96,22 @@ def _configure(state: Path) -> tuple[Settings, dict[str, int]]:
 
 def _run_flows(services: LocalServices, prefect_api: str, source: str | None, seconds: Seconds) -> None:
     settings = Settings()
-    # One Ray for all searches, started while Prefect's server is coming up.
-    with timed(seconds, "services"):
-        ray = contextlib.ExitStack()
-        ray.enter_context(ray_runtime(settings.ray_address))
-        services.wait("prefect", f"{prefect_api}/health")
-    with ray:
-        # Prefect reads its settings when it is imported.
-        from flows.drift_loop import drift_loop
-        from flows.prepare import prepare
+    with contextlib.ExitStack() as ray:
+        with timed(seconds, "services"):
+            # While Prefect's server starts: one Ray for all searches, MLflow's database and the flows.
+            ray.enter_context(ray_runtime(settings.ray_address))
+            open_registry(settings)
+            # Prefect reads its settings when it is imported.
+            from flows.drift_loop import drift_loop
+            from flows.prepare import prepare
 
+            services.wait("prefect", f"{prefect_api}/health")
+        log_step("services", "start", seconds["services"], "Ray, Prefect's server, MLflow's database")
         with timed(seconds, "prepare"):
-            prepare(source, allow_synthetic=source is None)
+            data = prepare(source, allow_synthetic=source is None)
+        kind = "synthetic encounters, not patients" if data.synthetic else "encounters"
+        result = f"{data.encounters:,} {kind}, {data.cohort:,} in the cohort, {len(data.batches) - 1} batches"
+        log_step("data", "prepare", seconds["prepare"], result)
         drift_loop()
 
 
@@ -121,11 +127,11 @@ def _with_seconds(settings: Settings, seconds: Seconds) -> Summary:
 
 def _show(summary: Summary) -> None:
     data = summary.data
-    console.print(
+    _print(
         f"\nData: {data.source}{' (synthetic, not patients)' if data.synthetic else ''}; {data.encounters:,} encounters, "
         f"{data.patients:,} patients, {data.cohort:,} in the cohort"
     )
-    table = Table(title="Ten batches, each predicted on arrival", title_justify="left")
+    table = Table(title=f"{len(summary.batches)} batches, each predicted on arrival", title_justify="left")
     for heading in ("batch", "rows", "drifted", "decision", "champion", "AUROC", "first model"):
         table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
     for batch in summary.batches:
@@ -142,18 +148,27 @@ def _show(summary: Summary) -> None:
     console.print(table)
 
 
-def _ask_api(settings: Settings) -> None:
+def _ask_api(settings: Settings, state: Path) -> None:
     """Send one made-up encounter to the API, as its callers would."""
-    champion = open_registry(settings).by_alias("champion")
+    registry = open_registry(settings)
+    champion = registry.by_alias("champion")
     assert champion is not None
-    record = open_registry(settings).fetch_bundle(champion).golden[-1].record
+    # The golden rows of a bundle belong to no patient.
+    body = json.dumps(registry.fetch_bundle(champion).golden[-1].record, indent=1)
+    path = state / "encounter.json"
+    path.write_text(body)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     url = f"http://{settings.api_host}:{settings.api_port}/predict"
-    command = ["curl", "-s", url, "-H", "content-type: application/json", "-d", json.dumps(record)]
-    console.print(f"\n$ {shlex.join(command)}", soft_wrap=True, highlight=False)
+    command = ["curl", "-s", "-d", f"@{shown}", "-H", "Content-Type: application/json", url]
+    _print(f"\n$ {shlex.join(command)}")
     if shutil.which("curl"):
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     else:
-        import httpx
+        headers = {"Content-Type": "application/json"}
+        answer = httpx.post(url, content=body, headers=headers, trust_env=False).text
+    _print(answer)
 
-        answer = httpx.post(url, json=record, trust_env=False).text
-    console.print(answer, soft_wrap=True)
+
+def _print(text: str) -> None:
+    """Print text as it is, without marking it up or breaking its lines."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)

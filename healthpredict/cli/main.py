@@ -31,7 +31,6 @@ def main() -> None:
     """Run the command. An error ends with its message and exit code, without a traceback."""
     quiet_vendors()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("healthpredict").setLevel(logging.INFO)
     try:
         reject_blanks(sys.argv[1:])
         app()

@@ -61,7 +61,7 @@ class LocalServices:
                 break
             time.sleep(0.2)
         self.stop()
-        raise HealthPredictError(f"{name} did not answer on {url}. See {self._log(name)}.")
+        raise HealthPredictError(f"{name} did not answer on {url}. See {self.log(name)}.")
 
     def stop(self) -> None:
         """End every service of this demo."""
@@ -82,7 +82,7 @@ class LocalServices:
         if self._process(name) is not None:
             return
         executable = Path(sys.executable).with_name(command[0])
-        with self._log(name).open("ab") as log:
+        with self.log(name).open("ab") as log:
             child = subprocess.Popen(
                 [str(executable), *command[1:]],
                 env={**os.environ, **environment},
@@ -107,5 +107,6 @@ class LocalServices:
             return None
         return process if same else None
 
-    def _log(self, name: str) -> Path:
+    def log(self, name: str) -> Path:
+        """File of what a service prints."""
         return self._folder / f"{name}.log"

@@ -146,7 +146,9 @@ def heat_map(rows: Sequence[str], names: Sequence[str], severity: Floats, title:
     """
     figure, axes = _axes(title, "Batch", "", size=(8.0, 1.2 + 0.22 * max(len(rows), 1)))
     axes.grid(visible=False)
-    image = axes.imshow(severity, aspect="auto", cmap="Blues", vmin=0, vmax=4)
+    # Matplotlib's own extent of no rows is empty, and it warns.
+    extent = (-0.5, len(names) - 0.5, max(len(rows), 1) - 0.5, -0.5)
+    image = axes.imshow(severity, aspect="auto", cmap="Blues", vmin=0, vmax=4, extent=extent)
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     drifted = np.argwhere(severity >= 1)

@@ -11,7 +11,7 @@ from healthpredict.data.raw import read_encounters
 from healthpredict.data.schema import check_encounters
 from healthpredict.errors import NothingToPredict, StillArriving
 from healthpredict.operations.arrivals import Fingerprint, find_batch, fingerprint_of, open_delivered
-from healthpredict.operations.context import Seconds, timed
+from healthpredict.operations.context import Seconds, log_step, timed
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
 from healthpredict.storage.uris import exists, list_uris
@@ -97,6 +97,8 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
     )
     # Last, because it says that the rest is there.
     write_json(layout.accepted(name), accepted.model_dump())
+    result = f"{len(cohort):,} encounters at risk, {len(checked.quarantine):,} rows in quarantine"
+    log_step(name, "accept", seconds["accept"], result)
     return accepted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import subprocess
 import time
@@ -20,6 +21,7 @@ from healthpredict.storage.lease import Lease, hold
 from healthpredict.storage.ledger import Ledger
 from healthpredict.storage.uris import exists, read_bytes, write_bytes
 
+_logger = logging.getLogger(__name__)
 Seconds = dict[str, float]
 LEDGER_HEAD: Final = "ledger-head.json"
 LEDGER_CHECK: Final = "ledger-check.json"
@@ -81,3 +83,15 @@ def timed(seconds: Seconds, stage: str) -> Iterator[None]:
         yield
     finally:
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def log_step(subject: str, step: str, seconds: float, result: str) -> None:
+    """Log a finished step in one line: `batch-03   drift      1.9 s  retrain: 28 of 47 features differ ...`.
+
+    Args:
+        subject: the batch or version.
+        step: what was done, in one word.
+        seconds: how long it took.
+        result: what came out of it.
+    """
+    _logger.info("%-10s %-8s %5.1f s  %s", subject, step, seconds, result)

@@ -19,7 +19,7 @@ from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.policy import DriftDecision, History, decide
 from healthpredict.monitoring.profile import RISK, ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift
-from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.operations.context import Seconds, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, matured_batches
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.read_labelled import read_labelled
@@ -117,6 +117,7 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
     write_json(join(folder, "drift.json"), check.model_dump(mode="json"))
     # Last, because it says that the rest is there.
     write_json(layout.check(name), check.model_dump(mode="json"))
+    log_step(name, "drift", seconds["drift"], f"{decision.state}: {' '.join(decision.reasons)}")
     return check
 
 

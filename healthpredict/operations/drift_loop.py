@@ -211,7 +211,6 @@ def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprin
         worst = "; ".join(f"{reason} ({rows} rows)" for reason, rows in accepted.reasons.items())
         notices.append(f"{name}: {accepted.quarantined} of {accepted.rows} rows are in quarantine: {worst}.")
     check = steps.detect(settings, name)
-    _logger.info("%s: %s. %s", name, check.decision.state, " ".join(check.decision.reasons))
     challenger = None
     if check.decision.state == "retrain":
         challenger, _ = _train_and_deploy(settings, steps, lease, name, name)
@@ -263,7 +262,6 @@ def _train_and_deploy(
 ) -> tuple[int, GateDecision]:
     steps.train(settings, trigger, arriving)
     version, decision = _gated(settings, trigger, arriving)
-    _logger.info("Version %d %s", version, "passed the gate" if decision.promote else "did not pass the gate")
     if decision.promote:
         lease.check()
         steps.deploy(settings, version)

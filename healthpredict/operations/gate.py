@@ -7,7 +7,7 @@ import pandas as pd
 from healthpredict.config import Settings
 from healthpredict.data.split import Side
 from healthpredict.evaluation.report import report_on
-from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.operations.context import Seconds, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
@@ -57,6 +57,8 @@ def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
     ledger.append(
         "gate", version=version, arriving=arriving, champion=champion_version, **decision.model_dump(mode="json")
     )
+    result = f"{'passed' if decision.promote else 'not passed'}: {' '.join(decision.reasons)}"
+    log_step(f"version {version}", "gate", seconds["gate"], result)
     return decision
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -15,14 +17,16 @@ from healthpredict.data.split import Side
 from healthpredict.errors import LeakSuspected
 from healthpredict.evaluation.plots import calibration_plot, roc_plot
 from healthpredict.evaluation.report import TestReport, report_on
+from healthpredict.features.encoder import Encoder
 from healthpredict.operations.assemble import assemble
-from healthpredict.operations.context import Seconds, git_commit, open_ledger, open_registry, timed
+from healthpredict.operations.context import Seconds, git_commit, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, Search
 from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
+from healthpredict.training.params import FamilyName
 
 
 class Challenger(BaseModel):
@@ -83,16 +87,25 @@ def register(settings: Settings, search: Search) -> Challenger:
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):
         report, plots = _evaluate(settings, fitted, test)
-    with timed(seconds, "log_families"):
-        _log_families(settings, registry, search, finalists, training)
+    others = search.result.candidates[len(finalists) :]
+    # A fit releases the GIL, so another core does it while this one assembles the bundle.
+    with ThreadPoolExecutor(1) as pool:
+        fits = pool.submit(fit_each_uncalibrated, others, training, training[LABEL].to_numpy(), settings.search.seed)
+        with timed(seconds, "register"):
+            registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
+            registry.log_files(search.run_id, "plots", plots)
+            bundle = assemble(settings, search, fitted, training=training, test=test, report=report)
+        with timed(seconds, "log_families"):
+            models = {f.candidate.family: (f.encoder, f.model) for f in finalists[1:]}
+            models |= {other.family: model for other, model in zip(others, fits.result(), strict=True)}
+            _log_families(registry, search.run_id, models)
     with timed(seconds, "register"):
-        registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
-        registry.log_files(search.run_id, "plots", plots)
-        facts = _facts(settings, search)
-        bundle = assemble(settings, search, fitted, training=training, test=test, report=report)
-        version = registry.complete_version(search.run_id, bundle, facts)
+        version = registry.complete_version(search.run_id, bundle, _facts(settings, search))
         registry.close_run(search.run_id)
-    return _written_down(settings, _challenger(registry, version, bundle, search, seconds))
+    challenger = _challenger(registry, version, bundle, search, seconds)
+    took = sum(seconds.values()) - sum(search.seconds.values())
+    log_step(search.trigger, "fit", took, f"version {challenger.version}: {challenger.family}, {_auroc(report)}")
+    return _written_down(settings, challenger)
 
 
 def _written_down(settings: Settings, challenger: Challenger) -> Challenger:
@@ -103,16 +116,10 @@ def _written_down(settings: Settings, challenger: Challenger) -> Challenger:
     return challenger
 
 
-def _log_families(
-    settings: Settings, registry: Registry, search: Search, finalists: Sequence[FittedModel], training: pd.DataFrame
-) -> None:
+def _log_families(registry: Registry, run_id: str, models: Mapping[FamilyName, tuple[Encoder, Any]]) -> None:
     """Log the best of every other family as a model; the best of all is logged with its bundle."""
-    others = search.result.candidates[len(finalists) :]
-    fitted = fit_each_uncalibrated(others, training, training[LABEL].to_numpy(), settings.search.seed)
-    models = {finalist.candidate.family: (finalist.encoder, finalist.model) for finalist in finalists[1:]}
-    models |= {candidate.family: both for candidate, both in zip(others, fitted, strict=True)}
     for family, (encoder, model) in models.items():
-        registry.log_onnx(search.run_id, family, export_onnx(family, model, len(encoder.feature_names)))
+        registry.log_onnx(run_id, family, export_onnx(family, model, len(encoder.feature_names)))
 
 
 def _evaluate(settings: Settings, fitted: FittedModel, test: pd.DataFrame) -> tuple[TestReport, dict[str, bytes]]:
@@ -132,6 +139,11 @@ def _evaluate(settings: Settings, fitted: FittedModel, test: pd.DataFrame) -> tu
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
     plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
     return report, plots
+
+
+def _auroc(report: TestReport) -> str:
+    auroc = report.evaluation.auroc
+    return f"AUROC {auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}] on the test side"
 
 
 def _params(search: Search, training_rows: int) -> dict[str, str | int | float]:

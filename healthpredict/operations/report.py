@@ -13,7 +13,7 @@ from healthpredict.config import Settings
 from healthpredict.evaluation.plots import Series, calibration_plot, heat_map, history_plot, roc_plot
 from healthpredict.monitoring.profile import RISK
 from healthpredict.monitoring.words import name_of
-from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.operations.context import Seconds, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL
 from healthpredict.operations.pending import NOT_USED
 from healthpredict.operations.risks import risks_of
@@ -50,6 +50,8 @@ def write_report(settings: Settings) -> Summary:
         write_bytes(join(settings.reports_uri, "plots", f"{name}.png"), plot)
     write_json(join(settings.reports_uri, "summary.json"), summary.model_dump(mode="json"))
     write_bytes(join(settings.reports_uri, "index.html"), _page(settings, summary, plots).encode())
+    batches = f"{len(summary.batches)} batches, {len(summary.models)} models"
+    log_step("report", "write", seconds["report"], f"{batches}: {join(settings.reports_uri, 'index.html')}")
     return summary
 
 

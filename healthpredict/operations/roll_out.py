@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from healthpredict.bundle.model import Bundle
 from healthpredict.config import Settings
 from healthpredict.errors import AlreadyRunning, ConfigurationError, HealthPredictError, RolloutError, RolloutUnknown
-from healthpredict.operations.context import Seconds, open_ledger, open_registry, timed
+from healthpredict.operations.context import Seconds, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.operations.put_on_kubernetes import (
     alone,
@@ -86,6 +86,8 @@ def roll_out(
         if isinstance(result, InService) and settings.rollout.target == "kubernetes":
             result = watch_on_kubernetes(settings, result, before, rollout.seconds)
             record_rollout(settings, result, asked=version, seconds=rollout.seconds, **why)
+    place = f"serves on {rollout.url}, verified" if rollout.url else "is the champion"
+    log_step(f"version {version}", "rollout", sum(rollout.seconds.values()), place)
     return rollout
 
 

@@ -18,7 +18,7 @@ from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
 from healthpredict.features.frame import encode_frame, fit_encoder
 from healthpredict.operations.accept_outcomes import accept_outcomes
-from healthpredict.operations.context import Seconds, open_registry, timed
+from healthpredict.operations.context import Seconds, log_step, open_registry, timed
 from healthpredict.operations.dataset import LABEL, data_digest, matured_batches, sides
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.registry.models import Registry
@@ -104,6 +104,8 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
         seconds=seconds,
     )
     write_bytes(str(state), found.model_dump_json().encode())
+    best = f"{result.best.family}, AUROC {result.best.validation_auroc:.3f} on the validation side"
+    log_step(trigger, "search", sum(seconds.values()), f"{result.trials} trials, the best is {best}")
     return found
 
 

@@ -9,7 +9,9 @@ _logger = logging.getLogger(__name__)
 
 
 def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, metric: str) -> Any:
-    """A Ray Tune callback that logs every trial as a run nested under the search.
+    """Make a Ray Tune callback that logs every trial as a run nested under the search.
+
+    Its log records have an attribute `trials`, how many trials have ended and how many there are at most, for a progress bar.
 
     Args:
         tracking_uri: of MLflow.
@@ -20,15 +22,22 @@ def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, metric:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     class TrialLogger(MLflowLoggerCallback):  # type: ignore[misc]
+        def setup(self, *args: Any, **search: Any) -> None:
+            super().setup(*args, **search)
+            self._ended, self._total = 0, search["total_num_samples"]
+            _logger.info("The search runs up to %d trials", self._total, extra={"trials": (0, self._total)})
+
         def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
             wanted = {"training_iteration": result["training_iteration"], metric: result[metric]}
             super().log_trial_result(iteration, trial, wanted)
 
         def log_trial_end(self, trial: Any, failed: bool = False) -> None:
             super().log_trial_end(trial, failed)
+            self._ended += 1
             reached = (trial.last_result or {}).get(metric)
             outcome = "failed" if failed or reached is None else f"{metric} {reached:.4f}"
-            _logger.info("Trial %d, %s: %s", len(self._trial_runs), trial.config["family"], outcome)
+            trials = (self._ended, self._total)
+            _logger.info("Trial %d of %d, %s: %s", *trials, trial.config["family"], outcome, extra={"trials": trials})
 
     return TrialLogger(
         tracking_uri=tracking_uri, experiment_name=experiment, tags={"mlflow.parentRunId": parent_run_id}

@@ -1,0 +1,94 @@
+"""What `healthpredict demo` prints, on a small made-up hospital and into a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from healthpredict.data.raw import format_raw
+from healthpredict.data.synthetic import synthesize
+
+pytestmark = pytest.mark.slow
+SETTINGS = {
+    "INITIAL_SHARE": "0.7",
+    "N_BATCHES": "1",
+    "SEARCH__FAMILIES": "logistic_regression",
+    "SEARCH__N_TRIALS": "1",
+    "MODEL__N_BOOTSTRAP": "20",
+    "PROMOTION__MAX_ECE": "0.3",
+    "PROMOTION__SUBGROUP_FLOOR": "0.5",
+}
+STEP = re.compile(r"(?P<subject>\S+(?: \d+)?) +(?P<step>[a-z]+) +\d+\.\d s  \S.*")
+STEPS = [
+    "services start",
+    "initial accept",
+    "data prepare",
+    "initial search",
+    "initial fit",
+    "version 1 gate",
+    "version 1 rollout",
+    "batch-01 accept",
+    "batch-01 drift",
+    "report write",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> subprocess.CompletedProcess[str]:
+    source = folder / "encounters.csv"
+    source.write_bytes(format_raw(synthesize(5000, 3)))
+    environment = {f"HEALTHPREDICT_{name}": value for name, value in SETTINGS.items()}
+    # Without --keep it stops what it started.
+    return subprocess.run(
+        [Path(sys.executable).with_name("healthpredict"), "demo", "--source", source, "--state", "state"],
+        cwd=folder,
+        env={**os.environ, **environment, "HEALTHPREDICT_REPORTS_URI": "reports"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_each_step_is_one_line_with_its_time_and_result(printed: subprocess.CompletedProcess[str]) -> None:
+    assert printed.returncode == 0, printed.stdout + printed.stderr
+    steps, _, _ = printed.stdout.partition("\nData: ")
+    warning, *lines = sorted(steps.splitlines(), key=lambda line: STEP.fullmatch(line) is not None)
+    assert "is not the published data set" in warning
+    found = [STEP.fullmatch(line) for line in lines]
+    assert [f"{line['subject']} {line['step']}" for line in found if line] == STEPS
+    assert re.search(r"^batch-01 +drift +\d+\.\d s  stable: 0 of 47 features differ", steps, re.MULTILINE)
+
+
+def test_nothing_comes_from_vendors_or_is_meant_for_a_terminal(printed: subprocess.CompletedProcess[str]) -> None:
+    assert printed.stderr == ""
+    assert "\x1b" not in printed.stdout
+    assert not re.search("prefect|mlflow\\.|optuna|flow run|Finished in state|Warning", printed.stdout)
+
+
+def test_libraries_log_nothing_into_the_file_either(printed: subprocess.CompletedProcess[str], folder: Path) -> None:
+    """Their lines are not moved there: they are silent at their source."""
+    lines = (folder / "state" / "services" / "demo.log").read_text().splitlines()
+    assert [line for line in lines if " healthpredict." not in line] == []
+
+
+def test_request_that_it_shows_posts_a_file(printed: subprocess.CompletedProcess[str], folder: Path) -> None:
+    (shown,) = [line for line in printed.stdout.splitlines() if line.startswith("$ ")]
+    assert len(shown) < 120
+    command = shlex.split(shown.removeprefix("$ "))
+    assert "Content-Type: application/json" in command
+    assert json.loads((folder / command[command.index("-d") + 1].removeprefix("@")).read_text())
+    answer = json.loads(printed.stdout.splitlines()[printed.stdout.splitlines().index(shown) + 1])
+    assert 0 < answer["readmission_risk"] < 1
