@@ -6,7 +6,6 @@ The standard library's decoder is used because it can report a name that occurs 
 from __future__ import annotations
 
 import json
-import math
 from decimal import Decimal
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from healthpredict.serving.problems import FieldProblem, Refused
 _LARGEST_EXACT: Final = 2**53
 """Up to here, a float represents every whole number exactly."""
 _DIGITS_OF_64_BITS: Final = 20
+_BEYOND_64_BITS: Final = 10**_DIGITS_OF_64_BITS
 
 
 def read_json(body: bytes) -> Any:
@@ -55,9 +55,11 @@ def read_list(body: bytes, name: str) -> list[Any]:
     return found
 
 
-def _whole(text: str) -> int | float:
-    # Python takes quadratic time for long numbers. No field accepts one that 64 bits do not hold.
-    return int(text) if len(text) <= _DIGITS_OF_64_BITS else math.inf
+def _whole(text: str) -> int:
+    """Convert digits. Python takes quadratic time for long numbers, so one that 64 bits cannot hold becomes another such number."""
+    if len(text) <= _DIGITS_OF_64_BITS:
+        return int(text)
+    return -_BEYOND_64_BITS if text.startswith("-") else _BEYOND_64_BITS
 
 
 def _decimal(text: str) -> int | float:

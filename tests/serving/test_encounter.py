@@ -189,6 +189,8 @@ def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
 @example(BY_FIELD["time_in_hospital"], True)
 @example(BY_FIELD["time_in_hospital"], 3.0)
 @example(BY_FIELD["time_in_hospital"], 3.5)
+@example(BY_FIELD["num_lab_procedures"], -(10**19))
+@example(BY_FIELD["num_lab_procedures"], 10**400)
 @example(BY_FIELD["payer_code"], "NA")
 @example(BY_FIELD["medical_specialty"], "uNKnown")
 @example(BY_FIELD["gender"], "Unknown")
