@@ -107,7 +107,7 @@ def resume(as_json: Json = False) -> None:
 def drift_loop(
     source: Annotated[
         Literal["batches", "live"],
-        typer.Option(help="live first cuts a batch from what the API predicted and was told."),
+        typer.Option(help="live first makes batches from the logged predictions of the API."),
     ] = "batches",
     as_json: Json = False,
 ) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from os import urandom
 from typing import Any, Final, Literal
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,9 +16,8 @@ from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.json_body import read_list
 from healthpredict.serving.limits import read_body
 from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
-from healthpredict.serving.service import OF_ANY_BODY, RETRY, RawBodyRoute, Service, request_body
+from healthpredict.serving.service import OF_ANY_BODY, RETRY, RawBodyRoute, Service, json_response, request_body
 
-_to_json: Final = msgspec.json.Encoder().encode
 _COLUMNS: Final = (BY_FIELD["encounter_id"], BY_FIELD["readmitted"])
 _ENCOUNTER, _READMITTED = _COLUMNS
 _FIELDS: Final = {column.field for column in _COLUMNS}
@@ -82,9 +80,7 @@ def outcomes_router(service: Service) -> APIRouter:
             recorded = await asyncio.to_thread(record_outcomes, log, body, limits.batch_rows)
         except StorageError as error:
             raise Refused(503, str(error), headers={"retry-after": "5"}) from error
-        return Response(
-            _to_json({"recorded": recorded, "request_id": urandom(16).hex()}), media_type="application/json"
-        )
+        return json_response({"recorded": recorded, "request_id": urandom(16).hex()})
 
     return router
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time_ns
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from healthpredict.bundle.model import Bundle
@@ -27,10 +26,10 @@ from healthpredict.serving.service import (
     RawBodyRoute,
     Service,
     is_dry_run,
+    json_response,
     request_body,
 )
 
-_to_json: Final = msgspec.json.Encoder().encode
 Answer = Callable[[Bundle, dict[str, Value]], dict[str, Any]]
 """From a bundle and a record, by `Column.field`, to the fields of a response that depend on them."""
 
@@ -67,7 +66,7 @@ def _add_single_encounter(
         service.metrics.predicted(answered["readmission_risk"])
         if service.log is not None:
             service.log.add((time_ns(), request.scope["path"], dry_run, answered, values))
-        return Response(_to_json(answered), media_type="application/json")
+        return json_response(answered)
 
     responses: dict[int | str, dict[str, Any]] = {
         **OF_ANY_BODY,
@@ -109,7 +108,8 @@ def _add_single_encounter(
 def _add_batch(router: APIRouter, service: Service, record: dict[str, Value], prediction: dict[str, Any]) -> None:
     limits = service.limits
     batches = 0
-    example = {"results": [{**predict_one(service.bundle, record), "problem": None}], "predicted": 1, "refused": 0}
+    row = {name: prediction[name] for name in ("readmission_risk", "high_risk")} | {"problem": None}
+    example = {"results": [row], "predicted": 1, "refused": 0}
 
     @router.post(
         BATCH,
@@ -140,7 +140,7 @@ def _add_batch(router: APIRouter, service: Service, record: dict[str, Value], pr
             who = identity(bundle)
             logged = None if service.log is None else Logged(service.log, who, dry_run=dry_run)
             answered = await predict_batch(bundle, body, limits, service.metrics, logged)
-            return Response(_to_json(answered | who), media_type="application/json")
+            return json_response(answered | who)
         finally:
             batches -= 1
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import State
@@ -16,6 +17,7 @@ from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
 from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
 
+_to_json: Final = msgspec.json.Encoder().encode
 RETRY: Final = {"Retry-After": "Seconds to wait"}
 BUSY: Final = problem_documentation("Too many requests are being answered", headers=RETRY)
 OF_ANY_BODY: Final[dict[int | str, dict[str, Any]]] = {
@@ -70,6 +72,11 @@ def request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, A
     content = {"application/json": {"schema": schema, "example": example}}
     description = "JSON in UTF-8. A field that is given twice is rejected."
     return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+def json_response(fields: dict[str, Any]) -> Response:
+    """Return the response with these fields, status 200."""
+    return Response(_to_json(fields), media_type="application/json")
 
 
 def is_dry_run(request: Request) -> bool:

@@ -91,7 +91,7 @@ def parse(words: list[str]) -> None:
     """Parse a command line of `healthpredict`, without running it. Raises: TyperException."""
     found: TyperGroup | TyperCommand = typer.main.get_command(app)
     context = typer.Context(found, info_name="healthpredict")
-    arguments = [LITERAL.get(word, word) for word in words]
+    arguments = [LITERAL.get(given, given) for given in words]
     while isinstance(found, TyperGroup):
         assert arguments, "a command is missing"
         name, found, arguments = found.resolve_command(context, arguments)
