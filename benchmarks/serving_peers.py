@@ -9,6 +9,7 @@ from typing import Any
 import uvloop
 
 from healthpredict.serving.http_server import listen, serving
+from healthpredict.serving.limits import Limits
 
 
 def bare() -> Any:
@@ -67,7 +68,7 @@ def dataframe(model: str) -> Any:
 
 async def serve(app: Any, port: int) -> None:
     """Serve until the process is ended, with the same HTTP server as the API."""
-    async with serving(app, listen("127.0.0.1", port)):
+    async with serving(app, listen("127.0.0.1", port), Limits().head_seconds):
         await asyncio.Event().wait()
 
 

@@ -20,7 +20,7 @@ _FEATURE_FIELDS: Final = tuple(column.field for column in FEATURE_COLUMNS)
 _FORMAT: Final = zlib.crc32(",".join(_FEATURE_FIELDS).encode())
 _TYPES: Final = tuple(int if column.kind is Kind.COUNT else str | None for column in FEATURE_COLUMNS)
 _encoder: Final = msgspec.json.Encoder()
-Prediction = tuple[int, str, bool, Mapping[str, Any], Sequence[Any]]
+LogEntry = tuple[int, str, bool, Mapping[str, Any], Sequence[Any]]
 """Nanoseconds since 1970; `endpoint` and `dry_run` of its `PredictionLine`; the response, which may have more fields; the values of
 `RECORD_COLUMNS`, in this order."""
 
@@ -61,7 +61,7 @@ class PatientsLine(TypedDict):
 
     Attributes:
         format: which features these are, should another version have others.
-        patients: the pseudonym of each; of as many as follow, unless a process was killed while it wrote them.
+        patients: one pseudonym for each prediction that follows. Fewer follow only if the process was killed while it wrote them.
     """
 
     format: int
@@ -76,9 +76,9 @@ class OutcomeLine(msgspec.Struct, forbid_unknown_fields=True):
     readmitted: str
 
 
-def prediction_text(prediction: Prediction) -> tuple[int | None, bytes]:
+def prediction_text(entry: LogEntry) -> tuple[int | None, bytes]:
     """Return the patient, and the line as it stands in a file."""
-    time, endpoint, dry_run, answer, (encounter_id, patient_id, *features) = prediction
+    time, endpoint, dry_run, answer, (encounter_id, patient_id, *features) = entry
     return patient_id, _encoder.encode_lines(
         [(time // 1000, endpoint, dry_run, _of_answer(answer), encounter_id, features)]
     )

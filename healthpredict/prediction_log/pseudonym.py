@@ -20,7 +20,8 @@ from healthpredict.data.split import ids_on_side, side_index
 
 KEY_BYTES: Final = 32
 _BLOCKS: Final = 2
-"""Of the cipher, of two hashes each: half of these give an id, so that one in sixteen patients needs more."""
+"""Blocks of the cipher in a round. Each gives two hashes, and half of all hashes give an id, so one patient in sixteen needs
+another round. Changing this, the cipher or the order of the bytes changes pseudonyms that were shipped."""
 
 
 def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:

@@ -23,7 +23,7 @@ PREDICTIONS: Final = "predictions"
 OUTCOMES: Final = "outcomes"
 """The two kinds of lines, and of names."""
 NOT_A_ROW: Final = b'{"format":'
-"""A line that begins so tells of the rows that follow, and is none itself."""
+"""A line that begins like this describes the rows that follow: `format` must stay the first field of `lines.PatientsLine`."""
 _CLOSED_NAME: Final = re.compile(
     rf"(?P<kind>[a-z]+)-[0-9T.]+-[0-9a-f]{{8}}-(?P<rows>[0-9]+)-(?P<bytes>[0-9]+){re.escape(CLOSED)}"
 )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from healthpredict.errors import StorageError
-from healthpredict.prediction_log.lines import OutcomeLine, Prediction, outcome_text, patients_text, prediction_text
+from healthpredict.prediction_log.lines import LogEntry, OutcomeLine, outcome_text, patients_text, prediction_text
 from healthpredict.prediction_log.rolled_file import (
     OUTCOMES,
     PREDICTIONS,
@@ -31,7 +31,7 @@ from healthpredict.prediction_log.rolled_file import (
 
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_SECONDS: Final = 1.0
-"""What a process that is killed loses at most, twice over; one that is asked to end loses nothing."""
+"""A process that is killed loses at most twice this; one that is asked to end loses nothing."""
 _ROWS_AT_ONCE: Final = 2_000
 """Lines that are written with one call: about a megabyte."""
 _COMPLAIN_EVERY_SECONDS: Final = 60.0
@@ -92,9 +92,9 @@ class PredictionLog:
         """Predictions lost since the start, because neither queue nor disk had room."""
         return self._overflowed + self._given_up
 
-    def add(self, prediction: Prediction) -> None:
+    def add(self, entry: LogEntry) -> None:
         """Log one prediction. To be called by one thread only, that of the event loop."""
-        self._queue.append(prediction_text(prediction))
+        self._queue.append(prediction_text(entry))
         if len(self._queue) > self._limits.queue_rows:  # the thread cannot write
             with contextlib.suppress(IndexError):  # it could just now
                 self._queue.popleft()

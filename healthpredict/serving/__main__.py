@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--patient-key", type=Path, help="file of the key for pseudonyms of patients, for the log")
     parser.add_argument("--cache", type=Path, help="folder for a fetched bundle; by default var/bundles")
     parser.add_argument("--tracking-uri", help="MLflow server (http://...), for models:/")
-    parser.add_argument("--owner", help="unused: tells the processes of one installation from those of another")
+    parser.add_argument("--owner", help="ignored here: rollout/local.py finds the processes of an installation by it")
     arguments = vars(parser.parse_args())
     arguments.pop("owner", None)
     try:

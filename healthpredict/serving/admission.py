@@ -8,8 +8,7 @@ from time import perf_counter
 from typing import Final
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, State
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,7 +19,7 @@ from healthpredict.serving.problems import Refused, failed
 
 _log = logging.getLogger(__name__)
 ADMIN: Final = "/admin/"
-OPEN: Final = frozenset({"/health", "/health/live", "/health/ready", "/docs", "/openapi.json"})
+PATHS_WITHOUT_KEY: Final = frozenset({"/health", "/health/live", "/health/ready", "/docs", "/openapi.json"})
 """Paths that need no key and are answered under any load: probes of the platform, and documentation, which shows no patient."""
 SCRIPTS: Final = "/docs/scripts"
 RETRY_SECONDS: Final = "1"
@@ -36,7 +35,7 @@ class Admission:
         self,
         app: ASGIApp,
         *,
-        service: FastAPI,
+        state: State,
         metrics: Metrics,
         limits: Limits,
         keys: KeyRing | None,
@@ -46,14 +45,14 @@ class Admission:
 
         Args:
             app: the next application.
-            service: while its `state.draining` is true, responses ask clients to close their connections.
+            state: of the application; while `draining` is true, responses ask clients to close their connections.
             metrics: counts requests.
             limits: of the service.
             keys: of callers. Without them the service only talks to programs on this machine.
             admin_keys: needed below `/admin/`, in place of `keys`.
         """
         self._app = app
-        self._state = service.state
+        self._state = state
         self._metrics = metrics
         self._limits = limits
         self._keys = keys
@@ -72,9 +71,10 @@ class Admission:
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
-        self._metrics.in_flight += 1
+        refused = self._refusal(scope["path"], Headers(scope=scope), scope["method"])
+        # A refused request may be slow to send its body; it must not take the place of an admitted one.
+        self._metrics.in_flight += refused is None
         try:
-            refused = self._refusal(scope["path"], Headers(scope=scope), scope["method"])
             if refused is None:
                 await self._app(scope, receive, send_counted)
             else:
@@ -89,14 +89,14 @@ class Admission:
             if not status:
                 await failed().response()(scope, receive, send_counted)
         finally:
-            self._metrics.in_flight -= 1
+            self._metrics.in_flight -= refused is None
             self._metrics.answered(scope["path"], status or _CLIENT_LEFT, perf_counter() - started)
 
     def _refusal(self, path: str, headers: Headers, method: str) -> Refused | None:
         """Return why a request is not admitted, or None if it is."""
         if self._keys is None and (problem := _of_another_site(headers)):
             return Refused(403, f"{problem}: without API keys the service answers only programs on its own machine.")
-        if path in OPEN or path.startswith(f"{SCRIPTS}/"):
+        if path in PATHS_WITHOUT_KEY or path.startswith(f"{SCRIPTS}/"):
             return None
         of_administrator = path.startswith(ADMIN) and self._admin_keys is not None
         keys = self._admin_keys if of_administrator else self._keys
@@ -108,7 +108,7 @@ class Admission:
             )
         if keys is None and method == "POST" and not _is_json(headers):
             return Refused(415, f"Without API keys the service accepts only `Content-Type: {_JSON}`.")
-        if self._metrics.in_flight > self._limits.requests:
+        if self._metrics.in_flight >= self._limits.requests:
             return Refused(
                 503,
                 f"{self._limits.requests} requests are being answered. Ask again.",

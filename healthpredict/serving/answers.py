@@ -34,12 +34,22 @@ class Prediction(Identified):
     """The response to one encounter.
 
     Attributes:
-        readmission_risk: calibrated probability (0-1) of a readmission within 30 days, or of any, as `/model` says.
+        readmission_risk: calibrated probability (0-1) of the `outcome` that `/model` names: a readmission within 30 days, or any.
         high_risk: whether the risk is at or above the threshold.
     """
 
     readmission_risk: float
     high_risk: bool
+
+
+def classified(bundle: Bundle, risk: float) -> dict[str, Any]:
+    """Return a risk, and whether it is high."""
+    return {"readmission_risk": risk, "high_risk": risk >= bundle.manifest.threshold}
+
+
+def new_request_id() -> str:
+    """Return a request id."""
+    return f"{_random.getrandbits(128):032x}"
 
 
 def identity(bundle: Bundle) -> dict[str, Any]:
@@ -48,5 +58,5 @@ def identity(bundle: Bundle) -> dict[str, Any]:
         "threshold": bundle.manifest.threshold,
         "model_version": bundle.manifest.model_version,
         "bundle_digest": bundle.digest,
-        "request_id": f"{_random.getrandbits(128):032x}",
+        "request_id": new_request_id(),
     }

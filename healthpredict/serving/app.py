@@ -87,7 +87,7 @@ def create_app(
     for router, needs in routers:
         app.include_router(router, **needs)
         metrics.endpoints |= {route.path for route in router.routes if isinstance(route, APIRoute)}
-    app.add_middleware(Admission, service=app, metrics=metrics, limits=limits, keys=keys, admin_keys=admin_keys)
+    app.add_middleware(Admission, state=app.state, metrics=metrics, limits=limits, keys=keys, admin_keys=admin_keys)
     _document_whole_limits(app)
     return app
 
@@ -152,7 +152,7 @@ def _admin_router(reloader: Reloader) -> APIRouter:
         responses={409: problem_documentation("The bundle was refused; the old one keeps answering"), 503: BUSY},
     )
     async def reload() -> Reloaded:
-        return Reloaded(**await reloader.reload())
+        return await reloader.reload()
 
     return router
 

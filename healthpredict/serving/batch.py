@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
 from healthpredict.prediction_log.writer import PredictionLog
-from healthpredict.serving.answers import Identified
+from healthpredict.serving.answers import Identified, classified
 from healthpredict.serving.encounter import Encounter, read_encounter, record_of
 from healthpredict.serving.json_body import read_list
 from healthpredict.serving.limits import Limits
@@ -95,7 +95,7 @@ class Logged:
     Attributes:
         log: where to.
         who: the fields of the answer's `Identified`.
-        dry_run: see `PredictionLog.add`.
+        dry_run: see `PredictionLine`.
     """
 
     log: PredictionLog
@@ -104,23 +104,22 @@ class Logged:
 
 
 async def predict_rows(
-    bundle: Bundle, rows: list[Any], metrics: Metrics, logged: Logged | None = None
-) -> list[dict[str, Any]]:
+    bundle: Bundle, rows: list[Any], metrics: Metrics
+) -> tuple[list[dict[str, Any]], list[tuple[Value, ...] | None]]:
     """Predict encounters, in their order.
 
     Args:
         bundle: to predict with.
         rows: encounters as `read_batch` returns them.
         metrics: where risks and problems are counted.
-        logged: how they are logged, or None.
 
     Returns:
-        the fields of a `RowResult` for each row.
+        For each row, the fields of a `RowResult`, and the values of the encounter or None if it has a problem.
     """
     features = np.empty((len(rows), len(bundle.encoder.feature_names)), dtype=np.float32)
     results: list[dict[str, Any]] = []
+    encounters: list[tuple[Value, ...] | None] = []
     good: list[int] = []
-    encounters: list[tuple[Value, ...]] = []
     for i, row in enumerate(rows):
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
@@ -129,25 +128,18 @@ async def predict_rows(
         except Refused as refused:
             metrics.refused(refused.problem)
             results.append({"readmission_risk": None, "high_risk": None, "problem": refused.problem.model_dump()})
+            encounters.append(None)
         else:
             features[len(good)] = bundle.encode(record_of(values))
-            if logged is not None:
-                encounters.append(values)
             good.append(i)
             results.append({})
-    if good:
-        risks = (await asyncio.to_thread(bundle.risks, features[: len(good)])).tolist()
-        threshold = bundle.manifest.threshold
-        for i, risk in zip(good, risks, strict=True):
-            metrics.predicted(risk)
-            results[i] = {"readmission_risk": risk, "high_risk": risk >= threshold, "problem": None}
-        if logged is not None:
-            for i, encounter in zip(good, encounters, strict=True):
-                if i % _ROWS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-                logged.log.add((time_ns(), BATCH, logged.dry_run, results[i] | logged.who, encounter))
+            encounters.append(values)
+    risks = (await asyncio.to_thread(bundle.risks, features[: len(good)])).tolist() if good else []
+    for i, risk in zip(good, risks, strict=True):
+        metrics.predicted(risk)
+        results[i] = classified(bundle, risk) | {"problem": None}
     metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
-    return results
+    return results, encounters
 
 
 async def predict_batch(
@@ -162,9 +154,16 @@ async def predict_batch(
         async with asyncio.timeout(limits.batch_seconds):
             # In a thread, because ten thousand encounters take as long as thousands of predictions.
             rows = await asyncio.to_thread(read_batch, body, limits.batch_rows)
-            results = await predict_rows(bundle, rows, metrics, logged)
+            results, encounters = await predict_rows(bundle, rows, metrics)
     except TimeoutError:
         detail = f"The batch was not finished within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
         raise Refused(503, detail, headers={"retry-after": "5"}) from None
-    refused = sum(result["problem"] is not None for result in results)
+    # After the timeout, so that a batch that is sent again is not logged twice.
+    if logged is not None:
+        for i, (result, encounter) in enumerate(zip(results, encounters, strict=True)):
+            if i % _ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if encounter is not None:
+                logged.log.add((time_ns(), BATCH, logged.dry_run, result | logged.who, encounter))
+    refused = encounters.count(None)
     return {"results": results, "predicted": len(results) - refused, "refused": refused}

@@ -19,6 +19,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from healthpredict.errors import ConfigurationError
+
 _BUFFER_BYTES: Final = 16 * 1024
 """What a connection may hold in memory, and the longest head of a request."""
 _BACKLOG: Final = 2048
@@ -35,7 +37,7 @@ class HttpServer(Server):
         Args:
             app: to serve.
             listening: a TCP socket that listens. The server works on a copy of it.
-            head_seconds: for the head of a request, and for a response that the client does not read.
+            head_seconds: see `Limits`.
         """
         super().__init__(
             app,
@@ -50,21 +52,19 @@ class HttpServer(Server):
         self._listening = listening
 
     def _init_shared_socket(self) -> None:
-        """Called by the base class, which would bind an address."""
-        # Its stub is behind its code.
+        """Called by the base class, which would bind an address. Look at both again with another version of granian."""
+        # The stub of `SocketHolder` lacks two arguments.
         self._shd = SocketHolder(os.dup(self._listening.fileno()), False, _BACKLOG)  # type: ignore[call-arg, assignment]
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    app: FastAPI, listening: socket.socket, head_seconds: float = 10.0
-) -> AsyncIterator[asyncio.Task[None]]:
+async def serving(app: FastAPI, listening: socket.socket, head_seconds: float) -> AsyncIterator[asyncio.Task[None]]:
     """Serve an app within the block, which gets the task of the server. At its end, finish the requests that were received.
 
     Args:
         app: its `state.draining` is set at the end, which makes responses ask clients to close their connections.
         listening: see `HttpServer`; closed at the end.
-        head_seconds: see `HttpServer`.
+        head_seconds: see `Limits`.
     """
     server = HttpServer(app, listening, head_seconds)
 
@@ -90,10 +90,18 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     Args:
         host: name or address of this machine.
         port: 0 for any that is free.
-        shared: whether a process of this user that listens for another address of the port does not hinder it.
+        shared: let another process of this user listen on the same port at another address.
 
     Raises:
-        OSError: the port is taken, or the address is not of this machine.
+        ConfigurationError: the port is taken, or the address is not of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
+    except OSError as error:
+        # Python writes the address into the text of an error of the system; one of the resolver has no number.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
+        raise ConfigurationError(
+            f"Cannot listen on {host} port {port} ({reason}). End what listens there, or choose another port."
+        ) from error

@@ -5,8 +5,9 @@ The standard library's decoder is used because it can report a name that occurs 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from healthpredict.serving.problems import FieldProblem, Refused
@@ -66,9 +67,9 @@ def _decimal(text: str) -> int | float:
     """Convert a decimal; one that is a whole number up to 2^53 (`5.0`, `5e0`) becomes an int."""
     number = float(text)
     if number.is_integer() and abs(number) <= _LARGEST_EXACT:
-        exact = Decimal(text)
-        if exact == int(exact) and abs(exact) <= _LARGEST_EXACT:
-            return int(exact)
+        with contextlib.suppress(InvalidOperation):  # an exponent beyond those of decimals
+            if Decimal(text) == int(number):
+                return int(number)
     return number
 
 

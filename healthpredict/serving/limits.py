@@ -23,7 +23,8 @@ class Limits(BaseModel):
         batch_rows: encounters in a batch, and outcomes in a request.
         requests: answered at the same time. Each takes well under a millisecond, so that more would only wait.
         batches: answered at the same time. Each holds its whole body in memory.
-        body_seconds: from the headers of a request to the end of its body.
+        head_seconds: for the head of a request, and for a response that the client does not read.
+        body_seconds: from the headers of a request to the end of its body. A body that is too long may take as long again.
         batch_seconds: from the body of a batch to its answer.
     """
 
@@ -35,6 +36,7 @@ class Limits(BaseModel):
     batch_rows: PositiveInt = 10_000
     requests: PositiveInt = 512
     batches: PositiveInt = 2
+    head_seconds: PositiveFloat = 10.0
     body_seconds: PositiveFloat = 10.0
     batch_seconds: PositiveFloat = 30.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from os import urandom
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import StorageError
 from healthpredict.prediction_log.writer import PredictionLog
+from healthpredict.serving.answers import new_request_id
 from healthpredict.serving.json_body import read_list
 from healthpredict.serving.limits import read_body
 from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
@@ -80,7 +80,7 @@ def outcomes_router(service: Service) -> APIRouter:
             recorded = await asyncio.to_thread(record_outcomes, log, body, limits.batch_rows)
         except StorageError as error:
             raise Refused(503, str(error), headers={"retry-after": "5"}) from error
-        return json_response({"recorded": recorded, "request_id": urandom(16).hex()})
+        return json_response({"recorded": recorded, "request_id": new_request_id()})
 
     return router
 

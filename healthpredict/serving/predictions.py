@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
 from healthpredict.serving.admission import RETRY_SECONDS
-from healthpredict.serving.answers import Prediction, identity
+from healthpredict.serving.answers import Prediction, classified, identity
 from healthpredict.serving.batch import BATCH, BatchPrediction, Logged, batch_schema, predict_batch
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
 from healthpredict.serving.json_body import read_json
@@ -46,8 +46,7 @@ def predictions_router(service: Service) -> APIRouter:
 
 def predict_one(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
     """Predict for one encounter."""
-    risk = bundle.risk(record)
-    return {"readmission_risk": risk, "high_risk": risk >= bundle.manifest.threshold}
+    return classified(bundle, bundle.risk(record))
 
 
 def _add_single_encounter(
@@ -132,10 +131,10 @@ def _add_batch(router: APIRouter, service: Service, record: dict[str, Value], pr
             await discard_body(request.scope, request.receive, limits.body_seconds)
             detail = f"{limits.batches} batches are being answered. Ask again."
             raise Refused(429, detail, headers={"retry-after": RETRY_SECONDS})
-        dry_run = is_dry_run(request)
         batches += 1
         try:
             body = await read_body(request, limits.batch_body_bytes, limits.body_seconds)
+            dry_run = is_dry_run(request)
             bundle = service.bundle
             who = identity(bundle)
             logged = None if service.log is None else Logged(service.log, who, dry_run=dry_run)

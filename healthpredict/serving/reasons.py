@@ -12,7 +12,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.features.encoder import Value
 from healthpredict.features.sources import LEVEL_SOURCES, MEDICATION_FIELDS, PRIOR_VISITS
-from healthpredict.serving.answers import Prediction
+from healthpredict.serving.answers import Prediction, classified
 from healthpredict.serving.problems import Refused
 
 _SUMS: Final = {
@@ -77,10 +77,8 @@ def explain(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
         reason = reason_of(feature)
         sums[reason] = sums.get(reason, 0.0) + contribution
     strongest_first = sorted(sums.items(), key=lambda item: -abs(item[1]))
-    risk = bundle.risk(record)
     return {
-        "readmission_risk": risk,
-        "high_risk": risk >= bundle.manifest.threshold,
+        **classified(bundle, bundle.risk(record)),
         "log_odds": explanation.expected + float(explanation.contributions.sum()),
         "expected_log_odds": explanation.expected,
         "expected_risk": float(1 / (1 + np.exp(-explanation.expected))),

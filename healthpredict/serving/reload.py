@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
@@ -46,10 +45,10 @@ class Reloader:
         self._app = app
         self._source = source
         self._one_at_a_time = asyncio.Lock()
-        self._soon: set[asyncio.Task[dict[str, Any]]] = set()
+        self._soon: set[asyncio.Task[Reloaded]] = set()
 
-    async def reload(self) -> dict[str, Any]:
-        """Fetch and verify the bundle while the old one serves, then serve it. Return the fields of a `Reloaded`.
+    async def reload(self) -> Reloaded:
+        """Fetch and verify the bundle while the old one serves, then serve it.
 
         Raises:
             Refused: it cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one stays.
@@ -65,11 +64,9 @@ class Reloader:
             if bundle.digest != previous.digest:
                 self._app.state.bundle = bundle
             _log.info("Serving version %d, bundle %s", bundle.manifest.model_version, bundle.digest[:12])
-        return {
-            "model_version": bundle.manifest.model_version,
-            "bundle_digest": bundle.digest,
-            "previous_digest": previous.digest,
-        }
+        return Reloaded(
+            model_version=bundle.manifest.model_version, bundle_digest=bundle.digest, previous_digest=previous.digest
+        )
 
     def reload_soon(self) -> None:
         """Start a reload whose result is only logged."""
@@ -78,7 +75,7 @@ class Reloader:
         self._soon.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[dict[str, Any]]) -> None:
+    def _done(self, task: asyncio.Task[Reloaded]) -> None:
         self._soon.discard(task)
         if not task.cancelled():
             task.exception()
@@ -94,7 +91,6 @@ def verified_bundle(source: BundleSource) -> Bundle:
     try:
         bundle = load_bundle(source())
         bundle.verify()
-        _ = bundle.explainer  # it would be read at the first explanation, and the folder may have changed by then
     except HealthPredictError:
         raise
     except Exception as error:

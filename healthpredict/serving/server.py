@@ -11,9 +11,7 @@ import contextlib
 import gc
 import logging
 import logging.config
-import os
 import signal
-import socket
 import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -92,13 +90,12 @@ class ServiceParams(BaseModel):
     tracking_uri: str | None = None
 
 
-def serve(params: ServiceParams, limits: Limits | None = None, *, head_seconds: float = 10.0) -> None:
+def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     """Answer requests until SIGTERM or SIGINT; then finish those received and leave with exit code 0.
 
     Args:
         params: see `ServiceParams`.
         limits: of callers; by default those of `Limits`.
-        head_seconds: see `HttpServer`.
 
     Raises:
         BundleError: the bundle is altered, incomplete, or does not reproduce its golden rows.
@@ -128,6 +125,7 @@ def serve(params: ServiceParams, limits: Limits | None = None, *, head_seconds: 
     # Without a handler the signal would end a process that is starting, or that writes its log at the end.
     early_reloads: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, _: early_reloads.append(number))
+    limits = limits or Limits()
     bundle = verified_bundle(source)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _prediction_log(params) as log:
         app = create_app(bundle, limits=limits, keys=keys, log=log, source=source, admin_keys=admin_keys)
@@ -135,7 +133,7 @@ def serve(params: ServiceParams, limits: Limits | None = None, *, head_seconds: 
         gc.collect()
         gc.freeze()
         gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-        runner.run(_serve(app, params, head_seconds, reload_soon=bool(early_reloads)))
+        runner.run(_serve(app, params, limits, reload_soon=bool(early_reloads)))
 
 
 @contextlib.contextmanager
@@ -149,7 +147,7 @@ def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
         yield log
 
 
-async def _serve(app: FastAPI, params: ServiceParams, head_seconds: float, *, reload_soon: bool) -> None:
+async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, *, reload_soon: bool) -> None:
     loop = asyncio.get_running_loop()
     ending, opened = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -161,13 +159,13 @@ async def _serve(app: FastAPI, params: ServiceParams, head_seconds: float, *, re
     servers: list[asyncio.Task[None]] = []
     async with contextlib.AsyncExitStack() as stack:
         if params.verify_port is not None:
-            private = _listen(params.host, params.verify_port)
-            servers.append(await stack.enter_async_context(serving(app, private, head_seconds)))
+            private = listen(params.host, params.verify_port)
+            servers.append(await stack.enter_async_context(serving(app, private, limits.head_seconds)))
             await _first_of(opened.wait(), ending.wait(), *servers)
-        if not ending.is_set():
+        if not ending.is_set() and not any(server.done() for server in servers):
             public = None if params.handover is None else take(params.handover)
-            public = public or _listen(params.host, params.port, shared=params.handover is not None)
-            servers.append(await stack.enter_async_context(serving(app, public, head_seconds)))
+            public = public or listen(params.host, params.port, shared=params.handover is not None)
+            servers.append(await stack.enter_async_context(serving(app, public, limits.head_seconds)))
             if params.handover is not None:
                 stack.enter_context(offering(public, params.handover))
         await _first_of(ending.wait(), *servers)
@@ -180,15 +178,3 @@ async def _first_of(*waits: Coroutine[Any, Any, Any] | asyncio.Task[None]) -> No
     for task, wait in zip(tasks, waits, strict=True):
         if task is not wait:
             task.cancel()
-
-
-def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    try:
-        return listen(host, port, shared=shared)
-    except OSError as error:
-        # Python writes the address into the text of an error of the system; one of the resolver has no number.
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror
-        raise ConfigurationError(
-            f"Cannot listen on {host} port {port} ({reason}). End what listens there, or choose another port."
-        ) from error

@@ -11,8 +11,8 @@ from logged import encounter_of, outcome, prediction, rows
 
 from healthpredict.data.contract import RECORD_COLUMNS, Column, Kind
 from healthpredict.prediction_log.lines import (
+    LogEntry,
     OutcomeLine,
-    Prediction,
     outcome_text,
     patients_text,
     prediction_text,
@@ -47,7 +47,7 @@ def values(column: Column) -> st.SearchStrategy[Any]:
 RECORDS = st.fixed_dictionaries({column.field: values(column) for column in RECORD_COLUMNS})
 
 
-def noted(record: dict[str, Any], risk: float = 0.5) -> Prediction:
+def noted(record: dict[str, Any], risk: float = 0.5) -> LogEntry:
     answer = {
         "request_id": "id",
         "model_version": 2,
@@ -58,7 +58,7 @@ def noted(record: dict[str, Any], risk: float = 0.5) -> Prediction:
     return 1_999, "/explain", False, answer, encounter_of(record)
 
 
-def text_of(*predictions: Prediction) -> bytes:
+def text_of(*predictions: LogEntry) -> bytes:
     patients, lines = zip(*map(prediction_text, predictions), strict=True)
     return patients_text(patients, KEY) + b"".join(lines)
 

@@ -177,3 +177,12 @@ def wait_for_status(client: httpx.Client, path: str, status: int) -> httpx.Respo
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return response
+
+
+def test_slow_requests_without_a_key_take_the_place_of_no_caller(
+    bundle: Bundle, serve_app: Serve, keys_path: Path, key: str
+) -> None:
+    client = serve_app(create_app(bundle, keys=KeyRing(keys_path), limits=Limits(requests=1)))
+    with half_a_request(client, "/predict"), half_a_request(client, "/predict"):
+        time.sleep(0.2)
+        assert client.get("/model", headers={"Authorization": f"Bearer {key}"}).status_code == 200

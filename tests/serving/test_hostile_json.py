@@ -100,6 +100,8 @@ ODD_VALUES = {
     "a huge integer": "7" * 5000,
     "a number too large": "1e400",
     "the largest number": "1e308",
+    "a number too small": "1e-99999999999999999999",
+    "nothing with an exponent too large": "0e99999999999999999999",
     "not a number": "NaN",
     "endless": "-Infinity",
     "a lone surrogate": f'"{SECRET}\\ud800"',

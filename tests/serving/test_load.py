@@ -37,7 +37,7 @@ IMPATIENT = """
 import sys
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.server import ServiceParams, serve
-serve(ServiceParams(bundle=sys.argv[1], port=int(sys.argv[2])), Limits(body_seconds=1, batches=9), head_seconds=0.5)
+serve(ServiceParams(bundle=sys.argv[1], port=int(sys.argv[2])), Limits(body_seconds=1, head_seconds=0.5, batches=9))
 """
 
 
