@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import pytest
-from rig import Installation
+from rig import CRASHES, OTHER_RISKS, Installation
 from traffic import PER_SECOND, Traffic
 
 from benchmarks.results import FOLDER, at_most, conditions, write
@@ -23,14 +23,9 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
 RUNS = 5
 BAD = {
     # The pods before still run.
-    "crash at start": {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")},
+    "crash at start": CRASHES,
     # Every pod has been replaced when it is found out.
-    "golden rows differ": {
-        "healthpredict/serving/predictions.py": (
-            '{"readmission_risk": risk, "high_',
-            '{"readmission_risk": risk + 1e-4, "high_',
-        )
-    },
+    "golden rows differ": OTHER_RISKS,
 }
 
 

@@ -25,6 +25,23 @@ NODE_PORT = 30180
 Alter = dict[str, tuple[str, str]]
 """What to replace in which file."""
 
+DEPLOYMENT = "k8s/base/deployment.yaml"
+CRASHES: Alter = {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")}
+OTHER_RISKS: Alter = {
+    "healthpredict/serving/predictions.py": (
+        "classified(bundle, bundle.risk(record))",
+        "classified(bundle, bundle.risk(record) + 1e-4)",
+    )
+}
+LITTLE_MEMORY: Alter = {
+    DEPLOYMENT: (
+        'memory: 128Mi}\n            limits: {cpu: "1", memory: 384Mi}',
+        'memory: 16Mi}\n            limits: {cpu: "1", memory: 24Mi}',
+    )
+}
+NEVER_READY: Alter = {DEPLOYMENT: ("path: /health/ready, port: http", "path: /nothing, port: http")}
+ALTERATIONS = (CRASHES, OTHER_RISKS, LITTLE_MEMORY, NEVER_READY)
+
 
 def copy_source(folder: Path) -> Path:
     """The code that images and Kubernetes files come from."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rig import Installation, alias
+from rig import CRASHES, Installation, alias
 
 from healthpredict.errors import RolloutError
 
@@ -32,8 +32,7 @@ def test_its_page_shows_what_is_in_service_and_why_something_is_not(
     (shown,) = artifacts(f"rollout-version-{version}")
     assert str(rollout.image) in shown
 
-    crashes = {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")}
-    bad = installation.altered(tmp_path / "source", crashes)
+    bad = installation.altered(tmp_path / "source", CRASHES)
     monkeypatch.setattr(flow, "Settings", lambda: bad)
     another = installation.register()
     with pytest.raises(RolloutError):

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from rig import Installation, alias, template_hash
+from rig import CRASHES, Installation, alias, template_hash
 from traffic import Traffic, nothing_fails
 
 from healthpredict.config import Settings
@@ -47,8 +47,7 @@ def test_the_next_run_takes_back_what_a_killed_one_began(
 ) -> None:
     """Back to what was verified last, and not to what the killed one left."""
     settings = installation.settings
-    crashes = {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")}
-    bad = installation.altered(tmp_path / "source", crashes)
+    bad = installation.altered(tmp_path / "source", CRASHES)
     before, template, version = alias(settings), template_hash(installation), installation.register()
     with nothing_fails(traffic) as versions:
         kill_rollout(bad, "pods are being replaced", version)

@@ -9,7 +9,19 @@ from typing import Any
 import docker
 import httpx
 import pytest
-from rig import NAMESPACE, Installation, alias, render, replace, template_hash
+from rig import (
+    CRASHES,
+    LITTLE_MEMORY,
+    NAMESPACE,
+    NEVER_READY,
+    OTHER_RISKS,
+    Alter,
+    Installation,
+    alias,
+    render,
+    replace,
+    template_hash,
+)
 from traffic import Traffic, nothing_fails
 
 from healthpredict.errors import RolloutError
@@ -20,8 +32,6 @@ from healthpredict.operations.roll_out import roll_out
 from healthpredict.rollout.objects import served
 
 pytestmark = pytest.mark.kubernetes
-API_LIFE = "path: /health/ready, port: http"
-DEPLOYMENT = "k8s/base/deployment.yaml"
 
 
 def test_the_first_rollout_is_written_down(installation: Installation, champion: int) -> None:
@@ -74,34 +84,15 @@ def bill_of_an_image_that_is_gone(reference: str, image_id: str, *others: Any) -
 
 BILL = operation.bill_of_materials
 
-FAULTS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
+FAULTS: dict[str, tuple[Alter, str]] = {
     "missing image": ({}, r"its image cannot be pulled \(ImagePullBackOff"),
     "crash at start": (
-        {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")},
+        CRASHES,
         r"(?s)ends again and again.*exit code 2.*log: .*unrecognized arguments: --no-such-option",
     ),
-    "golden rows differ": (
-        {
-            "healthpredict/serving/predictions.py": (
-                '{"readmission_risk": risk, "high_risk"',
-                '{"readmission_risk": risk + 1e-4, "high_risk"',
-            )
-        },
-        r"differs from training by 1\.0e-04 on its golden rows",
-    ),
-    "out of memory": (
-        {
-            DEPLOYMENT: (
-                'memory: 128Mi}\n            limits: {cpu: "1", memory: 384Mi}',
-                'memory: 16Mi}\n            limits: {cpu: "1", memory: 24Mi}',
-            )
-        },
-        r"OOMKilled",
-    ),
-    "never ready": (
-        {DEPLOYMENT: (API_LIFE, "path: /nothing, port: http")},
-        r"(?s)it was not ready within 10 s.*event: Unhealthy: .*statuscode: 401",
-    ),
+    "golden rows differ": (OTHER_RISKS, r"differs from training by 1\.0e-04 on its golden rows"),
+    "out of memory": (LITTLE_MEMORY, r"OOMKilled"),
+    "never ready": (NEVER_READY, r"(?s)it was not ready within 10 s.*event: Unhealthy: .*statuscode: 401"),
 }
 
 
