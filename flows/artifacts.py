@@ -12,10 +12,10 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 
 from healthpredict.errors import RolloutUnknown
 from healthpredict.operations.detect_drift import DriftCheck
-from healthpredict.operations.drift_loop import TrainingOutcome
 from healthpredict.operations.register import Challenger
 from healthpredict.operations.report import history
 from healthpredict.operations.summarise import Summary
+from healthpredict.operations.train import TrainingOutcome
 
 
 def artifact_key(kind: str, name: str) -> str:

@@ -6,14 +6,14 @@ from prefect import flow
 
 from flows.events import tell_backup
 from flows.tasks import as_task
-from healthpredict.config import Settings
 from healthpredict.operations.backup import Backup
 from healthpredict.operations.backup import backup as operation
+from healthpredict.operations.installation import Installation
 
 
 @flow(name="backup")
 def backup() -> Backup:
     """Make a backup in the configured place, check it, and delete the oldest ones."""
-    made = as_task(operation)(Settings())
+    made = as_task(operation)(Installation())
     tell_backup(made)
     return made

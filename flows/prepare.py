@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.artifacts import show_table
 from flows.tasks import as_task
-from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import PreparedData
 from healthpredict.operations.prepare import prepare as prepare_data
 
@@ -19,7 +19,7 @@ def prepare(source: str | None = None, allow_synthetic: bool = False) -> Prepare
         source: path or URL of the csv or zip; by default the UCI archive.
         allow_synthetic: make encounters up where the archive cannot be reached.
     """
-    prepared = as_task(prepare_data)(Settings(), source, allow_synthetic=allow_synthetic)
+    prepared = as_task(prepare_data)(Installation(), source, allow_synthetic=allow_synthetic)
     facts = prepared.model_dump(mode="json", exclude={"settings", "batches"})
     show_table("data", [{"fact": name, "value": value} for name, value in facts.items()], "What was prepared")
     return prepared

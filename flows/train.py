@@ -6,12 +6,11 @@ from prefect import flow
 
 from flows.artifacts import show_training
 from flows.tasks import as_task, run_tags
-from healthpredict.config import Settings
 from healthpredict.operations.dataset import arriving_batch
-from healthpredict.operations.drift_loop import TrainingOutcome
-from healthpredict.operations.gate import gate
-from healthpredict.operations.register import register
-from healthpredict.operations.search import search
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.search import Training
+from healthpredict.operations.train import TrainingOutcome
+from healthpredict.operations.train import train as operation
 
 
 @flow(name="train")
@@ -22,10 +21,8 @@ def train(trigger: str = "manual", arriving: str | None = None) -> TrainingOutco
         trigger: name of the training; one trigger is trained once on the same data.
         arriving: the batch on whose arrival; by default the newest.
     """
-    settings = Settings()
-    arriving = arriving_batch(settings, arriving)
-    found = as_task(search)(settings, trigger, arriving, run_tags())
-    challenger = as_task(register)(settings, found)
-    outcome = TrainingOutcome(challenger=challenger, gate=as_task(gate)(settings, challenger.version, arriving))
+    installation = Installation()
+    training = Training(trigger=trigger, arriving=arriving_batch(installation, arriving))
+    outcome = operation(installation, training, run_tags(), as_step=as_task)
     show_training(outcome)
     return outcome

@@ -56,6 +56,8 @@ OTHER_VARIABLES: Final = (
     "HEALTHPREDICT_TEST_REGISTRY",
 )
 """Variables that other parts of the system read: they are no settings, and not misspelt either."""
+BatchSource = Literal["batches", "live"]
+"""Where the drift loop takes batches from: delivered files only, or also the predictions of the API."""
 
 
 class _Variables(EnvSettingsSource):

@@ -11,10 +11,10 @@ from typing import Final
 
 from healthpredict.api_keys import hashed, to_json
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.patient_key import ensure_patient_key
+from healthpredict.operations.timing import Seconds, timed
 from healthpredict.rollout.ecr import log_in
 from healthpredict.rollout.image import SourceTree, build_image, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
@@ -31,32 +31,39 @@ _ROLLOUTS: Final = "rollout-on-kubernetes"
 """Whose key the rollouts' own is."""
 
 
-def source_path(settings: Settings) -> Path:
+def source_path(installation: Installation) -> Path:
     """The checkout that images and Kubernetes files come from."""
-    return settings.source_path or _CHECKOUT
+    return installation.settings.source_path or _CHECKOUT
 
 
-def kubernetes_target(settings: Settings) -> KubernetesTarget:
-    """The API on the cluster of these settings.
+def kubernetes_target(installation: Installation) -> KubernetesTarget:
+    """The API on the cluster of these installation.settings.
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
     """
-    if settings.kubeconfig is None or settings.rollout.context is None:
+    if installation.settings.kubeconfig is None or installation.settings.rollout.context is None:
         raise ConfigurationError(
             "Kubernetes is rolled out to by name only: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
         )
-    folder = source_path(settings) / settings.rollout.overlay
-    return KubernetesTarget(settings.kubeconfig, settings.rollout.context, folder, settings.rollout)
+    folder = source_path(installation) / installation.settings.rollout.overlay
+    return KubernetesTarget(
+        installation.settings.kubeconfig, installation.settings.rollout.context, folder, installation.settings.rollout
+    )
 
 
 def put_on_kubernetes(
-    settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None = None, image: str | None = None
+    installation: Installation,
+    bundle: Bundle,
+    seconds: Seconds,
+    *,
+    git_ref: str | None = None,
+    image: str | None = None,
 ) -> RolloutResult:
     """Let a bundle answer on Kubernetes, verified.
 
     Args:
-        settings: where.
+        installation: where.
         bundle: of the version.
         seconds: wall time by stage is added to it.
         git_ref: of the code around the bundle; None for the code that runs here.
@@ -66,40 +73,42 @@ def put_on_kubernetes(
         RolloutError: nothing was touched: the image could not be built or pushed, or the cluster does not respond.
         ConfigurationError: a setting is missing or wrong; nothing was touched.
     """
-    target = kubernetes_target(settings)
-    if settings.image_repository is None:
+    target = kubernetes_target(installation)
+    if installation.settings.image_repository is None:
         raise ConfigurationError("Say where images are pushed to: HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME.")
-    login = log_in(settings.image_repository)
+    login = log_in(installation.settings.image_repository)
     if image is None:
-        source = _source(settings, git_ref)
+        source = _source(installation, git_ref)
         with timed(seconds, "build"):
-            built = build_image(bundle, settings.image_repository, source, settings.python_image)
+            built = build_image(
+                bundle, installation.settings.image_repository, source, installation.settings.python_image
+            )
         with timed(seconds, "push"):
             image = push_image(built, login)
         with timed(seconds, "bill of materials"):
             bill = bill_of_materials(image, built.id, bundle, source)
-            write_bytes(join(settings.reports_uri, "images", bill_name(image)), bill.encode())
+            write_bytes(join(installation.settings.reports_uri, "images", bill_name(image)), bill.encode())
     with timed(seconds, "rollout"):
         if login is not None:
-            target.keep_login(settings.image_repository, login)
-        return target.roll_out(bundle, image, _pod_files(settings, target), _bundle_of(settings))
+            target.keep_login(installation.settings.image_repository, login)
+        return target.roll_out(bundle, image, _pod_files(installation, target), _bundle_of(installation))
 
 
 def watch_on_kubernetes(
-    settings: Settings, result: InService, before: KubernetesObject | None, seconds: Seconds
+    installation: Installation, result: InService, before: KubernetesObject | None, seconds: Seconds
 ) -> RolloutResult:
     """Watch what was put into service for as long as the settings say, and put back what served before if it is not good.
 
     Args:
-        settings: where.
+        installation: where.
         result: what serves.
         before: what was in service before, from `KubernetesTarget.verified`; None if nothing was, or the same.
         seconds: wall time is added to it.
     """
-    target = kubernetes_target(settings)
+    target = kubernetes_target(installation)
     try:
         with timed(seconds, "watch"):
-            problem = target.watch(settings.rollout.watch_seconds)
+            problem = target.watch(installation.settings.rollout.watch_seconds)
     except Exception as error:  # whatever it was, nobody knows how the pods are
         return Unknown(result.version, result.image, f"It was verified, but could not be watched: {error}")
     if problem is None:
@@ -113,57 +122,61 @@ def watch_on_kubernetes(
             result.url,
             f"{problem} There is nothing to go back to: it stays in service.",
         )
-    return target.put_back(before, _bundle_of(settings), problem, (result.version, result.image))
+    return target.put_back(before, _bundle_of(installation), problem, (result.version, result.image))
 
 
-def find_out_on_kubernetes(settings: Settings) -> RolloutResult | None:
+def find_out_on_kubernetes(installation: Installation) -> RolloutResult | None:
     """Determine what serves on Kubernetes, see `KubernetesTarget.find_out`."""
-    return kubernetes_target(settings).find_out(_bundle_of(settings))
+    return kubernetes_target(installation).find_out(_bundle_of(installation))
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
+def alone(installation: Installation) -> Iterator[None]:
     """Keep other machines from rolling out to the same cluster. The caller holds the lock of this machine.
 
     Raises:
         AlreadyRunning: another one does.
     """
-    with kubernetes_target(settings).held(f"{socket.gethostname()}, {settings.state_path.resolve()}"):
+    with kubernetes_target(installation).held(f"{socket.gethostname()}, {installation.settings.state_path.resolve()}"):
         yield
 
 
-def refresh_login(settings: Settings) -> bool:
+def refresh_login(installation: Installation) -> bool:
     """Give the cluster a fresh login for its registry, which ECR's are good for 12 hours; whether it needs one.
 
     Raises:
         RolloutError: AWS gave none, or Kubernetes did not take it.
     """
-    login = log_in(settings.image_repository or "")
+    login = log_in(installation.settings.image_repository or "")
     if login is None:
         return False
-    kubernetes_target(settings).keep_login(str(settings.image_repository), login)
+    kubernetes_target(installation).keep_login(str(installation.settings.image_repository), login)
     return True
 
 
-def _bundle_of(settings: Settings) -> BundleOf:
-    registry = open_registry(settings)
+def _bundle_of(installation: Installation) -> BundleOf:
+    registry = installation.registry
     return lambda version: registry.fetch_bundle(registry.version(version))
 
 
-def _source(settings: Settings, git_ref: str | None) -> SourceTree:
-    path = source_path(settings)
+def _source(installation: Installation, git_ref: str | None) -> SourceTree:
+    path = source_path(installation)
     if git_ref is None:
-        return SourceTree(path, git_commit(settings))
-    return fetch_source(settings.source_repository or str(path), git_ref, settings.state_path.resolve() / "sources")
+        return SourceTree(path, installation.git_commit)
+    return fetch_source(
+        installation.settings.source_repository or str(path),
+        git_ref,
+        installation.settings.state_path.resolve() / "sources",
+    )
 
 
-def _pod_files(settings: Settings, target: KubernetesTarget) -> dict[str, bytes]:
+def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str, bytes]:
     """What only the pods may read: hashes of API keys, and the key for the pseudonyms of patients."""
     own, made_at = target.own_key()
     keys = [hashed(_ROLLOUTS, own, made_at)]
-    if settings.api_keys_path.exists():
-        keys += list_keys(settings.api_keys_path)
+    if installation.settings.api_keys_path.exists():
+        keys += list_keys(installation.settings.api_keys_path)
     if len(keys) == 1:
         _logger.warning("Nobody has an API key yet: `healthpredict keys add NAME`, then promote the version again")
-    patient_key = ensure_patient_key(settings)
+    patient_key = ensure_patient_key(installation)
     return {"api-keys.json": to_json(keys), "patient-key": patient_key.hex().encode()}

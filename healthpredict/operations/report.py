@@ -9,15 +9,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from healthpredict.config import Settings
 from healthpredict.evaluation.plots import Series, calibration_plot, heat_map, history_plot, roc_plot
 from healthpredict.monitoring.profile import RISK
 from healthpredict.monitoring.words import name_of
-from healthpredict.operations.context import Seconds, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import NOT_USED
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.summarise import BatchSummary, Summary, predicted_batch, summarise
+from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import join, write_bytes
 
@@ -32,7 +32,7 @@ _PLOTS: Final = {
 """Name -> what is seen, for those who cannot see it."""
 
 
-def write_report(settings: Settings) -> Summary:
+def write_report(installation: Installation) -> Summary:
     """Write `summary.json`, `index.html` (one file, no network) and `plots/*.png` to the reports.
 
     Raises:
@@ -42,27 +42,29 @@ def write_report(settings: Settings) -> Summary:
     """
     seconds: Seconds = {}
     with timed(seconds, "report"):
-        summary = summarise(settings)
+        summary = summarise(installation)
         plots = {"auroc": history(summary), "offset": _offsets(summary), "drift": _heat_map(summary)}
-        plots |= _performance(settings, summary)
+        plots |= _performance(installation, summary)
     summary = summary.model_copy(update={"seconds": summary.seconds | seconds})
     for name, plot in plots.items():
-        write_bytes(join(settings.reports_uri, "plots", f"{name}.png"), plot)
-    write_json(join(settings.reports_uri, "summary.json"), summary.model_dump(mode="json"))
-    write_bytes(join(settings.reports_uri, "index.html"), _page(settings, summary, plots).encode())
+        write_bytes(join(installation.settings.reports_uri, "plots", f"{name}.png"), plot)
+    write_json(join(installation.settings.reports_uri, "summary.json"), summary.model_dump(mode="json"))
+    write_bytes(join(installation.settings.reports_uri, "index.html"), _page(installation, summary, plots).encode())
     batches = f"{len(summary.batches)} batches, {len(summary.models)} models"
-    log_step("report", "write", seconds["report"], f"{batches}: {join(settings.reports_uri, 'index.html')}")
+    log_step(
+        "report", "write", seconds["report"], f"{batches}: {join(installation.settings.reports_uri, 'index.html')}"
+    )
     return summary
 
 
-def read_report(settings: Settings) -> Summary:
+def read_report(installation: Installation) -> Summary:
     """Read the `summary.json` that was written last.
 
     Raises:
         NotFound: none was written.
         StorageError: it cannot be read.
     """
-    return Summary.model_validate(read_json(join(settings.reports_uri, "summary.json")))
+    return Summary.model_validate(read_json(join(installation.settings.reports_uri, "summary.json")))
 
 
 def history(summary: Summary) -> bytes:
@@ -103,15 +105,15 @@ def _heat_map(summary: Summary) -> bytes:
     )
 
 
-def _performance(settings: Settings, summary: Summary) -> dict[str, bytes]:
+def _performance(installation: Installation, summary: Summary) -> dict[str, bytes]:
     """ROC and calibration of what was predicted on arrival, over all batches with known outcomes."""
     known = [batch.name for batch in summary.batches if batch.auroc is not None]
-    promotions = open_ledger(settings).events("promotion")
+    promotions = installation.ledger.events("promotion")
     if not known or not promotions:
         return {}
-    registry = open_registry(settings)
+    registry = installation.registry
     first = registry.fetch_bundle(registry.version(promotions[0]["version"]))
-    predicted = pd.concat([predicted_batch(settings, name) for name in known], ignore_index=True)
+    predicted = pd.concat([predicted_batch(installation, name) for name in known], ignore_index=True)
     label, risk = predicted[LABEL].to_numpy(dtype=np.bool_), predicted[RISK].to_numpy()
     other = ("first model, frozen", risks_of(first, predicted))
     title = f"{len(known)} batches, predicted on arrival"
@@ -142,7 +144,7 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _page(settings: Settings, summary: Summary, plots: dict[str, bytes]) -> str:
+def _page(installation: Installation, summary: Summary, plots: dict[str, bytes]) -> str:
     from jinja2 import Environment
 
     template = resources.files("healthpredict.operations").joinpath("report.html.jinja").read_text(encoding="utf-8")
@@ -154,6 +156,6 @@ def _page(settings: Settings, summary: Summary, plots: dict[str, bytes]) -> str:
         seen=_PLOTS,
         columns=drifted_columns(summary),
         looked_at=_looked_at(summary),
-        ledger=open_ledger(settings).events(),
-        prefect_url=settings.prefect_ui_url,
+        ledger=installation.ledger.events(),
+        prefect_url=installation.settings.prefect_ui_url,
     )

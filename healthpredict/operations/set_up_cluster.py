@@ -11,8 +11,8 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import source_path
 from healthpredict.rollout.cluster import Cluster
 from healthpredict.rollout.manifests import read_manifests, the_one
@@ -38,11 +38,11 @@ class SetUp(BaseModel):
     context: str
 
 
-def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
+def set_up_cluster(installation: Installation, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
     """Apply the administrator's files, and write the deployer's kubeconfig; again, it changes nothing.
 
     Args:
-        settings: name the deployer's kubeconfig and context.
+        installation: name the deployer's kubeconfig and context.
         kubeconfig: of the administrator; rollouts never see it.
         context: of it, by name.
         folder: of the administrator's files, below the source.
@@ -51,14 +51,14 @@ def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: P
         ConfigurationError: a setting is missing, or the files cannot be read.
         RolloutError: Kubernetes refused something.
     """
-    if settings.kubeconfig is None or settings.rollout.context is None:
+    if installation.settings.kubeconfig is None or installation.settings.rollout.context is None:
         raise ConfigurationError(
             "Say where the deployer's kubeconfig goes, and its context: HEALTHPREDICT_KUBECONFIG and "
             "HEALTHPREDICT_ROLLOUT__CONTEXT."
         )
-    if settings.kubeconfig.resolve() == kubeconfig.resolve():
+    if installation.settings.kubeconfig.resolve() == kubeconfig.resolve():
         raise ConfigurationError(f"{kubeconfig} is the administrator's. Name another file for the deployer's.")
-    manifests = read_manifests(source_path(settings) / folder)
+    manifests = read_manifests(source_path(installation) / folder)
     namespace = the_one(manifests, "Namespace")["metadata"]["name"]
     token_name = next(m["metadata"]["name"] for m in manifests if m.get("type") == _TOKEN_TYPE)
     cluster = Cluster(kubeconfig, context, namespace)
@@ -70,8 +70,10 @@ def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: P
             raise RolloutError(f"Kubernetes gave the deployer no token: Secret {token_name} stays empty.")
         time.sleep(0.2)
     user = {"token": base64.b64decode(token).decode()}
-    _write(settings.kubeconfig, _kubeconfig(settings.rollout.context, cluster, user))
-    return SetUp(namespace=namespace, kubeconfig=settings.kubeconfig, context=settings.rollout.context)
+    _write(installation.settings.kubeconfig, _kubeconfig(installation.settings.rollout.context, cluster, user))
+    return SetUp(
+        namespace=namespace, kubeconfig=installation.settings.kubeconfig, context=installation.settings.rollout.context
+    )
 
 
 def _kubeconfig(context: str, cluster: Cluster, user: dict[str, str]) -> dict[str, Any]:

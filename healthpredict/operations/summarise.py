@@ -10,19 +10,18 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
 from healthpredict.evaluation.metrics import Floats, Interval, evaluate
 from healthpredict.monitoring.data_drift import ColumnDrift
 from healthpredict.monitoring.profile import RISK
 from healthpredict.monitoring.subgroups import SubgroupDrift
-from healthpredict.operations.context import Seconds, open_ledger, open_registry
 from healthpredict.operations.dataset import LABEL, has_matured
 from healthpredict.operations.detect_drift import DriftCheck
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import NOT_USED, batch_events
 from healthpredict.operations.prepare import PreparedData, read_prepared
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
-from healthpredict.storage.layout import Layout
+from healthpredict.operations.timing import Seconds
 from healthpredict.storage.tables import read_frame, read_json
 
 
@@ -120,7 +119,7 @@ class Summary(BaseModel):
     seconds: Seconds
 
 
-def summarise(settings: Settings) -> Summary:
+def summarise(installation: Installation) -> Summary:
     """Summarise everything that was done.
 
     Raises:
@@ -128,21 +127,21 @@ def summarise(settings: Settings) -> Summary:
         RegistryError: MLflow failed.
         StorageError: something cannot be read.
     """
-    events = open_ledger(settings).events()
+    events = installation.ledger.events()
     seconds: Seconds = {}
     for event in events:
         for stage, value in event.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     return Summary(
-        data=read_prepared(settings),
-        models=_models(settings),
-        batches=_batches(settings),
+        data=read_prepared(installation),
+        models=_models(installation),
+        batches=_batches(installation),
         seconds=seconds,
     )
 
 
-def _models(settings: Settings) -> tuple[ModelSummary, ...]:
-    registry, ledger = open_registry(settings), open_ledger(settings)
+def _models(installation: Installation) -> tuple[ModelSummary, ...]:
+    registry, ledger = installation.registry, installation.ledger
     promoted = {event["version"] for event in ledger.events("promotion")}
     gates = {event["version"]: event for event in ledger.events("gate")}
     found = []
@@ -169,17 +168,17 @@ def _models(settings: Settings) -> tuple[ModelSummary, ...]:
     return tuple(found)
 
 
-def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
-    registry, layout = open_registry(settings), Layout(settings.data_uri)
-    promotions = open_ledger(settings).events("promotion")
+def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
+    registry, layout = installation.registry, installation.layout
+    promotions = installation.ledger.events("promotion")
     frozen = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
     found = []
-    for name, event in batch_events(settings).items():
+    for name, event in batch_events(installation).items():
         known: dict[str, Any] = {}
         if event["decision"] not in NOT_USED:
             known = _seen(DriftCheck.model_validate(read_json(layout.check(name))))
             if has_matured(layout, name):
-                known |= _measured(predicted_batch(settings, name), frozen)
+                known |= _measured(predicted_batch(installation, name), frozen)
         found.append(
             BatchSummary(
                 name=name,
@@ -198,14 +197,14 @@ def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
     return tuple(found)
 
 
-def predicted_batch(settings: Settings, name: str) -> pd.DataFrame:
+def predicted_batch(installation: Installation, name: str) -> pd.DataFrame:
     """The cohort of a batch with its outcomes and the risks that were predicted for it.
 
     Raises:
         StorageError: something cannot be read.
     """
-    predictions = read_frame(Layout(settings.data_uri).predictions(name))
-    return read_labelled(settings, [name]).merge(predictions, on="encounter_id", validate="one_to_one")
+    predictions = read_frame(installation.layout.predictions(name))
+    return read_labelled(installation, [name]).merge(predictions, on="encounter_id", validate="one_to_one")
 
 
 def _seen(check: DriftCheck) -> dict[str, Any]:
