@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from healthpredict.operations.installation import Installation
+
 FOLDER = Path(__file__).parent / "results"
 _PACKAGES = ("numpy", "pandas", "scikit-learn", "lightgbm", "xgboost", "catboost", "onnxruntime", "ray", "evidently")
 

@@ -13,9 +13,9 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from healthpredict.errors import RolloutUnknown
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.register import Challenger
-from healthpredict.operations.report import history
-from healthpredict.operations.summarise import Summary
 from healthpredict.operations.train import TrainingOutcome
+from healthpredict.reporting.page import history
+from healthpredict.reporting.summary import Summary
 
 
 def artifact_key(kind: str, name: str) -> str:

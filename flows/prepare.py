@@ -6,8 +6,8 @@ from prefect import flow
 
 from flows.artifacts import show_table
 from flows.tasks import as_task
+from healthpredict.data.prepared import PreparedData
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.prepare import PreparedData
 from healthpredict.operations.prepare import prepare as prepare_data
 
 

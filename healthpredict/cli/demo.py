@@ -19,8 +19,8 @@ from healthpredict.cli.step_lines import step_lines
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.report import read_report
 from healthpredict.operations.roll_out import local_target
-from healthpredict.operations.summarise import Summary
 from healthpredict.operations.timing import Seconds, log_step, timed
+from healthpredict.reporting.summary import Summary
 from healthpredict.rollout.ports import free_port
 from healthpredict.storage.tables import write_json
 from healthpredict.storage.uris import join

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from healthpredict.data.batches import INITIAL, split_batches
 from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.columns import OUTCOME_COLUMN, OUTCOMES_COLUMNS
 from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.plant import Plan, plant
+from healthpredict.data.prepared import PreparedData
 from healthpredict.data.raw import format_raw, read_history
 from healthpredict.data.schema import check_encounters
 from healthpredict.errors import BatchRefused, ConfigurationError, NotFound
@@ -24,41 +22,6 @@ from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import delete, exists, list_uris, write_bytes
-
-
-class PreparedData(BaseModel):
-    """What was prepared.
-
-    Attributes:
-        source: where the data came from, for people.
-        sha256: digest of the csv.
-        synthetic: whether the encounters are made up.
-        encounters: rows of the source.
-        read_as: how the source is written, for people.
-        quarantined: bad rows among them.
-        patients: distinct patients of the valid encounters.
-        cohort: valid encounters that did not end in death or hospice.
-        readmitted_share: share (0-1) of the cohort that was readmitted.
-        batches: the names in the order of arrival, `initial` first.
-        problems: rows in quarantine by reason, outcomes that cannot be used, and notices, in sentences without values of
-            patients.
-        settings: those that shaped the batches.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    source: str
-    sha256: str
-    synthetic: bool
-    read_as: str = ""
-    encounters: int
-    quarantined: int
-    patients: int
-    cohort: int
-    readmitted_share: float
-    batches: list[str]
-    problems: tuple[str, ...] = ()
-    settings: dict[str, Any]
 
 
 def prepare(

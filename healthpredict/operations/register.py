@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import LeakSuspected
-from healthpredict.evaluation.plots import calibration_plot, roc_plot
 from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.features.encoder import Encoder
 from healthpredict.operations.assemble import assemble
@@ -23,6 +22,7 @@ from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, Search, Training
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
+from healthpredict.reporting.plots import calibration_plot, roc_plot
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
 from healthpredict.training.params import FamilyName
