@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.events import tell_backup
+from flows.events import emit_backup
 from flows.tasks import as_task
 from healthpredict.operations.backup import Backup
 from healthpredict.operations.backup import backup as operation
@@ -15,5 +15,5 @@ from healthpredict.operations.installation import Installation
 def backup() -> Backup:
     """Make a backup in the configured place, check it, and delete the oldest ones."""
     made = as_task(operation)(Installation())
-    tell_backup(made)
+    emit_backup(made)
     return made

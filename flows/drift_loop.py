@@ -7,7 +7,7 @@ from prefect import flow
 from flows.artifacts import show_drift, show_history, show_notices
 from flows.children import cancel_children, run_again, run_child
 from flows.deploy import deploy
-from flows.events import tell_drift
+from flows.events import emit_drift
 from flows.tasks import as_task
 from flows.train import train
 from healthpredict.config import BatchSource
@@ -24,13 +24,13 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
     """Process every batch that has arrived and is not in the ledger, and return their names.
 
     Args:
-        source: "live" first makes batches from the logged predictions of the API.
+        source: "live" first cuts batches from the logged predictions of the API.
     """
 
     def detect(installation: Installation, name: str) -> DriftCheck:
         check = as_task(detect_drift)(installation, name)
         show_drift(check)
-        tell_drift(check)
+        emit_drift(check)
         return check
 
     steps = loop.Steps(

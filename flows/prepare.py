@@ -1,4 +1,4 @@
-"""`prepare/prepare`: fetch a data set, check it and lay it out."""
+"""`prepare/prepare`: fetch a data set, check it, and split it into initial data and batches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from healthpredict.operations.prepare import prepare as prepare_data
 
 @flow(name="prepare")
 def prepare(source: str | None = None, allow_synthetic: bool = False) -> PreparedData:
-    """Fetch a data set, check it and lay it out as initial data and batches.
+    """Fetch a data set, check it, and split it into initial data and batches.
 
     Args:
         source: path or URL of the csv or zip; by default the UCI archive.
-        allow_synthetic: make encounters up where the archive cannot be reached.
+        allow_synthetic: use made-up encounters if the archive cannot be reached.
     """
     prepared = as_task(prepare_data)(Installation(), source, allow_synthetic=allow_synthetic)
     facts = prepared.model_dump(mode="json", exclude={"settings", "batches"})

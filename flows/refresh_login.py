@@ -1,4 +1,4 @@
-"""`refresh-login/refresh-login`: the cluster's login for the image registry, before it expires."""
+"""`refresh-login/refresh-login`: renew the cluster's login for the image registry before it expires."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ def score(source_uri: str, result_uri: str) -> Scored:
     """Predict every encounter of a file with the champion.
 
     Args:
-        source_uri: csv or Parquet, local or s3.
-        result_uri: .parquet, .csv or .csv.gz to write; rows without a risk go beside it, with reasons.
+        source_uri: path or s3:// URI of a csv or Parquet file.
+        result_uri: .parquet, .csv or .csv.gz file to write. Rows without a risk go to a file beside it, with reasons.
     """
     scored = as_task(score_file)(Installation(), source_uri, result_uri)
     rows = [{"fact": name, "value": value} for name, value in scored.model_dump(mode="json").items()]

@@ -15,11 +15,11 @@ from healthpredict.operations.train import train as operation
 
 @flow(name="train")
 def train(trigger: str = "manual", arriving: str | None = None) -> TrainingOutcome:
-    """Train a challenger on everything that has matured and compare it with the champion.
+    """Train a challenger on all batches with known outcomes, and compare it with the champion.
 
     Args:
-        trigger: name of the training; one trigger is trained once on the same data.
-        arriving: the batch on whose arrival; by default the newest.
+        trigger: name of the training. The same name with the same data trains once.
+        arriving: train as if this batch were arriving; by default the newest batch.
     """
     installation = Installation()
     training = Training(trigger=trigger, arriving=arriving_batch(installation, arriving))

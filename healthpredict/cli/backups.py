@@ -31,9 +31,9 @@ def backup(
     installation = Installation()
     made = operation(installation, stream=sys.stdout.buffer) if to == "-" else operation(installation, to)
     if installation.settings.prefect_api_url:
-        from flows.events import tell_backup
+        from flows.events import emit_backup
 
-        tell_backup(made)
+        emit_backup(made)
     if as_json:
         typer.echo(made.model_dump_json(indent=2), err=to == "-")
     elif to != "-":
