@@ -30,7 +30,7 @@ class Estimate:
     """A month's cost.
 
     Attributes:
-        always_on: the same, were the host never stopped.
+        always_on: the same, if the host is never stopped.
         worst: with every surplus processor credit that `cpuCredits: unlimited` allows; otherwise the total.
         as_of: date of the prices.
     """
