@@ -37,12 +37,13 @@ Measured = tuple[dict[str, Any], list[Target]]
 _SCORE = """
 import json, sys, time
 from benchmarks.memory import peak_rss_mb
-from healthpredict.config import Settings, quiet_vendors
+from healthpredict.config import quiet_vendors
 quiet_vendors()
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.score import score
 from healthpredict.operations.risks import risks_of
 wall, cpu = time.perf_counter(), time.process_time()
-scored = score(Settings(), sys.argv[1], sys.argv[2])
+scored = score(Installation(), sys.argv[1], sys.argv[2])
 print(json.dumps({
     "rows": scored.rows,
     "seconds": time.perf_counter() - wall,

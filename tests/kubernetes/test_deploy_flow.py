@@ -8,6 +8,7 @@ import pytest
 from rig import CRASHES, Rig, alias
 
 from healthpredict.errors import RolloutError
+from healthpredict.operations.installation import Installation
 
 pytestmark = pytest.mark.kubernetes
 
@@ -25,7 +26,7 @@ def test_its_page_shows_what_is_in_service_and_why_something_is_not(
     import flows.deploy as flow
 
     version = rig.register()
-    monkeypatch.setattr(flow, "Settings", lambda: rig.settings)
+    monkeypatch.setattr(flow, "Installation", lambda: rig.installation)
     forced = {"force": True, "because": "no gate in this test"}
     rollout = flow.deploy(version, **forced)
     assert alias(rig.settings) == version
@@ -33,7 +34,7 @@ def test_its_page_shows_what_is_in_service_and_why_something_is_not(
     assert str(rollout.image) in shown
 
     bad = rig.altered(tmp_path / "source", CRASHES)
-    monkeypatch.setattr(flow, "Settings", lambda: bad)
+    monkeypatch.setattr(flow, "Installation", lambda: Installation(bad))
     another = rig.register()
     with pytest.raises(RolloutError):
         flow.deploy(another, **forced)

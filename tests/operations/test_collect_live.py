@@ -34,14 +34,14 @@ from healthpredict.storage.uris import exists, list_uris, read_bytes, write_byte
 
 KILLED_AT = """
 import os, signal, sys
-from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 from healthpredict.operations import collect_live as collecting
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(collecting, sys.argv[1], die)
-collecting.collect_live(Settings())
+collecting.collect_live(Installation())
 """
 NOTHING = Collected(batches=[], waiting=0, matured=[])
 

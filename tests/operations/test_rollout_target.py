@@ -47,7 +47,9 @@ def test_rollbacks_go_back_step_by_step_and_to_a_named_version(settings: Setting
     with pytest.raises(ConfigurationError, match="nothing to roll back to"):
         roll_back(Installation(settings))
     assert roll_back(Installation(settings), versions[2]).version == versions[2] == champion(settings)
-    with pytest.raises(ConfigurationError, match=r"no going back to version 99\. In service before: 1, 2; now: 3"):
+    with pytest.raises(
+        ConfigurationError, match=r"Version 99 cannot be rolled back to\. In service before: 1, 2; in service now: 3"
+    ):
         roll_back(Installation(settings), 99)
     reasons = [event["reason"] for event in Installation(settings).ledger.events("promotion")]
     assert reasons[:3] == [None] * 3
@@ -133,5 +135,6 @@ def test_a_process_that_is_gone_settles_an_unknown_rollout(
     ledger.append("rollout_unknown", version=2, image=None, problem="a test")
     assert settle(Installation(settings)) is None
     assert settle(Installation(settings)) is None
+    ledger.refresh()
     assert [event["version"] for event in ledger.events("rollout_settled")] == [None]
     assert status(Installation(settings)).serving is None

@@ -40,14 +40,14 @@ from healthpredict.storage.uris import list_uris, read_bytes
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 from healthpredict.operations import ship_log as shipping
 
 def die(*arguments, **_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(shipping, sys.argv[2], die)
-shipping.ship_log(Settings(), Path(sys.argv[1]))
+shipping.ship_log(Installation(), Path(sys.argv[1]))
 """
 
 

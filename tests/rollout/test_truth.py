@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -288,12 +289,9 @@ def test_only_what_passed_the_gate_is_promoted_unless_somebody_gives_a_reason(
 def test_a_forced_promotion_is_recorded_with_its_reason(
     settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "healthpredict.operations.promote.roll_out", lambda s, v, **how: roll_out(Installation(s), v, image=NEW, **how)
-    )
+    monkeypatch.setattr("healthpredict.operations.promote.roll_out", partial(roll_out, image=NEW))
     monkeypatch.setattr("healthpredict.operations.put_on_kubernetes._source", lambda *_: None)
-    settings_ = settings
-    rollout = promote(Installation(settings_), 2, force=True, because="new laboratory system")
+    rollout = promote(Installation(settings), 2, force=True, because="new laboratory system")
     assert (rollout.forced, rollout.reason) == (True, "new laboratory system")
     event = Installation(settings).ledger.events("promotion")[-1]
     assert (event["version"], event["forced"], event["reason"]) == (2, True, "new laboratory system")
