@@ -182,9 +182,9 @@ def test_an_answer_that_is_not_there_yet_is_waited_for(
 def test_a_host_that_does_not_answer_and_a_command_that_fails_are_said(
     stack: Stack, running: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs_module, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(logs_module, "_TIMEOUT_SECONDS", 0)
     monkeypatch.setattr(logs_module, "client", lambda stack, service: Answers({"Status": "Pending"}))
-    with pytest.raises(CloudError, match="did not answer"):
+    with pytest.raises(CloudError, match="did not respond"):
         read_logs(stack)
     failed = {"Status": "Failed", "StandardErrorContent": "no journal"}
     monkeypatch.setattr(logs_module, "client", lambda stack, service: Answers(failed))

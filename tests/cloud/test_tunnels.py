@@ -195,7 +195,7 @@ def test_a_tunnel_that_never_opens_is_given_up(
 ) -> None:
     program("aws", "#!/bin/sh\nsleep 60\n")
     program("session-manager-plugin", "#!/bin/sh\n")
-    monkeypatch.setattr(tunnel_module, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(tunnel_module, "_TIMEOUT_SECONDS", 0)
     with pytest.raises(CloudError, match="No tunnel to prefect, mlflow, api"):
         tunnel(stack, wanted, ready=leave)
 

@@ -1,4 +1,4 @@
-"""What comes before and after a rollout by choice: a canary, watching, and going back by hand."""
+"""Canary, watch, and rollback by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kubernetes
 CANARY = "healthpredict-api-canary"
 
 
-def test_back_by_hand_to_the_version_before_with_its_own_image(
+def test_a_rollback_by_hand_uses_the_image_that_the_version_had(
     installation: Installation, champion: int, traffic: Traffic
 ) -> None:
     settings = installation.settings
@@ -40,13 +40,15 @@ def test_back_by_hand_to_the_version_before_with_its_own_image(
     assert open_ledger(settings).events("promotion")[-1]["reason"] == f"rolled back from version {version}"
 
 
-def test_a_version_that_never_was_in_service_cannot_be_gone_back_to(installation: Installation, champion: int) -> None:
+def test_a_version_that_was_never_in_service_is_no_target_of_a_rollback(
+    installation: Installation, champion: int
+) -> None:
     version = installation.register()
     with pytest.raises(ConfigurationError, match=f"no going back to version {version}"):
         roll_back(installation.settings, version)
 
 
-def test_a_good_canary_has_its_share_and_then_everything(
+def test_a_good_canary_answers_its_share_and_then_all_requests(
     installation: Installation, champion: int, traffic: Traffic
 ) -> None:
     params = {"strategy": "canary", "canary": CanaryParams(seconds=5, risk_distance=1)}
@@ -70,9 +72,7 @@ def test_a_good_canary_has_its_share_and_then_everything(
     assert alias(settings) == version
 
 
-def test_a_canary_that_says_something_else_is_removed(
-    installation: Installation, champion: int, traffic: Traffic
-) -> None:
+def test_a_canary_with_other_risks_is_deleted(installation: Installation, champion: int, traffic: Traffic) -> None:
     params = {"strategy": "canary", "canary": CanaryParams(seconds=1, risk_distance=1e-9)}
     settings = installation.settings
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
@@ -83,10 +83,10 @@ def test_a_canary_that_says_something_else_is_removed(
     assert installation.administrator.read("Deployment", CANARY) is None
 
 
-def test_a_version_that_does_not_do_well_is_taken_back(
+def test_a_version_that_fails_in_the_watch_is_rolled_back(
     installation: Installation, champion: int, traffic: Traffic
 ) -> None:
-    """Nothing is wrong with it, but half of nothing is allowed for a prediction."""
+    """The version is good, but the limit of the response time is close to zero."""
     settings = installation.settings
     params = {"watch_seconds": 30, "watch_mean_seconds": 1e-9}
     strict = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
@@ -103,13 +103,13 @@ def test_a_version_that_does_not_do_well_is_taken_back(
     assert "on average" in second["reason"]
 
 
-def test_a_pod_that_falls_over_is_seen(installation: Installation, champion: int) -> None:
+def test_the_watch_reports_a_restarted_pod(installation: Installation, champion: int) -> None:
     target = kubernetes_target(installation.settings)
     pods = filter(is_ready, installation.administrator.find("Pod", {"healthpredict/track": "stable"}))
     pod = next(pods)["metadata"]["name"]
     killing = threading.Timer(2, kill_container, args=(pod,))
     killing.start()
-    assert target.watch(60) == "A pod ended and was started again."
+    assert target.watch(60) == "A pod was restarted."
     target.wait()
 
 
@@ -120,7 +120,7 @@ def kill_container(pod: str) -> None:
         container.kill()
 
 
-def test_every_image_has_its_bill_of_materials(installation: Installation, champion: int) -> None:
+def test_every_image_has_a_bill_of_materials(installation: Installation, champion: int) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -133,8 +133,8 @@ def test_every_image_has_its_bill_of_materials(installation: Installation, champ
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
-def test_keys_are_changed_by_promoting_again(installation: Installation, champion: int, traffic: Traffic) -> None:
-    """And the Secret with the old ones goes when no template that is kept names it."""
+def test_promoting_again_updates_the_keys(installation: Installation, champion: int, traffic: Traffic) -> None:
+    """The API then accepts a new key, and rejects a revoked one."""
     from healthpredict.storage.key_file import add_key, revoke_key
 
     settings = installation.settings
