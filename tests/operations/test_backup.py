@@ -246,7 +246,7 @@ def test_nothing_is_restored_over_what_is_there(
         restore(settings, made.uri)
     two = settings_in(tmp_path / "two", monkeypatch)
     open_ledger(two).append("batch", batch="batch-09")
-    with pytest.raises(StorageError, match="holds other events"):
+    with pytest.raises(StorageError, match="contains other events"):
         restore(two, made.uri)
     assert not two.patient_key_path.exists()
 
@@ -319,5 +319,5 @@ def test_databases_of_postgres_are_part_of_it(
         with pytest.raises(StorageError, match="Cannot dump the database nothing"):
             backup(settings.model_copy(update={"backup_databases": (f"{url}/nothing",)}))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="no pg_dump"):
+    with pytest.raises(ConfigurationError, match="pg_dump is not installed"):
         backup(dumping)
