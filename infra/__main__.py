@@ -1,4 +1,4 @@
-"""`pulumi up`: reads the configuration, puts the parts together, exports what people need."""
+"""The Pulumi program: read the configuration, create the components, export the outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storage import Storage
 
 
 def main() -> None:
-    """Describe the stack."""
+    """Declare the resources of the stack."""
     try:
         settings = _read_settings()
     except ConfigError as error:
@@ -29,8 +29,8 @@ def main() -> None:
     cost = _estimate(settings)
     if settings.spot:
         pulumi.log.warn(
-            "Take a spot host down with `healthpredict cloud down`: `pulumi destroy` alone can leave its spot request behind, "
-            "which starts a host anew."
+            "To destroy a spot host, use `healthpredict cloud down`: `pulumi destroy` alone can leave its spot request, "
+            "which starts the host again."
         )
     account = aws.get_caller_identity().account_id
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _read_settings() -> StackSettings:
-    # All of it and not only what is known, so that a misspelt setting is refused.
+    # All keys, not only the known ones, so that a misspelt setting is refused.
     own = f"{PROJECT}:"
     values = {key.removeprefix(own): value for key, value in get_config_env().items() if key.startswith(own)}
     region = pulumi.Config("aws").get("region") or ""
@@ -63,7 +63,7 @@ def _read_settings() -> StackSettings:
 
 
 def _estimate(settings: StackSettings) -> Estimate | None:
-    """The month's estimate; None, with a warning, where a price is not known. Warns when it is above the budget."""
+    """Estimate a month. Warn if it is above the budget. Returns: None, after a warning, if a price is unknown."""
     try:
         cost = estimate(settings)
     except ConfigError as error:
@@ -72,7 +72,7 @@ def _estimate(settings: StackSettings) -> Estimate | None:
     if cost.worst > settings.budget_usd:
         pulumi.log.warn(
             f"The estimate of {cost.worst:.2f} USD a month is above the budget of {settings.budget_usd:g} USD "
-            f"(prices of {cost.as_of}). Stop it earlier, choose a smaller or a spot instance, or raise budgetUsd."
+            f"(prices of {cost.as_of}). Stop the host earlier, choose a smaller or a spot instance, or raise budgetUsd."
         )
     return cost
 
@@ -97,7 +97,7 @@ def _host_config(
 
 
 def _tunnels(instance: str, region: str) -> dict[str, str]:
-    """The tunnels by the AWS CLI alone."""
+    """Commands of the AWS CLI for the tunnels."""
     start = f"aws ssm start-session --region {region} --target {instance} --document-name"
 
     def own(port: int) -> str:

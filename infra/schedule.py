@@ -1,4 +1,4 @@
-"""Stop every evening, start every working morning: EventBridge schedules that may do this to one instance only."""
+"""EventBridge schedules that stop the host every evening and start it on working days. They may change only this instance."""
 
 from __future__ import annotations
 

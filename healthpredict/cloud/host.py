@@ -1,4 +1,4 @@
-"""The host: find it, start it, stop it, say how it is."""
+"""Find, start and stop the host, and read its status."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _GONE: Final = {"shutting-down", "terminated"}
 
 
 class CloudHost(BaseModel):
-    """The instance as EC2 describes it.
+    """The EC2 instance.
 
     Attributes:
-        started: UTC, ISO 8601; of the last start.
-        address: public address; it changes with every start, and there is none while the host is stopped.
-        health: what the host last said of itself, or None before the first time.
+        started: time of the last start, UTC, ISO 8601.
+        address: public IP address, which changes with every start; None while the host is stopped.
+        health: the host's last report on itself; None before the first one.
     """
 
     instance: str
@@ -30,11 +30,11 @@ class CloudHost(BaseModel):
 
 
 class Status(BaseModel):
-    """How a stack is.
+    """The status of a stack.
 
     Attributes:
-        session: whether the Session Manager reaches the host; None where that may not be asked.
-        schedules: when it starts and stops.
+        session: whether the Session Manager reaches the host; None if these credentials may not ask.
+        schedules: times of starts and stops, by name.
     """
 
     stack: str
@@ -57,18 +57,18 @@ def find_host(stack: Stack) -> CloudHost:
     if not alive:
         region = ec2.meta.region_name
         raise CloudError(
-            f"Stack {stack.name!r} has no host in {region}. `healthpredict cloud up` makes it; --region looks elsewhere."
+            f"Stack {stack.name!r} has no host in {region}. `healthpredict cloud up` creates it; --region names another region."
         )
     if len(alive) > 1:
         names = ", ".join(each["InstanceId"] for each in alive)
         raise CloudError(
-            f"Stack {stack.name!r} has more than one host: {names}. `pulumi up` takes the superfluous away."
+            f"Stack {stack.name!r} has more than one host: {names}. `pulumi up` deletes the superfluous ones."
         )
     return _host(alive[0])
 
 
 def start_host(stack: Stack) -> CloudHost:
-    """Start the host and wait until EC2 says that it runs; its services need some minutes more.
+    """Start the host and wait until EC2 reports that it runs. Its services need some minutes more.
 
     Raises:
         CloudError: it cannot be started.
@@ -86,7 +86,7 @@ def stop_host(stack: Stack) -> CloudHost:
 
 
 def read_status(stack: Stack) -> Status:
-    """Say how the host is, without reaching into it.
+    """Read the status of the host from AWS, without a connection to it.
 
     Raises:
         CloudError: there is no host, or AWS refuses.

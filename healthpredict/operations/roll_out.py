@@ -20,7 +20,7 @@ from healthpredict.operations.put_on_kubernetes import (
 )
 from healthpredict.operations.record_rollout import Rollout, record_nothing_serves, record_rollout
 from healthpredict.operations.timing import Seconds, log_step, timed
-from healthpredict.rollout.local import LocalTarget, NewProcess, ServingProcess
+from healthpredict.rollout.local import CandidateProcess, LocalTarget, ServingProcess
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.objects import served
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
@@ -171,7 +171,7 @@ def _as_process(installation: Installation, bundle: Bundle) -> RolloutResult:
         return Unknown(version, None, f"Replacing the process failed: {type(error).__name__}: {error}")
 
 
-def _start_verified(target: LocalTarget, bundle: Bundle) -> NewProcess:
+def _start_verified(target: LocalTarget, bundle: Bundle) -> CandidateProcess:
     """Start a process beside the one that serves, and verify it. Raises: RolloutError."""
     candidate = target.start(bundle.path)
     try:
@@ -182,7 +182,7 @@ def _start_verified(target: LocalTarget, bundle: Bundle) -> NewProcess:
     return candidate
 
 
-def _switch(target: LocalTarget, candidate: NewProcess) -> str | None:
+def _switch(target: LocalTarget, candidate: CandidateProcess) -> str | None:
     """Replace the process that serves. Returns: the problem, or None."""
     try:
         target.switch(candidate)

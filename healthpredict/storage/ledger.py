@@ -1,8 +1,8 @@
-"""The ledger: what was done and decided, in order, never changed.
+"""The ledger: an append-only list of what was done and decided.
 
-Every event is a file of its own, `000001.json` and so on, written only if that number is free: of two writers that want the same
-number one takes the next. So the ledger is append-only on a local disk and on S3 alike, and a writer that is killed leaves no half
-event. The kind is in the file and not in its name, because then two writers could both have a number.
+Every event is an object of its own, `000001.json` and so on, written only if its number is free; if two writers want the same
+number, one takes the next. So the ledger is append-only on a local disk and on S3, and a killed writer leaves no partial event. The
+kind is not part of the name, because two writers could then write different kinds with the same number.
 
 Each event has a unique `id` and, as `previous_sha256`, the digest of the stored bytes of the event before it. Events of older
 versions have neither; the first event with a digest covers the last of them.
@@ -31,8 +31,8 @@ Event = dict[str, Any]
 OWN_FACTS: Final = frozenset({"sequence", "time", "kind", "id", "previous_sha256", "key"})
 _NAME: Final = re.compile(r"[0-9]{6,}\.json")
 _READERS: Final = 8
-"""At once: S3 takes some 30 ms for each event."""
-_READ_AT_ONCE: Final = 32
+"""Parallel reads, because S3 takes about 30 ms for each event."""
+_EVENTS_PER_PART: Final = 32
 
 
 class Ledger:
@@ -46,8 +46,8 @@ class Ledger:
         """Open a ledger.
 
         Args:
-            uri: the folder or prefix of the events; it need not exist.
-            head_path: local file that remembers the last event that this host wrote or checked, see `ledger_check`.
+            uri: folder or prefix of the events; it need not exist.
+            head_path: local file with number and digest of the last event that this host wrote or checked, see `ledger_check`.
         """
         self.uri = uri
         self.head_path = head_path
@@ -60,7 +60,7 @@ class Ledger:
         Args:
             kind: what happened, such as `promotion`.
             key: identifies what happened. If an event with this key exists, it is returned and nothing is written.
-            facts: JSON values, under any name except those in `OWN_FACTS`.
+            facts: JSON values, with any names except those in `OWN_FACTS`.
 
         Raises:
             StorageError: it cannot be written, or a fact is not JSON. The event may still have been written if the store lost
@@ -117,11 +117,11 @@ class Ledger:
         self.restore_bytes(written)
 
     def restore_bytes(self, events: Sequence[bytes]) -> None:
-        """Do the same with the stored bytes of the events, without a check of their digests."""
+        """Like `restore`, with the stored bytes of the events and without a check of their digests."""
         present = list(read_all(self.uris()))
         common = min(len(present), len(events))
         if present[:common] != list(events[:common]):
-            raise StorageError(f"The ledger {self.uri} holds other events. Restore to an empty place.")
+            raise StorageError(f"The ledger {self.uri} contains other events. Restore into an empty installation.")
         for sequence, data in enumerate(events[len(present) :], len(present) + 1):
             write_bytes(self._uri(sequence), data, exclusive=True)
             self.remember(sequence, data)
@@ -147,21 +147,21 @@ class Ledger:
         """
         wanted = {"kind": kind, **match}
         uris = self._known_uris()
-        # From the end and in parts, because callers mostly want a recent event.
-        for end in range(len(uris), 0, -_READ_AT_ONCE):
-            part = self._read(uris[max(0, end - _READ_AT_ONCE) : end])
+        # In parts from the end, because callers usually want a recent event.
+        for end in range(len(uris), 0, -_EVENTS_PER_PART):
+            part = self._read(uris[max(0, end - _EVENTS_PER_PART) : end])
             found = next((event for event in reversed(part) if wanted.items() <= event.items()), None)
             if found is not None:
                 return found
         return None
 
     def uris(self) -> list[str]:
-        """List the events' URIs, in order. By number: as text, event 1000000 would come before event 999999."""
+        """List the URIs of the events, sorted by number. Sorted as text, event 1000000 would come before event 999999."""
         found = list_uris(self.uri, suffix=".json")
         return sorted((uri for uri in found if _NAME.fullmatch(uri.rpartition("/")[2])), key=sequence_of)
 
     def remember(self, sequence: int, data: bytes) -> None:
-        """Keep number and digest of an event on this host, if it is the latest that this host knows of."""
+        """Store number and digest of an event on this host, unless the host knows a later one."""
         if self.head_path is None:
             return
         head = self.head()

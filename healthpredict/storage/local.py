@@ -1,4 +1,4 @@
-"""Files in local folders. Used through `healthpredict.storage.uris` only."""
+"""Files in local folders. Only `healthpredict.storage.uris` uses this module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from healthpredict.errors import AlreadyExists, NotFound, StorageError
 from healthpredict.storage.stored import Listing, Stored
 
 _LOCK_SECONDS: Final = 30.0
-"""For which one replacement of a file waits for another."""
+"""How long a replacement of a file waits for another one."""
 _ADVICE: Final = {
     errno.ENOSPC: "Free some space on that disk, then start again",
     errno.EDQUOT: "Free some of the disk quota, then start again",
@@ -28,7 +28,7 @@ _ADVICE: Final = {
 
 
 def exists(uri: str) -> bool:
-    """Say whether there is a file."""
+    """Whether a file exists."""
     return Path(uri).is_file()
 
 
@@ -39,16 +39,16 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes, *, exclusive: bool) -> None:
-    """Write a whole file, or nothing."""
+    """Write a file, completely or not at all."""
     _write(uri, BytesIO(data), exclusive=exclusive)
 
 
 def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
-    """Replace a file on the condition that it has the expected content. A lock file beside it serialises the writers."""
+    """Replace a file if it has the expected content. A lock file beside it serialises the writers."""
     from filelock import FileLock
 
     path = Path(uri)
-    # flock works across hosts on NFS and SMB too, and the system frees it when its process ends.
+    # flock also works across hosts on NFS and SMB, and the system releases it when the process ends.
     with _translated("write", uri), FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_SECONDS):
         if path.read_bytes() != expected:
             raise AlreadyExists(f"Cannot write {uri}: another writer has changed it.")
@@ -56,19 +56,19 @@ def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
 
 
 def write_file(uri: str, source: Path) -> None:
-    """Copy a whole file, or nothing."""
+    """Copy a file, completely or not at all."""
     with _translated("read", str(source)), source.open("rb") as stream:
         _write(uri, stream, exclusive=False)
 
 
 def is_plain(uri: str) -> bool:
-    """Whether a regular file is there, or nothing."""
+    """Whether the path is a regular file or does not exist."""
     path = Path(uri)
     return not path.is_symlink() and (path.is_file() or not path.exists())
 
 
 def is_same(uri: str, other: str) -> bool:
-    """Whether two paths lead to the same file."""
+    """Whether two paths name the same file."""
     with contextlib.suppress(OSError):
         return Path(uri).samefile(other)
     return Path(uri).resolve() == Path(other).resolve()
@@ -81,18 +81,18 @@ def local_copy(uri: str) -> Iterator[Path]:
 
 
 def list_uris(prefix_uri: str, suffix: str) -> list[str]:
-    """List the files of one folder; none where there is no such folder."""
+    """List the files of one folder. Empty if it does not exist."""
     folder = Path(prefix_uri)
     with _translated("list", prefix_uri):
         if not folder.exists():
             return []
-        # A hidden file is a write that was killed, or one that is going on.
+        # Hidden files are writes in progress, or writes that were killed.
         names = (entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
         return sorted(f"{prefix_uri.rstrip('/')}/{name}" for name in names if name.endswith(suffix))
 
 
 def list_folder(folder_uri: str) -> Listing:
-    """List a folder, without hidden files: those are writes that go on, or were killed."""
+    """List a folder without its hidden files, see `list_uris`."""
     folder = Path(folder_uri)
     objects, folders, others = [], [], []
     with _translated("list", folder_uri):
@@ -105,7 +105,7 @@ def list_folder(folder_uri: str) -> Listing:
             if entry.is_dir():
                 folders.append(entry.name)
             elif entry.is_file():
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
                     objects.append(_stored(entry, f"{folder_uri.rstrip('/')}/{entry.name}", now))
             else:
                 others.append(entry.name)
@@ -114,7 +114,7 @@ def list_folder(folder_uri: str) -> Listing:
 
 def _stored(path: Path, uri: str, now: float) -> Stored:
     status = path.stat()
-    # The change time as well: a copy may carry over the modification time of its source.
+    # With the change time, because a copy may have the modification time of its source.
     version = f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
     return Stored(uri, status.st_size, now - status.st_mtime, version)
 
@@ -127,7 +127,7 @@ def delete(uri: str) -> None:
 
 def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
     path = Path(uri)
-    # In the same folder, because a rename is atomic within one file system only.
+    # In the same folder, because a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with _translated("write", uri):
         _make_folder(path.parent)
@@ -135,7 +135,7 @@ def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
             with temporary.open("xb") as file:
                 shutil.copyfileobj(stream, file, length=1 << 20)
                 file.flush()
-                # Without it a power cut may keep the name and lose the content.
+                # Without it, a power failure could leave the name without the content.
                 os.fsync(file.fileno())
             if exclusive:
                 _link(temporary, path, uri)
@@ -146,7 +146,7 @@ def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder with its missing parents, all closed to other users; `Path.mkdir` gives parents another mode."""
+    """Create a folder and its parents, closed to other users. `Path.mkdir` would create the parents with another mode."""
     if not path.exists():
         _make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -154,10 +154,10 @@ def _make_folder(path: Path) -> None:
 
 def _link(temporary: Path, path: Path, uri: str) -> None:
     try:
-        # Unlike a rename, a link fails where the name is taken.
+        # Unlike a rename, a link fails if the name exists.
         os.link(temporary, path)
     except FileExistsError as error:
-        raise AlreadyExists(f"Cannot write {uri}: it is there already.") from error
+        raise AlreadyExists(f"Cannot write {uri}: it exists already.") from error
 
 
 @contextmanager

@@ -23,15 +23,15 @@ from healthpredict.rollout.kubernetes import KubernetesTarget
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
 RUNS = 5
 BAD = {
-    # The pods before still run.
+    # The earlier pods still run.
     "crash at start": CRASHES,
-    # Every pod has been replaced when it is found out.
+    # All pods were replaced before the failure was detected.
     "golden rows differ": OTHER_RISKS,
 }
 
 
 def test_times(rig: Rig, champion: int, traffic: Traffic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions that are good, and as many that are not, under requests all the time."""
+    """As many good versions as bad ones, under constant requests."""
     began = time.monotonic()
     runs = []
     for _ in range(RUNS):
@@ -64,7 +64,7 @@ def test_times(rig: Rig, champion: int, traffic: Traffic, tmp_path: Path, monkey
 
 
 def seconds_to_put_back(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long going back takes from now on, each time."""
+    """Record the duration of each rollback from now on."""
     taken: list[float] = []
     put_back = KubernetesTarget.put_back
 

@@ -30,7 +30,7 @@ REGISTRY = os.environ.get("HEALTHPREDICT_TEST_REGISTRY", "127.0.0.1:5001")
 
 @pytest.fixture(scope="session")
 def administrator() -> tuple[Path, str]:
-    """The administrator's kubeconfig, and its context."""
+    """The administrator's kubeconfig and context."""
     kubeconfig = os.environ.get("HEALTHPREDICT_KUBECONFIG")
     if not kubeconfig or not Path(kubeconfig).exists():
         pytest.skip("no cluster: HEALTHPREDICT_KUBECONFIG names no kubeconfig")
@@ -52,7 +52,7 @@ def registry_host() -> str:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, str]) -> Path:
-    """A copy of the source, for a namespace, a port and a log folder that nobody else uses."""
+    """A copy of the source with a namespace, a port and a log folder of its own."""
     source = copy_source(tmp_path_factory.mktemp("source"))
     log = tmp_path_factory.mktemp("log")
     for path in (source / "k8s").rglob("*.yaml"):
@@ -81,7 +81,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, 
 def rig(
     tmp_path_factory: pytest.TempPathFactory, source: Path, administrator: tuple[Path, str], registry_host: str
 ) -> Iterator[Rig]:
-    """A cluster that was set up, and nothing rolled out yet. Tests leave the champion in service."""
+    """A cluster that was set up. Tests leave the champion in service."""
     folder = tmp_path_factory.mktemp("installation")
     settings = Settings(
         data_uri=str(folder / "data"),
@@ -130,7 +130,7 @@ def traffic(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traf
 
 @pytest.fixture(scope="session")
 def champion(rig: Rig, traffic: Traffic) -> int:
-    """The first version, in service and asked all the time."""
+    """The first version, in service and under constant requests."""
     version = rig.register()
     roll_out(rig.installation, version)
     traffic.start()

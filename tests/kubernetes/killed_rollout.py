@@ -1,4 +1,4 @@
-"""Roll a version out in a process of its own and end it with SIGKILL at a given point: `python killed_rollout.py POINT VERSION`.
+"""Roll out a version, and end this process with SIGKILL at a given point: `python killed_rollout.py POINT VERSION`.
 
 The settings come as JSON on standard input.
 """

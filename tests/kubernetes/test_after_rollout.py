@@ -1,4 +1,4 @@
-"""What comes before and after a rollout by choice: a canary, watching, and going back by hand."""
+"""Canary, watch, and rollback by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kubernetes
 CANARY = "healthpredict-api-canary"
 
 
-def test_back_by_hand_to_the_version_before_with_its_own_image(rig: Rig, champion: int, traffic: Traffic) -> None:
+def test_a_rollback_by_hand_uses_the_image_that_the_version_had(rig: Rig, champion: int, traffic: Traffic) -> None:
     settings = rig.settings
     version = rig.register()
     before = alias(settings)
@@ -38,13 +38,13 @@ def test_back_by_hand_to_the_version_before_with_its_own_image(rig: Rig, champio
     assert rig.installation.ledger.events("promotion")[-1]["reason"] == f"rolled back from version {version}"
 
 
-def test_a_version_that_never_was_in_service_cannot_be_gone_back_to(rig: Rig, champion: int) -> None:
+def test_a_version_that_was_never_in_service_is_no_target_of_a_rollback(rig: Rig, champion: int) -> None:
     version = rig.register()
     with pytest.raises(ConfigurationError, match=f"Version {version} cannot be rolled back to"):
         roll_back(rig.installation, version)
 
 
-def test_a_good_canary_has_its_share_and_then_everything(rig: Rig, champion: int, traffic: Traffic) -> None:
+def test_a_good_canary_answers_its_share_and_then_all_requests(rig: Rig, champion: int, traffic: Traffic) -> None:
     params = {"strategy": "canary", "canary": CanaryParams(seconds=5, risk_distance=1)}
     settings = rig.settings
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
@@ -66,7 +66,7 @@ def test_a_good_canary_has_its_share_and_then_everything(rig: Rig, champion: int
     assert alias(settings) == version
 
 
-def test_a_canary_that_says_something_else_is_removed(rig: Rig, champion: int, traffic: Traffic) -> None:
+def test_a_canary_with_other_risks_is_deleted(rig: Rig, champion: int, traffic: Traffic) -> None:
     params = {"strategy": "canary", "canary": CanaryParams(seconds=1, risk_distance=1e-9)}
     settings = rig.settings
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
@@ -77,8 +77,8 @@ def test_a_canary_that_says_something_else_is_removed(rig: Rig, champion: int, t
     assert rig.administrator.read("Deployment", CANARY) is None
 
 
-def test_a_version_that_does_not_do_well_is_taken_back(rig: Rig, champion: int, traffic: Traffic) -> None:
-    """Nothing is wrong with it, but half of nothing is allowed for a prediction."""
+def test_a_version_that_fails_in_the_watch_is_rolled_back(rig: Rig, champion: int, traffic: Traffic) -> None:
+    """The version is good, but the limit of the response time is close to zero."""
     settings = rig.settings
     params = {"watch_seconds": 30, "watch_mean_seconds": 1e-9}
     strict = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
@@ -95,13 +95,13 @@ def test_a_version_that_does_not_do_well_is_taken_back(rig: Rig, champion: int, 
     assert "on average" in second["reason"]
 
 
-def test_a_pod_that_falls_over_is_seen(rig: Rig, champion: int) -> None:
+def test_the_watch_reports_a_restarted_pod(rig: Rig, champion: int) -> None:
     target = kubernetes_target(rig.installation)
     pods = filter(is_ready, rig.administrator.find("Pod", {"healthpredict/track": "stable"}))
     pod = next(pods)["metadata"]["name"]
     killing = threading.Timer(2, kill_container, args=(pod,))
     killing.start()
-    assert target.watch(60) == "A pod ended and was started again."
+    assert target.watch(60) == "A pod was restarted."
     target.wait()
 
 
@@ -112,7 +112,7 @@ def kill_container(pod: str) -> None:
         container.kill()
 
 
-def test_every_image_has_its_bill_of_materials(rig: Rig, champion: int) -> None:
+def test_every_image_has_a_bill_of_materials(rig: Rig, champion: int) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -125,8 +125,8 @@ def test_every_image_has_its_bill_of_materials(rig: Rig, champion: int) -> None:
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
-def test_keys_are_changed_by_promoting_again(rig: Rig, champion: int, traffic: Traffic) -> None:
-    """And the Secret with the old ones goes when no template that is kept names it."""
+def test_promoting_again_updates_the_keys(rig: Rig, champion: int, traffic: Traffic) -> None:
+    """The API then accepts a new key, and rejects a revoked one."""
     from healthpredict.storage.key_file import add_key, revoke_key
 
     settings = rig.settings

@@ -1,4 +1,4 @@
-"""The flow: what a person sees on its page."""
+"""What the page of a deploy flow run shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def artifacts(key: str) -> list[str]:
         return [str(artifact.data) for artifact in client.read_artifacts() if artifact.key == key]
 
 
-def test_its_page_shows_what_is_in_service_and_why_something_is_not(
+def test_the_page_shows_what_is_in_service_and_why_a_rollout_failed(
     prefect_server: None, rig: Rig, champion: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import flows.deploy as flow

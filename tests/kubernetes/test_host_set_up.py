@@ -1,4 +1,4 @@
-"""The AWS host's own set-up of its cluster, in kubectl's words, does what `healthpredict cluster set-up` does."""
+"""`k8s/set-up-cluster`, which the AWS host runs, does what `healthpredict cluster set-up` does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kubernetes
 SCRIPT = ROOT / "k8s/set-up-cluster"
 
 
-def test_the_deployer_of_the_host_may_touch_its_namespace_only(
+def test_the_deployer_of_the_host_has_rights_to_its_namespace_only(
     rig: Rig, administrator: tuple[Path, str], tmp_path: Path
 ) -> None:
     if shutil.which("kubectl") is None:
@@ -30,7 +30,7 @@ def test_the_deployer_of_the_host_may_touch_its_namespace_only(
     (tmp_path / "source").symlink_to(rig.settings.source_path)
     script = tmp_path / "set-up-cluster"
     script.write_text(SCRIPT.read_text().replace("health-predict", NAMESPACE))
-    for _ in range(2):  # again, it changes nothing
+    for _ in range(2):  # it is safe to repeat
         subprocess.run(["bash", str(script)], cwd=tmp_path, check=True, capture_output=True)
     deployer = tmp_path / "deployer-kubeconfig"
     assert Cluster(deployer, "minikube", NAMESPACE).find("Secret")

@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle, and two that want to roll out at once."""
+"""A worker that is killed during a rollout, and two workers that roll out at the same time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def kill_rollout(settings: Settings, point: str, version: int) -> None:
 
 
 @pytest.mark.parametrize("point", ["pods are being replaced", "replaced, not verified", "verified, not the champion"])
-def test_the_next_run_finishes_what_a_killed_one_began(point: str, rig: Rig, champion: int, traffic: Traffic) -> None:
+def test_the_next_run_completes_a_killed_rollout(point: str, rig: Rig, champion: int, traffic: Traffic) -> None:
     settings = rig.settings
     before, version = alias(settings), rig.register()
     with nothing_fails(traffic) as versions:
@@ -37,13 +37,13 @@ def test_the_next_run_finishes_what_a_killed_one_began(point: str, rig: Rig, cha
     assert alias(settings) == version
     assert versions == {before, version}
     promotions = [event["version"] for event in rig.installation.ledger.events("promotion")]
-    assert promotions[-2:] == [before, version], "written down once"
+    assert promotions[-2:] == [before, version], "recorded once"
 
 
-def test_the_next_run_takes_back_what_a_killed_one_began(
+def test_the_next_run_reverses_a_killed_rollout_that_fails_verification(
     rig: Rig, champion: int, traffic: Traffic, tmp_path: Path
 ) -> None:
-    """Back to what was verified last, and not to what the killed one left."""
+    """It goes back to the version that was verified last, not to what the killed run left."""
     settings = rig.settings
     bad = rig.altered(tmp_path / "source", CRASHES)
     before, template, version = alias(settings), template_hash(rig), rig.register()
@@ -55,8 +55,10 @@ def test_the_next_run_takes_back_what_a_killed_one_began(
     assert (alias(settings), template_hash(rig)) == (before, template)
 
 
-def test_two_rollouts_at_once(rig: Rig, champion: int, traffic: Traffic, tmp_path: Path) -> None:
-    """The second one leaves, on the same machine and on another one, and the first one is not disturbed."""
+def test_a_second_rollout_at_the_same_time_is_refused(
+    rig: Rig, champion: int, traffic: Traffic, tmp_path: Path
+) -> None:
+    """The second one ends, on the same machine and on another, and the first one succeeds."""
     settings = rig.settings
     elsewhere = settings.model_copy(
         update={"state_path": tmp_path / "state", "tracking_uri": settings.mlflow_uri},

@@ -1,4 +1,4 @@
-"""Rolled out, verified, and taken back by itself, while 20 requests a second go through the node port."""
+"""Rollouts and automatic rollbacks, while 20 requests a second go through the node port."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from healthpredict.rollout.objects import served
 pytestmark = pytest.mark.kubernetes
 
 
-def test_the_first_rollout_is_written_down(rig: Rig, champion: int) -> None:
+def test_the_first_rollout_is_recorded(rig: Rig, champion: int) -> None:
     first = rig.installation.ledger.events("promotion")[0]
     assert (first["version"], first["previous"]) == (champion, None)
     assert first["url"] == kubernetes_target(rig.installation).url
     assert "@sha256:" in first["image"]
 
 
-def test_what_is_in_service_is_the_champion_and_asks_for_a_key(rig: Rig, champion: int) -> None:
+def test_the_champion_is_in_service_and_requires_a_key(rig: Rig, champion: int) -> None:
     target = kubernetes_target(rig.installation)
     found = target.verified()
     assert found is not None
@@ -72,8 +72,8 @@ def test_the_same_version_again_changes_nothing(rig: Rig, champion: int) -> None
     assert rig.installation.ledger.events("promotion") == events
 
 
-def bill_of_an_image_that_is_gone(reference: str, image_id: str, *others: Any) -> str:
-    """The last that is made of an image before it is rolled out; then it is removed from registry and engine."""
+def bill_of_a_deleted_image(reference: str, image_id: str, *others: Any) -> str:
+    """Write the bill of materials, the last step before the rollout, then delete the image from registry and engine."""
     bill = BILL(reference, image_id, *others)
     repository, _, digest = reference.partition("@")
     host, _, name = repository.partition("/")
@@ -88,7 +88,7 @@ FAULTS: dict[str, tuple[Alter, str]] = {
     "missing image": ({}, r"its image cannot be pulled \(ImagePullBackOff"),
     "crash at start": (
         CRASHES,
-        r"(?s)ends again and again.*exit code 2.*log: .*unrecognized arguments: --no-such-option",
+        r"(?s)crashes repeatedly.*exit code 2.*log: .*unrecognized arguments: --no-such-option",
     ),
     "golden rows differ": (OTHER_RISKS, r"differs from training by 1\.0e-04 on its golden rows"),
     "out of memory": (LITTLE_MEMORY, r"OOMKilled"),
@@ -97,14 +97,14 @@ FAULTS: dict[str, tuple[Alter, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_one_is_taken_back(
+def test_a_version_that_fails_is_rolled_back(
     fault: str, rig: Rig, champion: int, traffic: Traffic, request: pytest.FixtureRequest
 ) -> None:
     tmp_path, monkeypatch = request.getfixturevalue("tmp_path"), request.getfixturevalue("monkeypatch")
     alterations, words = FAULTS[fault]
     settings = rig.altered(tmp_path / "source", alterations)
     if fault == "missing image":
-        monkeypatch.setattr(operation, "bill_of_materials", bill_of_an_image_that_is_gone)
+        monkeypatch.setattr(operation, "bill_of_materials", bill_of_a_deleted_image)
     if fault == "never ready":
         path = tmp_path / "source" / "k8s/overlays/local/sooner.yaml"
         replace(path, "value: 30", "value: 10")
@@ -116,13 +116,13 @@ def test_a_bad_one_is_taken_back(
     assert f"Version {before} was put back and verified." in str(caught.value)
     assert alias(settings) == before
     assert template_hash(rig) == template
-    failure = rig.installation.ledger.events("rollout_failed")[-1]
+    failure = Installation(settings).ledger.events("rollout_failed")[-1]
     assert (failure["version"], failure["champion"], failure["problem"]) == (version, before, str(caught.value))
     assert versions == ({before, version} if fault == "golden rows differ" else {before})
     assert traffic.since(time.monotonic() - 1)[-1].version == before
 
 
-def test_the_deployer_sees_its_own_namespace_only(rig: Rig, champion: int) -> None:
+def test_the_deployer_has_rights_to_its_namespace_only(rig: Rig, champion: int) -> None:
     from healthpredict.rollout.cluster import Cluster
 
     settings = rig.settings
@@ -137,7 +137,7 @@ def test_the_deployer_sees_its_own_namespace_only(rig: Rig, champion: int) -> No
         own.read("Namespace", rig.administrator.namespace)
 
 
-def test_a_namespace_that_was_never_set_up(rig: Rig, champion: int, tmp_path: Path) -> None:
+def test_a_rollout_to_a_namespace_that_was_not_set_up_is_refused(rig: Rig, champion: int, tmp_path: Path) -> None:
     nowhere = {"k8s/overlays/local/kustomization.yaml": (f"namespace: {NAMESPACE}", "namespace: nowhere")}
     settings = rig.altered(tmp_path / "source", nowhere)
     with pytest.raises(RolloutError, match=r"Kubernetes did not read Lease .* forbidden"):

@@ -246,7 +246,7 @@ def test_nothing_is_restored_over_what_is_there(
         restore(Installation(settings), made.uri)
     two = settings_in(tmp_path / "two", monkeypatch)
     Installation(two).ledger.append("batch", batch="batch-09")
-    with pytest.raises(StorageError, match="holds other events"):
+    with pytest.raises(StorageError, match="contains other events"):
         restore(Installation(two), made.uri)
     assert not two.patient_key_path.exists()
 
@@ -319,5 +319,5 @@ def test_databases_of_postgres_are_part_of_it(
         with pytest.raises(StorageError, match="Cannot dump the database nothing"):
             backup(Installation(settings.model_copy(update={"backup_databases": (f"{url}/nothing",)})))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="no pg_dump"):
+    with pytest.raises(ConfigurationError, match="pg_dump is not installed"):
         backup(Installation(dumping))

@@ -1,4 +1,4 @@
-"""A rollout reports the truth: whatever answer is lost, the alias names what serves, or the result is unknown and says so."""
+"""Whatever response is lost in a rollout, the alias names what serves, or the result is reported as unknown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def settings(rollout_settings: Settings, tmp_path: Path) -> Settings:
-    """Rollouts to a cluster, watched for three looks."""
+    """Rollouts to a cluster, watched for three polls."""
     rollout = {"target": "kubernetes", "context": "fake", "watch_seconds": 10}
     return rollout_settings.model_copy(
         update={
@@ -57,13 +57,13 @@ def promotions(settings: Settings) -> list[tuple[int, str]]:
 
 
 def assert_true(settings: Settings, cluster: FakeCluster) -> None:
-    """Alias and ledger name what serves, and the ledger says it once."""
+    """Alias and ledger name what serves, and the ledger records it once."""
     serving = cluster.serving()
     assert serving is not None
     assert champion(settings) == serving[0]
-    said = promotions(settings)
-    assert said[-1] == serving[:2]
-    assert all(one != two for one, two in pairwise(said))
+    recorded = promotions(settings)
+    assert recorded[-1] == serving[:2]
+    assert all(one != two for one, two in pairwise(recorded))
 
 
 def digest(settings: Settings, version: int) -> str:
@@ -71,7 +71,7 @@ def digest(settings: Settings, version: int) -> str:
 
 
 def interrupt_when(cluster: FakeCluster, condition: Callable[[], bool]) -> None:
-    """Interrupt the next rollout at the first answer for which a condition holds."""
+    """Interrupt the next rollout at the first response after which a condition holds."""
 
     def interrupt(_call: int) -> None:
         if condition():
@@ -87,10 +87,10 @@ def test_a_rollout_moves_alias_and_ledger_to_what_serves(settings: Settings, clu
 
 
 @pytest.mark.parametrize("from_then_on", [False, True], ids=["once", "from then on"])
-def test_whatever_answer_is_lost_nothing_false_is_recorded(
+def test_whatever_response_is_lost_nothing_false_is_recorded(
     settings: Settings, cluster: FakeCluster, from_then_on: bool
 ) -> None:
-    """Each answer of a whole rollout and its watch in turn; afterwards the next run repairs alias and ledger."""
+    """Lose each response of a rollout and its watch in turn; the next run then repairs alias and ledger."""
     roll_out(Installation(settings), 2, image=NEW)
     calls = cluster.calls
     assert calls > 30
@@ -110,7 +110,7 @@ def test_whatever_answer_is_lost_nothing_false_is_recorded(
         serving = cluster.serving()
         assert serving is not None
         if last_unknown(Installation(settings)) is None:
-            assert champion(settings) == serving[0], f"answer {lost}"
+            assert champion(settings) == serving[0], f"response {lost}"
         else:
             assert champion(settings) in (before, version)
         cluster.heal()
@@ -121,7 +121,7 @@ def test_whatever_answer_is_lost_nothing_false_is_recorded(
     assert outcomes & {"put back", "unknown"}
 
 
-def test_one_lost_answer_in_the_watch_is_no_reason_to_go_back(settings: Settings, cluster: FakeCluster) -> None:
+def test_one_lost_response_does_not_fail_the_watch(settings: Settings, cluster: FakeCluster) -> None:
     roll_out(Installation(settings), 2, image=NEW)
     last = cluster.calls - 8
     roll_back(Installation(settings))
@@ -132,7 +132,7 @@ def test_one_lost_answer_in_the_watch_is_no_reason_to_go_back(settings: Settings
     assert_true(settings, cluster)
 
 
-def test_what_is_not_good_in_service_is_put_back_and_recorded(settings: Settings, cluster: FakeCluster) -> None:
+def test_a_version_that_fails_verification_is_put_back_and_recorded(settings: Settings, cluster: FakeCluster) -> None:
     cluster.broken = {digest(settings, 2)}
     with pytest.raises(RolloutError, match="Version 1 was put back and verified"):
         roll_out(Installation(settings), 2, image=NEW)
@@ -144,7 +144,7 @@ def test_what_is_not_good_in_service_is_put_back_and_recorded(settings: Settings
 def test_a_failed_rollback_is_unknown_and_the_alias_stays(
     settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither is the old version in service nor is it known that the new one is."""
+    """The old version is not in service, and the new one did not pass verification."""
     cluster.broken = {digest(settings, 1), digest(settings, 2)}
     with pytest.raises(RolloutUnknown) as caught:
         roll_out(Installation(settings), 2, image=NEW)
@@ -167,10 +167,10 @@ def test_the_same_version_with_a_new_image_is_recorded_and_rolled_back_to(
     roll_out(Installation(settings), 2, image=NEW)
     assert promotions(settings) == [(1, OLD), (1, NEW), (2, NEW)]
     roll_back(Installation(settings))
-    assert cluster.serving() == (1, NEW, digest(settings, 1)), "with the image that it had last"
+    assert cluster.serving() == (1, NEW, digest(settings, 1)), "with its last image"
     roll_back(Installation(settings))
     assert cluster.serving() == (1, OLD, digest(settings, 1))
-    with pytest.raises(ConfigurationError, match="nothing to roll back to"):
+    with pytest.raises(ConfigurationError, match="nothing to go back to"):
         roll_back(Installation(settings))
 
 
@@ -213,10 +213,10 @@ def test_resume_after_an_interrupted_promotion_keeps_what_serves(settings: Setti
     assert_true(settings, cluster)
 
 
-def test_what_cannot_be_judged_is_never_removed(
+def test_a_version_that_cannot_be_verified_is_never_removed(
     settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow is away while an interrupted first rollout is looked at; or Kubernetes, or the API, gives no answer."""
+    """After an interrupted first rollout, MLflow, Kubernetes or the API does not respond."""
     interrupt_when(cluster, lambda: cluster.serving() == (2, NEW, digest(settings, 2)))
     with pytest.raises(KeyboardInterrupt):
         roll_out(Installation(settings), 2, image=NEW)
@@ -235,14 +235,14 @@ def test_what_cannot_be_judged_is_never_removed(
         cluster.calls = 0
         cluster.loses = lambda call, lost=lost: call >= lost
         settle(Installation(settings))
-        assert cluster.serving() == serving, f"without answers from {lost} on"
+        assert cluster.serving() == serving, f"without responses from {lost} on"
     cluster.heal()
     assert settle(Installation(settings)) is None
     assert_true(settings, cluster)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 10, 60])
-def test_a_watch_without_answers_is_unknown_however_short(
+def test_a_watch_without_responses_raises_however_short_it_is(
     settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     roll_out(Installation(settings), 2, image=NEW)
@@ -253,7 +253,7 @@ def test_a_watch_without_answers_is_unknown_however_short(
     cluster.heal()
     assert target.watch(seconds) is None
     cluster.silent = {"/metrics"}
-    with pytest.raises(RolloutError, match="No pod answers"):
+    with pytest.raises(RolloutError, match="No pod responds"):
         target.watch(seconds)
 
 
@@ -268,7 +268,7 @@ def test_rollbacks_in_a_row_go_further_back() -> None:
     assert in_service([*three, event(1, back=True), event(4)]) == [(1, None), (4, None)]
     assert in_service([*three, event(2, back=True), event(3)]) == [(1, None), (2, None), (3, None)]
     older = [{"version": 1}, {"version": 2}, {"version": 1, "reason": "rolled back from version 2"}]
-    assert in_service(older) == [(1, None)], "as earlier versions wrote it"
+    assert in_service(older) == [(1, None)], "events of earlier versions"
 
 
 def test_only_what_passed_the_gate_is_promoted_unless_somebody_gives_a_reason(
@@ -298,7 +298,7 @@ def test_a_forced_promotion_is_recorded_with_its_reason(
 
 
 def test_an_unknown_rollout_after_which_nothing_serves_is_settled(settings: Settings, cluster: FakeCluster) -> None:
-    """`status` does not report unknown for ever; what serves again later is recorded too."""
+    """`status` no longer reports unknown, and a later rollout is recorded too."""
     Installation(settings).ledger.append("rollout_unknown", version=2, image=NEW, problem="a test")
     cluster.delete("Deployment", "healthpredict-api")
     assert settle(Installation(settings)) is None
