@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ _NOISE = 0.1
 """Two AUROCs on the same encounters with n readmissions differ by chance by up to _NOISE / sqrt(n): two standard errors between
 models of one family, more than one between families (measured on the real data: .035 to .085 / sqrt(n))."""
 _SECONDS_BETWEEN_STATES = "1"
-"""How often the state of a search is written down: trials that end in between are repeated after a crash. Ray's own choice is
-ten seconds or more."""
+"""How often the state of a search is saved: a trial that ends in between is repeated after a crash. Ray's default is ten seconds or
+more."""
+_STATE_FILES = ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl")
 
 
 class Candidate(BaseModel):
@@ -173,13 +175,13 @@ def _check_state(state: Path) -> None:
     """
     from ray import cloudpickle
 
-    for pattern in ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl"):
-        files = list(state.glob(pattern))
-        if not files:
-            raise FileNotFoundError(pattern)
-        for path in files:
-            data = path.read_bytes()
-            json.loads(data) if path.suffix == ".json" else cloudpickle.loads(data)
+    required = {pattern: list(state.glob(pattern)) for pattern in _STATE_FILES}
+    if missing := [pattern for pattern, paths in required.items() if not paths]:
+        raise FileNotFoundError(", ".join(missing))
+    # Callbacks without a state leave no file.
+    for path in chain(*required.values(), state.glob("callback-states-*.pkl")):
+        data = path.read_bytes()
+        json.loads(data) if path.suffix == ".json" else cloudpickle.loads(data)
 
 
 def _tune_config(
