@@ -73,9 +73,8 @@ class Associations:
         self._cells = np.array(profile.cells, dtype=np.intp)
         self._shares = np.array(profile.shares)
         column = np.repeat(np.arange(len(self._bins)), [len(bins) + 1 for bins in self._bins.values()])[self._cells]
-        present, owner = np.unique(column, return_inverse=True)
+        present, self._starts, owner = np.unique(column, return_index=True, return_inverse=True)
         self.columns = [list(self._bins)[i] for i in present]
-        self._member = np.eye(len(present))[owner]
         self._phi = np.zeros((len(owner), len(owner)))
         self._phi[np.tril_indices(len(owner), -1)] = profile.phi
         self._phi += self._phi.T
@@ -112,7 +111,8 @@ class Associations:
         }
 
     def _by_pair(self, cells: Floats) -> Floats:
-        return np.asarray(self._member.T @ cells @ self._member)
+        """Sum over the cells of each pair of columns, shape (n_columns, n_columns)."""
+        return np.asarray(np.add.reduceat(np.add.reduceat(cells, self._starts, axis=0), self._starts, axis=1))
 
 
 def distances(moved: dict[Method, Floats]) -> dict[Method, Floats]:
