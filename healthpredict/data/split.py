@@ -1,4 +1,4 @@
-"""The side of a patient: train, validation or test, the same for ever.
+"""The side of a patient (train, validation or test), which never changes.
 
 The side depends on the patient's id alone, so a patient is on one side in every batch and for every model version, and
 champion and challenger can always be compared on patients that neither has seen.
@@ -50,21 +50,21 @@ def side_of(patient_id: NDArray[np.int64]) -> NDArray[np.str_]:
 
 
 def side_index(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
-    """As `side_of`, by the place of each side in `Side`, and with less work."""
+    """Return the index of each patient's side in `Side`. This is faster than `side_of`."""
     # The upper 53 bits are an exact double in [0, 1).
     position = (splitmix64(patient_id) >> np.uint64(11)) * 2.0**-53
     return (position >= TRAIN_SHARE).astype(np.intp) + (position >= TRAIN_SHARE + VALIDATION_SHARE)
 
 
 def ids_on_side(side: NDArray[np.intp], bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return ids that are on given sides, as evenly spread as the bits that they are made of.
+    """Return an id on each given side, derived from random bits.
 
     Args:
-        side: place of each side in `Side`, of a shape that can be broadcast to that of `bits`.
-        bits: random.
+        side: index in `Side`; its shape must broadcast to that of `bits`.
+        bits: random, of any shape. Distinct bits give ids that are spread evenly over the side.
 
     Returns:
-        of the shape of `bits`, below 2**64: half of them are no id of a patient.
+        Ids below 2**64, in the shape of `bits`. (Ids of patients are below 2**63.)
     """
     position = _FIRST_POSITION[side] + ((bits >> np.uint64(11)) * _SHARE[side]).astype(np.uint64)
     return splitmix64_seed((position << np.uint64(11)) | (bits & np.uint64(2**11 - 1)))
@@ -82,7 +82,7 @@ def splitmix64(value: NDArray[Any]) -> NDArray[np.uint64]:
 
 
 def splitmix64_seed(mixed: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return what `splitmix64` made each hash of: it is a permutation."""
+    """Invert `splitmix64`, which is a permutation."""
     mixed = (mixed ^ (mixed >> np.uint64(31)) ^ (mixed >> np.uint64(62))) * _UNDO_SECOND
     mixed = (mixed ^ (mixed >> np.uint64(27)) ^ (mixed >> np.uint64(54))) * _UNDO_FIRST
     return np.asarray((mixed ^ (mixed >> np.uint64(30)) ^ (mixed >> np.uint64(60))) - _STEP, dtype=np.uint64)

@@ -359,5 +359,5 @@ class TestOutcomes:
         assert (recorded.rows, recorded.recorded) == (4, 1)
         assert recorded.problems == (
             "1 of 4 rows are not used: readmitted is not one of NO, >30, <30.",
-            "1 encounters have outcomes that contradict each other; none of these is used.",
+            "1 encounters have contradictory outcomes, which are not used.",
         )

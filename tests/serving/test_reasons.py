@@ -76,7 +76,7 @@ def test_a_bundle_without_explanations_says_so(api: httpx.Client, app: FastAPI, 
 def test_an_explainer_of_another_model_gets_no_bundle(bundle: Bundle, tmp_path: Path) -> None:
     n = len(bundle.encoder.feature_names)
     manifest = bundle.manifest.model_dump(exclude={"files"})
-    with pytest.raises(BundleError, match="Was the explainer made for this model"):
+    with pytest.raises(BundleError, match="Was the explainer built for it"):
         build_bundle(
             tmp_path / "bundle",
             manifest=manifest,

@@ -167,8 +167,11 @@ def with_another_golden_row(folder: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "altered": (lambda f: (f / MODEL).write_bytes((f / MODEL).read_bytes()[:-1] + b"x"), "Altered after it was made"),
-    "cut": (lambda f: (f / MODEL).write_bytes(b""), "Altered after it was made"),
+    "altered": (
+        lambda f: (f / MODEL).write_bytes((f / MODEL).read_bytes()[:-1] + b"x"),
+        "Changed after the bundle was built",
+    ),
+    "cut": (lambda f: (f / MODEL).write_bytes(b""), "Changed after the bundle was built"),
     "incomplete": (lambda f: (f / ENCODER).unlink(), "Incomplete bundle"),
     "away": (shutil.rmtree, "Incomplete bundle"),
     "no manifest": (lambda f: (f / MANIFEST).write_bytes(b"{"), "is not a manifest of format 3"),

@@ -114,7 +114,7 @@ def test_an_altered_bundle_never_answers(bundle: Bundle, tmp_path: Path) -> None
     process = start(str(altered), f"--port={free_port()}")
     _, said = process.communicate(timeout=30)
     assert process.returncode == BundleError.exit_code
-    assert said.startswith("Altered after it was made: model.onnx")
+    assert said.startswith("Changed after the bundle was built: model.onnx")
 
 
 def test_it_is_private_until_asked_and_ends_with_zero(bundle: Bundle) -> None:

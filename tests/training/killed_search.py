@@ -1,4 +1,4 @@
-"""A search that notes what happens to its trials, and a slow one to be killed."""
+"""A search that writes down what happens to its trials, and a slow one to be killed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from encoded_hospital import Hospital, encode_hospital
 from ray.tune import Callback
 
+from healthpredict.registry.trials import trial_logger
 from healthpredict.training.families import STEPS
 from healthpredict.training.params import SearchParams
 from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
@@ -69,8 +70,9 @@ def search(hospital: Hospital, folder: Path, **changed: Any) -> SearchResult:
     return search_models(hospital.train, hospital.validation, **(arguments | changed))
 
 
-def search_slowly(folder: str) -> None:
+def search_slowly(folder: str, tracking_uri: str, experiment: str, run_id: str) -> None:
     """Search so slowly that the process can be killed between two trials."""
     global _seconds_per_report  # noqa: PLW0603 -- a callback's attributes would live on in the search that is resumed
     _seconds_per_report = 0.15
-    search(encode_hospital(3000, seed=5), Path(folder), params=ONE_AT_A_TIME, known=KNOWN)
+    callbacks = [Notes(Path(folder) / "notes"), trial_logger(tracking_uri, experiment, run_id, METRIC)]
+    search(encode_hospital(3000, seed=5), Path(folder), params=ONE_AT_A_TIME, known=KNOWN, callbacks=callbacks)
