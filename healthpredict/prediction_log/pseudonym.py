@@ -1,10 +1,10 @@
 """Pseudonyms of patients, for what leaves the service that knows them.
 
 A pseudonym is an HMAC of the patient, so nobody without the key can tell who the patient is, and a patient always has the same one.
-It is on the patient's own side (`healthpredict.data.split`): otherwise a patient whose history is trained on could be tested on under
-the pseudonym. The side is all that it reveals.
+It is on the patient's own side (`healthpredict.data.split`). Otherwise a patient whose history is trained on could be tested on
+under the pseudonym. The side is all that it reveals.
 
-Pseudonyms are drawn from 2**63 numbers, so that two patients share one is unlikely: the probability is below 1e-6 for a million patients.
+Two of a million patients share a pseudonym with a probability below 1e-6, because it has 63 bits.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from healthpredict.serving.app import create_app
 from healthpredict.serving.batch import read_batch
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.limits import Limits
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import ProblemError
 
 GOOD = [as_sent(record) for record in as_records(draw_encounters(300, seed=4))]
 
@@ -160,6 +160,6 @@ def test_the_example_of_a_batch_is_real(api: httpx.Client) -> None:
 
 def test_millions_of_tiny_rows_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healthpredict.serving.batch.read_list", None)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_batch(b'{"encounters":[' + b"0," * 2_000_000 + b"0]}", 10_000)
     assert refused.value.problem.status == 413

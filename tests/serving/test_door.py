@@ -55,7 +55,7 @@ def test_without_a_key_in_force_nothing_is_said(
 def test_keys_change_while_the_service_runs(
     bundle: Bundle, serve_app: Serve, keys_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healthpredict.serving.keys._LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("healthpredict.serving.keys._CHECK_SECONDS", 0.0)
     client = serve_app(create_app(bundle, keys=KeyRing(keys_path)))
 
     def status(key: str) -> int:

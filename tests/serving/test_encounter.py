@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, RECORD_COLUMNS, Kind
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
-from healthpredict.serving.json_body import read_json
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import ProblemError
+from healthpredict.serving.request import read_json
 
 GOOD = as_sent(as_records(draw_encounters(5, seed=3))[0])
 JSON_VALUES = st.one_of(
@@ -39,7 +39,7 @@ def read_body(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_encounter(read_json(body if isinstance(body, bytes) else json.dumps(body).encode()))
     assert refused.value.__cause__ is None
     return {error.field: error.problem for error in refused.value.problem.errors}
@@ -173,14 +173,14 @@ def test_the_longest_name_repeated_is_64_characters() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"\\ud800": 1}', b"[" * 100_000])
 def test_what_is_not_json_is_a_bad_request(body: bytes) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_encounter(read_json(body))
     assert refused.value.problem.status == 400
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"x"', b"NaN"])
 def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_encounter(read_json(body))
     assert refused.value.problem.status == 422
 
@@ -225,6 +225,6 @@ def test_a_name_given_twice_is_found_however_many_others_are_absent() -> None:
         text = json.dumps(sent)
         for repeated in (["age"], ["age", "gender"], ["age", "gender", "change"]):
             twice = "".join(f", {json.dumps(name)}: {json.dumps(GOOD[name])}" for name in repeated)
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(ProblemError) as caught:
                 read_encounter(read_json(f"{text[:-1]}{twice}}}".encode()))
             assert {error.field for error in caught.value.problem.errors} == set(repeated)

@@ -26,7 +26,7 @@ from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.outcomes import Outcomes, record_outcomes
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import ProblemError
 
 GOOD = [{"encounter_id": 4711, "readmitted": "NO"}, {"encounter_id": 2**63 - 1, "readmitted": "<30"}]
 MISSING = "is missing: leave the encounter out until its outcome is known"
@@ -180,19 +180,24 @@ def test_too_many_outcomes_or_bytes_are_refused_before_they_are_looked_at(
     ask(api, GOOD[0], GOOD[0], GOOD[0]).raise_for_status()
 
 
-@pytest.mark.parametrize("call", ["write", "fsync"])
-def test_outcomes_that_cannot_be_written_are_to_be_sent_again(
-    logged_api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [("write", "were not written"), ("fsync", "were written, but may not survive a power cut")],
+)
+def test_a_failed_write_says_what_happened_to_the_outcomes(
+    logged_api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, problem: str
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    ask(logged_api, GOOD[0]).raise_for_status()
     with monkeypatch.context() as context:
         context.setattr(os, call, full)
         response = ask(logged_api, GOOD[0])
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
-    assert response.json()["detail"] == "The outcomes were not written (No space left on device). Send them again."
+    assert response.json()["detail"] == f"The outcomes {problem} (No space left on device). Send them again."
+    assert len(noted(tmp_path / "log")) == (1 if call == "write" else 2)
     assert ask(logged_api, GOOD[1]).status_code == 200
     assert noted(tmp_path / "log")[-1]["encounter_id"] == 2**63 - 1
 
@@ -251,6 +256,6 @@ def test_what_is_recorded_is_what_the_documentation_says(body: dict[str, Any]) -
     try:
         record_outcomes(Nowhere(), text.encode(), 10_000)  # type: ignore[arg-type]
         recorded = True
-    except Refused:
+    except ProblemError:
         recorded = False
     assert recorded == documented

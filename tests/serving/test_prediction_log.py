@@ -224,6 +224,7 @@ def test_full_disk_without_anything_to_give_up_fills_the_queue_up_to_its_bound(
         wait_until(lambda: not log.failing)
     assert ids_of(tmp_path / "log") == [0, *range(4_000, 6_000)]
     assert "No space left on device; 1 predictions wait in memory" in caplog.text
+    assert "ship-log" not in caplog.text, "there is nothing to ship"
 
 
 def test_lines_that_are_dropped_while_others_are_taken_cost_these_nothing(tmp_path: Path) -> None:
@@ -250,7 +251,9 @@ def test_what_cannot_be_written_at_the_end_is_said_to_be_lost(
     assert "3 predictions are lost, not written" in caplog.text
 
 
-def test_files_that_are_never_shipped_take_no_more_than_allowed(tmp_path: Path) -> None:
+def test_files_that_are_never_shipped_take_no_more_than_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     limits = LogLimits(roll_bytes=1, folder_bytes=8_000)
     with closing(PredictionLog(tmp_path, KEY, limits)) as log:
         for number in range(40):
@@ -260,6 +263,7 @@ def test_files_that_are_never_shipped_take_no_more_than_allowed(tmp_path: Path) 
     sizes = [path.stat().st_size for path in files]
     assert 8_000 - max(sizes) - 10 < sum(sizes) <= 8_000
     assert ids_of(tmp_path) == list(range(log.dropped, 40))
+    assert "predictions that were not shipped are dropped. Is `healthpredict ship-log` running?" in caplog.text
 
 
 def test_file_that_was_shipped_while_it_should_be_given_up_is_not_counted(
@@ -293,6 +297,20 @@ def test_a_fault_of_the_log_ends_neither_the_log_nor_the_service(
     log.close()
     assert [line["encounter_id"] for line in lines_of(tmp_path / "log")] == [100, 101]
     assert "it failed" in caplog.text
+
+
+def test_a_line_that_cannot_be_made_costs_no_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was taken from the queue is written once the fault is over."""
+    with closing(PredictionLog(tmp_path, KEY)) as log:
+        with monkeypatch.context() as context:
+            context.setattr(writer, "patients_text", None)
+            add(log, 3)
+            wait_until(lambda: log.failing)
+            assert (log.waiting, log.written) == (3, 0)
+        wait_until(lambda: log.written == 3)
+    assert ids_of(tmp_path) == [0, 1, 2]
 
 
 def test_clock_that_jumps_back_changes_times_and_nothing_else(

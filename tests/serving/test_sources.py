@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,26 @@ def test_of_many_that_fetch_at_once_each_gets_the_bundle(
         loaded = set(pool.map(lambda _: load_bundle(fetch_bundle(CHAMPION, cache, fake.uri)).digest, range(16)))
     assert loaded == {bundle.digest}
     assert kept(cache) == [bundle.digest]
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_connections_to_mlflow_are_closed(
+    fake: FakeMlflow, cache: Path, bundle: Bundle, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service may reload for months."""
+    clients: list[httpx.Client] = []
+
+    class RecordedClient(httpx.Client):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            clients.append(self)
+
+    monkeypatch.setattr(httpx, "Client", RecordedClient)
+    fake.has(bundle.digest, str(bundle.path))
+    fake.status = status
+    with suppress(RegistryError):
+        fetch_bundle(CHAMPION, cache, fake.uri)
+    assert [client.is_closed for client in clients] == [True]
 
 
 def test_a_cache_that_cannot_be_written_is_named(fake: FakeMlflow, tmp_path: Path, bundle: Bundle) -> None:
