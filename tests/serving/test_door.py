@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -125,6 +127,30 @@ def test_a_batch_that_takes_too_long_is_ended(bundle: Bundle, serve_app: Serve) 
     client = serve_app(create_app(bundle, limits=Limits(batch_seconds=0.001)))
     response = client.post("/predict/batch", json={"encounters": [{}] * 2000})
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+
+
+def test_a_batch_holds_its_slot_until_its_thread_has_ended(
+    bundle: Bundle, serve_app: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread cannot be cancelled: after the time limit, it still uses memory and CPU."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def read_slowly(body: bytes, at_most: int) -> list[object]:
+        started.set()
+        assert go_on.wait(30)
+        return []
+
+    client = serve_app(create_app(bundle, limits=Limits(batches=1, batch_seconds=0.05)))
+    with ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as context:
+            context.setattr("healthpredict.serving.batch.read_batch", read_slowly)
+            slow = pool.submit(client.post, "/predict/batch", json={"encounters": []}, timeout=60)
+            assert started.wait(30)
+        time.sleep(0.2)
+        assert client.post("/predict/batch", json={"encounters": []}).status_code == 429
+        go_on.set()
+        assert slow.result().status_code == 503
+    assert client.post("/predict/batch", json={"encounters": []}).status_code == 200
 
 
 def test_two_hundred_connections_at_once_are_all_answered(api: httpx.Client, bundle: Bundle) -> None:

@@ -136,6 +136,12 @@ def test_not_measured_is_a_value_and_not_missing() -> None:
     assert read(A1Cresult="None")["A1Cresult"] == "None"
 
 
+@pytest.mark.parametrize("text", ["None", " None ", "\tNone\n"])
+def test_not_measured_may_have_blanks_around_it_as_in_a_file(text: str) -> None:
+    assert read(A1Cresult=text)["A1Cresult"] == BY_FIELD["A1Cresult"].read(text) == "None"
+    Encounter.model_validate({**GOOD, "A1Cresult": text})
+
+
 def test_an_unseen_code_passes_and_an_unseen_category_does_not() -> None:
     assert read(medical_specialty="Astrology")["medical_specialty"] == "Astrology"
     assert problems({**GOOD, "race": "Martian"}) == {
