@@ -4,7 +4,7 @@ A pseudonym is an HMAC of the patient, so nobody without the key can tell who th
 It is on the patient's own side (`healthpredict.data.split`). Otherwise a patient whose history is trained on could be tested on
 under the pseudonym. The side is all that it reveals.
 
-Two of a million patients share a pseudonym with a probability below 1e-6, because it has 63 bits.
+A pseudonym has 63 bits, so the probability that any two of a million patients share one is below 1e-6.
 """
 
 from __future__ import annotations

@@ -112,35 +112,25 @@ def _response_fields(results: list[dict[str, Any]], predicted: int) -> dict[str,
 
 
 def read_batch(body: bytes, at_most: int) -> list[Any]:
-    """Decode the body of a batch, but do not check its encounters.
-
-    Args:
-        body: one JSON object with the list `encounters`.
-        at_most: encounters.
-
-    Returns:
-        The encounters, each for `read_encounter`.
+    """Decode a batch of at most so many encounters, each for `read_encounter`.
 
     Raises:
         ProblemError: not JSON (400), not a batch (422), or too many encounters (413).
     """
     if body.count(b",") > at_most * _COMMAS_A_ROW:  # millions of tiny rows would take a gigabyte
-        raise ProblemError(413, f"There are too many values: {at_most:,} encounters is the most. Send several batches.")
-    rows = read_list(body, "encounters")
-    if len(rows) > at_most:
         raise ProblemError(
-            413, f"There are {len(rows):,} encounters, and {at_most:,} is the most. Send several batches."
+            413, f"There are too many values: {at_most:,} encounters is the most. Send several requests."
         )
-    return rows
+    return read_list(body, "encounters", at_most)
 
 
 async def _predict_batch(
     service: Service, bundle: Bundle, body: bytes
 ) -> tuple[list[dict[str, Any]], list[tuple[Value, ...] | None]]:
-    """Predict for the encounters of a body, in their order.
+    """Predict for the encounters of a body.
 
     Returns:
-        For each row, the fields of a `RowResult`, and the values of the encounter or None if it has a problem.
+        The fields of a `RowResult` for each row, and the values of each encounter, or None if it has a problem.
 
     Raises:
         ProblemError: not a batch (400, 422), too large (413), or not finished in time (503).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -41,33 +42,26 @@ class Metrics:
         self.endpoints: set[str] = set()
         self.in_flight = 0
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "healthpredict_requests",
-            "Requests answered, by endpoint and status",
-            ("endpoint", "status"),
-            registry=registry,
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self._requests = counter(
+            "healthpredict_requests", "Requests answered, by endpoint and status", ("endpoint", "status")
         )
-        self._seconds = Histogram(
+        self._seconds = histogram(
             "healthpredict_request_seconds",
             "Wall time of a request inside the service",
             ("endpoint",),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self._risk = Histogram(
-            "healthpredict_readmission_risk", "Predicted risk, 0-1", buckets=_RISKS, registry=registry
+        self._risk = histogram("healthpredict_readmission_risk", "Predicted risk, 0-1", buckets=_RISKS)
+        self._problems = counter(
+            "healthpredict_validation_errors", "Values that broke the contract, by field", ("field",)
         )
-        self._problems = Counter(
-            "healthpredict_validation_errors", "Values that broke the contract, by field", ("field",), registry=registry
-        )
-        self._rows = Counter(
-            "healthpredict_batch_rows", "Encounters of batches, by result", ("result",), registry=registry
-        )
-        in_flight = Gauge("healthpredict_requests_in_flight", "Requests being answered", registry=registry)
+        self._rows = counter("healthpredict_batch_rows", "Encounters of batches, by result", ("result",))
+        self._model = gauge("healthpredict_model_info", "The model that is served; always 1", ("version", "digest"))
+        in_flight = gauge("healthpredict_requests_in_flight", "Requests being answered")
         in_flight.set_function(lambda: self.in_flight)
-        self._model = Gauge(
-            "healthpredict_model_info", "The model that is served; always 1", ("version", "digest"), registry=registry
-        )
         if log is not None:
             registry.register(_LogCollector(log))
 

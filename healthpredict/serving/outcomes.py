@@ -81,20 +81,13 @@ def add_outcomes(router: APIRouter, service: Service, log: PredictionLog) -> Non
 
 
 def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:
-    """Log outcomes, all or none.
-
-    Returns:
-        How many they are.
+    """Log the outcomes of a body, all or none, and return their number.
 
     Raises:
         ProblemError: not JSON (400), not outcomes (422), or too many (413).
         StorageError: they are not written, or may not be on the disk.
     """
-    sent = read_list(body, "outcomes")
-    if len(sent) > at_most:
-        raise ProblemError(
-            413, f"There are {len(sent):,} outcomes, and {at_most:,} is the most. Send several requests."
-        )
+    sent = read_list(body, "outcomes", at_most)
     problems = [problem for i, outcome in enumerate(sent) for problem in _problems(f"outcomes.{i}", outcome)]
     if problems or not sent:
         detail = f"The outcomes have {counted(problems)}" if sent else "There are no outcomes"

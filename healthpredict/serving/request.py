@@ -24,12 +24,7 @@ _BEYOND_64_BITS: Final = 10**_DIGITS_OF_64_BITS
 
 
 async def read_body(request: Request, at_most: int, seconds: float) -> bytes:
-    """Read the body of a request.
-
-    Args:
-        request: whose body was not read yet.
-        at_most: bytes.
-        seconds: how long its sender may take.
+    """Read a body of at most so many bytes, within so many seconds.
 
     Raises:
         ProblemError: longer than allowed (413), or not there in time (408).
@@ -101,15 +96,11 @@ def not_json() -> ProblemError:
     return ProblemError(400, "The body is not JSON.")
 
 
-def read_list(body: bytes, name: str) -> list[Any]:
-    """Decode a body that is a JSON object with one list and nothing else.
-
-    Args:
-        body: of the request.
-        name: of the list.
+def read_list(body: bytes, name: str, at_most: int) -> list[Any]:
+    """Decode a body that is a JSON object with the list `name` of at most so many items, and nothing else.
 
     Raises:
-        ProblemError: not JSON (400), or something else (422).
+        ProblemError: not JSON (400), too many items (413), or something else (422).
     """
     sent = read_json(body)
     names = [given for given, _ in sent] if isinstance(sent, tuple) else []
@@ -119,6 +110,8 @@ def read_list(body: bytes, name: str) -> list[Any]:
     if names != [name] or not isinstance(sent[0][1], list):
         raise ProblemError(422, f'The body is not one JSON object with the list "{name}" and nothing else.')
     found: list[Any] = sent[0][1]
+    if len(found) > at_most:
+        raise ProblemError(413, f"There are {len(found):,} {name}, and {at_most:,} is the most. Send several requests.")
     return found
 
 
