@@ -57,7 +57,7 @@ def test_patients_do_not_share_pseudonyms() -> None:
 
 
 def test_pseudonyms_are_spread_evenly() -> None:
-    """Over all ids, and within the share of their side: neither tells anything about the patient but the side."""
+    """Over all ids, and within their side, so they reveal nothing about a patient but the side."""
     patient_ids = np.arange(1, 20_001)
     replaced = np.array(pseudonyms(KEY, patient_ids.tolist()))
     found, _ = np.histogram(replaced, bins=10, range=(0, 2.0**63))

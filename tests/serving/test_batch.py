@@ -54,7 +54,7 @@ def test_a_wrong_row_has_its_own_problem_and_harms_no_other(api: httpx.Client) -
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize("name", ["weight", "num_procedures", "diag_1", "age"])
 def test_what_is_not_a_number_refuses_its_row_only(api: httpx.Client, name: str, value: str) -> None:
-    """Also beside a text with that word, quotes and a negative number, and for a row that is nothing else."""
+    """Also beside a text that contains the word, quotes and a negative number, and if the whole row is such a value."""
     odd = GOOD[1] | {"medical_specialty": f'"{value}, \\" {value}', "num_medications": -1}
     body = json.dumps({"encounters": [GOOD[0], GOOD[2] | {name: "PLACE"}, odd, "PLACE", GOOD[0]]})
     answer = api.post("/predict/batch", content=body.replace('"PLACE"', value)).raise_for_status().json()

@@ -1,4 +1,4 @@
-"""The contract at the door."""
+"""Encounters of requests are checked against the contract."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_field_given_under_both_names_is_refused() -> None:
 )
 @pytest.mark.parametrize("left_out", [(), ("race", "weight")])
 def test_a_name_that_occurs_twice_is_refused(again: str, left_out: tuple[str, ...]) -> None:
-    """Also if as many optional fields are left out."""
+    """Also if the same number of optional fields is left out."""
     good = {**GOOD, "payer_code": "MC", "num_procedures": 1, "age": "[50-60)"}
     text = json.dumps({name: value for name, value in good.items() if name not in left_out})
     name = json.loads(f"{{{again}}}").popitem()[0]
@@ -202,8 +202,8 @@ def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
 @example(BY_FIELD["gender"], "Unknown")
 @example(BY_FIELD["diag_1"], "250\n")
 @example(BY_FIELD["diag_1"], "٢٥٠")
-def test_the_door_agrees_with_the_contract(column: Any, value: Any) -> None:
-    """What `Column.problem` accepts is accepted, what it refuses is refused in its words."""
+def test_values_are_accepted_as_in_the_contract(column: Any, value: Any) -> None:
+    """A value is accepted if `Column.problem` accepts it; otherwise its message is the problem."""
     meant = value
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         meant = int(value)
@@ -225,7 +225,7 @@ def test_every_column_but_the_outcome_is_described_in_the_schema() -> None:
 
 
 def test_a_name_given_twice_is_found_however_many_others_are_absent() -> None:
-    """Also if as many names are repeated as optional ones are absent."""
+    """Also if the same number of optional names is absent."""
     required = {name: value for name, value in GOOD.items() if value is not None}
     for sent in (required, {**required, "encounter_id": 1}, {**required, "encounter_id": 1, "patient_nbr": 2}):
         text = json.dumps(sent)

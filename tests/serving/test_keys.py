@@ -1,4 +1,4 @@
-"""API keys and the file that keeps their hashes."""
+"""API keys and the file of their hashes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_name_that_cannot_be_used_is_refused(keys_path: Path, name: str) -> No
     assert not keys_path.exists()
 
 
-def test_a_name_is_used_once_and_an_unknown_one_is_told(keys_path: Path, key: str) -> None:
+def test_a_name_is_used_once_and_an_unknown_one_is_an_error(keys_path: Path, key: str) -> None:
     with pytest.raises(ConfigurationError, match="There is a key 'ward'"):
         add_key(keys_path, "ward")
     with pytest.raises(ConfigurationError, match="There are: ward"):
@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_file_of_the_same_size_and_time_is_read_again(
     keys_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `cp --preserve` leaves it, which keeps the inode."""
+    """`cp --preserve` leaves such a file."""
     monkeypatch.setattr("healthpredict.serving.keys._CHECK_SECONDS", 0.0)
     ring = KeyRing(keys_path)
     before = keys_path.stat()

@@ -1,4 +1,4 @@
-"""`POST /outcomes`: all or none, on the disk before it is answered, and every problem at once."""
+"""`POST /outcomes` stores all or none, responds when they are on the disk, and lists every problem."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ask(api: httpx.Client, *outcomes: Any) -> httpx.Response:
 
 
 def noted(folder: Path) -> list[dict[str, Any]]:
-    """What is on the disk, though nothing was closed."""
+    """Return the outcomes on the disk, also of files that are open."""
     return [json.loads(line) for path in folder.glob("outcomes-*") for line in path.read_bytes().splitlines()]
 
 
@@ -127,7 +127,7 @@ def test_odd_json_names_its_field(
 
 @pytest.mark.parametrize("word", ["NA", "nan", " null ", "None", "?", ""])
 def test_a_word_for_missing_is_no_outcome(logged_api: httpx.Client, tmp_path: Path, word: str) -> None:
-    """As in a file."""
+    """The same words are missing in a file."""
     response = ask(logged_api, {"encounter_id": 1, "readmitted": word})
     assert response.status_code == 422
     assert response.json()["errors"] == [{"field": "outcomes.0.readmitted", "problem": MISSING}]
@@ -228,13 +228,13 @@ def test_outcomes_of_several_callers_at_once_are_written_one_after_the_other(
     assert sorted(ids) == [1000 * number + i for number in range(20) for i in range(1, 50)]
 
 
-def test_without_a_log_there_is_nothing_to_note_outcomes_in(api: httpx.Client) -> None:
+def test_without_a_log_there_is_no_such_endpoint(api: httpx.Client) -> None:
     assert ask(api, GOOD[0]).status_code == 404
 
 
 class Nowhere:
     def add_outcomes(self, outcomes: list[Any]) -> None:
-        """Forget them."""
+        """Drop them."""
 
 
 VALUES = st.sampled_from(["NO", ">30", "<30", "?", "", None]) | st.integers(-1, 2**64) | st.floats() | st.booleans()

@@ -1,4 +1,4 @@
-"""Why a risk is what it is."""
+"""The reasons for a risk."""
 
 from __future__ import annotations
 
