@@ -101,7 +101,7 @@ def test_batch_of_earlier_encounters_is_refused(settings: Settings, layout: Layo
     """The same delivery twice must not train a model twice."""
     accept(settings, NAME)
     deliver_as(layout.batch("batch-02"), read_bytes(layout.batch(NAME)))
-    with pytest.raises(BatchRefused, match="encounter_id is a duplicate"):
+    with pytest.raises(BatchRefused, match="encounter_id is there already"):
         accept(settings, "batch-02")
 
 
