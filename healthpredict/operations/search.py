@@ -157,16 +157,12 @@ def _search(
     installation: Installation, run_id: str, train: Examples, validation: Examples, known: Sequence[Candidate]
 ) -> SearchResult:
     registry, settings = installation.registry, installation.settings
-    params = settings.search
     return search_models(
         train,
         validation,
-        params,
-        name=run_id,
-        storage_path=settings.state_path / "search",
-        n_trials=params.retrain_n_trials if known else params.n_trials,
-        time_budget_seconds=params.retrain_time_budget_seconds if known else params.time_budget_seconds,
-        known=known[: params.retrain_families],
+        settings.search,
+        settings.state_path / "search" / run_id,
+        known=known,
         callbacks=[trial_logger(registry.tracking_uri, registry.experiment, run_id, METRIC)],
         ray_address=settings.ray_address,
     )
