@@ -1,6 +1,6 @@
 """Search for the best candidates on everything that has matured.
 
-A training is identified by its trigger and its data. A search that was killed continues, and a complete one is not repeated.
+A training is identified by its trigger and its data. A search that was killed is resumed, and a complete one is not repeated.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Search(BaseModel):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What makes two trainings the same."""
+        """The tags of the MLflow run that identify the training."""
         return {"trigger": self.training.trigger, "data_digest": self.data_digest}
 
 
