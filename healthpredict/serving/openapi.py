@@ -11,7 +11,7 @@ from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 
 from healthpredict.data.contract import LARGEST_ID
-from healthpredict.serving.problems import Problem
+from healthpredict.serving.problems import JSON, Problem
 
 Responses = dict[int | str, dict[str, Any]]
 """Of an endpoint, by status."""
@@ -54,14 +54,14 @@ DRY_RUN: Final[dict[str, Any]] = {
 
 def request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     """Describe a body that the endpoint reads by itself."""
-    content = {"application/json": {"schema": schema, "example": example}}
+    content = {JSON: {"schema": schema, "example": example}}
     description = "JSON in UTF-8. A field that is given twice is rejected."
     return {"requestBody": {"required": True, "description": description, "content": content}}
 
 
 def response_example(example: dict[str, Any]) -> dict[str, Any]:
     """Describe a response by an example."""
-    return {"content": {"application/json": {"example": example}}}
+    return {"content": {JSON: {"example": example}}}
 
 
 def needs_key(scheme: str, whose: str) -> dict[str, Any]:
