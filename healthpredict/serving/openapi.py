@@ -41,7 +41,7 @@ RETRY: Final = {"Retry-After": "Seconds to wait"}
 BUSY: Final = problem("Too many requests are being answered", headers=RETRY)
 OF_ANY_BODY: Final[Responses] = {
     400: problem("The body is not JSON"),
-    408: problem("The body was not there in time"),
+    408: problem("The body did not arrive in time"),
 }
 DRY_RUN: Final[dict[str, Any]] = {
     "name": "X-Dry-Run",
