@@ -16,12 +16,12 @@ from healthpredict.errors import ConfigurationError
 from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
 from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.rollout.ecr import ecr_login
-from healthpredict.rollout.image import SourceTree, build_image, push_image
+from healthpredict.rollout.image import build_image, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.sbom import bill_name, bill_of_materials
-from healthpredict.rollout.source import fetch_source
+from healthpredict.rollout.source_tree import SourceTree, fetch_source
 from healthpredict.storage.key_file import list_keys
 from healthpredict.storage.uris import join, write_bytes
 
