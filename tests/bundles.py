@@ -21,6 +21,7 @@ from healthpredict.evaluation.metrics import Evaluation, Interval
 from healthpredict.evaluation.report import TestReport
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
+from healthpredict.operations.installation import Installation
 
 CODES = {
     "payer_code": ["MC", "HM", "BC"],
@@ -134,17 +135,15 @@ def _logistic_model(weights: np.ndarray) -> bytes:
 
 def champion(settings: Settings) -> int | None:
     """The version that the alias `champion` names."""
-    from healthpredict.operations.context import open_registry
 
-    found = open_registry(settings).by_alias("champion")
+    found = Installation(settings).registry.by_alias("champion")
     return found.version if found else None
 
 
 def register_tiny_bundle(settings: Settings, folder: Path) -> int:
     """Register another tiny model, built below a folder, and return its version."""
-    from healthpredict.operations.context import open_registry
 
-    registry = open_registry(settings)
+    registry = Installation(settings).registry
     run_id = registry.open_run("tiny", {"trigger": str(len(registry.versions()))})
     version = registry.reserve_version(run_id)
     registry.complete_version(

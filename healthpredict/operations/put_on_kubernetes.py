@@ -11,10 +11,10 @@ from typing import Final
 
 from healthpredict.api_keys import hashed, to_json
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.patient_key import ensure_patient_key
+from healthpredict.operations.timing import Seconds, timed
 from healthpredict.rollout.ecr import ecr_login
 from healthpredict.rollout.image import build_image, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
@@ -31,32 +31,38 @@ _ROLLOUTS: Final = "rollout-on-kubernetes"
 """Name of the API key that rollouts use themselves."""
 
 
-def source_path(settings: Settings) -> Path:
+def source_path(installation: Installation) -> Path:
     """The checkout that images are built from, with the Kubernetes manifests."""
-    return settings.source_path or _CHECKOUT
+    return installation.settings.source_path or _CHECKOUT
 
 
-def kubernetes_target(settings: Settings) -> KubernetesTarget:
+def kubernetes_target(installation: Installation) -> KubernetesTarget:
     """The rollout target that the settings name.
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
     """
+    settings = installation.settings
     if settings.kubeconfig is None or settings.rollout.context is None:
         raise ConfigurationError(
             "A rollout needs the name of its cluster: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
         )
-    folder = source_path(settings) / settings.rollout.overlay
+    folder = source_path(installation) / settings.rollout.overlay
     return KubernetesTarget(settings.kubeconfig, settings.rollout.context, folder, settings.rollout)
 
 
 def put_on_kubernetes(
-    settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None = None, image: str | None = None
+    installation: Installation,
+    bundle: Bundle,
+    seconds: Seconds,
+    *,
+    git_ref: str | None = None,
+    image: str | None = None,
 ) -> RolloutResult:
     """Roll out a bundle on Kubernetes and verify it.
 
     Args:
-        settings: name cluster and image repository.
+        installation: its settings name cluster and image repository.
         bundle: of the version.
         seconds: wall time by stage is added to it.
         git_ref: of the code in the image; None for the code that runs here.
@@ -66,12 +72,12 @@ def put_on_kubernetes(
         RolloutError: the image could not be built or pushed, or the cluster does not respond. Nothing was changed in the cluster.
         ConfigurationError: a setting is missing or wrong. Nothing was changed.
     """
-    target = kubernetes_target(settings)
+    settings, target = installation.settings, kubernetes_target(installation)
     if settings.image_repository is None:
         raise ConfigurationError("Name the repository for images: set HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME.")
     login = ecr_login(settings.image_repository)
     if image is None:
-        source = _source(settings, git_ref)
+        source = _source(installation, git_ref)
         with timed(seconds, "build"):
             built = build_image(bundle, settings.image_repository, source, settings.python_image)
         with timed(seconds, "push"):
@@ -82,24 +88,24 @@ def put_on_kubernetes(
     with timed(seconds, "rollout"):
         if login is not None:
             target.keep_login(settings.image_repository, login)
-        return target.roll_out(bundle, image, _pod_files(settings, target), _bundle_of(settings))
+        return target.roll_out(bundle, image, _pod_files(installation, target), _bundle_of(installation))
 
 
 def watch_on_kubernetes(
-    settings: Settings, result: InService, before: KubernetesObject | None, seconds: Seconds
+    installation: Installation, result: InService, before: KubernetesObject | None, seconds: Seconds
 ) -> RolloutResult:
     """Watch a version for `watch_seconds`. If it fails, put back the version before.
 
     Args:
-        settings: name the cluster, and how long to watch.
+        installation: its settings name the cluster, and how long to watch.
         result: of the rollout.
         before: ReplicaSet of the version before, from `KubernetesTarget.verified`; None if there was none, or the same.
         seconds: wall time is added to it.
     """
-    target = kubernetes_target(settings)
+    target = kubernetes_target(installation)
     try:
         with timed(seconds, "watch"):
-            problem = target.watch(settings.rollout.watch_seconds)
+            problem = target.watch(installation.settings.rollout.watch_seconds)
     except Exception as error:  # the state of the pods is unknown
         return Unknown(result.version, result.image, f"It was verified, but could not be watched: {error}")
     if problem is None:
@@ -113,26 +119,26 @@ def watch_on_kubernetes(
             result.url,
             f"{problem} There is no previous version, so it stays in service.",
         )
-    return target.put_back(before, _bundle_of(settings), problem, (result.version, result.image))
+    return target.put_back(before, _bundle_of(installation), problem, (result.version, result.image))
 
 
-def find_out_on_kubernetes(settings: Settings) -> RolloutResult | None:
+def find_out_on_kubernetes(installation: Installation) -> RolloutResult | None:
     """Determine what serves on Kubernetes, see `KubernetesTarget.find_out`."""
-    return kubernetes_target(settings).find_out(_bundle_of(settings))
+    return kubernetes_target(installation).find_out(_bundle_of(installation))
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
+def alone(installation: Installation) -> Iterator[None]:
     """Prevent rollouts of other machines to the same cluster. The caller holds the lock of this machine.
 
     Raises:
         AlreadyRunning: another machine is rolling out.
     """
-    with kubernetes_target(settings).held(f"{socket.gethostname()}, {settings.state_path.resolve()}"):
+    with kubernetes_target(installation).held(f"{socket.gethostname()}, {installation.settings.state_path.resolve()}"):
         yield
 
 
-def refresh_login(settings: Settings) -> bool:
+def refresh_login(installation: Installation) -> bool:
     """Renew the cluster's login for ECR, which expires after 12 hours.
 
     Returns:
@@ -141,34 +147,38 @@ def refresh_login(settings: Settings) -> bool:
     Raises:
         RolloutError: AWS or Kubernetes refused.
     """
-    login = ecr_login(settings.image_repository or "")
+    login = ecr_login(installation.settings.image_repository or "")
     if login is None:
         return False
-    kubernetes_target(settings).keep_login(str(settings.image_repository), login)
+    kubernetes_target(installation).keep_login(str(installation.settings.image_repository), login)
     return True
 
 
-def _bundle_of(settings: Settings) -> BundleOf:
-    registry = open_registry(settings)
+def _bundle_of(installation: Installation) -> BundleOf:
+    registry = installation.registry
     return lambda version: registry.fetch_bundle(registry.version(version))
 
 
-def _source(settings: Settings, git_ref: str | None) -> SourceTree:
-    path = source_path(settings)
+def _source(installation: Installation, git_ref: str | None) -> SourceTree:
+    path = source_path(installation)
     if git_ref is None:
-        return SourceTree(path, git_commit(settings))
-    return fetch_source(settings.source_repository or str(path), git_ref, settings.state_path.resolve() / "sources")
+        return SourceTree(path, installation.git_commit)
+    return fetch_source(
+        installation.settings.source_repository or str(path),
+        git_ref,
+        installation.settings.state_path.resolve() / "sources",
+    )
 
 
-def _pod_files(settings: Settings, target: KubernetesTarget) -> dict[str, bytes]:
+def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str, bytes]:
     """The content of the pods' Secret: hashes of API keys, and the key for the pseudonyms of patients."""
     own, created_at = target.own_key()
     keys = [hashed(_ROLLOUTS, own, created_at)]
-    if settings.api_keys_path.exists():
-        keys += list_keys(settings.api_keys_path)
+    if installation.settings.api_keys_path.exists():
+        keys += list_keys(installation.settings.api_keys_path)
     if len(keys) == 1:
         _logger.warning(
             "There is no API key for callers yet: run `healthpredict keys add NAME`, then promote the version again"
         )
-    patient_key = ensure_patient_key(settings)
+    patient_key = ensure_patient_key(installation)
     return {"api-keys.json": to_json(keys), "patient-key": patient_key.hex().encode()}

@@ -10,8 +10,8 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import source_path
 from healthpredict.rollout.cluster import Cluster
 from healthpredict.rollout.manifests import only_manifest, read_manifests
@@ -38,11 +38,11 @@ class SetUp(BaseModel):
     context: str
 
 
-def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
+def set_up_cluster(installation: Installation, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
     """Apply the administrator's manifests, and write the deployer's kubeconfig. It is safe to repeat.
 
     Args:
-        settings: name the deployer's kubeconfig and context.
+        installation: its settings name the deployer's kubeconfig and context.
         kubeconfig: of the administrator. Rollouts do not use it.
         context: name of a context in it.
         folder: of the administrator's manifests, relative to the source.
@@ -51,6 +51,7 @@ def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: P
         ConfigurationError: a setting is missing, or a file cannot be read.
         RolloutError: Kubernetes refused something.
     """
+    settings = installation.settings
     if settings.kubeconfig is None or settings.rollout.context is None:
         raise ConfigurationError(
             "Name the file to write the deployer's kubeconfig to, and its context: set HEALTHPREDICT_KUBECONFIG and "
@@ -60,7 +61,7 @@ def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: P
         raise ConfigurationError(
             f"{kubeconfig} is the administrator's kubeconfig. Name another file in HEALTHPREDICT_KUBECONFIG for the deployer's."
         )
-    manifests = read_manifests(source_path(settings) / folder)
+    manifests = read_manifests(source_path(installation) / folder)
     namespace = only_manifest(manifests, "Namespace")["metadata"]["name"]
     token_name = next(m["metadata"]["name"] for m in manifests if m.get("type") == _TOKEN_TYPE)
     cluster = Cluster(kubeconfig, context, namespace)

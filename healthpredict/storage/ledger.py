@@ -36,7 +36,11 @@ _EVENTS_PER_PART: Final = 32
 
 
 class Ledger:
-    """The events below one folder or prefix."""
+    """The events below one folder or prefix.
+
+    The folder is listed once and each event is read once. `refresh` lets others' new events be seen: call it after waiting for
+    another process.
+    """
 
     def __init__(self, uri: str, head_path: Path | None = None) -> None:
         """Open a ledger.
@@ -47,6 +51,8 @@ class Ledger:
         """
         self.uri = uri
         self.head_path = head_path
+        self._listed: list[str] | None = None
+        self._events: dict[str, Event] = {}
 
     def append(self, kind: str, *, key: str | None = None, **facts: Any) -> Event:
         """Write one event and return it.
@@ -62,7 +68,7 @@ class Ledger:
         """
         assert not OWN_FACTS & facts.keys(), f"the ledger itself sets {', '.join(sorted(OWN_FACTS))}"
         identity = uuid.uuid4().hex
-        uris = self.uris()
+        uris = self._known_uris()
         if key is not None:
             known = next((event for event in self._read(uris) if event.get("key") == key), None)
             if known is not None:
@@ -87,12 +93,13 @@ class Ledger:
                 write_bytes(uri, data, exclusive=True)
             except AlreadyExists:
                 stored = read_bytes(uri)
-                if key is not None and (other := _parse(uri, stored)).get("key") == key:
+                other = self._add(uri, stored)
+                if key is not None and other.get("key") == key:
                     return other
                 previous = digest(stored)
                 continue
             self.remember(sequence, data)
-            return event
+            return self._add(uri, data)
 
     def restore(self, events: Sequence[Event]) -> None:
         """Write events 1 to n of a backup. Equal events that exist already, and later ones, are left as they are.
@@ -118,6 +125,11 @@ class Ledger:
         for sequence, data in enumerate(events[len(present) :], len(present) + 1):
             write_bytes(self._uri(sequence), data, exclusive=True)
             self.remember(sequence, data)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """List the folder again before the next read."""
+        self._listed = None
 
     def events(self, kind: str | None = None) -> list[Event]:
         """Return the events, or those of one kind, in order.
@@ -125,7 +137,7 @@ class Ledger:
         Raises:
             StorageError: they cannot be read.
         """
-        return [event for event in self._read(self.uris()) if kind in (None, event["kind"])]
+        return [event for event in self._read(self._known_uris()) if kind in (None, event["kind"])]
 
     def last(self, kind: str, **match: Any) -> Event | None:
         """Return the latest event of a kind with these facts, or None.
@@ -134,10 +146,10 @@ class Ledger:
             StorageError: the events cannot be read.
         """
         wanted = {"kind": kind, **match}
-        uris = self.uris()
+        uris = self._known_uris()
         # In parts from the end, because callers usually want a recent event.
         for end in range(len(uris), 0, -_EVENTS_PER_PART):
-            part = list(self._read(uris[max(0, end - _EVENTS_PER_PART) : end]))
+            part = self._read(uris[max(0, end - _EVENTS_PER_PART) : end])
             found = next((event for event in reversed(part) if wanted.items() <= event.items()), None)
             if found is not None:
                 return found
@@ -168,8 +180,21 @@ class Ledger:
         head: dict[str, Any] = read_json(str(self.head_path))
         return head if head["ledger"] == self.uri else None
 
-    def _read(self, uris: Sequence[str]) -> Iterator[Event]:
-        return map(_parse, uris, read_all(uris))
+    def _known_uris(self) -> list[str]:
+        if self._listed is None:
+            self._listed = self.uris()
+        return self._listed
+
+    def _read(self, uris: Sequence[str]) -> list[Event]:
+        unread = [uri for uri in uris if uri not in self._events]
+        self._events |= zip(unread, map(_parse, unread, read_all(unread)), strict=True)
+        return [self._events[uri] for uri in uris]
+
+    def _add(self, uri: str, data: bytes) -> Event:
+        """Add an event that follows the known ones."""
+        self._known_uris().append(uri)
+        self._events[uri] = _parse(uri, data)
+        return self._events[uri]
 
     def _uri(self, sequence: int) -> str:
         return join(self.uri, f"{sequence:06d}.json")

@@ -93,7 +93,7 @@ def test_the_cost_is_printed_with_the_date_of_its_prices_and_the_explorer_is_not
     options = ["--infra", str(stack.folder)]
     shown = CliRunner().invoke(app, ["cost", *options]).output
     month = estimate(stack)
-    assert f"{month.total:.2f}" in shown and month.as_of in shown and "were the host never stopped" in shown
+    assert f"{month.total:.2f}" in shown and month.as_of in shown and "if the host is never stopped" in shown
     assert explorer == []
     assert "counted by AWS" in CliRunner().invoke(app, ["cost", "--actual", *options]).output
     assert json.loads(CliRunner().invoke(app, ["cost", "--json", *options]).output)["actual"] is None

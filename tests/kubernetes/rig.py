@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from healthpredict.config import Settings
-from healthpredict.operations.context import open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.rollout.cluster import Cluster
 from healthpredict.rollout.manifests import RENDERED
@@ -71,7 +71,7 @@ def is_here(host: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Installation:
+class Rig:
     """An installation on the cluster, with what tests do to it."""
 
     settings: Settings
@@ -79,6 +79,11 @@ class Installation:
     log: Path
     key: str
     register: Callable[[], int]
+
+    @property
+    def installation(self) -> Installation:
+        """A newly opened one, which sees what others have written."""
+        return Installation(self.settings)
 
     def altered(self, folder: Path, alterations: Alter, **params: Any) -> Settings:
         """Settings with an altered copy of the source and other rollout parameters."""
@@ -100,11 +105,11 @@ def remove(cluster: Cluster) -> None:
 
 
 def alias(settings: Settings) -> int | None:
-    found = open_registry(settings).by_alias("champion")
+    found = Installation(settings).registry.by_alias("champion")
     return found.version if found else None
 
 
-def template_hash(installation: Installation) -> str:
-    replica_set = kubernetes_target(installation.settings).verified()
+def template_hash(rig: Rig) -> str:
+    replica_set = kubernetes_target(rig.installation).verified()
     assert replica_set is not None
     return str(replica_set["metadata"]["labels"]["pod-template-hash"])

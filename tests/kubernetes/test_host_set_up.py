@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rig import NAMESPACE, ROOT, Installation
+from rig import NAMESPACE, ROOT, Rig
 
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.cluster import Cluster
@@ -18,7 +18,7 @@ SCRIPT = ROOT / "k8s/set-up-cluster"
 
 
 def test_the_deployer_of_the_host_has_rights_to_its_namespace_only(
-    installation: Installation, administrator: tuple[Path, str], tmp_path: Path
+    rig: Rig, administrator: tuple[Path, str], tmp_path: Path
 ) -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not there")
@@ -26,8 +26,8 @@ def test_the_deployer_of_the_host_has_rights_to_its_namespace_only(
     (context,) = [context for context in kubeconfig["contexts"] if context["name"] == administrator[1]]
     context["name"] = "minikube"
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    assert installation.settings.source_path is not None
-    (tmp_path / "source").symlink_to(installation.settings.source_path)
+    assert rig.settings.source_path is not None
+    (tmp_path / "source").symlink_to(rig.settings.source_path)
     script = tmp_path / "set-up-cluster"
     script.write_text(SCRIPT.read_text().replace("health-predict", NAMESPACE))
     for _ in range(2):  # it is safe to repeat

@@ -7,8 +7,9 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from healthpredict.config import Settings, quiet_vendors
+from healthpredict.config import quiet_vendors
 from healthpredict.operations.drift_loop import drift_loop
+from healthpredict.operations.installation import Installation
 from healthpredict.registry.models import Registry
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.storage.ledger import Ledger
@@ -57,4 +58,4 @@ def arm(point: str) -> None:
 if __name__ == "__main__":
     quiet_vendors()
     arm(sys.argv[1])
-    drift_loop(Settings())
+    drift_loop(Installation())

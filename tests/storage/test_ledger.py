@@ -31,6 +31,17 @@ def test_empty_ledger_has_no_events(root: str) -> None:
     assert Ledger(join(root, "ledger")).last("batch") is None
 
 
+def test_events_of_another_writer_are_seen_after_a_refresh(root: str) -> None:
+    ours, others = (Ledger(join(root, "ledger")) for _ in range(2))
+    ours.append("batch", name="batch-01")
+    others.append("batch", name="batch-02", key="second")
+    assert ours.last("batch", name="batch-02") is None
+    assert ours.append("batch", name="batch-02", key="second")["sequence"] == 2, "it meets the event at this number"
+    others.append("batch", name="batch-03")
+    ours.refresh()
+    assert [event["name"] for event in ours.events()] == ["batch-01", "batch-02", "batch-03"]
+
+
 def test_last_finds_the_latest_with_these_facts(root: str) -> None:
     ledger = Ledger(join(root, "ledger"))
     ledger.append("batch", name="batch-01", attempt=1)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from healthpredict.cli.main import app
 from healthpredict.errors import LedgerAltered, StorageError
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.ledger import Event, Ledger
 from healthpredict.storage.ledger_check import find_altered
 from healthpredict.storage.tables import write_json
@@ -131,12 +132,11 @@ def test_restored_events_are_the_same_bytes(ledger: Ledger, tmp_path: Path) -> N
 def test_the_command_and_status_show_the_result(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from healthpredict.config import Settings
     from healthpredict.operations.check_ledger import last_ledger_check
 
     monkeypatch.setenv("HEALTHPREDICT_DATA_URI", ledger.uri.removesuffix("/ledger"))
     monkeypatch.setenv("HEALTHPREDICT_STATE_PATH", str(tmp_path / "state"))
-    assert last_ledger_check(Settings()) is None
+    assert last_ledger_check(Installation()) is None
     result = CliRunner().invoke(app, ["ledger", "--verify"])
     assert (result.exit_code, "is unaltered: 6 events" in result.output) == (0, True)
     change(ledger, 2, rows=9)
@@ -144,7 +144,7 @@ def test_the_command_and_status_show_the_result(
     assert isinstance(result.exception, LedgerAltered)
     assert result.exception.exit_code not in {0, 1}
     assert "Event 2 was changed" in str(result.exception)
-    check = last_ledger_check(Settings())
+    check = last_ledger_check(Installation())
     assert check is not None
     assert check.altered is not None
     assert check.altered.sequence == 2
