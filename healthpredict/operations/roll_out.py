@@ -20,7 +20,7 @@ from healthpredict.operations.put_on_kubernetes import (
 )
 from healthpredict.operations.record_rollout import Rollout, record_nothing_serves, record_rollout
 from healthpredict.operations.timing import Seconds, log_step, timed
-from healthpredict.rollout.local import LocalTarget, CandidateProcess, ServingProcess
+from healthpredict.rollout.local import CandidateProcess, LocalTarget, ServingProcess
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.objects import served
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
