@@ -148,10 +148,7 @@ def grouped(settings: Settings) -> Measured:
                 Examples(features, train[LABEL].to_numpy()),
                 Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy()),
                 settings.search,
-                name=f"fold-{left_out}",
-                storage_path=Path(folder),
-                n_trials=settings.search.n_trials,
-                time_budget_seconds=settings.search.time_budget_seconds,
+                Path(folder) / f"fold-{left_out}",
             )
             candidates = result.candidates[: settings.search.finalists]
             fitted = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)[0]

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import uvloop
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from benchmarks.serving_load import connect
 from healthpredict.bundle.model import Bundle
@@ -23,8 +23,8 @@ from healthpredict.serving import __main__ as service
 from healthpredict.serving import server
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.predictions import predictions_router
-from healthpredict.serving.service import Service
+from healthpredict.serving.predictions import add_prediction
+from healthpredict.serving.service import RawBodyRoute, Service
 
 PAIRS = 300
 REQUESTS = 640
@@ -91,8 +91,9 @@ def _cpu_ms(pid: int, thread: int | str = "*") -> float:
 def _with_and_without(bundle: Bundle, **options: Any) -> FastAPI:
     app = create_app(bundle, **options)
     for prefix, log in (("/logged", options["log"]), ("/unlogged", None)):
-        shared = Service(app.state, Limits(), Metrics(lambda: bundle), log)
-        app.include_router(predictions_router(shared), prefix=prefix)
+        router = APIRouter(prefix=prefix, route_class=RawBodyRoute)
+        add_prediction(router, Service(bundle, Limits(), Metrics(), log))
+        app.router.routes[:0] = router.routes
 
     @app.get("/health/log-thread")
     async def log_thread() -> int:

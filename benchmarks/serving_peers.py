@@ -30,8 +30,8 @@ def no_model() -> Any:
     """FastAPI with the same request and answer, as its documentation writes them, and a constant for a model."""
     from fastapi import FastAPI
 
-    from healthpredict.serving.answers import Prediction
     from healthpredict.serving.encounter import Encounter
+    from healthpredict.serving.predictions import Prediction
 
     app = FastAPI()
 

@@ -1,7 +1,7 @@
 """MLflow's server with one password: HTTP basic authentication before every route.
 
-MLflow's own `basic-auth` application has users and permissions in tables of its own, and hashes a password for tens of milliseconds
-at each request. Here a team shares one password of 192 random bits, so a plain comparison is enough.
+MLflow's own `basic-auth` application has users and permissions in tables of its own, and hashes a password for tens of
+milliseconds at each request. Here a team shares one password of 192 random bits, so a plain comparison is enough.
 """
 
 from __future__ import annotations

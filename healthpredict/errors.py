@@ -1,7 +1,7 @@
-"""The errors a caller can act on.
+"""The errors that a caller can act on.
 
-Each class is one decision for the caller and builds its own message from facts: what, which value, what to do next.
-Values of patients never enter a message; column names, counts, versions and URIs do.
+Each class stands for one decision of the caller, and builds its message from facts: what went wrong, which value, what to do next.
+Messages may contain column names, counts, versions and URIs, but never a patient's values.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ class HealthPredictError(Exception):
     """Base of all errors raised on purpose. The command line shows the message without a traceback.
 
     Attributes:
-        exit_code: of a process that ends with the error.
+        exit_code: of a process that ends with this error.
     """
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigurationError(HealthPredictError):
-    """A setting is missing or wrong: change the setting and start again."""
+    """A setting is missing or wrong: change it and start again."""
 
     exit_code = 2
 
@@ -33,29 +33,29 @@ class SourceError(HealthPredictError):
 
 
 class BatchRefused(HealthPredictError):
-    """A whole batch breaks the contract. Nothing of it was used and it was left where it was."""
+    """A batch breaks the contract. Nothing of it was used, and the file is unchanged."""
 
     exit_code = 4
 
     def __init__(self, batch: str, problem: str) -> None:
-        """Args: batch, the name or URI; problem, what is wrong and what to do next, without a final stop."""
+        """Args: batch, name or URI; problem, what is wrong and what to do next, without a final period."""
         super().__init__(f"Batch {batch!r} refused: {problem}. It was left where it was.")
         self.batch = batch
         self.problem = problem
 
 
 class NothingToPredict(BatchRefused):
-    """A batch keeps the contract, but has no encounter to predict."""
+    """A batch has no encounters to predict, although it matches the contract."""
 
 
 class StillArriving(HealthPredictError):
-    """A file is perhaps not complete: wait, and look again."""
+    """A file may be incomplete: wait and try again."""
 
     exit_code = 4
 
     def __init__(self, file: str, why: str) -> None:
-        """Args: file, its path below the data URI; why, without a final stop."""
-        super().__init__(f"{file} is not read yet: {why}.")
+        """Args: file, its path below the data URI; why, without a final period."""
+        super().__init__(f"{file} was not read yet: {why}.")
 
 
 class Removed(StillArriving):
@@ -67,10 +67,10 @@ class Removed(StillArriving):
 
 
 class MissingColumns(BatchRefused):
-    """The columns of a batch are not those of the contract."""
+    """Columns of the contract are missing in a batch."""
 
     def __init__(self, batch: str, missing: Sequence[str], unexpected: Sequence[str] = ()) -> None:
-        """Args: batch, the name or URI; missing and unexpected, column names."""
+        """Args: batch, name or URI; missing and unexpected, column names."""
         problem = f"missing columns: {', '.join(missing) or 'none'}"
         if unexpected:
             problem += f"; unexpected columns: {', '.join(unexpected)}"
@@ -80,21 +80,21 @@ class MissingColumns(BatchRefused):
 
 
 class NotEnoughData(HealthPredictError):
-    """Too few rows, or one class only: wait for more matured outcomes."""
+    """There are too few rows, or only one class: wait for more matured outcomes."""
 
     exit_code = 5
 
 
 class LeakSuspected(HealthPredictError):
-    """A metric is better than this problem allows: a bug until proved otherwise."""
+    """A metric is too good to be true: look for a bug."""
 
     exit_code = 6
 
     def __init__(self, what: str, auroc: float, limit: float) -> None:
-        """Args: what was measured; its AUROC; the limit above which a leak is assumed."""
+        """Args: what was evaluated; its AUROC; limit, above which a leak is assumed."""
         super().__init__(
-            f"{what}: AUROC {auroc:.3f} is above {limit:.2f}, which this problem does not allow. "
-            "Look for a feature that knows the future, or a patient on both sides of the split."
+            f"{what}: AUROC {auroc:.3f} is above {limit:.2f}, which is too good to be true for this problem. "
+            "Look for a feature that contains the future, or a patient on both sides of the split."
         )
 
 
@@ -109,7 +109,7 @@ class NotFound(StorageError):
 
 
 class AlreadyExists(StorageError):
-    """A conditional write found other content at this URI."""
+    """A conditional write failed, because there is other content at this URI."""
 
 
 class RegistryError(HealthPredictError):
@@ -125,26 +125,26 @@ class BundleError(HealthPredictError):
 
 
 class RolloutError(HealthPredictError):
-    """The version is not in service, or not good. What the ledger names serves."""
+    """A rollout failed. The version that the ledger names serves."""
 
     exit_code = 10
 
 
 class RolloutUnknown(HealthPredictError):
-    """It could not be determined what serves: check it, or let the next run determine it. The alias was not moved."""
+    """It could not be determined which version serves: check it, or let the next run do so. The alias was not moved."""
 
     exit_code = 13
 
     def __init__(self, problem: str) -> None:
         """Args: problem, sentences that say why."""
         super().__init__(
-            f"It could not be determined what serves, so the champion stays as it is: {problem}\n"
-            "The next run looks again and repairs what is wrong; `healthpredict status` shows the state."
+            f"It could not be determined which version serves, so the alias champion was not moved: {problem}\n"
+            "The next run checks again and repairs the state; `healthpredict status` shows it."
         )
 
 
 class AlreadyRunning(HealthPredictError):
-    """Another process holds the lock: let it finish."""
+    """Another process holds the lock: wait for it to finish."""
 
     exit_code = 11
 
@@ -154,7 +154,7 @@ class AlreadyRunning(HealthPredictError):
 
 
 class LeaseLost(AlreadyRunning):
-    """This process was silent for too long, and another one took over its lease: stop."""
+    """Another process took over the lease, because this one did not renew it: stop."""
 
     def __init__(self, what: str, holder: str) -> None:
         """Args: what is leased; holder, who has it now."""
@@ -165,21 +165,20 @@ class LeaseLost(AlreadyRunning):
 
 
 class LedgerAltered(HealthPredictError):
-    """An event of the ledger was changed, dropped or reordered: compare the ledger with a backup."""
+    """An event of the ledger was changed, removed or reordered: compare the ledger with a backup."""
 
     exit_code = 14
 
 
 class NoChampion(HealthPredictError):
-    """The first model did not pass the gate: there is nothing to serve, and nothing to look for drift with."""
+    """The first model did not pass the gate, so there is no model to serve or to detect drift with."""
 
     exit_code = 12
 
     def __init__(self, version: int, reasons: Sequence[str]) -> None:
-        """Args: version, the one that did not pass; reasons, sentences of the gate."""
+        """Args: version, which did not pass; reasons, sentences of the gate."""
         super().__init__(
-            f"Version {version} did not pass the gate, and no other is in service: {' '.join(reasons)} Train another with more "
-            f"data, families or trials (`healthpredict train`), and put what passes into service (`healthpredict promote "
-            f"VERSION`), or this one anyway (`healthpredict promote {version} --force --because REASON`). Then start the "
-            "loop again."
+            f"Version {version} did not pass the gate, and no other one is in service: {' '.join(reasons)} Train another with "
+            f"more data, families or trials (`healthpredict train`) and promote it if it passes (`healthpredict promote VERSION`), "
+            f"or promote this one anyway (`healthpredict promote {version} --force --because REASON`). Then start the loop again."
         )

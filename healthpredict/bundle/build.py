@@ -1,4 +1,4 @@
-"""Build a bundle. It is written completely or not at all."""
+"""Build a bundle. It is written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def build_bundle(
     """Write a bundle, read it back and check its golden rows.
 
     Args:
-        path: of the folder; an earlier bundle there is replaced.
-        manifest: the fields of `Manifest` but `files`.
+        path: of the folder. An existing bundle is replaced.
+        manifest: the fields of `Manifest` except `files`.
         encoder: fitted.
         onnx_model: input `features` float32 (n, n_features), output `probabilities` float32 (n, 2).
         reference: reference profile for drift, as plain data.
-        golden: rows with the risk that the training pipeline gives them.
+        golden: rows with the risks that the training pipeline predicts for them.
         explainer: of the model. Without it, the bundle has no explanations.
 
     Returns:
         The bundle as it will be served.
 
     Raises:
-        BundleError: the bundle does not reproduce the golden rows, or its explanations do not add up to their risks; nothing was
-            written, an earlier bundle at `path` is untouched.
-        ValueError: a number in it is not finite; likewise.
+        BundleError: the bundle does not reproduce the golden rows, or its explanations do not add up to their risks. An existing
+            bundle at `path` is unchanged.
+        ValueError: a number is not finite. An existing bundle at `path` is unchanged.
     """
     content = {
         MODEL: onnx_model,
@@ -79,7 +79,7 @@ def build_bundle(
         (partial / MANIFEST).write_bytes(_json(Manifest(**manifest, files=files).model_dump(mode="json")))
         built = load_bundle(partial)
         built.verify()
-        # What serves may be tables made from the explainer: the model that other tools read has to hold as well.
+        # The loaded model may be tables built from the explainer. The ONNX model, which other tools read, is checked as well.
         replace(built, model=OnnxModel(onnx_model)).verify()
         _verify_explanations(built)
         shutil.rmtree(path, ignore_errors=True)
@@ -94,8 +94,8 @@ def _verify_explanations(bundle: Bundle) -> None:
         explanation = bundle.explain(bundle.encode(row.record))
         if explanation is not None and not abs(explanation.risk - row.risk) <= EXPLAINED_WITHIN:
             raise BundleError(
-                f"The explanation of a golden row adds up to a risk that differs from its own by "
-                f"{abs(explanation.risk - row.risk):.1e} (allowed {EXPLAINED_WITHIN:.0e}). Was the explainer made for this model?"
+                f"The explanation of a golden row adds up to a risk that differs from the predicted one by "
+                f"{abs(explanation.risk - row.risk):.1e} (allowed: {EXPLAINED_WITHIN:.0e}). Was the explainer built for it?"
             )
 
 

@@ -1,10 +1,11 @@
-"""Small trees as tables of answers, evaluated by numpy alone.
+"""Small trees as lookup tables, evaluated with numpy alone.
 
-A tree asks whether features are above bounds. With at most eight different questions its answers are the bits of a byte, and
-the leaf is found by looking that byte up. Every question is asked, which is more than walking down the tree would ask, but
-there is no branch to mispredict and no node to fetch: many encounters cost about an eighth, one encounter about half of what
-they cost in ONNX Runtime. (QuickScorer uses bits in this way, Lucchese et al. 2015, doi 10.1145/2766462.2767733.) A larger tree
-is cut: any group of its leaves is a table of its own that is zero elsewhere, and the tables add up to the tree.
+A tree compares features with bounds. If it makes at most eight different comparisons (questions), their results (answers) are the
+bits of a byte, and a table maps the byte to the value of the leaf. All questions are evaluated, which is more than a walk down the
+tree needs, but there are no branches to mispredict and no nodes to fetch. Compared with ONNX Runtime, many encounters take about an
+eighth of the time and one encounter about half. (QuickScorer uses bits in this way, Lucchese et al. 2015,
+doi 10.1145/2766462.2767733.) A larger tree is split: each group of its leaves becomes a table that is zero for all other leaves, so
+that the tables add up to the tree.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from healthpredict.bundle.explainer import Explainer, Trees
 _QUESTIONS: Final = 8
 """The bits of a byte."""
 _ROWS: Final = 32_768
-"""Encounters at a time, about: fewer cost more calls of numpy, of more the columns do not stay in the cache."""
+"""Approximate number of encounters at a time. Fewer need more calls of numpy; the columns of more do not fit into the cache."""
 _ANSWERS: Final = np.unpackbits(np.arange(2**_QUESTIONS, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
-"""The answers to all questions, by the byte that they make, shape (256, 8)."""
+"""The answers to all questions, by byte, shape (256, 8)."""
 _Question = tuple[int, float]
-"""Feature, and the bound that it may be above."""
+"""Index of the feature, and the bound. The answer is whether the feature is above it."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class DecisionTables:
     """The trees of a model whose leaves add up to log-odds.
 
     Attributes:
-        feature: of each question, shape (n_tables, 8). A table with fewer questions begins with fillers.
-        bound: that the feature may be above, same shape; infinite for a filler.
-        first: position of the first question that is not a filler, shape (n_tables,).
-        value: log-odds by answers, the last question in the lowest bit, shape (n_tables, 2 ** most questions of a table).
+        feature: of each question, shape (n_tables, 8). If a table has fewer questions, fillers come first.
+        bound: of each question, same shape; infinite for a filler.
+        first: index of the first question that is not a filler, shape (n_tables,).
+        value: log-odds by answers, with the last question in the lowest bit, shape (n_tables, 2 ** largest number of questions).
         start: log-odds without any tree.
     """
 
@@ -49,7 +50,11 @@ class DecisionTables:
 
     @classmethod
     def of(cls, explainer: Explainer) -> Self | None:
-        """Arrange the trees of an explainer; None where it has none, adds up probabilities, or has a path that is too long."""
+        """Build the tables from the trees of an explainer.
+
+        Returns:
+            None if the model has no trees, adds up probabilities, or has a path with more than eight questions.
+        """
         if not isinstance(explainer.model, Trees) or explainer.scale != "log_odds":
             return None
         trees = explainer.model
@@ -64,11 +69,11 @@ class DecisionTables:
             first[i] = _QUESTIONS - len(questions)
             for j, question in enumerate(questions, start=first[i]):
                 feature[i, j], bound[i, j] = question
-            value[i] = _values(trees, leaves, feature[i], bound[i])[: 2**most]  # the others are those of fillers
+            value[i] = _values(trees, leaves, feature[i], bound[i])[: 2**most]  # the rest belongs to fillers
         return cls(feature, bound, first, value, explainer.expected - trees.expected)
 
     def many(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probabilities, shape (n,), of encoded encounters, shape (n, n_features)."""
+        """Return the probabilities, shape (n,), of encoded encounters, shape (n, n_features)."""
         log_odds = np.full(len(features), self.start)
         parts = max(1, round(len(features) / _ROWS))
         for rows, added in zip(np.array_split(features, parts), np.array_split(log_odds, parts), strict=True):
@@ -76,7 +81,7 @@ class DecisionTables:
         return np.asarray(1 / (1 + np.exp(-log_odds)))
 
     def one(self, features: NDArray[np.float32]) -> float:
-        """The probability of one encoded encounter, shape (n_features,)."""
+        """Return the probability of one encoded encounter, shape (n_features,)."""
         answers = np.packbits(features.take(self.feature) > self.bound)
         added = np.add.reduce(self.value.take(self._row_starts + answers))
         return 1 / (1 + math.exp(-self.start - float(added)))
@@ -87,7 +92,7 @@ class DecisionTables:
 
     @cached_property
     def _asked(self) -> tuple[list[_Question], list[list[int]]]:
-        """Every question once, since trees ask the same ones again and again, and by table which of them it asks."""
+        """The distinct questions of all tables (many occur in several trees), and the indices of each table's questions."""
         questions: dict[_Question, int] = {}
         asked = []
         for features, bounds, first in zip(
@@ -98,7 +103,7 @@ class DecisionTables:
         return list(questions), asked
 
     def _add(self, columns: NDArray[np.float32], log_odds: NDArray[np.float64]) -> None:
-        """Add all tables, in place. Args: columns, shape (n_features, n); log_odds, shape (n,)."""
+        """Add the values of all tables to `log_odds`, shape (n,), in place. `columns` has the shape (n_features, n)."""
         rows = columns.shape[1]
         questions, tables = self._asked
         answer = np.empty((len(questions), rows), dtype=np.uint8)
@@ -111,14 +116,14 @@ class DecisionTables:
                 np.add(answers, answers, out=answers)
                 np.bitwise_or(answers, answer[question], out=answers)
             position[:] = answers
-            log_odds += value.take(position, out=added, mode="clip")  # which lets it write there without a copy
+            log_odds += value.take(position, out=added, mode="clip")  # this mode writes to `out` without a copy
 
 
 def _groups(trees: Trees) -> list[tuple[list[int], list[_Question]]] | None:
-    """Neighbouring leaves of one tree with what their paths ask, as many as a table holds; None where a path asks too much."""
+    """Group neighbouring leaves of a tree, as many as a table holds, with their questions. Returns: None if a path has too many."""
     groups: list[tuple[list[int], list[_Question]]] = []
     last_tree = None
-    # As lists, which Python goes through ten times as fast.
+    # Lists, because Python iterates over them ten times as fast.
     paths = zip(trees.tree.tolist(), *(part.T.tolist() for part in (trees.feature, trees.low, trees.high)), strict=True)
     for leaf, (tree, features, lows, highs) in enumerate(paths):
         bounds = (*zip(features, lows, strict=True), *zip(features, highs, strict=True))
@@ -139,8 +144,8 @@ def _groups(trees: Trees) -> list[tuple[list[int], list[_Question]]] | None:
 def _values(
     trees: Trees, leaves: list[int], feature: NDArray[np.intp], bound: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """What a table holds, shape (256,). Answers that contradict each other never come, and hold anything finite."""
-    # Is a question (first axis) one of a path's steps, and with which answer? Shapes (8, longest path, n_leaves).
+    """Return the values of a table, shape (256,). Those of contradictory answers are never read."""
+    # Whether each question (first axis) is a step of each path, and with which answer. Shapes (8, longest path, n_leaves).
     same = (trees.feature[:, leaves] == feature[:, None, None]) & np.isfinite(bound)[:, None, None]
     yes = (same & (trees.low[:, leaves] == bound[:, None, None])).any(axis=1)
     no = (same & (trees.high[:, leaves] == bound[:, None, None])).any(axis=1)

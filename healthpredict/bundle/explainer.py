@@ -1,11 +1,13 @@
-"""Why a risk is what it is: exact Shapley values of the model, with numpy alone.
+"""Explain a risk: exact Shapley values of the model, with numpy alone.
 
-For trees the values are those of path-dependent TreeSHAP (Lundberg et al. 2020, doi 10.1038/s42256-019-0138-9): a feature
-that is not known goes both ways, in the proportion of the training data. In this game a leaf is worth its value times one
-factor for each feature on its path: 1 or 0 where the feature is known (it leads to the leaf or not), else the share that
-goes that way. A Shapley value is the integral over t from 0 to 1 of the derivative of the game's multilinear extension (Owen
-1972, doi 10.1287/mnsc.18.5.64). Of a product that is a polynomial in t, which Gauss-Legendre quadrature integrates exactly. So
-all leaves of all trees are done at once, and no library of trees is needed.
+For trees, the values are those of path-dependent TreeSHAP (Lundberg et al. 2020, doi 10.1038/s42256-019-0138-9): at a split on an
+unknown feature, both branches are followed, weighted by their shares of the training data. In this game, the worth of a leaf is its
+value times one factor for each feature on its path. The factor of a known feature is 1 if it leads to the leaf and otherwise 0;
+that of an unknown feature is the share of its branch.
+
+A Shapley value is the integral over t from 0 to 1 of the derivative of the game's multilinear extension (Owen 1972,
+doi 10.1287/mnsc.18.5.64). For a product, this is a polynomial in t, which Gauss-Legendre quadrature integrates exactly. So all
+leaves of all trees are evaluated at once, without a library for trees.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ Scale = Literal["log_odds", "probability"]
 
 @dataclass(frozen=True)
 class Trees:
-    """The leaves of all trees; column l of each matrix holds the distinct features on the path to leaf l, then fillers.
+    """The leaves of all trees. Column l of each matrix holds the distinct features on the path to leaf l, then fillers.
 
     Attributes:
-        feature: index of the feature, shape (longest path, n_leaves). A filler has any feature, no bounds and share 1.
-        low: the path is taken where the feature is above this bound, float32, same shape.
-        high: and not above this one, float32, same shape.
-        share: of the training data at these splits that goes the way of the path, same shape.
+        feature: index of the feature, shape (longest path, n_leaves). A filler has an arbitrary feature, no bounds and share 1.
+        low: the path is taken if the feature is above this bound, float32, same shape.
+        high: and at most this bound, float32, same shape.
+        share: share of the training data at these splits that follows the path, same shape.
         value: of the leaf, shape (n_leaves,).
-        tree: number of the leaf's tree, shape (n_leaves,). Leaves of one tree stand together.
+        tree: number of the leaf's tree, shape (n_leaves,). Leaves of a tree are adjacent.
     """
 
     feature: NDArray[np.int32]
@@ -50,7 +52,7 @@ class Trees:
         for point, weight in zip(*self._quadrature, strict=True):
             factors = self.share + point * difference
             worth = factors.prod(axis=0) * self.value * weight
-            # A factor is 0 only where nothing of the training data went, nor this encounter: then the leaf is worth nothing.
+            # A factor is 0 only if neither training data nor this encounter follows the path. Then the leaf is worth 0.
             total += np.divide(worth, factors, out=np.zeros_like(factors), where=factors != 0)
         by_feature: NDArray[np.float64] = np.bincount(  # type: ignore[assignment]  # integers only without weights
             self.feature.ravel(), weights=(total * difference).ravel(), minlength=len(features)
@@ -59,19 +61,19 @@ class Trees:
 
     @property
     def expected(self) -> float:
-        """The sum of the trees where no feature is known."""
+        """The sum of the trees if no feature is known."""
         return float((self.share.prod(axis=0) * self.value).sum())
 
     @cached_property
     def _quadrature(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Points and weights on 0 to 1: n points are exact up to degree 2n - 1, and the degree is the longest path less 1."""
+        """Points and weights on [0, 1]. n points are exact up to degree 2n - 1, which must reach the longest path minus 1."""
         points, weights = np.polynomial.legendre.leggauss(max(1, (len(self.feature) + 1) // 2))
         return (points + 1) / 2, weights / 2
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model. Features count as independent; one that is not known has its mean of the training data.
+    """A linear model. Features count as independent. An unknown feature has its mean in the training data.
 
     Attributes:
         coefficient: shape (n_features,).
@@ -88,11 +90,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class Explainer:
-    """A model, arranged to be explained.
+    """A model in a form that can be explained.
 
     Attributes:
-        model: its parts that depend on features.
-        expected: what it says where no feature is known, on its scale.
+        model: the part that depends on features.
+        expected: the prediction if no feature is known, on the scale of the model.
         scale: of `expected` and of the model's contributions.
     """
 
@@ -107,9 +109,9 @@ class Explainer:
             features: encoded, shape (n_features,).
 
         Returns:
-            The model's log-odds where no feature is known, and what each feature adds, shape (n_features,). They sum to the
-            model's log-odds. A model that adds up probabilities (a forest) is explained exactly on that scale, and its
-            contributions are then stretched by one common factor, which keeps their order and proportions.
+            The log-odds if no feature is known, and the contribution of each feature, shape (n_features,). They add up to the
+            model's log-odds. A model that adds up probabilities (a forest) is explained on that scale; its contributions are
+            then multiplied by a common factor, which keeps their order and proportions.
         """
         contributions = self.model.contributions(features)
         if self.scale == "log_odds":
@@ -121,7 +123,7 @@ class Explainer:
         return start, contributions * ((end - start) / total)
 
     def to_bytes(self) -> bytes:
-        """As a file, for `from_bytes`."""
+        """Return the explainer as a file, for `from_bytes`."""
         file = io.BytesIO()
         parts = {name: value for name, value in vars(self.model).items() if isinstance(value, np.ndarray)}
         np.savez_compressed(file, allow_pickle=False, expected=self.expected, scale=self.scale, **parts)
@@ -129,7 +131,7 @@ class Explainer:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read it back."""
+        """Read an explainer from `to_bytes`."""
         with np.load(io.BytesIO(data), allow_pickle=False) as parts:
             names = set(parts) - {"expected", "scale"}
             kind = Linear if "coefficient" in names else Trees

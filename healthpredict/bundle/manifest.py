@@ -22,7 +22,7 @@ class Calibrator(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a bundle contains and where it comes from.
+    """The content and origin of a bundle.
 
     Attributes:
         format: layout of the bundle, see `FORMAT`.
@@ -30,15 +30,15 @@ class Manifest(BaseModel):
         model_version: version in the registry.
         family: model family, for instance `lightgbm`.
         outcome: which readmissions count.
-        trigger: why the model was trained: `initial` or the batch whose drift asked for it.
-        trained_on: names of the batches in the training data, in order.
+        trigger: why the model was trained: `initial`, or the batch whose drift led to it.
+        trained_on: batches in the training data, in order.
         data_digest: sha256 over the training data.
-        git_commit: of the code that trained, or None outside a work tree.
+        git_commit: of the training code, or None outside a work tree.
         run_id: the MLflow run.
         created_at: in UTC.
         threshold: a risk at or above it is `high_risk`.
         calibrator: see `Calibrator`.
-        test: on patients that the training has not seen.
+        test: metrics on patients that the model was not trained on.
         files: sha256 of every other file of the bundle, by name.
     """
 

@@ -31,18 +31,19 @@ CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 GOLDEN = "golden.json"
 EXPLAINER = "explainer.npz"
-"""Not in every bundle."""
+"""Optional."""
 _CONTENT = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
 
 EXPLAINED_WITHIN = 1e-4
-"""Largest difference between a risk and the sum of its explanation."""
+"""Largest allowed difference between a risk and the sum of its explanation."""
 
 TOLERANCE = 1e-6
-"""Largest difference of a probability between training and serving. 32-bit sums of some hundred leaves stay well below."""
+"""Largest allowed difference of a risk between training and serving. The rounding errors of 32-bit sums of some hundred leaves are
+much smaller."""
 
 _SMALLEST = 1e-7
 _LARGEST_EXPONENT = 700.0
-"""Above it `math.exp` raises."""
+"""`math.exp` raises above it."""
 _CONTRACT_KEYS = ("name", "kind", "allowed", "minimum", "maximum", "pattern", "nullable")
 
 
@@ -59,8 +60,8 @@ class Explanation:
     """The explanation of a risk, in calibrated log-odds.
 
     Attributes:
-        expected: if no feature is known.
-        contributions: what each feature adds, shape (n_features,).
+        expected: the log-odds if no feature is known.
+        contributions: of each feature, shape (n_features,).
     """
 
     expected: float
@@ -68,7 +69,7 @@ class Explanation:
 
     @property
     def risk(self) -> float:
-        """The risk that it explains (0-1)."""
+        """The explained risk (0-1)."""
         return float(1 / (1 + np.exp(-(self.expected + self.contributions.sum()))))
 
 
@@ -81,9 +82,9 @@ class Bundle:
         digest: sha256 of the manifest, which contains the sha256 of all other files. It identifies the whole content.
         manifest: see `Manifest`.
         encoder: see `Encoder`.
-        golden: rows that must be reproduced within `TOLERANCE`.
+        golden: rows whose risks must be reproduced within `TOLERANCE`.
         model: the fitted model, as decision tables if its trees fit, otherwise as ONNX.
-        explainer: of the model, or None if the bundle was built without.
+        explainer: of the model, or None if the bundle was built without one.
     """
 
     path: Path
@@ -99,11 +100,11 @@ class Bundle:
         return RecordEncoder.of(self.encoder)
 
     def encode(self, record: Mapping[str, Value]) -> NDArray[np.float32]:
-        """Encode one encounter, see `RecordEncoder.encode`."""
+        """Encode one encounter. Arguments and result as `RecordEncoder.encode`."""
         return self._record_encoder.encode(record)
 
     def risks(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities.
+        """Compute the calibrated probabilities of encounters.
 
         Args:
             features: encoded encounters, shape (n_encounters, n_features).
@@ -114,17 +115,17 @@ class Bundle:
         return calibrate(self.manifest.calibrator, self.model.many(features))
 
     def risk(self, record: Mapping[str, Value]) -> float:
-        """Return the calibrated probability for one encounter, given by `Column.field`. None and absent mean missing."""
+        """Return the calibrated probability for one encounter: values by `Column.field`, None or absent if missing."""
         return calibrate_one(self.manifest.calibrator, self.model.one(self.encode(record)))
 
     def explain(self, features: NDArray[np.float32]) -> Explanation | None:
-        """What each feature of an encounter adds to its risk.
+        """Explain the risk of an encounter.
 
         Args:
             features: encoded, shape (n_features,).
 
         Returns:
-            On the scale of calibrated log-odds, or None if the bundle was built without an explainer.
+            None if the bundle was built without an explainer.
         """
         if self.explainer is None:
             return None
@@ -133,10 +134,10 @@ class Bundle:
         return Explanation(slope * start + intercept, slope * contributions)
 
     def verify(self) -> None:
-        """Check that the golden rows are reproduced, one by one and all together.
+        """Check that the bundle reproduces its golden rows, one by one and as a batch.
 
         Raises:
-            BundleError: a row differs by more than `TOLERANCE`.
+            BundleError: a risk differs by more than `TOLERANCE`.
         """
         one_by_one = [self.risk(row.record) for row in self.golden]
         encoded = [self.encode(row.record) for row in self.golden]
@@ -145,7 +146,7 @@ class Bundle:
         if not worst <= TOLERANCE:
             raise BundleError(
                 f"Bundle {self.digest[:12]} differs from training by {worst:.1e} on its golden rows "
-                f"(allowed {TOLERANCE:.0e}). Train again, or install the locked versions of numpy and onnxruntime."
+                f"(allowed: {TOLERANCE:.0e}). Train again, or install the locked versions of numpy and onnxruntime."
             )
 
     def reference(self) -> dict[str, Any]:
@@ -155,13 +156,13 @@ class Bundle:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Load a bundle and check that nothing in it was altered.
+    """Load a bundle and check that its files are unchanged.
 
     Args:
         path: the folder.
 
     Raises:
-        BundleError: incomplete, altered, of another format, or made for another contract.
+        BundleError: it is incomplete or altered, has another format, or was built for another contract.
     """
     manifest_bytes = _read(path / MANIFEST)
     try:
@@ -169,7 +170,9 @@ def load_bundle(path: Path) -> Bundle:
     except ValidationError as error:
         raise BundleError(f"{path / MANIFEST} is not a manifest of format {FORMAT}: {error}") from error
     if manifest.format != FORMAT:
-        raise BundleError(f"{path} has format {manifest.format}, this version reads {FORMAT}. Train the model again.")
+        raise BundleError(
+            f"{path} has format {manifest.format}, but this version reads format {FORMAT}. Train the model again."
+        )
     unlisted = [name for name in _CONTENT if name not in manifest.files]
     if unlisted:
         raise BundleError(f"{path / MANIFEST} does not list {', '.join(unlisted)}. Fetch the bundle again.")
@@ -191,21 +194,21 @@ def load_bundle(path: Path) -> Bundle:
 
 
 def calibrate(calibrator: Calibrator, probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn the model's probabilities into calibrated ones, shape kept."""
+    """Calibrate the model's probabilities. The shape stays the same."""
     bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
     log_odds = np.log(bounded / (1 - bounded))
     return np.asarray(1 / (1 + np.exp(-(calibrator.slope * log_odds + calibrator.intercept))))
 
 
 def calibrate_one(calibrator: Calibrator, probability: float) -> float:
-    """As `calibrate`, for one probability: numpy takes ten times as long for a single number."""
+    """Calibrate one probability. For a single number, numpy would take ten times as long."""
     bounded = min(max(probability, _SMALLEST), 1 - _SMALLEST)
     log_odds = calibrator.slope * math.log(bounded / (1 - bounded)) + calibrator.intercept
     return 0.0 if log_odds < -_LARGEST_EXPONENT else 1 / (1 + math.exp(-log_odds))
 
 
 def largest_difference(risks: list[float], expected: list[float]) -> float:
-    """Return the largest absolute difference; infinite if the lengths differ or a value is NaN."""
+    """Return the largest absolute difference, or infinity if the lengths differ or a value is NaN."""
     if len(risks) != len(expected) or not expected:
         return float("inf")
     worst = float(np.max(np.abs(np.subtract(risks, expected))))
@@ -213,7 +216,7 @@ def largest_difference(risks: list[float], expected: list[float]) -> float:
 
 
 def contract_as_data() -> list[dict[str, Any]]:
-    """The contract of the features, as it is kept in a bundle."""
+    """Return the contract of the features as a bundle stores it."""
     rows = ({key: getattr(column, key) for key in _CONTRACT_KEYS} for column in FEATURE_COLUMNS)
     data: list[dict[str, Any]] = json.loads(json.dumps(list(rows)))
     return data
@@ -222,7 +225,9 @@ def contract_as_data() -> list[dict[str, Any]]:
 def _check_unaltered(path: Path, manifest: Manifest, content: Mapping[str, bytes]) -> None:
     altered = [name for name, data in content.items() if hashlib.sha256(data).hexdigest() != manifest.files[name]]
     if altered:
-        raise BundleError(f"Altered after it was made: {', '.join(altered)} in {path}. Fetch the bundle again.")
+        raise BundleError(
+            f"Changed after the bundle was built: {', '.join(altered)} in {path}. Fetch the bundle again."
+        )
 
 
 def _read(path: Path) -> bytes:

@@ -19,7 +19,7 @@ def batch_names(n_batches: int) -> list[str]:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return a sort key: `batch-9` comes before `Batch-10`. Names that differ only in letter case are in the order of Unicode."""
+    """Return a sort key that compares numbers by value and ignores letter case: `batch-9` comes before `Batch-10`."""
     parts = re.split("([0-9]+)", name.casefold())
     return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
@@ -29,11 +29,11 @@ def split_batches(raw: pd.DataFrame, initial_share: float, n_batches: int) -> di
 
     Args:
         raw: a raw frame, in any order. Rows without a readable `encounter_id` go last, so that they are not lost.
-        initial_share: share of the rows (0-1) that is there at first.
-        n_batches: how many batches the rest makes; with 0 there is no rest.
+        initial_share: share of the rows (0-1) in the initial data.
+        n_batches: number of batches for the other rows. With 0, all rows are initial data.
 
     Returns:
-        Name to raw frame, in the order of arrival; every row once.
+        Name -> raw frame, in the order of arrival. Each row is in exactly one of them.
     """
     time = pd.to_numeric(raw["encounter_id"], errors="coerce")
     ordered = raw.iloc[np.argsort(time.to_numpy(dtype=float), kind="stable")]
@@ -53,6 +53,6 @@ def matured(names: Sequence[str], arriving: str, label_delay: int) -> list[str]:
     Args:
         names: all batches in the order of arrival, `initial` first.
         arriving: the batch that arrives.
-        label_delay: how many batches later the outcomes of a batch are known; with 1, on arrival of the next one.
+        label_delay: how many batches later the outcomes of a batch are known; 1 means when the next batch arrives.
     """
     return list(names[: max(0, names.index(arriving) - label_delay + 1)])

@@ -1,4 +1,4 @@
-"""The encounters that count, and their label."""
+"""Select the cohort and add the label."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def select_cohort(encounters: pd.DataFrame) -> pd.DataFrame:
         encounters: an encounters frame.
 
     Returns:
-        The same columns, order kept, rows numbered anew.
+        The same columns in the same order, with a new index.
     """
     return encounters[is_at_risk(encounters)].reset_index(drop=True)
 
 
 def is_at_risk(encounters: pd.DataFrame) -> NDArray[np.bool_]:
-    """Whether the patient of each encounter is neither dead nor in a hospice at discharge, shape (n_encounters,)."""
+    """Return whether each encounter ended neither in death nor in a hospice, shape (n_encounters,)."""
     codes, dispositions = codes_of(encounters["discharge_disposition_id"])
-    # The last is for code -1, a missing value.
+    # The code of a missing value is -1, which indexes the last entry.
     at_risk: NDArray[np.bool_] = np.array([*(value not in DEATH_OR_HOSPICE for value in dispositions), True])[codes]
     return at_risk
 
@@ -45,8 +45,8 @@ def add_label(encounters: pd.DataFrame, outcomes: pd.DataFrame, outcome: Outcome
         outcome: which readmissions count.
 
     Returns:
-        The encounters with an outcome, order kept, with a bool column `readmitted_within_30_days`. The column keeps its
-        name when `outcome` is "any", so that one name is the label everywhere.
+        The encounters with an outcome, in the same order, with a bool column `readmitted_within_30_days`. The column has this
+        name also if `outcome` is "any", so that the label has one name everywhere.
     """
     label = outcomes["readmitted"].isin(_COUNTED[outcome])
     known = pd.DataFrame({"encounter_id": outcomes["encounter_id"], "readmitted_within_30_days": label})

@@ -1,4 +1,4 @@
-"""Which column of a file holds which column of the contract."""
+"""Match the columns of a file with those of the contract."""
 
 from __future__ import annotations
 
@@ -31,52 +31,60 @@ class Matched:
 
 
 def known_names(header: Sequence[str]) -> int:
-    """Count the names that the contract knows."""
+    """Count the names in a header that stand for a column of the contract."""
     return sum(column_of(name) is not None for name in header)
 
 
 def column_of(name: str) -> Column | None:
-    """The column of the contract that a name in a header stands for, or None.
+    """Find the column of the contract that a name in a header stands for.
 
-    A name matches in any letter case, as `Column.name` or `Column.field`, and with the dots that R writes for hyphens.
+    A name matches if it is `Column.name` or `Column.field` in any letter case. Dots count as underscores, because R writes dots for
+    hyphens.
+
+    Returns:
+        The column, or None if the contract has none with this name.
     """
-    return _BY_NAME.get(name.strip().lower().replace(".", "_"))
+    return _BY_NAME.get(_normalize(name).lower())
+
+
+def _normalize(name: str) -> str:
+    return name.strip().replace(".", "_")
 
 
 def fitting_values(header: Sequence[str], values: Sequence[str]) -> int:
-    """Count the values that the contract allows under the names above them."""
+    """Count the values of a row that the contract allows in the columns of the header."""
     pairs = ((column_of(name), value) for name, value in zip(header, values, strict=False))
     return sum(column is not None and value in column.allowed for column, value in pairs)
 
 
 def is_cut_off(name: str, value: str) -> bool:
-    """Whether the last value of a file breaks the contract of its column, which suggests that the file was cut off."""
+    """Return whether a value breaks the contract of its column. If it is the last one of a file, the file is probably cut off."""
     column = column_of(name)
     return column is not None and column.problem(column.read(value)) is not None
 
 
 def match_columns(header: Sequence[str], name: str, required: Sequence[str], optional: Sequence[str] = ()) -> Matched:
-    """Find the wanted columns in a header. How names match: see `column_of`.
+    """Find the requested columns in a header. See `column_of` for how names match.
 
     Args:
         header: the names in the file.
         name: of the file, for messages.
         required: names in the contract.
-        optional: names in the contract of columns that are read if the file has them.
+        optional: more names in the contract. These columns are read if the file has them.
 
     Raises:
         MissingColumns: a required column is missing.
-        BatchRefused: a wanted column occurs twice, perhaps under two names.
+        BatchRefused: a requested column occurs twice, perhaps under two names.
     """
     wanted = (*required, *optional)
     found: dict[str, list[int]] = {}
     unused, unnamed, other_case, dots = [], [], False, False
     for position, text in enumerate(header):
         written = text.strip()
-        column = column_of(written)
+        column = column_of(text)
         if column is not None and column.name in wanted:
             found.setdefault(column.name, []).append(position)
-            other_case |= written.replace(".", "_") not in (column.name, column.field)
+            other_case |= _normalize(text) not in (column.name, column.field)
             dots |= "." in written
         elif written:
             unused.append(written)
@@ -85,19 +93,19 @@ def match_columns(header: Sequence[str], name: str, required: Sequence[str], opt
     for contract_name, positions in found.items():
         if len(positions) > 1:
             names = " and ".join(dict.fromkeys(header[position].strip() for position in positions))
-            raise BatchRefused(name, f"the column {contract_name} occurs twice ({names}); deliver it with one of them")
+            raise BatchRefused(name, f"the column {contract_name} occurs twice ({names}); deliver only one of them")
     missing = [column for column in required if column not in found]
     if missing:
         raise MissingColumns(name, missing, unused)
     notices = []
     if other_case:
-        notices.append("Column names were matched in any letter case.")
+        notices.append("Column names differ from the contract in letter case.")
     if dots:
         notices.append("Dots in column names were read as hyphens or underscores.")
     if 0 in unnamed:
-        notices.append("The first column, without a name (an index), was left out.")
+        notices.append("The first column has no name (an index) and was left out.")
     if set(unnamed) - {0}:
-        notices.append("Columns without a name, as a trailing delimiter makes them, were left out.")
+        notices.append("Columns without a name (from a trailing delimiter) were left out.")
     if unused:
         more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
         notices.append(f"Columns that are not needed were left out: {', '.join(unused[:_SHOWN])}{more}.")

@@ -19,15 +19,15 @@ class Kind(StrEnum):
     """What a column holds."""
 
     ID = "id"
-    """A positive integer that names a thing. Never a feature."""
+    """A positive integer that identifies an encounter or a patient. Never a feature."""
     COUNT = "count"
     """A whole number within a range."""
     CATEGORY = "category"
-    """A value of a closed list: anything else breaks the contract."""
+    """A value from a closed list. Any other value breaks the contract."""
     CODE = "code"
     """A value that matches a pattern. A value that training has not seen is encoded as "other"."""
     OUTCOME = "outcome"
-    """The outcome of the encounter; it becomes known later and is never a feature."""
+    """The outcome of the encounter, which becomes known later. Never a feature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Column:
     Attributes:
         name: the name in the data set, as in the raw file.
         kind: see `Kind`.
-        description: one sentence for people, shown in the API's documentation.
+        description: a phrase for people, shown in the API's documentation.
         allowed: for CATEGORY and OUTCOME, every value in a meaningful order.
         minimum: for COUNT, the smallest plausible value, inclusive.
         maximum: for COUNT, the largest plausible value, inclusive.
@@ -73,15 +73,15 @@ class Column:
                 return ", ".join(self.allowed)
 
     def is_missing(self, text: str) -> bool:
-        """Whether a text, with or without blanks around it, is one of `MISSING_WORDS` and not an allowed value."""
+        """Return whether a text is one of `MISSING_WORDS` and not an allowed value. Surrounding blanks do not matter."""
         text = text.strip()
         return text not in self.allowed and text.casefold() in MISSING_WORDS
 
     def read(self, text: str) -> str | int | None:
-        """Convert a text to a value; `problem` says whether the contract allows it.
+        """Convert a text to a value. `problem` says whether the contract allows the value.
 
         Returns:
-            None if it is missing. For ID and COUNT, an int, also from leading zeros or from 5.0; the text itself if it is not a
+            None if it is missing. For ID and COUNT, an int (`007` and `5.0` are whole numbers), or the text itself if it is not a
             whole number, or has a decimal point and is above 2^53. For all others, the text without surrounding blanks; a numeric
             category, such as `admission_type_id`, in its shortest form.
         """
@@ -98,10 +98,13 @@ class Column:
         return text
 
     def problem(self, value: str | int | None) -> str | None:
-        """Say what is wrong with one value, or None.
+        """Describe why the contract does not allow a value.
 
         Args:
-            value: None where missing; an int for ID and COUNT, else a string.
+            value: None if missing; an int for ID and COUNT, otherwise a string.
+
+        Returns:
+            The rest of a sentence that begins with the column's name, or None if the value is allowed.
         """
         if value is None:
             if self.nullable:
@@ -113,7 +116,7 @@ class Column:
             if isinstance(value, bool) or not isinstance(value, int):
                 return "is not a whole number"
             if self.kind is Kind.ID:
-                return None if 0 < value < 2**63 else "is not a positive 64-bit whole number"
+                return None if 0 < value <= LARGEST_ID else "is not a positive 64-bit whole number"
             assert self.minimum is not None and self.maximum is not None
             if not self.minimum <= value <= self.maximum:
                 return f"is outside {self.minimum} to {self.maximum}"
@@ -130,11 +133,12 @@ _WHOLE_NUMBER: Final = re.compile(r"(?P<digits>-?[0-9]{1,30})(?P<point>\.0*)?")
 """A whole number, perhaps with leading zeros or with `.0`, as databases and spreadsheets write it."""
 _LARGEST_EXACT: Final = 2**53
 """Floating-point numbers above it skip whole numbers (IEEE 754)."""
+LARGEST_ID: Final = 2**63 - 1
 RENAMED: Final = {"patient_nbr": "patient_id"}
 NOT_MEASURED: Final = "None"
 """A value of `max_glu_serum` and `A1Cresult`."""
 MISSING_WORDS: Final = frozenset({"", "?", "nan", "na", "n/a", "none", "null", "unknown"})
-"""What programs write for a missing value, in small letters and without surrounding blanks; see `Column.is_missing`."""
+"""What programs write for a missing value, in lower case and without surrounding blanks; see `Column.is_missing`."""
 MISSING: Final = "?"
 """How the raw file writes a missing value. `None` in `max_glu_serum` and `A1Cresult` is a value: "not measured"."""
 
@@ -226,9 +230,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
 """The contract, in the order of the raw file."""
 
 RECORD_COLUMNS: Final = tuple(c for c in COLUMNS if c.kind is not Kind.OUTCOME)
-"""What is known of an encounter at discharge. A record that was read, and the log of predictions, have it in this order."""
+"""What is known about an encounter at discharge, in the order in which records and the prediction log hold it."""
 
 FEATURE_COLUMNS: Final = tuple(c for c in COLUMNS if c.kind in (Kind.COUNT, Kind.CATEGORY, Kind.CODE))
-"""What a prediction is made from: everything but identifiers and the outcome."""
+"""The inputs of a prediction: every column except identifiers and the outcome."""
 
 BY_FIELD: Final = {column.field: column for column in COLUMNS}

@@ -1,7 +1,6 @@
-"""How a csv is written: encoding, delimiter, header and quotes.
+"""Detect how a csv is written (encoding, delimiter, header, quotes) and check the form of every line.
 
-Arrow reads the values, but cannot say which line opens a quote that is never closed. So this module checks the form of every line
-first.
+Arrow reads the values, but its errors do not say which line opens a quote that is never closed.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Dialect:
         delimiter: one character.
         header: names of the columns.
         header_line: number of its line, from 1.
-        rows: number of rows after the header, without blank lines.
+        rows: number of rows after the header, not counting blank lines.
         quoted: whether any line has a quote.
         extra: see `Extra`.
         read_as: a description for people.
@@ -62,7 +61,7 @@ def detect_dialect(opener: Opener, name: str, check_header: Callable[[Sequence[s
     Args:
         opener: of the plain content.
         name: of the file, for messages.
-        check_header: called with the header before any row is checked; raises if the columns are not the wanted ones.
+        check_header: called with the header before any row is checked; raises if a column is missing.
 
     Raises:
         BatchRefused: the file is empty or not a csv, or a line cannot be read; the message contains the number of the line.
@@ -77,7 +76,7 @@ def detect_dialect(opener: Opener, name: str, check_header: Callable[[Sequence[s
 
 
 class _Lines:
-    """The lines of a text, with the number of the line that was read last."""
+    """Iterates over the lines of a text and knows the number of the last one."""
 
     def __init__(self, text: TextIOWrapper, name: str) -> None:
         self._text = text
@@ -94,7 +93,7 @@ class _Lines:
         self.number += 1
         if len(line) == _LONGEST_LINE:
             raise BatchRefused(
-                self._name, f"line {self.number} has {_LONGEST_LINE:,} characters or more; it is no table"
+                self._name, f"line {self.number} has {_LONGEST_LINE:,} characters or more, so the file is not a table"
             )
         return line
 
@@ -108,7 +107,7 @@ def _scan(opener: Opener, encoding: str, name: str, check_header: Callable[[Sequ
         lines = _Lines(text, name)
         first = lines.next_filled()
         if first is None:
-            raise BatchRefused(name, "it is empty, there are only blank lines; deliver it again")
+            raise BatchRefused(name, "it is empty: it contains only blank lines; deliver it again")
         separator = _SEP_LINE.fullmatch(first.strip("\n"))
         line = lines.next_filled() if separator else first
         delimiters = dict.fromkeys([*(separator["delimiter"] if separator else ""), *_DELIMITERS])
@@ -266,11 +265,11 @@ def _notices(encoding: str, delimiter: str, extra: Extra, header_is_longer: bool
     if encoding not in ("utf-8", "utf-8-sig"):
         notices.append(f"The file was read as {_label(encoding)}.")
     if extra == "a trailing delimiter":
-        notices.append("Each row, but not the header, ends with a trailing delimiter, which was left out.")
+        notices.append("Each row, but not the header, has a trailing delimiter, which was left out.")
     elif extra == "row names":
-        notices.append("The first value of each row, without a name in the header (an index), was left out.")
+        notices.append("The first value of each row has no name in the header (an index) and was left out.")
     if header_is_longer:
-        notices.append("The header ends with a trailing delimiter, which was left out.")
+        notices.append("The header has a trailing delimiter, which was left out.")
     return tuple(notices)
 
 

@@ -1,7 +1,7 @@
 """Groups of ICD-9-CM diagnosis codes.
 
 The groups are those of Strack et al. 2014, table 2 (doi 10.1155/2014/781670): the chapters of ICD-9-CM, with diabetes
-taken out of the endocrine chapter and the symptoms of one organ system (785 to 788, 782) put with that system. The
+separated from the endocrine chapter, and symptoms of one organ system (785 to 788, 782) moved to that system. The
 paper pools the rare chapters in "other"; here they keep their own group.
 
 This module imports only the standard library, so that the API can use it without pandas.
@@ -44,7 +44,7 @@ _RANGES: Final = (
     (789, "symptoms"),
     (800, "injury"),
 )
-"""The first category (the digits before the point) of each range, which reaches to the next one; the last to 999."""
+"""The first category (the digits before the point) of each range. A range ends before the next one, the last at 999."""
 
 _FIRSTS: Final = tuple(first for first, _ in _RANGES)
 
@@ -52,11 +52,11 @@ DIAGNOSIS_GROUPS: Final = (*dict.fromkeys(group for _, group in _RANGES if group
 """Every group that `diagnosis_group` can return."""
 
 
-@lru_cache(maxsize=4096)  # more codes than the data set has; the API asks for three an encounter
+@lru_cache(maxsize=4096)  # more than the codes in the data set; the API looks up three per encounter
 def diagnosis_group(code: str) -> str:
     """Return the group of an ICD-9-CM code written as in the data set: `428`, `250.83`, `8` (for 008), `V58`, `E909`.
 
-    Never raises: what is not such a code is "other".
+    Any other text belongs to the group "other".
     """
     if code[:1] in ("V", "E"):
         return code[0]

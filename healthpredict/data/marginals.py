@@ -27,7 +27,7 @@ PATIENT_SHARES: Final[Mapping[str, Shares]] = {
         "[90-100)": 27,
     },
 }
-"""Of columns that are the same in all encounters of a patient."""
+"""Columns that are the same in all encounters of a patient."""
 
 ENCOUNTER_SHARES: Final[Mapping[str, Shares]] = {
     "weight": {None: 969, "[75-100)": 13, "[50-75)": 9, "[100-125)": 6, "[125-150)": 2, "[25-50)": 1},
@@ -170,7 +170,7 @@ DOSE_SHARES: Final[Mapping[str, tuple[float, float, float, float]]] = {
     "glyburide-metformin": (0.9931, 0.0067, 0.0001, 0.0001),
     "glipizide-metformin": (0.9999, 0.0001, 0.0, 0.0),
 }
-"""No, Steady, Up, Down. Medications that are not here are given to (nearly) nobody."""
+"""No, Steady, Up, Down. Other medications are given to (nearly) nobody."""
 
 DAYS_SHARES: Final = (140, 169, 174, 137, 98, 74, 58, 43, 29, 23, 18, 14, 12, 10)
 """`time_in_hospital` of 1 to 14."""

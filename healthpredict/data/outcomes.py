@@ -1,4 +1,4 @@
-"""Which of the reported outcomes can be used, and what is wrong with the others."""
+"""Check reported outcomes: which can be used, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class CheckedOutcomes:
     Attributes:
         usable: `encounter_id` (int64, once each) and `readmitted`, shape (n_usable, 2).
         rows: number of rows of the file.
-        reasons: problem -> number of rows that have it; none of them is usable.
-        contradicting: number of encounters with two different outcomes; neither is usable.
+        reasons: problem -> number of rows with it.
+        contradicting: number of encounters with two different outcomes, which are not used.
     """
 
     usable: pd.DataFrame
@@ -27,17 +27,19 @@ class CheckedOutcomes:
 
     @property
     def problems(self) -> list[str]:
-        """What cannot be used, in sentences without values of patients."""
+        """Sentences about what is not used and why, without values of patients."""
         found = [f"{rows} of {self.rows} rows are not used: {reason}." for reason, rows in self.reasons.items()]
         if self.contradicting:
-            found.append(
-                f"{self.contradicting} encounters have outcomes that contradict each other; none of these is used."
-            )
+            found.append(f"{self.contradicting} encounters have contradictory outcomes, which are not used.")
         return found
 
 
 def check_outcomes(raw: pd.DataFrame) -> CheckedOutcomes:
-    """Select the outcomes that can be used. Args: raw, with the columns `encounter_id` and `readmitted` as text."""
+    """Select the outcomes that can be used.
+
+    Args:
+        raw: with the columns `encounter_id` and `readmitted` as text.
+    """
     checked = check_rows(raw, OUTCOMES_CONTRACT)
     reasons = {str(reason): int(rows) for reason, rows in pd.Series(checked.reasons).value_counts().items() if reason}
     distinct = checked.frame[checked.valid].drop_duplicates()

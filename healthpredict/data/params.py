@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ContractParams(BaseModel):
-    """How strictly a batch is held to the contract.
+    """How strictly batches are checked against the contract.
 
     Attributes:
-        max_bad_share: share of bad rows (0-1) above which the whole batch is refused; below it they are quarantined.
+        max_bad_share: a batch with a larger share (0-1) of bad rows is refused as a whole; otherwise its bad rows are quarantined.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -18,10 +18,10 @@ class ContractParams(BaseModel):
 
 
 class LiveParams(BaseModel):
-    """How batches are made from what the API predicted.
+    """How encounters that the API predicted are collected into batches.
 
     Attributes:
-        min_rows: encounters that make a batch.
+        min_rows: smallest number of encounters in a batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,7 +1,7 @@
-"""Read a plan of drift from a YAML file. Values are planted as written.
+"""Read a drift plan from a YAML file.
 
-YAML 1.1 reads `No` as false, `250.60` as 250.6, `010` as 8 and `12:30` as 750. Nobody means that in a plan, so an unquoted value
-that YAML would change is rejected, with the advice to quote it.
+YAML 1.1 reads `No` as false, `250.60` as 250.6, `010` as 8 and `12:30` as 750. A plan never means that, so an unquoted value that
+YAML would change is rejected, with the advice to quote it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drift planted into real encounters: what was planted is known, so what is found can be judged."""
+"""Plant known drift in real encounters, to test whether it is detected."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Shift(BaseModel):
     """One change.
 
     Attributes:
-        kind: "set" a column to `value`, null for missing (a habit, a new code, values no longer entered); "add" `value` to a
-            number; "scale" it by `value` (another unit); "more_of" encounters whose first column is `value`, in place of others
-            (another mix of patients, or of outcomes where the column is `readmitted`); "exchange" columns between encounters
-            (every column on its own stays as it is; `readmitted` alone is pure concept drift).
+        kind: "set" columns to `value`, null for missing (a habit, a new code, values no longer entered); "add" `value` to numbers;
+            "scale" them by `value` (another unit); "more_of" replaces encounters by others whose first column is `value` (another
+            mix of patients, or of outcomes if the column is `readmitted`); "exchange" the columns between encounters (each column
+            on its own keeps its distribution; `readmitted` alone is pure concept drift).
         columns: names as in the raw file.
         value: see `kind`. A float for "add" and "scale"; else text as in the raw file (428 is "428"), or None for missing.
         strength: share (0-1) of the encounters that are changed.
-        start: share (0-1) of the encounters, in the order of time, after which it sets in.
-        full: share after which it has its whole strength, gradually from `start` on; None for at once.
+        start: share (0-1) of the encounters, in order of time, before the change begins.
+        full: share at which `strength` is reached, growing linearly from `start`. None means that it is reached at `start`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +72,7 @@ class Shift(BaseModel):
         return self
 
     def shares(self, rows: int) -> NDArray[np.float64]:
-        """The chance of each encounter, in the order of time, to be changed; shape (rows,)."""
+        """Return the probability that each encounter, in order of time, is changed, shape (rows,)."""
         place = np.arange(rows) / max(rows, 1)
         if self.full is None:
             return np.where(place >= self.start, self.strength, 0.0)
@@ -80,7 +80,7 @@ class Shift(BaseModel):
 
 
 def _problem(column: Column, value: str | float | None) -> str | None:
-    """What is wrong with a value that is planted."""
+    """Describe why a value cannot be planted. Returns: None if it can."""
     if not isinstance(value, str):
         return column.problem(None)
     if column.is_missing(value):
@@ -91,7 +91,7 @@ def _problem(column: Column, value: str | float | None) -> str | None:
 
 
 class Plan(BaseModel):
-    """What is planted, one change after the other.
+    """Changes that are applied one after the other.
 
     Attributes:
         seed: of the draws.
@@ -105,27 +105,27 @@ class Plan(BaseModel):
 
 
 def read_plan(data: object, name: str) -> Plan:
-    """Check a plan.
+    """Build a plan from plain data.
 
     Raises:
-        ConfigurationError: it is not a plan, or a value breaks the contract of its column.
+        ConfigurationError: the data is not a plan, or a value breaks the contract of its column.
     """
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"{name} is no plan of drift: {problems}.") from error
+        raise ConfigurationError(f"{name} is not a valid drift plan: {problems}.") from error
 
 
 def plant(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Carry out a plan.
+    """Apply a plan.
 
     Args:
-        frame: raw or encounters frame in the order of time, shape (n_encounters, ...).
+        frame: raw or encounters frame in order of time, shape (n_encounters, ...).
         plan: what to change.
 
     Returns:
-        The same rows, identifiers and dtypes.
+        The changed encounters; number of rows, identifiers and dtypes stay the same.
     """
     rng = np.random.default_rng(plan.seed)
     for shift in plan.shifts:
@@ -134,7 +134,7 @@ def plant(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 
 def apply_shift(frame: pd.DataFrame, shift: Shift, rng: np.random.Generator) -> pd.DataFrame:
-    """Carry out one change; arguments and result as `plant`."""
+    """Apply one change. Arguments and result as `plant`."""
     chosen = rng.random(len(frame)) < shift.shares(len(frame))
     match shift.kind:
         case "set":
@@ -145,12 +145,12 @@ def apply_shift(frame: pd.DataFrame, shift: Shift, rng: np.random.Generator) -> 
             return frame.assign(**{name: _moved(frame[name], shift, chosen) for name in shift.columns})
         case "more_of":
             first = frame[shift.columns[0]]
-            # In a frame of encounters, counts are numbers.
+            # In an encounters frame, counts are numbers.
             text = first.astype("str") if pd.api.types.is_numeric_dtype(first.dtype) else first
             source = np.flatnonzero(first.isna() if shift.value is None else text == shift.value)
             if not len(source):
                 raise ConfigurationError(
-                    f"No encounter has {shift.value} in {first.name}, so there cannot be more of them. Choose another value."
+                    f"No encounter has {shift.value} in {first.name}, so more_of is impossible. Choose another value."
                 )
             rows = np.where(chosen, rng.choice(source, len(frame)), np.arange(len(frame)))
             taken = frame.iloc[rows].set_axis(frame.index)
@@ -173,5 +173,5 @@ def _moved(column: pd.Series, shift: Shift, chosen: NDArray[np.bool_]) -> pd.Ser
     text = moved.where(known, numbers)
     if pd.api.types.is_numeric_dtype(column.dtype):
         return text.astype(column.dtype)
-    # Bad values stay as they are: judging them is the contract's business.
+    # Bad values stay as they are: the contract check reports them.
     return column.mask(known, moved.where(known, 0).astype(np.int64).astype("str"))

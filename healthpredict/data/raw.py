@@ -1,4 +1,4 @@
-"""Raw encounters as frames of text, and back to csv.
+"""Read raw encounters into frames of text, and write them as csv.
 
 A raw frame has the columns of the contract under their raw names and in its order. `?` and empty values are NaN.
 `healthpredict.data.schema` checks the values.
@@ -82,7 +82,7 @@ def format_raw(raw: pd.DataFrame) -> bytes:
     try:
         return _format(table, quoting="none")
     except pa.ArrowInvalid:
-        # Some value holds a comma or a quote, and Arrow then puts quotes around every value.
+        # A value contains a comma or a quote. Arrow then quotes every value.
         return _format(table, quoting="needed")
 
 

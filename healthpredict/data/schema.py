@@ -1,7 +1,7 @@
-"""Holding a batch to the contract: valid rows with their types, and bad rows with the reasons.
+"""Check a batch against the contract: valid rows get their types, bad rows get reasons.
 
-`Column.problem` alone decides what is wrong with a value, here and in the API, so both refuse the same things. It is asked
-once per distinct value of a column, which makes 8,000 rows a matter of a tenth of a second.
+`Column.problem` alone decides whether a value is allowed, here and in the API, so both refuse the same values. It is called once
+per distinct value of a column: 8,000 rows take a tenth of a second.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class CheckedBatch:
     """The rows of a batch, each in one of two frames.
 
     Attributes:
-        encounters: the valid rows as an encounters frame; death and hospice are still in it.
-        quarantine: the bad rows as they came, with a column `reason` that lists every problem of the row.
+        encounters: the valid rows as an encounters frame, including those that ended in death or hospice.
+        quarantine: the bad rows, unchanged, with a column `reason` that lists every problem of the row.
     """
 
     encounters: pd.DataFrame
@@ -45,7 +45,7 @@ class CheckedBatch:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Reason to number of rows, the most frequent first."""
+        """Reason -> number of rows, the most frequent first."""
         return dict(
             Counter(reason for reasons in self.quarantine["reason"] for reason in reasons.split("; ")).most_common()
         )
@@ -54,18 +54,18 @@ class CheckedBatch:
 def check_encounters(
     raw: pd.DataFrame, batch: str, params: ContractParams, earlier_ids: Collection[int] = ()
 ) -> CheckedBatch:
-    """Split a batch into valid and bad rows, and hold the valid ones to the Pandera schema as well.
+    """Split a batch into valid and bad rows, and check the valid ones against the Pandera schema as well.
 
-    Of several valid rows with one `encounter_id` the first is kept and the others are bad.
+    If several valid rows have the same `encounter_id`, the first is kept and the others are bad.
 
     Args:
-        raw: a raw frame; an outcome column is left out of the encounters.
+        raw: a raw frame. A column of outcomes is ignored.
         batch: its name, for messages.
-        params: how many bad rows are too many.
-        earlier_ids: the `encounter_id` of encounters that are there already; a row that repeats one is bad.
+        params: the largest share of bad rows.
+        earlier_ids: the `encounter_id` of earlier encounters. A row that repeats one is bad.
 
     Raises:
-        BatchRefused: too many bad rows; it names the most frequent reasons with their counts, and no values.
+        BatchRefused: too many rows are bad. The message contains the most frequent reasons with their counts, and no values.
     """
     rows = check_rows(raw, RECORD_COLUMNS)
     ids = rows.frame["encounter_id"]
@@ -78,14 +78,14 @@ def check_encounters(
     if len(quarantine) > params.max_bad_share * len(raw):
         worst = "; ".join(f"{reason} ({count} rows)" for reason, count in [*checked.reasons.items()][:3])
         problem = f"{bad.sum()} of {len(raw)} rows are bad, more than {params.max_bad_share:.0%}: {worst}"
-        raise BatchRefused(batch, f"{problem}. Correct them where they come from")
+        raise BatchRefused(batch, f"{problem}. Correct them at their source")
     build_schema().validate(checked.encounters, inplace=True)
     return checked
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """Every row of a raw frame with typed values and its problems.
+    """The rows of a raw frame with typed values, and their problems.
 
     Attributes:
         frame: columns by `Column.field`, in the order of the raw frame. The values of an invalid row are meaningless.
@@ -124,7 +124,7 @@ def check_rows(raw: pd.DataFrame, columns: Sequence[Column]) -> CheckedRows:
 @cache
 def build_schema() -> pa.DataFrameSchema:
     """Build the Pandera schema of an encounters frame from the contract."""
-    # Here, because it takes half a second to import and most commands check nothing.
+    # Imported here, because it takes half a second and most commands do not need it.
     import pandera.pandas as pa
 
     def column_schema(column: Column) -> pa.Column:
@@ -154,7 +154,7 @@ def _categories(allowed: tuple[str, ...]) -> pd.CategoricalDtype:
 
 
 def codes_of(column: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], Any]:
-    """The position of each row's value among all values of a column, -1 where missing, shape (n,), and these values."""
+    """Return the code of each row's value, -1 if missing, shape (n,); and the values that the codes stand for."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), column.cat.categories
     return pd.factorize(column)
@@ -179,7 +179,7 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
         case Kind.CODE:
             return _with_values(texts, codes, distinct, values), found
         case _:
-            # What is not allowed becomes missing, in a row that is bad anyway.
+            # A value that is not allowed becomes missing. Its row is bad anyway.
             position = {value: number for number, value in enumerate(column.allowed)}
             # No column of the contract allows more than 127 values.
             positions = np.array([*(position.get(str(value), -1) for value in values), -1], dtype=np.int8)[codes]

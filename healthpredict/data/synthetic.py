@@ -1,8 +1,8 @@
-"""Made-up encounters that keep the contract, for demonstrations without the data set, for tests and for load.
+"""Synthetic encounters that match the contract, for demonstrations without the data set, for tests and for load.
 
-Values occur as often as in the published data set (`healthpredict.data.marginals`), patients come back as often (1.42 encounters
-each), and readmission follows a logistic model that a good learner finds with an AUROC of about .67. Nothing in them is any
-patient's. What they do not have is the dependence between the columns: figures of quality come from real data only.
+Values occur as often as in the published data set (`healthpredict.data.marginals`), patients return as often (1.42 encounters
+each), and readmission follows a logistic model that a good learner fits with an AUROC of about .67. No row is a real patient's. The
+columns do not depend on each other as real ones do, so measure the quality of predictions on real data only.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class DriftPlan(BaseModel):
     """Drift to plant.
 
     Attributes:
-        start: share of the encounters (0-1), in the order of time, after which the drift sets in at once.
-        strength: 0 for none; 1 is drift that anyone should notice.
-        kinds: "covariate", more visits before and more drugs; "new_category", payers and specialties never seen before;
-            "missing", values no longer entered; "concept", the same patients come back for other reasons.
+        start: share of the encounters (0-1), in order of time, before the drift begins.
+        strength: 0 is no drift; 1 is obvious drift.
+        kinds: "covariate", more earlier visits and more drugs; "new_category", payers and specialties that never occurred before;
+            "missing", values that are no longer entered; "concept", the risk depends differently on the features.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,7 +53,7 @@ class DriftPlan(BaseModel):
 
 _NO_DRIFT: Final = DriftPlan(strength=0)
 _POOL: Final = 1 / 0.75
-"""Patients to draw from, per encounter: of so many 1 / 1.42 per encounter are drawn at least once."""
+"""Size of the pool that patients are drawn from, per encounter: of so many, 1 / 1.42 per encounter are drawn at least once."""
 _INTERCEPT: Final = -2.77
 _DISPOSITION_EFFECT: Final = {"28": 1.8, "22": 1.5, "5": 1.1, "2": 0.7, "3": 0.5, "6": 0.35, "18": 0.3}
 _GROUP_EFFECT: Final = {"V": 0.6, "diabetes": 0.4, "blood": 0.3, "injury": 0.2, "respiratory": -0.3}
@@ -66,15 +66,15 @@ _LATER_SHARE: Final = 0.4
 
 
 def synthesize(n_encounters: int, seed: int, plant: DriftPlan | None = None) -> pd.DataFrame:
-    """Make encounters up.
+    """Generate encounters.
 
     Args:
         n_encounters: how many.
         seed: the same seed gives the same encounters.
-        plant: drift to plant; None for none.
+        plant: drift to plant, or None.
 
     Returns:
-        A raw frame with `readmitted`, in the order of time.
+        A raw frame with `readmitted`, in order of time.
     """
     plan = plant or _NO_DRIFT
     drifted = np.arange(n_encounters) >= plan.start * n_encounters
@@ -83,10 +83,10 @@ def synthesize(n_encounters: int, seed: int, plant: DriftPlan | None = None) -> 
 
 
 def synthesize_to_parquet(path: Path, n_encounters: int, seed: int, chunk: int = 100_000) -> None:
-    """Write any number of made-up encounters as Parquet, in the memory of one chunk.
+    """Write any number of synthetic encounters to Parquet, with one chunk in memory at a time.
 
     Args:
-        path: a local file: an encounters frame, a row group for each chunk. Patients are distinct between chunks.
+        path: local file. It holds an encounters frame with one row group per chunk. No patient is in two chunks.
         n_encounters: how many.
         seed: the same seed and chunk give the same encounters.
         chunk: encounters in memory at a time.
@@ -104,7 +104,7 @@ def synthesize_to_parquet(path: Path, n_encounters: int, seed: int, chunk: int =
 
 
 def _generate(rng: np.random.Generator, drifted: NDArray[np.bool_], plan: DriftPlan, first_id: int = 0) -> pd.DataFrame:
-    """Return an encounters frame with `readmitted`; ids are above `first_id` by at most 1,000 for each encounter."""
+    """Return an encounters frame with `readmitted`. The ids lie between `first_id` and `first_id + 1000 * n`."""
     n = len(drifted)
     effect = {kind: drifted * (plan.strength if kind in plan.kinds else 0.0) for kind in get_args(DriftKind)}
     pool = max(1, round(n * _POOL))
@@ -160,7 +160,7 @@ def _counts(
 ) -> dict[str, NDArray[Any]]:
     n = len(patient)
     days = 1 + _choose(rng, DAYS_SHARES, n)
-    # A patient who was often there is often there again: the gamma part of the negative binomial is the patient's.
+    # Each patient has a rate of visits, drawn from a gamma distribution, so that all visits are negative binomial.
     visits = {}
     for field, (mean, variance) in VISITS.items():
         frailty = rng.gamma(mean**2 / (variance - mean), (variance - mean) / mean, pool)
@@ -177,7 +177,7 @@ def _counts(
 
 def _outcomes(rng: np.random.Generator, values: dict[str, NDArray[Any]], change: NDArray[Any]) -> NDArray[Any]:
     def of(field: str, effects: Mapping[str, float]) -> NDArray[Any]:
-        # A missing value is at position -1, which is the last.
+        # The position of a missing value is -1, which indexes the last entry.
         by_position = np.array([*(effects.get(value, 0.0) for value in _vocabulary(field)), 0.0])
         return by_position.take(values[field], mode="wrap")
 

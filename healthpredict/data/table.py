@@ -1,4 +1,4 @@
-"""The one reader of delivered files: encounters or outcomes, as csv or Parquet, of any size."""
+"""Read delivered files: encounters or outcomes, as csv or Parquet, of any size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Table:
     Attributes:
         name: for messages.
         columns: names in the contract, in the requested order.
-        rows: number of rows, counted before any value is read.
+        rows: number of rows, known before any value is read.
         read_as: format, encoding and compression, for people.
         notices: what was unusual about it, in sentences.
     """
@@ -63,7 +63,7 @@ class Table:
                 read += batch.num_rows
                 yield pa.Table.from_batches([batch]).rename_columns(self.columns)
         except (pa.ArrowException, OSError) as error:
-            raise BatchRefused(self.name, _DAMAGED if self._dialect is None else "it is no readable csv") from error
+            raise BatchRefused(self.name, _DAMAGED if self._dialect is None else "it is not a readable csv") from error
         if read != self.rows:
             raise BatchRefused(
                 self.name, f"it has {self.rows} rows, but {read} could be read; deliver it again as plain csv"
@@ -105,7 +105,7 @@ class Table:
             stored = [head.schema_arrow.field(position) for position in self._positions]
         names = [column.name for column in stored]
         if nested := [column.name for column in stored if pa.types.is_nested(column.type)]:
-            raise BatchRefused(self.name, f"{', '.join(nested)} holds lists or structures; deliver one value a row")
+            raise BatchRefused(self.name, f"{', '.join(nested)} holds lists or structures; deliver one value per row")
         ids = [column for column, name in zip(stored, self.columns, strict=True) if name in ID_COLUMNS]
         if short := [column.name for column in ids if column.type in _SHORT_FLOATS]:
             raise BatchRefused(
@@ -113,9 +113,9 @@ class Table:
                 f"{', '.join(short)} holds floating-point numbers of 32 bits or fewer, which skip whole numbers above 2^24; "
                 "deliver it as whole numbers",
             )
-        # Dictionary-encoded, as they are stored: converting each value to text would take longer than predicting.
+        # Keep the dictionary encoding: converting each value to text would take longer than predicting.
         texts = [name for name, column in zip(names, self.columns, strict=True) if column not in ID_COLUMNS]
-        # Reading ahead would end up with the whole file in memory.
+        # Pre-buffering would read the whole file into memory.
         with self._opener() as file, pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(batch_size=rows, columns=names):
                 yield pa.record_batch([_as_text(batch[name]) for name in names], names=names)
@@ -131,7 +131,7 @@ def open_table(
         source: a local file, or its content.
         name: of the file, for messages.
         required: columns of the contract that the file must have, in any order.
-        optional: columns of the contract that are read if the file has them. All others are left out.
+        optional: more columns of the contract, which are read if the file has them.
 
     Raises:
         MissingColumns: a required column is missing.
@@ -150,7 +150,7 @@ def open_table(
         else:
             header, rows = _parquet_head(opener, name)
             read_as, unusual = "Parquet", ()
-        # Again for a csv: the first row may show that the header's last, empty name is no column.
+        # Match a csv's header again: the first row may have shown that its last, empty name is not a column.
         matched = match(header)
         shift = dialect is not None and dialect.extra == "row names"
         if compression is not None:
@@ -168,7 +168,7 @@ def open_table(
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    """Convert values to text, dictionary-encoded if they were. A float gets its shortest form, such as 5.0."""
+    """Convert values to text and keep the dictionary encoding. A float gets its shortest form, such as 5.0."""
     if pa.types.is_dictionary(values.type):
         return pa.DictionaryArray.from_arrays(values.indices, _as_text(values.dictionary))
     if pa.types.is_floating(values.type):

@@ -1,4 +1,4 @@
-"""Compressed files and files of other programs, recognised by their content."""
+"""Detect and unpack compressed files, and reject files of other programs. Both are recognised by their content."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pyarrow as pa
 from healthpredict.errors import BatchRefused
 
 DATA_SET_FILE: Final = "diabetic_data.csv"
-"""The encounters inside the published zip."""
+"""The file with the encounters in the published zip."""
 MAX_UNPACKED_BYTES: Final = 1_000_000_000
-"""A limit, because a few kilobytes can unpack to terabytes."""
+"""A few kilobytes could unpack to terabytes."""
 _COPY_BYTES: Final = 1 << 20
 _COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 _ZIP: Final = b"PK\x03\x04"
@@ -34,7 +34,7 @@ _OTHER_PROGRAMS: Final = {
 _SAVE_AS: Final = "save it as csv and deliver that"
 
 Opener = Callable[[], IO[bytes]]
-"""Opens the content from its first byte; it is called several times."""
+"""Opens the content at its first byte. It is called several times."""
 
 
 @contextmanager
@@ -66,14 +66,17 @@ def unpacked(source: Path | bytes, name: str) -> Iterator[tuple[Opener, str | No
         try:
             with _member(packed, name) if compression == "zip" else pa.input_stream(packed, compression) as content:
                 _copy(content, plain, name)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError) as error:
             raise BatchRefused(name, f"the {compression} is damaged or incomplete; deliver it again") from error
+        except NotImplementedError as error:  # Deflate64, for example, which Windows uses above 2 GB
+            problem = "the zip is compressed by a method that is not supported; compress it with Deflate or gzip"
+            raise BatchRefused(name, problem) from error
         path = Path(plain.name)
         yield lambda: path.open("rb"), compression
 
 
 def unpack(data: bytes, name: str) -> tuple[bytes, str | None]:
-    """Return the plain content of a file and its compression; None if there is none. Errors as `unpacked`."""
+    """Return the plain content of a file, and the name of its compression or None. Errors as `unpacked`."""
     with unpacked(data, name) as (opener, compression), opener() as file:
         return file.read(), compression
 
@@ -96,7 +99,7 @@ def _member(packed: IO[bytes], name: str) -> Iterator[IO[bytes]]:
                 name, f"the zip holds {len(files)} files, and none is {DATA_SET_FILE}; deliver a zip with one table"
             )
         if chosen[0].flag_bits & 1:
-            raise BatchRefused(name, "the zip is protected by a password; deliver it without one")
+            raise BatchRefused(name, "the zip is protected by a password; deliver it without a password")
         with archive.open(chosen[0]) as content:
             yield content
 

@@ -1,4 +1,4 @@
-"""How good a risk is: discrimination and calibration, with intervals over patients.
+"""Metrics of risks: discrimination and calibration, with intervals over patients.
 
 Intervals are 95 % percentile intervals of a bootstrap that resamples patients, not encounters, because the encounters of
 one patient are not independent (Field & Welsh 2007, doi 10.1111/j.1467-9868.2007.00593.x).
@@ -24,7 +24,7 @@ _NEWTON_STEPS = 8
 _SMALLEST_RISK = 1e-6
 _LARGEST_LOG_ODDS = 30.0
 _CHUNK = 500_000
-"""Weights in memory at a time while bootstrapping: 4 MB, which fit into a core's cache. 160 MB took twice as long."""
+"""Bootstrap weights in memory at a time: 4 MB, which fit into a core's cache. 160 MB take twice as long."""
 
 
 class Interval(BaseModel):
@@ -102,7 +102,7 @@ def evaluate(
 
 
 def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
-    """Area under the ROC curve, ties counted half.
+    """Compute the area under the ROC curve. Ties count half.
 
     Raises:
         NotEnoughData: no rows, or one class only.
@@ -112,9 +112,9 @@ def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
 
 
 def expected_auroc(risk: Floats) -> float:
-    """Return the AUROC that risks have if they are calibrated: each encounter counts as readmitted in proportion to its risk.
+    """Estimate the AUROC of calibrated risks before outcomes are known.
 
-    NannyML's confidence-based performance estimation, for encounters whose outcomes are not known yet.
+    Each encounter counts as readmitted in proportion to its risk. This is NannyML's confidence-based performance estimation.
 
     Args:
         risk: probability 0-1, shape (n_encounters,), not empty.
@@ -131,9 +131,9 @@ def auroc_differences(
     n_bootstrap: int,
     seed: int = 0,
 ) -> Floats:
-    """AUROC of `risk` minus that of `other_risk` on the same resampled patients, shape (n_bootstrap,).
+    """Return the AUROC of `risk` minus that of `other_risk` in each bootstrap resample, shape (n_bootstrap,).
 
-    Both risks are compared on the same patients in every resample; this makes small differences visible.
+    Both are computed on the same resampled patients, which makes small differences visible.
     """
     first, second = _Sorted(label, risk), _Sorted(label, other_risk)
     differences = [
@@ -165,13 +165,13 @@ def _require_two_classes(label: NDArray[np.bool_]) -> None:
 
 
 class _Sorted:
-    """Encounters in ascending order of risk; metrics take weights in that order, shape (n_resamples, n)."""
+    """Encounters in ascending order of risk. All weights are in this order, shape (n_resamples, n)."""
 
     def __init__(self, label: NDArray[np.bool_] | Floats, risk: Floats) -> None:
         self.order = np.argsort(risk, kind="stable")
         self.risk = risk[self.order]
         self.label = np.asarray(label, dtype=np.float64)[self.order]
-        # Where the encounters of equal risk begin and end, of each one that may have been readmitted: among all, and among these.
+        # For each encounter with a positive label: where the encounters of equal risk begin and end, among all and among these.
         self.positive = np.flatnonzero(self.label)
         self.start = np.searchsorted(self.risk, self.risk[self.positive], "left")
         self.end = np.searchsorted(self.risk, self.risk[self.positive], "right")
@@ -179,7 +179,7 @@ class _Sorted:
         self.positive_end = np.searchsorted(self.positive, self.end)
 
     def metrics(self, weights: Floats) -> dict[str, Floats]:
-        """All metrics of an `Evaluation`, each of shape (n_resamples,)."""
+        """Compute all metrics of an `Evaluation`, each of shape (n_resamples,)."""
         below, positive, positive_below = self._ranked(weights)
         found = positive_below[:, -1:] - positive_below[:, self.positive_start]
         flagged = below[:, -1:] - below[:, self.start]
@@ -198,11 +198,11 @@ class _Sorted:
         }
 
     def auroc(self, weights: Floats) -> Floats:
-        """Shape (n_resamples,)."""
+        """Compute the AUROC, shape (n_resamples,)."""
         return self._auroc(*self._ranked(weights))
 
     def _ranked(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Cumulative weights from 0 to all; the weights of those that may have been readmitted; these, cumulative."""
+        """Return the cumulative weights, the weights of encounters with a positive label, and the cumulative sums of the latter."""
         positive = weights[:, self.positive] * self.label[self.positive]
         return _cumulative(weights), positive, _cumulative(positive)
 
@@ -219,15 +219,15 @@ class _Sorted:
 
     @cached_property
     def _calibration(self) -> tuple[float, Floats]:
-        """The calibration slope, and what else only takes sums over encounters.
+        """The calibration slope, and the terms of all metrics that are sums over encounters.
 
         Returns:
-            The slope of a logistic regression on the log-odds (Cox 1958); and per encounter the squared error, how far it moves
+            The slope of a logistic regression on the log-odds (Cox 1958). For each encounter: the squared error, its influence on
             the slope in one Newton step, and risk minus label in the column of its bin, shape (n, 2 + n_bins).
         """
         bounded = np.clip(self.risk, _SMALLEST_RISK, 1 - _SMALLEST_RISK)
         design = np.stack([np.ones_like(bounded), np.log(bounded / (1 - bounded))], axis=1)
-        # From no slope at all Newton's steps converge; from a slope that is far too steep they would not.
+        # Newton's method converges from a slope of 0, but may diverge from a slope that is far too steep.
         share = np.clip(self.label.mean(), _SMALLEST_RISK, 1 - _SMALLEST_RISK)
         coefficients = np.array([np.log(share / (1 - share)), 0.0])
         for _ in range(_NEWTON_STEPS):
@@ -246,5 +246,5 @@ class _Sorted:
 
 
 def _cumulative(weights: Floats) -> Floats:
-    """Sums of the weights before each encounter and, last, of all, shape (n_resamples, n + 1)."""
+    """Return the sum of the weights before each encounter and, as the last column, of all, shape (n_resamples, n + 1)."""
     return np.pad(np.cumsum(weights, axis=1), ((0, 0), (1, 0)))

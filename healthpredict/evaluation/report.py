@@ -1,4 +1,4 @@
-"""The measurements of a model on the test side."""
+"""Evaluate a model on the test side, as a whole and by subgroup."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.evaluation.metrics import Evaluation, Floats, Interval, evaluate
 
 if TYPE_CHECKING:
-    # The API reads a `TestReport` from a bundle, without pandas.
+    # The API reads a `TestReport` from a bundle and does not import pandas.
     import pandas as pd
 
 SUBGROUP_COLUMNS = ("gender", "race", "age")
 BASELINE_COLUMN = "number_inpatient"
-"""Inpatient visits in the year before: the strongest single variable, which a model has to beat."""
+"""Inpatient visits in the year before: the strongest single variable, which a model must beat."""
 
 
 class Subgroup(BaseModel):
-    """The model on one group of patients.
+    """Metrics of a model on one group of patients.
 
     Attributes:
         column: `gender`, `race` or `age`.
@@ -41,7 +41,7 @@ class Subgroup(BaseModel):
 
 
 class TestReport(BaseModel):
-    """A model on patients that its training has not seen.
+    """Metrics of a model on patients that it was not trained on.
 
     Attributes:
         evaluation: discrimination and calibration.
@@ -72,7 +72,7 @@ def report_on(
     min_subgroup_rows: int,
     n_bootstrap: int,
 ) -> TestReport:
-    """Measure a risk on test-side encounters.
+    """Evaluate risks on test-side encounters.
 
     Args:
         encounters: frame with `patient_id`, `BASELINE_COLUMN` and `SUBGROUP_COLUMNS`, shape (n_encounters, ...).
@@ -101,7 +101,7 @@ def report_on(
 def evaluate_subgroups(
     encounters: pd.DataFrame, label: NDArray[np.bool_], risk: Floats, min_rows: int, n_bootstrap: int
 ) -> tuple[Subgroup, ...]:
-    """Evaluate each sex, race and age band that has `min_rows` encounters and both classes."""
+    """Evaluate each sex, race and age band that has at least `min_rows` encounters and both classes."""
     found = []
     for column, value, rows in subgroups_of(encounters, min_rows):
         if label[rows].all() or not label[rows].any():
@@ -121,7 +121,7 @@ def evaluate_subgroups(
 
 
 def subgroups_of(encounters: pd.DataFrame, min_rows: int) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Each sex, race and age band that has `min_rows` encounters: column, value, and its rows, shape (n_encounters,)."""
+    """Yield column, value and rows, shape (n_encounters,), of each sex, race and age band that has `min_rows` encounters."""
     for column in SUBGROUP_COLUMNS:
         values = encounters[column].astype(object).to_numpy()
         for value in sorted({v for v in values if isinstance(v, str)}):

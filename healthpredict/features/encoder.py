@@ -1,6 +1,6 @@
 """The fitted encoder, as data. `record` evaluates it for one encounter, `frame` fits it and evaluates it for whole frames.
 
-Features are, in this order: the counts, the derived numbers, one statistic for each level source, one for each pair. A
+The features, in order, are the counts, the derived numbers, one statistic for each level source, and one for each pair. A
 statistic is the smoothed log-odds of readmission in the training data (Micci-Barreca 2001, doi 10.1145/507533.507538),
 rounded to a multiple of 1/1024: such numbers, and the thresholds half-way between them, are exact in 32-bit floats, so a
 tree takes the same branch in every runtime.
@@ -21,7 +21,7 @@ from healthpredict.features.sources import (
 
 Value = str | int | float | None
 MISSING_LEVEL = 0
-"""Position of "missing" in every table of statistics; the known levels follow, and last comes "other" (rare or unseen)."""
+"""Position of a missing value in every table of statistics. Known levels follow; the last position is "other" (rare or unseen)."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class Encoder:
         return (*COUNTS, *DERIVED_NUMBERS, *self.statistics, *pairs)
 
     def size(self, source: str) -> int:
-        """Positions of a level source: the known levels, missing and other."""
+        """Return the number of positions of a level source: its known levels, missing, and other."""
         return len(self.levels[source]) + 2
 
     def position(self, source: LevelSource, value: Value) -> int:
-        """Where a value (None if missing) stands in the tables of its source."""
+        """Return the position of a value (None if missing) in the tables of its source."""
         if value is None:
             return MISSING_LEVEL
         known = self.positions[source.name]
         return known.get(value if source.derive is None else source.derive(value), len(known) + 1)  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
-        """The encoder as plain data, for `from_json`."""
+        """Return the encoder as plain data, for `from_json`."""
         return {
             "fills": self.fills,
             "levels": self.levels,

@@ -1,4 +1,4 @@
-"""The encoder for whole frames: fitting it, and evaluating it column by column."""
+"""The encoder for whole frames: fit it, and evaluate it column by column."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ from healthpredict.features.sources import (
 )
 
 SMOOTHING = 50.0
-"""Encounters at the mean that each level is mixed with: the best of 20, 50, 100 within noise, and robust to rare levels."""
+"""Encounters with the mean rate that are added to each level. 20, 50 and 100 are equally good within noise; 50 is robust to rare
+levels."""
 MIN_ROWS = 10
-"""A level, or a pair of levels, seen in fewer training encounters counts as "other": nothing about so few people is kept."""
+"""Levels and pairs with fewer training encounters count as "other", so that the encoder contains nothing about so few people."""
 N_FOLDS = 5
 _GRID = 1024.0
 _SMALLEST_RATE = 1e-6
-"""Rates are kept this far from 0 and 1: few outcomes can all be in one fold, and some families refuse an infinite log-odds."""
+"""Smallest distance of a rate from 0 and 1. All of a few readmissions can be in one fold, and some families reject infinite
+log-odds."""
 
 
 def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float32]:
-    """Encode encounters; row for row the same as `RecordEncoder.encode`.
+    """Encode encounters. Each row is equal to the result of `RecordEncoder.encode`.
 
     Args:
         encoder: fitted.
@@ -46,7 +48,7 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
     """
     numbers = _numbers(encounters, encoder.fills)
     levels = {source.name: _Levels.of(encoder, source, encounters[source.column]) for source in encoder.sources}
-    # Column by column in memory, as it is made and as decision tables read it.
+    # Column-major, because it is filled and (by decision tables) read column by column.
     encoded = np.empty((len(encounters), len(encoder.feature_names)), dtype=np.float32, order="F")
     for i, number in enumerate(numbers):
         encoded[:, i] = number
@@ -60,7 +62,7 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
 
 
 def as_records(encounters: pd.DataFrame) -> list[dict[str, Value]]:
-    """The rows of a frame as `RecordEncoder.encode` takes them: values by column, None for missing."""
+    """Return the rows of a frame as records for `RecordEncoder.encode`: values by column, None if missing."""
     plain = encounters.astype(object).where(encounters.notna(), None)
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
@@ -68,10 +70,10 @@ def as_records(encounters: pd.DataFrame) -> list[dict[str, Value]]:
 def fit_encoder(
     encounters: pd.DataFrame, label: NDArray[np.bool_], fold: NDArray[np.intp]
 ) -> tuple[Encoder, NDArray[np.float32]]:
-    """Fit the encoder, and encode its own training data without letting a row see its own outcome.
+    """Fit the encoder, and encode its training data so that no row depends on its own outcome.
 
-    The statistics of each training row come from the other folds (cross-fitting, as scikit-learn's TargetEncoder does), and a
-    fold holds whole patients: a patient's earlier encounter says nothing about the later one.
+    The statistics of each training row come from the other folds (cross-fitting, as in scikit-learn's TargetEncoder). A fold holds
+    whole patients, so that no outcome of the same patient has an influence either.
 
     Args:
         encounters: training encounters.
@@ -84,7 +86,7 @@ def fit_encoder(
     fills = {name: float(encounters[name].median()) for name in COUNTS}
     fills["age_years"] = float(np.nanmedian(_age_years(encounters["age"], np.nan)))
     levels = {source.name: _common_levels(source, encounters[source.column]) for source in LEVEL_SOURCES}
-    # A column with one level says nothing.
+    # A column with one level carries no information.
     levels = {name: known for name, known in levels.items() if len(known) > 1}
     pairs = [(a, b) for a, b in PAIRS if a in levels and b in levels]
     bare = Encoder(fills, levels, statistics={}, pair_statistics={})
@@ -105,7 +107,7 @@ def fit_encoder(
 def _log_odds(
     cell: NDArray[np.intp], size: int, label: NDArray[np.bool_], fold: NDArray[np.intp]
 ) -> tuple[tuple[float, ...], NDArray[np.float32]]:
-    """The statistic of every cell, shape (size,), and that of each row's cell without the row's own fold, shape (n,)."""
+    """Return the statistic of every cell, shape (size,), and for each row that of its cell without its own fold, shape (n,)."""
     rows = np.bincount(fold * size + cell, minlength=N_FOLDS * size).reshape(N_FOLDS, size)
     readmitted = np.bincount(fold * size + cell, weights=label, minlength=N_FOLDS * size).reshape(N_FOLDS, size)
     table = _smoothed(readmitted.sum(axis=0), rows.sum(axis=0))
@@ -133,8 +135,8 @@ class _Levels:
     """A column as levels of a source.
 
     Attributes:
-        code: of each encounter, shape (n_encounters,); -1 where missing.
-        position: in the tables of the source, for each code; the last one is that of -1.
+        code: of each encounter, shape (n_encounters,); -1 if missing.
+        position: of each code in the tables of the source; the last entry is that of code -1.
     """
 
     code: NDArray[np.integer[Any]]
@@ -142,14 +144,14 @@ class _Levels:
 
     @classmethod
     def of(cls, encoder: Encoder, source: LevelSource, column: pd.Series) -> Self:
-        """Ask `Encoder.position` once for each distinct value."""
+        """Look up the position of each distinct value."""
         code, values = codes_of(column)
         position = [*(encoder.position(source, value) for value in values), encoder.position(source, None)]
         return cls(code, np.array(position))
 
     @cached_property
     def positions(self) -> NDArray[np.intp]:
-        """In the tables of the source, of each encounter, shape (n_encounters,)."""
+        """The position of each encounter in the tables of the source, shape (n_encounters,)."""
         return np.asarray(self.position[self.code])
 
 
@@ -170,12 +172,12 @@ def _age_years(age: pd.Series, fill: float) -> NDArray[np.float32]:
 
 
 def _medications(encounters: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How many medications of each encounter have a changed and a steady dose, shape (n_encounters,) each."""
+    """Count the medications of each encounter with a changed and with a steady dose, each of shape (n_encounters,)."""
     changed = np.zeros(len(encounters), dtype=np.float32)
     steady = np.zeros(len(encounters), dtype=np.float32)
     for name in MEDICATION_FIELDS:
         codes, values = codes_of(encounters[name])
-        # The last entry is for a missing value, whose code is -1.
+        # The code of a missing value is -1, which indexes the last entry.
         changed += np.array([*(value in CHANGED for value in values), False], dtype=np.float32)[codes]
         steady += np.array([*(value == STEADY for value in values), False], dtype=np.float32)[codes]
     return changed, steady

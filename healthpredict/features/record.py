@@ -1,7 +1,7 @@
-"""The encoder for one encounter. It needs numpy only: the API evaluates it without pandas.
+"""The encoder for one encounter. It needs only numpy, so the API can encode without pandas.
 
-Everything that does not depend on the encounter is looked up beforehand, so that one costs a dozen microseconds. It gives the
-same bits as the evaluation of whole frames; a property test holds that.
+Everything that does not depend on the encounter is looked up beforehand, so encoding one takes a dozen microseconds. The result has
+the same bits as for whole frames, which a property test checks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIXED = (*COUNTS, "age", *MEDICATION_FIELDS)
 
 
 class _Table(dict[Any, Any]):
-    """What belongs to each level, None among them for missing, and to every other one."""
+    """A value for each known level (None is the level of a missing value), and one for all others."""
 
     def __init__(self, known: Mapping[Any, Any], other: Any) -> None:
         super().__init__(known)
@@ -44,16 +44,17 @@ class _Table(dict[Any, Any]):
 
 @dataclass(frozen=True)
 class RecordEncoder:
-    """An encoder, arranged. A *slot* is a place in the list of levels: values first, derived levels after them.
+    """An encoder with its lookups prepared. A *slot* is an index in the list of levels: values first, then derived levels.
 
     Attributes:
-        columns: whose values are read.
-        fills: of the counts, by position.
-        ages: midpoint by band.
-        derived: slot of the value and function, for each derived level.
-        statistics: slot and table of each level source, in the order of the features.
-        positions: slot and table for each source that is in a pair.
-        pairs: statistics by joint position, place of the first in `positions`, size of the second, place of the second.
+        columns: fields of a record that are read, in the order of their slots.
+        fills: of the counts, in their order.
+        ages: band -> midpoint.
+        derived: for each derived level, the slot of its value and the function that derives it.
+        statistics: for each level source, its slot and level -> statistic, in the order of the features.
+        positions: for each source that is in a pair, its slot and level -> position.
+        pairs: for each pair, its statistics by joint position, the index of the first source in `positions`, the size of the second
+            source and its index.
     """
 
     columns: tuple[str, ...]
@@ -66,7 +67,7 @@ class RecordEncoder:
 
     @classmethod
     def of(cls, encoder: Encoder) -> Self:
-        """Arrange an encoder."""
+        """Prepare the lookups of an encoder."""
         columns = (*_FIXED, *dict.fromkeys(s.column for s in encoder.sources if s.column not in _FIXED))
         derived = [source for source in encoder.sources if source.derive is not None]
 
@@ -96,7 +97,7 @@ class RecordEncoder:
         """Encode one encounter.
 
         Args:
-            record: values by `Column.field`; None or an absent field is missing.
+            record: values by `Column.field`. None and an absent field both mean missing.
 
         Returns:
             shape (n_features,), in the order of `Encoder.feature_names`.
@@ -115,6 +116,6 @@ class RecordEncoder:
 
 
 def _by_level(encoder: Encoder, name: str, by_position: Any) -> _Table:
-    """A table by level, from values by position."""
+    """Return a table by level from values by position."""
     missing, *known, other = by_position
     return _Table({None: missing, **dict(zip(encoder.levels[name], known, strict=True))}, other)

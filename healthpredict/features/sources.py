@@ -1,8 +1,8 @@
-"""What the features are made from.
+"""The sources of the features.
 
 A *level source* turns one value of one column into a level, a string; statistics of readmission are kept for each level,
-or for each pair of levels. A *number* is a count of the contract or a sum over columns. Both the vectorised and the
-per-record evaluation call the functions of this module, one value at a time, so they cannot drift apart.
+or for each pair of levels. A *number* is a count of the contract or a sum over columns. The evaluation of
+frames and that of single records call the same functions, one value at a time, so they agree.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from healthpredict.data.contract import AGE_BANDS, FEATURE_COLUMNS, MEDICATIONS,
 from healthpredict.data.icd9 import diagnosis_group
 
 _MOST_PRIOR_STAYS: Final = 6
-"""Inpatient visits in the year before are told apart up to here; 1.1 % of encounters have more."""
+"""Inpatient visits in the year before are distinguished up to this number; 1.1 % of encounters have more."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelSource:
-    """A level taken from one column; `derive` maps a value that is present, None keeps it as it is."""
+    """A level that comes from one column. `derive` maps a value to its level; without it, the value is the level."""
 
     name: str
     column: str
@@ -54,7 +54,7 @@ PAIRS: Final = (
     ("payer_code", "age"),
     ("insulin", "A1Cresult"),
 )
-"""Pairs whose joint statistic says more than both alone: together .002 of AUROC and .009 of AUPRC (five patient-grouped folds)."""
+"""Pairs whose joint statistic adds information: together .002 AUROC and .009 AUPRC (five folds of patients)."""
 
 COUNTS: Final = tuple(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT)
 AGE_MIDPOINT: Final = {band: 5.0 + 10.0 * i for i, band in enumerate(AGE_BANDS)}

@@ -1,10 +1,12 @@
 """Joint drift: whether the relations between features have changed, even if each feature on its own looks the same.
 
-Each feature is cut into a few bins. The relation of two bins is their phi coefficient, the correlation of the two indicators. A
-feature has drifted if its coefficients with the bins of all other features have moved by more than chance. Two kinds are measured:
-moves in any direction (association), and moves of all coefficients towards or away from zero (attenuation), which happen when
-records are mixed up and which are found while each single move is still within chance. This measures in closed form what a
-classifier of "batch or reference" could learn from pairs of features. Limits that need a thousand evaluations take seconds.
+Each feature is divided into a few bins. The relation of two bins is their phi coefficient, the correlation of the two indicators.
+A feature has drifted if its coefficients with the bins of all other features differ by more than chance. Two kinds are measured:
+differences in any direction (association), and a shift of all coefficients towards or away from zero (attenuation). The latter
+happens when records are mixed up, and is detected even if each single difference is within chance.
+
+This measures in closed form what a classifier of "batch or reference" could learn from pairs of features, so that limits that
+need a thousand evaluations take seconds.
 """
 
 from __future__ import annotations
@@ -25,15 +27,15 @@ from healthpredict.monitoring.null import Codes
 Indicators = NDArray[np.float32]
 TOGETHER: Final = (Method.ASSOCIATION, Method.ATTENUATION)
 MIN_SHARE: Final = 0.05
-"""Rarer bins tell little, and a pair of rare bins could identify a person."""
+"""Rarer bins carry little information, and a pair of rare bins could identify a person."""
 MIN_PAIR_SHARE: Final = 0.005
-"""Pairs of bins that would occur together less often by chance are left out: one patient with many encounters would move them
-far."""
+"""Pairs of bins that would occur together more rarely by chance are left out: one patient with many encounters would change
+them a lot."""
 _CHANCE: Final = 5.0
-"""Among thousands of pairs, coefficients below this many standard errors may be chance; they would seem to weaken in any batch."""
+"""In standard errors. Among thousands of pairs, smaller coefficients may be chance, and would seem to weaken in any batch."""
 _QUANTILES: Final = (0.2, 0.4, 0.6, 0.8)
 _LEVELS: Final = 8
-"""The most frequent categories, each with a bin of its own; all others share one bin."""
+"""Number of categories that have a bin of their own, the most frequent ones. All others share one bin."""
 _DECIMALS: Final = 3
 """Decimals of the coefficients that are stored: finer than chance in 100,000 rows."""
 
@@ -42,9 +44,9 @@ class AssociationProfile(BaseModel):
     """The relations between the features of the reference, without any patient.
 
     Attributes:
-        edges: column -> upper ends of the bins of numbers; a last bin is open.
-        levels: column -> categories with a bin of their own; a last bin holds the others.
-        cells: numbers of the bins common enough to be compared, counted over edges, then levels, shape (n_cells,).
+        edges: column of numbers -> upper ends of its bins; one more bin is open.
+        levels: column of categories -> those with a bin of their own; one more bin holds the others.
+        cells: indices of the bins that are frequent enough to be compared, counted over edges, then levels, shape (n_cells,).
         shares: of those bins in the reference (0-1), shape (n_cells,).
         phi: their coefficients below the diagonal, row by row.
         min_phi: coefficients of at least this size, positive or negative, are relations that can weaken.
@@ -71,20 +73,19 @@ class Associations:
         self._cells = np.array(profile.cells, dtype=np.intp)
         self._shares = np.array(profile.shares)
         column = np.repeat(np.arange(len(self._bins)), [len(bins) + 1 for bins in self._bins.values()])[self._cells]
-        present, owner = np.unique(column, return_inverse=True)
+        present, self._starts, owner = np.unique(column, return_index=True, return_inverse=True)
         self.columns = [list(self._bins)[i] for i in present]
-        self._member = np.eye(len(present))[owner]
         self._phi = np.zeros((len(owner), len(owner)))
         self._phi[np.tril_indices(len(owner), -1)] = profile.phi
         self._phi += self._phi.T
         self._compared = (owner[:, None] != owner) & (np.outer(self._shares, self._shares) >= MIN_PAIR_SHARE)
         related = np.where(self._compared & (np.abs(self._phi) >= profile.min_phi), self._phi, 0.0)
         squares = self._by_pair(related**2).sum(axis=1)[owner, None]
-        # Least squares: the differences times this add up to 0 if nothing has changed, and to -1 if no relation is left.
+        # Least squares: the sum of the differences times this is 0 if nothing has changed, and -1 if no relation is left.
         self._slope = np.divide(related, squares, out=np.zeros_like(related), where=squares > 0)
 
     def products(self, frame: pd.DataFrame) -> Floats:
-        """Return the number of rows in each pair of bins, shape (n_cells, n_cells). Parts of a batch can be added up."""
+        """Return the number of rows in each pair of bins, shape (n_cells, n_cells). Results for parts of a batch can be added."""
         indicators = _indicators(frame, self._bins)[:, self._cells]
         with _one_thread():
             return (indicators.T @ indicators).astype(np.float64)
@@ -97,7 +98,7 @@ class Associations:
         """Return how much each pair of columns contributes to the `distances`.
 
         Args:
-            phi: coefficients of the rows that are compared.
+            phi: coefficients of the rows to compare.
             reference: coefficients to compare with; by default those of the profile.
 
         Returns:
@@ -110,7 +111,8 @@ class Associations:
         }
 
     def _by_pair(self, cells: Floats) -> Floats:
-        return np.asarray(self._member.T @ cells @ self._member)
+        """Sum over the cells of each pair of columns, shape (n_columns, n_columns)."""
+        return np.asarray(np.add.reduceat(np.add.reduceat(cells, self._starts, axis=0), self._starts, axis=1))
 
 
 def distances(moved: dict[Method, Floats]) -> dict[Method, Floats]:
@@ -143,7 +145,7 @@ def build_associations(
     indicators = _indicators(frame, {**edges, **levels})
     shares = indicators.mean(axis=0, dtype=np.float64)
     cells = np.flatnonzero((shares >= MIN_SHARE) & (shares <= 1 - MIN_SHARE))
-    # `take`, because indexing would leave the columns contiguous, and rows are what is drawn.
+    # `take` keeps rows contiguous, which sampling reads. Indexing would not.
     indicators, shares = indicators.take(cells, axis=1), shares[cells]
     phi = _coefficients((indicators.T @ indicators).astype(np.float64) / len(frame), shares)
     profile = AssociationProfile(
@@ -186,7 +188,7 @@ def null_associations(
 
 
 def _one_thread() -> threadpool_limits:
-    """Limit BLAS to one thread: on busy cores two threads wait for each other longer than one needs for such products."""
+    """Limit BLAS to one thread. On busy cores, two threads wait for each other for longer than one needs."""
     return threadpool_limits(1, user_api="blas")
 
 
@@ -201,7 +203,7 @@ def _indicators(frame: pd.DataFrame, bins: dict[str, tuple[float, ...] | tuple[s
         if pd.api.types.is_numeric_dtype(frame[name]):
             codes = np.searchsorted(np.array(ends), frame[name].to_numpy())
         else:
-            # Category by category, not row by row.
+            # Look up each category once, not each row.
             column = frame[name].cat
             number = {value: i for i, value in enumerate(ends)}
             codes = np.array([number.get(value, len(ends)) for value in column.categories])[column.codes]
@@ -212,7 +214,8 @@ def _indicators(frame: pd.DataFrame, bins: dict[str, tuple[float, ...] | tuple[s
 def _coefficients(products: Floats, reference_shares: Floats) -> Floats:
     """Return phi coefficients from the shares of pairs, in the same shape.
 
-    The variance of a bin is at least a quarter of its variance in the reference: few rows would move a bin that nearly vanished.
+    The variance of a bin counts as at least a quarter of its variance in the reference. Otherwise a few rows could change the
+    coefficients of a bin that has nearly vanished a lot.
     """
     shares = np.diagonal(products)
     floor = reference_shares * (1 - reference_shares) / 4

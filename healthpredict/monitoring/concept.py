@@ -1,6 +1,6 @@
 """Concept drift: whether risks still mean what they meant at promotion. Only matured outcomes can show it.
 
-Batches are checked one after another, and repeated checks must not make a false alarm more likely. Evidence is therefore an
+Batches are checked one after another, and repeated checks must not make a false alarm more likely. So the evidence is an
 e-process, whose chance of ever reaching 1 / rate without drift is at most that rate (Ville's inequality; Ramdas et al. 2023,
 "Game-theoretic statistics and safe anytime-valid inference", doi 10.1214/23-STS894).
 """
@@ -29,7 +29,7 @@ class _Watched(NamedTuple):
     fallen: str
 
 
-# The scales are changes that are worth retraining for: the evidence grows fastest for changes of about this size.
+# The scales are changes that justify a retraining. The evidence grows fastest for changes of about this size.
 _WATCHED: Final = {
     "auroc": _Watched(0.02, True, "", "AUROC fell from {then} at promotion to {now}"),
     "calibration_in_the_large": _Watched(
@@ -48,7 +48,7 @@ _WATCHED: Final = {
 
 
 class Evidence(BaseModel):
-    """What the batches since promotion say about one metric.
+    """The evidence of the batches since promotion about one metric.
 
     Attributes:
         metric: name of a field of `Evaluation`.
@@ -114,7 +114,7 @@ def detect_concept_drift(
     evidence = tuple(_evidence(metric, promoted, each) for metric in _WATCHED)
     enough = len(_WATCHED) / policy.concept_false_alarm_rate
     reasons = tuple(
-        _in_words(found, promoted, matured) for found in evidence if found.e_value >= enough and _matters(found, policy)
+        _sentence(found, promoted, matured) for found in evidence if found.e_value >= enough and _matters(found, policy)
     )
     return ConceptDrift(promoted=promoted, matured=matured, evidence=evidence, drifted=bool(reasons), reasons=reasons)
 
@@ -128,7 +128,7 @@ def _matters(found: Evidence, policy: DriftPolicy) -> bool:
     return abs(found.change.value) >= least[found.metric]
 
 
-def _in_words(found: Evidence, promoted: Evaluation, matured: Evaluation) -> str:
+def _sentence(found: Evidence, promoted: Evaluation, matured: Evaluation) -> str:
     watched = _WATCHED[found.metric]
     words = watched.risen if found.change.value > 0 else watched.fallen
     return words.format(then=getattr(promoted, found.metric), now=getattr(matured, found.metric))
@@ -149,13 +149,13 @@ def _evidence(metric: str, promoted: Evaluation, batches: Sequence[Evaluation]) 
 def evidence_of_change(change: float, error: float, scale: float, *, one_sided: bool) -> float:
     """Return the e-value of a change against no change.
 
-    The promoted value and those of the batches are independent and nearly normal. Their contrasts with the promoted value, which
-    itself is not known exactly, have a likelihood ratio of "all moved by d" against "none moved" that depends on their weighted
-    mean only; it is mixed over d with a normal distribution around zero (Robbins 1970, doi 10.1214/aoms/1177696786).
+    The promoted value and those of the batches are independent and approximately normal. The likelihood ratio of "all batches
+    differ from the promoted value by d" against "none differs" depends only on the weighted mean of the differences. It is
+    mixed over d with a normal distribution around zero (Robbins 1970, doi 10.1214/aoms/1177696786).
 
     Args:
-        change: weighted mean of the contrasts.
-        error: its standard error, the promoted value's included.
+        change: weighted mean of the differences from the promoted value.
+        error: its standard error, including that of the promoted value.
         scale: standard deviation of d, the change to detect.
         one_sided: whether only d > 0 counts.
     """

@@ -22,15 +22,15 @@ _CHUNK_ROWS: Final = 50_000
 
 
 class ColumnDrift(BaseModel):
-    """The distance of one column of a batch from the reference, by one method.
+    """The distance between one column of a batch and the reference, by one method.
 
     Attributes:
         column: field name of a feature, or `readmission_risk`.
-        method: how it was compared.
-        score: the distance; its scale is the method's.
-        threshold: the score that counts as drift.
-        partner: for joint drift, the column whose relation to this one changed most.
-        category: if single categories are compared, the one that changed most.
+        method: of comparison.
+        score: the distance, on the scale of the method.
+        threshold: smallest score that counts as drift.
+        partner: for joint drift, the column whose relation to this one changed most; otherwise None.
+        category: if single categories are compared, the one that changed most; otherwise None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,12 +50,12 @@ class ColumnDrift(BaseModel):
 
     @property
     def severity(self) -> float:
-        """The score in units of the threshold: drift from 1 on."""
+        """The score in units of the threshold. Drift begins at 1."""
         return self.score / self.threshold
 
 
 class DataDrift(BaseModel):
-    """The distances of a batch from the reference.
+    """The distances between a batch and the reference.
 
     Attributes:
         rows: encounters of the batch.

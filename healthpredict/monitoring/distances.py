@@ -1,8 +1,8 @@
 """Distances between two distributions, from the counts of their values.
 
 Every feature of this data set is discrete, so a distance needs only the counts of its values. If Evidently has the method, the
-results equal Evidently's, which a test checks, but take microseconds: the null distribution behind the drift limits needs hundreds
-of thousands of them. Every distance is between 0 and infinity; 0 means no change.
+results equal Evidently's, which a test checks, but take microseconds. The null distribution behind the drift limits needs hundreds
+of thousands of them. A distance is 0 if nothing has changed, and never negative.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SMALLEST_SHARE: Final = 1e-4
 
 
 class Method(StrEnum):
-    """How a column is compared. Methods of Evidently have their names from there."""
+    """How a column is compared. Methods that Evidently has are named as there."""
 
     WASSERSTEIN = "wasserstein"
     JENSEN_SHANNON = "jensenshannon"

@@ -1,4 +1,4 @@
-"""Evidently's report of a batch: its own measurement and plots of every column, with our limits."""
+"""Evidently's report about a batch: its own distances and plots of every column, with our limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from healthpredict.monitoring.distances import OTHER, Method
 from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile, comparable
 
 PAGE_ROWS: Final = 20_000
-"""Of a larger batch, this many encounters are sampled for the page. Decisions use all of them."""
+"""The page of a larger batch shows a sample of this many encounters. Decisions use all of them."""
 
 
 def evidently_page(
@@ -42,7 +42,7 @@ def evidently_page(
             categories = reference[name].cat.categories
             current[name] = current[name].astype(object).where(current[name].isin(categories), OTHER)
             current[name] = current[name].astype(reference[name].dtype)
-    # A constant column has distance 0, and its plots would take as long as any others.
+    # The distance of a constant column is 0. Its plots would take as long as all others.
     varying = [name for name in methods if len({*reference[name].unique(), *current[name].unique()}) > 1]
     definition = DataDefinition(
         numerical_columns=[name for name in varying if name in NUMBERS],
@@ -66,7 +66,7 @@ def _limit(profile: ReferenceProfile, name: str, rows: int) -> float:
 
 
 def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
-    """Return rows with the profile's distribution in every column. Relations between columns are meaningless."""
+    """Build a frame with the profile's distribution in each column. Relations between its columns are meaningless."""
     rows = profile.columns[NUMBERS[0]].rows
     columns: dict[str, Any] = {}
     for name, column in profile.columns.items():
@@ -82,5 +82,5 @@ def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:
 
 
 def _spread(values: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Spread the distribution of ascending values over as many rows as all columns have, because Evidently compares one table."""
+    """Resample ascending values to a number of rows, because all columns of Evidently's table have the same length."""
     return values[np.arange(rows) * len(values) // rows]

@@ -1,4 +1,4 @@
-"""The distances between a batch and the reference if nothing has changed."""
+"""The null distribution: distances between a batch and the reference if nothing has changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Codes = NDArray[np.intp]
 
 _LARGEST_SAMPLE = 0.4
 _TAIL, _MIN_TAIL = 0.03, 15
-"""A tail is fitted to this share of the samples, and to at least this many."""
+"""A tail is fitted to this share of the samples, but at least to this number."""
 _FOLDS = 10
 _SMALLEST_SCALE = 1e-12
 
@@ -25,8 +25,8 @@ class CodedColumn:
     """A column of the reference.
 
     Attributes:
-        codes: of its values, 0 to n_values - 1, shape (n_rows,).
-        values: what the codes stand for, shape (n_values,): numbers, ascending, or categories.
+        codes: of the values of its rows, 0 to n_values - 1, shape (n_rows,).
+        values: numbers (ascending) or categories that the codes stand for, shape (n_values,).
         methods: of comparison.
     """
 
@@ -44,11 +44,11 @@ def effective_size(rows: float, reference_rows: float) -> float:
 
 
 def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed: int) -> Codes:
-    """Draw samples of patients. Each is to be compared with all rows that are not in it.
+    """Draw samples of patients. Each sample is compared with all rows that are not in it.
 
-    Whole patients are drawn, except that the last one is cut off at `size`: encounters of one patient are alike, so drawing rows
-    would make limits too narrow. A sample is compared with the other rows only, because the patients of a batch are not in the
-    reference either: both sides have errors of their own, see `effective_size`.
+    Whole patients are drawn (the last one is cut off at `size`), because encounters of one patient are similar: drawing rows would
+    make limits too narrow. A sample is compared with the other rows only, because the patients of a batch are not in the reference
+    either. Both sides have sampling errors, see `effective_size`.
 
     Args:
         patient_id: shape (n_rows,).
@@ -74,7 +74,7 @@ def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed:
 
 
 def sample_size(size: int, reference_rows: int) -> int:
-    """Return the largest useful size of a sample: the rows that it is compared with must be the larger part."""
+    """Return the largest usable size of a sample. The rows that it is compared with must be the larger part."""
     return max(1, min(size, int(_LARGEST_SAMPLE * reference_rows)))
 
 
@@ -90,7 +90,7 @@ def null_distances(columns: Sequence[CodedColumn], samples: Codes, sizes: Sequen
         Shape (n_sizes, n_samples, n_distances): the methods of the first column, then those of the next.
     """
     offsets = np.concatenate([[0], np.cumsum([len(column.values) for column in columns])])
-    # Numbers that are distinct over columns, so that one bincount counts every column.
+    # Codes that are distinct between columns, so that one bincount counts all of them.
     cells = np.stack([column.codes + offset for column, offset in zip(columns, offsets, strict=False)], axis=1)
 
     def count(rows: Codes) -> NDArray[np.intp]:
@@ -111,10 +111,10 @@ def null_distances(columns: Sequence[CodedColumn], samples: Codes, sizes: Sequen
 def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
     """Choose a limit for each distance so that together they raise false alarms at the chosen rate.
 
-    Every distance gets the same chance of a false alarm (min-p: Westfall and Young 1993, "Resampling-Based Multiple Testing",
-    section 2.3). So small a chance lies beyond the samples, so the tail of each distance is extrapolated exponentially. The
-    limits are then chosen on samples that the tails were not fitted to: the fitted ones are nearer to their own limits than any
-    batch, and alarms would come twice as often as chosen.
+    Every distance gets the same probability of a false alarm (min-p: Westfall and Young 1993, "Resampling-Based Multiple Testing",
+    section 2.3). It is too small to be estimated from the samples directly, so the tail of each distance is extrapolated
+    exponentially. The limits are chosen on samples that the tails were not fitted to. With the same samples, false alarms would be
+    twice as frequent as chosen.
 
     Args:
         distances: under no change, shape (n_samples, n_distances).
@@ -129,7 +129,7 @@ def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
         farthest.append(((distances[held_out] - start) / scale).max(axis=1))
     start, scale = _tail(distances)
     beyond = np.quantile(np.concatenate(farthest), 1 - false_alarm_rate, method="higher")
-    # Just above, because at a tie "at or over" would count too many.
+    # Slightly above, because a distance equal to its limit counts as drift.
     return np.asarray(np.nextafter(start + scale * beyond, np.inf))
 
 

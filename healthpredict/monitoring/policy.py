@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.monitoring.concept import ConceptDrift
 from healthpredict.monitoring.data_drift import DataDrift
 from healthpredict.monitoring.params import DriftPolicy, DriftState
-from healthpredict.monitoring.words import in_words, measured, name_of
+from healthpredict.monitoring.words import describe, measured, name_of
 
 
 class DriftDecision(BaseModel):
@@ -32,7 +32,7 @@ class Override(BaseModel):
     """A person's decision for the next batch.
 
     Attributes:
-        state: what to do.
+        state: the decision.
         because: the reason that the person gave.
     """
 
@@ -66,9 +66,8 @@ def expected_gain(gains: Sequence[float], policy: DriftPolicy) -> float:
 def decide(data: DataDrift, concept: ConceptDrift | None, history: History, policy: DriftPolicy) -> DriftDecision:
     """Decide what to do after a batch.
 
-    Worse results on matured outcomes, shifted risks or shifts of most features lead to retraining once there are enough new
-    outcomes to learn from. If earlier retrainings gained nothing, twice as many are needed. A person's decision overrides all
-    of this.
+    Concept drift, drift of the risks, or drift of at least half of the features leads to retraining once there are enough new
+    outcomes to learn from. If earlier retrainings gained nothing, twice as many are needed. A person's decision overrides this.
 
     Args:
         data: drift of the batch's features and risks.
@@ -80,7 +79,7 @@ def decide(data: DataDrift, concept: ConceptDrift | None, history: History, poli
     drifted = data.drifted if judged else []
     columns = tuple(column.column for column in drifted)
     serious = (
-        [f"On outcomes known by now {reason}." for reason in concept.reasons] if concept and concept.drifted else []
+        [f"On outcomes known so far, {reason}." for reason in concept.reasons] if concept and concept.drifted else []
     )
     if judged and data.drifted_risk is not None:
         serious.append(f"Predicted risks differ from those at training ({measured(data.drifted_risk)}).")
@@ -97,12 +96,14 @@ def decide(data: DataDrift, concept: ConceptDrift | None, history: History, poli
         gain = expected_gain(history.gains, policy)
         if gain < policy.min_expected_gain:
             enough *= 2
-            reasons.append(f"Retraining is expected to win {gain:+.3f} AUROC, little, so it is done half as often.")
+            reasons.append(
+                f"The expected gain of retraining is small ({gain:+.3f} AUROC), so it needs twice as many new outcomes."
+            )
         state = "retrain" if history.new_share >= enough else "warn"
         if state == "warn":
             reasons.append(
-                f"Retraining waits until new outcomes make up {enough:.0%} of what the model was trained on; now it is "
-                f"{history.new_share:.0%}."
+                f"Retraining waits until the encounters with new outcomes amount to {enough:.0%} of those that the model was "
+                f"trained on; now: {history.new_share:.0%}."
             )
     elif len(columns) >= policy.warn_share * len(data.features) or (judged and data.drifted_together):
         state = "warn"
@@ -111,12 +112,16 @@ def decide(data: DataDrift, concept: ConceptDrift | None, history: History, poli
 
 def _about_features(data: DataDrift, policy: DriftPolicy) -> list[str]:
     if data.rows < policy.min_rows:
-        return [f"{data.rows} encounters are too few to judge features and risks."]
+        return [f"Features and risks are not judged: {data.rows} encounters are too few."]
     drifted, together = data.drifted, data.drifted_together
-    most = f", most of all {'; '.join(in_words(column) for column in drifted[:3])}" if drifted else ""
-    reasons = [f"{len(drifted)} of {len(data.features)} features differ from the training data{most}."]
+    most = f", most of all {'; '.join(describe(column) for column in drifted[:3])}" if drifted else ""
+    reasons = [f"{len(drifted)} of {_count(len(data.features))} differ from the training data{most}."]
     if together:
         pairs = dict.fromkeys(frozenset((column.column, column.partner or "")) for column in together[:4])
         named = "; ".join(" and ".join(map(name_of, sorted(pair))) for pair in pairs)
-        reasons.append(f"{len(together)} features no longer go together with others as they did: {named}.")
+        reasons.append(f"Relations to other features have changed for {_count(len(together))}: {named}.")
     return reasons
+
+
+def _count(features: int) -> str:
+    return "1 feature" if features == 1 else f"{features} features"

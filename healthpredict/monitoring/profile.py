@@ -1,4 +1,4 @@
-"""The reference profile: the distributions of the champion's training data, without any patient.
+"""The reference profile: the distributions of the champion's training data, without data of single patients.
 
 A profile contains how often each value of each feature occurs, the relations between features, and the distances from which a batch
 counts as drifted.
@@ -39,19 +39,19 @@ NUMBERS: Final = (*(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT), R
 COLUMNS: Final = (*(c.field for c in FEATURE_COLUMNS), RISK)
 """The columns that are compared."""
 ORDERED: Final = ("age",)
-"""Categories with an order, whose cumulative shares tell more than each share. Sorted as text they are in order."""
+"""Categories with an order, for which cumulative shares are compared as well. Sorted as text, they are in order."""
 MIN_CATEGORY_COUNT: Final = 10
 """Categories rarer than this in the reference are pooled as "(other)": a rare one could identify a person."""
 
 SMALLEST_LIMIT: Final = 1e-9
-"""The limit of a column that is constant in the reference: with 0, a distance of 0 would be drift."""
+"""The limit of a column that is constant in the reference. With a limit of 0, a distance of 0 would be drift."""
 
 
 class ColumnProfile(BaseModel):
     """One feature, or the risk, in the reference.
 
     Attributes:
-        rows: encounters that it was counted on.
+        rows: number of encounters.
         counts: value -> rows; numbers written as text, missing values under "(missing)".
         limits: method -> for each of the profile's `sample_sizes`, the distance that counts as drift.
     """
@@ -64,14 +64,14 @@ class ColumnProfile(BaseModel):
 
 
 class ReferenceProfile(BaseModel):
-    """The distributions that batches are compared with, and the limits of chance.
+    """The distributions that batches are compared with, and the limits.
 
     Attributes:
         min_changed_rows: see `DriftPolicy`.
-        sample_sizes: effective sample sizes that the limits belong to, ascending.
+        sample_sizes: effective sample sizes of the limits, ascending.
         columns: field name -> profile, in the contract's order, and `readmission_risk` last.
-        associations: relations between the features.
-        subgroups: column -> group with enough encounters -> its mean risk, from models that were not trained on its patients.
+        associations: the relations between the features.
+        subgroups: column -> group with enough encounters -> its mean out-of-fold risk.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,7 +90,7 @@ class ReferenceProfile(BaseModel):
         limit = self._at(profile.limits[method], rows, profile.rows)
         if column in NUMBERS:
             return max(limit, SMALLEST_LIMIT)
-        # No sample of the reference contains a value that the reference lacks, but every batch has rare ones.
+        # A sample of the reference never contains a value that the reference lacks, but every batch has some.
         changed = min(self.min_changed_rows, rows)
         values = np.array([MISSING if method is Method.MISSING else OTHER, "any"])
         floor = DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed]))
@@ -99,8 +99,8 @@ class ReferenceProfile(BaseModel):
     def _at(self, limits: tuple[float, ...], rows: int, reference_rows: int) -> float:
         """Interpolate a limit.
 
-        Distances shrink with the square root of the sample size, so limit x sqrt(size) is nearly constant. It is interpolated
-        between the sizes that were drawn, and constant beyond them.
+        Distances are inversely proportional to the square root of the sample size, so limit x sqrt(size) is nearly constant. It is
+        interpolated between the sizes of the profile, and constant beyond them.
         """
         size = effective_size(rows, reference_rows)
         scaled = np.multiply(limits, np.sqrt(self.sample_sizes))
@@ -118,16 +118,16 @@ def build_profile(
 ) -> ReferenceProfile:
     """Build the profile of a reference.
 
-    The risks of batches are compared with the champion's own risks for patients that it was not fitted on. Risks of its
-    training rows are spread wider, and out-of-fold risks come from other models, so both differ from the risks of a batch
+    The risks of batches are compared with the champion's own risks for patients that it was not fitted on. The risks of its
+    training rows have a wider spread, and out-of-fold risks come from other models, so both would differ from the risks of a batch
     without drift.
 
     Args:
         encounters: frame with every feature of the contract, shape (n_encounters, ...).
-        risk: out-of-fold readmission risks (0-1) of the same encounters, shape (n_encounters,). They show how risks vary by chance.
-        unseen_risk: the champion's risks for encounters of the same time whose patients it was not fitted on, shape (n_unseen,).
+        risk: out-of-fold readmission risks (0-1) of the same encounters, shape (n_encounters,), for the limits.
+        unseen_risk: the champion's risks for encounters of the same period whose patients it was not fitted on, shape (n_unseen,).
         patient_id: shape (n_encounters,).
-        policy: the false-alarm rate and how the limits are drawn.
+        policy: false-alarm rate, methods and sample sizes.
         seed: of the resampling.
 
     Raises:
@@ -182,8 +182,8 @@ def comparable(encounters: pd.DataFrame, risk: NDArray[np.float64]) -> pd.DataFr
     """Select the columns that are compared: the contract's features and the risk.
 
     Returns:
-        Numbers as floats, with risks rounded to a thousandth, so that a profile contains counts and not the risks of single
-        patients. Categories as categories, with "(missing)" for missing values.
+        Numbers as floats. Risks are rounded to .001, so that a profile contains counts and not the risks of single patients.
+        Categories as categories, with "(missing)" for missing values.
     """
     columns = {
         name: encounters[name].astype(np.float64) if name in NUMBERS else _with_missing(encounters[name])
@@ -225,10 +225,10 @@ def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
 
 
 def _expect_rare(counts: dict[str, int]) -> dict[str, int]:
-    """Count as "(other)" as many rows as a new sample of the same population will have with rare or unseen values.
+    """Add to "(other)" the rows with rare or unseen values that a new sample of the same population will have.
 
-    In a new sample, values that are rarer than `MIN_CATEGORY_COUNT` here make up as many rows as the values that occur at most so
-    often make up here (Good 1953, doi 10.1093/biomet/40.3-4.237, equation 2).
+    In a new sample, values that occur less than `MIN_CATEGORY_COUNT` times here have as many rows as the values that occur at most
+    `MIN_CATEGORY_COUNT` times have here (Good 1953, doi 10.1093/biomet/40.3-4.237, equation 2).
     """
     at_the_edge = sum(count for value, count in counts.items() if value != MISSING and count == MIN_CATEGORY_COUNT)
     return counts | {OTHER: counts.get(OTHER, 0) + at_the_edge} if at_the_edge else counts

@@ -16,17 +16,17 @@ _N_BOOTSTRAP = 100
 
 
 class SubgroupDrift(BaseModel):
-    """One group with enough rows.
+    """Drift and performance of one group.
 
     Attributes:
         column: `gender`, `race` or `age`.
         value: the group.
         rows: encounters of the batch.
         risk: their mean risk (0-1).
-        reference_risk: the group's mean risk in the training data, or None if it was too small there.
+        reference_risk: their mean risk in the training data, or None if the group was too small there.
         auroc: on matured outcomes, or None if there are too few.
         calibration_in_the_large: mean risk minus readmitted share on matured outcomes, or None if there are too few.
-        alarm: a sentence about what is wrong, or None.
+        alarm: what is wrong, or None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,15 +48,15 @@ def detect_subgroup_drift(
     matured: tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]] | None,
     policy: DriftPolicy,
 ) -> tuple[SubgroupDrift, ...]:
-    """Check every group of the batch that has at least `min_subgroup_rows` encounters.
+    """Check each sex, race and age band of the batch that has enough encounters.
 
     Args:
         profile: of the reference.
         encounters: the batch, shape (n_encounters, ...).
         risk: of the batch, shape (n_encounters,).
-        matured: encounters with known outcomes that the champion was not trained on, their outcomes and risks. None means that
-            there are none.
-        policy: smallest group, and the largest calibration error that is not an alarm.
+        matured: encounters with known outcomes that the champion was not trained on, their outcomes and their risks; None if there
+            are none.
+        policy: size of the smallest group, and the largest offset.
     """
     measured = {}
     if matured is not None:

@@ -1,4 +1,4 @@
-"""Sentences about drift for clinicians."""
+"""Describe drift for clinicians."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from healthpredict.monitoring.profile import RISK
 
 _NAMES: Final = {
     RISK: "predicted risk",
-    "number_inpatient": "inpatient visits before",
-    "number_emergency": "emergency visits before",
-    "number_outpatient": "outpatient visits before",
+    "number_inpatient": "earlier inpatient visits",
+    "number_emergency": "earlier emergency visits",
+    "number_outpatient": "earlier outpatient visits",
     "num_lab_procedures": "laboratory tests",
     "num_medications": "number of drugs",
     "num_procedures": "procedures",
@@ -32,15 +32,15 @@ def name_of(column: str) -> str:
     return _NAMES.get(column) or column.removesuffix("_id").replace("_", " ")
 
 
-def in_words(drift: ColumnDrift) -> str:
+def describe(drift: ColumnDrift) -> str:
     """Return the name of the column, how it changed, and its score with its limit."""
     score, limit = (f"{100 * value:.1f}" for value in (drift.score, drift.threshold))
     name = name_of(drift.column)
     match drift.method:
         case Method.MISSING:
-            return f"{name} missing in {score} more or fewer of 100 (limit {limit})"
+            return f"{name} missing in {score} more or fewer of 100 encounters (limit {limit})"
         case Method.UNSEEN:
-            return f"{name} with values hardly seen before in {score} more of 100 (limit {limit})"
+            return f"{name} rare or new in {score} more of 100 encounters (limit {limit})"
         case Method.ONE_CATEGORY:
             return f"{name} {(drift.category or '').strip('()')} ({measured(drift)})"
         case Method.ASSOCIATION | Method.ATTENUATION:

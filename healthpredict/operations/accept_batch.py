@@ -18,14 +18,14 @@ from healthpredict.storage.uris import exists, list_uris
 
 
 class AcceptedBatch(BaseModel):
-    """What became of the rows of a batch.
+    """The result of accepting a batch.
 
     Attributes:
         name: the batch.
-        rows: rows that arrived.
-        cohort_rows: valid rows of the cohort, now in `processed/`.
-        quarantined: bad rows, now in `quarantine/`. The other rows ended in death or hospice.
-        reasons: reason to number of quarantined rows, the most frequent first; a row may have several.
+        rows: number of rows of the file.
+        cohort_rows: number of valid rows of the cohort, which are in `processed/`.
+        quarantined: number of bad rows, which are in `quarantine/`. All other rows ended in death or hospice.
+        reasons: reason -> number of quarantined rows, the most frequent first. A row may have several reasons.
         delivered: the accepted file; None if an earlier version of this system accepted it.
         read_as: format, encoding and compression of the file, for people.
         notices: what was unusual about it, in sentences.
@@ -107,7 +107,7 @@ def accept_batch(installation: Installation, delivered: Delivered) -> AcceptedBa
         notices=table.notices,
         seconds=seconds,
     )
-    # Last, because it says that the rest is there.
+    # Written last, because it shows that the other files are complete.
     write_json(layout.accepted(name), accepted.model_dump())
     result = f"{len(cohort):,} encounters at risk, {len(checked.quarantine):,} rows in quarantine"
     log_step(name, "accept", seconds["accept"], result)

@@ -84,7 +84,7 @@ def accept_outcomes(installation: Installation) -> NewOutcomes:
         if accepted.batch != INITIAL:  # `prepare` records these itself
             facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
             ledger.append("outcomes", key=f"outcomes {accepted.batch} {accepted.delivered.sha256}", **facts)
-        # Last, because it says that the rest is there.
+        # Written last, because it shows that the others are complete.
         write_json(layout.outcomes_check(accepted.batch), accepted.model_dump(mode="json"))
         new.accepted.append(accepted)
         new.notices.extend(accepted.sentences)
@@ -113,7 +113,7 @@ def known_outcomes(layout: Layout, name: str) -> AcceptedOutcomes | None:
 
 
 def pending_outcomes(installation: Installation) -> list[str]:
-    """One sentence for each file in `outcomes/` that is pending or ignored."""
+    """Return one sentence for each file in `outcomes/` that is pending or ignored."""
     layout, folder = installation.layout, delivered_outcomes(installation)
     arriving = [f"{found.file} is pending: {found.waits}." for found in folder.files.values() if found.waits]
     early = [

@@ -1,4 +1,4 @@
-"""Which files were delivered to `batches/` and `outcomes/`, and whether they are complete.
+"""Find the files that were delivered to `batches/` and `outcomes/`, and determine whether they are complete.
 
 A file counts as complete if its marker `NAME.done` is not older than the file, or if the file has not changed for
 `arrival_seconds`. So a file that is still being copied is not read.
@@ -60,7 +60,7 @@ class Delivered:
         name: of its batch.
         file: its path below the data URI, for messages.
         stored: its entry in the listing of the store.
-        waits: why it is not read yet; None if it is complete.
+        waits: why it is not read yet, or None if it is complete.
     """
 
     name: str
@@ -111,7 +111,7 @@ def fingerprint(delivered: Delivered) -> Fingerprint:
 
 @contextmanager
 def open_delivered(delivered: Delivered) -> Iterator[Path]:
-    """Give a file a local path for the time of a `with` block, in which nothing else is read.
+    """Give a file a local path for a `with` block.
 
     Raises:
         Removed: the file does not exist any more.

@@ -38,12 +38,12 @@ _MANY_OBJECTS: Final = 100
 
 
 class Collected(BaseModel):
-    """The result.
+    """The result of cutting batches.
 
     Attributes:
-        batches: new ones.
-        waiting: predictions that are in no batch yet.
-        matured: batches whose outcomes are now known.
+        batches: names of the new ones.
+        waiting: number of predictions that are in no batch yet.
+        matured: names of the batches whose outcomes were written.
     """
 
     model_config = ConfigDict(frozen=True)

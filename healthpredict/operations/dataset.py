@@ -1,4 +1,4 @@
-"""Which batches have arrived, which of them have matured, and on which side a patient is."""
+"""The batches that have arrived, those that have matured, and the side of each patient."""
 
 from __future__ import annotations
 

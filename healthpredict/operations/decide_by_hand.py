@@ -1,4 +1,4 @@
-"""What a person decides about the next batch, written into the ledger before it arrives."""
+"""A person's decision on the next batch, in the ledger."""
 
 from __future__ import annotations
 

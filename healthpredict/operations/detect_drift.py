@@ -114,7 +114,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         seconds=seconds,
     )
     write_json(join(folder, "drift.json"), check.model_dump(mode="json"))
-    # Last, because it says that the rest is there.
+    # Written last, because it shows that the other files are complete.
     write_json(layout.check(name), check.model_dump(mode="json"))
     log_step(name, "drift", seconds["drift"], f"{decision.state}: {' '.join(decision.reasons)}")
     return check

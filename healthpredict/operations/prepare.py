@@ -96,7 +96,7 @@ def prepare(
         ),
         settings=shape,
     )
-    # Last, because it says that the rest is there.
+    # Written last, because it shows that the other files are complete.
     write_json(layout.manifest, prepared.model_dump())
     return prepared
 

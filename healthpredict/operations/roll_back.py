@@ -16,7 +16,7 @@ def roll_back(installation: Installation, version: int | None = None) -> Rollout
         version: that was in service before. By default the last version and image in service that were not rolled back.
 
     Raises:
-        ConfigurationError: the version was never in service or is in service now, or there is nothing to go back to.
+        ConfigurationError: the version was never in service or is in service now, or there is nothing to roll back to.
         RolloutError, RolloutUnknown: see `roll_out`.
     """
     settle(installation)

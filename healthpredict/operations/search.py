@@ -1,6 +1,6 @@
 """Search for the best candidates on everything that has matured.
 
-A training is identified by its trigger and its data. A search that was killed continues, and a complete one is not repeated.
+A training is identified by its trigger and its data. A search that was killed is resumed, and a complete one is not repeated.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Search(BaseModel):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What makes two trainings the same."""
+        """The tags of the MLflow run that identify the training."""
         return {"trigger": self.training.trigger, "data_digest": self.data_digest}
 
 
@@ -157,16 +157,12 @@ def _search(
     installation: Installation, run_id: str, train: Examples, validation: Examples, known: Sequence[Candidate]
 ) -> SearchResult:
     registry, settings = installation.registry, installation.settings
-    params = settings.search
     return search_models(
         train,
         validation,
-        params,
-        name=run_id,
-        storage_path=settings.state_path / "search",
-        n_trials=params.retrain_n_trials if known else params.n_trials,
-        time_budget_seconds=params.retrain_time_budget_seconds if known else params.time_budget_seconds,
-        known=known[: params.retrain_families],
+        settings.search,
+        settings.state_path / "search" / run_id,
+        known=known,
         callbacks=[trial_logger(registry.tracking_uri, registry.experiment, run_id, METRIC)],
         ray_address=settings.ray_address,
     )

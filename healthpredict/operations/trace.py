@@ -1,4 +1,4 @@
-"""From a model version back to everything that made it, and forward to what was decided about it."""
+"""Trace a model version to its data, run and commit, and to the decisions on it."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""The model registry: MLflow's, with one bundle behind every version.
+"""The model registry: MLflow's, with a bundle for every version.
 
-A version is reserved first, because the bundle holds its number; it counts only once it is tagged with the digest of its
-bundle, which is the last thing to be written. A version without that tag is what a killed process left behind.
+A version number is reserved first, because the bundle contains it. The version is complete once it is tagged with the digest of its
+bundle, which is written last. Versions without this tag were left behind by killed processes and are ignored.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.bundle.cache import fetch_into_cache
 from healthpredict.bundle.model import Bundle, load_bundle
-from healthpredict.errors import BundleError, RegistryError
+from healthpredict.errors import RegistryError
 from healthpredict.registry.sqlite_store import prepare_store
 
 Alias = Literal["champion", "challenger"]
@@ -29,13 +29,13 @@ _CONNECT_SECONDS = 10.0
 
 
 class ModelVersion(BaseModel):
-    """A registered version that is complete.
+    """A complete registered version.
 
     Attributes:
-        version: its number.
-        run_id: the MLflow run that made it.
+        version: number.
+        run_id: the MLflow run that created it.
         bundle_digest: see `Bundle.digest`.
-        tags: trigger, data digest, git commit, flow run and what else was known.
+        tags: trigger, data digest, git commit, flow run and others.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,16 +47,16 @@ class ModelVersion(BaseModel):
 
 
 class Registry:
-    """One registered model in one MLflow."""
+    """A registered model in MLflow."""
 
     def __init__(self, tracking_uri: str, model_name: str, cache_path: Path, ui_url: str | None = None) -> None:
-        """Connect.
+        """Connect to MLflow.
 
         Args:
-            tracking_uri: of MLflow's tracking and registry.
+            tracking_uri: of MLflow's tracking server and registry.
             model_name: registered name.
             cache_path: local folder for fetched bundles, named by digest.
-            ui_url: of MLflow's pages; by default the server itself, where it is one.
+            ui_url: of MLflow's pages. By default `tracking_uri`, if it is a server.
 
         Raises:
             RegistryError: MLflow does not answer.
@@ -72,7 +72,7 @@ class Registry:
             if tracking_uri.startswith("sqlite:///"):
                 prepare_store(Path(tracking_uri.removeprefix("sqlite:///")))
             if tracking_uri.startswith("http"):
-                # MLflow's client would try for four minutes before it says that nobody is there.
+                # Without a server, MLflow's client would retry for four minutes.
                 requests.get(f"{tracking_uri}/health", timeout=_CONNECT_SECONDS)
             self.client = mlflow.MlflowClient(tracking_uri)
             found = self.client.get_experiment_by_name(_EXPERIMENT)
@@ -84,13 +84,13 @@ class Registry:
 
     @property
     def experiment(self) -> str:
-        """Name of the experiment that holds all runs."""
+        """Name of the experiment that contains all runs."""
         return _EXPERIMENT
 
     def open_run(self, name: str, tags: Mapping[str, str]) -> str:
-        """Return the id of the unfinished run with these tags, or of a new one.
+        """Return the id of the unfinished run with this name and these tags, or of a new one.
 
-        What was killed and starts again goes on in the run it began.
+        So a training that was killed and started again continues its run.
         """
         with self._translated():
             wanted = [
@@ -110,7 +110,7 @@ class Registry:
                 self.client.set_tag(run_id, key, value)
 
     def run_tag(self, run_id: str, key: str) -> str | None:
-        """A tag of a run; None where it is not set."""
+        """Return a tag of a run, or None if it is not set."""
         with self._translated():
             value: str | None = self.client.get_run(run_id).data.tags.get(key)
             return value
@@ -118,7 +118,7 @@ class Registry:
     def log(
         self, run_id: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None
     ) -> None:
-        """Log parameters and metrics to a run; a parameter that is there already is left."""
+        """Log parameters and metrics to a run. Existing parameters stay unchanged."""
         from mlflow.entities import Metric, Param
 
         now = time.time_ns() // 1_000_000
@@ -129,7 +129,7 @@ class Registry:
             self.client.log_batch(run_id, metrics=measured, params=new)  # up to 1,000 in one request
 
     def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
-        """Log files to a run, by name."""
+        """Log files (name -> content) to a folder of a run."""
         with self._translated(), tempfile.TemporaryDirectory() as temporary:
             for name, data in files.items():
                 (Path(temporary) / name).write_bytes(data)
@@ -141,7 +141,7 @@ class Registry:
         Args:
             run_id: of the run.
             name: of the logged model, such as `lightgbm`.
-            onnx_model: from encoded features to probabilities.
+            onnx_model: its input are encoded features, its output probabilities.
         """
         import mlflow
         import onnx
@@ -149,15 +149,15 @@ class Registry:
         with self._translated():
             mlflow.set_tracking_uri(self.tracking_uri)
             with mlflow.start_run(run_id=run_id):
-                # Named requirements: else MLflow loads the model in a process of its own to find them.
+                # Without requirements, MLflow would load the model in another process to find them.
                 mlflow.onnx.log_model(
                     onnx.load_from_string(onnx_model), name=name, pip_requirements=["onnx", "onnxruntime", "numpy"]
                 )
-            # Leaving the block ends the run, but the search that it belongs to goes on.
+            # The block ends the run, but the training continues.
             self.client.update_run(run_id, status="RUNNING")
 
     def close_run(self, run_id: str) -> None:
-        """End a run, and the trials under it that a killed process left running."""
+        """End a run, and its trials that a killed process left running."""
         with self._translated():
             query = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run_id}'"
             for trial in self.client.search_runs([self.experiment_id], query):
@@ -165,9 +165,9 @@ class Registry:
             self.client.set_terminated(run_id, "FINISHED")
 
     def reserve_version(self, run_id: str) -> int:
-        """Take the next version number for a bundle that is about to be built.
+        """Reserve the next version number for a bundle that will be built.
 
-        A number that a killed process had reserved for the same run is given up.
+        A number that a killed process reserved for the same run is deleted.
         """
         from mlflow.exceptions import MlflowException
 
@@ -190,7 +190,7 @@ class Registry:
         Args:
             run_id: of the run that built it.
             bundle: its manifest names the reserved version.
-            tags: set on the version.
+            tags: of the version.
         """
         version = bundle.manifest.model_version
         with self._translated():
@@ -198,22 +198,22 @@ class Registry:
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.model_name, str(version), key, value)
             self.client.set_registered_model_alias(self.model_name, "challenger", str(version))
-            # Last: from here on the version counts, and nobody completes it again.
+            # Last: with this tag, the version is complete.
             self.client.set_model_version_tag(self.model_name, str(version), _DIGEST, bundle.digest)
         return self.version(version)
 
     def versions(self) -> list[ModelVersion]:
-        """All complete versions, the oldest first."""
+        """Return all complete versions, the oldest first."""
         with self._translated():
             found = self.client.search_model_versions(f"name = '{self.model_name}'")
         complete = [_model_version(version) for version in found if _DIGEST in version.tags]
         return sorted(complete, key=lambda version: version.version)
 
     def version(self, number: int) -> ModelVersion:
-        """A complete version.
+        """Return a complete version.
 
         Raises:
-            RegistryError: there is none with this number.
+            RegistryError: there is no complete version with this number.
         """
         match = [version for version in self.versions() if version.version == number]
         if not match:
@@ -222,7 +222,7 @@ class Registry:
         return match[0]
 
     def by_alias(self, alias: Alias) -> ModelVersion | None:
-        """The complete version that an alias points to, or None."""
+        """Return the complete version that an alias points to, or None."""
         from mlflow.exceptions import MlflowException
 
         with self._translated():
@@ -235,7 +235,7 @@ class Registry:
         return _model_version(found) if _DIGEST in found.tags else None
 
     def make_champion(self, version: int) -> None:
-        """Move the alias `champion`."""
+        """Move the alias `champion` to a version."""
         with self._translated():
             self.client.set_registered_model_alias(self.model_name, "champion", str(version))
 
@@ -243,30 +243,22 @@ class Registry:
         """Fetch the bundle of a version, or take it from the cache, and check its digest.
 
         Raises:
-            BundleError: what is stored is not what was registered.
+            BundleError: the stored bundle is not the registered one.
+            RegistryError: MLflow failed.
+            StorageError: the cache cannot be written.
         """
-        path = self.cache_path / version.bundle_digest
-        if not path.exists():
-            self.cache_path.mkdir(parents=True, exist_ok=True)
-            with self._translated(), tempfile.TemporaryDirectory(dir=self.cache_path) as temporary:
-                fetched = self.client.download_artifacts(version.run_id, BUNDLE_ARTIFACT, temporary)
-                # Checked before it is kept: what was damaged on the way is fetched anew the next time.
-                self._checked(version, Path(fetched))
-                shutil.move(fetched, path)
-        return self._checked(version, path)
+        with tempfile.TemporaryDirectory() as temporary:
 
-    def _checked(self, version: ModelVersion, path: Path) -> Bundle:
-        bundle = load_bundle(path)
-        if bundle.digest != version.bundle_digest:
-            raise BundleError(
-                f"The bundle of {self.model_name} version {version.version} was altered: its digest is {bundle.digest[:12]}, "
-                f"registered was {version.bundle_digest[:12]}. Delete {self.cache_path / version.bundle_digest} if it is there, "
-                "and roll back if it happens again."
-            )
-        return bundle
+            def read(name: str) -> bytes:
+                artifact = f"{BUNDLE_ARTIFACT}/{name}"
+                with self._translated():
+                    return Path(self.client.download_artifacts(version.run_id, artifact, temporary)).read_bytes()
+
+            source = f"{self.model_name} version {version.version}"
+            return load_bundle(fetch_into_cache(self.cache_path, source, read, version.bundle_digest))
 
     def run_url(self, run_id: str) -> str | None:
-        """The page of a run, where MLflow has pages."""
+        """Return the address of a run's page, or None if MLflow has no pages."""
         if self.ui_url is None:
             return None
         return f"{self.ui_url}/#/experiments/{self.experiment_id}/runs/{run_id}"
@@ -274,7 +266,7 @@ class Registry:
     def _artifact_location(self) -> str | None:
         if not self.tracking_uri.startswith("sqlite:///"):
             return None
-        # MLflow's own default is a folder below wherever the process was started.
+        # MLflow's default is a folder in the current directory.
         return (Path(self.tracking_uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
 
     @contextmanager
@@ -287,12 +279,14 @@ class Registry:
             yield
         except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            message = f"MLflow at {self.tracking_uri} failed: {text}. Check that it runs and can be written, then start again."
-            raise RegistryError(re.sub(r"://[^/@\s]*@", "://", message)) from error  # a URI may hold a password
+            message = (
+                f"MLflow at {self.tracking_uri} failed: {text}. Check that it runs and is writable, then start again."
+            )
+            raise RegistryError(re.sub(r"://[^/@\s]*@", "://", message)) from error  # a URI may contain a password
 
 
 def _literal(value: str) -> str:
-    """A value in a filter of MLflow, which knows no escapes."""
+    """Quote a value for a filter of MLflow, which has no escapes."""
     quote = '"' if "'" in value else "'"
     return f"{quote}{value}{quote}"
 

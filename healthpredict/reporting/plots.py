@@ -20,7 +20,7 @@ _EXPECTED = "#b3541e"
 
 
 def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
-    """The ROC curve as PNG.
+    """Plot the ROC curve as PNG.
 
     Args:
         label: shape (n_encounters,).
@@ -49,7 +49,7 @@ def _roc(label: NDArray[np.bool_], risk: Floats) -> tuple[Floats, Floats]:
 def calibration_plot(
     label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None
 ) -> bytes:
-    """Observed readmissions against predicted risk in bins of equal size, as PNG; arguments as `roc_plot`."""
+    """Plot observed readmissions against predicted risk in bins of equal size, as PNG. Arguments as `roc_plot`."""
     figure, axes = _axes(title, "Predicted risk", "Readmitted within 30 days")
     predicted, observed, error = _bins(label, risk)
     top = max(*predicted, *observed) * 1.1
@@ -64,18 +64,18 @@ def calibration_plot(
 
 
 def _bins(label: NDArray[np.bool_], risk: Floats) -> tuple[list[float], list[float], list[float]]:
-    """Mean risk, share of readmissions and half the width of its interval, by bin."""
+    """Return the mean risk, the share of readmissions and half the width of its interval, by bin."""
     order = np.argsort(risk, kind="stable")
     bins = [part for part in np.array_split(order, ECE_BINS) if len(part)]
     predicted = [float(risk[part].mean()) for part in bins]
     observed = [float(label[part].mean()) for part in bins]
-    # Normal approximation of the binomial interval: hundreds of encounters a bin.
+    # Normal approximation of the binomial interval: a bin has hundreds of encounters.
     error = [float(1.96 * np.sqrt(rate * (1 - rate) / len(part))) for rate, part in zip(observed, bins, strict=True)]
     return predicted, observed, error
 
 
 def _axes(title: str, x: str, y: str, size: tuple[float, float] = _SIZE) -> tuple[Any, Any]:
-    # The object interface: pyplot keeps global state and wants a display.
+    # The object interface, because pyplot keeps global state and needs a display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
@@ -97,10 +97,10 @@ class Series:
     """A line of a plot over batches.
 
     Attributes:
-        label: in the legend.
+        label: its name in the legend.
         values: shape (n_batches,), NaN where unknown.
         style: "champion", "frozen" or "expected".
-        notes: written at its points, shape (n_batches,); empty for none.
+        notes: written at its points, shape (n_batches,), or empty.
     """
 
     label: str
@@ -117,13 +117,13 @@ _STYLES = {
 
 
 def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: str) -> bytes:
-    """A figure over the batches, as PNG.
+    """Plot a metric by batch, as PNG.
 
     Args:
         names: of the batches, shape (n_batches,).
         lines: to draw.
         title: above the plot.
-        y: name of the figure.
+        y: name of the metric.
     """
     figure, axes = _axes(title, "Batch", y, size=(8.0, 3.6))
     for line in lines:
@@ -136,17 +136,17 @@ def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: s
 
 
 def heat_map(rows: Sequence[str], names: Sequence[str], severity: Floats, title: str) -> bytes:
-    """The distance of columns from the reference by batch, as PNG. Drifted cells are marked with a dot.
+    """Plot the distance of columns from the reference by batch, as PNG. A dot marks drift.
 
     Args:
         rows: names of the columns.
         names: of the batches.
-        severity: in units of the limit, shape (n_rows, n_batches).
+        severity: distances in units of the limit, shape (n_rows, n_batches).
         title: above the plot.
     """
     figure, axes = _axes(title, "Batch", "", size=(8.0, 1.2 + 0.22 * max(len(rows), 1)))
     axes.grid(visible=False)
-    # Matplotlib's own extent of no rows is empty, and it warns.
+    # Without rows, Matplotlib's own extent is empty, and it warns.
     extent = (-0.5, len(names) - 0.5, max(len(rows), 1) - 0.5, -0.5)
     image = axes.imshow(severity, aspect="auto", cmap="Blues", vmin=0, vmax=4, extent=extent)
     axes.set_xticks(range(len(names)), names)

@@ -156,7 +156,7 @@ class Ledger:
         return None
 
     def uris(self) -> list[str]:
-        """The URIs of the events, sorted by number. Sorted as text, event 1000000 would come before event 999999."""
+        """List the URIs of the events, sorted by number. Sorted as text, event 1000000 would come before event 999999."""
         found = list_uris(self.uri, suffix=".json")
         return sorted((uri for uri in found if _NAME.fullmatch(uri.rpartition("/")[2])), key=sequence_of)
 

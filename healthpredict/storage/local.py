@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from healthpredict.errors import AlreadyExists, NotFound, StorageError
+from healthpredict.storage.atomic import write_atomically
 from healthpredict.storage.stored import Listing, Stored
 
 _LOCK_SECONDS: Final = 30.0
@@ -126,38 +124,11 @@ def delete(uri: str) -> None:
 
 
 def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
-    path = Path(uri)
-    # In the same folder, because a rename is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with _translated("write", uri):
-        _make_folder(path.parent)
         try:
-            with temporary.open("xb") as file:
-                shutil.copyfileobj(stream, file, length=1 << 20)
-                file.flush()
-                # Without it, a power failure could leave the name without the content.
-                os.fsync(file.fileno())
-            if exclusive:
-                _link(temporary, path, uri)
-            else:
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _make_folder(path: Path) -> None:
-    """Create a folder and its parents, closed to other users. `Path.mkdir` would create the parents with another mode."""
-    if not path.exists():
-        _make_folder(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-
-
-def _link(temporary: Path, path: Path, uri: str) -> None:
-    try:
-        # Unlike a rename, a link fails if the name exists.
-        os.link(temporary, path)
-    except FileExistsError as error:
-        raise AlreadyExists(f"Cannot write {uri}: it exists already.") from error
+            write_atomically(Path(uri), stream, exclusive=exclusive)
+        except FileExistsError as error:
+            raise AlreadyExists(f"Cannot write {uri}: it exists already.") from error
 
 
 @contextmanager

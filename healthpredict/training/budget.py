@@ -1,4 +1,4 @@
-"""When a search has had its time. Imports Ray: import it where a search is made."""
+"""The time budget of a search. This module imports Ray, so import it only where a search runs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from ray.tune.stopper import Stopper
 
 
 class TimeBudget(Stopper):  # type: ignore[misc]
-    """Ends a search after some time, but never before one trial is complete: a search without a result is of no use."""
+    """Ends a search after some time, but not before one trial is complete, so that there is always a result."""
 
     def __init__(self, seconds: float, last_step: int) -> None:
-        """Start to count.
+        """Start the clock.
 
         Args:
-            seconds: that the search may run. A search that is interrupted and goes on later has the seconds that were left.
-            last_step: the report of a complete trial.
+            seconds: how long the search may run. The time between an interruption and the resumption does not count.
+            last_step: number of the last report of a complete trial.
         """
         self._end = time.time() + seconds
         self._last_step = last_step
         self._complete = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Note a report; a single trial is never stopped here."""
+        """Learn of a report. Returns: False, because single trials are not stopped here."""
         self._complete = self._complete or result["step"] >= self._last_step
         return False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Keep the seconds that are left, because the clock goes on while an interrupted search does not."""
+        """Store the seconds that are left instead of the end time."""
         return self.__dict__ | {"_end": self._end - time.time()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on with the seconds that were left."""
+        """Restart the clock with the seconds that were left."""
         self.__dict__.update(state)
         self._end += time.time()
 
     def stop_all(self) -> bool:
-        """Whether the search should end."""
+        """Return whether the search should end."""
         return self._complete and time.time() > self._end

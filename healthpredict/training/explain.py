@@ -1,4 +1,4 @@
-"""What is needed to explain a fitted model of any family, taken from the vendor's own description of it."""
+"""Build the explainer of a fitted model from the vendor's description of its trees or coefficients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Leaf:
 
 @dataclass(frozen=True)
 class _Split:
-    """Encounters whose feature is not above `bound` go left. `rows`: of the training data, as the vendor weighs them."""
+    """Encounters whose feature is at most `bound` go left. `rows` is the weight of the training data at the split."""
 
     feature: int
     bound: np.float32
@@ -40,13 +40,13 @@ _Step = tuple[int, np.float32, np.float32, float]
 
 
 def explainer_of(family: FamilyName, model: Any, features: NDArray[np.float32]) -> Explainer:
-    """Arrange a model to be explained.
+    """Build the explainer of a model.
 
     Args:
         family: of the model.
         model: as `Family.fit` returns it.
-        features: one encoded encounter or more, shape (n, n_features): what the trees leave out (a first guess, a bias) is
-            the difference to the model's own answer for them.
+        features: at least one encoded encounter, shape (n, n_features). The difference between the model's own prediction for it
+            and the sum of the trees is the constant that the trees leave out (an initial score, a bias).
     """
     if family == "logistic_regression":
         scaler, regression = model[0], model[-1]
@@ -54,10 +54,10 @@ def explainer_of(family: FamilyName, model: Any, features: NDArray[np.float32]) 
         return Explainer(Linear(coefficient, np.asarray(scaler.mean_)), float(regression.intercept_[0]), "log_odds")
     trees = _as_trees(list(_TREES[family](model)))
     scale: Scale = "probability" if family == "random_forest" else "log_odds"
-    said = probability(model, features[:1])[0]
+    predicted = probability(model, features[:1])[0]
     if scale == "log_odds":
-        said = np.log(said / (1 - said))
-    return Explainer(trees, float(said - trees.contributions(features[0]).sum()), scale)
+        predicted = np.log(predicted / (1 - predicted))
+    return Explainer(trees, float(predicted - trees.contributions(features[0]).sum()), scale)
 
 
 def _as_trees(roots: Iterable[_Node]) -> Trees:
@@ -74,7 +74,7 @@ def _as_trees(roots: Iterable[_Node]) -> Trees:
 
 
 def _leaves(node: _Node, path: tuple[_Step, ...]) -> Iterator[tuple[tuple[_Step, ...], float]]:
-    """The path to each leaf, with the splits of one feature made one, and the value of the leaf."""
+    """Yield the path to each leaf, with one step per feature, and the value of the leaf."""
     if isinstance(node, _Leaf):
         yield path, node.value
         return
@@ -87,7 +87,7 @@ def _leaves(node: _Node, path: tuple[_Step, ...]) -> Iterator[tuple[tuple[_Step,
 
 
 def _at_most(bound: float) -> np.float32:
-    """The largest 32-bit number that is not above a bound: for 32-bit features both bounds are the same."""
+    """Round a bound down to 32 bits. For 32-bit features, both bounds split alike."""
     rounded = np.float32(bound)
     return rounded if float(rounded) <= bound else np.nextafter(rounded, np.float32(-np.inf))
 
@@ -95,7 +95,7 @@ def _at_most(bound: float) -> np.float32:
 def _lightgbm(model: Any) -> Iterator[_Node]:
     def node(data: dict[str, Any]) -> _Node:
         if "leaf_value" in data:
-            return _Leaf(data["leaf_value"], data.get("leaf_count", 1))  # a tree of one leaf has no count
+            return _Leaf(data["leaf_value"], data.get("leaf_count", 1))  # a tree with one leaf has no count
         left, right = node(data["left_child"]), node(data["right_child"])
         return _Split(data["split_feature"], _at_most(data["threshold"]), left, right, data["internal_count"])
 
@@ -107,7 +107,7 @@ def _xgboost(model: Any) -> Iterator[_Node]:
         if "leaf" in data:
             return _Leaf(data["leaf"], data["cover"])
         by_id = {child["nodeid"]: child for child in data["children"]}
-        # XGBoost goes left below a bound, not at it.
+        # XGBoost goes left if the feature is below the bound, but not if it is equal.
         bound = np.nextafter(np.float32(data["split_condition"]), np.float32(-np.inf))
         left, right = node(by_id[data["yes"]]), node(by_id[data["no"]])
         return _Split(int(data["split"].removeprefix("f")), bound, left, right, data["cover"])
@@ -117,7 +117,7 @@ def _xgboost(model: Any) -> Iterator[_Node]:
 
 
 def _catboost(model: Any) -> Iterator[_Node]:
-    """Every node of a level asks the same question; the bits of a leaf's number are the answers, the last question first."""
+    """All nodes of a level have the same split. The bits of a leaf's index are the outcomes, the last split in the highest bit."""
 
     def node(tree: dict[str, Any], splits: list[dict[str, Any]], leaf: int) -> _Node:
         if not splits:

@@ -1,4 +1,4 @@
-"""A fitted model of any family as ONNX, with one input and one output name for all."""
+"""Export a fitted model of any family to ONNX, with the same names of input and output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def export_onnx(family: FamilyName, model: Any, n_features: int) -> bytes:
         An ONNX model: `features` float32 (n, n_features) to `probabilities` float32 (n, 2).
     """
     with warnings.catch_warnings():
-        # The converters warn of their own deprecated imports; the parity check is what decides.
+        # The converters warn about their own deprecated imports. The parity check decides whether the export is right.
         warnings.simplefilter("ignore")
         graph_model = _from_catboost(model) if family == "catboost" else _converted(family, model, n_features)
     graph = graph_model.graph
@@ -52,7 +52,7 @@ def _converted(family: FamilyName, model: Any, n_features: int) -> Any:
 
 
 def _from_catboost(model: Any) -> Any:
-    """CatBoost's own export ends in a list of dictionaries; take the tensor before it."""
+    """Remove the last node of CatBoost's own export, which makes dictionaries of the tensor of probabilities."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:

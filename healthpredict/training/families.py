@@ -1,12 +1,11 @@
-"""The model families: for each a search space, a first guess and a fit that reports as it goes.
+"""The model families. Each has a search space, parameters for the first trial, and a fit that reports its progress.
 
-All are fitted on the encoder's matrix, which is dense and has no missing values, so that every family exports to ONNX and the
+All are fitted on the encoder's matrix, which is dense and has no missing values. So every family can be exported to ONNX, and the
 exported model takes the same branches (see `features.encoder`).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,11 +21,11 @@ Report = Callable[[int, float], None]
 """Called with the step, 1 to STEPS, and the AUROC on the validation side so far."""
 
 STEPS: Final = 10
-"""Reports of a fit: what ASHA can stop a trial at."""
+"""Number of reports of a fit. ASHA can stop a trial at a report."""
 
 _THREADS: Final = 1
-"""Of a fit. Several fits run side by side; threads of one that wait for each other on a busy machine cost up to ten times the
-CPU (measured: LightGBM 5 s with one thread, 17 s with two, on two busy cores)."""
+"""Threads of a fit. Several fits run at the same time. On a busy machine, the threads of one fit wait for each other and cost up to
+ten times the CPU (measured on two busy cores: LightGBM takes 5 s with one thread and 17 s with two)."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,19 @@ class Examples:
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """The outcomes as 0 and 1: the converters to ONNX know no boolean classes."""
+        """The outcomes as 0 and 1, because the converters to ONNX do not support boolean classes."""
         return self.label.astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Validation data and whom to tell how the fit does on it."""
+    """Validation data, and a callback for the AUROC on it."""
 
     examples: Examples
     report: Report
 
-    def told(self, step: int, probability: NDArray[np.floating[Any]]) -> None:
-        """Report the AUROC of a probability, shape (n_encounters,)."""
+    def evaluate(self, step: int, probability: NDArray[np.floating[Any]]) -> None:
+        """Report the AUROC of probabilities, shape (n_encounters,)."""
         self.report(step, auroc(self.examples.label, probability.astype(np.float64)))
 
 
@@ -60,9 +59,9 @@ class Family:
 
     Attributes:
         name: as in `SearchParams.families`.
-        first: parameters of the first trial; also the keys that `suggest` returns.
+        first: parameters of the first trial. `suggest` draws the same ones.
         suggest: draws parameters from an Optuna trial.
-        fit: (params, training examples, watch or None, seed) to a fitted vendor model with `predict_proba`.
+        fit: (params, training examples, watch or None, seed) -> a fitted vendor model with `predict_proba`.
     """
 
     name: FamilyName
@@ -72,12 +71,12 @@ class Family:
 
 
 def probability(model: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The vendor model's own probability of readmission, shape (n_encounters,)."""
+    """Return the vendor model's probability of readmission, shape (n_encounters,)."""
     return np.asarray(model.predict_proba(features)[:, 1], dtype=np.float64)
 
 
 def _step_at(iteration: int, total: int) -> int | None:
-    """The step that ends with this iteration (counted from 1), or None."""
+    """Return the step that ends with this iteration (counted from 1), or None."""
     done = iteration * STEPS // total
     return done if done > (iteration - 1) * STEPS // total else None
 
@@ -97,7 +96,7 @@ def _fit_lightgbm(params: Params, train: Examples, watch: Watch | None, seed: in
     def callback(env: Any) -> None:
         step = _step_at(env.iteration + 1, params["n_estimators"])
         if step is not None and watch is not None:
-            watch.told(step, env.model.predict(watch.examples.features, num_threads=_THREADS))
+            watch.evaluate(step, env.model.predict(watch.examples.features, num_threads=_THREADS))
 
     model = lightgbm.LGBMClassifier(**params, n_jobs=_THREADS, random_state=seed, deterministic=True, verbose=-1)
     model.fit(train.features, train.classes, callbacks=[callback])
@@ -121,14 +120,14 @@ def _fit_xgboost(params: Params, train: Examples, watch: Watch | None, seed: int
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             step = _step_at(epoch + 1, params["n_estimators"])
             if step is not None and watch is not None:
-                watch.told(step, model.inplace_predict(watch.examples.features))
+                watch.evaluate(step, model.inplace_predict(watch.examples.features))
             return False
 
     model = xgboost.XGBClassifier(
         **params, n_jobs=_THREADS, random_state=seed, tree_method="hist", callbacks=[Reporter()]
     )
     model.fit(train.features, train.classes)
-    # A callback holds the validation data; the model must not.
+    # The callback refers to the validation data, which must not be stored with the model.
     return model.set_params(callbacks=None)
 
 
@@ -186,7 +185,7 @@ def _fit_random_forest(params: Params, train: Examples, watch: Watch | None, see
         model.set_params(n_estimators=_FOREST_TREES * step // STEPS)
         model.fit(train.features, train.classes)
         if watch is not None:
-            watch.told(step, probability(model, watch.examples.features))
+            watch.evaluate(step, probability(model, watch.examples.features))
     return model
 
 
@@ -194,27 +193,19 @@ def _suggest_logistic_regression(trial: Any) -> None:
     trial.suggest_float("logistic_regression.C", 1e-4, 1.0, log=True)
 
 
-_NEWTON_STEPS: Final = 10
-
-
 def _fit_logistic_regression(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(train.features)
-    scaled = scaler.transform(train.features)
-    model = LogisticRegression(**params, max_iter=_NEWTON_STEPS, warm_start=True)
-    pipeline = make_pipeline(scaler, model)
-    for step in range(1, STEPS + 1):
-        with warnings.catch_warnings():
-            # Each step is cut short on purpose, to report; the next goes on from there.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(scaled, train.classes)
-        if watch is not None:
-            watch.told(step, probability(pipeline, watch.examples.features))
-    return pipeline
+    model = make_pipeline(StandardScaler(), LogisticRegression(**params, solver="newton-cholesky"))
+    model.fit(train.features, train.classes)
+    if watch is not None:
+        predicted = probability(model, watch.examples.features)
+        # Newton's method converges in about four iterations, so every report is final.
+        for step in range(1, STEPS + 1):
+            watch.evaluate(step, predicted)
+    return model
 
 
 FAMILIES: Final[Mapping[FamilyName, Family]] = {

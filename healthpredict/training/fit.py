@@ -1,9 +1,8 @@
-"""From a candidate to a model that can be served: fitted on all training patients, calibrated on predictions it did not fit."""
+"""Turn a candidate into a model that can be served: fit it on all training patients, calibrate it on out-of-fold predictions."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ class FittedModel:
         encoder: fitted on all training encounters.
         model: the vendor's, fitted on all training encounters.
         calibrator: fitted on out-of-fold predictions.
-        out_of_fold_risk: calibrated, from models that the patient had no part in, shape (n_encounters,).
+        out_of_fold_risk: calibrated, from models that were not fitted on the patient, shape (n_encounters,).
     """
 
     candidate: Candidate
@@ -45,11 +44,11 @@ class FittedModel:
     out_of_fold_risk: NDArray[np.float64]
 
     def risks(self, encounters: pd.DataFrame) -> NDArray[np.float64]:
-        """Calibrated risk by the training pipeline, shape (n_encounters,): what a bundle has to reproduce."""
+        """Return the calibrated risks of the training pipeline, shape (n_encounters,). A bundle must reproduce them."""
         return calibrate(self.calibrator, probability(self.model, encode_frame(self.encoder, encounters)))
 
     def threshold(self, alert_rate: float) -> float:
-        """The risk that flags this share of encounters, by out-of-fold predictions."""
+        """Return the risk above which this share of encounters lies, by out-of-fold predictions."""
         return float(np.quantile(self.out_of_fold_risk, 1 - alert_rate))
 
 
@@ -61,8 +60,8 @@ def fit_model(
 ) -> FittedModel:
     """Fit and calibrate a candidate.
 
-    Encoder and model are fitted anew for each fold of patients, so that the predictions that the calibrator learns from are
-    like those for a new patient.
+    For each fold of patients, an encoder and a model are fitted without it, so that the calibrator learns from predictions for
+    patients that are new to the model.
 
     Args:
         candidate: family and parameters.
@@ -71,7 +70,7 @@ def fit_model(
         seed: of the model.
 
     Raises:
-        NotEnoughData: without one of the folds there is one class only.
+        NotEnoughData: without one of the folds, only one class is left.
     """
     fold = folds(encounters["patient_id"].to_numpy())
     if any(len(np.unique(label[fold != left_out])) < 2 for left_out in range(N_FOLDS)):
@@ -84,7 +83,7 @@ def fit_model(
         return fit_uncalibrated(candidate, encounters[rows], label[rows], seed)
 
     all_rows = np.ones(len(encounters), dtype=bool)
-    # The largest first, so that no core waits for it at the end.
+    # The largest fit first, so that the other cores do not wait for it at the end.
     (encoder, model), *partial = _side_by_side(fit_on, [all_rows, *(fold != left_out for left_out in range(N_FOLDS))])
     out_of_fold = np.empty(len(encounters))
     for left_out, (fold_encoder, fold_model) in enumerate(partial):
@@ -99,8 +98,8 @@ def fit_finalists(
 ) -> list[FittedModel]:
     """Fit and calibrate several candidates; the best by its out-of-fold AUROC comes first.
 
-    The validation side has a sixth of the patients that the out-of-fold predictions cover, so the search alone cannot tell
-    families apart that differ by less than .005.
+    The search evaluates on the validation side only, which has a sixth of the patients that out-of-fold predictions cover. So it
+    cannot rank families that differ by less than .005.
 
     Args:
         candidates: at least one.
@@ -115,36 +114,32 @@ def fit_finalists(
 def fit_each_uncalibrated(
     candidates: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
 ) -> list[tuple[Encoder, Any]]:
-    """`fit_uncalibrated` of several candidates, in their order."""
+    """Fit several candidates as `fit_uncalibrated` does. Returns: the models in the order of the candidates."""
     return _side_by_side(lambda candidate: fit_uncalibrated(candidate, encounters, label, seed), candidates)
 
 
 def fit_uncalibrated(
     candidate: Candidate, encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
 ) -> tuple[Encoder, Any]:
-    """Fit encoder and vendor model on all encounters; arguments as `fit_model`."""
+    """Fit encoder and vendor model on all encounters. Arguments as `fit_model`."""
     encoder, features = fit_encoder(encounters, label, folds(encounters["patient_id"].to_numpy()))
     return encoder, FAMILIES[candidate.family].fit(candidate.params, Examples(features, label), None, seed)
 
 
 def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], of: Iterable[T]) -> list[tuple[Encoder, Any]]:
-    """Call a fit for each of some things, on all cores: the vendors' code lets go of Python's lock."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        # Filters belong to the process: those that the fits set and take back side by side would get mixed up.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    """Run several fits on all cores. The vendors' code releases the GIL."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(fit, of))
 
 
 def folds(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
-    """The fold of each encounter, 0 to N_FOLDS - 1; a patient is always in the same. Shape (n_encounters,)."""
-    # Hashed twice: the first hash has already decided the side, and folds must not depend on it.
+    """Return the fold of each encounter, 0 to N_FOLDS - 1, shape (n_encounters,). A patient is always in the same fold."""
+    # Hashed twice, because the first hash decides the side and folds must be independent of it.
     return (splitmix64(splitmix64(patient_id)) % np.uint64(N_FOLDS)).astype(np.intp)
 
 
 def fit_calibrator(label: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> Calibrator:
-    """Logistic calibration (Platt 1999) of probabilities that were predicted for other patients than those fitted on."""
+    """Fit a logistic calibration (Platt 1999) to probabilities for patients that the model was not fitted on."""
     from sklearn.linear_model import LogisticRegression
 
     identity = Calibrator(slope=1.0, intercept=0.0)

@@ -1,4 +1,4 @@
-"""The gate: whether a challenger may replace the champion. Pure; operations carry the decision out."""
+"""The gate: decide whether a challenger may replace the champion. Operations carry the decision out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from healthpredict.evaluation.report import TestReport
 
 
 class PromotionPolicy(BaseModel):
-    """What a challenger has to show.
+    """What a challenger must achieve.
 
     Attributes:
-        min_rows: test-side encounters to compare on; older batches are added until there are as many.
-        margin: AUROC that a challenger may be worse by and still be called as good.
-        confidence: one-sided confidence that it is not worse by more.
-        max_ece: largest expected calibration error of the challenger; chance alone gives a perfect model up to .02 at 3,000 rows.
+        min_rows: smallest number of test-side encounters to compare on. Older batches are added until it is reached.
+        margin: largest loss of AUROC that counts as equally good.
+        confidence: one-sided confidence that the loss is within the margin.
+        max_ece: largest expected calibration error of the challenger. By chance, a perfect model has up to .02 at 3,000 rows.
         max_brier_loss: largest excess of its Brier score over the champion's.
-        subgroup_floor: a subgroup whose AUROC is below it with confidence fails the gate.
+        subgroup_floor: smallest AUROC of a subgroup. A subgroup that is below it with confidence fails the gate.
         n_bootstrap: resamples of patients.
     """
 
@@ -43,7 +43,7 @@ class GateDecision(BaseModel):
 
     Attributes:
         promote: whether every check passed.
-        reasons: one sentence for each check, the failed ones first.
+        reasons: one sentence per check, the failed ones first.
         rows: encounters compared on.
         auroc: of the challenger.
         champion_auroc: of the champion; None if there is none.
@@ -82,11 +82,11 @@ class Comparison:
 def decide_promotion(comparison: Comparison, policy: PromotionPolicy) -> GateDecision:
     """Decide whether the challenger may replace the champion.
 
-    Non-inferiority of the AUROC by a paired bootstrap over patients, calibration, the baseline and every subgroup.
+    The checks are non-inferiority of the AUROC (paired bootstrap over patients), calibration, the baseline and every subgroup.
 
     Args:
         comparison: both models on the same encounters.
-        policy: what has to be shown.
+        policy: limits of the checks.
     """
     checks = [_calibrated(comparison, policy), _beats_baseline(comparison), _no_subgroup_lost(comparison, policy)]
     difference = None
@@ -132,12 +132,15 @@ def _brier_kept(comparison: Comparison, champion_risk: Floats, policy: Promotion
     champion_brier = float(np.mean((champion_risk - comparison.label) ** 2))
     loss = comparison.report.evaluation.brier.value - champion_brier
     passed = loss <= policy.max_brier_loss
-    return passed, f"Brier score differs by {loss:+.5f}; allowed is {policy.max_brier_loss:+.5f}."
+    return (
+        passed,
+        f"Brier score differs by {loss:+.5f}; up to {policy.max_brier_loss:+.5f} is allowed.",
+    )
 
 
 def _beats_baseline(comparison: Comparison) -> Check:
     ours, baseline = comparison.report.evaluation.auroc.value, comparison.report.baseline_auroc.value
-    return ours > baseline, f"AUROC {ours:.3f} against {baseline:.3f} of the number of inpatient visits alone."
+    return ours > baseline, f"AUROC is {ours:.3f}; the number of inpatient visits alone reaches {baseline:.3f}."
 
 
 def _no_subgroup_lost(comparison: Comparison, policy: PromotionPolicy) -> Check:

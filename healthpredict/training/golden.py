@@ -1,4 +1,4 @@
-"""Golden rows: encounters that belong to nobody, with which every copy of a bundle is checked."""
+"""Golden rows: synthetic encounters whose risks every copy of a bundle must reproduce."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pandas as pd
 from healthpredict.data.contract import FEATURE_COLUMNS, Column, Kind
 
 _UNSEEN = {"payer_code": "ZZ", "medical_specialty": "Unseen", "diag_1": "V99", "diag_2": "V99", "diag_3": "E999"}
-"""Neither the codes nor their categories are in the data set; a numeric category that is not could be there tomorrow."""
+"""Codes whose categories do not occur in the data set. Any unused numeric category could occur in a later batch."""
 _COMMON = 10
-"""Values rarer than this in the training data are not used: a rare one could point at a person."""
+"""Values rarer than this in the training data are not used: a rare one could identify a person."""
 
 
 def golden_encounters(training: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
-    """Make up encounters that fit the contract.
+    """Generate encounters that match the contract.
 
-    Every column is drawn by itself from the common values of the training data, so no row is a patient's. The first rows hold
-    the edges: everything missing that may be, every code unseen, every count at its smallest and at its largest.
+    Each column is drawn independently from the common values of the training data, so no row belongs to a patient. The first rows
+    are edge cases: all nullable values missing, all codes unseen, all counts at their minimum, all at their maximum.
 
     Args:
         training: encounters, shape (n, ...).
-        n_rows: rows to make, at least 8.
-        seed: of the drawing.
+        n_rows: number of rows, at least 8.
+        seed: of the draws.
 
     Returns:
         shape (n_rows, n_feature_columns), dtypes as in `training`.
@@ -47,6 +47,6 @@ def golden_encounters(training: pd.DataFrame, n_rows: int, seed: int) -> pd.Data
 def _drawn(series: pd.Series, column: Column, n_rows: int, rng: np.random.Generator) -> Any:
     counts = series.value_counts()
     common = [value for value, count in counts.items() if count >= _COMMON]
-    # Only an empty column of a tiny training set has no common value.
+    # A column has no common value only in a tiny training set.
     fallback = column.allowed[0] if column.allowed else column.minimum
     return np.array(common or [fallback], dtype=object)[rng.integers(0, max(len(common), 1), n_rows)]

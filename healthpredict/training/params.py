@@ -10,20 +10,20 @@ FamilyName = Literal["logistic_regression", "random_forest", "xgboost", "lightgb
 
 
 class SearchParams(BaseModel):
-    """Budget and shape of a search.
+    """Budget and scope of a search.
 
     Attributes:
-        families: model families to try, the favourite first; each gets its first trial, and has to beat the
-            favourite by more than chance.
-        n_trials: trials of a full search.
-        time_budget_seconds: a search ends then even if trials are left.
-        retrain_n_trials: trials of a search that starts from the champion's parameters.
-        retrain_time_budget_seconds: the same, in time.
-        retrain_families: how many of the best families of the last search a retraining tries.
-        finalists: how many of the best families a full search fits and compares on all training patients before it chooses one.
-        retrain_finalists: the same, of a retraining.
-        max_concurrent: trials at a time, one core each; None for as many as Ray sees cores.
-        seed: of the searcher and of every model.
+        families: model families to try, the preferred one first. Each gets at least one trial, and another family replaces the
+            preferred one only if it is better by more than chance.
+        n_trials: number of trials of a full search.
+        time_budget_seconds: time limit of a full search. One trial is always completed.
+        retrain_n_trials: number of trials of a retraining, which starts from the champion's parameters.
+        retrain_time_budget_seconds: time limit of a retraining's search.
+        retrain_families: number of families that a retraining tries, the best of the last search first.
+        finalists: number of families that a full search fits and compares on all training patients before it chooses one.
+        retrain_finalists: the same for a retraining.
+        max_concurrent: number of trials at the same time, on one core each. None means one per core that Ray has.
+        seed: of the search and of every model.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -41,13 +41,14 @@ class SearchParams(BaseModel):
 
 
 class ModelParams(BaseModel):
-    """How a fitted model becomes a decision, and what it must not exceed.
+    """The threshold of a model, its evaluation, and the limit that reveals a leak.
 
     Attributes:
-        alert_rate: share of encounters a discharge team can follow up; the threshold is the risk that flags that share.
-        n_bootstrap: resamples behind each interval.
-        min_subgroup_rows: smaller groups are not evaluated.
-        leak_auroc: an AUROC above it fails the training as a leak: no published model of this data set without one reaches it.
+        alert_rate: share (0-1) of encounters that a discharge team can follow up. The threshold flags this share.
+        n_bootstrap: number of bootstrap resamples for each interval.
+        min_subgroup_rows: smallest number of encounters of a subgroup that is evaluated.
+        leak_auroc: a training with a higher AUROC fails as a suspected leak. No published model of this data set without a leak
+            reaches it.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, protected_namespaces=())

@@ -1,4 +1,4 @@
-"""Ray for the time of a block, and its CPUs for any function. Imports Ray where it is used, because that takes a second."""
+"""Connect to Ray, and run functions on the CPUs of a cluster. Ray is imported inside the functions, because that takes a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OBJECT_STORE_BYTES = 512 * 1024**2
 
 @contextmanager
 def ray_runtime(address: str | None) -> Iterator[None]:
-    """Ray for the time of a block: the cluster at `address`, else one on this machine that ends with the block."""
+    """Connect to the Ray cluster at `address`, or start one on this machine that stops at the end of the block."""
     import ray
 
     started_here = not ray.is_initialized()
@@ -39,11 +39,11 @@ def ray_runtime(address: str | None) -> Iterator[None]:
 
 
 def map_on_cluster(function: Callable[[T], R], items: Iterable[T], address: str) -> Iterator[tuple[T, R]]:
-    """Call a function for each item, on all CPUs of a cluster.
+    """Call a function for each item on all CPUs of a cluster.
 
     Args:
-        function: Ray pickles it for the other processes.
-        items: at most one more than the cluster has CPUs are in memory at a time.
+        function: must be picklable.
+        items: read as CPUs become free, so that about as many as the cluster has CPUs are in memory at a time.
         address: of the cluster.
 
     Yields:

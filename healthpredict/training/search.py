@@ -1,4 +1,4 @@
-"""The search for a model: Ray Tune with a TPE searcher over all families, and ASHA that stops the hopeless early."""
+"""Search for a model: Ray Tune with a TPE searcher over all families, and ASHA, which stops poor trials early."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,25 @@ from healthpredict.training.ray_cluster import ray_runtime
 _logger = logging.getLogger(__name__)
 METRIC = "validation_auroc"
 _GRACE_STEPS = 3
-"""Reports before ASHA may stop a trial: before, boosting with a small rate has not shown what it can do."""
+"""Reports before ASHA may stop a trial. Boosting with a small learning rate starts slowly."""
 _REDUCTION = 3
 _NOISE = 0.1
-"""Two AUROCs on the same encounters with n readmissions differ by chance by up to _NOISE / sqrt(n): two standard errors between
-models of one family, more than one between families (measured on the real data: .035 to .085 / sqrt(n))."""
+"""Two AUROCs on the same encounters with n readmissions can differ by _NOISE / sqrt(n) by chance. This is two standard errors
+between models of one family, and more than one between families (measured on the real data: .035 to .085 / sqrt(n))."""
 _SECONDS_BETWEEN_STATES = "1"
-"""How often the state of a search is written down: trials that end in between are repeated after a crash. Ray's own choice is
-ten seconds or more."""
+"""How often the state of a search is saved: a trial that ends in between is repeated after a crash. Ray's default is ten seconds or
+more."""
+_STATE_FILES = ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl")
 
 
 class Candidate(BaseModel):
-    """A family with its parameters, and what it reached on the validation side.
+    """A family with its parameters, and its AUROC on the validation side.
 
     Attributes:
         family: model family.
         params: for `Family.fit`.
         validation_auroc: of the last report.
-        steps: reports made; fewer than `families.STEPS` where the trial was stopped early.
+        steps: number of reports; fewer than `families.STEPS` if the trial was stopped early.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,7 +52,7 @@ class Candidate(BaseModel):
 
     @property
     def as_point(self) -> dict[str, Any]:
-        """The same as a point of the search space."""
+        """The candidate as a point of the search space."""
         return _as_point(self.family, self.params)
 
 
@@ -58,9 +60,10 @@ class SearchResult(BaseModel):
     """What a search found.
 
     Attributes:
-        candidates: the best of each family; the favourite leads unless it is beaten by more than chance, then the best.
-        trials: trials that reported at least once.
-        stopped_early: trials that ASHA stopped.
+        candidates: the best of each family, best first. The preferred family comes first unless another is better by more than
+            chance.
+        trials: number of trials that reported at least once.
+        stopped_early: number of trials that ASHA stopped.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,11 +74,11 @@ class SearchResult(BaseModel):
 
     @property
     def best(self) -> Candidate:
-        """The best of all."""
+        """The best candidate."""
         return self.candidates[0]
 
     def led_by(self, candidates: Sequence[Candidate]) -> SearchResult:
-        """The same result with some of its candidates, in a better order, before the others."""
+        """Return the same result with these candidates first, in this order."""
         others = (c for c in self.candidates if c not in candidates)
         return self.model_copy(update={"candidates": (*candidates, *others)})
 
@@ -84,34 +87,31 @@ def search_models(
     train: Examples,
     validation: Examples,
     params: SearchParams,
+    state_path: Path,
     *,
-    name: str,
-    storage_path: Path,
-    n_trials: int,
-    time_budget_seconds: float,
     known: Sequence[Candidate] = (),
     callbacks: Sequence[Any] = (),
     ray_address: str | None = None,
 ) -> SearchResult:
     """Search families and parameters for the highest AUROC on the validation side.
 
-    A search that was interrupted under the same name goes on where it stopped, or starts over if its saved state is damaged.
+    If a search with this state was interrupted, it is resumed, or starts over if its state is damaged. It ends after the time
+    budget, but not before one trial is complete.
 
     Args:
-        train: cross-fitted training examples.
+        train: cross-fitted examples of training patients.
         validation: examples of other patients.
-        params: families and seed.
-        name: of the experiment; the state is kept in `storage_path / name` until the search is complete.
-        storage_path: local folder, or one that all nodes of the cluster share.
-        n_trials: trials at most.
-        time_budget_seconds: the search ends then, or when the first trial is complete.
-        known: candidates of an earlier search, best first; they are tried first, and only their families are searched.
+        params: families, budgets and seed.
+        state_path: folder of the state until the search is complete: local, or shared by all nodes of the cluster.
+        known: candidates of the champion's search, best first. With them, the search is a retraining: the first
+            `retrain_families` of them are tried first, and only their families are searched.
         callbacks: Ray Tune callbacks, for instance one that logs to MLflow.
         ray_address: see `ray_runtime`.
 
     Raises:
         NotEnoughData: no trial could be completed.
     """
+    known = known[: params.retrain_families]
     families = tuple(dict.fromkeys(c.family for c in known)) or params.families
     points = [c.as_point for c in known] or [_as_point(f, FAMILIES[f].first) for f in families]
     noise = _NOISE / max(1, int(validation.label.sum())) ** 0.5
@@ -123,29 +123,28 @@ def search_models(
         trainable = tune.with_resources(
             tune.with_parameters(_trial, train=train, validation=validation, seed=params.seed), {"cpu": 1}
         )
-        # Ray takes it from the environment only.
+        # Ray reads this setting from the environment only.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SECONDS_BETWEEN_STATES)
-        state = storage_path / name
-        result = _resume(state, trainable, points, noise) if state.exists() else None
+        result = _resume(state_path, trainable, points, noise) if state_path.exists() else None
         if result is None:
             tuner = tune.Tuner(
                 trainable,
-                tune_config=_tune_config(families, points, params, max(n_trials, len(points))),
+                tune_config=_tune_config(families, points, params, retraining=bool(known)),
                 run_config=tune.RunConfig(
-                    name=name,
-                    storage_path=str(storage_path.resolve()),
-                    stop=TimeBudget(time_budget_seconds, STEPS),
+                    name=state_path.name,
+                    storage_path=str(state_path.parent.resolve()),
+                    stop=TimeBudget(params.retrain_time_budget_seconds if known else params.time_budget_seconds, STEPS),
                     verbose=0,
                     callbacks=list(callbacks),
                 ),
             )
             result = _summary(tuner.fit(), points, noise)
-    shutil.rmtree(state, ignore_errors=True)
+    shutil.rmtree(state_path, ignore_errors=True)
     return result
 
 
 def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: float) -> SearchResult | None:
-    """Continue a search that was interrupted. Returns: None if its saved state is damaged; the state is then removed."""
+    """Resume an interrupted search. Returns: None if its saved state was damaged and has been removed."""
     from ray import tune
 
     try:
@@ -154,7 +153,7 @@ def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: fl
         return _summary(tuner.fit(), points, noise)
     except (
         Exception
-    ) as error:  # damaged pickles raise anything; a fault of the search itself is raised again by the new one
+    ) as error:  # a damaged pickle can raise anything; a fault of the search itself will be raised by the new search
         _logger.warning(
             "The saved state of the search in %s is damaged (%s); it starts over.", state, type(error).__name__
         )
@@ -166,27 +165,24 @@ def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: fl
 
 
 def _check_state(state: Path) -> None:
-    """Read what Ray will read: of most of it, Ray only logs a traceback if it is damaged, and forgets the trials.
+    """Check the files of a saved search. If one is damaged, Ray itself would often only log a traceback and lose the trials.
 
     Raises:
-        Exception: of any class, something is damaged or missing.
+        Exception: of any class, if a file is damaged or missing.
     """
     from ray import cloudpickle
 
-    for pattern in ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl"):
-        files = list(state.glob(pattern))
-        if not files:
-            raise FileNotFoundError(pattern)
-        for path in files:
-            data = path.read_bytes()
-            json.loads(data) if path.suffix == ".json" else cloudpickle.loads(data)
+    required = {pattern: list(state.glob(pattern)) for pattern in _STATE_FILES}
+    if missing := [pattern for pattern, paths in required.items() if not paths]:
+        raise FileNotFoundError(", ".join(missing))
+    # Callbacks without a state leave no file.
+    for path in chain(*required.values(), state.glob("callback-states-*.pkl")):
+        data = path.read_bytes()
+        json.loads(data) if path.suffix == ".json" else cloudpickle.loads(data)
 
 
 def _tune_config(
-    families: Sequence[FamilyName],
-    points: list[dict[str, Any]],
-    params: SearchParams,
-    n_trials: int,
+    families: Sequence[FamilyName], points: list[dict[str, Any]], params: SearchParams, *, retraining: bool
 ) -> Any:
     import optuna
     from ray import tune
@@ -201,9 +197,9 @@ def _tune_config(
         # The default sampler of Optuna is TPE (Bergstra et al. 2011).
         search_alg=OptunaSearch(space, points_to_evaluate=points, seed=params.seed, metric=METRIC, mode="max"),
         scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
-        num_samples=n_trials,
+        num_samples=max(params.retrain_n_trials if retraining else params.n_trials, len(points)),
         max_concurrent_trials=params.max_concurrent or 0,
-        # A new process for each trial would cost more than the trial.
+        # Starting a process for each trial would cost more than the trial.
         reuse_actors=True,
     )
 
@@ -241,17 +237,17 @@ def _summary(results: Any, points: list[dict[str, Any]], noise: float) -> Search
         tried.setdefault(family, []).append(candidate)
     for family, error in {r.config["family"]: r.error for r in results if r.error}.items():
         if family not in tried:
-            _logger.warning("No trial of %s succeeded; the search goes on without it: %s", family, _last_line(error))
+            _logger.warning("No trial of %s succeeded, so the search leaves it out: %s", family, _last_line(error))
     best = {family: _best(candidates, points, noise) for family, candidates in tried.items()}
     if not best:
         raise NotEnoughData(
             f"None of {len(results)} trials reported before the search ended. Give it more time "
-            "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS) or look at the errors of the trials in the log."
+            "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS), or see the errors of the trials in the log."
         )
     ranked = sorted(best.values(), key=lambda c: (c.steps == STEPS, c.validation_auroc), reverse=True)
-    favourite = best.get(points[0]["family"])
-    if favourite and favourite.steps == STEPS and ranked[0].validation_auroc - favourite.validation_auroc <= noise:
-        ranked = [favourite, *(c for c in ranked if c is not favourite)]
+    preferred = best.get(points[0]["family"])
+    if preferred and preferred.steps == STEPS and ranked[0].validation_auroc - preferred.validation_auroc <= noise:
+        ranked = [preferred, *(c for c in ranked if c is not preferred)]
     return SearchResult(
         candidates=tuple(ranked),
         trials=len(reported),
@@ -260,13 +256,13 @@ def _summary(results: Any, points: list[dict[str, Any]], noise: float) -> Search
 
 
 def _last_line(error: Exception) -> str:
-    """Before it stands the traceback of the process of the trial."""
+    """Return the message of an error without the traceback of the trial's process, which precedes it."""
     return next(iter(str(error).strip().splitlines()[-1:]), type(error).__name__)
 
 
 def _best(tried: list[Candidate], points: list[dict[str, Any]], noise: float) -> Candidate:
-    """The best trial of one family; what was known before the search stays unless it is beaten by more than chance."""
-    # A complete trial is worth more than one stopped early: its parameters are known to hold to the end.
+    """Return the best trial of one family. A candidate from before the search wins unless another is better by more than chance."""
+    # A complete trial ranks above one that was stopped early: its result is final.
     ranked = sorted(tried, key=lambda c: (c.steps, c.validation_auroc), reverse=True)
     known = next((c for c in ranked if c.as_point in points and c.steps == STEPS), None)
     return known if known and ranked[0].validation_auroc - known.validation_auroc <= noise else ranked[0]

@@ -88,7 +88,7 @@ def test_an_altered_byte_is_found_and_the_file_named(copy: Path, name: str, wher
     data = bytearray((copy / name).read_bytes())
     data[round(where * (len(data) - 1))] ^= 1
     (copy / name).write_bytes(data)
-    with pytest.raises(BundleError, match=rf"Altered after it was made: {name} in "):
+    with pytest.raises(BundleError, match=rf"Changed after the bundle was built: {name} in "):
         load_bundle(copy)
 
 
@@ -147,7 +147,7 @@ def test_a_bundle_for_another_contract_is_refused(copy: Path) -> None:
 
 def test_a_bundle_of_another_format_is_refused(copy: Path) -> None:
     rewrite(copy, MANIFEST, lambda manifest: manifest | {"format": 2})
-    with pytest.raises(BundleError, match="has format 2, this version reads 3"):
+    with pytest.raises(BundleError, match="has format 2, but this version reads format 3"):
         load_bundle(copy)
 
 

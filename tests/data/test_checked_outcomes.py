@@ -32,4 +32,4 @@ def test_of_two_outcomes_that_contradict_each_other_neither_is_used() -> None:
     checked = check_outcomes(outcomes(("1", "NO"), ("2", "NO"), ("1", ">30"), ("2", "NO"), ("1", "NO")))
     assert checked.usable["encounter_id"].tolist() == [2]
     assert checked.contradicting == 1
-    assert checked.problems == ["1 encounters have outcomes that contradict each other; none of these is used."]
+    assert checked.problems == ["1 encounters have contradictory outcomes, which are not used."]

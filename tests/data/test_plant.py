@@ -76,7 +76,7 @@ def test_more_readmitted_patients_is_a_shift_of_the_label(raw: pd.DataFrame) -> 
         ({"shifts": [{"kind": "set", "columns": ["patient_nbr"]}]}, "patient_nbr: not a column that can be changed"),
         ({"shifts": [{"kind": "add", "columns": ["race"], "value": 1}]}, "takes columns that are counts"),
         ({"shifts": [{"kind": "set", "columns": ["race"], "start": 0.5, "full": 0.5}]}, "must come after start"),
-        ("drift", "is no plan of drift"),
+        ("drift", "is not a valid drift plan"),
     ],
 )
 def test_a_wrong_plan_says_what_is_wrong(plan: object, message: str) -> None:

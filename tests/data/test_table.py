@@ -191,6 +191,15 @@ def test_a_zip_whose_content_is_damaged_is_refused_whatever_its_method(method: i
         read(bytes(data))
 
 
+def test_a_zip_with_an_unsupported_method_is_refused_with_a_message_of_its_own() -> None:
+    """Windows compresses files above 2 GB with Deflate64 (method 9). The zip is not damaged."""
+    data = bytearray(zipped(batch__csv=CSV))
+    for header, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(header) + offset] = 9
+    with pytest.raises(BatchRefused, match="compressed by a method that is not supported"):
+        read(bytes(data))
+
+
 def test_a_header_without_rows_is_a_table_without_rows() -> None:
     for data in (LINES[0].encode(), f"{LINES[0]}\n\n".encode(), parquet(RAW.head(0))):
         assert read(data).frame.shape == (0, len(COLUMNS))

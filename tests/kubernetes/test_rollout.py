@@ -116,7 +116,7 @@ def test_a_version_that_fails_is_rolled_back(
     assert f"Version {before} was put back and verified." in str(caught.value)
     assert alias(settings) == before
     assert template_hash(rig) == template
-    failure = rig.installation.ledger.events("rollout_failed")[-1]
+    failure = Installation(settings).ledger.events("rollout_failed")[-1]
     assert (failure["version"], failure["champion"], failure["problem"]) == (version, before, str(caught.value))
     assert versions == ({before, version} if fault == "golden rows differ" else {before})
     assert traffic.since(time.monotonic() - 1)[-1].version == before

@@ -113,7 +113,7 @@ def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
     kept = bundle.path.with_suffix(".kept")
     shutil.copytree(bundle.path, kept)
     (bundle.path / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(BundleError, match=r"Altered after it was made: model\.onnx"):
+    with pytest.raises(BundleError, match=r"Changed after the bundle was built: model\.onnx"):
         roll_out(Installation(settings), challenger.version)
     shutil.rmtree(bundle.path)
     kept.rename(bundle.path)
@@ -175,7 +175,7 @@ def test_mlflow_that_cannot_be_written_is_a_clear_error(settings: Settings, tmp_
         update={"tracking_uri": f"sqlite:///{tmp_path}/none/../mlflow.db", "state_path": tmp_path}
     )
     (tmp_path / "mlflow.db").write_bytes(b"not a database, but long enough to be taken for one" * 10)
-    with pytest.raises(RegistryError, match=r"mlflow\.db .*cannot be upgraded.*The file was left as it was"):
+    with pytest.raises(RegistryError, match=r"mlflow\.db .*cannot be upgraded.*The file is unchanged"):
         drift_loop(Installation(broken))
 
 

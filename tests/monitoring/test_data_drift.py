@@ -18,7 +18,7 @@ from healthpredict.monitoring.distances import Method
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile, build_profile
-from healthpredict.monitoring.words import in_words
+from healthpredict.monitoring.words import describe
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_one_diagnosis_of_hundreds_is_found(reference: tuple[pd.DataFrame, np.nd
     batch.loc[np.random.default_rng(0).random(len(batch)) < 0.04, "diag_1"] = "428"
     drifted = [c for c in detect_data_drift(profile, batch, batch_risk).columns if c.column == "diag_1" and c.drifted]
     assert [(column.method, column.category) for column in drifted] == [(Method.ONE_CATEGORY, "428")]
-    assert in_words(drifted[0]).startswith("primary diagnosis 428 (distance")
+    assert describe(drifted[0]).startswith("primary diagnosis 428 (distance")
 
 
 def test_patients_a_little_older_in_every_band_are_found_by_the_order_of_the_bands(

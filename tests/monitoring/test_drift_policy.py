@@ -59,7 +59,7 @@ def test_features_that_no_longer_go_together_are_a_warning_that_names_both() -> 
     joint = ColumnDrift(column="age", method=Method.ASSOCIATION, score=2, threshold=1, partner="payer_code")
     decision = decide(data(0, joint=(joint,)), None, after(9), DriftPolicy())
     assert decision.state == "warn"
-    assert decision.reasons[-1] == ("1 features no longer go together with others as they did: age and payer code.")
+    assert decision.reasons[-1] == ("Relations to other features have changed for 1 feature: age and payer code.")
 
 
 def test_what_a_person_decided_comes_first_and_is_quoted() -> None:
@@ -74,7 +74,7 @@ def test_where_retraining_won_nothing_it_is_done_half_as_often() -> None:
     assert expected_gain(useless.gains, DriftPolicy()) < DriftPolicy().min_expected_gain
     waiting = decide(data(0), WORSE, useless, DriftPolicy())
     assert waiting.state == "warn"
-    assert "is expected to win" in " ".join(waiting.reasons)
+    assert "expected gain of retraining is small" in " ".join(waiting.reasons)
     rested = useless.model_copy(update={"new_share": 0.6})
     assert decide(data(0), WORSE, rested, DriftPolicy()).state == "retrain"
 
@@ -95,7 +95,8 @@ def test_shifts_of_most_features_lead_to_retraining_of_some_to_a_warning() -> No
 def test_a_waiting_decision_says_so() -> None:
     reasons = decide(data(0), WORSE, after(0.1), DriftPolicy()).reasons
     assert reasons[-1] == (
-        "Retraining waits until new outcomes make up 25% of what the model was trained on; now it is 10%."
+        "Retraining waits until the encounters with new outcomes amount to 25% of those that the model was trained on; "
+        "now: 10%."
     )
 
 
@@ -105,14 +106,14 @@ def test_few_rows_say_nothing_about_features_and_risks() -> None:
     decision = decide(few, UNKNOWN, after(9), DriftPolicy())
     assert decision.state == "stable"
     assert decision.columns == ()
-    assert decision.reasons == ("10 encounters are too few to judge features and risks.", "No outcomes yet.")
+    assert decision.reasons == ("Features and risks are not judged: 10 encounters are too few.", "No outcomes yet.")
     assert state(few, WORSE) == "retrain"
 
 
 def test_the_weightiest_reason_comes_first() -> None:
     decision = decide(data(7, risk=0.3), WORSE, after(9), DriftPolicy())
     assert decision.reasons == (
-        "On outcomes known by now AUROC fell.",
+        "On outcomes known so far, AUROC fell.",
         "Predicted risks differ from those at training (distance 0.300, limit 0.100).",
         "7 of 20 features differ from the training data, most of all feature 6 (distance 1.400, limit 0.100); "
         "feature 5 (distance 1.200, limit 0.100); feature 4 (distance 1.000, limit 0.100).",

@@ -67,7 +67,7 @@ def test_a_file_that_may_still_be_copied_is_pending(
     assert pending.names == ["batch-01", "batch-02", "batch-03"]
     if not ready:
         assert "batch-03 is pending" in pending.sentences[0]
-        with pytest.raises(StillArriving, match=r"batches/batch-03\.csv is not read yet"):
+        with pytest.raises(StillArriving, match=r"batches/batch-03\.csv was not read yet"):
             find_batch(Installation(settings), "batch-03")
 
 

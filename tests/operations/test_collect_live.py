@@ -215,7 +215,7 @@ def test_of_two_collectors_with_different_logs_one_makes_the_batch(
         write_json(uri, {**content, "encounter_ids": [1, 2]}, exclusive=exclusive)
 
     monkeypatch.setattr(collecting, "write_json", after_the_other)
-    with pytest.raises(StorageError, match="is there already"):
+    with pytest.raises(StorageError, match="exists already"):
         collect_live(Installation(settings))
     assert ids(settings, "live-000001") == [1, 2, 3]
 
@@ -270,7 +270,7 @@ class TestOutcomes:
             return early
 
         monkeypatch.setattr(collecting, "_reported", before_the_other)
-        with pytest.raises(StorageError, match="is there already"):
+        with pytest.raises(StorageError, match="exists already"):
             collect_live(Installation(settings))
         assert outcomes(settings, "live-000001").keys() == {1, 2, 3, 4}
 
@@ -359,5 +359,5 @@ class TestOutcomes:
         assert (recorded.rows, recorded.recorded) == (4, 1)
         assert recorded.problems == (
             "1 of 4 rows are not used: readmitted is not one of NO, >30, <30.",
-            "1 encounters have outcomes that contradict each other; none of these is used.",
+            "1 encounters have contradictory outcomes, which are not used.",
         )

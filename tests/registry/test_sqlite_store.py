@@ -96,7 +96,7 @@ def test_a_store_of_a_newer_mlflow_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as store, store:
         store.execute("UPDATE alembic_version SET version_num = 'fffffffffff'")
     before = path.read_bytes()
-    with pytest.raises(RegistryError, match="a newer MLflow has written it"):
+    with pytest.raises(RegistryError, match="written by a newer MLflow"):
         connect(tmp_path)
     assert path.read_bytes() == before
 

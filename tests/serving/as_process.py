@@ -42,7 +42,7 @@ def wait_for(port: int) -> None:
 
 @dataclass(frozen=True)
 class Service:
-    """A running one. `client` keeps its connections."""
+    """A running service. `client` keeps its connections."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -60,10 +60,10 @@ class Service:
 def service(
     log: Path, *arguments: str | Path, program: str | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Service]:
-    """Start one and wait until it is ready; end it with the block.
+    """Start a service, wait until it is ready, and end it with the block.
 
     Args:
-        log: file for what it says.
+        log: file for its output.
         arguments: of `python -m healthpredict.serving`, without the port.
         program: runs in place of the module, with the port as the last of the arguments.
         environment: added to that of this process.

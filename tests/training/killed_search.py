@@ -1,4 +1,4 @@
-"""A search that notes what happens to its trials, and a slow one to be killed."""
+"""A search that writes down what happens to its trials, and a slow one to be killed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from encoded_hospital import Hospital, encode_hospital
 from ray.tune import Callback
 
+from healthpredict.registry.trials import trial_logger
 from healthpredict.training.families import STEPS
 from healthpredict.training.params import SearchParams
 from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
@@ -21,8 +22,23 @@ KNOWN = tuple(
 )
 """What an earlier search found: one family, two candidates of it."""
 _seconds_per_report = 0.0
-PARAMS = SearchParams(families=("logistic_regression", "random_forest"), max_concurrent=2, seed=1)
-ONE_AT_A_TIME = PARAMS.model_copy(update={"max_concurrent": 1})
+
+
+def limited(n_trials: int, seconds: float = 120, max_concurrent: int = 2) -> SearchParams:
+    """Small params with the same limits for a first search and for a retraining."""
+    return SearchParams(
+        families=("logistic_regression", "random_forest"),
+        n_trials=n_trials,
+        time_budget_seconds=seconds,
+        retrain_n_trials=n_trials,
+        retrain_time_budget_seconds=seconds,
+        max_concurrent=max_concurrent,
+        seed=1,
+    )
+
+
+PARAMS = limited(N_TRIALS)
+ONE_AT_A_TIME = limited(N_TRIALS, max_concurrent=1)
 
 
 class Notes(Callback):
@@ -60,17 +76,15 @@ def search(hospital: Hospital, folder: Path, **changed: Any) -> SearchResult:
     """Search small, with notes in `folder`."""
     arguments: dict[str, Any] = {
         "params": PARAMS,
-        "name": NAME,
-        "storage_path": folder / "state",
-        "n_trials": N_TRIALS,
-        "time_budget_seconds": 120,
+        "state_path": folder / "state" / NAME,
         "callbacks": [Notes(folder / "notes")],
     }
     return search_models(hospital.train, hospital.validation, **(arguments | changed))
 
 
-def search_slowly(folder: str) -> None:
+def search_slowly(folder: str, tracking_uri: str, experiment: str, run_id: str) -> None:
     """Search so slowly that the process can be killed between two trials."""
     global _seconds_per_report  # noqa: PLW0603 -- a callback's attributes would live on in the search that is resumed
     _seconds_per_report = 0.15
-    search(encode_hospital(3000, seed=5), Path(folder), params=ONE_AT_A_TIME, known=KNOWN)
+    callbacks = [Notes(Path(folder) / "notes"), trial_logger(tracking_uri, experiment, run_id, METRIC)]
+    search(encode_hospital(3000, seed=5), Path(folder), params=ONE_AT_A_TIME, known=KNOWN, callbacks=callbacks)

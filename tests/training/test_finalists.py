@@ -84,5 +84,5 @@ def test_a_family_whose_every_trial_failed_is_said_to_be_left_out(caplog: pytest
     assert _summary([broken, once, KNOWN], [KNOWN.config], noise=0.005).best.family == "logistic_regression"
     (record,) = caplog.records
     assert record.getMessage() == (
-        "No trial of lightgbm succeeded; the search goes on without it: OSError: libgomp.so.1: cannot open shared object file"
+        "No trial of lightgbm succeeded, so the search leaves it out: OSError: libgomp.so.1: cannot open shared object file"
     )

@@ -17,7 +17,7 @@ from healthpredict.training.families import STEPS, probability
 from healthpredict.training.fit import FittedModel, fit_calibrator, fit_model, folds
 from healthpredict.training.search import Candidate
 
-# Also where several fits run side by side and each ignores the warnings that it expects.
+# Fits run in threads, where warnings cannot be ignored one by one.
 pytestmark = pytest.mark.filterwarnings("error")
 
 LINEAR = Candidate(family="logistic_regression", params={"C": 0.003}, validation_auroc=0.6, steps=STEPS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from encoded_hospital import Hospital
-from killed_search import KNOWN, N_TRIALS, NAME, ONE_AT_A_TIME, PARAMS, Notes, read_notes, search
+from killed_search import KNOWN, N_TRIALS, NAME, PARAMS, Notes, limited, read_notes, search
 
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
@@ -47,7 +48,9 @@ def searched(
     folder = tmp_path_factory.mktemp("search")
     run_id = registry.open_run("train", {"trigger": "search test"})
     logger = trial_logger(registry.tracking_uri, registry.experiment, run_id, METRIC)
-    result = search(hospital, folder, n_trials=3, callbacks=[Notes(folder / "notes"), logger], ray_address=cluster)
+    result = search(
+        hospital, folder, params=limited(3), callbacks=[Notes(folder / "notes"), logger], ray_address=cluster
+    )
     return result, folder, run_id
 
 
@@ -116,9 +119,7 @@ def test_every_trial_is_a_run_nested_under_the_search(
 
 def test_a_search_without_time_still_completes_a_trial(cluster: str, hospital: Hospital, tmp_path: Path) -> None:
     """It ends then, although nineteen trials are left."""
-    result = search(
-        hospital, tmp_path, params=ONE_AT_A_TIME, n_trials=20, time_budget_seconds=0.001, ray_address=cluster
-    )
+    result = search(hospital, tmp_path, params=limited(20, seconds=0.001, max_concurrent=1), ray_address=cluster)
     assert result.best.steps == STEPS
     assert result.trials < 20
 
@@ -148,15 +149,17 @@ def test_the_time_in_which_a_search_was_interrupted_does_not_count(monkeypatch: 
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
+def killed(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     """The folder of a search that was killed in a process with its own local Ray, and the trials that were complete.
 
-    Ray writes its state down every second: what was complete three seconds before the kill has to be there.
+    Ray saves its state every second: what was complete three seconds before the kill has to be in it.
     """
     folder = tmp_path_factory.mktemp("killed")
     here = Path(__file__).parent
+    run_id = registry.open_run("train", {"trigger": "killed search"})
+    arguments = (str(folder), registry.tracking_uri, registry.experiment, run_id)
     process = subprocess.Popen(
-        [sys.executable, "-c", f"import killed_search; killed_search.search_slowly({str(folder)!r})"],
+        [sys.executable, "-c", f"import killed_search; killed_search.search_slowly(*{arguments!r})"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -199,6 +202,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
         ("experiment_state-*.json", "missing"),
         ("searcher-state-*.pkl", "truncated"),
         ("searcher-state-*.pkl", "garbled"),
+        ("callback-states-*.pkl", "truncated"),
     ],
 )
 def test_a_search_whose_state_is_damaged_starts_over_and_says_so(  # noqa: PLR0917 -- fixtures
@@ -216,7 +220,7 @@ def test_a_search_whose_state_is_damaged_starts_over_and_says_so(  # noqa: PLR09
     for path in damaged:
         data = DAMAGES[damage](path.read_bytes())
         path.unlink() if data is None else path.write_bytes(data)
-    result = search(hospital, tmp_path, n_trials=2, known=KNOWN, ray_address=cluster)
+    result = search(hospital, tmp_path, params=limited(2), known=KNOWN, ray_address=cluster)
     assert result.best.steps == STEPS
     assert not (tmp_path / "state" / NAME).exists()
     assert result.trials == 2
@@ -225,19 +229,24 @@ def test_a_search_whose_state_is_damaged_starts_over_and_says_so(  # noqa: PLR09
 
 
 def test_a_killed_search_goes_on_without_repeating_trials(
-    cluster: str, hospital: Hospital, killed: tuple[Path, set[str]]
+    cluster: str, hospital: Hospital, killed: tuple[Path, set[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Under the same name, here on another Ray: all trials in the end, and none of the complete ones again.
 
-    A family that is not among the known candidates is not searched, neither before nor after.
+    A family that is not among the known candidates is not searched, neither before nor after. The progress continues.
     """
     folder, done = killed
     before = read_notes(folder / "notes")
     assert 1 <= len(done) < N_TRIALS
     assert (folder / "state" / NAME).is_dir()
 
-    result = search(hospital, folder, known=KNOWN, ray_address=cluster)
+    with caplog.at_level(logging.INFO, logger="healthpredict"):
+        result = search(hospital, folder, known=KNOWN, ray_address=cluster)
 
+    progress = [record.trials for record in caplog.records if hasattr(record, "trials")]
+    ended_before = progress[0][0]
+    assert len(done) <= ended_before < N_TRIALS
+    assert progress == [(ended, N_TRIALS) for ended in range(ended_before, N_TRIALS + 1)]
     notes = read_notes(folder / "notes")
     assert result.trials == N_TRIALS
     assert done.isdisjoint(note["trial"] for note in notes[len(before) :] if note["event"] == "start")

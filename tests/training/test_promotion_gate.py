@@ -126,7 +126,7 @@ def test_a_larger_brier_score_alone_fails() -> None:
     decision = decide_promotion(comparison(risk=noisy(0.2)), strict)
     assert not decision.promote
     assert decision.reasons[0].startswith("Brier score differs by +0.000")
-    assert decision.reasons[0].endswith("allowed is +0.00000.")
+    assert decision.reasons[0].endswith("up to +0.00000 is allowed.")
 
 
 def test_a_subgroup_surely_below_the_floor_fails_and_is_named() -> None:
@@ -148,7 +148,7 @@ def test_a_challenger_no_better_than_one_variable_fails() -> None:
     decision = decide(baseline=reached)
     assert not decision.promote
     assert decision.reasons[0] == (
-        f"AUROC {reached:.3f} against {reached:.3f} of the number of inpatient visits alone."
+        f"AUROC is {reached:.3f}; the number of inpatient visits alone reaches {reached:.3f}."
     )
     assert decide(baseline=reached - 1e-6).promote
 
