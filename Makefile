@@ -80,7 +80,7 @@ restore:  ## A backup, by default the newest, into services that hold nothing ye
 	@COMPOSE='$(COMPOSE)' docker-compose/restore $(call quoted,$(value FILE))
 
 test: $(STAMP)  ## All tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check-cases: $(STAMP)  ## What people hand in, through the command line and the API: make check-cases CASES=folder
 	$(BIN)/python -m tests.cases $(call quoted,$(value CASES))

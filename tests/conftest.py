@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from healthpredict.config import Settings
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow modules first: at the end, one of them would leave the other workers idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A tiny real bundle, version 1. Altering it means copying `bundle.path` first."""

@@ -1,4 +1,4 @@
-"""The split of patients: stable for ever, in the stated shares."""
+"""The split of patients never changes, and has the stated shares."""
 
 import numpy as np
 from hypothesis import given
@@ -34,7 +34,7 @@ def test_side_of_a_patient_never_changes() -> None:
 
 @given(st.lists(ids, min_size=1, max_size=20))
 def test_side_depends_on_the_id_alone(patients: list[int]) -> None:
-    """Neither order nor company changes a patient's side."""
+    """A patient's side does not depend on the order or on other patients."""
     together = side_of(np.array(patients))
     alone = [side_of(np.array([patient]))[0] for patient in patients]
     assert together.tolist() == alone
@@ -42,7 +42,7 @@ def test_side_depends_on_the_id_alone(patients: list[int]) -> None:
 
 
 def test_shares_are_70_15_15() -> None:
-    """Also for ids that follow each other, as a hospital gives them."""
+    """This also holds for consecutive ids, which hospitals assign."""
     sides = side_of(np.arange(1, 200_001))
     for side, share in ((Side.TRAIN, 0.70), (Side.VALIDATION, 0.15), (Side.TEST, 0.15)):
         assert abs(np.mean(sides == side) - share) < 0.005
@@ -60,7 +60,7 @@ def test_ids_made_on_a_side_are_on_it(side: int, bits: list[int]) -> None:
 
 
 def test_ids_made_on_a_side_are_anywhere_on_it() -> None:
-    """As evenly as ids that chance has put there."""
+    """They are as evenly spread as random ids."""
     bits = np.random.default_rng(0).integers(2**64, size=100_000, dtype=np.uint64)
     for side, (low, high) in enumerate(((0, 0.7), (0.7, 0.85), (0.85, 1))):
         hashes = splitmix64(ids_on_side(np.array([side]), bits))
@@ -69,5 +69,5 @@ def test_ids_made_on_a_side_are_anywhere_on_it() -> None:
 
 
 def test_no_patients_have_no_sides() -> None:
-    """An empty batch is no special case."""
+    """An empty batch is not a special case."""
     assert side_of(np.array([], dtype=np.int64)).shape == (0,)

@@ -82,7 +82,7 @@ def test_every_family_starts_with_its_first_guess(searched: tuple[SearchResult, 
 
 
 def test_trials_run_on_both_nodes(searched: tuple[SearchResult, Path, str]) -> None:
-    """Two at a time, where a node has one core and a trial needs one."""
+    """Two trials run at a time, and each node has one core."""
     _, folder, _ = searched
     running, most = 0, 0
     for note in read_notes(folder / "notes"):
@@ -93,7 +93,7 @@ def test_trials_run_on_both_nodes(searched: tuple[SearchResult, Path, str]) -> N
 
 
 def test_a_complete_search_leaves_no_state(searched: tuple[SearchResult, Path, str]) -> None:
-    """Else the next one of this name would take itself for complete."""
+    """Otherwise the next search of this name would resume it."""
     _, folder, _ = searched
     assert list((folder / "state").iterdir()) == []
 
@@ -116,7 +116,7 @@ def test_every_trial_is_a_run_nested_under_the_search(
 
 
 def test_a_search_without_time_still_completes_a_trial(cluster: str, hospital: Hospital, tmp_path: Path) -> None:
-    """It ends then, although nineteen trials are left."""
+    """Then it ends, although nineteen trials are left."""
     result = search(
         hospital, tmp_path, params=ONE_AT_A_TIME, n_trials=20, time_budget_seconds=0.001, ray_address=cluster
     )
@@ -125,7 +125,7 @@ def test_a_search_without_time_still_completes_a_trial(cluster: str, hospital: H
 
 
 def test_a_budget_waits_for_one_complete_trial() -> None:
-    """Time that is over ends nothing until the last step was reported."""
+    """After its time, the search ends only once a trial has reported its last step."""
     budget = TimeBudget(-1, last_step=10)
     assert not budget("a", {"step": 9})
     assert not budget.stop_all()
