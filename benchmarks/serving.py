@@ -44,7 +44,7 @@ CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
 
 @dataclass
 class Service:
-    """A running service, the request it is asked, and what was measured of it."""
+    """A running service, its request, and its measurements."""
 
     name: str
     process: psutil.Process
@@ -59,13 +59,13 @@ class Service:
         return sum(p.cpu_times().user + p.cpu_times().system for p in family)
 
     def pss_mb(self) -> float:
-        """Memory, what is shared with others divided among them."""
+        """Proportional set size (PSS)."""
         family = [self.process, *self.process.children(recursive=True)]
         return sum(p.memory_full_info().pss for p in family) / 1e6
 
 
 def measure(service: Service, connections: int, seconds: float) -> None:
-    """Load a service and note CPU, latency and throughput."""
+    """Put load on a service and measure CPU, latency and throughput."""
     import uvloop
 
     cpu = service.cpu()
@@ -81,7 +81,7 @@ def measure(service: Service, connections: int, seconds: float) -> None:
 
 
 def start(stack: ExitStack, name: str, command: list[str], port: int, request: bytes) -> Service:
-    """Start a service and wait until it answers the request."""
+    """Start a service and wait until it responds to its request."""
     # MLflow starts uvicorn by its name.
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     child = subprocess.Popen(
@@ -103,7 +103,7 @@ def start(stack: ExitStack, name: str, command: list[str], port: int, request: b
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """End a service with its workers, where it has not ended by itself."""
+    """Stop a service and its workers if they are still running."""
     if child.poll() is None:
         for process in (*psutil.Process(child.pid).children(recursive=True), child):
             process.terminate()
@@ -153,7 +153,7 @@ def our_params(folder: Path, bundle: Bundle, port: int) -> list[str]:
 
 
 def of_log(folder: Path, bundle: Bundle, logged: bytes) -> dict[str, Any]:
-    """What the prediction log costs, by the number of connections. Args: logged, a request to `/predict`."""
+    """Measure the cost of the prediction log by number of connections. Args: logged, a request to `/predict`."""
     logged, unlogged = (
         logged.replace(b"POST /predict ", b"POST /%s/predict " % kind) for kind in (b"logged", b"unlogged")
     )
@@ -190,7 +190,7 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
 
 
 def targets(found: dict[str, Any]) -> list[Target]:
-    """What the figures have to reach."""
+    """The targets of the figures."""
     ours, mlflow, limit, batch = (found[name] for name in ("ours", "mlflow", "no_model", "batch"))
     small, middle, large = (batch["ours"][str(rows)] for rows in SCORED_ROWS)
     explained = found["explain"]

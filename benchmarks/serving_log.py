@@ -1,4 +1,4 @@
-"""What the prediction log costs a request: one service that answers with it and without, asked in turn.
+"""The cost of the prediction log per request: one service responds with and without it, in turn.
 
 Two processes with the same code differ by more than the log costs, from one start to the next. `python -m benchmarks.serving_log`
 with the arguments of `healthpredict.serving` is the service, with `/logged/predict` and `/unlogged/predict`.
@@ -39,7 +39,7 @@ def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: i
         port: of the service.
         logged: a request that is logged.
         unlogged: the same request to the endpoint that logs nothing.
-        connections: that ask at once.
+        connections: how many at the same time.
     """
     (key,) = re.findall(r"Authorization: (.*)\r\n", logged.decode())
     headers = {"Authorization": key}
@@ -73,7 +73,7 @@ async def _pairs(
     thread = _cpu_ms(pid, log_thread)
     pairs = []
     for i in range(PAIRS):
-        # Not always the same one first: what one leaves in a cache or a queue, the other pays for.
+        # The order alternates, because one leaves work in caches and queues for the other.
         spent = {request: await ask(request) for request in requests[:: 1 if i % 2 else -1]}
         pairs.append((spent[requests[0]], spent[requests[1]]))
     await asyncio.sleep(3)  # the last lines are written

@@ -13,7 +13,7 @@ from healthpredict.serving.limits import Limits
 
 
 def bare() -> Any:
-    """The HTTP server and nothing else: reads the body and answers as many bytes as a prediction has."""
+    """Only the HTTP server: it reads the body and responds with as many bytes as a prediction has."""
     body = b"x" * 250
     headers = [(b"content-type", b"application/json"), (b"content-length", b"250")]
 
@@ -27,7 +27,7 @@ def bare() -> Any:
 
 
 def no_model() -> Any:
-    """FastAPI with the same request and answer, as its documentation writes them, and a constant for a model."""
+    """FastAPI with the same request and response, as in its documentation, and a constant instead of a model."""
     from fastapi import FastAPI
 
     from healthpredict.serving.answers import Prediction
@@ -51,7 +51,7 @@ def no_model() -> Any:
 
 
 def dataframe(model: str) -> Any:
-    """FastAPI that makes a frame of one row and asks the pipeline."""
+    """FastAPI that builds a frame with one row and calls the pipeline."""
     import mlflow.sklearn
     import pandas as pd
     from fastapi import FastAPI
@@ -67,7 +67,7 @@ def dataframe(model: str) -> Any:
 
 
 async def serve(app: Any, port: int) -> None:
-    """Serve until the process is ended, with the same HTTP server as the API."""
+    """Serve with the same HTTP server as the API until the process is stopped."""
     async with serving(app, listen("127.0.0.1", port), Limits().head_seconds):
         await asyncio.Event().wait()
 

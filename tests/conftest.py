@@ -69,18 +69,25 @@ def register(rollout_settings: Settings, tmp_path: Path) -> Callable[[], int]:
     return lambda: register_tiny_bundle(rollout_settings, tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[str]:
-    """The address of a Ray cluster of two nodes with one core each."""
-    import ray
+    """The address of a Ray cluster of two nodes with one core each. Starting it takes ten seconds of CPU, so tests share it."""
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
     nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     nodes.add_node(**node)
     yield nodes.address
-    ray.shutdown()
     nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(ray_nodes: str) -> Iterator[str]:
+    """The same, connected: searches without an address run there."""
+    from healthpredict.training.ray_cluster import ray_runtime
+
+    with ray_runtime(ray_nodes):
+        yield ray_nodes
 
 
 @pytest.fixture(scope="module")
