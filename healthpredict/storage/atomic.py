@@ -1,4 +1,4 @@
-"""Write a local file whole, or not at all."""
+"""Write a local file, completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclusive: bool = False) -> None:
-    """Write a file that readers see whole or not at all, also after a crash.
+    """Write a file completely or not at all, even if the process or the machine crashes.
 
     Args:
-        path: of the file. Missing folders are made, closed to other users.
+        path: of the file. Missing folders are created, closed to other users.
         content: to write.
         mode: of the file, before the umask of the process.
         exclusive: fail if the file exists, instead of replacing it.
 
     Raises:
-        FileExistsError: exclusive, and the file exists.
-        OSError: it cannot be written. An existing file is left as it was.
+        FileExistsError: `exclusive` is set, and the file exists.
+        OSError: it cannot be written. An existing file is not changed.
     """
     _make_folder(path.parent)
-    # In the same folder, because a rename is atomic within one file system only.
+    # In the same folder, because a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             shutil.copyfileobj(content, file, length=1 << 20)
             file.flush()
-            # Without it, a power cut may keep the name and lose the content.
+            # Without it, a power failure could leave the name without the content.
             os.fsync(file.fileno())
         if exclusive:
-            os.link(temporary, path)  # unlike a rename, a link fails if the name is taken
+            os.link(temporary, path)  # unlike a rename, a link fails if the name exists
         else:
             temporary.replace(path)
     finally:
@@ -40,7 +40,7 @@ def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclus
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder with its missing parents, all closed to other users; `Path.mkdir` gives parents another mode."""
+    """Create a folder and its parents, closed to other users. `Path.mkdir` would create the parents with another mode."""
     if not path.exists():
         _make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)

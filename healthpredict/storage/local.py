@@ -118,7 +118,7 @@ def _stored(path: Path, uri: str, now: float) -> Stored:
 
 
 def delete(uri: str) -> None:
-    """Remove a file, if there is one."""
+    """Delete a file, if it exists."""
     with _translated("delete", uri):
         Path(uri).unlink(missing_ok=True)
 

@@ -112,7 +112,7 @@ def list_folder(folder_uri: str) -> Listing:
 
 
 def delete(uri: str) -> None:
-    """Remove an object, if there is one."""
+    """Delete an object, if it exists."""
     with _translated("delete", uri):
         client().delete_object(**_address(uri))
 
