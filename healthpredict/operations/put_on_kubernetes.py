@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from healthpredict.api_keys import hashed, to_json
+from healthpredict.api_keys import stored_key, to_json
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.installation import Installation
@@ -173,7 +173,7 @@ def _source(installation: Installation, git_ref: str | None) -> SourceTree:
 def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str, bytes]:
     """The content of the pods' Secret: hashes of API keys, and the key for the pseudonyms of patients."""
     own, created_at = target.own_key()
-    keys = [hashed(_ROLLOUTS, own, created_at)]
+    keys = [stored_key(_ROLLOUTS, own, created_at)]
     if installation.settings.api_keys_path.exists():
         keys += list_keys(installation.settings.api_keys_path)
     if len(keys) == 1:

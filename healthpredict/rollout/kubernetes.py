@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import httpx
 
-from healthpredict.api_keys import create_secret
+from healthpredict.api_keys import new_api_key
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.canary import DeployedBundle, judge_canary
@@ -112,7 +112,7 @@ class KubernetesTarget:
         """Read the API key that rollouts use, and the time of its creation. Create it if it does not exist."""
         found = self._cluster.read("Secret", OWN_KEY)
         if found is None:
-            new = {"key": create_secret(), "created-at": datetime.now(UTC).isoformat()}
+            new = {"key": new_api_key(), "created-at": datetime.now(UTC).isoformat()}
             found = self._cluster.apply(secret(OWN_KEY, {name: text.encode() for name, text in new.items()}))
         data = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
         return data["key"], datetime.fromisoformat(data["created-at"])

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from healthpredict.api_keys import Key, Keys, create_secret, hashed, to_json
+from healthpredict.api_keys import Key, Keys, new_api_key, stored_key, to_json
 from healthpredict.errors import ConfigurationError, StorageError
 from healthpredict.storage.atomic import write_atomically
 from healthpredict.storage.lock import exclusive
@@ -32,8 +32,8 @@ def add_key(path: Path, name: str) -> str:
         AlreadyRunning: another process is changing the file.
         StorageError: the file cannot be written.
     """
-    secret = create_secret()
-    key = hashed(name, secret)
+    secret = new_api_key()
+    key = stored_key(name, secret)
     with _change(path) as keys:
         if any(known.name == name for known in keys):
             raise ConfigurationError(f"There is a key {name!r} in {path}. Choose another name, or revoke it first.")
@@ -59,7 +59,7 @@ def admit_key(path: Path, name: str, given: Path) -> None:
         raise ConfigurationError(f"The key in {given} cannot be read. Put one there, as ASCII.") from error
     if len(secret) < _SHORTEST:
         raise ConfigurationError(f"The key in {given} has fewer than {_SHORTEST} characters. Make it at random.")
-    key = hashed(name, secret)
+    key = stored_key(name, secret)
     with _change(path) as keys:
         if not any((known.name, known.sha256) == (name, key.sha256) for known in keys):
             keys[:] = [*(known for known in keys if known.name != name), key]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from accepting import accept
+from bundles import stored_bundle
 from installation import environment
 from typer.testing import CliRunner
 
@@ -109,14 +109,12 @@ def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     challenger = train(Installation(settings), Training(trigger="manual", arriving="batch-02")).challenger
-    bundle = Installation(settings).registry.fetch_bundle(Installation(settings).registry.version(challenger.version))
-    kept = bundle.path.with_suffix(".kept")
-    shutil.copytree(bundle.path, kept)
-    (bundle.path / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(BundleError, match=r"Changed after the bundle was built: model\.onnx"):
+    model = stored_bundle(Installation(settings).registry, challenger.version) / "model.onnx"
+    content = model.read_bytes()
+    model.write_bytes(b"not a model")
+    with pytest.raises(BundleError, match=r"was altered: model\.onnx"):
         roll_out(Installation(settings), challenger.version)
-    shutil.rmtree(bundle.path)
-    kept.rename(bundle.path)
+    model.write_bytes(content)
 
     monkeypatch.setattr("healthpredict.rollout.verify.TOLERANCE", -1.0)
     with pytest.raises(RolloutError, match="golden rows"):

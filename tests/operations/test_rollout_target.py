@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundles import champion
+from bundles import champion, stored_bundle
 
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError, RolloutUnknown
@@ -29,8 +29,8 @@ def test_nowhere_only_the_alias_moves_and_the_bundle_is_checked_all_the_same(
     assert roll_out(Installation(settings), first).url is None
     assert serving(Installation(settings)) is None
     assert champion(settings) == first
-    bundle = Installation(settings).registry.fetch_bundle(Installation(settings).registry.version(second))
-    (bundle.path / "model.onnx").write_bytes(b"not a model")
+    stored = stored_bundle(Installation(settings).registry, second)
+    (stored / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(BundleError):
         roll_out(Installation(settings), second)
     assert champion(settings) == first
