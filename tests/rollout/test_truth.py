@@ -170,7 +170,7 @@ def test_the_same_version_with_a_new_image_is_recorded_and_rolled_back_to(
     assert cluster.serving() == (1, NEW, digest(settings, 1)), "with its last image"
     roll_back(Installation(settings))
     assert cluster.serving() == (1, OLD, digest(settings, 1))
-    with pytest.raises(ConfigurationError, match="nothing to go back to"):
+    with pytest.raises(ConfigurationError, match="nothing to roll back to"):
         roll_back(Installation(settings))
 
 
