@@ -80,7 +80,7 @@ restore:  ## Restore a backup, by default the newest, into empty services: make 
 	@COMPOSE='$(COMPOSE)' docker-compose/restore $(call quoted,$(value FILE))
 
 test: $(STAMP)  ## Run all tests that need no Docker and no cluster
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check-cases: $(STAMP)  ## Run a folder of files and requests through the command line and the API: make check-cases CASES=folder
 	$(BIN)/python -m tests.cases $(call quoted,$(value CASES))

@@ -35,13 +35,13 @@ from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 
 SPLITS, BATCHES_A_SPLIT = 20, 25
-"""Batches of one split share a reference and a pool of patients: many splits of few batches say more than few of many."""
+"""Batches of one split share a reference and a pool of patients, so many splits with few batches are more informative."""
 SIZES = (500, 2000, 8000)
 POWER_ROWS = 2000
 POWER_BATCHES = dict(zip(STRENGTHS, (10, 2, 1), strict=True))
-"""Batches a shift and a split: most of them where detectors are in doubt."""
+"""Batches per shift and split. Most are at the strength at which detectors differ."""
 GRADUAL_BATCHES, GRADUAL_STRENGTH = 10, 0.5
-"""Over so many batches a shift grows to this strength, in equal steps; in every second split."""
+"""A shift grows to this strength over this number of batches, in equal steps, in every second split."""
 COST_ROWS = (8_000, 1_000_000, 10_000_000)
 Scores = list[dict[str, float]]
 
@@ -104,7 +104,7 @@ def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> Iterat
                 batch = apply_shift(batch, change, rng) if change else batch
                 batches[size].append(batch)
                 ours[size].append((into, judge(hospital, batch)))
-            # NannyML takes as long as all else: it judges this split while the next one is drawn.
+            # NannyML takes as long as everything else, so it judges this split while the next one is drawn.
             waiting.append(Judged(ours, elsewhere.submit(judge_by_nannyml, hospital, batches)))
             while len(waiting) > (1 if number + 1 < splits else 0):
                 waiting.pop(0).keep()
@@ -115,7 +115,7 @@ def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> Iterat
 
 
 def false_alarms(quiet: dict[int, Scores]) -> tuple[dict[str, Any], list[Target]]:
-    """Share of batches without drift that raise any alarm, beside what chance gives so many independent batches at 5 %."""
+    """Share of batches without drift that raise any alarm, and the range within chance for independent batches at 5 %."""
     found: dict[str, Any] = {}
     targets = []
     for size, scores in quiet.items():
@@ -138,7 +138,7 @@ def false_alarms(quiet: dict[int, Scores]) -> tuple[dict[str, Any], list[Target]
 
 
 def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], list[Target]]:
-    """Share of shifted batches found when every detector is set to 5 % false alarms, whatever its own limit is.
+    """Share of shifted batches that are detected if every detector is set to 5 % false alarms, whatever its own limit is.
 
     All detectors see the same batches, so it is the difference in each split that has an error. Ours is compared with each other
     one by itself: the best of six measured shares is above the share of the best by chance alone.
@@ -150,7 +150,7 @@ def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], li
         hits = (pd.DataFrame(scores) > limits).astype(float)
         ahead = hits[list(PEERS)].rsub(hits[OURS], axis=0)
         of_splits = ahead.groupby(np.arange(len(ahead)) * splits // len(ahead)).mean()
-        # One split says nothing about others.
+        # With one split, there is no error between splits.
         half = stats.t.ppf(0.975, splits - 1) * of_splits.sem() if splits > 1 else 1.0
         best = ahead.mean().idxmin()
         found[name] = {
@@ -173,7 +173,7 @@ def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], li
 
 
 def delay(quiet: Scores, gradual: dict[str, Scores]) -> tuple[dict[str, Any], list[Target]]:
-    """Batches until a growing shift is found, mean over splits, every detector at 5 % false alarms a batch; one more if never."""
+    """Mean number of batches until a growing shift is detected, at 5 % false alarms per batch; one more if it never is."""
     limits = pd.DataFrame(quiet).quantile(0.95)
     found = {}
     for name, scores in gradual.items():
@@ -189,7 +189,7 @@ def cost(hospital: Hospital) -> tuple[dict[str, Any], list[Target]]:
     """CPU seconds of one check with Evidently's page, after imports, and the memory of the process at its peak."""
     found: dict[str, dict[str, float]] = {}
     risks = hospital.fitted.risks(hospital.others)
-    # The first imports what it needs. The cheapest of four is kept: what others' work costs is not the check's.
+    # The first check imports Evidently. The cheapest of four counts, because other work on the machine makes the others slower.
     for rows in (*(COST_ROWS[0],) * 4, *COST_ROWS[1:]):
         chosen = np.resize(np.arange(len(risks)), rows)
         batch, risk = hospital.others.iloc[chosen].reset_index(drop=True), risks[chosen]
@@ -232,7 +232,7 @@ def main() -> int:
     if options.only in (None, "detection"):
         everything = pd.concat(batches.values(), ignore_index=True)
         watch = Stopwatch()
-        # After each split, so that what was measured stays where the run is ended.
+        # After each split, so that an interrupted run leaves its results.
         for found in measure(everything, settings, options.splits):
             still = found.quiet[POWER_ROWS]
             minutes = round(watch.wall / 60, 1)
@@ -261,7 +261,7 @@ def _batches(settings: Settings) -> dict[str, pd.DataFrame]:
 
 
 def _shuffled(batches: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The same encounters, patients in random order of time: nothing drifts."""
+    """The same encounters with patients in random order, so that nothing drifts."""
     everything = pd.concat(batches.values(), ignore_index=True)
     mixed = draw(everything, len(everything), np.random.default_rng(0))
     ends = np.cumsum([len(batch) for batch in batches.values()])

@@ -20,7 +20,7 @@ FAMILY = "lightgbm"
 
 @dataclass(frozen=True)
 class Hospital:
-    """A reference with its champion, and encounters of other patients of the same time.
+    """A reference with its champion, and encounters of other patients from the same period.
 
     Attributes:
         profile: as the bundle of the champion holds it.
@@ -36,7 +36,7 @@ class Hospital:
 
 
 def build_hospital(encounters: pd.DataFrame, number: int, settings: Settings) -> Hospital:
-    """Give one random half of the patients to the reference; no patient of the other half is known to the champion."""
+    """Make one random half of the patients the reference. The champion is not fitted on the other half."""
     patients = encounters["patient_id"].unique()
     chosen = np.random.default_rng(number).permutation(patients)[: len(patients) // 2]
     half = encounters["patient_id"].isin(chosen)

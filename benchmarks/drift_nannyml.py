@@ -16,7 +16,7 @@ _SMALLEST_LIMIT = 1e-9
 
 
 def main(folder: Path) -> None:
-    """Print for each file of batches how far the farthest column of each batch is, in units of NannyML's own limit.
+    """Print, for each file, the largest distance of a column in each batch, in units of NannyML's own limit.
 
     Args:
         folder: with `reference.parquet`, and `<rows of a batch>.parquet`, batches of that size one after another.

@@ -1,4 +1,4 @@
-"""The usual detectors, as their users set them up: how alarming they find a batch. From 1 on they raise an alarm."""
+"""The usual detectors in their usual settings. They score a batch; a score of 1 or more is an alarm."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ PEERS = (
     "univariate (NannyML)",
 )
 _ELSEWHERE = PEERS[5]
-"""Measured in an environment of its own, many batches at once, see `judge_by_nannyml`."""
+"""It runs in a separate environment for many batches at once, see `judge_by_nannyml`."""
 _FOLDER = Path(__file__).parent
 _PYTHON = _FOLDER.parent / ".venv-nannyml" / "bin" / "python"
 
 
 def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
-    """How alarming a batch is, by every detector but NannyML."""
+    """Score a batch by every detector except NannyML."""
     counts = count_batch(hospital.profile, batch, hospital.fitted.risks(batch))
     drift = compare(hospital.profile, counts)
-    # The peers look at the features only.
+    # The peers compare features only.
     counted = {name: count_values(hospital.profile, name, counts.occurrences[name]) for name in drift.features}
     # Evidently's defaults above 1,000 rows: Wasserstein and Jensen-Shannon distances of at least .1.
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
@@ -60,7 +60,7 @@ def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
 def judge_by_nannyml(
     hospital: Hospital, batches: Mapping[int, Sequence[pd.DataFrame]]
 ) -> dict[int, list[dict[str, float]]]:
-    """How alarming batches are to NannyML at its defaults, which sets limits from how much chunks of the reference vary.
+    """Score batches by NannyML at its defaults. Its limits come from the variation between chunks of the reference.
 
     Args:
         hospital: the reference.
@@ -92,7 +92,7 @@ def _p_values(counted: Mapping[str, tuple[Values, Counts, Counts]]) -> NDArray[n
             for name, (_, reference, counts) in counted.items()
         ]
     ).T
-    # A category that is the only one has no degree of freedom, and is no alarm.
+    # A single category has no degree of freedom and raises no alarm.
     of_categories = np.where(freedom > 0, stats.chi2.sf(distance**2 * size, np.maximum(freedom, 1)), 1.0)
     numbers = np.array([name in NUMBERS for name in counted])
     return np.where(numbers, stats.kstwobign.sf(distance * np.sqrt(size)), of_categories)

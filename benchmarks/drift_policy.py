@@ -1,4 +1,4 @@
-"""What the policy wins, and at how many retrainings, beside simpler ones; and how good the estimate before outcomes is."""
+"""Compare gain and number of retrainings of the policy with simpler rules, and evaluate the AUROC estimate before outcomes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Champion:
 
 @dataclass
 class Timeline:
-    """Batches in order, the initial data first; outcomes are known one batch later. Models are trained when asked for."""
+    """Batches in order, the initial data first. Outcomes are known one batch later. Models are trained on first use."""
 
     batches: list[pd.DataFrame]
     settings: Settings
@@ -60,7 +60,7 @@ class Timeline:
         return self.champions[trained_on]
 
     def auroc(self, trained_on: int, encounters: pd.DataFrame) -> float:
-        """Of the model of the first batches; calibration, which takes five more fits, does not change it."""
+        """AUROC of the model of the first batches. It needs no calibration, which would take five more fits."""
         if trained_on not in self.models:
             labelled = pd.concat(self.batches[:trained_on], ignore_index=True)
             training = labelled[side_of(labelled["patient_id"].to_numpy()) != Side.TEST]
@@ -120,7 +120,7 @@ RULES: dict[str, Rule] = {
 
 
 def follow(timeline: Timeline, rule: Rule) -> dict[str, Any]:
-    """Let a rule decide at each batch; what it retrains predicts from the next batch on."""
+    """Let a rule decide at each batch. A retrained model predicts from the next batch on."""
     trained_on = 1
     aurocs, retrained, gains = [], [], []
     for number in range(1, len(timeline.batches)):
@@ -129,7 +129,7 @@ def follow(timeline: Timeline, rule: Rule) -> dict[str, Any]:
             continue
         retrained.append(number)
         if number == len(timeline.batches) - 1:
-            # Nobody is left to predict.
+            # There is no later batch to predict.
             continue
         # As the gate measures the gain: on the test side of the newest batch with outcomes.
         newest = timeline.batches[number - 1]
@@ -156,7 +156,7 @@ def measure_policy(real: Timeline, still: Timeline, settings: Settings) -> tuple
 
 
 def measure_estimate(real: Timeline) -> tuple[dict[str, Any], list[Target]]:
-    """AUROC expected from the risks alone beside what outcomes showed, of our champions and of the first model."""
+    """Compare the AUROC estimated from the risks alone with the true one, for our champions and for the first model."""
     numbers = range(1, len(real.batches))
     retrained = follow(real, ours)["retrained_at"]
     found = {}

@@ -9,7 +9,7 @@ STRENGTHS = (0.1, 0.25, 0.5)
 
 
 def shift(name: str, strength: float) -> Shift:
-    """One of `SHIFTS` at a strength: half of the share where encounters are replaced, twice where columns are exchanged."""
+    """One of `SHIFTS` at a strength. The share is halved if encounters are replaced, and doubled if columns are exchanged."""
     of = SHIFTS[name]
     factor = {"more_of": 0.5, "exchange": 2.0}.get(of.kind, 1.0)
     return of.model_copy(update={"strength": min(1.0, factor * strength)})

@@ -1,4 +1,4 @@
-"""The operating characteristic of the gate: how often a challenger of known worth passes, by simulation on real risks."""
+"""The operating characteristic of the gate: how often a challenger of known quality passes, simulated with real risks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from healthpredict.training.search import Candidate
 
 N_SIMULATIONS = 200
 LOSSES = (0.0, 0.005, 0.010, 0.015, 0.020)
-"""AUROC that the challenger is worse by, on the whole pool."""
+"""Loss of AUROC of the challenger, on the whole pool."""
 ALERT_RATE = 0.2
 REPORT_BOOTSTRAP = 50
-"""Of the report, of which the gate uses the intervals of subgroups only; with the usual 200 the simulation takes twice as long."""
+"""Resamples of the report. The gate uses only its intervals of subgroups, and with 200 the simulation takes twice as long."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def gate(encounters: pd.DataFrame, settings: Settings) -> tuple[dict[str, Any], 
     Champion and challenger are the same family with the same parameters, fitted on two halves of the patients of the training
     side: as different as two equally good models can well be, more so than two that share most of their data. Where one is
     better on the pool by chance, noise makes it equal. A worse challenger is the equal one with noise on its log-odds,
-    calibrated anew, so that nothing but its discrimination is worse.
+    calibrated again, so that only its discrimination is worse.
     """
     pool, challenger = _pool(encounters, settings)
     challengers = {loss: _worse(pool, challenger, loss) for loss in LOSSES}
@@ -77,7 +77,7 @@ def gate(encounters: pd.DataFrame, settings: Settings) -> tuple[dict[str, Any], 
 def _pool(encounters: pd.DataFrame, settings: Settings) -> tuple[Pool, Floats]:
     side = sides(encounters)
     training, unseen = encounters[side == Side.TRAIN], encounters[side != Side.TRAIN].reset_index(drop=True)
-    # A third hash: the first has decided the side, the second decides the folds.
+    # Hashed a third time: the first hash decides the side, the second the folds.
     half = splitmix64(splitmix64(splitmix64(training["patient_id"].to_numpy()))) % np.uint64(2)
     candidate = Candidate(family="lightgbm", params=dict(FAMILIES["lightgbm"].first), validation_auroc=0.0, steps=0)
     label = unseen[LABEL].to_numpy()
@@ -86,12 +86,12 @@ def _pool(encounters: pd.DataFrame, settings: Settings) -> tuple[Pool, Floats]:
         fitted = fit_model(candidate, part, part[LABEL].to_numpy(), settings.search.seed)
         risks.append(fitted.risks(unseen))
     better, other = sorted(risks, key=lambda risk: auroc(label, risk), reverse=True)
-    # The champion keeps its own noise-free risks; the challenger comes down to it.
+    # Only the challenger gets noise; the champion keeps its own risks.
     return Pool(unseen, label, other), better
 
 
 def _worse(pool: Pool, risk: Floats, loss: float) -> Floats:
-    """The risk with as much noise as makes its AUROC on the pool the champion's minus `loss`, calibrated anew."""
+    """Add so much noise to the risk that its AUROC on the pool is the champion's minus `loss`, and calibrate it again."""
     log_odds, noise = np.log(risk / (1 - risk)), np.random.default_rng(1).normal(size=len(risk))
     wanted = auroc(pool.label, pool.champion) - loss
     low, high = 0.0, 3.0

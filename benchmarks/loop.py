@@ -33,7 +33,7 @@ DRIFT_ROWS = 8_000
 RECORDS = 5_000
 Measured = tuple[dict[str, Any], list[Target]]
 
-# A process of its own, because peak memory is a process's.
+# In a separate process, because peak memory is measured per process.
 _SCORE = """
 import json, sys, time
 from benchmarks.memory import peak_rss_mb
@@ -80,7 +80,7 @@ def parts(settings: Settings, bundle: Bundle) -> Measured:
     profile = ReferenceProfile.model_validate(bundle.reference())
     batch = encounters.tail(DRIFT_ROWS).reset_index(drop=True)
     risk = risks_of(bundle, batch)
-    # The first check imports Evidently, the second is the one that counts.
+    # The first check imports Evidently; the second one counts.
     drift_cpu = [
         _cpu(lambda: (detect_data_drift(profile, batch, risk), evidently_page(profile, batch, risk))) for _ in range(3)
     ]
@@ -99,7 +99,7 @@ def parts(settings: Settings, bundle: Bundle) -> Measured:
 
 
 def score(folder: Path) -> Measured:
-    """Score made-up Parquet files of two sizes: the memory must not grow with the rows."""
+    """Score synthetic Parquet files of two sizes. The memory must not grow with the rows."""
     runs = []
     for rows in SCORED_ROWS:
         path = folder / f"{rows}.parquet"

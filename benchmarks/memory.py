@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def peak_rss_mb() -> float:
-    """Of this process since it began. Not `ru_maxrss`, which begins with the memory of the process that started it."""
+    """Return the peak memory of this process. `ru_maxrss` would include that of its parent before exec."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024

@@ -1,4 +1,4 @@
-"""`make bench-quality`: how good the models are, and how good the gate is, on the real data.
+"""`make bench-quality`: the quality of the models and of the gate on the real data.
 
 Four sections of `benchmarks/results/quality.json`: `prequential` (ten batches, retraining at each), `grouped` (five folds of
 patients), `gate` (operating characteristic) and `families` (each with its first parameters, on one split).
@@ -45,14 +45,14 @@ from healthpredict.training.ray_cluster import ray_runtime
 from healthpredict.training.search import search_models
 
 LAST_CHRONOLOGICAL_ID = 290_000_000
-"""Above it (the last 12 %) `encounter_id` is not in the order of time within a patient."""
+"""Above it (the last 12 %), `encounter_id` is not in order of time within a patient."""
 N_BOOTSTRAP = 500
 METRICS = ("auroc", "auprc", "ece")
 Measured = tuple[dict[str, Any], list[Target]]
 
 
 def prequential(settings: Settings) -> Measured:
-    """Each batch is predicted on arrival by a model of everything that has matured by then; then its outcomes are looked at.
+    """Each batch is predicted on arrival by a model that was trained on all matured data, and then evaluated.
 
     Production code only, without rollout and gate: every challenger becomes the champion, so that the next search starts from
     it. `frozen` is the first of them. `delayed` is the model of one retraining before, for where a batch is predicted first
@@ -115,7 +115,7 @@ def _by_model(labelled: pd.DataFrame) -> dict[str, float]:
 
 
 def _gains(predicted: pd.DataFrame) -> NDArray[np.float64]:
-    """Mean AUROC gain over the batches when patients, who come back in several of them, are resampled; (N_BOOTSTRAP,)."""
+    """Mean AUROC gain over the batches in each resample of patients, who can occur in several batches; shape (N_BOOTSTRAP,)."""
     rows = list(predicted.groupby("batch").indices.values())
     label, current, frozen = (predicted[name].to_numpy() for name in (LABEL, "current", "frozen"))
     gains = []
@@ -131,11 +131,11 @@ def _gains(predicted: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def grouped(settings: Settings) -> Measured:
-    """Five folds of patients: in each the project's own search, on an inner split of other patients, and its own fit."""
+    """Run search and fit in five folds of patients. The search uses an inner split of the other patients."""
     encounters = _everything(settings)
     encounters = encounters[encounters["encounter_id"] < LAST_CHRONOLOGICAL_ID].reset_index(drop=True)
     label, patient_id = encounters[LABEL].to_numpy(), encounters["patient_id"].to_numpy()
-    # Hashed once more than the inner folds of `fit_model`, which must not coincide with these.
+    # Hashed once more than the inner folds of `fit_model`, which must be independent of these.
     fold = folds(splitmix64(patient_id).astype(np.int64))
     risk, found = np.empty(len(encounters)), []
     with ray_runtime(settings.ray_address), tempfile.TemporaryDirectory() as folder:
@@ -174,7 +174,7 @@ def grouped(settings: Settings) -> Measured:
 
 
 def families(settings: Settings) -> Measured:
-    """Each family with its first parameters: fitted on training and validation side, measured on the test side."""
+    """Fit each family with its first parameters on training and validation side, and evaluate it on the test side."""
     encounters = _everything(settings)
     on_test = sides(encounters) == Side.TEST
     training, test = encounters[~on_test], encounters[on_test]

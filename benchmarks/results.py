@@ -1,4 +1,4 @@
-"""What every benchmark shares: the conditions it ran under, limits beside the figures, one JSON file and one table."""
+"""Shared by all benchmarks: the conditions of a run, targets, the JSON file of results, and the printed table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = ("numpy", "pandas", "scikit-learn", "lightgbm", "xgboost", "catboost
 
 @dataclass(frozen=True)
 class Target:
-    """A measured figure and what it has to reach.
+    """A measured figure and its target.
 
     Attributes:
         name: of the figure.
@@ -41,7 +41,7 @@ class Target:
 
     @property
     def passed(self) -> bool:
-        """Whether the limit is kept."""
+        """Whether the target is met."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -54,7 +54,7 @@ def at_most(name: str, value: float, limit: float, stretch: float | None = None)
 
 
 def conditions(**more: Any) -> dict[str, Any]:
-    """What the figures depend on, and `more`."""
+    """The conditions that the figures depend on, and `more`."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": Installation().git_commit,
@@ -72,7 +72,7 @@ def _distribution(name: str) -> str:
 
 
 def write(path: Path, section: str, measured: dict[str, Any], targets: list[Target], about: dict[str, Any]) -> bool:
-    """Put a section into a results file, whose other sections stay, and print its targets.
+    """Write a section of a results file, keep its other sections, and print the targets.
 
     Args:
         path: the JSON file; made where it is not there.
@@ -103,7 +103,7 @@ def write(path: Path, section: str, measured: dict[str, Any], targets: list[Targ
 
 
 class Stopwatch:
-    """CPU seconds of this process (children not included) and wall seconds since it was made."""
+    """CPU seconds of this process (without children) and wall seconds since its creation."""
 
     def __init__(self) -> None:
         self._cpu, self._wall = time.process_time(), time.perf_counter()

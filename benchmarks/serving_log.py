@@ -1,4 +1,4 @@
-"""What the prediction log costs a request: one service that answers with it and without, asked in turn.
+"""The cost of the prediction log for a request: one service answers with and without it, in turn.
 
 Two processes with the same code differ by more than the log costs, from one start to the next. `python -m benchmarks.serving_log`
 with the arguments of `healthpredict.serving` is the service, with `/logged/predict` and `/unlogged/predict`.
@@ -28,7 +28,7 @@ from healthpredict.serving.service import RawBodyRoute, Service
 
 PAIRS = 300
 REQUESTS = 640
-"""In each of a pair: some hundredths of a second, in which the machine does not change."""
+"""In each half of a pair: some hundredths of a second, in which the speed of the machine is constant."""
 
 
 def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: int) -> dict[str, float]:
@@ -39,7 +39,7 @@ def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: i
         port: of the service.
         logged: a request that is logged.
         unlogged: the same request to the endpoint that logs nothing.
-        connections: that ask at once.
+        connections: that send requests at the same time.
     """
     (key,) = re.findall(r"Authorization: (.*)\r\n", logged.decode())
     headers = {"Authorization": key}
@@ -73,7 +73,7 @@ async def _pairs(
     thread = _cpu_ms(pid, log_thread)
     pairs = []
     for i in range(PAIRS):
-        # Not always the same one first: what one leaves in a cache or a queue, the other pays for.
+        # In alternating order, because the first one changes caches and queues for the second.
         spent = {request: await ask(request) for request in requests[:: 1 if i % 2 else -1]}
         pairs.append((spent[requests[0]], spent[requests[1]]))
     await asyncio.sleep(3)  # the last lines are written
@@ -84,7 +84,7 @@ async def _pairs(
 
 
 def _cpu_ms(pid: int, thread: int | str = "*") -> float:
-    """CPU milliseconds so far, of one thread or of all, to the nanosecond (Linux, proc(5), schedstat)."""
+    """Return the CPU milliseconds of one thread or of all so far, to the nanosecond (Linux, proc(5), schedstat)."""
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob(f"{thread}/schedstat")) / 1e6
 
 

@@ -1,4 +1,4 @@
-"""What the serving benchmark serves: one model as our bundle, and its like as the pipeline that a project would log in MLflow."""
+"""The models of the serving benchmark: one as our bundle, and a similar one as a pipeline that a project would log in MLflow."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SCORED_ROWS = (100_000, 1_000_000, 10_000_000)
 PEER_ROWS = SCORED_ROWS[0]
 EXPLAINED_ROWS = 200
 
-# Each in a process of its own, because peak memory is a process's; CPU from after the imports and the loading of the model.
+# Each in its own process, because peak memory belongs to a process. CPU is counted after imports and loading of the model.
 _MEASURED = """
 import json, sys, time
 from benchmarks.memory import peak_rss_mb
@@ -74,7 +74,7 @@ def batch(folder: Path, bundle: Bundle) -> dict[str, Any]:
         json.dumps({"dataframe_split": {"columns": frame["columns"], "data": frame["data"]}})
     )
     risks, pipeline = folder / "risks.parquet", folder / "pipeline"
-    # In turn, because the machine changes meanwhile; the cheapest, because of a short run whatever else it does takes a part.
+    # In turn, because the speed of the machine changes; the minimum, because other work only adds to a short run.
     rounds = [
         (
             _run(_OURS, bundle.path, files[PEER_ROWS], risks),

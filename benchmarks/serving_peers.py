@@ -13,7 +13,7 @@ from healthpredict.serving.limits import Limits
 
 
 def bare() -> Any:
-    """The HTTP server and nothing else: reads the body and answers as many bytes as a prediction has."""
+    """Return the HTTP server alone: it reads the body and sends as many bytes as a prediction has."""
     body = b"x" * 250
     headers = [(b"content-type", b"application/json"), (b"content-length", b"250")]
 
@@ -27,7 +27,7 @@ def bare() -> Any:
 
 
 def no_model() -> Any:
-    """FastAPI with the same request and answer, as its documentation writes them, and a constant for a model."""
+    """Return FastAPI with the same request and response, as in its documentation, and a constant instead of a model."""
     from fastapi import FastAPI
 
     from healthpredict.serving.encounter import Encounter
@@ -51,7 +51,7 @@ def no_model() -> Any:
 
 
 def dataframe(model: str) -> Any:
-    """FastAPI that makes a frame of one row and asks the pipeline."""
+    """Return FastAPI that makes a frame of one row and calls the pipeline."""
     import mlflow.sklearn
     import pandas as pd
     from fastapi import FastAPI

@@ -39,7 +39,7 @@ class BatchRefused(HealthPredictError):
 
     def __init__(self, batch: str, problem: str) -> None:
         """Args: batch, name or URI; problem, what is wrong and what to do next, without a final period."""
-        super().__init__(f"Batch {batch!r} refused: {problem}. It was left where it was.")
+        super().__init__(f"Batch {batch!r} refused: {problem}. The file is unchanged, and nothing of it was used.")
         self.batch = batch
         self.problem = problem
 

@@ -10,10 +10,10 @@ from budget import Alarms, Budget
 from estimate import Estimate, estimate
 from host import Host
 from identity import Identity
+from image_registry import ImageRegistry
 from network import Network
 from parameters import Parameters
 from pulumi.runtime import get_config_env
-from registry import ImageRegistry
 from schedule import Schedule
 from settings import PROJECT, ConfigError, StackSettings, read_settings
 from storage import Storage
@@ -37,9 +37,9 @@ def main() -> None:
     Budget(settings)
     network = Network(settings)
     storage = Storage(settings)
-    registry = ImageRegistry(settings)
-    identity = Identity(settings, account, storage.bucket, registry.repository)
-    Parameters(settings, _host_config(settings, storage, registry, identity))
+    images = ImageRegistry(settings)
+    identity = Identity(settings, account, storage.bucket, images.repository)
+    Parameters(settings, _host_config(settings, storage, images, identity))
     host = Host(settings, network.subnet, network.group, identity.profile)
     identity.allow_health_tag(host.instance)
     Schedule(settings, account, host.instance)
@@ -48,7 +48,7 @@ def main() -> None:
     pulumi.export("instance_id", host.instance.id)
     pulumi.export("region", settings.region)
     pulumi.export("bucket", storage.bucket.id)
-    pulumi.export("repository_uri", registry.repository.repository_url)
+    pulumi.export("repository_uri", images.repository.repository_url)
     pulumi.export("tunnel", f"healthpredict cloud tunnel --stack {settings.stack} --region {settings.region}")
     pulumi.export("tunnel_without_healthpredict", host.instance.id.apply(lambda id_: _tunnels(id_, settings.region)))
     pulumi.export("estimate", asdict(cost) if cost else None)
@@ -78,7 +78,7 @@ def _estimate(settings: StackSettings) -> Estimate | None:
 
 
 def _host_config(
-    settings: StackSettings, storage: Storage, registry: ImageRegistry, identity: Identity
+    settings: StackSettings, storage: Storage, images: ImageRegistry, identity: Identity
 ) -> dict[str, pulumi.Input[str]]:
     bucket = storage.bucket.id
     return {
@@ -87,7 +87,7 @@ def _host_config(
         "artifacts-uri": pulumi.Output.format("s3://{0}/mlflow", bucket),
         "backup-uri": pulumi.Output.format("s3://{0}/backups", bucket),
         "containers-role": identity.containers.arn,
-        "image-repository": registry.repository.repository_url,
+        "image-repository": images.repository.repository_url,
         "source-repository": settings.source_repository,
         "source-commit": settings.source_commit,
         "source-archive": settings.source_archive,

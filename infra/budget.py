@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pulumi
 import pulumi_aws as aws
+from policy import Statement, deny_without_tls, document
 from settings import StackSettings
 
 PERCENTS = (50, 80, 100)
@@ -131,7 +130,7 @@ class Alarms(pulumi.ComponentResource):
 
 def _publishers(topic: str, account: str) -> str:
     """The policy of the topic: only alarms of this account may publish, and only over TLS."""
-    own = {
+    own: Statement = {
         "Sid": "Alarms",
         "Effect": "Allow",
         "Principal": {"Service": "cloudwatch.amazonaws.com"},
@@ -139,12 +138,4 @@ def _publishers(topic: str, account: str) -> str:
         "Resource": topic,
         "Condition": {"StringEquals": {"aws:SourceAccount": account}},
     }
-    plain = {
-        "Sid": "TlsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "sns:Publish",
-        "Resource": topic,
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [own, plain]})
+    return document([own, deny_without_tls("sns:Publish", topic)])

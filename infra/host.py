@@ -17,8 +17,8 @@ HERE = Path(__file__).resolve().parent / "host"
 CANONICAL = "099720109477"
 UBUNTU = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
 USER_DATA_LIMIT = 16_384  # bytes, a limit of EC2
-# Responses of the metadata service pass no router, so neither containers nor pods can use the host's role. Services that need S3 or
-# ECR get credentials of another role (host/root/usr/local/lib/health-predict/pass-credentials).
+# With a hop limit of 1, neither containers nor pods reach the metadata service, so they cannot use the host's role. Services that
+# need S3 or ECR get credentials of another role (host/root/usr/local/lib/health-predict/pass-credentials).
 METADATA_HOPS = 1
 MADE_WITH_TAG = "HealthPredictMadeWith"
 FIXED = (

@@ -6,18 +6,14 @@ credentials of the containers' role, so no container can read a parameter.
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pulumi
 import pulumi_aws as aws
+from policy import Statement, document, trust
 from settings import StackSettings
 from storage import PREFIXES
 
 HEALTH_TAG = "HealthPredictHealth"
 """Tag of the instance in which the host reports its health."""
-
-Statement = dict[str, Any]
 
 
 class Identity(pulumi.ComponentResource):
@@ -33,14 +29,14 @@ class Identity(pulumi.ComponentResource):
         self.role = aws.iam.Role(
             f"{name}-host",
             description="The Health Predict host",
-            assume_role_policy=trust("ec2.amazonaws.com"),
+            assume_role_policy=trust({"Service": "ec2.amazonaws.com"}),
             tags=settings.tags("host"),
             opts=child,
         )
         self.containers = aws.iam.Role(
             f"{name}-containers",
             description="The containers of the Health Predict host",
-            assume_role_policy=self.role.arn.apply(lambda arn: _trust({"AWS": arn})),
+            assume_role_policy=self.role.arn.apply(lambda arn: trust({"AWS": arn})),
             tags=settings.tags("containers"),
             opts=child,
         )
@@ -68,21 +64,6 @@ class Identity(pulumi.ComponentResource):
             policy=instance.arn.apply(lambda arn: document([_health(arn)])),
             opts=pulumi.ResourceOptions(parent=self),
         )
-
-
-def document(statements: list[Statement]) -> str:
-    """The JSON of a policy with these statements."""
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
-def trust(service: str, condition: Statement | None = None) -> str:
-    """The trust policy that lets one AWS service assume the role."""
-    return _trust({"Service": service}, condition)
-
-
-def _trust(principal: dict[str, str], condition: Statement | None = None) -> str:
-    statement: Statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
-    return document([statement | ({"Condition": condition} if condition else {})])
 
 
 def _pass_on(containers: str) -> str:

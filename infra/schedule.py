@@ -6,7 +6,7 @@ import json
 
 import pulumi
 import pulumi_aws as aws
-from identity import document, trust
+from policy import document, trust
 from settings import StackSettings
 
 RETRY_SECONDS = 3600
@@ -25,7 +25,7 @@ class Schedule(pulumi.ComponentResource):
             description="Starts and stops the Health Predict host",
             assume_role_policy=group.arn.apply(
                 lambda arn: trust(
-                    "scheduler.amazonaws.com",
+                    {"Service": "scheduler.amazonaws.com"},
                     {"StringEquals": {"aws:SourceAccount": account, "aws:SourceArn": arn}},
                 )
             ),

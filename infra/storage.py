@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+from policy import deny_without_tls, document
 from settings import StackSettings
 
 NONCURRENT_DAYS = 30
@@ -105,7 +105,7 @@ class Storage(pulumi.ComponentResource):
         aws.s3.BucketPolicy(
             f"{name}-data-tls",
             bucket=bucket,
-            policy=self.bucket.arn.apply(_tls_only),
+            policy=self.bucket.arn.apply(lambda arn: document([deny_without_tls("s3:*", [arn, f"{arn}/*"])])),
             opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[blocked])),
         )
         self.register_outputs({"bucket": bucket})
@@ -134,15 +134,3 @@ def _rules() -> list[aws.s3.BucketLifecycleConfigurationRuleArgs]:
         if prefix.expires
     ]
     return [everything, *expiring]
-
-
-def _tls_only(arn: str) -> str:
-    statement = {
-        "Sid": "TlsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "s3:*",
-        "Resource": [arn, f"{arn}/*"],
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

@@ -1,8 +1,8 @@
 # %% [markdown]
-# # The data, what is wrong with it, and what a simple model reaches
+# # The data, its faults, and a simple model
 #
-# Run as a script (`.venv/bin/python notebooks/01_eda_baseline.py DATA`) or cell by cell in Jupyter. Without DATA the UCI archive is
-# asked. Plots go to `notebooks/plots/`.
+# Run as a script (`.venv/bin/python notebooks/01_eda_baseline.py DATA`) or cell by cell in Jupyter. Without DATA, the data set is
+# downloaded from the UCI archive. Plots go to `notebooks/plots/`.
 
 # %%
 from __future__ import annotations
@@ -40,14 +40,14 @@ plots.mkdir(exist_ok=True, parents=True)
 
 
 def show(figure: Figure, name: str) -> None:
-    """Keep a plot, and show it where there is a notebook."""
+    """Save a plot."""
     figure.savefig(plots / f"{name}.png", dpi=80)
     print(f"plot: {name}.png")
 
 
 # %% [markdown]
 # ## The encounters
-# Death and hospice are out: those patients cannot come back. Encounter ids are the order of time.
+# Encounters that ended in death or hospice are excluded: these patients cannot be readmitted. Encounter ids are in order of time.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ print(f"{prepared.encounters:,} encounters of {prepared.patients:,} patients; {l
 print(f"readmitted within 30 days: {encounters[LABEL].mean():.2%}; bad rows: {prepared.quarantined}")
 
 # %% [markdown]
-# ## Quality: what is missing
+# ## Missing values
 
 # %%
 features = [column.field for column in COLUMNS if column.kind in (Kind.COUNT, Kind.CATEGORY, Kind.CODE)]
@@ -74,7 +74,7 @@ constant = [name for name in features if len(encounters[name].unique()) == 1]
 print(f"never varies: {', '.join(constant)}")
 
 # %% [markdown]
-# ## Drift along time, without anybody planting it
+# ## Drift of the real data over time
 
 # %%
 figure = Figure(figsize=(9, 5), layout="constrained")
@@ -83,7 +83,7 @@ by_batch = encounters.groupby(batch, sort=False)
 series = {
     "readmitted within 30 days": by_batch[LABEL].mean(),
     "payer not entered": encounters["payer_code"].isna().groupby(batch, sort=False).mean(),
-    "inpatient visits before, mean": by_batch["number_inpatient"].mean(),
+    "earlier inpatient visits, mean": by_batch["number_inpatient"].mean(),
     "diagnoses entered, mean": by_batch["number_diagnoses"].mean(),
 }
 for ax, (title, values) in zip(axes.ravel(), series.items(), strict=True):
@@ -95,30 +95,30 @@ show(figure, "drift")
 
 # %% [markdown]
 # ## The tail that is out of order
-# From about 290e6 on, the ids of a patient are not in the order of time: earlier visits do not add up along them. Nothing
-# that looks at a patient's other encounters may be a feature.
+# From about 290e6 on, the ids of a patient's encounters are not in order of time: the numbers of earlier visits do not grow along
+# them. So no feature may use a patient's other encounters.
 
 # %%
 ordered = encounters.sort_values(["patient_id", "encounter_id"])
 again = ordered["patient_id"].eq(ordered["patient_id"].shift())
-# After a stay there is at least one inpatient visit in the year before, unless the visits are far apart or out of order.
+# A repeat encounter has at least one inpatient visit in the year before, unless the visits are far apart or out of order.
 no_visit_before = again & ordered["number_inpatient"].eq(0)
 tail = ordered["encounter_id"] >= 290_000_000
 for label, part in (("before 290e6", ~tail), ("the tail", tail)):
     share = no_visit_before[part & again].mean()
     print(
-        f"{label}: {part.mean():.0%} of encounters; repeat encounters without any inpatient visit before: {share:.0%}"
+        f"{label}: {part.mean():.0%} of encounters; repeat encounters without an earlier inpatient visit: {share:.0%}"
     )
 
 # %% [markdown]
-# ## Leaks, and what they would score
-# Each on its own, on patients that nothing was fitted on. More than .72 is too good to be true here.
+# ## Leaks, and the AUROC that they would reach
+# Each column alone, on the test side. For this problem, an AUROC above .72 is too good to be true.
 
 # %%
 test = side_of(encounters["patient_id"].to_numpy()) == Side.TEST
 label = encounters[LABEL].to_numpy(dtype=np.bool_)
 leaks = {
-    "inpatient visits before (no leak)": encounters["number_inpatient"],
+    "earlier inpatient visits (no leak)": encounters["number_inpatient"],
     "encounters of the patient in the whole file": encounters.groupby("patient_id")["encounter_id"].transform("size"),
     "the patient's later encounters": ordered.groupby("patient_id").cumcount(ascending=False).reindex(encounters.index),
 }
@@ -127,7 +127,7 @@ for name, values in leaks.items():
 
 # %% [markdown]
 # ## Baseline: logistic regression
-# Fitted on the training and validation side, measured on the test side.
+# Fitted on the training and validation sides, evaluated on the test side.
 
 # %%
 from sklearn.linear_model import LogisticRegression

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from healthpredict.config import Settings
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow modules first: at the end, one of them would leave the other workers idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A tiny real bundle, version 1. Altering it means copying `bundle.path` first."""
@@ -63,18 +69,25 @@ def register(rollout_settings: Settings, tmp_path: Path) -> Callable[[], int]:
     return lambda: register_tiny_bundle(rollout_settings, tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[str]:
-    """The address of a Ray cluster of two nodes with one core each."""
-    import ray
+    """The address of a Ray cluster of two nodes with one core each. Starting it takes ten seconds of CPU, so tests share it."""
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
     nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     nodes.add_node(**node)
     yield nodes.address
-    ray.shutdown()
     nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(ray_nodes: str) -> Iterator[str]:
+    """The same, connected: searches without an address run there."""
+    from healthpredict.training.ray_cluster import ray_runtime
+
+    with ray_runtime(ray_nodes):
+        yield ray_nodes
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ class FakeCluster:
     """Objects by kind and name. A Deployment gets its ReplicaSet and its pods immediately."""
 
     namespace = "health-predict"
-    host = HOST
+    api_host = HOST
 
     def __init__(self, bundles: dict[str, Bundle], store: Path | None = None) -> None:
         """Args: bundles, by digest, that images contain; store, a file that keeps the objects."""
@@ -61,7 +61,7 @@ class FakeCluster:
         wanted = (labels or {}).items()
         return self._answered([o for o in found if wanted <= (o["metadata"].get("labels") or {}).items()])
 
-    def serves(self, manifest: KubernetesObject) -> bool:
+    def supports(self, manifest: KubernetesObject) -> bool:
         return self._answered(manifest["kind"] != "HorizontalPodAutoscaler")
 
     def apply(self, manifest: KubernetesObject, manager: str = "healthpredict") -> KubernetesObject:

@@ -82,6 +82,13 @@ def client(stack: Stack, service: str) -> Any:
         return boto3.client(service, region_name=stack.region)
 
 
+def describe_instances(stack: Stack) -> list[dict[str, Any]]:
+    """EC2's descriptions of the stack's instances. Terminated ones are listed for an hour."""
+    with translated("look for the host"):
+        pages = client(stack, "ec2").get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
+        return [each for page in pages for group in page["Reservations"] for each in group["Instances"]]
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Turn AWS's errors into ours. Args: doing, a verb and its object, for the message."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from healthpredict.cloud.account import HEALTH_TAG, Stack, client, translated
+from healthpredict.cloud.account import HEALTH_TAG, Stack, client, describe_instances, translated
 from healthpredict.cloud.errors import CloudError
 
 _GONE: Final = {"shutting-down", "terminated"}
@@ -29,7 +29,7 @@ class CloudHost(BaseModel):
     health: str | None
 
 
-class Status(BaseModel):
+class StackStatus(BaseModel):
     """The status of a stack.
 
     Attributes:
@@ -49,13 +49,9 @@ def find_host(stack: Stack) -> CloudHost:
     Raises:
         CloudError: there is none, or more than one.
     """
-    ec2 = client(stack, "ec2")
-    with translated("look for the host"):
-        pages = ec2.get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
-        found = [each for page in pages for group in page["Reservations"] for each in group["Instances"]]
-    alive = [each for each in found if each["State"]["Name"] not in _GONE]
+    alive = [each for each in describe_instances(stack) if each["State"]["Name"] not in _GONE]
     if not alive:
-        region = ec2.meta.region_name
+        region = client(stack, "ec2").meta.region_name
         raise CloudError(
             f"Stack {stack.name!r} has no host in {region}. `healthpredict cloud up` creates it; --region names another region."
         )
@@ -85,14 +81,14 @@ def stop_host(stack: Stack) -> CloudHost:
     return _change(stack, "stop")
 
 
-def read_status(stack: Stack) -> Status:
+def read_status(stack: Stack) -> StackStatus:
     """Read the status of the host from AWS, without a connection to it.
 
     Raises:
         CloudError: there is no host, or AWS refuses.
     """
     host = find_host(stack)
-    return Status(stack=stack.name, host=host, session=_session(stack, host), schedules=_schedules(stack))
+    return StackStatus(stack=stack.name, host=host, session=_session(stack, host), schedules=_schedules(stack))
 
 
 def _change(stack: Stack, verb: str) -> CloudHost:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from healthpredict.cloud.account import PROJECT, Stack, client, translated
+from healthpredict.cloud.account import PROJECT, Stack, client, describe_instances, translated
 from healthpredict.cloud.program import spot_requests
 
 _MISSING: Final = {
@@ -50,11 +50,7 @@ def _tagged(operation: str, items: str, key: str) -> Callable[[Stack], Iterator[
 
 
 def _instances(stack: Stack) -> Iterator[str]:
-    with translated("list instances"):
-        for page in client(stack, "ec2").get_paginator("describe_instances").paginate(Filters=stack.tag_filters):
-            for group in page["Reservations"]:
-                # EC2 lists an instance for an hour after its termination.
-                yield from (each["InstanceId"] for each in group["Instances"] if each["State"]["Name"] != "terminated")
+    yield from (each["InstanceId"] for each in describe_instances(stack) if each["State"]["Name"] != "terminated")
 
 
 def _named(service: str, operation: str, items: str, key: str) -> Callable[[Stack], Iterator[str]]:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from typing import Final
 
-from healthpredict.cloud.account import Stack, client, translated
+from healthpredict.cloud.account import Stack, client, describe_instances, translated
 from healthpredict.cloud.errors import CloudError
 from healthpredict.errors import ConfigurationError
 
@@ -51,12 +51,12 @@ def take_down(stack: Stack, *, confirmed: bool = False) -> None:
 
 def spot_requests(stack: Stack) -> list[str]:
     """List the ids of spot requests with which EC2 would start a host of the stack again."""
-    ec2 = client(stack, "ec2")
+    hosts = {each["InstanceId"] for each in describe_instances(stack)}
     with translated("look for spot requests"):
-        pages = ec2.get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
-        hosts = [each["InstanceId"] for page in pages for group in page["Reservations"] for each in group["Instances"]]
-        pages = ec2.get_paginator("describe_spot_instance_requests").paginate(
-            Filters=[{"Name": "state", "Values": _OPEN_REQUESTS}]
+        pages = (
+            client(stack, "ec2")
+            .get_paginator("describe_spot_instance_requests")
+            .paginate(Filters=[{"Name": "state", "Values": _OPEN_REQUESTS}])
         )
         requests = [each for page in pages for each in page["SpotInstanceRequests"]]
     return [each["SpotInstanceRequestId"] for each in requests if each.get("InstanceId") in hosts]

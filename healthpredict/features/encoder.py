@@ -29,7 +29,7 @@ class Encoder:
     """A fitted encoder.
 
     Attributes:
-        fills: the median of each count and of the age in years, used where the value is missing.
+        fills: the median of each count and of the age in years, used if the value is missing.
         levels: for each level source, the known levels; level `levels[name][i]` has position `i + 1`.
         statistics: for each level source its log-odds by position, shape (n_levels + 2,).
         pair_statistics: for each pair its log-odds, shape ((n_levels_a + 2) * (n_levels_b + 2),), row-major.

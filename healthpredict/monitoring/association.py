@@ -12,7 +12,7 @@ need a thousand evaluations take seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
@@ -179,7 +179,7 @@ def null_associations(
         everything = (indicators.T @ indicators).astype(np.float64)
         for sample in samples:
             added = [indicators[sample[a:b]] for a, b in pairwise((0, *sizes))]
-            products = np.cumsum([rows.T @ rows for rows in added], axis=0, dtype=np.float64)
+            products = list(accumulate((rows.T @ rows).astype(np.float64) for rows in added))
             rest = associations.coefficients(everything - products[-1], len(indicators) - sizes[-1])
             of_sizes = [associations.coefficients(*of) for of in zip(products, sizes, strict=True)]
             of_methods = [distances(associations.moved(phi, rest)) for phi in of_sizes]

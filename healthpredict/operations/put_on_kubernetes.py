@@ -16,12 +16,12 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.operations.timing import Seconds, timed
 from healthpredict.rollout.ecr import ecr_login
-from healthpredict.rollout.image import SourceTree, build_image, push_image
+from healthpredict.rollout.image import build_image, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.sbom import bill_name, bill_of_materials
-from healthpredict.rollout.source import fetch_source
+from healthpredict.rollout.source_tree import SourceTree, fetch_source
 from healthpredict.storage.key_file import list_keys
 from healthpredict.storage.uris import join, write_bytes
 
@@ -62,7 +62,7 @@ def put_on_kubernetes(
     """Roll out a bundle on Kubernetes and verify it.
 
     Args:
-        installation: where models and cluster are.
+        installation: its settings name cluster and image repository.
         bundle: of the version.
         seconds: wall time by stage is added to it.
         git_ref: of the code in the image; None for the code that runs here.
@@ -72,8 +72,7 @@ def put_on_kubernetes(
         RolloutError: the image could not be built or pushed, or the cluster does not respond. Nothing was changed in the cluster.
         ConfigurationError: a setting is missing or wrong. Nothing was changed.
     """
-    settings = installation.settings
-    target = kubernetes_target(installation)
+    settings, target = installation.settings, kubernetes_target(installation)
     if settings.image_repository is None:
         raise ConfigurationError("Name the repository for images: set HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME.")
     login = ecr_login(settings.image_repository)
@@ -98,7 +97,7 @@ def watch_on_kubernetes(
     """Watch a version for `watch_seconds`. If it fails, put back the version before.
 
     Args:
-        installation: where the cluster is.
+        installation: its settings name the cluster, and how long to watch.
         result: of the rollout.
         before: ReplicaSet of the version before, from `KubernetesTarget.verified`; None if there was none, or the same.
         seconds: wall time is added to it.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import source_path
 from healthpredict.rollout.cluster import Cluster
 from healthpredict.rollout.manifests import only_manifest, read_manifests
+from healthpredict.storage.atomic import write_atomically
 
 ADMINISTRATOR: Final = Path("k8s/administrator")
 _TOKEN_TYPE: Final = "kubernetes.io/service-account-token"  # noqa: S105 -- a type of Secret
@@ -73,7 +74,8 @@ def set_up_cluster(installation: Installation, kubeconfig: Path, context: str, f
             raise RolloutError(f"Kubernetes created no token for the deployer: Secret {token_name} is still empty.")
         time.sleep(0.2)
     user = {"token": base64.b64decode(token).decode()}
-    _write(settings.kubeconfig, _kubeconfig(settings.rollout.context, cluster, user))
+    content = yaml.safe_dump(_kubeconfig(settings.rollout.context, cluster, user))
+    write_atomically(settings.kubeconfig, BytesIO(content.encode()), mode=0o600)
     return SetUp(namespace=namespace, kubeconfig=settings.kubeconfig, context=settings.rollout.context)
 
 
@@ -90,12 +92,3 @@ def _kubeconfig(context: str, cluster: Cluster, user: dict[str, str]) -> dict[st
             }
         ],
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        yaml.safe_dump(content, file)
-    partial.replace(path)

@@ -15,10 +15,10 @@ from typing import Final
 
 import numpy as np
 
+from healthpredict.data.contract import LARGEST_ID
 from healthpredict.data.split import side_index
 
 KEY_BYTES: Final = 32
-_LARGEST: Final = 2**63 - 1
 
 
 def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
@@ -37,7 +37,7 @@ def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
     draw = 0
     while len(left := np.flatnonzero(found == 0)):
         digests = [hmac.digest(key, b"%d %d" % (patient, draw), "sha256") for patient in patients[left].tolist()]
-        drawn = np.array([int.from_bytes(digest[:8], "big") & _LARGEST for digest in digests])
+        drawn = np.array([int.from_bytes(digest[:8], "big") & LARGEST_ID for digest in digests])
         found[left] = np.where(side_index(drawn) == sides[left], drawn, 0)
         draw += 1
     pseudonyms: list[int] = found.tolist()

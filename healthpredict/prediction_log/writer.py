@@ -66,7 +66,7 @@ class PredictionLog:
         self._dropped_from_queue = 0
         self._dropped_from_disk = 0
         self._queue: deque[tuple[int | None, bytes]] = deque()
-        self._batch: list[tuple[int | None, bytes]] = []
+        self._pending: list[tuple[int | None, bytes]] = []
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
         self._outcomes_lock = threading.Lock()
@@ -85,7 +85,7 @@ class PredictionLog:
     @property
     def waiting(self) -> int:
         """Predictions that are not in a file yet."""
-        return len(self._queue) + len(self._batch)
+        return len(self._queue) + len(self._pending)
 
     @property
     def dropped(self) -> int:
@@ -147,32 +147,32 @@ class PredictionLog:
 
     def _write(self, *, last: bool) -> None:
         failing = False
-        while not failing and self._fill_batch():
-            failing = not (self._write_batch() and self._succeeds(self._roll))
+        while not failing and self._take_pending():
+            failing = not (self._write_pending() and self._succeeds(self._roll))
         failing |= not self._succeeds(self._file.close if last else self._roll)
         with self._outcomes_lock:
             failing |= not self._succeeds(self._outcomes.close if last else self._outcomes.close_if_due)
         self.failing = failing
 
-    def _fill_batch(self) -> bool:
-        """Take the oldest predictions from the queue, unless the last batch is not written yet.
+    def _take_pending(self) -> bool:
+        """Take the oldest predictions from the queue, unless earlier ones are still pending.
 
         Returns:
-            Whether there is a batch to write.
+            Whether any are pending.
         """
-        if not self._batch:
+        if not self._pending:
             with contextlib.suppress(IndexError):  # the queue is empty
-                while len(self._batch) < _ROWS_AT_ONCE:
-                    self._batch.append(self._queue.popleft())
-        return bool(self._batch)
+                while len(self._pending) < _ROWS_AT_ONCE:
+                    self._pending.append(self._queue.popleft())
+        return bool(self._pending)
 
-    def _write_batch(self) -> bool:
-        """Write the batch; on a full disk, delete the oldest files to make room.
+    def _write_pending(self) -> bool:
+        """Write the pending predictions; on a full disk, delete the oldest files to make room.
 
         Returns:
-            Whether it was written. Otherwise it stays in memory.
+            Whether they were written. Otherwise they stay in memory.
         """
-        patients, lines = zip(*self._batch, strict=True)
+        patients, lines = zip(*self._pending, strict=True)
         text = b"".join((patients_text(patients, self._patient_key), *lines))
         while True:
             try:
@@ -182,7 +182,7 @@ class PredictionLog:
                     continue
                 self._report(f"{error.strerror}; {self.waiting} predictions wait in memory")
                 return False
-            self._batch.clear()
+            self._pending.clear()
             self.written += len(lines)
             return True
 

@@ -81,8 +81,8 @@ class Cluster:
         self._configuration.retries = False
 
     @property
-    def host(self) -> str:
-        """Host of the cluster's API."""
+    def api_host(self) -> str:
+        """Host name of the cluster's API."""
         return urlsplit(self._configuration.host).hostname or ""
 
     def address(self) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Cluster:
             "certificate-authority-data": base64.b64encode(authority).decode(),
         }
 
-    def serves(self, manifest: KubernetesObject) -> bool:
+    def supports(self, manifest: KubernetesObject) -> bool:
         """Whether the cluster has the kind of this object in its version."""
         return self._resource(manifest["apiVersion"], manifest["kind"]) is not None
 

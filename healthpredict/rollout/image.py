@@ -17,6 +17,7 @@ import requests
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.rollout.source_tree import SourceTree
 
 DOCKERFILE: Final = "docker-compose/Dockerfile.serving"
 LOCK: Final = "requirements.serving.lock"
@@ -28,21 +29,6 @@ DIGEST_LABEL: Final = "healthpredict.bundle-digest"
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _LINES_SHOWN: Final = 15
 _ENGINE_TIMEOUT_SECONDS: Final = 600
-
-
-@dataclass(frozen=True)
-class SourceTree:
-    """The code that goes into an image.
-
-    Attributes:
-        path: folder with package, lock and Dockerfile.
-        commit: None if it is unknown.
-        ref: branch, tag or commit that was requested; None for the code that runs here.
-    """
-
-    path: Path
-    commit: str | None
-    ref: str | None = None
 
 
 @dataclass(frozen=True)

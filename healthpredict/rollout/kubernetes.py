@@ -94,7 +94,7 @@ class KubernetesTarget:
         if self._params.service_url:
             return self._params.service_url.rstrip("/")
         port = only_manifest(self._manifests, "Service")["spec"]["ports"][0]["nodePort"]
-        return f"http://{self._cluster.host}:{port}"
+        return f"http://{self._cluster.api_host}:{port}"
 
     @contextmanager
     def held(self, holder: str) -> Iterator[None]:
@@ -151,7 +151,11 @@ class KubernetesTarget:
         return self._marked(result)
 
     def put_back(
-        self, before: KubernetesObject | None, bundle_of: BundleOf, problem: str, asked: tuple[int | None, str | None]
+        self,
+        before: KubernetesObject | None,
+        bundle_of: BundleOf,
+        problem: str,
+        requested: tuple[int | None, str | None],
     ) -> PutBack | Unknown:
         """Apply an earlier template, wait and verify it.
 
@@ -159,12 +163,12 @@ class KubernetesTarget:
             before: ReplicaSet of that template. If None, nothing was in service, and the Deployment is deleted.
             bundle_of: fetches the bundle to verify.
             problem: why the requested version failed.
-            asked: the requested version and image.
+            requested: version and image that were requested.
         """
         try:
             if before is None:
                 self._cluster.delete("Deployment", self._api.name)
-                return PutBack(None, None, None, None, f"{problem}\nIt was deleted. Nothing was in service before.")
+                return PutBack(None, None, None, None, f"{problem}\nIt was deleted, and nothing was in service before.")
             back = served(before)
             replicas = self._api.read()["spec"]["replicas"]
             self._cluster.apply(with_template(only_manifest(self._manifests, "Deployment"), before, replicas))
@@ -172,7 +176,7 @@ class KubernetesTarget:
             self._verify(bundle_of(back.version))
         except Exception as error:  # what serves now was not verified
             version = None if before is None else served(before).version
-            return Unknown(*asked, f"{problem}\nPutting version {version} back failed too: {error}")
+            return Unknown(*requested, f"{problem}\nPutting version {version} back failed too: {error}")
         problem = f"{problem}\nVersion {back.version} was put back and verified."
         return self._marked(PutBack(back.version, back.image, back.bundle_digest, self.url, problem))
 
@@ -216,7 +220,7 @@ class KubernetesTarget:
         return watch_pods(self._api, self.own_key()[0], self._params, seconds)
 
     def _apply(self, manifest: KubernetesObject) -> None:
-        if self._cluster.serves(manifest):
+        if self._cluster.supports(manifest):
             self._cluster.apply(manifest)
         else:
             _logger.warning("%s was not applied: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
@@ -241,9 +245,9 @@ class KubernetesTarget:
 
     def _keep_replicas(self, deployment: KubernetesObject) -> None:
         """If there is an autoscaler, keep the number of replicas that it has set."""
-        running = self._cluster.read("Deployment", self._api.name)
-        if running is not None and self._cluster.find("HorizontalPodAutoscaler", MANAGED):
-            deployment["spec"]["replicas"] = running["spec"]["replicas"]
+        found = self._cluster.read("Deployment", self._api.name)
+        if found is not None and self._cluster.find("HorizontalPodAutoscaler", MANAGED):
+            deployment["spec"]["replicas"] = found["spec"]["replicas"]
 
     def _try_canary(self, deployment: KubernetesObject, bundle: Bundle, before: Bundle) -> None:
         manifest = canary_of(deployment)
@@ -298,7 +302,7 @@ class KubernetesTarget:
         try:
             self._mark_verified()
         except Exception as error:  # the pods serve all the same
-            problem = f"{result.problem or 'It serves and was verified'}, but could not be marked as verified: {error}"
+            problem = f"{result.problem or 'It serves and was verified.'}\nIt could not be marked as verified: {error}"
             return Unknown(result.version, result.image, problem)
         if isinstance(result, InService):
             try:
@@ -327,8 +331,8 @@ class KubernetesTarget:
                 kept.add(("ConfigMap", volume.get("configMap", {}).get("name")))
                 kept.add(("Secret", volume.get("secret", {}).get("secretName")))
         for kind in _PRUNED:
-            for manifest in self._cluster.find(kind, MANAGED):
-                name = manifest["metadata"]["name"]
+            for found in self._cluster.find(kind, MANAGED):
+                name = found["metadata"]["name"]
                 if (kind, name) not in kept:
-                    _logger.info("%s %s is no longer used and was deleted", kind, name)
                     self._cluster.delete(kind, name)
+                    _logger.info("Deleted %s %s, which is no longer used", kind, name)

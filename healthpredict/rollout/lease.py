@@ -14,8 +14,8 @@ from healthpredict.rollout.cluster import Cluster, Conflict
 from healthpredict.rollout.manifests import KubernetesObject
 
 _logger = logging.getLogger(__name__)
-_SECONDS: Final = 30
-"""A holder that does not renew the lease for so long, because it was killed, loses it."""
+_LEASE_SECONDS: Final = 30
+"""A holder that does not renew the lease in this time loses it."""
 _RENEW_EVERY_SECONDS: Final = 8.0
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -54,7 +54,7 @@ def hold(cluster: Cluster, name: str, holder: str) -> Iterator[None]:
         try:
             cluster.replace(_held(lease, ""))
         except RolloutError as error:
-            _logger.warning("The lease %s was not released and expires in %d s: %s", name, _SECONDS, error)
+            _logger.warning("The lease %s was not released and expires in %d s: %s", name, _LEASE_SECONDS, error)
 
 
 def _acquire(cluster: Cluster, name: str, holder: str) -> KubernetesObject:
@@ -64,7 +64,7 @@ def _acquire(cluster: Cluster, name: str, holder: str) -> KubernetesObject:
             lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
             return cluster.create(_held(lease, holder))
         spec = found["spec"]
-        ends = datetime.fromisoformat(spec["renewTime"]) + timedelta(seconds=_SECONDS)
+        ends = datetime.fromisoformat(spec["renewTime"]) + timedelta(seconds=_LEASE_SECONDS)
         if spec.get("holderIdentity") not in (None, "", holder) and ends > datetime.now(UTC):
             raise AlreadyRunning("A rollout", spec["holderIdentity"])
         return cluster.replace(_held(found, holder))
@@ -75,7 +75,7 @@ def _acquire(cluster: Cluster, name: str, holder: str) -> KubernetesObject:
 def _held(lease: KubernetesObject, holder: str) -> KubernetesObject:
     spec = {
         "holderIdentity": holder,
-        "leaseDurationSeconds": _SECONDS,
+        "leaseDurationSeconds": _LEASE_SECONDS,
         "renewTime": datetime.now(UTC).strftime(_TIME),
     }
     return {**lease, "spec": spec}

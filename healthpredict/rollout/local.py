@@ -55,7 +55,7 @@ class ServingProcess:
     """The process in service on the public port.
 
     Attributes:
-        pid: of its process.
+        pid: of the process.
         url: of the API.
         bundle_path: folder of the bundle.
         bundle_digest: as the process reports it.
@@ -147,16 +147,16 @@ class LocalTarget:
         process, digest = candidate.process, candidate.bundle.digest
 
         def serves_the_bundle() -> bool:
-            return self._serves(process) and (self._ask(self._port, "/model") or {}).get("bundle_digest") == digest
+            return self._listens(process) and (self._ask(self._port, "/model") or {}).get("bundle_digest") == digest
 
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGUSR1)
         self._await(candidate, serves_the_bundle, f"listen on port {self._port}")
         _end([other for other in self._processes() if other != process])
-        running = self.current()
-        if running is None:
+        serving = self.current()
+        if serving is None:
             raise RolloutError(self._failure(candidate.bundle, "ended right after it took over."))
-        return running
+        return serving
 
     def abandon(self, candidate: CandidateProcess) -> None:
         """End a candidate. The old process still serves."""
@@ -197,9 +197,9 @@ class LocalTarget:
 
     def _serving(self) -> psutil.Process | None:
         # An older process that also listens is being replaced, and may be shutting down.
-        return max(filter(self._serves, self._processes()), key=psutil.Process.create_time, default=None)
+        return max(filter(self._listens, self._processes()), key=psutil.Process.create_time, default=None)
 
-    def _serves(self, process: psutil.Process) -> bool:
+    def _listens(self, process: psutil.Process) -> bool:
         try:
             sockets = process.net_connections("tcp")
         except psutil.Error:

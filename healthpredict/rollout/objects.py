@@ -26,7 +26,7 @@ DIGEST: Final = "healthpredict/bundle-digest"
 VERIFIED: Final = "healthpredict/verified-template"
 """Annotation of the Deployment: the hash of the template that was verified last."""
 TRACK: Final = "healthpredict/track"
-"""Label with which canary pods differ from the others. The Service selects both."""
+"""Label that distinguishes canary pods from the others. The Service does not select by it."""
 MANAGED: Final = {"app.kubernetes.io/managed-by": "healthpredict"}
 _DIGEST_LENGTH: Final = 10
 

@@ -16,7 +16,8 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.rollout.image import COMMIT_LABEL, LOCK, SourceTree, read_from_image
+from healthpredict.rollout.image import COMMIT_LABEL, LOCK, read_from_image
+from healthpredict.rollout.source_tree import SourceTree
 
 _DPKG: Final = "/var/lib/dpkg/status"
 _LOCKED: Final = re.compile(r"^(?P<requirement>[A-Za-z0-9][^\\\n]*?==[^\\\n]+?)\s*\\?$", re.MULTILINE)

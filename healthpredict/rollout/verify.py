@@ -17,7 +17,7 @@ DRY_RUN: Final = {"X-Dry-Run": "true"}
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """The predictions of a service.
 
     Attributes:
@@ -31,7 +31,9 @@ class Answers:
     p50_seconds: float
 
 
-def ask(client: httpx.Client, url: str, records: list[dict[str, Any]], headers: Mapping[str, str]) -> Answers:
+def request_predictions(
+    client: httpx.Client, url: str, records: list[dict[str, Any]], headers: Mapping[str, str]
+) -> Predictions:
     """Request a prediction for each record, one after the other.
 
     Raises:
@@ -42,10 +44,10 @@ def ask(client: httpx.Client, url: str, records: list[dict[str, Any]], headers: 
         start = time.perf_counter()
         responses.append(client.post(f"{url}/predict", json=record, headers={**DRY_RUN, **headers}).raise_for_status())
         seconds.append(time.perf_counter() - start)
-    predictions = [response.json() for response in responses]
-    return Answers(
-        [prediction["readmission_risk"] for prediction in predictions],
-        frozenset(prediction["bundle_digest"] for prediction in predictions),
+    bodies = [response.json() for response in responses]
+    return Predictions(
+        [body["readmission_risk"] for body in bodies],
+        frozenset(body["bundle_digest"] for body in bodies),
         median(seconds),
     )
 
@@ -80,14 +82,14 @@ def ask_golden_rows(
     records = [row.record for row in bundle.golden]
     deadline = time.monotonic() + patience
     try:
-        while (answers := ask(client, url, records, headers or {})).digests != {bundle.digest}:
+        while (predictions := request_predictions(client, url, records, headers or {})).digests != {bundle.digest}:
             if time.monotonic() > deadline:
-                others = ", ".join(sorted(digest[:12] for digest in answers.digests - {bundle.digest}))
-                return Verification(f"serves another bundle, {others}.", True, answers.p50_seconds)
+                others = ", ".join(sorted(digest[:12] for digest in predictions.digests - {bundle.digest}))
+                return Verification(f"serves another bundle, {others}.", True, predictions.p50_seconds)
             time.sleep(0.2)
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return Verification(f"did not answer its golden rows: {error or type(error).__name__}", False, 0.0)
-    worst = largest_difference(answers.risks, [row.risk for row in bundle.golden])
+    worst = largest_difference(predictions.risks, [row.risk for row in bundle.golden])
     if not worst <= TOLERANCE:
-        return Verification(f"differs from training by {worst:.1e} on its golden rows.", True, answers.p50_seconds)
-    return Verification(None, True, answers.p50_seconds)
+        return Verification(f"differs from training by {worst:.1e} on its golden rows.", True, predictions.p50_seconds)
+    return Verification(None, True, predictions.p50_seconds)

@@ -21,11 +21,11 @@ _FAILED_POLLS: Final = 5
 """Consecutive failed polls at the end of the watch. Fewer may only mean that the API server restarts."""
 
 
-def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: float) -> str | None:
+def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seconds: float) -> str | None:
     """Poll the pods of a Deployment.
 
     Args:
-        api: the Deployment.
+        deployment: the Deployment.
         key: of the API.
         params: limits of errors and response time.
         seconds: how long to watch.
@@ -42,11 +42,11 @@ def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: fl
     unready = failed = 0
     while time.monotonic() < deadline or failed:
         try:
-            pods = api.pods()
+            pods = deployment.pods()
             if first is None:
-                first, restarted_before = _counts(api, key, pods), sum(map(restarts, pods))
-            counts = growth(first, _counts(api, key, pods))
-            replicas = api.read()["spec"]["replicas"]
+                first, restarted_before = _counts(deployment, key, pods), sum(map(restarts, pods))
+            counts = growth(first, _counts(deployment, key, pods))
+            replicas = deployment.read()["spec"]["replicas"]
         except RolloutError as error:
             _logger.warning("%s", error)
             failed += 1
@@ -66,16 +66,14 @@ def watch_pods(api: LiveDeployment, key: str, params: RolloutParams, seconds: fl
     return None
 
 
-def _counts(api: LiveDeployment, key: str, pods: Sequence[KubernetesObject]) -> dict[str, RequestCounts]:
+def _counts(deployment: LiveDeployment, key: str, pods: Sequence[KubernetesObject]) -> dict[str, RequestCounts]:
     """Read the counters of the ready pods. Raises: RolloutError, if none of them responds."""
     found, lost = {}, None
     for pod in filter(is_ready, pods):
         try:
-            found[pod["metadata"]["name"]] = read_counts(api.ask(pod, "/metrics", key))
-        except (
-            RolloutError,
-            ValueError,
-        ) as error:  # the pod may have just ended; the next poll then reports that it is not ready
+            found[pod["metadata"]["name"]] = read_counts(deployment.ask(pod, "/metrics", key))
+        except (RolloutError, ValueError) as error:
+            # If the pod has just ended, the next poll reports that it is not ready.
             _logger.warning("%s", error)
             lost = error
     if lost is not None and not found:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from healthpredict.serving.keys import KeyRing
-from healthpredict.serving.problems import RETRY_SOON, ProblemError
+from healthpredict.serving.problems import JSON, RETRY_SOON, ProblemError
 from healthpredict.serving.request import discard_body
 from healthpredict.serving.service import Service
 
@@ -22,7 +22,6 @@ ADMIN: Final = "/admin/"
 PATHS_WITHOUT_KEY: Final = frozenset({"/health", "/health/live", "/health/ready", "/docs", "/openapi.json"})
 """These paths need no key and are answered under any load: probes of the platform, and documentation, which shows no patient."""
 SCRIPTS: Final = "/docs/scripts"
-_JSON: Final = "application/json"
 _CLIENT_LEFT: Final = 499
 """Not a status of HTTP, but widely used for a client that did not wait for the response."""
 
@@ -97,7 +96,7 @@ class Admission:
                 headers={"www-authenticate": "Bearer"},
             )
         if keys is None and method == "POST" and not _is_json(headers):
-            return ProblemError(415, f"Without API keys the service accepts only `Content-Type: {_JSON}`.")
+            return ProblemError(415, f"Without API keys the service accepts only `Content-Type: {JSON}`.")
         if self._metrics.in_flight >= self._limits.requests:
             return ProblemError(
                 503, f"{self._limits.requests} requests are being answered. Ask again.", headers=RETRY_SOON
@@ -114,7 +113,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _is_json(headers: Headers) -> bool:
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == _JSON
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == JSON
 
 
 def _cross_site_problem(headers: Headers) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -17,9 +18,9 @@ from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving import openapi
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
 from healthpredict.serving.predictions import Identified, classified, example_record, identity, predict_one
-from healthpredict.serving.problems import RETRY_LATER, RETRY_SOON, Problem, ProblemError
+from healthpredict.serving.problems import JSON, RETRY_LATER, RETRY_SOON, Problem, ProblemError
 from healthpredict.serving.request import discard_body, is_dry_run, read_body, read_list
-from healthpredict.serving.service import JsonResponse, Service
+from healthpredict.serving.service import Service
 
 _PATH: Final = "/predict/batch"
 _COMMAS_A_ROW: Final = 2 * len(Encounter.model_fields)
@@ -81,7 +82,7 @@ def add_batch(router: APIRouter, service: Service) -> None:
         if slots.locked():
             await discard_body(request.scope, request.receive, limits.body_seconds)
             raise ProblemError(429, f"{limits.batches} batches are being answered. Ask again.", headers=RETRY_SOON)
-        # Nothing in the block is cancelled by the time limit, so a thread never works for a batch without a slot.
+        # The time limit cancels nothing in the block, because a thread cannot be cancelled: it would go on without a slot.
         async with slots:
             body = await read_body(request, limits.batch_body_bytes, limits.body_seconds)
             dry_run = is_dry_run(request)
@@ -91,7 +92,8 @@ def add_batch(router: APIRouter, service: Service) -> None:
             if service.log is not None:
                 await _log_batch(service.log, dry_run, identified, results, encounters)
             predicted = len(results) - encounters.count(None)
-            return JsonResponse(_response_fields(results, predicted) | identified)
+            answered = _response_fields(results, predicted) | identified
+            return Response(msgspec.json.encode(answered), media_type=JSON)
 
 
 def _schema(rows: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from healthpredict.data.contract import (
     DEATH_OR_HOSPICE,
@@ -41,18 +41,23 @@ def _is_optional(column: Column) -> bool:
 
 def _type(column: Column) -> Any:
     """Return the type of a column in the documentation. A column that may be null may also have a word for missing."""
-    word = Annotated[str, Field(pattern=rf"^\s*({_WORD_PATTERN})\s*$")]
     accepted: Any
-    if column.kind is Kind.CATEGORY:
-        accepted = Literal[*_categories(column)]
-        if NOT_MEASURED in column.allowed:
-            accepted |= Annotated[str, Field(pattern=rf"^\s*{NOT_MEASURED}\s*$")]
-    elif column.kind is Kind.CODE:
-        accepted = Annotated[str, Field(pattern=f"^({column.pattern})$")]
-    else:
-        low, high = _limits(column)
-        accepted = Annotated[int, Field(strict=True, ge=low, le=high)]
-    return accepted | word | None if _is_optional(column) else accepted
+    match column.kind:
+        case Kind.CATEGORY:
+            accepted = Literal[*_categories(column)]
+            if NOT_MEASURED in column.allowed:
+                accepted |= _text(rf"\s*{NOT_MEASURED}\s*")
+        case Kind.CODE:
+            accepted = _text(f"({column.pattern})")
+        case Kind.ID:
+            accepted = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
+        case _:
+            accepted = Annotated[int, Field(strict=True, ge=column.minimum, le=column.maximum)]
+    return accepted | _text(rf"\s*({_WORD_PATTERN})\s*") | None if _is_optional(column) else accepted
+
+
+def _text(pattern: str) -> Any:
+    return Annotated[str, Field(pattern=f"^{pattern}$")]
 
 
 def _categories(column: Column) -> list[str]:
@@ -65,10 +70,6 @@ _COLUMNS: Final = tuple((column, frozenset(_categories(column))) for column in R
 """Each column, and the values that are accepted without a further check."""
 
 
-def _limits(column: Column) -> tuple[int | None, int | None]:
-    return (1, LARGEST_ID) if column.kind is Kind.ID else (column.minimum, column.maximum)
-
-
 def _field(column: Column) -> tuple[Any, Any]:
     description = column.description + (". Not used for the prediction" if column.kind is Kind.ID else "")
     return _type(column), Field(
@@ -76,14 +77,13 @@ def _field(column: Column) -> tuple[Any, Any]:
     )
 
 
-class _ByEitherName(BaseModel):
-    """One encounter at discharge, its fields named as in the data set, or with underscores for hyphens."""
-
-    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
-
-
 _FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
-Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_ByEitherName.__doc__, **_FIELDS)
+Encounter: Final = create_model(
+    "Encounter",
+    __doc__="One encounter at discharge, its fields named as in the data set, or with underscores for hyphens.",
+    __config__=ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True),
+    **_FIELDS,
+)
 """The schema of a request, for the documentation. An absent field, null and words for missing all mean missing."""
 
 
@@ -142,7 +142,7 @@ def _shown(name: str) -> str:
 
 
 def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
-    """Return the value of the record, and what is wrong with it. Words of programs may have blanks around them, as in files."""
+    """Return the value of the record, and what is wrong with it. As in files, `None` and words for missing may have blanks."""
     if isinstance(value, str) and column.is_missing(value):
         value = None
     elif isinstance(value, str) and NOT_MEASURED in column.allowed and value.strip() == NOT_MEASURED:

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 
 from healthpredict.data.contract import LARGEST_ID
-from healthpredict.serving.problems import Problem
+from healthpredict.serving.problems import JSON, Problem
 
 Responses = dict[int | str, dict[str, Any]]
 """Of an endpoint, by status."""
@@ -41,7 +41,7 @@ RETRY: Final = {"Retry-After": "Seconds to wait"}
 BUSY: Final = problem("Too many requests are being answered", headers=RETRY)
 OF_ANY_BODY: Final[Responses] = {
     400: problem("The body is not JSON"),
-    408: problem("The body was not there in time"),
+    408: problem("The body did not arrive in time"),
 }
 DRY_RUN: Final[dict[str, Any]] = {
     "name": "X-Dry-Run",
@@ -54,14 +54,14 @@ DRY_RUN: Final[dict[str, Any]] = {
 
 def request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     """Describe a body that the endpoint reads by itself."""
-    content = {"application/json": {"schema": schema, "example": example}}
+    content = {JSON: {"schema": schema, "example": example}}
     description = "JSON in UTF-8. A field that is given twice is rejected."
     return {"requestBody": {"required": True, "description": description, "content": content}}
 
 
 def response_example(example: dict[str, Any]) -> dict[str, Any]:
     """Describe a response by an example."""
-    return {"content": {"application/json": {"example": example}}}
+    return {"content": {JSON: {"example": example}}}
 
 
 def needs_key(scheme: str, whose: str) -> dict[str, Any]:

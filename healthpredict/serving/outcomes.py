@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,9 +15,9 @@ from healthpredict.errors import StorageError
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving import openapi
 from healthpredict.serving.predictions import new_request_id
-from healthpredict.serving.problems import GIVEN_TWICE, RETRY_LATER, FieldProblem, ProblemError, counted
+from healthpredict.serving.problems import GIVEN_TWICE, JSON, RETRY_LATER, FieldProblem, ProblemError, counted
 from healthpredict.serving.request import read_body, read_list
-from healthpredict.serving.service import JsonResponse, Service
+from healthpredict.serving.service import Service
 
 _COLUMNS: Final = (BY_FIELD["encounter_id"], BY_FIELD["readmitted"])
 _ENCOUNTER, _READMITTED = _COLUMNS
@@ -77,7 +78,8 @@ def add_outcomes(router: APIRouter, service: Service, log: PredictionLog) -> Non
             recorded = await asyncio.to_thread(record_outcomes, log, body, limits.batch_rows)
         except StorageError as error:
             raise ProblemError(503, str(error), headers=RETRY_LATER) from error
-        return JsonResponse({"recorded": recorded, "request_id": new_request_id()})
+        answered = {"recorded": recorded, "request_id": new_request_id()}
+        return Response(msgspec.json.encode(answered), media_type=JSON)
 
 
 def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:

@@ -7,6 +7,7 @@ from random import Random
 from time import time_ns
 from typing import Any, Final
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
@@ -15,9 +16,9 @@ from healthpredict.features.encoder import Value
 from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
-from healthpredict.serving.problems import ProblemError
+from healthpredict.serving.problems import JSON, ProblemError
 from healthpredict.serving.request import is_dry_run, read_body, read_json
-from healthpredict.serving.service import JsonResponse, Service
+from healthpredict.serving.service import Service
 
 _random: Final = Random()  # noqa: S311 -- a request id is unique, not secret; `uuid4` needs a system call for each
 RESPONSES: Final[openapi.Responses] = {
@@ -94,7 +95,7 @@ async def respond(request: Request, service: Service, answer: Answer) -> Respons
     service.metrics.predicted(answered["readmission_risk"])
     if service.log is not None:
         service.log.add(LogEntry(time_ns(), request.scope["path"], dry_run, answered, encounter))
-    return JsonResponse(answered)
+    return Response(msgspec.json.encode(answered), media_type=JSON)
 
 
 def predict_one(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ RETRY_SOON: Final = {"retry-after": "1"}
 """Headers of a response that asks the client to wait for another request to end."""
 RETRY_LATER: Final = {"retry-after": "5"}
 """Headers of a response that asks the client to wait for the load, or for a disk."""
+JSON: Final = "application/json"
 GIVEN_TWICE: Final = "is given twice"
 
 

@@ -39,7 +39,7 @@ class Reason(BaseModel):
 
     Attributes:
         name: in plain words.
-        fields: of the encounter, that it is made from.
+        fields: of the encounter that it is computed from.
         contribution: added to the log-odds; above 0 it raises the risk.
     """
 
@@ -53,8 +53,8 @@ class Explained(Prediction):
 
     Attributes:
         log_odds: ln(risk / (1 - risk)), within 1e-4 in the risk.
-        expected_log_odds: where nothing of the encounter is known.
-        expected_risk: the same as a risk (0-1).
+        expected_log_odds: for an encounter of which nothing is known.
+        expected_risk: the same as a probability (0-1).
         reasons: the strongest first, in either direction.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -45,7 +46,7 @@ class Reloader:
         self._service = service
         self._source = source
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Reloaded]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> Reloaded:
         """Fetch and verify the bundle while the old one serves, then serve it.
@@ -70,15 +71,14 @@ class Reloader:
 
     def reload_soon(self) -> None:
         """Start a reload whose result is only logged."""
-        task = asyncio.get_running_loop().create_task(self.reload())
-        # The event loop itself keeps no reference to a task that is not done.
+        task = asyncio.get_running_loop().create_task(self._reload_and_log())
+        # The event loop itself keeps no strong reference to a task.
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
 
-    def _done(self, task: asyncio.Task[Reloaded]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # logged where it was raised; without this call, asyncio would log it again
+    async def _reload_and_log(self) -> None:
+        with contextlib.suppress(ProblemError):  # logged where it was raised
+            await self.reload()
 
 
 def verified_bundle(source: BundleSource) -> Bundle:

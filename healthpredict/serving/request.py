@@ -27,7 +27,7 @@ async def read_body(request: Request, at_most: int, seconds: float) -> bytes:
     """Read a body of at most so many bytes, within so many seconds.
 
     Raises:
-        ProblemError: longer than allowed (413), or not there in time (408).
+        ProblemError: longer than allowed (413), or too slow (408).
         ClientDisconnect: the client left, or the body is not valid HTTP.
     """
     body = bytearray()
@@ -41,7 +41,7 @@ async def read_body(request: Request, at_most: int, seconds: float) -> bytes:
                 else:
                     return bytes(body)
     except TimeoutError:
-        detail = f"The body was not there within {seconds:g} seconds. Send it again."
+        detail = f"The body did not arrive within {seconds:g} seconds. Send it again."
         # On a connection that stays, the rest of the body would be read as the next request.
         raise ProblemError(408, detail, headers={"connection": "close"}) from None
     body.clear()

@@ -12,6 +12,7 @@ import gc
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -41,10 +42,7 @@ class PlacesOnly(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 -- the name in the base class
         """Args: ei, as from `sys.exc_info`."""
         kind, _, trace = ei
-        places = []
-        while trace is not None:
-            places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-            trace = trace.tb_next
+        places = (f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(trace))
         return "\n".join((f"{kind.__name__} at", *places))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
@@ -31,16 +30,6 @@ class Service:
     limits: Limits
     metrics: Metrics
     log: PredictionLog | None
-
-
-class JsonResponse(Response):
-    """A response whose body msgspec encodes."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """Return the body."""
-        return msgspec.json.encode(content)
 
 
 class RawBodyRoute(APIRoute):

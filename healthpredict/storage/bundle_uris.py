@@ -54,7 +54,7 @@ def _fetch_registered(source: str, cache: Path, tracking_uri: str | None) -> Pat
     with closing(_Mlflow(source, tracking_uri or "")) as mlflow:
         digest, origin = mlflow.digest_and_origin(match)
         if origin.startswith(_PROXIED):
-            # MLflow's server hands out what it alone may read.
+            # Only MLflow's server may read the artifacts, so it sends them.
             folder = f"mlflow-artifacts/artifacts/{quote(urlsplit(origin).path.strip('/'))}"
             return fetch_into_cache(cache, source, lambda name: mlflow.get(f"{folder}/{name}"), digest)
     if origin.startswith("file:"):
@@ -81,7 +81,7 @@ class _Mlflow:
         except (ValueError, httpx.InvalidURL):
             raise ConfigurationError(
                 f"{source} needs the address of an MLflow server, http(s)://[user:password@]host:port. "
-                "Signs such as / # @ in a password are written %2F %23 %40."
+                "Characters such as / # @ in a password are written %2F %23 %40."
             ) from None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A bundle is whole, unaltered and equal to training, or it is refused."""
+"""A bundle is refused unless it is complete, unchanged and equal to the training pipeline."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_manifest_must_list_every_file(copy: Path, name: str) -> None:
-    """A file that the manifest does not vouch for is as good as missing."""
+    """A file that the manifest does not list counts as missing."""
     rewrite(copy, MANIFEST, lambda m: m | {"files": {k: v for k, v in m["files"].items() if k != name}})
     with pytest.raises(BundleError, match=name):
         load_bundle(copy)
@@ -190,7 +190,7 @@ def test_a_failed_build_keeps_the_earlier_bundle(bundle: Bundle, copy: Path) -> 
 
 
 def test_building_replaces_what_a_killed_build_left(bundle: Bundle, copy: Path) -> None:
-    """An older bundle and a partial folder are in the way; neither shines through."""
+    """An older bundle and a partial folder exist; nothing of them remains."""
     (copy / "left over").write_text("")
     partial = copy.with_name(f".{copy.name}.partial")
     partial.mkdir()

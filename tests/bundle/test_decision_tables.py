@@ -1,4 +1,4 @@
-"""Trees as tables give what the trees give."""
+"""Decision tables predict the same as their trees."""
 
 from __future__ import annotations
 

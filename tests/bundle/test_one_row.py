@@ -1,4 +1,4 @@
-"""The shorter way of predicting one row gives what the way for many rows gives."""
+"""The fast path for one row predicts the same as the path for many rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arrival of data: nothing lost, in the order of time, outcomes only when known."""
+"""Data arrives in order of time, nothing is lost, and outcomes are used only once they are known."""
 
 import pandas as pd
 import pytest
@@ -23,7 +23,7 @@ def test_rows_are_in_numeric_order_of_encounter_id() -> None:
 
 
 def test_row_without_a_readable_id_goes_last() -> None:
-    """It must reach a quarantine, not vanish."""
+    """It must reach the quarantine and not be lost."""
     batches = split_batches(raw_of(["x", "3", "1", "2"]), initial_share=0.5, n_batches=1)
     assert batches["batch-01"]["encounter_id"].tolist() == ["3", "x"]
 
@@ -40,7 +40,7 @@ def test_every_row_arrives_once(n_rows: int, initial_share: float, n_batches: in
 
 
 def test_without_batches_everything_is_there_at_first() -> None:
-    """As the history of an installation whose batches come from its API."""
+    """For an installation whose batches come from its API."""
     batches = split_batches(raw_of(["3", "x", "1"]), initial_share=0.2, n_batches=0)
     assert {name: batch["encounter_id"].tolist() for name, batch in batches.items()} == {"initial": ["1", "3", "x"]}
 

@@ -1,4 +1,4 @@
-"""Outcomes that cannot be used are counted, and contradicting ones are not used."""
+"""Outcomes that cannot be used are counted, and contradictory ones are not used."""
 
 import pandas as pd
 

@@ -15,7 +15,7 @@ OUTCOMES = pd.DataFrame(
 
 
 def test_death_and_hospice_are_out() -> None:
-    """Codes 11, 13, 14, 19, 20, 21: these patients cannot come back."""
+    """Codes 11, 13, 14, 19, 20, 21: these patients cannot be readmitted."""
     codes = ["1", "11", "13", "14", "19", "20", "21", "30"]
     encounters = pd.DataFrame(
         {"encounter_id": range(8), "discharge_disposition_id": pd.Series(codes, dtype=DISPOSITIONS)}
@@ -27,7 +27,7 @@ def test_death_and_hospice_are_out() -> None:
 
 
 def test_only_readmission_within_30_days_counts() -> None:
-    """The default label; order kept."""
+    """This is the default label. The order of the encounters stays the same."""
     labelled = add_label(pd.DataFrame({"encounter_id": [1, 2, 3, 4]}), OUTCOMES, "within_30_days")
     assert labelled["readmitted_within_30_days"].tolist() == [True, False, False, True]
     assert labelled["readmitted_within_30_days"].dtype == bool

@@ -55,7 +55,7 @@ def test_code_has_the_group_of_its_published_range(code: str, group: str) -> Non
 
 @pytest.mark.parametrize("code", ["", "?", "0", "1000", "abc", "-5", "\uff14\uff12\uff18", "."])
 def test_what_is_no_code_is_other(code: str) -> None:
-    """A typing error never stops a prediction."""
+    """A typing error must not prevent a prediction."""
     assert diagnosis_group(code) == "other"
 
 

@@ -1,4 +1,4 @@
-"""Planted drift: what is asked for is what becomes of the encounters, and nothing else."""
+"""Planted drift changes exactly what the plan says."""
 
 from __future__ import annotations
 

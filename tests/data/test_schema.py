@@ -1,4 +1,4 @@
-"""The contract: what it accepts has its types, and what it does not accept is in quarantine with every reason."""
+"""The contract check: valid rows get their types, all others are in quarantine with every reason."""
 
 from typing import Any
 
@@ -130,7 +130,7 @@ def cell(column: Column) -> st.SearchStrategy[str | None]:
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_frame_and_record_agree_on_every_value(data: st.DataObject) -> None:
-    """What the batch check says of a cell is what `Column.problem` says of the value: the API refuses the same."""
+    """The batch check reports the same problem as `Column.problem`, so the API refuses the same values."""
     column = data.draw(st.sampled_from(ENCOUNTER))
     texts = data.draw(st.lists(cell(column), min_size=10, max_size=10))
     raw = GOOD.head(10).assign(**{column.name: pd.Series(texts, dtype="str")})

@@ -1,4 +1,4 @@
-"""The split of patients: stable for ever, in the stated shares."""
+"""The split of patients never changes, and has the stated shares."""
 
 import numpy as np
 from hypothesis import given
@@ -34,7 +34,7 @@ def test_side_of_a_patient_never_changes() -> None:
 
 @given(st.lists(ids, min_size=1, max_size=20))
 def test_side_depends_on_the_id_alone(patients: list[int]) -> None:
-    """Neither order nor company changes a patient's side."""
+    """A patient's side does not depend on the order or on other patients."""
     together = side_of(np.array(patients))
     alone = [side_of(np.array([patient]))[0] for patient in patients]
     assert together.tolist() == alone
@@ -42,12 +42,12 @@ def test_side_depends_on_the_id_alone(patients: list[int]) -> None:
 
 
 def test_shares_are_70_15_15() -> None:
-    """Also for ids that follow each other, as a hospital gives them."""
+    """This also holds for consecutive ids, which hospitals assign."""
     sides = side_of(np.arange(1, 200_001))
     for side, share in ((Side.TRAIN, 0.70), (Side.VALIDATION, 0.15), (Side.TEST, 0.15)):
         assert abs(np.mean(sides == side) - share) < 0.005
 
 
 def test_no_patients_have_no_sides() -> None:
-    """An empty batch is no special case."""
+    """An empty batch is not a special case."""
     assert side_of(np.array([], dtype=np.int64)).shape == (0,)

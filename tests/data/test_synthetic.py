@@ -1,4 +1,4 @@
-"""Made-up encounters: true to the contract and the published shares, the same for a seed, with drift where planted."""
+"""Synthetic encounters match the contract and the published shares, depend only on the seed, and have the planted drift."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_same_seed_gives_the_same_encounters() -> None:
 
 
 def test_figures_are_near_those_of_the_published_data_set() -> None:
-    """Encounters a patient 1.42, readmitted within 30 days 11 %, later 35 %, visits as in the file."""
+    """1.42 encounters per patient, 11 % readmitted within 30 days, 35 % later, visits as in the file."""
     inpatient = RAW["number_inpatient"].astype(int)
     assert N / RAW["patient_nbr"].nunique() == pytest.approx(1.42, abs=0.02)
     assert (RAW["readmitted"] == "<30").mean() == pytest.approx(0.112, abs=0.01)
@@ -48,7 +48,7 @@ def test_dead_are_not_readmitted() -> None:
 
 
 def shift(kind: DriftKind) -> dict[str, float]:
-    """How far the second half is from the first, where drift of one kind is planted at the half."""
+    """The difference between the two halves if drift of one kind is planted in the second."""
     raw = synthesize(N, seed=3, plant=DriftPlan(start=0.5, kinds=(kind,)))
     label = (raw["readmitted"] == "<30").to_numpy()
     visits = raw["number_inpatient"].to_numpy(dtype=float)

@@ -1,4 +1,4 @@
-"""The one reader: however a table is written, the same rows come out, or the file is refused and the line is named."""
+"""Reading delivered files: every way to write a table gives the same rows, or the file is refused with the number of the line."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_line_that_cannot_be_read_refuses_the_file_and_is_named(line: int, rep
 
 @pytest.mark.parametrize("second", ['"Asian,', '"Asian",', 'Asian",', '"'])
 def test_a_quote_that_only_a_later_row_closes_is_named_where_it_was_opened(second: str) -> None:
-    """However that row closes it: no row between the two is lost."""
+    """However that row closes the quote: no row in between may be lost."""
     rows = [line.split(",") for line in LINES]
     rows[3][2] = f'"{rows[3][2]}'
     rows[12][2] = second.rstrip(",")
@@ -206,7 +206,7 @@ def test_a_header_without_rows_is_a_table_without_rows() -> None:
 
 
 def test_blank_lines_and_columns_without_use_do_not_count() -> None:
-    """Nor do the types of columns that are not needed, from the first row on or later."""
+    """The types of columns that are not needed do not matter either, in any row."""
     mixed = [
         f"{LINES[0]},ward,ward,",
         *(f"{line},{'7' if number < 9 else 'ICU'},," for number, line in enumerate(LINES[1:])),

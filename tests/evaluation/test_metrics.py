@@ -22,7 +22,7 @@ METRICS = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large")
 
 
 def each_alone(n: int) -> np.ndarray:
-    """Every encounter of another patient."""
+    """Each encounter belongs to a different patient."""
     return np.arange(n)
 
 
@@ -125,7 +125,7 @@ def test_same_seed_same_interval() -> None:
 
 
 def test_perfect_calibration_has_no_error() -> None:
-    """One in four at a risk of .25 and three in four at .75: nothing to complain about."""
+    """Of the encounters with a risk of .25, one in four is readmitted; with .75, three in four: perfect calibration."""
     found = measured([1, 0, 0, 0] * 10 + [1, 1, 1, 0] * 10, [0.25] * 40 + [0.75] * 40)
     assert found.ece.value == pytest.approx(0, abs=1e-12)
     assert found.calibration_in_the_large.value == pytest.approx(0, abs=1e-12)
@@ -171,7 +171,7 @@ def test_paired_differences_are_those_of_each_resample() -> None:
 
 
 def test_pairing_makes_a_small_difference_visible() -> None:
-    """Two alike models differ with a far smaller error than one model's AUROC has."""
+    """The difference of two similar models has a far smaller error than the AUROC of one."""
     rng = np.random.default_rng(6)
     logit = rng.normal(-2, 1, 3000)
     label = rng.random(3000) < 1 / (1 + np.exp(-logit))
@@ -186,7 +186,7 @@ def test_pairing_makes_a_small_difference_visible() -> None:
     [([], "0 encounters with 0"), ([False] * 3, "3 encounters with 0"), ([True] * 3, "3 encounters with 3")],
 )
 def test_empty_or_one_class_is_not_enough(label: list[bool], message: str) -> None:
-    """The message counts what there is and says to wait."""
+    """The message contains the counts, and the advice to wait."""
     labels, risk = np.array(label, dtype=bool), np.linspace(0, 1, len(label))
     with pytest.raises(NotEnoughData, match=message + ".*Wait for more matured outcomes"):
         evaluate(labels, risk, each_alone(len(label)))

@@ -1,4 +1,4 @@
-"""What is reported of a model: alerts, the baseline, subgroups, pictures."""
+"""The report about a model: alerts, baseline, subgroups, plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the encoder learns: the statistics of scikit-learn, no row's own outcome, nothing about few people."""
+"""The encoder learns the same statistics as scikit-learn, nothing from a row's own outcome, and nothing about few people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BY_NAME = {source.name: source for source in LEVEL_SOURCES}
 
 
 def levels_of(training: pd.DataFrame, name: str) -> pd.Series:
-    """The level of each encounter by a source, NaN where missing."""
+    """The level of each encounter by a source, NaN if missing."""
     source = BY_NAME[name]
     values = training[source.column].astype(object)
     return values.map(source.derive, na_action="ignore") if source.derive else values
@@ -82,7 +82,7 @@ def test_a_level_or_a_pair_of_few_rows_gets_the_mean(encoder: Encoder, training:
 
 @pytest.mark.parametrize("own", range(N_FOLDS))
 def test_no_row_sees_an_outcome_of_its_own_fold(training: pd.DataFrame, own: int) -> None:
-    """Turn all outcomes of one fold round: the fold's own features stay, those of all other folds change."""
+    """If all outcomes of one fold are inverted, its own features stay the same and those of all other folds change."""
     training = training.head(1500)
     label, fold = label_and_fold(training)
     _, before = fit_encoder(training, label, fold)
@@ -93,7 +93,7 @@ def test_no_row_sees_an_outcome_of_its_own_fold(training: pd.DataFrame, own: int
 
 
 def test_no_encounter_sees_another_outcome_of_its_patient(training: pd.DataFrame) -> None:
-    """A patient's encounters are in one fold: their outcomes change nothing in any of that patient's features."""
+    """All encounters of a patient are in one fold, so their outcomes do not change that patient's features."""
     training = training.head(1500)
     label, fold = label_and_fold(training)
     patient = training["patient_id"].mode()[0]
@@ -130,7 +130,7 @@ def test_nothing_is_kept_of_fewer_than_ten_encounters(training: pd.DataFrame) ->
 
 
 def test_missing_is_a_level_of_its_own(training: pd.DataFrame) -> None:
-    """It has its own rate, not that of rare values, and a filled number is the median."""
+    """A missing value has its own rate, not that of rare values; a missing number is replaced by the median."""
     training = training.copy()
     label, fold = label_and_fold(training)
     training.loc[label, "diag_1"] = np.nan
@@ -155,7 +155,7 @@ def test_derived_numbers_count_what_they_say(encoder: Encoder) -> None:
 
 
 def test_features_are_made_from_feature_columns_alone(training: pd.DataFrame, encoder: Encoder) -> None:
-    """No identifier and no outcome is needed to encode, or changes anything."""
+    """Identifiers and outcomes are not needed and have no influence."""
     features = training[[column.field for column in FEATURE_COLUMNS]]
     other = training.assign(encounter_id=0, patient_id=7, **{LABEL: False})
     assert encode_frame(encoder, features).tobytes() == encode_frame(encoder, other).tobytes()
@@ -164,7 +164,7 @@ def test_features_are_made_from_feature_columns_alone(training: pd.DataFrame, en
 
 
 def test_statistics_stay_finite_when_one_fold_holds_every_readmission(training: pd.DataFrame) -> None:
-    """Then the other folds have none: a rate of zero has no log-odds, but some families refuse infinity."""
+    """The other folds then have none. A rate of zero has infinite log-odds, which some families reject."""
     training = training.head(200)
     _, fold = label_and_fold(training)
     label = (fold == 0) & (np.arange(200) % 2 == 0)

@@ -1,4 +1,4 @@
-"""The vectorised and the per-record evaluation of one encoder are the same function."""
+"""The encoder gives the same results for frames and for single records."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOWN_CODES = {
 
 
 def values_of(column: Column) -> st.SearchStrategy[Any]:
-    """Any value that the contract allows in a column, or None: the encoder is asked about missing values everywhere."""
+    """Any value that the contract allows in a column, or None, because any value can be missing."""
     match column.kind:
         case Kind.COUNT:
             ends = st.sampled_from([column.minimum, column.maximum])
@@ -89,7 +89,7 @@ def test_training_rows_are_the_same_in_both(encoder: Encoder, training: pd.DataF
 
 
 def test_json_round_trip_is_exact(encoder: Encoder, training: pd.DataFrame) -> None:
-    """Stored as data and read back it is the same encoder: order of features, every number, every bit of the matrix."""
+    """An encoder that is stored and read again is the same: order of features, all numbers, all bits of the matrix."""
     again = Encoder.from_json(json.loads(json.dumps(encoder.to_json())))
     assert again == encoder
     assert again.feature_names == encoder.feature_names

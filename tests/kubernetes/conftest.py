@@ -64,7 +64,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, 
         source / "k8s/administrator/log-volume.yaml", "name: healthpredict-log\nspec", f"name: {NAMESPACE}-log\nspec"
     )
     replace(source / "k8s/base/log-claim.yaml", "volumeName: healthpredict-log", f"volumeName: {NAMESPACE}-log")
-    if not is_here(Cluster(*administrator, "default").host):
+    if not is_here(Cluster(*administrator, "default").api_host):
         deployment = source / "k8s/base/deployment.yaml"
         replace(deployment, "persistentVolumeClaim: {claimName: healthpredict-log}", "emptyDir: {}")
         render(source)

@@ -18,11 +18,11 @@ from healthpredict.rollout.image import (
     DIGEST_LABEL,
     REF_LABEL,
     VERSION_LABEL,
-    SourceTree,
     build_image,
     push_image,
     read_from_image,
 )
+from healthpredict.rollout.source_tree import SourceTree
 
 pytestmark = pytest.mark.kubernetes
 MEGABYTE = 1024 * 1024

@@ -13,7 +13,6 @@ from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import DriftPlan, synthesize
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.roll_out import local_target
-from healthpredict.training.ray_cluster import ray_runtime
 
 
 @pytest.fixture(scope="session")
@@ -24,17 +23,9 @@ def small_source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-# Not for the session: another module of the same process may make a cluster of its own.
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    """One Ray for all searches of this process."""
-    with ray_runtime(None):
-        yield
-
-
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, small_source: str, ray: None, prefect_server: None
+    tmp_path_factory: pytest.TempPathFactory, small_source: str, cluster: str, prefect_server: None
 ) -> Iterator[Settings]:
     """An installation whose flows have run: prepared, trained, served, three batches done. Only read it."""
     variables = environment(tmp_path_factory.mktemp("finished"))

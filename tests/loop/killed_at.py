@@ -1,13 +1,11 @@
-"""Run the drift loop in a process of its own and end it with SIGKILL at a given point: `python killed_at.py POINT`."""
+"""Run the drift loop, and end the process with SIGKILL at a given point."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from typing import Any, NoReturn
 
-from healthpredict.config import quiet_vendors
 from healthpredict.operations.drift_loop import drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.registry.models import Registry
@@ -55,7 +53,8 @@ def arm(point: str) -> None:
             raise ValueError(point)
 
 
-if __name__ == "__main__":
-    quiet_vendors()
-    arm(sys.argv[1])
+def run(point: str, variables: dict[str, str]) -> None:
+    """Run the loop with these environment variables."""
+    os.environ.update(variables)
+    arm(point)
     drift_loop(Installation())

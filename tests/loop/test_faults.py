@@ -46,7 +46,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def served(
-    tmp_path_factory: pytest.TempPathFactory, small_source: str, ray: None
+    tmp_path_factory: pytest.TempPathFactory, small_source: str, cluster: str
 ) -> Iterator[tuple[Settings, dict[str, str]]]:
     """An installation with a champion that answers and three batches that wait. Tests may add events, not batches."""
     variables = environment(tmp_path_factory.mktemp("served"))
@@ -127,7 +127,7 @@ def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
 
 
 def test_first_model_that_does_not_pass_the_gate_ends_the_loop_with_the_reasons(
-    tmp_path: Path, small_source: str, ray: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_source: str, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (environment(tmp_path) | {"HEALTHPREDICT_PROMOTION__MAX_ECE": "0.000001"}).items():
         monkeypatch.setenv(name, value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import httpx
+import killed_at
 import pytest
 from installation import environment
 
@@ -31,10 +31,16 @@ POINTS = (
 )
 
 
-def run(point: str, variables: dict[str, str]) -> int:
-    script = Path(__file__).with_name("killed_at.py")
-    done = subprocess.run([sys.executable, script, point], env={**os.environ, **variables}, check=False, timeout=600)
-    return done.returncode
+def run(point: str, variables: dict[str, str]) -> int | None:
+    """Run the loop in another process. Returns: its exit code."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["libraries"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        process = processes.Process(target=killed_at.run, args=(point, variables))
+        process.start()
+    process.join(600)
+    return process.exitcode
 
 
 def test_loop_killed_at_every_step_goes_on(tmp_path: Path, small_source: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ NUMBERS = [column.name for column in COLUMNS if column.kind in (Kind.ID, Kind.CO
 
 
 @pytest.fixture
-def settings(tmp_path: Path, ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def settings(tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """All data are history; 200 live encounters make a batch."""
     small = {"N_BATCHES": "0", "LIVE__MIN_ROWS": "200", "SEARCH__N_TRIALS": "2", "SEARCH__RETRAIN_N_TRIALS": "1"}
     small["SEARCH__FAMILIES"] = '["logistic_regression"]'

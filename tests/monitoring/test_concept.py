@@ -1,4 +1,4 @@
-"""Concept drift is seen in matured outcomes, and in nothing else."""
+"""Concept drift shows in matured outcomes only."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def batch() -> tuple[pd.DataFrame, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def planted(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -> DataDrift:
-    """One batch with a shift of each kind."""
+    """A batch with a shift of each kind."""
     encounters, risk = batch[0].copy(), batch[1]
     some = np.random.default_rng(0).random(len(encounters)) < 0.2
     encounters["num_medications"] += 1
@@ -68,7 +68,7 @@ def test_missing_and_unseen_values_have_methods_of_their_own(planted: DataDrift)
 
 
 def test_one_diagnosis_of_hundreds_is_found(reference: tuple[pd.DataFrame, np.ndarray]) -> None:
-    """By itself: the distance of all diagnoses together is within what chance does to so many."""
+    """The distance of all diagnoses together stays within chance, because there are so many."""
     encounters, risk = reference
     codes = np.arange(300, 500).astype(str)
 

@@ -1,4 +1,4 @@
-"""What leads to retraining, what to a warning, and that people can read why."""
+"""What leads to retraining or to a warning, and the reasons that people read."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def alarms(champion: Champion, change: Callable[[pd.DataFrame], pd.DataFrame]) -
 
 
 def test_without_drift_hardly_any_batch_raises_an_alarm(champion: Champion) -> None:
-    """All columns together may do so in 5 % of batches, the risks alone in fewer: more than 2 of 20 is no chance."""
+    """All columns together may raise one in 5 % of batches, the risks alone in fewer. More than 2 of 20 is not chance."""
     assert alarms(champion, lambda encounters: encounters) <= 2
 
 

@@ -1,4 +1,4 @@
-"""What a reference profile keeps, and how often its limits raise a false alarm."""
+"""What a reference profile contains, and how often its limits raise false alarms."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_values_that_a_new_sample_will_have_are_expected(reference: Reference) -
 
 
 def test_false_alarms_on_batches_without_drift_are_as_rare_as_chosen(profile: ReferenceProfile) -> None:
-    """Of 200 fresh batches of the same hospital about 5 % have anything over its limit (99.9 % binomial interval)."""
+    """Of 200 new batches of the same hospital, about 5 % raise any alarm (99.9 % binomial interval)."""
     n_batches, patients = 200, 300
     encounters, risk = draw(n_batches * patients, seed=2)
     batch = (encounters["patient_id"].to_numpy() - 2_000_000) // patients

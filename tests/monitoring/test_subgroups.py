@@ -1,4 +1,4 @@
-"""Groups of patients: shown with enough rows only, alarmed where their risks are off."""
+"""Groups of patients are shown if they have enough rows, and raise an alarm if their risks are wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_dr
 
 @pytest.fixture(scope="module")
 def found(profile: ReferenceProfile) -> dict[str, SubgroupDrift]:
-    """Outcomes as predicted, but for men, who come back twice as often."""
+    """Outcomes as predicted, except for men, who return twice as often."""
     encounters, risk = draw(6000, seed=8)
     men = (encounters["gender"] == "Male").to_numpy()
     label = np.random.default_rng(0).random(len(risk)) < np.where(men, 2, 1) * risk

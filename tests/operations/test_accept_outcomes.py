@@ -70,7 +70,7 @@ def test_whole_outcomes_mature_a_batch_and_are_accepted_once(settings: Settings,
         ),
         pytest.param(
             lambda lines: [*lines, *(line.rpartition(",")[0] + ",<30" for line in lines[1:] if ",NO" in line)],
-            "contradict each other; none of these is used", id="contradicting",
+            "have contradictory outcomes, which are not used", id="contradicting",
         ),
     ],
 )  # fmt: skip

@@ -66,13 +66,13 @@ def text_of(*predictions: LogEntry) -> bytes:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(RECORDS, st.floats(0, 1)), min_size=1, max_size=5))
 def test_predictions_are_read_with_the_pseudonym(predicted: list[tuple[dict[str, Any], float]]) -> None:
-    said = {"time": 1, "request_id": "id", "endpoint": "/explain", "dry_run": False, "model_version": 2}
-    said |= {"bundle_digest": "digest", "high_risk": True}
+    answered = {"time": 1, "request_id": "id", "endpoint": "/explain", "dry_run": False, "model_version": 2}
+    answered |= {"bundle_digest": "digest", "high_risk": True}
     expected = []
     for record, risk in predicted:
         patient_id = record["patient_id"]
         replaced = {"patient_id": patient_id and pseudonyms(KEY, [patient_id])[0]}
-        expected.append(said | {"readmission_risk": risk} | record | replaced)
+        expected.append(answered | {"readmission_risk": risk} | record | replaced)
     assert rows(text_of(*(entry_of(record, risk) for record, risk in predicted))) == expected
 
 
@@ -91,8 +91,8 @@ def test_line_of_an_earlier_version_is_read() -> None:
 
 
 def test_outcomes_are_read_as_they_were_written() -> None:
-    said = [outcome(1), outcome(2**63 - 1, ">30", time=5)]
-    assert rows(outcome_text([OutcomeLine(**each) for each in said]), "outcomes") == said
+    reported = [outcome(1), outcome(2**63 - 1, ">30", time=5)]
+    assert rows(outcome_text([OutcomeLine(**each) for each in reported]), "outcomes") == reported
 
 
 @settings(max_examples=20, deadline=None)

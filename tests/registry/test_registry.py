@@ -71,7 +71,7 @@ def test_a_completed_version_is_the_challenger(
 
 
 def test_aliases_move_by_themselves(registry: Registry, register: Callable[..., int]) -> None:
-    """A new version becomes the challenger; the champion moves only when told."""
+    """A new version becomes the challenger. The champion changes only on request."""
     register()
     registry.make_champion(1)
     register()
@@ -91,7 +91,7 @@ def test_versions_are_in_order_of_number(registry: Registry, register: Callable[
 
 
 def test_a_version_that_was_only_reserved_does_not_count(registry: Registry, register: Callable[..., int]) -> None:
-    """What a process killed before the upload leaves behind is nobody's model."""
+    """A version without a bundle, which a killed process leaves behind, is ignored."""
     register()
     run_id = registry.open_run(registry.model_name, {"trigger": "killed"})
     assert registry.reserve_version(run_id) == 2
@@ -182,7 +182,7 @@ def test_a_run_keeps_what_is_logged(registry: Registry, bundle: Bundle) -> None:
 def test_a_fetched_bundle_is_cached_by_its_digest(
     connect: Callable[[], Registry], register: Callable[..., int]
 ) -> None:
-    """The second time MLflow is not asked: its artifacts may be gone."""
+    """The second time, MLflow is not needed: its artifacts may be gone."""
     reader = connect()
     version = reader.version(register())
     fetched = reader.fetch_bundle(version)

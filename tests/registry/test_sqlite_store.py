@@ -1,4 +1,4 @@
-"""MLflow's SQLite store: whatever a kill or another MLflow left, the next start works or says why not."""
+"""MLflow's SQLite store: after a kill or with another MLflow, the next start works or reports why it does not."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_store_of_an_older_mlflow_is_upgraded_with_what_it_holds(tmp_path: Pat
 
 
 def left_half_way(path: Path) -> None:
-    """As after a kill: a table of the next step is there, and its revision is not."""
+    """As after a kill: a table of the next step exists, but not its revision."""
     with closing(sqlite3.connect(path)) as store:
         store.execute("CREATE TABLE registered_models (x INTEGER)")
 

@@ -8,11 +8,11 @@ from healthpredict.serving.metrics import Metrics
 
 
 def test_only_predictions_count_and_only_a_status_of_500_or_above_is_an_error(bundle: Bundle) -> None:
-    metrics = Metrics(lambda: bundle)
+    metrics = Metrics()
     metrics.endpoints = {"/predict", "/explain", "/model"}
     for path, status in (("/predict", 200), ("/predict", 422), ("/explain", 500), ("/model", 500)):
         metrics.answered(path, status, 0.25)
-    assert read_counts(metrics.render()) == RequestCounts(requests=3, errors=1, seconds=0.75)
+    assert read_counts(metrics.render(bundle)) == RequestCounts(requests=3, errors=1, seconds=0.75)
 
 
 def test_growth_is_summed_over_pods_and_a_new_pod_started_at_zero() -> None:

@@ -12,7 +12,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.rollout.ecr import ecr_login
 from healthpredict.rollout.image import build_context
-from healthpredict.rollout.source import fetch_source
+from healthpredict.rollout.source_tree import fetch_source
 
 ROOT = Path(__file__).parents[2]
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/health-predict"

@@ -49,11 +49,11 @@ class Service:
     log: Path
     client: httpx.Client
 
-    def says(self) -> str:
+    def output(self) -> str:
         return self.log.read_text()
 
-    def wait_until_it_says(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.says().count(text) >= times, text)
+    def wait_for_output(self, text: str, times: int = 1) -> None:
+        wait_until(lambda: self.output().count(text) >= times, text)
 
 
 @contextmanager

@@ -273,7 +273,7 @@ def test_a_bundle_altered_on_disk_changes_no_answer_and_is_not_loaded_again(bund
         refused = api.client.post("/admin/reload", headers={"Authorization": f"Bearer {key}"})
         assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
         api.process.send_signal(signal.SIGHUP)
-        api.wait_until_it_says("Reload refused", 2)
+        api.wait_for_output("Reload refused", 2)
         assert answers() == before
         assert api.client.get("/health/ready").status_code == 200
 

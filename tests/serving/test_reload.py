@@ -189,7 +189,7 @@ def test_a_bad_bundle_leaves_the_old_one(
     api.put(next_bundle)
     spoil(api.folder)
     refused = "Reload refused, version 1 stays: "
-    before = api.service.says().count(refused)
+    before = api.service.output().count(refused)
     if ask == "request":
         response = api.reload()
         assert (response.status_code, response.headers["content-type"]) == (409, "application/problem+json")
@@ -197,9 +197,9 @@ def test_a_bad_bundle_leaves_the_old_one(
         assert response.json()["detail"].endswith(" Version 1 keeps answering.")
     else:
         api.service.process.send_signal(signal.SIGHUP)
-    api.service.wait_until_it_says(refused, before + 1)
-    assert reason in api.service.says().rpartition(refused)[2]
-    assert "Traceback" not in api.service.says()
+    api.service.wait_for_output(refused, before + 1)
+    assert reason in api.service.output().rpartition(refused)[2]
+    assert "Traceback" not in api.service.output()
     assert api.predict(bundle).json()["readmission_risk"] == bundle.risk(bundle.golden[0].record)
     assert api.served() == bundle.digest
     api.put(next_bundle)

@@ -73,7 +73,7 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
 
 
 def search(hospital: Hospital, folder: Path, **changed: Any) -> SearchResult:
-    """Search small, with notes in `folder`."""
+    """Run a small search, with notes in `folder`."""
     arguments: dict[str, Any] = {
         "params": PARAMS,
         "state_path": folder / "state" / NAME,

@@ -1,4 +1,4 @@
-"""Every family fits, reports as it goes, and is the same model once exported."""
+"""Every family fits, reports its progress, and predicts the same after its export."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_fit_reports_every_step_in_order(hospital: Hospital, family: FamilyNam
 
 @each_family
 def test_watching_does_not_change_the_model(hospital: Hospital, family: FamilyName) -> None:
-    """Searched with validation data, fitted without: the parameters must mean the same. So must the seed."""
+    """A search fits with validation data, the final fit without. Parameters and seed must have the same effect in both."""
     watch = Watch(hospital.validation, lambda step, value: None)
     fitted = [FAMILIES[family].fit(params_of(family), hospital.train, w, 3) for w in (watch, None)]
     first, second = (probability(model, hospital.validation.features) for model in fitted)
@@ -71,7 +71,7 @@ def test_watching_does_not_change_the_model(hospital: Hospital, family: FamilyNa
 
 @each_family
 def test_search_space_and_first_guess_have_the_same_parameters(family: FamilyName) -> None:
-    """And the first guess is inside the space, as points to evaluate have to be."""
+    """The first parameters must lie in the search space, as Optuna requires of points to evaluate."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -90,7 +90,7 @@ IN_TABLES = ("lightgbm", "xgboost", "catboost")
 
 
 def edge_cases(training: pd.DataFrame) -> pd.DataFrame:
-    """Nothing known; every count at one end alone; every known value of every open list in a row of its own."""
+    """Rows with nothing known, with one count at its minimum or maximum, and with each value of each list."""
     rows: list[dict[str, Any]] = [dict.fromkeys(column.field for column in FEATURE_COLUMNS)]
     usual = as_records(training[[column.field for column in FEATURE_COLUMNS]].head(1))[0]
     for column in FEATURE_COLUMNS:

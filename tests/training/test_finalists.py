@@ -42,7 +42,7 @@ def test_known_parameters_that_were_stopped_early_do_not_stay() -> None:
 
 
 def test_the_finalist_with_the_best_out_of_fold_auroc_comes_first(hospital: Hospital) -> None:
-    """Whatever order the search left them in."""
+    """The order in the search result does not matter."""
     label = hospital.training[LABEL].to_numpy()
     candidates = [
         Candidate(family="logistic_regression", params=params, validation_auroc=0.6, steps=STEPS)
@@ -70,8 +70,8 @@ def other_family(reached: float) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(("reached", "leader"), [(0.664, "logistic_regression"), (0.666, "lightgbm")])
-def test_the_favourite_family_leads_unless_beaten_by_more_than_chance(reached: float, leader: str) -> None:
-    """The favourite is the champion's family, or in a first search the first of the settings."""
+def test_the_preferred_family_leads_unless_beaten_by_more_than_chance(reached: float, leader: str) -> None:
+    """The preferred family is the champion's or, in a first search, the first in the settings."""
     result = _summary([other_family(reached), KNOWN], [KNOWN.config], noise=0.005)
     assert result.best.family == leader
     assert len(result.candidates) == 2

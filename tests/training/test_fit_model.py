@@ -59,7 +59,7 @@ def test_calibrated_risks_have_the_mean_of_the_outcomes(hospital: Hospital, fitt
 
 @pytest.mark.parametrize("candidate", [LINEAR, TREES], ids=["linear", "trees"])
 def test_a_prediction_for_calibration_knows_nothing_of_its_patient(hospital: Hospital, candidate: Candidate) -> None:
-    """Turn the outcomes of one fold round: its raw predictions stay the same, so its risks move along one line."""
+    """If the outcomes of one fold are inverted, its raw predictions stay the same."""
     training = hospital.training.head(800)
     label, fold = label_and_fold(training)
     own = fold == 2
@@ -70,7 +70,7 @@ def test_a_prediction_for_calibration_knows_nothing_of_its_patient(hospital: Hos
 
 
 def test_risks_are_encoder_then_model_then_calibrator(hospital: Hospital, fitted: FittedModel) -> None:
-    """What a bundle has to reproduce."""
+    """A bundle must reproduce these risks."""
     encounters = hospital.training.head(50)
     raw = probability(fitted.model, encode_frame(fitted.encoder, encounters))
     assert fitted.risks(encounters).tolist() == calibrate(fitted.calibrator, raw).tolist()
@@ -89,7 +89,7 @@ def test_fitting_again_gives_the_same_model(hospital: Hospital, fitted: FittedMo
 
 
 def test_a_patient_is_always_in_the_same_fold() -> None:
-    """Literal values: if this fails, a model is not the one it was when fitted again."""
+    """Literal values. If this fails, refitting an earlier model gives another model."""
     assert folds(np.array([8222157, 55629189, 86047875, 82442376, 8222157])).tolist() == [1, 1, 2, 2, 1]
 
 
@@ -105,7 +105,7 @@ def test_folds_do_not_depend_on_the_side() -> None:
 
 @pytest.mark.parametrize("readmitted", [[], [0]])
 def test_readmissions_of_one_fold_alone_are_not_enough(hospital: Hospital, readmitted: list[int]) -> None:
-    """Without that fold there is one class only, and nothing can be fitted for it."""
+    """Without that fold, only one class is left, so no model can be fitted for it."""
     training = hospital.training.head(300)
     _, fold = label_and_fold(training)
     label = np.isin(fold, readmitted) & (np.arange(300) % 2 == 0)

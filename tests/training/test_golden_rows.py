@@ -1,4 +1,4 @@
-"""Golden rows fit the contract, hold the edges, and are nobody's."""
+"""Golden rows match the contract, include edge cases, and belong to no patient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def golden(hospital: Hospital) -> pd.DataFrame:
 
 
 def test_every_value_fits_the_contract(golden: pd.DataFrame) -> None:
-    """They go to the API as requests: a row that it refuses could not be checked."""
+    """They are sent to the API as requests. A row that it rejects could not be checked."""
     rows = as_records(golden)
     problems = {(c.field, p) for row in rows for c in FEATURE_COLUMNS if (p := c.problem(row[c.field]))}
     assert problems == set()
@@ -62,7 +62,7 @@ def test_unseen_codes_are_unseen_in_every_table(hospital: Hospital) -> None:
 
 
 def test_no_value_is_rare(hospital: Hospital) -> None:
-    """A code of nine encounters could point at a person."""
+    """A code of nine encounters could identify a person."""
     training = hospital.training.copy()
     training["payer_code"] = "MC"
     training.loc[:8, "payer_code"] = "QQ"
@@ -72,7 +72,7 @@ def test_no_value_is_rare(hospital: Hospital) -> None:
 
 
 def test_no_row_is_a_patients(hospital: Hospital, golden: pd.DataFrame) -> None:
-    """Every column is drawn by itself."""
+    """Each column is drawn independently."""
     rows = pd.concat([hospital.training[golden.columns].astype(object), golden.astype(object)], ignore_index=True)
     assert not rows.duplicated(keep=False).iloc[-len(golden) :].any()
 

@@ -1,4 +1,4 @@
-"""The gate decides from numbers alone, and says which check failed."""
+"""The gate decides by numbers alone, and reports which check failed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_an_equal_challenger_passes() -> None:
 
 
 def test_an_alike_challenger_passes() -> None:
-    """Slightly worse by chance is as good."""
+    """A difference within chance counts as equally good."""
     decision = decide(risk=noisy(0.1))
     assert decision.promote
     assert decision.difference is not None
@@ -101,7 +101,7 @@ def test_a_much_worse_challenger_fails_and_the_reason_comes_first() -> None:
 
 
 def test_the_margin_is_a_matter_of_confidence_not_of_the_value() -> None:
-    """Worse by less than the margin, but not surely so: it fails; with less confidence asked it passes."""
+    """A loss that is within the margin, but not with confidence, fails. It passes if less confidence is required."""
     unsure = comparison(risk=noisy(0.36))
     decision = decide_promotion(unsure, POLICY)
     assert decision.difference is not None
@@ -137,7 +137,7 @@ def test_a_subgroup_surely_below_the_floor_fails_and_is_named() -> None:
 
 
 def test_a_subgroup_that_may_be_above_the_floor_passes() -> None:
-    """Few patients have wide intervals; a gate that fails on noise would never open."""
+    """Small groups have wide intervals. A gate that fails on noise would never pass a model."""
     decision = decide(subgroups=(group("Hispanic", point(0.52, half=0.05)),))
     assert decision.promote
     assert "None of 1 subgroups is below the floor of 0.55." in decision.reasons
@@ -154,7 +154,7 @@ def test_a_challenger_no_better_than_one_variable_fails() -> None:
 
 
 def test_the_first_model_is_judged_without_a_champion() -> None:
-    """There is nothing to differ from, but all other checks count."""
+    """There is no champion to compare with, but all other checks count."""
     decision = decide(champion=None)
     assert decision.promote
     assert decision.champion_auroc is None
@@ -174,5 +174,5 @@ def test_failed_checks_come_before_passed_ones() -> None:
 
 
 def test_the_same_comparison_leads_to_the_same_decision() -> None:
-    """No clock, no chance: a decision can be checked afterwards."""
+    """The decision depends on neither time nor chance, so it can be reproduced."""
     assert decide(risk=noisy(0.3)) == decide(risk=noisy(0.3))

@@ -1,4 +1,4 @@
-"""Fetch a Git ref into a folder of its own, to build an image from it.
+"""The source tree that an image is built from: the code that runs here, or a Git ref that is fetched.
 
 It uses dulwich, because the image of the workers has no git.
 """
@@ -8,15 +8,30 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.image import SourceTree
 
 if TYPE_CHECKING:
     from dulwich.objects import ObjectID
     from dulwich.refs import Ref
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """The code that goes into an image.
+
+    Attributes:
+        path: folder with package, lock and Dockerfile.
+        commit: None if it is unknown.
+        ref: branch, tag or commit that was requested; None for the code that runs here.
+    """
+
+    path: Path
+    commit: str | None
+    ref: str | None = None
 
 
 def fetch_source(repository: str, ref: str, folder: Path) -> SourceTree:
