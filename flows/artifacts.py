@@ -102,7 +102,7 @@ def show_history(summary: Summary) -> None:
     create_markdown_artifact(
         f"![AUROC by batch: champion and first model](data:image/png;base64,{plot})", key="history"
     )
-    shown = ("name", "rows", "drifted_share", "decision", "champion", "champion_after", "auroc", "auroc_frozen")
+    shown = ("name", "rows", "drifted_share", "decision", "champion_before", "champion", "auroc", "auroc_frozen")
     show_table(
         "batches", [batch.model_dump(mode="json", include=set(shown)) for batch in summary.batches], "All batches"
     )

@@ -16,6 +16,7 @@ from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
+from healthpredict.operations.predict_batch import predict_batch
 from healthpredict.operations.report import write_report
 
 
@@ -38,6 +39,7 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
         detect=detect,
         train=lambda _, training: run_child(train, **training.model_dump()),
         deploy=lambda _, version: run_child(deploy, version=version),
+        predict=as_task(predict_batch),
     )
     installation = Installation()
     run = loop.drift_loop(installation, steps, source)

@@ -22,7 +22,7 @@ def main(path: str) -> None:
     assert all(0.6 < batch["auroc"] < LEAK for batch in batches), [batch["auroc"] for batch in batches]
     promoted = [model for model in models if model["promoted"]]
     assert len(promoted) > 1, "no retrained model took over"
-    assert batches[-1]["champion_after"] == promoted[-1]["version"]
+    assert batches[-1]["champion"] == promoted[-1]["version"]
     later = batches[3:]
     gain = sum(batch["auroc"] - batch["auroc_frozen"] for batch in later) / len(later)
     assert gain > 0, f"retraining made it worse by {-gain:.4f}"

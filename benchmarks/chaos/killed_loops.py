@@ -29,6 +29,7 @@ from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import Steps, drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
+from healthpredict.operations.predict_batch import PredictedBatch
 from healthpredict.operations.search import Training
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger_check import find_altered
@@ -121,7 +122,9 @@ def _loop(folder: str, steps: Semaphore) -> None:
 
         return run_counted
 
-    drift_loop(Installation(_settings(Path(folder))), Steps(*map(counted, (accept_batch, _detect, _train, _deploy))))
+    drift_loop(
+        Installation(_settings(Path(folder))), Steps(*map(counted, (accept_batch, _detect, _train, _deploy, _predict)))
+    )
 
 
 def _detect(installation: Installation, name: str) -> DriftCheck:
@@ -134,12 +137,15 @@ def _detect(installation: Installation, name: str) -> DriftCheck:
         data=DataDrift(rows=rows, columns=(_COLUMN,), joint=(), prediction=()),
         concept=None,
         subgroups=(),
-        expected_auroc=0.6,
         decision=DriftDecision(state=state, reasons=("made up",), columns=()),
         override=None,
         report_uri="",
         seconds={},
     )
+
+
+def _predict(_: Installation, name: str) -> PredictedBatch:
+    return PredictedBatch(version=1, live=False, expected_auroc=0.6)
 
 
 def _train(installation: Installation, training: Training) -> None:

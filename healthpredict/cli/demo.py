@@ -137,17 +137,23 @@ def _show(summary: Summary) -> None:
     for heading in ("batch", "rows", "drifted", "decision", "champion", "AUROC", "first model"):
         table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
     for batch in summary.batches:
-        changed = batch.champion != batch.champion_after
+        changed = batch.champion != batch.champion_before
         table.add_row(
             batch.name,
             f"{batch.rows:,}",
             f"{batch.drifted_share:.0%}",
             batch.decision,
-            f"{batch.champion} -> {batch.champion_after}" if changed else str(batch.champion),
+            f"{batch.champion_before} -> {batch.champion}" if changed else str(batch.champion),
             "" if batch.auroc is None else f"{batch.auroc:.3f}",
             "" if batch.auroc_frozen is None else f"{batch.auroc_frozen:.3f}",
         )
     console.print(table)
+    if summary.delivered:
+        delivered = summary.delivered
+        _print(
+            f"Delivered: mean AUROC {delivered.auroc:.3f} over {delivered.batches} batches with known outcomes; the first model "
+            f"alone {delivered.auroc_frozen:.3f}. Mean risk differs from the share of readmissions by {delivered.offset:.3f}."
+        )
 
 
 def _ask_api(installation: Installation, state: Path) -> None:

@@ -21,6 +21,7 @@ from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.raw import format_raw, read_outcomes
 from healthpredict.errors import StorageError
+from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.accept_batch import accepted_ids
 from healthpredict.operations.arrivals import deliver
 from healthpredict.operations.installation import Installation
@@ -172,6 +173,8 @@ def _write_batch(layout: Layout, name: str, contents: _Contents) -> None:
     keys = logged.select(["time", "encounter_id"]).to_pandas()
     last = keys.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
     chosen = logged.take(last.index[last["encounter_id"].isin(contents.encounter_ids)].to_numpy())
+    predicted = chosen.select(["encounter_id", RISK, "model_version"]).to_pandas()
+    write_frame(layout.live_predictions(name), predicted)
     texts = {raw: chosen[field].cast(pa.string()) for field, raw in _NAMES.items()}
     deliver(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
 

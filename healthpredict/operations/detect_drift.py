@@ -1,4 +1,4 @@
-"""Check an accepted batch: predict it, compare it with the champion's reference, and decide what follows."""
+"""Check an accepted batch: compare it with the champion's reference, and decide what follows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RegistryError
-from healthpredict.evaluation.metrics import Floats, expected_auroc
+from healthpredict.evaluation.metrics import Floats
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.policy import DriftDecision, History, decide
-from healthpredict.monitoring.profile import RISK, ReferenceProfile
+from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift
 from healthpredict.operations.dataset import LABEL, matured_batches
 from healthpredict.operations.decide_by_hand import pending_override
@@ -24,7 +24,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
-from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
+from healthpredict.storage.tables import read_frame, read_json, write_json
 from healthpredict.storage.uris import exists, join, write_bytes
 
 
@@ -33,12 +33,11 @@ class DriftCheck(BaseModel):
 
     Attributes:
         batch: its name.
-        champion: version that predicted it.
+        champion: version that it was compared with.
         rows: encounters of the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
         subgroups: sexes, races and age bands with enough rows.
-        expected_auroc: of the champion on this batch, estimated before its outcomes are known.
         decision: what follows.
         override: number in the ledger of the manual decision that was followed, or None.
         report_uri: Evidently's page.
@@ -53,7 +52,6 @@ class DriftCheck(BaseModel):
     data: DataDrift
     concept: ConceptDrift | None
     subgroups: tuple[SubgroupDrift, ...]
-    expected_auroc: float
     decision: DriftDecision
     override: int | None
     report_uri: str
@@ -61,7 +59,7 @@ class DriftCheck(BaseModel):
 
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:
-    """Check a batch once, write its predictions and reports, and decide what follows.
+    """Check a batch once, write its reports, and decide what follows.
 
     Args:
         installation: where data and models are.
@@ -84,8 +82,6 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         profile = ReferenceProfile.model_validate(bundle.reference())
         encounters = read_frame(layout.processed(name))
         risk = risks_of(bundle, encounters)
-        predictions = pd.DataFrame({"encounter_id": encounters["encounter_id"], RISK: risk})
-        write_frame(layout.predictions(name), predictions.assign(model_version=champion.version))
         data = detect_data_drift(profile, encounters, risk)
         _, html = evidently_page(profile, encounters, risk)
         matured = _matured(installation, bundle, name)
@@ -107,7 +103,6 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         data=data,
         concept=concept,
         subgroups=_subgroups(installation, profile, encounters, risk, matured),
-        expected_auroc=expected_auroc(risk),
         decision=decision,
         override=override[0] if override else None,
         report_uri=report_uri,

@@ -1,5 +1,7 @@
 """The loop: process every batch that is not done yet; retrain and roll out if the decision is to retrain.
 
+A batch is predicted after the update that it leads to. So its predictions use everything that was known when it arrived.
+
 The ledger contains what is done. The event of a batch is appended after everything that the batch led to. So a loop that was killed
 repeats the last batch. Each of its steps can be repeated and does nothing twice (see `search`, `register`, `roll_out`).
 """
@@ -33,6 +35,7 @@ from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.gate import read_decision
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import Pending, batch_events, find_pending
+from healthpredict.operations.predict_batch import PredictedBatch, predict_batch
 from healthpredict.operations.promote import promote
 from healthpredict.operations.roll_out import settle
 from healthpredict.operations.search import Training
@@ -53,6 +56,7 @@ class Steps:
     detect: Callable[[Installation, str], DriftCheck] = detect_drift
     train: Callable[[Installation, Training], object] = train
     deploy: Callable[[Installation, int], object] = promote
+    predict: Callable[[Installation, str], PredictedBatch] = predict_batch
 
 
 class LoopRun(BaseModel):
@@ -212,7 +216,7 @@ class _Loop:
         challenger = None
         if check.decision.state == "retrain":
             challenger, _ = self._train_and_deploy(Training(trigger=name, arriving=name))
-        champion = self.installation.registry.by_alias("champion")
+        predicted = self.steps.predict(self.installation, name)
         self.lease.check()
         ledger.append(
             "batch",
@@ -226,7 +230,9 @@ class _Loop:
             drifted_columns=list(check.decision.columns),
             override=check.override,
             champion_before=check.champion,
-            champion=champion.version if champion else None,
+            champion=predicted.version,
+            live=predicted.live,
+            expected_auroc=predicted.expected_auroc,
             challenger=challenger,
             seconds=accepted.seconds | check.seconds,
             read_as=accepted.read_as,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds
-from healthpredict.reporting.summary import BatchSummary, ModelSummary, Summary
+from healthpredict.reporting.summary import BatchSummary, Delivered, ModelSummary, Summary
 from healthpredict.storage.tables import read_frame, read_json
 
 
@@ -37,11 +38,27 @@ def summarise(installation: Installation) -> Summary:
     for event in events:
         for stage, value in event.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + value
+    batches = _batches(installation)
     return Summary(
         data=read_prepared(installation),
         models=_models(installation),
-        batches=_batches(installation),
+        batches=batches,
+        delivered=_delivered([batch for batch in batches if not batch.live]),
+        delivered_live=_delivered([batch for batch in batches if batch.live]),
         seconds=seconds,
+    )
+
+
+def _delivered(batches: Sequence[BatchSummary]) -> Delivered | None:
+    known = [batch for batch in batches if batch.auroc is not None]
+    if not known:
+        return None
+    columns = pd.DataFrame([batch.model_dump(include={"auroc", "auroc_frozen", "offset"}) for batch in known])
+    return Delivered(
+        batches=len(known),
+        auroc=columns["auroc"].mean(),
+        auroc_frozen=columns["auroc_frozen"].mean(),
+        offset=columns["offset"].abs().mean(),
     )
 
 
@@ -93,8 +110,11 @@ def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
                 decision=event["decision"],
                 reasons=event["reasons"],
                 notices=event.get("notices", ()),
-                champion=event.get("champion_before"),
-                champion_after=event.get("champion"),
+                champion_before=event.get("champion_before"),
+                # In earlier versions of this system, the champion before the update predicted the batch.
+                champion=event.get("champion" if "live" in event else "champion_before"),
+                live=event.get("live", False),
+                expected_auroc=event.get("expected_auroc"),
                 time=event["time"],
                 **known,
             )
@@ -114,7 +134,6 @@ def predicted_batch(installation: Installation, name: str) -> pd.DataFrame:
 
 def _facts_of_check(check: DriftCheck) -> dict[str, Any]:
     return {
-        "expected_auroc": check.expected_auroc,
         "severity": _by_column(check.data.columns),
         "severity_together": _by_column(check.data.joint),
         "subgroups": check.subgroups,

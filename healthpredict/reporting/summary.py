@@ -44,8 +44,9 @@ class BatchSummary(BaseModel):
         decision: stable, warn, retrain, refused, or empty (no encounters to predict).
         reasons: of the decision.
         notices: what was unusual about its file.
-        champion: version that predicted the batch.
-        champion_after: version once the batch was done.
+        champion_before: version in service when the batch arrived.
+        champion: version that predicted the batch, after the update that the batch led to.
+        live: whether the API predicted the batch, at discharge.
         auroc: of the champion's predictions; None while outcomes are unknown.
         auprc: of the same predictions.
         ece: of the same predictions.
@@ -69,8 +70,9 @@ class BatchSummary(BaseModel):
     decision: str
     reasons: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    champion_before: int | None = None
     champion: int | None = None
-    champion_after: int | None = None
+    live: bool = False
     auroc: float | None = None
     auprc: float | None = None
     ece: float | None = None
@@ -85,6 +87,24 @@ class BatchSummary(BaseModel):
     report: str | None = None
 
 
+class Delivered(BaseModel):
+    """The performance of the predictions that were delivered, over all batches with known outcomes.
+
+    Attributes:
+        batches: number of batches.
+        auroc: mean over the batches.
+        auroc_frozen: mean of the first champion on the same encounters.
+        offset: mean absolute difference between mean risk and readmitted share.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batches: int
+    auroc: float
+    auroc_frozen: float
+    offset: float
+
+
 class Summary(BaseModel):
     """The whole run.
 
@@ -92,6 +112,8 @@ class Summary(BaseModel):
         data: what was prepared, its source named.
         models: every version, the oldest first.
         batches: every batch done, in order.
+        delivered: performance on batches that the loop predicted, or None while no outcomes are known.
+        delivered_live: the same for batches that the API predicted.
         seconds: wall time by stage, as far as the ledger knows.
     """
 
@@ -100,4 +122,6 @@ class Summary(BaseModel):
     data: PreparedData
     models: tuple[ModelSummary, ...]
     batches: tuple[BatchSummary, ...]
+    delivered: Delivered | None = None
+    delivered_live: Delivered | None = None
     seconds: dict[str, float]

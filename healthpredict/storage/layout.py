@@ -57,8 +57,12 @@ class Layout:
         """The predicted risks of a batch: Parquet."""
         return join(self.root, "predictions", f"{name}.parquet")
 
+    def live_predictions(self, name: str) -> str:
+        """The risks that the API predicted for a batch made from its log: Parquet, only for such batches."""
+        return join(self.root, "predictions", "live", f"{name}.parquet")
+
     def check(self, name: str) -> str:
-        """Drift and decision of a batch: JSON, written after predictions and reports."""
+        """Drift and decision of a batch: JSON, written after the reports."""
         return join(self.root, "predictions", f"{name}.json")
 
     def collected(self, name: str) -> str:

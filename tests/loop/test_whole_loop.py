@@ -63,7 +63,7 @@ def test_predictions_were_made_before_the_outcomes_of_the_batch_were_used(finish
         name = event["batch"]
         predicted = read_frame(Layout(finished.data_uri).predictions(name))
         (version,) = predicted["model_version"].unique()
-        assert version == event["champion_before"]
+        assert version == event["champion"], "the one after the update"
         trained_on = registry.fetch_bundle(registry.version(version)).manifest.trained_on
         assert name not in trained_on
         assert set(trained_on) <= set(matured_batches(Installation(finished), name))

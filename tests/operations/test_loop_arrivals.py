@@ -14,19 +14,25 @@ from accepting import accept
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw, read_encounters
 from healthpredict.errors import BatchRefused
+from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
+from healthpredict.monitoring.policy import DriftDecision
 from healthpredict.operations import accept_batch as accepting
 from healthpredict.operations import arrivals
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.accept_outcomes import look_at_outcomes
 from healthpredict.operations.arrivals import Delivered
 from healthpredict.operations.dataset import arrived_batches
+from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import LoopRun, Steps, drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import Pending, find_pending
+from healthpredict.operations.predict_batch import PredictedBatch
 from healthpredict.operations.prepare import prepare
+from healthpredict.operations.search import Training
 from healthpredict.storage import ledger
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import list_uris, local_copy, read_bytes
+from healthpredict.training.gate import GateDecision
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def refuse(_: Installation, file: Delivered) -> AcceptedBatch:
 
 
 def run(settings: Settings, accept: Any = refuse) -> LoopRun:
-    return drift_loop(Installation(settings), Steps(accept, unused, unused, unused))
+    return drift_loop(Installation(settings), Steps(accept, unused, unused, unused, unused))
 
 
 def remove_before_reading(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
@@ -62,6 +68,52 @@ def remove_before_reading(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
             yield copy
 
     monkeypatch.setattr(arrivals, "local_copy", removing)
+
+
+def test_a_batch_is_predicted_after_the_update_that_it_leads_to(settings: Settings) -> None:
+    taken: list[str] = []
+
+    def train(installation: Installation, training: Training) -> None:
+        taken.append(f"train {training.arriving}")
+        installation.ledger.append("training", version=2, **training.model_dump())
+        decision = GateDecision(promote=True, reasons=(), rows=1, auroc=0.7, champion_auroc=None, difference=None)
+        installation.ledger.append("gate", version=2, arriving=training.arriving, **decision.model_dump(mode="json"))
+
+    column = ColumnDrift(column="age", method="wasserstein", score=0.0, threshold=0.1)
+
+    def detect(_: Installation, name: str) -> DriftCheck:
+        taken.append(f"detect {name}")
+        return DriftCheck(
+            batch=name,
+            champion=1,
+            rows=1,
+            data=DataDrift(rows=1, columns=(column,), joint=(), prediction=()),
+            concept=None,
+            subgroups=(),
+            decision=DriftDecision(state="retrain" if name == "batch-02" else "stable", reasons=(), columns=()),
+            override=None,
+            report_uri="",
+            seconds={},
+        )
+
+    def predict(_: Installation, name: str) -> PredictedBatch:
+        taken.append(f"predict {name}")
+        return PredictedBatch(version=2 if "deploy 2" in taken else 1, live=False, expected_auroc=0.6)
+
+    steps = Steps(
+        detect=detect, train=train, deploy=lambda _, version: taken.append(f"deploy {version}"), predict=predict
+    )
+    drift_loop(Installation(settings), steps)
+    assert taken == [
+        "detect batch-01",
+        "predict batch-01",
+        "detect batch-02",
+        "train batch-02",
+        "deploy 2",
+        "predict batch-02",
+    ]
+    events = Installation(settings).ledger.events("batch")
+    assert [(event["champion_before"], event["champion"]) for event in events] == [(1, 1), (1, 2)]
 
 
 def test_a_run_reads_the_ledger_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def accept(*_):
     time.sleep(600)
 
 installation.hold = partial(hold, seconds={SECONDS})
-drift_loop(installation.Installation(), Steps(accept, None, None, None))
+drift_loop(installation.Installation(), Steps(accept, None, None, None, None))
 """
 
 
@@ -57,14 +57,14 @@ def test_two_loops_exclude_each_other_until_one_is_killed(
         assert first.stdout is not None
         assert first.stdout.readline() == b"working\n"
         with pytest.raises(AlreadyRunning, match=rf"state {tmp_path / 'one'} .*process {first.pid}"):
-            drift_loop(Installation(settings), Steps(unused, unused, unused, unused))
+            drift_loop(Installation(settings), Steps(unused, unused, unused, unused, unused))
         assert first.poll() is None
         first.kill()
         first.wait()
         with pytest.raises(
             AssertionError, match="the other host"
         ):  # which is dead: this one takes over, and reaches the batch
-            drift_loop(Installation(settings), Steps(unused, unused, unused, unused))
+            drift_loop(Installation(settings), Steps(unused, unused, unused, unused, unused))
     finally:
         first.kill()
         first.wait()

@@ -1,0 +1,63 @@
+"""Predict an accepted batch with the champion, and keep the predictions that are judged once outcomes are known."""
+
+from __future__ import annotations
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.errors import RegistryError
+from healthpredict.evaluation.metrics import expected_auroc
+from healthpredict.monitoring.profile import RISK
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.risks import risks_of
+from healthpredict.storage.tables import read_frame, write_frame
+from healthpredict.storage.uris import exists
+
+
+class PredictedBatch(BaseModel):
+    """The predictions of a batch.
+
+    Attributes:
+        version: that predicted it. For a batch from the prediction log, the last version that predicted for it.
+        live: whether the API made the predictions, at discharge.
+        expected_auroc: estimated from the risks alone, before outcomes are known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    live: bool
+    expected_auroc: float
+
+
+def predict_batch(installation: Installation, name: str) -> PredictedBatch:
+    """Write the predictions of a batch to `predictions/`: `encounter_id`, `readmission_risk`, `model_version`.
+
+    A batch from the prediction log was predicted when the API was asked. Those predictions are kept, and none are made.
+
+    Args:
+        installation: where data and models are.
+        name: an accepted batch.
+
+    Raises:
+        RegistryError: there is no champion, or MLflow failed.
+        StorageError: something cannot be read or written.
+    """
+    layout = installation.layout
+    encounters = read_frame(layout.processed(name))
+    live = exists(layout.live_predictions(name))
+    if live:
+        logged = read_frame(layout.live_predictions(name))
+        predicted = encounters[["encounter_id"]].merge(logged, on="encounter_id", validate="one_to_one")
+    else:
+        champion = installation.registry.by_alias("champion")
+        if champion is None:
+            raise RegistryError(
+                f"{installation.settings.model_name} has no champion. Train one: `healthpredict train`."
+            )
+        risk = risks_of(installation.registry.fetch_bundle(champion), encounters)
+        predicted = pd.DataFrame({"encounter_id": encounters["encounter_id"], RISK: risk})
+        predicted = predicted.assign(model_version=champion.version)
+    write_frame(layout.predictions(name), predicted)
+    expected = expected_auroc(predicted[RISK].to_numpy())
+    return PredictedBatch(version=int(predicted["model_version"].max()), live=live, expected_auroc=expected)
