@@ -136,13 +136,7 @@ class Registry:
             self.client.log_artifacts(run_id, temporary, folder)
 
     def log_onnx(self, run_id: str, name: str, onnx_model: bytes) -> None:
-        """Log an ONNX model to a run, so that MLflow's own tools can load it.
-
-        Args:
-            run_id: of the run.
-            name: of the logged model, such as `lightgbm`.
-            onnx_model: its input are encoded features, its output probabilities.
-        """
+        """Log an ONNX model to a run, under a name such as `lightgbm`, so that MLflow's own tools can load it."""
         import mlflow
         import onnx
 
@@ -243,14 +237,14 @@ class Registry:
         """Fetch the bundle of a version, or take it from the cache, and check its digest.
 
         Raises:
-            BundleError: what is stored is not what was registered.
+            BundleError: the stored bundle differs from the registered one.
         """
         path = self.cache_path / version.bundle_digest
         if not path.exists():
             self.cache_path.mkdir(parents=True, exist_ok=True)
             with self._translated(), tempfile.TemporaryDirectory(dir=self.cache_path) as temporary:
                 fetched = self.client.download_artifacts(version.run_id, BUNDLE_ARTIFACT, temporary)
-                # Checked before it is kept: what was damaged on the way is fetched anew the next time.
+                # Checked before it is cached, so that a damaged download is repeated next time.
                 self._checked(version, Path(fetched))
                 shutil.move(fetched, path)
         return self._checked(version, path)
