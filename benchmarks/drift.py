@@ -28,7 +28,9 @@ from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
+from healthpredict.operations.arrivals import find_batch
 from healthpredict.operations.dataset import arrived_batches
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 
@@ -220,7 +222,7 @@ def main() -> int:
     quiet_vendors()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_uri=f"{folder}/data", state_path=Path(folder))
-        prepared = prepare(settings, options.data)
+        prepared = prepare(Installation(settings), options.data)
         batches = _batches(settings)
     about = conditions(source=Path(prepared.source).name, sha256=prepared.sha256, model=FAMILY)
     passed = []
@@ -250,11 +252,12 @@ def main() -> int:
 
 
 def _batches(settings: Settings) -> dict[str, pd.DataFrame]:
-    names = arrived_batches(settings)
+    installation = Installation(settings)
+    names = arrived_batches(installation)
     for name in names:
-        accept_batch(settings, name)
-    accept_outcomes(settings)
-    return {name: read_labelled(settings, [name]) for name in names}
+        accept_batch(installation, find_batch(installation, name))
+    accept_outcomes(installation)
+    return {name: read_labelled(installation, [name]) for name in names}
 
 
 def _shuffled(batches: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

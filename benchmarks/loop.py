@@ -21,8 +21,8 @@ from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.profile import ReferenceProfile
-from healthpredict.operations.context import open_registry
 from healthpredict.operations.dataset import arrived_batches
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.risks import risks_of
 from healthpredict.storage.layout import Layout
@@ -37,12 +37,13 @@ Measured = tuple[dict[str, Any], list[Target]]
 _SCORE = """
 import json, sys, time
 from benchmarks.memory import peak_rss_mb
-from healthpredict.config import Settings, quiet_vendors
+from healthpredict.config import quiet_vendors
 quiet_vendors()
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.score import score
 from healthpredict.operations.risks import risks_of
 wall, cpu = time.perf_counter(), time.process_time()
-scored = score(Settings(), sys.argv[1], sys.argv[2])
+scored = score(Installation(), sys.argv[1], sys.argv[2])
 print(json.dumps({
     "rows": scored.rows,
     "seconds": time.perf_counter() - wall,
@@ -68,8 +69,9 @@ def demo(folder: Path, source: str | None) -> Measured:
 
 def parts(settings: Settings, bundle: Bundle) -> Measured:
     """The encoder's two evaluations and one drift check, in CPU seconds of this process."""
+    installation = Installation(settings)
     layout = Layout(settings.data_uri)
-    names = arrived_batches(settings)
+    names = arrived_batches(installation)
     encounters = pd.concat([read_frame(layout.processed(name)) for name in names], ignore_index=True)
     frame_cpu = min(_cpu(lambda: encode_frame(bundle.encoder, encounters)) for _ in range(5))
     records = as_records(encounters.head(RECORDS))
@@ -132,12 +134,12 @@ def main() -> int:
         os.environ["HEALTHPREDICT_STATE_PATH"] = str(folder / "state")
         measured = {"seconds": demo(folder, options.data)}
         settings = Settings()
-        registry = open_registry(settings)
+        registry = Installation(settings).registry
         champion = registry.by_alias("champion")
         assert champion is not None
         measured["parts"] = parts(settings, registry.fetch_bundle(champion))
         measured["score"] = score(folder)
-        prepared = read_prepared(settings)
+        prepared = read_prepared(Installation(settings))
     about = conditions(source=Path(prepared.source).name, sha256=prepared.sha256, seed=settings.search.seed)
     passed = [write(options.result, name, *result, about) for name, result in measured.items()]
     return 0 if all(passed) else 1

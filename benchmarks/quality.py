@@ -28,13 +28,14 @@ from healthpredict.evaluation.metrics import auroc, bootstrap_weights, evaluate
 from healthpredict.features.frame import encode_frame, fit_encoder
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
-from healthpredict.operations.context import open_registry
+from healthpredict.operations.arrivals import find_batch
 from healthpredict.operations.dataset import LABEL, arrived_batches, sides
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.register import register
 from healthpredict.operations.risks import risks_of
-from healthpredict.operations.search import search
+from healthpredict.operations.search import Training, search
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
@@ -57,13 +58,14 @@ def prequential(settings: Settings) -> Measured:
     it. `frozen` is the first of them. `delayed` is the model of one retraining before, for where a batch is predicted first
     and retrained upon afterwards.
     """
-    registry, batches, predicted, bundles = open_registry(settings), [], [], []
+    installation = Installation(settings)
+    registry, batches, predicted, bundles = installation.registry, [], [], []
     with ray_runtime(settings.ray_address):
-        for name in arrived_batches(settings)[1:]:
-            accept_batch(settings, name)
-            accept_outcomes(settings)
-            found = search(settings, name, name)
-            challenger = register(settings, found)
+        for name in arrived_batches(installation)[1:]:
+            accept_batch(installation, find_batch(installation, name))
+            accept_outcomes(installation)
+            found = search(installation, Training(trigger=name, arriving=name))
+            challenger = register(installation, found)
             registry.make_champion(challenger.version)
             bundles.append(registry.fetch_bundle(registry.version(challenger.version)))
             arrived = read_frame(Layout(settings.data_uri).processed(name))
@@ -71,7 +73,7 @@ def prequential(settings: Settings) -> Measured:
             risks = {key: risks_of(bundle, arrived) for key, bundle in models.items()}
             # Only now the outcomes.
             labelled = arrived[["encounter_id", "patient_id"]].assign(batch=name, **risks)
-            labelled = labelled.merge(read_labelled(settings, [name])[["encounter_id", LABEL]], on="encounter_id")
+            labelled = labelled.merge(read_labelled(installation, [name])[["encounter_id", LABEL]], on="encounter_id")
             predicted.append(labelled)
             batches.append(
                 {
@@ -146,10 +148,7 @@ def grouped(settings: Settings) -> Measured:
                 Examples(features, train[LABEL].to_numpy()),
                 Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy()),
                 settings.search,
-                name=f"fold-{left_out}",
-                storage_path=Path(folder),
-                n_trials=settings.search.n_trials,
-                time_budget_seconds=settings.search.time_budget_seconds,
+                Path(folder) / f"fold-{left_out}",
             )
             candidates = result.candidates[: settings.search.finalists]
             fitted = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)[0]
@@ -201,11 +200,12 @@ def families(settings: Settings) -> Measured:
 
 
 def _everything(settings: Settings) -> pd.DataFrame:
-    names = arrived_batches(settings)
+    installation = Installation(settings)
+    names = arrived_batches(installation)
     for name in names:
-        accept_batch(settings, name)
-    accept_outcomes(settings)
-    return read_labelled(settings, names)
+        accept_batch(installation, find_batch(installation, name))
+    accept_outcomes(installation)
+    return read_labelled(installation, names)
 
 
 SECTIONS: dict[str, Callable[[Settings], Measured]] = {
@@ -226,7 +226,7 @@ def main() -> int:
     passed = True
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_uri=f"{folder}/data", reports_uri=f"{folder}/reports", state_path=Path(folder))
-        prepared = prepare(settings, options.data)
+        prepared = prepare(Installation(settings), options.data)
         about = conditions(
             source=Path(prepared.source).name,
             sha256=prepared.sha256,

@@ -15,8 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from healthpredict.config import Settings
-from healthpredict.operations.context import git_commit
+from healthpredict.operations.installation import Installation
 
 FOLDER = Path(__file__).parent / "results"
 _PACKAGES = ("numpy", "pandas", "scikit-learn", "lightgbm", "xgboost", "catboost", "onnxruntime", "ray", "evidently")
@@ -58,7 +57,7 @@ def conditions(**more: Any) -> dict[str, Any]:
     """The conditions that the figures depend on, and `more`."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": git_commit(Settings()),
+        "commit": Installation().git_commit,
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
         "machine": platform.machine(),

@@ -44,7 +44,7 @@ CPU, RPS = f"cpu_ms_{CONNECTIONS}", f"rps_{CONNECTIONS}"
 
 @dataclass
 class Service:
-    """A running service, its request, and its measurements."""
+    """A running service, the request that it gets, and its measurements."""
 
     name: str
     process: psutil.Process
@@ -54,18 +54,18 @@ class Service:
     measured: dict[str, list[float]] = field(default_factory=dict)
 
     def cpu(self) -> float:
-        """CPU seconds of the process and its children so far."""
+        """Return the CPU seconds of the process and its children so far."""
         family = [self.process, *self.process.children(recursive=True)]
         return sum(p.cpu_times().user + p.cpu_times().system for p in family)
 
     def pss_mb(self) -> float:
-        """Proportional set size (PSS)."""
+        """Return the proportional set size, which divides shared memory among the processes."""
         family = [self.process, *self.process.children(recursive=True)]
         return sum(p.memory_full_info().pss for p in family) / 1e6
 
 
 def measure(service: Service, connections: int, seconds: float) -> None:
-    """Put load on a service and measure CPU, latency and throughput."""
+    """Put load on a service, and store its CPU, latency and throughput."""
     import uvloop
 
     cpu = service.cpu()
@@ -81,7 +81,7 @@ def measure(service: Service, connections: int, seconds: float) -> None:
 
 
 def start(stack: ExitStack, name: str, command: list[str], port: int, request: bytes) -> Service:
-    """Start a service and wait until it responds to its request."""
+    """Start a service and wait until it answers the request."""
     # MLflow starts uvicorn by its name.
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     child = subprocess.Popen(
@@ -103,7 +103,7 @@ def start(stack: ExitStack, name: str, command: list[str], port: int, request: b
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Stop a service and its workers if they are still running."""
+    """End a service and its workers, if they still run."""
     if child.poll() is None:
         for process in (*psutil.Process(child.pid).children(recursive=True), child):
             process.terminate()
@@ -112,7 +112,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
     """Start every service."""
-    row = labelled_encounters(100, 0).head(1)  # the same for everyone
+    row = labelled_encounters(100, 0).head(1)  # the same for all services
     (record,) = as_records(row[[column.field for column in FEATURE_COLUMNS]])
     ours = json.dumps({"encounter_id": 4711, "patient_nbr": 815, **as_sent(record)}).encode()
     plain = as_pipeline_input(row).to_dict("records")[0]
@@ -142,7 +142,7 @@ def start_all(stack: ExitStack, folder: Path, bundle: Bundle) -> list[Service]:
 
 
 def our_params(folder: Path, bundle: Bundle, port: int) -> list[str]:
-    """Of the API: keys, metrics and log are on."""
+    """Return the arguments of the API, with keys, metrics and log."""
     return [
         str(bundle.path),
         f"--port={port}",
@@ -153,7 +153,7 @@ def our_params(folder: Path, bundle: Bundle, port: int) -> list[str]:
 
 
 def of_log(folder: Path, bundle: Bundle, logged: bytes) -> dict[str, Any]:
-    """Measure the cost of the prediction log by number of connections. Args: logged, a request to `/predict`."""
+    """Return the cost of the prediction log, by the number of connections. Args: logged, a request to `/predict`."""
     logged, unlogged = (
         logged.replace(b"POST /predict ", b"POST /%s/predict " % kind) for kind in (b"logged", b"unlogged")
     )
@@ -168,7 +168,7 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
     """Measure all services in turn, several times, and take the median of the rounds."""
     with ExitStack() as stack:
         services = start_all(stack, folder, bundle)
-        on_their_own = services[:-2]  # the others are requests of another kind to ours
+        on_their_own = services[:-2]  # the others are different requests to the API
         memory = {service.name: service.pss_mb() for service in on_their_own}
         for service in services:
             measure(service, 1, 1.0)  # warm
@@ -190,7 +190,7 @@ def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, 
 
 
 def targets(found: dict[str, Any]) -> list[Target]:
-    """The targets of the figures."""
+    """Return the targets."""
     ours, mlflow, limit, batch = (found[name] for name in ("ours", "mlflow", "no_model", "batch"))
     small, middle, large = (batch["ours"][str(rows)] for rows in SCORED_ROWS)
     explained = found["explain"]

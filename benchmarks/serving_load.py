@@ -16,7 +16,7 @@ def http(path: str, body: bytes, *headers: str) -> bytes:
 
 
 class Asking(asyncio.Protocol):
-    """Send requests on one connection, one after the other, and record the seconds of each response.
+    """Send requests one after the other on one connection, and record the seconds until each response.
 
     asyncio's streams would take as much CPU as a prediction, on the core beside the one that is measured.
     """
@@ -26,18 +26,18 @@ class Asking(asyncio.Protocol):
         self._answer = b""
 
     def begin(self, request: bytes, goes_on: Callable[[], bool]) -> asyncio.Future[None]:
-        """Send requests while `goes_on` returns true. Returns: a future that is done afterwards."""
+        """Send requests until `goes_on()` is false. The future that is returned is done then."""
         self._request, self._goes_on = request, goes_on
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ask()
         return self._ended
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in asyncio
-        """The connection is open."""
+        """Keep the transport."""
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Send the next request once the response is complete."""
+        """Send the next request when the response is complete."""
         self._answer += data
         head, complete, body = self._answer.partition(b"\r\n\r\n")
         if not complete or len(body) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
@@ -50,7 +50,7 @@ class Asking(asyncio.Protocol):
         self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed."""
+        """Fail if the server closed the connection."""
         if not self._ended.done():
             self._ended.set_exception(exc or ConnectionError("closed in the midst of an answer"))
 
@@ -63,14 +63,14 @@ class Asking(asyncio.Protocol):
 
 
 async def connect(port: int, connections: int, waits: list[float]) -> list[Asking]:
-    """Open connections. Args: port; connections, how many; waits, where they record the seconds of each response."""
+    """Open connections. Args: port; connections, how many; waits, to which they add the seconds of each response."""
     open_one = asyncio.get_running_loop().create_connection
     made = await asyncio.gather(*(open_one(lambda: Asking(waits), "127.0.0.1", port) for _ in range(connections)))
     return [asking for _, asking in made]
 
 
 async def load(port: int, request: bytes, connections: int, seconds: float) -> list[float]:
-    """Send requests on some connections for some time. Returns: the seconds of each response."""
+    """Send requests on some connections for some time, and return the seconds until each response."""
     waits: list[float] = []
     until = time.perf_counter() + seconds
     asking = await connect(port, connections, waits)

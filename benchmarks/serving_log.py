@@ -1,4 +1,4 @@
-"""The cost of the prediction log per request: one service responds with and without it, in turn.
+"""The cost of the prediction log for a request: one service answers with and without it, in turn.
 
 Two processes with the same code differ by more than the log costs, from one start to the next. `python -m benchmarks.serving_log`
 with the arguments of `healthpredict.serving` is the service, with `/logged/predict` and `/unlogged/predict`.
@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import uvloop
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from benchmarks.serving_load import connect
 from healthpredict.bundle.model import Bundle
@@ -23,12 +23,12 @@ from healthpredict.serving import __main__ as service
 from healthpredict.serving import server
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.predictions import predictions_router
-from healthpredict.serving.service import Service
+from healthpredict.serving.predictions import add_prediction
+from healthpredict.serving.service import RawBodyRoute, Service
 
 PAIRS = 300
 REQUESTS = 640
-"""In each of a pair: some hundredths of a second, in which the machine does not change."""
+"""In each half of a pair: some hundredths of a second, in which the speed of the machine is constant."""
 
 
 def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: int) -> dict[str, float]:
@@ -39,7 +39,7 @@ def log_cost(pid: int, port: int, logged: bytes, unlogged: bytes, connections: i
         port: of the service.
         logged: a request that is logged.
         unlogged: the same request to the endpoint that logs nothing.
-        connections: how many at the same time.
+        connections: that send requests at the same time.
     """
     (key,) = re.findall(r"Authorization: (.*)\r\n", logged.decode())
     headers = {"Authorization": key}
@@ -73,7 +73,7 @@ async def _pairs(
     thread = _cpu_ms(pid, log_thread)
     pairs = []
     for i in range(PAIRS):
-        # The order alternates, because one leaves work in caches and queues for the other.
+        # In alternating order, because the first one changes caches and queues for the second.
         spent = {request: await ask(request) for request in requests[:: 1 if i % 2 else -1]}
         pairs.append((spent[requests[0]], spent[requests[1]]))
     await asyncio.sleep(3)  # the last lines are written
@@ -84,15 +84,16 @@ async def _pairs(
 
 
 def _cpu_ms(pid: int, thread: int | str = "*") -> float:
-    """CPU milliseconds so far, of one thread or of all, to the nanosecond (Linux, proc(5), schedstat)."""
+    """Return the CPU milliseconds of one thread or of all so far, to the nanosecond (Linux, proc(5), schedstat)."""
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob(f"{thread}/schedstat")) / 1e6
 
 
 def _with_and_without(bundle: Bundle, **options: Any) -> FastAPI:
     app = create_app(bundle, **options)
     for prefix, log in (("/logged", options["log"]), ("/unlogged", None)):
-        shared = Service(app.state, Limits(), Metrics(lambda: bundle), log)
-        app.include_router(predictions_router(shared), prefix=prefix)
+        router = APIRouter(prefix=prefix, route_class=RawBodyRoute)
+        add_prediction(router, Service(bundle, Limits(), Metrics(), log))
+        app.router.routes[:0] = router.routes
 
     @app.get("/health/log-thread")
     async def log_thread() -> int:

@@ -1,4 +1,4 @@
-"""The models of the serving benchmark: our bundle, and a pipeline with the same family as a project would log it in MLflow."""
+"""The models of the serving benchmark: one as our bundle, and a similar one as a pipeline that a project would log in MLflow."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def log_pipeline(path: Path, encounters: pd.DataFrame) -> None:
 
 
 def as_pipeline_input(encounters: pd.DataFrame) -> pd.DataFrame:
-    """Convert to plain strings and numbers for JSON. A missing value becomes a level of its own."""
+    """Plain strings and numbers, as JSON carries them; missing levels are a level of their own."""
     levels = encounters[_LEVELS].astype(object).fillna("?")
     return pd.concat([encounters[_COUNTS].astype(float), levels], axis=1)
 

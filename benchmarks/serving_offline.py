@@ -1,4 +1,4 @@
-"""The parts of the serving benchmark without HTTP: files and explanations."""
+"""What the serving benchmark measures without HTTP: files and explanations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCORED_ROWS = (100_000, 1_000_000, 10_000_000)
 PEER_ROWS = SCORED_ROWS[0]
 EXPLAINED_ROWS = 200
 
-# Each in a separate process, because peak memory is measured per process. CPU counts after imports and loading.
+# Each in its own process, because peak memory belongs to a process. CPU is counted after imports and loading of the model.
 _MEASURED = """
 import json, sys, time
 from benchmarks.memory import peak_rss_mb
@@ -53,7 +53,7 @@ _PARQUET = _MEASURED.format(
     prepare=_PYFUNC,
     work="pd.DataFrame(model.predict(pd.read_parquet(sys.argv[2]))).to_parquet(sys.argv[3])",
 )
-# As `mlflow models predict` and MLflow's server read a file. Besides csv, they accept only JSON.
+# As `mlflow models predict` and MLflow's server read a file: JSON is what they take besides csv.
 _JSON = _MEASURED.format(
     prepare=_PYFUNC + "\nfrom mlflow.pyfunc.scoring_server import infer_and_parse_data, predictions_to_json",
     work="""
@@ -74,7 +74,7 @@ def batch(folder: Path, bundle: Bundle) -> dict[str, Any]:
         json.dumps({"dataframe_split": {"columns": frame["columns"], "data": frame["data"]}})
     )
     risks, pipeline = folder / "risks.parquet", folder / "pipeline"
-    # In turn, because the speed of the machine changes. The cheapest counts, because other work affects short runs.
+    # In turn, because the speed of the machine changes; the minimum, because other work only adds to a short run.
     rounds = [
         (
             _run(_OURS, bundle.path, files[PEER_ROWS], risks),

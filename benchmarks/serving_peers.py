@@ -13,7 +13,7 @@ from healthpredict.serving.limits import Limits
 
 
 def bare() -> Any:
-    """Only the HTTP server: it reads the body and responds with as many bytes as a prediction has."""
+    """Return the HTTP server alone: it reads the body and sends as many bytes as a prediction has."""
     body = b"x" * 250
     headers = [(b"content-type", b"application/json"), (b"content-length", b"250")]
 
@@ -27,11 +27,11 @@ def bare() -> Any:
 
 
 def no_model() -> Any:
-    """FastAPI with the same request and response, as in its documentation, and a constant instead of a model."""
+    """Return FastAPI with the same request and response, as in its documentation, and a constant instead of a model."""
     from fastapi import FastAPI
 
-    from healthpredict.serving.answers import Prediction
     from healthpredict.serving.encounter import Encounter
+    from healthpredict.serving.predictions import Prediction
 
     app = FastAPI()
 
@@ -51,7 +51,7 @@ def no_model() -> Any:
 
 
 def dataframe(model: str) -> Any:
-    """FastAPI that builds a frame with one row and calls the pipeline."""
+    """Return FastAPI that makes a frame of one row and calls the pipeline."""
     import mlflow.sklearn
     import pandas as pd
     from fastapi import FastAPI
@@ -67,7 +67,7 @@ def dataframe(model: str) -> Any:
 
 
 async def serve(app: Any, port: int) -> None:
-    """Serve with the same HTTP server as the API until the process is stopped."""
+    """Serve until the process is ended, with the same HTTP server as the API."""
     async with serving(app, listen("127.0.0.1", port), Limits().head_seconds):
         await asyncio.Event().wait()
 

@@ -2,5 +2,5 @@
 
 from healthpredict.config import quiet_vendors
 
-# At import, because a worker of Prefect calls no function of ours before a flow.
+# At import, because a Prefect worker calls no other function of ours before a flow.
 quiet_vendors()

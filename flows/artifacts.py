@@ -1,4 +1,4 @@
-"""What a person sees on the page of a flow run."""
+"""Artifacts: tables, texts and plots on the page of a flow run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 
 from healthpredict.errors import RolloutUnknown
 from healthpredict.operations.detect_drift import DriftCheck
-from healthpredict.operations.drift_loop import TrainingOutcome
 from healthpredict.operations.register import Challenger
-from healthpredict.operations.report import history
-from healthpredict.operations.summarise import Summary
+from healthpredict.operations.train import TrainingOutcome
+from healthpredict.reporting.page import history
+from healthpredict.reporting.summary import Summary
 
 
 def artifact_key(kind: str, name: str) -> str:
-    """Make the key of an artifact of a batch. Prefect allows only small letters, digits and dashes: other names get a digest."""
+    """Return the key of a batch's artifact. Prefect allows only small letters, digits and dashes; other names get a digest."""
     slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
     if slug == name:
         return f"{kind}-{slug}"
@@ -28,16 +28,16 @@ def artifact_key(kind: str, name: str) -> str:
 
 
 def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
-    """A table; keys are shown as columns."""
+    """Create a table. The keys of the rows are its columns."""
     create_table_artifact(key=key, table=list(rows), description=description)
 
 
 def show_drift(check: DriftCheck) -> None:
-    """The decision with its reasons, and every column with its distance and limit."""
+    """Create a text with the decision and its reasons, and a table of every column with its distance and limit."""
     reasons = "\n".join(f"- {reason}" for reason in check.decision.reasons)
     text = f"## {check.batch}: {check.decision.state}\n\n{reasons}\n\nEvidently's page: `{check.report_uri}`"
     create_markdown_artifact(
-        text, key=artifact_key("decision", check.batch), description=f"What {check.batch} leads to"
+        text, key=artifact_key("decision", check.batch), description=f"The decision on {check.batch}"
     )
     compared = (*check.data.columns, *check.data.joint, *check.data.prediction)
     rows = [
@@ -58,7 +58,7 @@ def show_drift(check: DriftCheck) -> None:
 
 
 def show_training(outcome: TrainingOutcome) -> None:
-    """The metrics of the challenger, and what the gate said."""
+    """Create a table of the challenger's metrics, a text with the gate's decision, and a link to MLflow."""
     challenger, decision = outcome.challenger, outcome.gate
     show_table(
         f"metrics-version-{challenger.version}",
@@ -75,23 +75,29 @@ def show_training(outcome: TrainingOutcome) -> None:
 
 
 def show_failed_rollout(version: int, error: Exception) -> None:
-    """Why a version is not in service, or why that is unknown: the error, with the pod's log and the events of Kubernetes."""
+    """Create a text on why a version is not in service, or why that is unknown, with the pod's log and Kubernetes events."""
     unknown = isinstance(error, RolloutUnknown)
-    heading = f"It is unknown if version {version} is in service" if unknown else f"Version {version} is not in service"
-    description = "The champion stays as it is; the next run looks again" if unknown else "The ledger says what serves"
+    heading = (
+        f"It is unknown whether version {version} is in service" if unknown else f"Version {version} is not in service"
+    )
+    description = (
+        "The champion stays as it is; the next run determines what serves" if unknown else "The ledger says what serves"
+    )
     text = f"## {heading}\n\n```\n{error}\n```"
     create_markdown_artifact(text, key=f"rollout-failed-version-{version}", description=description)
 
 
 def show_notices(sentences: Sequence[str]) -> None:
-    """Notices about delivered files, if there are any."""
+    """Create a text with notices about delivered files, if there are any."""
     if sentences:
         text = "\n".join(f"- {sentence}" for sentence in sentences)
-        create_markdown_artifact(f"## Delivered files\n\n{text}", key="delivered", description="What needs a look")
+        create_markdown_artifact(
+            f"## Delivered files\n\n{text}", key="delivered", description="Notices about delivered files"
+        )
 
 
 def show_history(summary: Summary) -> None:
-    """The plot of all batches, and their table."""
+    """Create the plot and the table of all batches."""
     plot = base64.b64encode(history(summary)).decode()
     create_markdown_artifact(
         f"![AUROC by batch: champion and first model](data:image/png;base64,{plot})", key="history"

@@ -1,4 +1,4 @@
-"""What Prefect does by itself: ends runs whose worker died, and tells a team what it has to know."""
+"""Prefect automations: end runs whose worker died, and send notifications to a webhook."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from healthpredict.operations.backup import MAX_HOURS
 
 
 def _wanted(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta) -> list[AutomationCore]:
-    """Every automation; those that tell somebody only where there is a webhook."""
+    """Return every automation. Notifications need a webhook."""
     dead = end_dead_runs(silence)
     if webhook is None:
         return [dead]
     return [
         dead,
-        _told(
+        _notification(
             "failures",
-            "A run failed or crashed. What ran before keeps running; its page says why.",
+            "A run failed or crashed. Its page says why. The API keeps running.",
             {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             "prefect.flow-run.*",
             webhook,
         ),
-        _told("drift", "A batch showed drift: warn or retrain.", {DRIFT}, "health-predict.batch.*", webhook),
-        _told(
+        _notification("drift", "A batch showed drift: warn or retrain.", {DRIFT}, "health-predict.batch.*", webhook),
+        _notification(
             "waiting work",
             "A work queue has runs and no worker: start the worker.",
             {"prefect.work-queue.not-ready"},
@@ -43,11 +43,11 @@ def _wanted(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta)
 
 
 def _backup_too_old(webhook: UUID, max_age: timedelta) -> AutomationCore:
-    """Warns once when no backup follows the last one, or the set-up, in this time."""
+    """Notify once if the last backup, or the set-up, is older than this."""
     hours = max_age.total_seconds() / 3600
     description = f"The last backup is older than {hours:g} hours: look at the runs of backup/backup."
-    warning = _told("old backups", description, {BACKUP_MADE}, BACKUP, webhook)
-    # Each backup starts the time anew. With `after` it is not cut into fixed windows, in which a gap could be twice as long.
+    warning = _notification("old backups", description, {BACKUP_MADE}, BACKUP, webhook)
+    # Each backup restarts the time. Without `after`, Prefect would use fixed windows, and a gap could be twice as long.
     trigger = EventTrigger(
         match={RESOURCE: BACKUP},
         for_each={RESOURCE},
@@ -61,13 +61,13 @@ def _backup_too_old(webhook: UUID, max_age: timedelta) -> AutomationCore:
 
 
 def await_backup(client: SyncPrefectClient) -> None:
-    """Wait for the first backup from now on, unless one is waited for already."""
+    """Start the time for the first backup, unless it runs already."""
     event = Event(event=BACKUP_AWAITED, resource=Resource({RESOURCE: BACKUP}))
-    # Not by `emit_event`, which goes on where the server did not take it.
+    # Not by `emit_event`, which ignores that the server did not accept the event.
     client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
-def _told(what: str, description: str, events: set[str], resource: str, webhook: UUID) -> AutomationCore:
+def _notification(what: str, description: str, events: set[str], resource: str, webhook: UUID) -> AutomationCore:
     payload = {
         "text": f"Health Predict: {description}",
         "event": "{{ event.event }}",
@@ -76,7 +76,7 @@ def _told(what: str, description: str, events: set[str], resource: str, webhook:
         "occurred": "{{ event.occurred }}",
     }
     return AutomationCore(
-        name=f"health-predict: tell of {what}",
+        name=f"health-predict: notify of {what}",
         description=description,
         trigger=EventTrigger(
             match={RESOURCE: resource}, for_each={RESOURCE}, expect=events, posture=Posture.Reactive, threshold=1
@@ -91,13 +91,13 @@ def set_up_automations(
     silence: timedelta,
     max_backup_age: timedelta = timedelta(hours=MAX_HOURS),
 ) -> None:
-    """Make the automations, change those that differ, and remove those that nobody is told by any more.
+    """Create the automations, update those that differ, and delete notifications without a webhook.
 
     Args:
         client: of the server.
-        webhook: id of the block of the address that is told; None where nobody is.
-        silence: of a run after which it is ended.
-        max_backup_age: above which the team is warned.
+        webhook: id of the webhook's block, or None for no notifications.
+        silence: after this time without a heartbeat, a run is ended.
+        max_backup_age: if the last backup is older, a notification is sent.
     """
     wanted = {automation.name: automation for automation in _wanted(webhook, silence, max_backup_age)}
     known = {found.name: found for found in client.read_automations()}
@@ -105,7 +105,7 @@ def set_up_automations(
         if name not in known:
             client.create_automation(automation)
         elif AutomationCore.model_validate(known[name].model_dump()) != automation:
-            # Whether it is switched on is the team's choice, made in the UI.
+            # The team switches automations on and off in the UI.
             client.update_automation(known[name].id, automation.model_copy(update={"enabled": known[name].enabled}))
     for name, left in known.items():
         if name.startswith("health-predict: ") and name not in wanted:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.events import tell_backup
+from flows.events import emit_backup
 from flows.tasks import as_task
-from healthpredict.config import Settings
 from healthpredict.operations.backup import Backup
 from healthpredict.operations.backup import backup as operation
+from healthpredict.operations.installation import Installation
 
 
 @flow(name="backup")
 def backup() -> Backup:
     """Make a backup in the configured place, check it, and delete the oldest ones."""
-    made = as_task(operation)(Settings())
-    tell_backup(made)
+    made = as_task(operation)(Installation())
+    emit_backup(made)
     return made

@@ -1,4 +1,4 @@
-"""The blocks through which Prefect itself meets other systems: a webhook, and S3 with the credentials of AWS."""
+"""Prefect blocks: the webhook for notifications, and the S3 bucket for results of flows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "health-predict"
 
 
 def set_up_webhook(settings: Settings) -> UUID | None:
-    """Keep the address that is told of failures and drift; None where there is none."""
+    """Save the webhook for notifications. Returns: the id of its block, or None if the settings have no webhook."""
     if not settings.webhook_url:
         return None
     saved = Webhook(method="POST", url=settings.webhook_url).save(NAME, overwrite=True)
@@ -21,9 +21,9 @@ def set_up_webhook(settings: Settings) -> UUID | None:
 
 
 def set_up_s3(settings: Settings) -> None:
-    """Keep the bucket of the reports for the results of flows, where reports are in a bucket.
+    """Save the bucket for results of flows, if the reports are in a bucket.
 
-    No key is in a block: AWS's own chain finds them, which on a host is the role of its instance.
+    The block contains no key. AWS's chain of credentials finds one, which on a host is the role of its instance.
     """
     if not settings.reports_uri.startswith("s3://"):
         return
@@ -31,6 +31,6 @@ def set_up_s3(settings: Settings) -> None:
 
     bucket, _, prefix = settings.reports_uri.removeprefix("s3://").partition("/")
     AwsCredentials().save(NAME, overwrite=True)
-    # A path of the bucket that the host's role may write, beside the reports.
+    # Beside the reports, because the host's role may write there.
     folder = "/".join(filter(None, (prefix, "results")))
     S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=AwsCredentials.load(NAME)).save(NAME, overwrite=True)

@@ -1,4 +1,4 @@
-"""Training and rollout as runs of their own, where the drift loop is a deployment; as subflows, where it is called."""
+"""Child flows of the drift loop: runs of their own deployments if the loop is a deployment, else subflows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChildFailed(HealthPredictError):
 
 
 def run_child(child: Flow[..., Any], **parameters: Any) -> None:
-    """Run a flow and wait for it: through its deployment where this run has one, else here.
+    """Run a flow and wait for it: through its deployment if this run has one, else as a subflow.
 
     Args:
         child: with a deployment of its own name.
@@ -33,7 +33,7 @@ def run_child(child: Flow[..., Any], **parameters: Any) -> None:
     if runtime.deployment.id is None:
         child(**parameters)
         return
-    # The attempt is in the key: the same key after a failed child gives that failed run back.
+    # The key contains the attempt, because the same key would return a failed child again.
     key = "-".join(map(str, (runtime.flow_run.id, runtime.flow_run.run_count, child.name, *parameters.values())))
     run = run_deployment(f"{child.name}/{child.name}", parameters=parameters, idempotency_key=key, timeout=None)
     assert isinstance(run, FlowRun)  # awaitable in asynchronous flows only
@@ -47,7 +47,7 @@ def run_child(child: Flow[..., Any], **parameters: Any) -> None:
 
 
 def run_again(seconds: float) -> None:
-    """Schedule this run's deployment once more, after some seconds; nothing if this run has no deployment."""
+    """Schedule this run's deployment once more, after some seconds. Without a deployment, nothing happens."""
     if runtime.deployment.id is not None:
         later = datetime.now(UTC) + timedelta(seconds=seconds)
         run_deployment(
@@ -60,7 +60,7 @@ def run_again(seconds: float) -> None:
 
 
 def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Cancel what a cancelled run is waiting for: its children run in processes of their own."""
+    """Cancel the children of a cancelled run, which run in processes of their own."""
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
     with get_client(sync_client=True) as client:
         for child in client.read_flow_runs(flow_run_filter=children):

@@ -1,4 +1,4 @@
-"""Runs whose worker died: they say nothing any more, and without this they would be Running for ever."""
+"""End runs whose worker died. Without this, they would stay in state Running."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from flows.pools import NAMES
 
 _BEAT: Final = "prefect.flow-run.heartbeat"
 _PENDING: Final = "prefect.flow-run.Pending"
-# States in which nobody has to say anything. Cancelling is ended by Prefect's own clock, after five minutes. A run that waits for a
-# place of its deployment has never been Pending.
+# States without heartbeats. Prefect itself ends Cancelling after five minutes. A run that waits for a free slot of its
+# deployment has never been Pending.
 _AT_REST: Final = {
     f"prefect.flow-run.{state}"
     for state in ("Completed", "Failed", "Crashed", "Cancelling", "Cancelled", "AwaitingRetry", "Paused", "Suspended")
@@ -34,17 +34,17 @@ _NAME: Final = "prefect.resource.name"
 
 
 def end_dead_runs(silence: timedelta) -> AutomationCore:
-    """The automation that ends a run that has been silent, from when a worker took it.
+    """Return the automation that ends a run without heartbeats, from when a worker took it.
 
-    Only runs of our pools: their workers let each run beat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY), while
-    a flow in a notebook beats every 180 s, as is Prefect's own setting.
+    It applies to runs of our pools only. Their workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY),
+    while a flow in a notebook sends one every 180 s, which is Prefect's default.
 
     Args:
-        silence: three minutes outlive a server that is away for two, with a heartbeat before and after it.
+        silence: time without a heartbeat. Three minutes are enough for a server that is down for two.
     """
     return AutomationCore(
         name="health-predict: end dead runs",
-        description="A run whose worker died says nothing any more. Without this it would be Running for ever.",
+        description="Ends a run whose worker died. Without this, it would stay in state Running.",
         trigger=EventTrigger(
             match={RESOURCE: "prefect.flow-run.*"},
             match_related={_ROLE: "work-pool", _NAME: list(NAMES)},
@@ -58,17 +58,17 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"Its worker has been silent for {silence.total_seconds():.0f} s. The champion is untouched; "
-                "the next run goes on from here.",
+                message=f"Its worker has sent no heartbeat for {silence.total_seconds():.0f} s. The champion is untouched; "
+                "the next run continues from here.",
             )
         ],
     )
 
 
 def await_life(client: SyncPrefectClient) -> None:
-    """Give every run that a worker has, or had, the silence of the automation as time for a sign of life.
+    """Start the automation's time for every run that a worker has taken.
 
-    A changed automation has forgotten whom it waited for, and that of a restored database may never have heard of a run.
+    An automation that was changed, or restored from a backup, does not know these runs.
     """
     states = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
     runs = client.read_flow_runs(
@@ -92,5 +92,5 @@ def await_life(client: SyncPrefectClient) -> None:
         for run in runs
     ]
     if events:
-        # Not by `emit_event`, which goes on where the server did not take it.
+        # Not by `emit_event`, which ignores that the server did not accept the event.
         client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])

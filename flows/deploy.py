@@ -6,8 +6,8 @@ from prefect import flow
 
 from flows.artifacts import show_failed_rollout, show_table
 from flows.tasks import as_task
-from healthpredict.config import Settings
 from healthpredict.errors import HealthPredictError
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.promote import promote
 from healthpredict.operations.record_rollout import Rollout
 
@@ -23,7 +23,7 @@ def deploy(version: int, git_ref: str | None = None, force: bool = False, becaus
         because: the reason, which the ledger records; required with `force`.
     """
     try:
-        rollout = as_task(promote)(Settings(), version, force=force, because=because, git_ref=git_ref)
+        rollout = as_task(promote)(Installation(), version, force=force, because=because, git_ref=git_ref)
     except HealthPredictError as error:
         show_failed_rollout(version, error)
         raise

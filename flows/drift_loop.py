@@ -7,51 +7,48 @@ from prefect import flow
 from flows.artifacts import show_drift, show_history, show_notices
 from flows.children import cancel_children, run_again, run_child
 from flows.deploy import deploy
-from flows.events import tell_drift
+from flows.events import emit_drift
 from flows.tasks import as_task
 from flows.train import train
-from healthpredict.config import Settings
+from healthpredict.config import BatchSource
 from healthpredict.operations import drift_loop as loop
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.report import write_report
 
 
 @flow(name="drift-loop", on_cancellation=[cancel_children])
-def drift_loop(source: loop.BatchSource = "batches") -> list[str]:
+def drift_loop(source: BatchSource = "batches") -> list[str]:
     """Process every batch that has arrived and is not in the ledger, and return their names.
 
     Args:
-        source: "live" first makes batches from the logged predictions of the API.
+        source: "live" first cuts batches from the logged predictions of the API.
     """
 
-    def detect(settings: Settings, name: str) -> DriftCheck:
-        check = as_task(detect_drift)(settings, name)
+    def detect(installation: Installation, name: str) -> DriftCheck:
+        check = as_task(detect_drift)(installation, name)
         show_drift(check)
-        tell_drift(check)
+        emit_drift(check)
         return check
 
     steps = loop.Steps(
         accept=as_task(accept_batch),
         detect=detect,
-        train=lambda _, trigger, arriving: run_child(train, trigger=trigger, arriving=arriving),
+        train=lambda _, training: run_child(train, **training.model_dump()),
         deploy=lambda _, version: run_child(deploy, version=version),
     )
-    settings = Settings()
-    done: list[str] = []
-    notices: list[str] = []
-    while True:
-        run = loop.drift_loop(settings, steps, source)
-        done += run.done
-        notices += run.notices
-        # Also if nothing was done: the last run may have been killed before its report.
-        summary = as_task(write_report)(settings)
-        if not find_pending(settings).ready:  # else a batch arrived meanwhile
-            break
-    if done:
+    installation = Installation()
+    run = loop.drift_loop(installation, steps, source)
+    # Even if nothing was done, because the last run may have been killed before it wrote its report.
+    summary = as_task(write_report)(installation)
+    while find_pending(installation).ready:  # arrived meanwhile
+        run = run.followed_by(loop.drift_loop(installation, steps, source))
+        summary = as_task(write_report)(installation)
+    if run.done:
         show_history(summary)
-    show_notices(list(dict.fromkeys([*notices, *run.state])))
+    show_notices(run.sentences)
     if run.waits:
-        run_again(settings.arrival_seconds)
-    return done
+        run_again(installation.settings.arrival_seconds)
+    return run.done

@@ -1,4 +1,4 @@
-"""What the flows tell Prefect's event bus, for automations and triggers."""
+"""Events that the flows send to Prefect, for automations and triggers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from healthpredict.operations.detect_drift import DriftCheck
 RESOURCE: Final = "prefect.resource.id"
 DRIFT: Final = "health-predict.drift"
 AWAITED: Final = "health-predict.run.awaited"
-"""A run has to give a sign of life now, or is ended."""
+"""From now on, a run must send heartbeats, or it is ended."""
 
 BACKUP: Final = "health-predict.backup"
 """The resource of the two events about backups."""
 BACKUP_MADE: Final = "health-predict.backup.made"
 BACKUP_AWAITED: Final = "health-predict.backup.awaited"
-"""From now on the first backup is waited for."""
+"""From now on, the first backup is due."""
 
 
-def tell_backup(made: Backup) -> None:
-    """Say that a backup is complete and in its place."""
+def emit_backup(made: Backup) -> None:
+    """Send the event of a complete backup."""
     emit_event(BACKUP_MADE, resource={RESOURCE: BACKUP}, payload={"uri": made.uri, "bytes": made.bytes})
 
 
-def tell_drift(check: DriftCheck) -> None:
-    """Say that a batch showed drift, with the decision and its reasons; a stable batch is no news."""
+def emit_drift(check: DriftCheck) -> None:
+    """Send an event if the decision on a batch is not `stable`, with the decision and its reasons."""
     if check.decision.state == "stable":
         return
     emit_event(

@@ -10,17 +10,17 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 SETTINGS: Final = "health_predict_settings"
-"""Variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}: the next run reads it."""
-# Name, description, and how many runs at once: a loop, its training, a preparation and a scoring; one rollout.
+"""Variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}. The next run reads it."""
+# Name, description, and limit of concurrent runs: a loop, its training, a preparation and a scoring; one rollout.
 _POOLS = (
     ("health-predict", "Data, training, monitoring and scoring", 4),
-    ("health-predict-deploy", "Rollouts: the only workers that may replace the API", 1),
+    ("health-predict-deploy", "Rollouts: only these workers may replace the API", 1),
 )
 NAMES: Final = tuple(name for name, _, _ in _POOLS)
 
 
 def set_up_pools(client: SyncPrefectClient) -> None:
-    """Make the pools, or change those that a worker has made; a team's own limit stays."""
+    """Create the pools, or update those that a worker has created. A limit that a team has set stays."""
     template = _job_template()
     for name, description, limit in _POOLS:
         _set_up_pool(client, name, description, limit, template)
@@ -53,10 +53,10 @@ def _set_up_pool(client: SyncPrefectClient, name: str, description: str, limit: 
 
 
 def _job_template() -> dict[str, Any]:
-    """Prefect's own for processes, with the variable as environment; the worker looks it up at every run."""
+    """Return Prefect's template for processes, with the variable as environment. The worker reads it at every run."""
     template = ProcessWorker.get_default_base_job_template()
     environment = template["variables"]["properties"]["env"]
-    # Prefect checks a new pool's defaults against their types: this one is a text until the worker looks it up.
+    # Prefect checks a new pool's defaults against their types, and this one is a text until the worker reads the variable.
     kinds = [{"type": environment.pop("type"), "additionalProperties": environment.pop("additionalProperties")}]
     environment |= {"anyOf": [*kinds, {"type": "string"}], "default": f"{{{{ prefect.variables.{SETTINGS} }}}}"}
     return template

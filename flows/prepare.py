@@ -1,4 +1,4 @@
-"""`prepare/prepare`: fetch a data set, check it and lay it out."""
+"""`prepare/prepare`: fetch a data set, check it, and split it into initial data and batches."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from prefect import flow
 
 from flows.artifacts import show_table
 from flows.tasks import as_task
-from healthpredict.config import Settings
-from healthpredict.operations.prepare import PreparedData
+from healthpredict.data.prepared import PreparedData
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare as prepare_data
 
 
 @flow(name="prepare")
 def prepare(source: str | None = None, allow_synthetic: bool = False) -> PreparedData:
-    """Fetch a data set, check it and lay it out as initial data and batches.
+    """Fetch a data set, check it, and split it into initial data and batches.
 
     Args:
         source: path or URL of the csv or zip; by default the UCI archive.
-        allow_synthetic: make encounters up where the archive cannot be reached.
+        allow_synthetic: use made-up encounters if the archive cannot be reached.
     """
-    prepared = as_task(prepare_data)(Settings(), source, allow_synthetic=allow_synthetic)
+    prepared = as_task(prepare_data)(Installation(), source, allow_synthetic=allow_synthetic)
     facts = prepared.model_dump(mode="json", exclude={"settings", "batches"})
     show_table("data", [{"fact": name, "value": value} for name, value in facts.items()], "What was prepared")
     return prepared

@@ -1,4 +1,4 @@
-"""`python -m flows.set_up`: everything on the Prefect server of PREFECT_API_URL that runs need. Run twice it changes nothing."""
+"""`python -m flows.set_up`: set up the Prefect server of PREFECT_API_URL. A second call changes nothing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HOME = Path(__file__).parents[1]
 
 
 def set_up() -> None:
-    """Make pools, variables, blocks and automations, and deploy what `prefect.yaml` describes.
+    """Create pools, variables, blocks and automations, and the deployments of `prefect.yaml`.
 
     Raises:
-        CalledProcessError: `prefect deploy` failed, and has said why.
+        CalledProcessError: `prefect deploy` failed, and has printed why.
     """
     settings = Settings()
     if Variable.get(SETTINGS) is None:

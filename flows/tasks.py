@@ -1,4 +1,4 @@
-"""How an operation becomes a Prefect task."""
+"""Run an operation as a Prefect task."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from healthpredict.errors import HealthPredictError, NotFound, RegistryError, St
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 _RETRY_DELAYS_SECONDS: Final[list[float]] = [5, 10, 20, 40]
-"""A server that is restarted is back by then."""
+"""Long enough for a server to restart."""
 
 
 def as_task(
     operation: Operation, *, may_pass: tuple[type[HealthPredictError], ...] = (RegistryError, StorageError)
 ) -> Operation:
-    """Wrap an operation: same arguments, same result, and a task run to look at.
+    """Return a task with the same arguments and result.
 
-    It may be tried again, and results are not cached: an operation knows by itself, from ledger and registry, what is done already.
+    The task may be retried, and results are not cached, because ledger and registry tell an operation what is done already.
 
     Args:
         operation: to wrap.
-        may_pass: errors after which it is tried again, for more than a minute; by default those of a server that is away.
+        may_pass: errors after which it is retried, for more than a minute; by default those of a server that does not respond.
     """
 
-    def may_be_back(_task: Any, _run: Any, state: Any) -> bool:
+    def may_succeed_later(_task: Any, _run: Any, state: Any) -> bool:
         error = state.result(raise_on_failure=False)
         return isinstance(error, may_pass) and not isinstance(error, NotFound)
 
@@ -36,12 +36,12 @@ def as_task(
         name=operation.__name__.replace("_", "-"),
         retries=len(_RETRY_DELAYS_SECONDS),
         retry_delay_seconds=_RETRY_DELAYS_SECONDS,
-        retry_condition_fn=may_be_back,
+        retry_condition_fn=may_succeed_later,
         cache_policy=NO_CACHE,
     )(operation)
     return cast(Operation, wrapped)
 
 
 def run_tags() -> dict[str, str]:
-    """Tags that lead from a model back to the flow run that made it."""
+    """Return tags that name the flow run in which a model is trained."""
     return {"flow_run_id": str(flow_run.id), "flow_run_name": str(flow_run.name)}

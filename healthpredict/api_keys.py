@@ -45,7 +45,7 @@ class Keys(BaseModel):
     keys: tuple[Key, ...] = ()
 
 
-def create_secret() -> str:
+def new_api_key() -> str:
     """Return a new key. It is stored nowhere."""
     return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
@@ -55,7 +55,7 @@ def sha256_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def hashed(name: str, secret: str, created_at: datetime | None = None) -> Key:
+def stored_key(name: str, secret: str, created_at: datetime | None = None) -> Key:
     """Return what is stored of a key, by default with the present time.
 
     Raises:

@@ -55,7 +55,9 @@ OTHER_VARIABLES: Final = (
     "HEALTHPREDICT_TEST_PULUMI",
     "HEALTHPREDICT_TEST_REGISTRY",
 )
-"""Variables that other parts of the system read: they are no settings, and not misspelt either."""
+"""Variables that other parts of the system read. They are not settings."""
+BatchSource = Literal["batches", "live"]
+"""Where the drift loop takes batches from: delivered files only, or also the predictions of the API."""
 
 
 class _Variables(EnvSettingsSource):
@@ -99,7 +101,7 @@ def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _has_prefix(name: str) -> bool:
-    """Whether a variable begins with the prefix, perhaps misspelt. Args: name, in capitals."""
+    """Whether a variable begins with the prefix or nearly so, as `HEALTHPREDICTION_X` does. Args: name, in capitals."""
     starts = {name[: len(_PREFIX) + more] for more in (-1, 0, 1)}
     return bool(difflib.get_close_matches(_PREFIX, starts, n=1, cutoff=_CLOSE))
 
@@ -271,16 +273,15 @@ def shows_tracebacks() -> bool:
 
 
 def quiet_vendors() -> None:
-    """Keep vendors from reporting home and from printing between our output. Entry points call it before anything else."""
+    """Turn off telemetry and console output of libraries. Entry points call it before anything else."""
     defaults = {
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        # It sets its loggers to this level when it is imported.
+        # MLflow and Prefect set the levels of their loggers when they are imported.
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "healthpredict",
-        # Prefect sets the levels of its loggers to these when it is imported.
         "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "WARNING",
         "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -291,7 +292,7 @@ def quiet_vendors() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # A worker of Prefect has imported Prefect before anything of ours.
+    # A Prefect worker has imported Prefect before our code, so the variables above come too late there.
     for name in ("alembic", "mlflow", "prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("healthpredict").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""`pulumi up`: reads the configuration, puts the parts together, exports what people need."""
+"""The Pulumi program: read the configuration, create the components, export the outputs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from budget import Alarms, Budget
 from estimate import Estimate, estimate
 from host import Host
 from identity import Identity
+from image_registry import ImageRegistry
 from network import Network
 from parameters import Parameters
 from pulumi.runtime import get_config_env
-from registry import ImageRegistry
 from schedule import Schedule
 from settings import PROJECT, ConfigError, StackSettings, read_settings
 from storage import Storage
 
 
 def main() -> None:
-    """Describe the stack."""
+    """Declare the resources of the stack."""
     try:
         settings = _read_settings()
     except ConfigError as error:
@@ -29,17 +29,17 @@ def main() -> None:
     cost = _estimate(settings)
     if settings.spot:
         pulumi.log.warn(
-            "Take a spot host down with `healthpredict cloud down`: `pulumi destroy` alone can leave its spot request behind, "
-            "which starts a host anew."
+            "To destroy a spot host, use `healthpredict cloud down`: `pulumi destroy` alone can leave its spot request, "
+            "which starts the host again."
         )
     account = aws.get_caller_identity().account_id
 
     Budget(settings)
     network = Network(settings)
     storage = Storage(settings)
-    registry = ImageRegistry(settings)
-    identity = Identity(settings, account, storage.bucket, registry.repository)
-    Parameters(settings, _host_config(settings, storage, registry, identity))
+    images = ImageRegistry(settings)
+    identity = Identity(settings, account, storage.bucket, images.repository)
+    Parameters(settings, _host_config(settings, storage, images, identity))
     host = Host(settings, network.subnet, network.group, identity.profile)
     identity.allow_health_tag(host.instance)
     Schedule(settings, account, host.instance)
@@ -48,14 +48,14 @@ def main() -> None:
     pulumi.export("instance_id", host.instance.id)
     pulumi.export("region", settings.region)
     pulumi.export("bucket", storage.bucket.id)
-    pulumi.export("repository_uri", registry.repository.repository_url)
+    pulumi.export("repository_uri", images.repository.repository_url)
     pulumi.export("tunnel", f"healthpredict cloud tunnel --stack {settings.stack} --region {settings.region}")
     pulumi.export("tunnel_without_healthpredict", host.instance.id.apply(lambda id_: _tunnels(id_, settings.region)))
     pulumi.export("estimate", asdict(cost) if cost else None)
 
 
 def _read_settings() -> StackSettings:
-    # All of it and not only what is known, so that a misspelt setting is refused.
+    # All keys, not only the known ones, so that a misspelt setting is refused.
     own = f"{PROJECT}:"
     values = {key.removeprefix(own): value for key, value in get_config_env().items() if key.startswith(own)}
     region = pulumi.Config("aws").get("region") or ""
@@ -63,7 +63,7 @@ def _read_settings() -> StackSettings:
 
 
 def _estimate(settings: StackSettings) -> Estimate | None:
-    """The month's estimate; None, with a warning, where a price is not known. Warns when it is above the budget."""
+    """Estimate a month. Warn if it is above the budget. Returns: None, after a warning, if a price is unknown."""
     try:
         cost = estimate(settings)
     except ConfigError as error:
@@ -72,13 +72,13 @@ def _estimate(settings: StackSettings) -> Estimate | None:
     if cost.worst > settings.budget_usd:
         pulumi.log.warn(
             f"The estimate of {cost.worst:.2f} USD a month is above the budget of {settings.budget_usd:g} USD "
-            f"(prices of {cost.as_of}). Stop it earlier, choose a smaller or a spot instance, or raise budgetUsd."
+            f"(prices of {cost.as_of}). Stop the host earlier, choose a smaller or a spot instance, or raise budgetUsd."
         )
     return cost
 
 
 def _host_config(
-    settings: StackSettings, storage: Storage, registry: ImageRegistry, identity: Identity
+    settings: StackSettings, storage: Storage, images: ImageRegistry, identity: Identity
 ) -> dict[str, pulumi.Input[str]]:
     bucket = storage.bucket.id
     return {
@@ -87,7 +87,7 @@ def _host_config(
         "artifacts-uri": pulumi.Output.format("s3://{0}/mlflow", bucket),
         "backup-uri": pulumi.Output.format("s3://{0}/backups", bucket),
         "containers-role": identity.containers.arn,
-        "image-repository": registry.repository.repository_url,
+        "image-repository": images.repository.repository_url,
         "source-repository": settings.source_repository,
         "source-commit": settings.source_commit,
         "source-archive": settings.source_archive,
@@ -97,7 +97,7 @@ def _host_config(
 
 
 def _tunnels(instance: str, region: str) -> dict[str, str]:
-    """The tunnels by the AWS CLI alone."""
+    """Commands of the AWS CLI for the tunnels."""
     start = f"aws ssm start-session --region {region} --target {instance} --document-name"
 
     def own(port: int) -> str:

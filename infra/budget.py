@@ -1,20 +1,19 @@
-"""Who hears of it: a budget with mails, and alarms on the host."""
+"""A budget and alarms, which send mails."""
 
 from __future__ import annotations
 
-import json
-
 import pulumi
 import pulumi_aws as aws
+from policy import Statement, deny_without_tls, document
 from settings import StackSettings
 
 PERCENTS = (50, 80, 100)
-# A t3.large earns 36 an hour and holds 864; from 60 it has minutes left at full speed.
+# CPU credits. A t3.large earns 36 an hour and stores up to 864; 60 last for some minutes at full speed.
 LOW_CREDITS = 60
 
 
 class Budget(pulumi.ComponentResource):
-    """The month's budget of the account. AWS can count one stack alone only after its tags were activated for billing."""
+    """The monthly budget of the whole account: AWS counts a stack separately only after its tags are activated for billing."""
 
     def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Budget", settings.prefix)
@@ -43,7 +42,7 @@ class Budget(pulumi.ComponentResource):
 
 
 class Alarms(pulumi.ComponentResource):
-    """Alarms that mail and, where that helps, mend."""
+    """Alarms that send mails and, if possible, repair the host."""
 
     def __init__(self, settings: StackSettings, account: str, instance: aws.ec2.Instance) -> None:
         super().__init__("health-predict:aws:Alarms", settings.prefix)
@@ -58,27 +57,27 @@ class Alarms(pulumi.ComponentResource):
             description="The hardware under the host failed",
             minutes=2,
             # AWS has no recovery for spot instances.
-            mend=None if settings.spot else f"{automate}:recover",
+            repair=None if settings.spot else f"{automate}:recover",
         )
         self._alarm(
             "instance",
             "StatusCheckFailed_Instance",
-            description="The host's system does not answer",
+            description="The host's operating system does not respond",
             minutes=3,
-            mend=f"{automate}:reboot",
+            repair=f"{automate}:reboot",
         )
         if settings.cpu_credits == "unlimited":
             self._alarm(
                 "credits",
                 "CPUSurplusCreditsCharged",
-                description="Processor time beyond the price is charged",
+                description="AWS charges for surplus CPU credits",
                 minutes=5,
             )
         else:
             self._alarm(
                 "credits",
                 "CPUCreditBalance",
-                description="Processor credits end: it slows down",
+                description="CPU credits run out, so the host slows down",
                 minutes=10,
                 below=LOW_CREDITS,
             )
@@ -102,12 +101,12 @@ class Alarms(pulumi.ComponentResource):
         *,
         description: str,
         minutes: int,
-        mend: str | None = None,
+        repair: str | None = None,
         below: float | None = None,
     ) -> None:
-        """An alarm when the metric is above 0, or below a limit, for so long."""
+        """Create an alarm for a metric that is above 0, or below a limit, for some minutes."""
         name = f"{self._settings.prefix}-{key}"
-        # EC2 counts its status every minute and credits every five.
+        # EC2 measures status every minute and credits every five.
         period = 60 if metric.startswith("StatusCheck") else 300
         aws.cloudwatch.MetricAlarm(
             name,
@@ -121,17 +120,17 @@ class Alarms(pulumi.ComponentResource):
             evaluation_periods=minutes * 60 // period,
             threshold=below or 0,
             comparison_operator="GreaterThanThreshold" if below is None else "LessThanThreshold",
-            # Stopped at night is not a fault.
+            # A host that is stopped for the night has no data.
             treat_missing_data="notBreaching",
-            alarm_actions=[*([mend] if mend else []), self._topic.arn],
+            alarm_actions=[*([repair] if repair else []), self._topic.arn],
             tags=self._settings.tags(key),
             opts=self._child,
         )
 
 
 def _publishers(topic: str, account: str) -> str:
-    """Alarms of this account only, and over TLS only."""
-    own = {
+    """The policy of the topic: only alarms of this account may publish, and only over TLS."""
+    own: Statement = {
         "Sid": "Alarms",
         "Effect": "Allow",
         "Principal": {"Service": "cloudwatch.amazonaws.com"},
@@ -139,12 +138,4 @@ def _publishers(topic: str, account: str) -> str:
         "Resource": topic,
         "Condition": {"StringEquals": {"aws:SourceAccount": account}},
     }
-    plain = {
-        "Sid": "TlsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "sns:Publish",
-        "Resource": topic,
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [own, plain]})
+    return document([own, deny_without_tls("sns:Publish", topic)])

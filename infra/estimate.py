@@ -1,4 +1,4 @@
-"""What a month costs, from the configuration and the table `prices.yaml`. Runs alone: `python infra/estimate.py prod`."""
+"""Estimate the cost of a month from the configuration and `prices.yaml`. Also a script: `python infra/estimate.py prod`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOURS_OF_MONTH = 730
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the estimate; USD a month."""
+    """One line of the estimate, in USD a month."""
 
     what: str
     amount: str
@@ -30,8 +30,8 @@ class Estimate:
     """A month's cost.
 
     Attributes:
-        always_on: the same, were the host never stopped.
-        worst: with every surplus processor credit that `cpuCredits: unlimited` allows; otherwise the total.
+        always_on: the total if the host is never stopped.
+        worst: the total with the most surplus CPU credits that `cpuCredits: unlimited` allows.
         as_of: date of the prices.
     """
 
@@ -48,10 +48,10 @@ def estimate(settings: StackSettings, prices: dict[str, Any] | None = None) -> E
 
     Args:
         settings: of the stack.
-        prices: as in `prices.yaml`, which is the default.
+        prices: in the form of `prices.yaml`; None for that file.
 
     Raises:
-        ConfigError: the table has no price for the region or the type of instance.
+        ConfigError: a price for the region or the instance type is missing.
     """
     table = prices or yaml.safe_load((HERE / "prices.yaml").read_text())
     lines = _lines(settings, table, settings.hours_per_month)
@@ -73,11 +73,11 @@ def estimate(settings: StackSettings, prices: dict[str, Any] | None = None) -> E
 def _lines(settings: StackSettings, table: dict[str, Any], hours: float) -> tuple[Line, ...]:
     region = table["regions"].get(settings.region)
     if region is None:
-        raise ConfigError(f"No prices for {settings.region} of {table['as_of']}: add the region to infra/prices.yaml.")
+        raise ConfigError(f"infra/prices.yaml of {table['as_of']} has no prices for {settings.region}. Add the region.")
     kind = "spot_hour" if settings.spot else "instance_hour"
     hourly = region[kind].get(settings.instance_type)
     if hourly is None:
-        raise ConfigError(f"No price for {settings.instance_type} in {settings.region}: add it to infra/prices.yaml.")
+        raise ConfigError(f"infra/prices.yaml has no price for {settings.instance_type} in {settings.region}. Add it.")
     everywhere, assumed = table["everywhere"], table["assumed"]
     market = "spot" if settings.spot else "on demand"
 
@@ -95,7 +95,7 @@ def _lines(settings: StackSettings, table: dict[str, Any], hours: float) -> tupl
 
 
 def read_stack(stack: str, folder: Path = HERE) -> StackSettings:
-    """Read `Pulumi.<stack>.yaml`, or what has to be set by hand when it is not there.
+    """Read `Pulumi.<stack>.yaml`.
 
     Raises:
         ConfigError: the file is missing, or a value in it is refused.
@@ -103,7 +103,7 @@ def read_stack(stack: str, folder: Path = HERE) -> StackSettings:
     path = folder / f"Pulumi.{stack}.yaml"
     if not path.exists():
         raise ConfigError(f"There is no {path}. Copy Pulumi.example.yaml there and fill in its first lines.")
-    # BaseLoader makes text of everything, as Pulumi does; 17:00 would be the number 1020 otherwise.
+    # BaseLoader reads every value as text, as Pulumi does. Otherwise 17:00 would be the number 1020.
     written = yaml.load(path.read_text(), Loader=yaml.BaseLoader).get("config") or {}  # noqa: S506
     own = f"{PROJECT}:"
     values = {key.removeprefix(own): value for key, value in written.items() if key.startswith(own)}

@@ -1,4 +1,4 @@
-"""The host: one instance that sets itself up, and comes back whole after every stop."""
+"""The host: one EC2 instance that cloud-init sets up, and that keeps its data when it is stopped."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from settings import StackSettings
 HERE = Path(__file__).resolve().parent / "host"
 CANONICAL = "099720109477"
 UBUNTU = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
-USER_DATA_LIMIT = 16_384  # bytes; EC2's
-# The answer of the metadata service passes no router, so neither a container nor a pod has the host's role. The services that need
-# S3 or ECR get credentials of a role of their own (host/root/usr/local/lib/health-predict/pass-credentials).
+USER_DATA_LIMIT = 16_384  # bytes, a limit of EC2
+# With a hop limit of 1, neither containers nor pods reach the metadata service, so they cannot use the host's role. Services that
+# need S3 or ECR get credentials of another role (host/root/usr/local/lib/health-predict/pass-credentials).
 METADATA_HOPS = 1
 MADE_WITH_TAG = "HealthPredictMadeWith"
 FIXED = (
-    # A newer image, or another file of the set-up, is for the next host.
+    # A newer image or user data takes effect with the next host.
     "ami",
     "user_data",
-    # AWS reads them back otherwise once the host was stopped or told its health, or they cannot change on a host that is there;
-    # the provider would replace the host, and with it the disk that Postgres is on (Terraform's provider, issue 33775).
+    # AWS returns other values after a stop or a health report, or they cannot be changed on an existing host. The provider would
+    # then replace the host, and with it the disk of Postgres (issue 33775 of Terraform's AWS provider).
     "associate_public_ip_address",
     "key_name",
     "instance_market_options",
     f"tags.{HEALTH_TAG}",
-    # So that it says what this host was made with.
+    # It describes this host, not the configuration.
     f"tags.{MADE_WITH_TAG}",
 )
-"""What stays as it is as long as this host lives."""
+"""Properties that do not change during the life of a host."""
 
 
 class Host(pulumi.ComponentResource):
-    """The instance."""
+    """The EC2 instance with its SSH key."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Host(pulumi.ComponentResource):
     ) -> None:
         super().__init__("health-predict:aws:Host", settings.prefix)
         self.instance = aws.ec2.Instance(
-            # A new generation is a new resource: the host is replaced on purpose, with the newest image.
+            # A new generation is a new resource, which replaces the host with the newest image.
             f"{settings.prefix}-host-{settings.host_generation}",
             ami=_image(),
             instance_type=settings.instance_type,
@@ -72,25 +72,24 @@ class Host(pulumi.ComponentResource):
             ebs_optimized=True,
             credit_specification=aws.ec2.InstanceCreditSpecificationArgs(cpu_credits=settings.cpu_credits),
             maintenance_options=aws.ec2.InstanceMaintenanceOptionsArgs(auto_recovery="default"),
-            # The host shuts itself down after maxHours; that must stop it, not destroy it.
+            # The host shuts itself down after maxHours. This must stop the instance, not terminate it.
             instance_initiated_shutdown_behavior="stop",
             instance_market_options=_spot() if settings.spot else None,
             tags=settings.tags("host") | {MADE_WITH_TAG: _made_with(settings)},
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=list(FIXED)),
         )
-        self._warn_of_what_waits(settings)
+        self._warn_of_pending_settings(settings)
         self.register_outputs({"instance_id": self.instance.id})
 
-    def _warn_of_what_waits(self, settings: StackSettings) -> None:
-        """Warn of settings that this host does not have, because they take effect with the next generation."""
+    def _warn_of_pending_settings(self, settings: StackSettings) -> None:
+        """Warn of settings that take effect only with the next generation."""
 
         def warn(tags: dict[str, str] | None) -> None:
-            made_with = (tags or {}).get(MADE_WITH_TAG, "the set-up of an older release")
+            made_with = (tags or {}).get(MADE_WITH_TAG, "settings of an older release")
             if made_with != _made_with(settings):
                 pulumi.log.warn(
-                    f"The host keeps what it was made with ({made_with}), because only a new host can have {_made_with(settings)}. "
-                    f"That takes effect with hostGeneration {settings.host_generation + 1}, which replaces the host and its disk: "
-                    "make a backup first."
+                    f"This host has {made_with}. The settings ({_made_with(settings)}) take effect only with hostGeneration "
+                    f"{settings.host_generation + 1}, which replaces the host and its disk. Make a backup first."
                 )
 
         self.instance.tags.apply(warn)
@@ -108,24 +107,26 @@ class Host(pulumi.ComponentResource):
 
 
 def _made_with(settings: StackSettings) -> str:
-    """What only a new host can change, for people."""
+    """The settings that only a new host can change, as text."""
     return f"{'an' if settings.ssh_public_key else 'no'} sshPublicKey, spot {str(settings.spot).lower()}"
 
 
 def render_user_data(settings: StackSettings) -> str:
-    """The host's cloud-init configuration: `host/cloud-init.yaml` with the files below `host/root` put in.
+    """Render the host's cloud-init configuration: `host/cloud-init.yaml` with the files below `host/root`.
 
-    It holds no secret, and of the configuration only where to read the rest: so it need not change when that does.
+    It contains no secret and no settings, only the path of the parameters, so other settings do not change it.
 
     Raises:
-        ValueError: it is larger than EC2 takes.
+        ValueError: it is above EC2's limit.
     """
     config = yaml.safe_load((HERE / "cloud-init.yaml").read_text())
     config["write_files"] = [*_files(), _host_environment(settings)]
     text: str = "#cloud-config\n" + yaml.dump(config, Dumper=_Dumper, sort_keys=False, width=10_000)
     size = len(text.encode())
     if size > USER_DATA_LIMIT:
-        raise ValueError(f"The user data has {size:,} bytes, and EC2 takes {USER_DATA_LIMIT:,}: shorten infra/host.")
+        raise ValueError(
+            f"The user data has {size:,} bytes, but EC2 accepts only {USER_DATA_LIMIT:,}. Shorten infra/host."
+        )
     return text
 
 
@@ -135,7 +136,7 @@ def _files() -> list[dict[str, Any]]:
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         entry: dict[str, Any] = {"path": f"/{path.relative_to(root).as_posix()}", "content": path.read_text()}
         if "lib" in path.parts and path.suffix == "":
-            # Compressed, because all of them as text are larger than EC2 takes.
+            # Compressed, because the plain text would exceed EC2's limit.
             packed = base64.b64encode(gzip.compress(path.read_bytes(), mtime=0)).decode()
             entry |= {"permissions": "0755", "encoding": "gz+b64", "content": packed}
         files.append(entry)
@@ -149,7 +150,7 @@ def _host_environment(settings: StackSettings) -> dict[str, Any]:
 
 
 def _image() -> str:
-    """The newest Ubuntu LTS of its maker."""
+    """The newest Ubuntu LTS image of Canonical."""
     return aws.ec2.get_ami(
         most_recent=True,
         owners=[CANONICAL],
@@ -171,7 +172,7 @@ def _spot() -> aws.ec2.InstanceInstanceMarketOptionsArgs:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, which is shorter and can be read."""
+    """Writes multi-line strings as blocks, which are short and readable."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -1,23 +1,19 @@
-"""Who the host and its containers are in AWS, and all that they may do: what the system uses, and nothing beside it.
+"""The roles of the host and its containers, with the permissions that the system uses and no others.
 
-The host reads parameters and reports its health; the containers use the bucket and the image repository. The host passes on the
+The host reads parameters and reports its health; the containers use the bucket and the image repository. The host passes on
 credentials of the containers' role, so no container can read a parameter.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pulumi
 import pulumi_aws as aws
+from policy import Statement, document, trust
 from settings import StackSettings
 from storage import PREFIXES
 
 HEALTH_TAG = "HealthPredictHealth"
-"""Tag of the instance in which it reports its health."""
-
-Statement = dict[str, Any]
+"""Tag of the instance in which the host reports its health."""
 
 
 class Identity(pulumi.ComponentResource):
@@ -33,14 +29,14 @@ class Identity(pulumi.ComponentResource):
         self.role = aws.iam.Role(
             f"{name}-host",
             description="The Health Predict host",
-            assume_role_policy=trust("ec2.amazonaws.com"),
+            assume_role_policy=trust({"Service": "ec2.amazonaws.com"}),
             tags=settings.tags("host"),
             opts=child,
         )
         self.containers = aws.iam.Role(
             f"{name}-containers",
             description="The containers of the Health Predict host",
-            assume_role_policy=self.role.arn.apply(lambda arn: _trust({"AWS": arn})),
+            assume_role_policy=self.role.arn.apply(lambda arn: trust({"AWS": arn})),
             tags=settings.tags("containers"),
             opts=child,
         )
@@ -60,7 +56,7 @@ class Identity(pulumi.ComponentResource):
         self.register_outputs({"role_arn": self.role.arn})
 
     def allow_health_tag(self, instance: aws.ec2.Instance) -> None:
-        """Let the host write the one tag of itself in which it says how it is."""
+        """Allow the host to write its health tag, and no other."""
         aws.iam.RolePolicy(
             f"{self._settings.prefix}-health",
             name="health",
@@ -68,21 +64,6 @@ class Identity(pulumi.ComponentResource):
             policy=instance.arn.apply(lambda arn: document([_health(arn)])),
             opts=pulumi.ResourceOptions(parent=self),
         )
-
-
-def document(statements: list[Statement]) -> str:
-    """A policy of these statements, as JSON."""
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
-def trust(service: str, condition: Statement | None = None) -> str:
-    """A trust policy: one service of AWS may take the role."""
-    return _trust({"Service": service}, condition)
-
-
-def _trust(principal: dict[str, str], condition: Statement | None = None) -> str:
-    statement: Statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
-    return document([statement | ({"Condition": condition} if condition else {})])
 
 
 def _pass_on(containers: str) -> str:
@@ -95,7 +76,7 @@ def _data(bucket: str) -> str:
 
     return document(
         [
-            # Without a condition on the prefix: with one, S3 answers 403 instead of 404 for an object that is not there.
+            # Without a condition on the prefix, because S3 would then respond 403 instead of 404 for a missing object.
             {"Sid": "List", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket},
             {
                 "Sid": "ReadAndWrite",
@@ -126,7 +107,7 @@ def _images(repository: str) -> str:
     )
     return document(
         [
-            # The one action of ECR that knows no resource.
+            # This action does not support resource-level permissions.
             {"Sid": "LogIn", "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
             {
                 "Sid": "PushAndPull",
@@ -139,7 +120,7 @@ def _images(repository: str) -> str:
 
 
 def _parameters(path: str) -> list[Statement]:
-    # Decrypting them needs no more: they are encrypted with the account's own key aws/ssm.
+    # Decryption needs no permission, because they are encrypted with the account's key aws/ssm.
     return [
         {
             "Sid": "ReadParameters",
@@ -151,13 +132,14 @@ def _parameters(path: str) -> list[Statement]:
 
 
 def _session(instances: str) -> list[Statement]:
-    # Instead of the managed policy AmazonSSMManagedInstanceCore, which reads every parameter of the account.
+    # Instead of the managed policy AmazonSSMManagedInstanceCore, which may read every parameter of the account.
     channels = ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel")
     messages = ("AcknowledgeMessage", "DeleteMessage", "FailMessage", "GetEndpoint", "GetMessages", "SendReply")
     return [
         {"Sid": "Register", "Effect": "Allow", "Action": "ssm:UpdateInstanceInformation", "Resource": instances},
         {
-            # Session and Run Command; these actions know no resource and reach the caller's own messages only.
+            # For sessions and the Run Command. These actions do not support resource-level permissions; they reach only the
+            # caller's own messages.
             "Sid": "Talk",
             "Effect": "Allow",
             "Action": [f"ssmmessages:{c}" for c in channels] + [f"ec2messages:{m}" for m in messages],
@@ -168,7 +150,7 @@ def _session(instances: str) -> list[Statement]:
 
 def _health(instance: str) -> Statement:
     return {
-        "Sid": "SayHowItIs",
+        "Sid": "ReportHealth",
         "Effect": "Allow",
         "Action": "ec2:CreateTags",
         "Resource": instance,

@@ -1,7 +1,6 @@
-"""The network: one public subnet that nothing can reach from outside.
+"""The network: one public subnet with a security group without inbound rules.
 
-A NAT gateway would cost more than the host, so the host has an address of its own; what protects it is a security group
-without inbound rules.
+A NAT gateway would cost more than the host, so the host has a public address.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import pulumi
 import pulumi_aws as aws
 from settings import StackSettings
 
-# Apart from what Docker (172.17-31), Minikube (192.168.49) and Kubernetes' services (10.96) use on the host.
+# It must not overlap with the networks of Docker (172.17-31), Minikube (192.168.49) and Kubernetes services (10.96) on the host.
 VPC_CIDR = "10.42.0.0/24"
 SUBNET_CIDR = "10.42.0.0/26"
 WEB_PORTS = {"https": 443, "http": 80}  # http: Ubuntu's archive, whose packages are signed
@@ -26,7 +25,7 @@ class Network(pulumi.ComponentResource):
         self.vpc = aws.ec2.Vpc(
             f"{name}-vpc", cidr_block=VPC_CIDR, enable_dns_hostnames=True, tags=settings.tags("vpc"), opts=child
         )
-        # Nothing uses the default group; taken over without rules it cannot be used by mistake.
+        # Nothing uses the default group. Without rules it cannot be used by mistake.
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default", vpc_id=self.vpc.id, ingress=[], egress=[], tags=settings.tags("unused"), opts=child
         )
@@ -48,14 +47,14 @@ class Network(pulumi.ComponentResource):
             availability_zone=_zone(settings.instance_type),
             map_public_ip_on_launch=False,
             tags=settings.tags("subnet"),
-            # A zone that AWS lists first tomorrow must not replace the subnet, and the host with it.
+            # If AWS lists another zone first later, this must not replace the subnet and with it the host.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["availability_zone"]),
         )
         aws.ec2.RouteTableAssociation(
             f"{name}-subnet-routes", subnet_id=self.subnet.id, route_table_id=routes.id, opts=child
         )
-        # S3 without the way over the internet, free of charge. Its policy stays open: ECR and Ubuntu keep files in buckets
-        # of their own; what the host may do in S3 is its role's matter.
+        # Free traffic to S3, not over the internet. It has no policy, because ECR and Ubuntu use buckets of their own; the roles
+        # limit what the host may do in S3.
         aws.ec2.VpcEndpoint(
             f"{name}-s3",
             vpc_id=self.vpc.id,
@@ -70,7 +69,7 @@ class Network(pulumi.ComponentResource):
 
 
 def _zone(instance_type: str) -> str:
-    """The first zone of the region that has this type of instance; not every zone has."""
+    """The first zone of the region that offers this instance type."""
     offers = aws.ec2.get_instance_type_offerings(
         location_type="availability-zone",
         filters=[aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=[instance_type])],

@@ -1,4 +1,4 @@
-"""What the host reads at every start: settings, and the secrets of its services."""
+"""The settings and secrets that the host reads at every start."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SECRET_BYTES = 32
 
 
 class Parameters(pulumi.ComponentResource):
-    """Parameters below `/health-predict/<stack>/`: `config/` in the clear, `secret/` encrypted."""
+    """Parameters below `/health-predict/<stack>/`: `config/` as plain text, `secret/` encrypted."""
 
     def __init__(self, settings: StackSettings, config: dict[str, pulumi.Input[str]]) -> None:
-        """Args: settings of the stack; config, what becomes `HEALTHPREDICT_<NAME>` on the host; empty values are left out."""
+        """Args: settings of the stack; config, the values of `HEALTHPREDICT_<NAME>` on the host. Empty values are left out."""
         super().__init__("health-predict:aws:Parameters", settings.prefix)
         for key, value in config.items():
             if value == "":
@@ -44,7 +44,7 @@ class Parameters(pulumi.ComponentResource):
                 type="SecureString",
                 value=pulumi.Output.secret(secrets.token_urlsafe(SECRET_BYTES)),
                 tags=settings.tags(key),
-                # Made once, by the first `up`. A value that was rotated in AWS stays too.
+                # The first `up` creates the value. A value that is rotated in AWS stays.
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=["value"]),
             )
         self.register_outputs({})

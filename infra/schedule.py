@@ -1,4 +1,4 @@
-"""Stop every evening, start every working morning: EventBridge schedules that may do this to one instance only."""
+"""EventBridge schedules that stop the host every evening and start it on working days. They may change only this instance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pulumi
 import pulumi_aws as aws
-from identity import document, trust
+from policy import document, trust
 from settings import StackSettings
 
 RETRY_SECONDS = 3600
@@ -25,7 +25,7 @@ class Schedule(pulumi.ComponentResource):
             description="Starts and stops the Health Predict host",
             assume_role_policy=group.arn.apply(
                 lambda arn: trust(
-                    "scheduler.amazonaws.com",
+                    {"Service": "scheduler.amazonaws.com"},
                     {"StringEquals": {"aws:SourceAccount": account, "aws:SourceArn": arn}},
                 )
             ),

@@ -1,4 +1,4 @@
-"""What can be configured, with defaults and checks. Knows nothing of Pulumi: the estimate reads the same settings."""
+"""The settings of a stack, with defaults and checks. It does not import Pulumi, because the estimate uses it too."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ PROJECT = "health-predict"
 DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 DAYS_OF_MONTH = 30.44
 """Mean days of a month (365.25 / 12, rounded)."""
-# By hand there is no schedule to count, so the month of the budget is assumed.
+# Assumed for a host without a schedule: the hours of the default schedule.
 HOURS_STARTED_BY_HAND = 8 * 22
 
 
 class ConfigError(Exception):
-    """A value of the configuration is missing or refused; the message says which, why, and what to write."""
+    """A setting is missing or wrong. The message says which one, why, and what to write."""
 
 
 @dataclass(frozen=True)
 class StackSettings:
-    """The configuration of one stack; see `Pulumi.example.yaml` for what each means."""
+    """The settings of one stack, see `Pulumi.example.yaml`."""
 
     stack: str
     region: str
@@ -49,50 +49,52 @@ class StackSettings:
 
     @property
     def prefix(self) -> str:
-        """Start of every name in AWS."""
+        """Start of the names of all resources."""
         return f"{PROJECT}-{self.stack}"
 
     @property
     def parameters(self) -> str:
-        """Path of the stack's parameters, without a slash at the end."""
+        """Path of the stack's parameters, without a trailing slash."""
         return f"/{PROJECT}/{self.stack}"
 
     @property
     def hours_per_month(self) -> float:
-        """Hours that the host runs in a month, by its schedule."""
+        """Hours that the schedule lets the host run in a month."""
         if self.start_time is None:
             return HOURS_STARTED_BY_HAND
         hours = (_minutes(self.stop_time) - _minutes(self.start_time)) % (24 * 60) / 60
         return hours * ceil(len(self.start_days) * DAYS_OF_MONTH / 7)
 
     def tags(self, name: str) -> dict[str, str]:
-        """The tags of a resource; `healthpredict cloud` finds everything by them."""
+        """The tags of a resource, by which `healthpredict cloud` finds it."""
         return {"Name": f"{self.prefix}-{name}", "Project": PROJECT, "Stack": self.stack, "ManagedBy": "pulumi"}
 
 
 def read_settings(stack: str, region: str, values: Mapping[str, object]) -> StackSettings:
-    """Check the configuration of a stack.
+    """Check the settings of a stack.
 
     Args:
         stack: name of the stack.
         region: of AWS, such as `us-east-1`.
-        values: as they stand in `Pulumi.<stack>.yaml`, without the name of the project.
+        values: from `Pulumi.<stack>.yaml`, without the name of the project in the keys.
 
     Raises:
-        ConfigError: a value is missing or refused.
+        ConfigError: a value is missing or wrong.
     """
     unknown = sorted(set(values) - set(_DEFAULTS))
     if unknown:
-        raise ConfigError(f"{', '.join(unknown)}: there is no such setting. Known are {', '.join(_DEFAULTS)}.")
+        raise ConfigError(f"Unknown settings: {', '.join(unknown)}. The settings are {', '.join(_DEFAULTS)}.")
     text = {key: str(values.get(key, default)).strip() for key, default in _DEFAULTS.items()}
-    # No hyphen: names in AWS are the stack's and then a hyphen, and one stack's may not be the start of another's.
-    _match("stack", stack, "[a-z][a-z0-9]{0,19}", "up to 20 small letters and digits")
+    # No hyphen, because resources are found by `<stack>-`, and that must not match another stack.
+    _match("stack", stack, "[a-z][a-z0-9]{0,19}", "up to 20 lower-case letters and digits")
     if not region:
-        raise ConfigError("aws:region is missing. Write pulumi config set aws:region us-east-1.")
+        raise ConfigError("aws:region is missing. Run: pulumi config set aws:region us-east-1")
     start = None if text["startTime"] == "none" else _time("startTime", text["startTime"])
     stop = _time("stopTime", text["stopTime"])
     if start == stop:
-        raise ConfigError(f"startTime and stopTime are both {stop!r}. Choose two times, or startTime none.")
+        raise ConfigError(
+            f"startTime and stopTime are both {stop!r}. Choose different times, or set startTime to none."
+        )
     return StackSettings(
         stack=stack,
         region=region,
@@ -139,16 +141,16 @@ _DEFAULTS: Mapping[str, str] = {
 
 
 def _match(key: str, value: str, pattern: str, expected: str, *, shown: bool = True) -> str:
-    """The value, if it has the form; `shown` is whether a wrong one may be repeated."""
+    """Return the value if it matches. Args: shown, whether the message may contain a wrong value."""
     if not re.fullmatch(pattern, value):
-        raise ConfigError(f"{key} is {repr(value) if shown else 'something else'}. Expected: {expected}.")
+        raise ConfigError(f"{key} is {repr(value) if shown else 'wrong'}. Expected: {expected}.")
     return value
 
 
 def _mail(value: str) -> str:
     if not value:
         raise ConfigError(
-            "alertMail is missing: nobody would hear of the budget. pulumi config set alertMail you@example.org"
+            "alertMail is missing, so nobody would get the mails of the budget. Run: pulumi config set alertMail you@example.org"
         )
     return _match("alertMail", value, r"[^@\s,]+@[^@\s,]+\.[^@\s,]+", "one mail address")
 
@@ -190,12 +192,12 @@ def _timezone(value: str) -> str:
 
 
 def _source(text: Mapping[str, str]) -> dict[str, str]:
-    """A repository at a commit, or an archive with its digest: never a branch, which can move."""
+    """A repository with a commit, or an archive with its digest. A branch is refused, because it moves."""
     names = ("sourceRepository", "sourceCommit", "sourceArchive", "sourceSha256")
     repository, commit, archive, digest = (text[name] for name in names)
     if bool(repository or commit) == bool(archive or digest):
         raise ConfigError(
-            "Set sourceRepository and sourceCommit, or sourceArchive and sourceSha256: what the host shall run."
+            "Set sourceRepository and sourceCommit, or sourceArchive and sourceSha256: the code that the host runs."
         )
     if archive or digest:
         _match("sourceArchive", archive, r"https://[\w./@+~%-]+\.tar\.gz", "an https address of a .tar.gz")
@@ -222,7 +224,7 @@ def _ssh_cidr(cidr: str, key: str) -> str | None:
         raise ConfigError(f"sshCidr is {cidr!r}. Expected: your own address, such as 203.0.113.7/32.") from error
     if network.prefixlen != 32:
         raise ConfigError(
-            f"sshCidr is {cidr!r}, which lets {network.num_addresses:,} addresses in. Expected: one address with /32."
+            f"sshCidr is {cidr!r}, which admits {network.num_addresses:,} addresses. Expected: one address with /32."
         )
     return str(network)
 

@@ -1,25 +1,25 @@
-"""The bucket: data, artifacts, reports and backups, each below a prefix of its own."""
+"""The bucket for data, artifacts, reports and backups, each below its own prefixes."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+from policy import deny_without_tls, document
 from settings import StackSettings
 
 NONCURRENT_DAYS = 30
-"""How long an overwritten or deleted object can be brought back."""
+"""How long an overwritten or deleted object can be restored."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """What lies below one prefix.
+    """The rules of one prefix.
 
     Attributes:
-        deletes: whether the containers may delete there.
-        expires: days after which an object goes; None keeps it.
+        deletes: whether the containers may delete objects.
+        expires: days after which objects are deleted; None keeps them.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Prefix:
     expires: int | None = None
 
 
-# The one table of prefixes: the containers' role and the lifecycle are made from it.
+# The permissions of the containers and the lifecycle rules follow from this table.
 PREFIXES = (
     Prefix("raw"),
     Prefix("batches"),
@@ -46,16 +46,16 @@ PREFIXES = (
 
 
 class Storage(pulumi.ComponentResource):
-    """A private, encrypted, versioned bucket that answers over TLS only."""
+    """A private, encrypted, versioned bucket, reached over TLS only."""
 
     def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Storage", settings.prefix)
-        # Kept with all that protects it, or not at all.
+        # keepData keeps the bucket together with the resources that protect it.
         child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data)
         name = settings.prefix
         self.bucket = aws.s3.Bucket(
             f"{name}-data",
-            # destroy asks before it begins; without this it would fail at the first object.
+            # Without it, `pulumi destroy` would fail if the bucket is not empty.
             force_destroy=not settings.keep_data,
             tags=settings.tags("data"),
             opts=child,
@@ -105,7 +105,7 @@ class Storage(pulumi.ComponentResource):
         aws.s3.BucketPolicy(
             f"{name}-data-tls",
             bucket=bucket,
-            policy=self.bucket.arn.apply(_tls_only),
+            policy=self.bucket.arn.apply(lambda arn: document([deny_without_tls("s3:*", [arn, f"{arn}/*"])])),
             opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[blocked])),
         )
         self.register_outputs({"bucket": bucket})
@@ -134,15 +134,3 @@ def _rules() -> list[aws.s3.BucketLifecycleConfigurationRuleArgs]:
         if prefix.expires
     ]
     return [everything, *expiring]
-
-
-def _tls_only(arn: str) -> str:
-    statement = {
-        "Sid": "TlsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "s3:*",
-        "Resource": [arn, f"{arn}/*"],
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

@@ -23,7 +23,9 @@ from healthpredict.evaluation.metrics import auroc, evaluate
 from healthpredict.features.frame import encode_frame, fit_encoder
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
+from healthpredict.operations.arrivals import find_batch
 from healthpredict.operations.dataset import LABEL, arrived_batches
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.training.fit import folds
@@ -49,13 +51,13 @@ def show(figure: Figure, name: str) -> None:
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    settings = Settings(data_uri=f"{folder}/data", state_path=Path(folder))
-    prepared = prepare(settings, source)
-    names = arrived_batches(settings)
+    installation = Installation(Settings(data_uri=f"{folder}/data", state_path=Path(folder)))
+    prepared = prepare(installation, source)
+    names = arrived_batches(installation)
     for name in names:
-        accept_batch(settings, name)
-    accept_outcomes(settings)
-    parts = {name: read_labelled(settings, [name]) for name in names}
+        accept_batch(installation, find_batch(installation, name))
+    accept_outcomes(installation)
+    parts = {name: read_labelled(installation, [name]) for name in names}
 encounters = pd.concat(parts.values(), ignore_index=True)
 batch = np.repeat(names, [len(part) for part in parts.values()])
 print(f"{prepared.encounters:,} encounters of {prepared.patients:,} patients; {len(encounters):,} in the cohort")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from healthpredict.evaluation.metrics import Evaluation, Interval
 from healthpredict.evaluation.report import TestReport
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
+from healthpredict.operations.installation import Installation
+from healthpredict.registry.models import BUNDLE_ARTIFACT, Registry
 
 CODES = {
     "payer_code": ["MC", "HM", "BC"],
@@ -134,17 +137,15 @@ def _logistic_model(weights: np.ndarray) -> bytes:
 
 def champion(settings: Settings) -> int | None:
     """The version that the alias `champion` names."""
-    from healthpredict.operations.context import open_registry
 
-    found = open_registry(settings).by_alias("champion")
+    found = Installation(settings).registry.by_alias("champion")
     return found.version if found else None
 
 
 def register_tiny_bundle(settings: Settings, folder: Path) -> int:
     """Register another tiny model, built below a folder, and return its version."""
-    from healthpredict.operations.context import open_registry
 
-    registry = open_registry(settings)
+    registry = Installation(settings).registry
     run_id = registry.open_run("tiny", {"trigger": str(len(registry.versions()))})
     version = registry.reserve_version(run_id)
     registry.complete_version(
@@ -152,3 +153,11 @@ def register_tiny_bundle(settings: Settings, folder: Path) -> int:
     )
     registry.close_run(run_id)
     return version
+
+
+def stored_bundle(registry: Registry, version: int) -> Path:
+    """The folder in which MLflow keeps the bundle of a version. Its copy in the cache is removed."""
+    found = registry.version(version)
+    shutil.rmtree(registry.cache_path / found.bundle_digest, ignore_errors=True)
+    uri = registry.client.get_run(found.run_id).info.artifact_uri
+    return Path(uri.removeprefix("file://")) / BUNDLE_ARTIFACT

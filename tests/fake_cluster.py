@@ -1,4 +1,4 @@
-"""A cluster in memory, or in a file, with what a rollout uses of Kubernetes. Any of its answers can be lost."""
+"""A cluster in memory or in a file, with the part of Kubernetes that a rollout uses. Any response can be lost."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HOST = "127.0.0.1"
 
 
 class FakeCluster:
-    """Objects by kind and name. A Deployment gets its ReplicaSet and its pods at once."""
+    """Objects by kind and name. A Deployment gets its ReplicaSet and its pods immediately."""
 
     namespace = "health-predict"
-    host = HOST
+    api_host = HOST
 
     def __init__(self, bundles: dict[str, Bundle], store: Path | None = None) -> None:
-        """Args: bundles, by digest, that the images of the templates serve; store, a file to keep the objects in."""
+        """Args: bundles, by digest, that images contain; store, a file that keeps the objects."""
         self.bundles = bundles
         self._store = store
         self._objects: dict[tuple[str, str], KubernetesObject] = {}
@@ -40,14 +40,14 @@ class FakeCluster:
             self._objects = pickle.loads(store.read_bytes())
         self.calls = 0
         self.loses: Callable[[int], bool] = lambda _call: False
-        """Whether the answer of a call, counted from 0, is lost. What was asked for happens all the same."""
+        """Whether the response to a call, counted from 0, is lost. The call is carried out all the same."""
         self.on_call: Callable[[int], None] = lambda _call: None
         self.broken: set[str] = set()
-        """Digests of bundles that answer wrongly."""
+        """Digests of bundles that predict wrong risks."""
         self.silent: set[str] = set()
-        """Paths that pods do not answer."""
+        """Paths that pods do not respond to."""
         self.restarted: set[str] = set()
-        """Digests of bundles whose pods end again and again."""
+        """Digests of bundles whose pods crash repeatedly."""
 
     # What a rollout calls
 
@@ -61,7 +61,7 @@ class FakeCluster:
         wanted = (labels or {}).items()
         return self._answered([o for o in found if wanted <= (o["metadata"].get("labels") or {}).items()])
 
-    def serves(self, manifest: KubernetesObject) -> bool:
+    def supports(self, manifest: KubernetesObject) -> bool:
         return self._answered(manifest["kind"] != "HorizontalPodAutoscaler")
 
     def apply(self, manifest: KubernetesObject, manager: str = "healthpredict") -> KubernetesObject:
@@ -92,14 +92,14 @@ class FakeCluster:
 
     def ask_pod(self, pod: str, port: int, path: str, key: str, body: bytes | None = None) -> bytes:
         if path in self.silent:
-            raise RolloutError(f"Pod {pod} does not answer {path}.")
+            raise RolloutError(f"Pod {pod} does not respond to {path}.")
         digest = self._objects["Pod", pod]["metadata"]["annotations"][DIGEST]
         if path == "/metrics":
             return self._answered(b"")
         return self._answered(json.dumps({"bundle_digest": digest}).encode())
 
     def respond(self, request: httpx.Request) -> httpx.Response:
-        """What the Service answers."""
+        """The response of the Service."""
         serving = self.serving()
         if serving is None:
             raise httpx.ConnectError("nobody listens")
@@ -111,7 +111,7 @@ class FakeCluster:
     # What tests look at
 
     def serving(self) -> tuple[int, str, str] | None:
-        """Version, image and digest of what the pods serve."""
+        """Version, image and bundle digest that the pods serve."""
         pods = [o for (kind, _), o in self._objects.items() if kind == "Pod"]
         if not pods:
             return None
@@ -119,13 +119,13 @@ class FakeCluster:
         return int(pod[VERSION]), pod["image"], pod[DIGEST]
 
     def forget_verified(self) -> None:
-        """Forget which template was verified, as after a first rollout that was interrupted."""
+        """Forget which template was verified, as after an interrupted first rollout."""
         for (kind, _), found in self._objects.items():
             if kind == "Deployment":
                 found["metadata"]["annotations"].pop(VERIFIED, None)
 
     def heal(self) -> None:
-        """Lose no answer any more."""
+        """Lose no more responses."""
         self.loses = lambda _call: False
 
     def _roll(self, found: KubernetesObject) -> None:
@@ -176,7 +176,7 @@ class FakeCluster:
 
 
 class FakeTime:
-    """A clock that moves when somebody sleeps or looks at it."""
+    """A clock that advances when it is read, and by the time slept."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -190,7 +190,7 @@ class FakeTime:
 
 
 def install(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
-    """Let rollouts to Kubernetes go to a fake cluster, in no time."""
+    """Let rollouts go to a fake cluster, without waiting."""
     clock = FakeTime()
     patch.setattr(kubernetes, "Cluster", lambda *_: cluster)
     for module in (deployment, kubernetes, watch):
@@ -200,7 +200,7 @@ def install(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
 
 
 def _merged(known: KubernetesObject, given: KubernetesObject) -> KubernetesObject:
-    """As server-side apply does for what rollouts apply: fields that are not given stay, lists are replaced."""
+    """Merge as server-side apply does: fields that are not given stay, lists are replaced."""
     merged = dict(known)
     for name, value in given.items():
         inner = merged.get(name)

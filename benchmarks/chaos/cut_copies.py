@@ -10,8 +10,9 @@ from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
 from healthpredict.errors import BatchRefused, StillArriving
-from healthpredict.operations.accept_batch import accept_batch
-from healthpredict.operations.arrivals import MARKER
+from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
+from healthpredict.operations.arrivals import MARKER, find_batch
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 
 _ROWS = 300
@@ -37,23 +38,28 @@ def run(cuts: int = 100) -> dict[str, int]:
             file = Path(settings.data_uri) / "batches" / "batch-01.csv"
             file.parent.mkdir(parents=True)
             file.write_bytes(whole[:cut])
-            pending = find_pending(settings)
+            pending = find_pending(Installation(settings))
             if pending.ready or not pending.waiting or _accepts(settings):
                 counts["accepted_while_copied"] += 1
             if b"\n" not in (whole[cut - 1 : cut], whole[cut : cut + 1]):
                 counts["accepted_with_half_a_line"] += _accepts(settings.model_copy(update={"arrival_seconds": 0}))
             file.write_bytes(whole)
             file.with_name(file.name + MARKER).touch()
-            if find_pending(settings).ready != ["batch-01"]:
+            if find_pending(Installation(settings)).ready != ["batch-01"]:
                 counts["not_accepted_when_whole"] += 1
             else:
-                counts["lost_rows"] += _ROWS - accept_batch(settings, "batch-01").rows
+                counts["lost_rows"] += _ROWS - _accept(settings).rows
     return counts
+
+
+def _accept(settings: Settings) -> AcceptedBatch:
+    installation = Installation(settings)
+    return accept_batch(installation, find_batch(installation, "batch-01"))
 
 
 def _accepts(settings: Settings) -> bool:
     try:
-        accept_batch(settings, "batch-01")
+        _accept(settings)
     except (BatchRefused, StillArriving):
         return False
     return True

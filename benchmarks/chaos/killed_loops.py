@@ -25,10 +25,11 @@ from healthpredict.data.synthetic import synthesize
 from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
 from healthpredict.monitoring.policy import DriftDecision
 from healthpredict.operations.accept_batch import accept_batch
-from healthpredict.operations.context import open_ledger
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import Steps, drift_loop
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
+from healthpredict.operations.search import Training
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger_check import find_altered
 from healthpredict.storage.tables import read_json
@@ -62,7 +63,7 @@ def run(kills: int = 50) -> dict[str, int]:
         # The first process is not killed, because MLflow creates its tables in it.
         _end(_start(folder, steps))
         while kills_done < kills:
-            if not find_pending(settings).names:
+            if not find_pending(Installation(settings)).names:
                 batches += _arrive(settings, batches)
             while steps.acquire(block=False):  # those of the previous process
                 pass
@@ -77,7 +78,7 @@ def run(kills: int = 50) -> dict[str, int]:
                 os.kill(process.pid, signal.SIGKILL)
                 kills_done += 1
             process.join()
-        while find_pending(settings).names:
+        while find_pending(Installation(settings)).names:
             _end(_start(folder, steps))
         return {"kills": kills_done, **_faults(settings, batches)}
 
@@ -120,11 +121,11 @@ def _loop(folder: str, steps: Semaphore) -> None:
 
         return run_counted
 
-    drift_loop(_settings(Path(folder)), Steps(*map(counted, (accept_batch, _detect, _train, _deploy))))
+    drift_loop(Installation(_settings(Path(folder))), Steps(*map(counted, (accept_batch, _detect, _train, _deploy))))
 
 
-def _detect(settings: Settings, name: str) -> DriftCheck:
-    rows = read_json(Layout(settings.data_uri).accepted(name))["cohort_rows"]
+def _detect(installation: Installation, name: str) -> DriftCheck:
+    rows = read_json(installation.layout.accepted(name))["cohort_rows"]
     state = "retrain" if name.endswith("3") else "stable"
     return DriftCheck(
         batch=name,
@@ -141,28 +142,27 @@ def _detect(settings: Settings, name: str) -> DriftCheck:
     )
 
 
-def _train(settings: Settings, trigger: str, arriving: str) -> None:
+def _train(installation: Installation, training: Training) -> None:
     """Append the events of a training and its gate. Like `register` and `gate`, do not repeat what is in the ledger."""
-    ledger = open_ledger(settings)
-    training = ledger.last("training", trigger=trigger, arriving=arriving)
-    if training is None:
+    ledger = installation.ledger
+    trained = ledger.last("training", **training.model_dump())
+    if trained is None:
         version = len(ledger.events("training")) + 1
-        training = ledger.append("training", version=version, trigger=trigger, arriving=arriving)
-    if ledger.last("gate", version=training["version"], arriving=arriving) is None:
+        trained = ledger.append("training", version=version, **training.model_dump())
+    gate = {"version": trained["version"], "arriving": training.arriving}
+    if ledger.last("gate", **gate) is None:
         facts = {"promote": True, "reasons": ["made up"], "rows": _ROWS, "auroc": 0.6}
-        ledger.append(
-            "gate", version=training["version"], arriving=arriving, champion_auroc=None, difference=None, **facts
-        )
+        ledger.append("gate", champion_auroc=None, difference=None, **gate, **facts)
 
 
-def _deploy(settings: Settings, version: int) -> None:
-    ledger = open_ledger(settings)
+def _deploy(installation: Installation, version: int) -> None:
+    ledger = installation.ledger
     if ledger.last("promotion", version=version) is None:
         ledger.append("promotion", version=version, previous=version - 1 or None, seconds={})
 
 
 def _faults(settings: Settings, batches: int) -> dict[str, int]:
-    ledger, layout = open_ledger(settings), Layout(settings.data_uri)
+    ledger, layout = Installation(settings).ledger, Layout(settings.data_uri)
     events = Counter(event["batch"] for event in ledger.events("batch"))
     others = Counter((kind, event["version"]) for kind in ("training", "promotion") for event in ledger.events(kind))
     kept = [read_json(layout.accepted(name))["rows"] for name in events]

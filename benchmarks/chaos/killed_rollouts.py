@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 from tests.bundles import register_tiny_bundle
 from tests.fake_cluster import FakeCluster, install
 
@@ -70,9 +71,7 @@ def _settings(folder: Path) -> Settings:
 
 
 def _cluster(folder: Path) -> FakeCluster:
-    from healthpredict.operations.context import open_registry
-
-    registry = open_registry(_settings(folder))
+    registry = Installation(_settings(folder)).registry
     bundles = {version.bundle_digest: registry.fetch_bundle(version) for version in registry.versions()}
     cluster = FakeCluster(bundles, folder / "cluster")
     install(cluster, pytest.MonkeyPatch())
@@ -86,9 +85,9 @@ def _prepare(folder: Path) -> None:
     for _ in range(2):
         register_tiny_bundle(_settings(folder), folder)
     cluster = _cluster(folder)
-    roll_out(_settings(folder), 1, image=f"{_IMAGE}1")
+    roll_out(Installation(_settings(folder)), 1, image=f"{_IMAGE}1")
     cluster.calls = 0
-    roll_out(_settings(folder), 2, image=f"{_IMAGE}2")
+    roll_out(Installation(_settings(folder)), 2, image=f"{_IMAGE}2")
     (folder / "steps.json").write_text(json.dumps(cluster.calls))
 
 
@@ -115,19 +114,18 @@ def _roll_out(folder: Path, version: int, step: int) -> None:
     cluster.on_call = kill
     Registry.make_champion = counted(Registry.make_champion)  # type: ignore[method-assign]
     Ledger.append = counted(Ledger.append)  # type: ignore[method-assign]
-    roll_out(_settings(folder), version, image=f"{_IMAGE}{version}")
+    roll_out(Installation(_settings(folder)), version, image=f"{_IMAGE}{version}")
 
 
 def _settle(folder: Path) -> None:
     """Call `settle`, and save what serves and what alias and ledger name."""
-    from healthpredict.operations.context import open_ledger, open_registry
     from healthpredict.operations.roll_out import settle
 
     settings, cluster = _settings(folder), _cluster(folder)
-    problem = settle(settings)
-    serving, champion = cluster.serving(), open_registry(settings).by_alias("champion")
+    problem = settle(Installation(settings))
+    serving, champion = cluster.serving(), Installation(settings).registry.by_alias("champion")
     assert serving is not None
-    promotions = [[event["version"], event["image"]] for event in open_ledger(settings).events("promotion")]
+    promotions = [[event["version"], event["image"]] for event in Installation(settings).ledger.events("promotion")]
     seen = {
         "problem": problem,
         "serving": list(serving[:2]),

@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from healthpredict.cloud.host import CloudHost
 
 app = typer.Typer(
-    help="The host on AWS: make it, start and stop it, reach it, see what it costs.", no_args_is_help=True
+    help="The host on AWS: create it, start and stop it, connect to it, show its cost.", no_args_is_help=True
 )
 
-# Beside the package in a checkout, for whoever is in another folder.
+# In a checkout, beside the package: for commands that are run in another folder.
 _CHECKOUT = Path(__file__).resolve().parents[2] / "infra"
 
 StackName = Annotated[str | None, typer.Option("--stack", help="Pulumi stack; by default the only configured one.")]
 Region = Annotated[str | None, typer.Option(help="AWS region; by default that of the stack's configuration.")]
 Infra = Annotated[Path | None, typer.Option(help="Folder of the Pulumi program; by default ./infra.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @app.command()
 def up(stack: StackName = None, region: Region = None, infra: Infra = None, yes: Yes = False) -> None:
-    """Make the stack, or change it to what its configuration says (pulumi up)."""
+    """Create the stack, or update it to its configuration (pulumi up)."""
     from healthpredict.cloud.program import bring_up
 
     bring_up(_stack(stack, region, infra), confirmed=yes)
-    typer.echo("The first start takes up to an hour. `healthpredict cloud status` shows how far it is.")
+    typer.echo("The first start takes up to an hour. `healthpredict cloud status` shows its progress.")
 
 
 @app.command()
@@ -43,15 +43,19 @@ def down(
     region: Region = None,
     infra: Infra = None,
     yes: Yes = False,
-    check: Annotated[bool, typer.Option("--check", help="Only look for what is left; destroy nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only search for leftovers; destroy nothing.")] = False,
 ) -> None:
-    """Destroy everything, data and models included (pulumi destroy), then look for what is left."""
+    """Destroy everything, including data and models (pulumi destroy), then search for leftovers."""
     from healthpredict.cloud.leftovers import find_leftovers
     from healthpredict.cloud.program import take_down
 
     chosen = _stack(stack, region, infra)
     if not check:
-        if not yes and typer.prompt(f"This destroys its data too. The stack's name ({chosen.name})") != chosen.name:
+        if (
+            not yes
+            and typer.prompt(f"This destroys data and models. Enter the name of the stack ({chosen.name})")
+            != chosen.name
+        ):
             typer.echo("Nothing was done.")
             raise typer.Exit(1)
         take_down(chosen, confirmed=yes)
@@ -59,32 +63,33 @@ def down(
     for each in left:
         typer.echo(f"left: {each.kind} {each.name}")
     if left:
-        typer.echo("keepData keeps bucket and repository on purpose; everything else should go. Try again in a minute.")
+        typer.echo("keepData keeps bucket and repository on purpose. If anything else is left, try again in a minute.")
         raise typer.Exit(1)
     typer.echo(f"Nothing of {chosen.name} is left.")
 
 
 @app.command()
 def start(stack: StackName = None, region: Region = None, infra: Infra = None) -> None:
-    """Start the host now; the schedule stops it in the evening as always."""
+    """Start the host now. The schedule still stops it in the evening."""
     from healthpredict.cloud.host import start_host
 
     _say(
-        start_host(_stack(stack, region, infra)), "Its services answer some minutes later (healthpredict cloud status)."
+        start_host(_stack(stack, region, infra)),
+        "Its services respond after some minutes (healthpredict cloud status).",
     )
 
 
 @app.command()
 def stop(stack: StackName = None, region: Region = None, infra: Infra = None) -> None:
-    """Stop the host now; data and models stay."""
+    """Stop the host now. Data and models stay."""
     from healthpredict.cloud.host import stop_host
 
-    _say(stop_host(_stack(stack, region, infra)), "Its disk goes on costing (healthpredict cloud cost).")
+    _say(stop_host(_stack(stack, region, infra)), "Its disk still costs money (healthpredict cloud cost).")
 
 
 @app.command()
 def status(stack: StackName = None, region: Region = None, infra: Infra = None, as_json: Json = False) -> None:
-    """Show the host, what it says of its health, and when it starts and stops."""
+    """Show the host, its health, and when it starts and stops."""
     from healthpredict.cloud.host import read_status
 
     found = read_status(_stack(stack, region, infra))
@@ -110,7 +115,7 @@ def tunnel(
     prefect: Annotated[int, typer.Option(help="Local port of Prefect.")] = 4200,
     mlflow: Annotated[int, typer.Option(help="Local port of MLflow.")] = 5000,
     api: Annotated[int, typer.Option(help="Local port of the API.")] = 8000,
-    ssh: Annotated[bool, typer.Option("--ssh", help="By SSH, where sshCidr opened it.")] = False,
+    ssh: Annotated[bool, typer.Option("--ssh", help="Use SSH, if sshCidr allows it.")] = False,
     identity: Annotated[Path | None, typer.Option(help="File of the private key for --ssh.")] = None,
 ) -> None:
     """Open tunnels to Prefect, MLflow and the API, and keep them until Ctrl-C."""
@@ -132,14 +137,14 @@ def tunnel(
 @app.command()
 def logs(
     source: Annotated[
-        HostLog, typer.Argument(help="A unit of the host, a container, or the first start.")
+        HostLog, typer.Argument(help="A systemd unit of the host, a container, or the first start.")
     ] = HostLog.ALL,
-    lines: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    lines: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of lines.")] = 100,
     stack: StackName = None,
     region: Region = None,
     infra: Infra = None,
 ) -> None:
-    """Show the end of a log of the host; no tunnel is needed."""
+    """Show the end of a log of the host. This needs no tunnel."""
     from healthpredict.cloud.logs import read_logs
 
     typer.echo(read_logs(_stack(stack, region, infra), source, lines))
@@ -150,10 +155,12 @@ def cost(
     stack: StackName = None,
     region: Region = None,
     infra: Infra = None,
-    actual: Annotated[bool, typer.Option("--actual", help="Also ask the Cost Explorer, for .01 USD.")] = False,
+    actual: Annotated[
+        bool, typer.Option("--actual", help="Also query the Cost Explorer, which costs .01 USD.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Estimate a month from the configuration; with --actual, say what AWS has counted."""
+    """Estimate the cost of a month from the configuration; with --actual, also show what AWS has counted."""
     from healthpredict.cloud.cost import estimate, read_actual
 
     chosen = _stack(stack, region, infra)
@@ -165,12 +172,14 @@ def cost(
         return
     for line in month.lines:
         typer.echo(f"{line.usd:>7.2f}  {line.what} ({line.amount})")
-    typer.echo(f"{month.total:>7.2f}  USD a month by the prices of {month.as_of}, without tax; budget {month.budget:g}")
+    typer.echo(
+        f"{month.total:>7.2f}  USD a month, at the prices of {month.as_of}, without tax; budget {month.budget:g}"
+    )
     if month.worst > month.total:
-        typer.echo(f"{month.worst:>7.2f}  with all the processor time that may be charged beside the price")
-    typer.echo(f"{month.always_on:>7.2f}  were the host never stopped")
+        typer.echo(f"{month.worst:>7.2f}  with the maximum charge for additional processor time")
+    typer.echo(f"{month.always_on:>7.2f}  if the host is never stopped")
     if counted:
-        typer.echo(f"{counted.usd:>7.2f}  counted by AWS this month until {counted.until}, by the tag Stack")
+        typer.echo(f"{counted.usd:>7.2f}  counted by AWS this month until {counted.until}, for the tag Stack")
         if counted.usd == 0:
             typer.echo("         0 can mean that the tag Stack is not activated as a cost allocation tag.")
 

@@ -1,4 +1,4 @@
-"""The demo: everything, on this machine, with a Prefect server of its own."""
+"""The demo: the whole system on this machine, with its own Prefect server."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.table import Table
 
 from healthpredict.cli.services import LocalServices
 from healthpredict.cli.step_lines import step_lines
-from healthpredict.config import Settings
-from healthpredict.operations.context import Seconds, log_step, open_registry, timed
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.report import read_report
 from healthpredict.operations.roll_out import local_target
-from healthpredict.operations.summarise import Summary
+from healthpredict.operations.timing import Seconds, log_step, timed
+from healthpredict.reporting.summary import Summary
 from healthpredict.rollout.ports import free_port
 from healthpredict.storage.tables import write_json
 from healthpredict.storage.uris import join
@@ -32,13 +32,13 @@ console = Console()
 
 
 def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> None:
-    """Run the demo; interrupted and started again it goes on where it stopped.
+    """Run the demo. If it was interrupted, the next call continues it.
 
     Args:
         state: folder of the demo's data, databases and logs.
-        source: path or URL of the data; None for the UCI archive, or synthetic data where it cannot be reached.
-        keep: leave the services running.
-        fresh: forget an earlier demo.
+        source: path or URL of the data. None is the UCI archive, or synthetic data if the archive cannot be reached.
+        keep: keep the services running.
+        fresh: delete what an earlier demo left.
 
     Raises:
         HealthPredictError: a step failed.
@@ -47,7 +47,8 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
     if fresh:
         stop_demo(state)
         shutil.rmtree(state, ignore_errors=True)
-    settings, ports = _configure(state)
+    installation, ports = _configure(state)
+    settings = installation.settings
     services = LocalServices(state)
     seconds: Seconds = {}
     try:
@@ -55,10 +56,10 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
             with timed(seconds, "services"):
                 prefect_api = services.start_prefect(ports["prefect"])
                 os.environ["PREFECT_API_URL"] = prefect_api
-            _run_flows(services, prefect_api, source, seconds)
-        summary = _with_seconds(settings, seconds)
+            _run_flows(installation, services, prefect_api, source, seconds)
+        summary = _with_seconds(installation, seconds)
         _show(summary)
-        _ask_api(settings, state)
+        _ask_api(installation, state)
         if keep:
             mlflow = services.start_mlflow(ports["mlflow"], settings.mlflow_uri)
             services.wait("mlflow", f"{mlflow}/health")
@@ -72,15 +73,15 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
 
 
 def stop_demo(state: Path) -> None:
-    """End what a demo left running."""
+    """Stop what a demo left running."""
     state = state.resolve()
     if state.exists():
         local_target(_configure(state)[0]).stop()
         LocalServices(state).stop()
 
 
-def _configure(state: Path) -> tuple[Settings, dict[str, int]]:
-    """The demo's settings, put into the environment, where the flows look for them, and its ports."""
+def _configure(state: Path) -> tuple[Installation, dict[str, int]]:
+    """Return the demo's installation and ports. The settings are put into the environment, where the flows read them."""
     state.mkdir(parents=True, exist_ok=True)
     record = state / "ports.json"
     if not record.exists():
@@ -91,16 +92,17 @@ def _configure(state: Path) -> tuple[Settings, dict[str, int]]:
     os.environ["HEALTHPREDICT_API_PORT"] = str(ports["api"])
     # The links lead there while the demo is kept.
     os.environ["HEALTHPREDICT_MLFLOW_UI_URL"] = f"http://127.0.0.1:{ports['mlflow']}"
-    return Settings(), ports
+    return Installation(), ports
 
 
-def _run_flows(services: LocalServices, prefect_api: str, source: str | None, seconds: Seconds) -> None:
-    settings = Settings()
+def _run_flows(
+    installation: Installation, services: LocalServices, prefect_api: str, source: str | None, seconds: Seconds
+) -> None:
     with contextlib.ExitStack() as ray:
         with timed(seconds, "services"):
             # While Prefect's server starts: one Ray for all searches, MLflow's database and the flows.
-            ray.enter_context(ray_runtime(settings.ray_address))
-            open_registry(settings)
+            ray.enter_context(ray_runtime(installation.settings.ray_address))
+            installation.registry.versions()
             # Prefect reads its settings when it is imported.
             from flows.drift_loop import drift_loop
             from flows.prepare import prepare
@@ -115,13 +117,13 @@ def _run_flows(services: LocalServices, prefect_api: str, source: str | None, se
         drift_loop()
 
 
-def _with_seconds(settings: Settings, seconds: Seconds) -> Summary:
-    """Add the demo's own stages; what is left of the total is orchestration."""
-    summary = read_report(settings)
+def _with_seconds(installation: Installation, seconds: Seconds) -> Summary:
+    """Add the demo's own stages to the summary. The rest of the total is orchestration."""
+    summary = read_report(installation)
     stages = summary.seconds | {name: value for name, value in seconds.items() if name != "total"}
     stages |= {"orchestration": max(0.0, seconds["total"] - sum(stages.values())), "total": seconds["total"]}
     complete = summary.model_copy(update={"seconds": stages})
-    write_json(join(settings.reports_uri, "summary.json"), complete.model_dump(mode="json"))
+    write_json(join(installation.settings.reports_uri, "summary.json"), complete.model_dump(mode="json"))
     return complete
 
 
@@ -148,9 +150,9 @@ def _show(summary: Summary) -> None:
     console.print(table)
 
 
-def _ask_api(settings: Settings, state: Path) -> None:
-    """Send one made-up encounter to the API, as its callers would."""
-    registry = open_registry(settings)
+def _ask_api(installation: Installation, state: Path) -> None:
+    """Send one made-up encounter to the API, as its callers do."""
+    settings, registry = installation.settings, installation.registry
     champion = registry.by_alias("champion")
     assert champion is not None
     # The golden rows of a bundle belong to no patient.
@@ -170,5 +172,5 @@ def _ask_api(settings: Settings, state: Path) -> None:
 
 
 def _print(text: str) -> None:
-    """Print text as it is, without marking it up or breaking its lines."""
+    """Print text without markup or line breaks of its own."""
     console.print(text, soft_wrap=True, highlight=False, markup=False)

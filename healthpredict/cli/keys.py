@@ -8,21 +8,22 @@ from typing import Annotated
 import typer
 
 from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 
-app = typer.Typer(help="API keys: make, show and revoke.", no_args_is_help=True)
+app = typer.Typer(help="Make, list and revoke API keys, and make the key for pseudonyms.", no_args_is_help=True)
 KeyFile = Annotated[Path | None, typer.Option("--file", help="File of keys; by default in the state folder.")]
 
 
 @app.command("add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    name: Annotated[str, typer.Argument(help="Name of the caller.")],
     file: KeyFile = None,
     given: Annotated[
         Path | None,
-        typer.Option("--given", help="File with a key made elsewhere: admit it, in place of one of this name."),
+        typer.Option("--given", help="File with a key that was made elsewhere. It replaces the key of this name."),
     ] = None,
 ) -> None:
-    """Make a key and print it, this once. To rotate: add, let the caller change over, revoke."""
+    """Make a key and print it. It is shown only now. To rotate: add a key, let the caller switch, revoke the old one."""
     from healthpredict.storage.key_file import add_key as operation
     from healthpredict.storage.key_file import admit_key
 
@@ -36,26 +37,26 @@ def add_key(
 def add_patient_key(
     file: Annotated[Path | None, typer.Option("--file", help="By default in the state folder.")] = None,
     new: Annotated[
-        bool, typer.Option("--new", help="Make another key: earlier patients will not be recognised again.")
+        bool, typer.Option("--new", help="Replace the key. Later pseudonyms of a patient will not match earlier ones.")
     ] = False,
-    because: Annotated[str, typer.Option(help="Why another key is needed; for the ledger.")] = "",
+    because: Annotated[str, typer.Option(help="Why the key is replaced; for the ledger.")] = "",
 ) -> None:
-    """Make the key for the pseudonyms of patients in the prediction log, if there is none. It is part of every backup."""
+    """Make the key for pseudonyms of patients in the prediction log, if there is none. Every backup contains it."""
     from healthpredict.operations.patient_key import ensure_patient_key, start_new_patient_key
 
-    settings = Settings()
+    installation = Installation()
     if new:
-        kept = start_new_patient_key(settings, because, file)
+        kept = start_new_patient_key(installation, because, file)
         if kept is not None:
             typer.echo(f"The earlier key is kept as {kept}")
     else:
-        ensure_patient_key(settings, file)
-    typer.echo(f"The key is in {file or settings.patient_key_path}")
+        ensure_patient_key(installation, file)
+    typer.echo(f"The key is in {file or installation.settings.patient_key_path}")
 
 
 @app.command("list")
 def list_keys(file: KeyFile = None) -> None:
-    """Show whose keys are in force, and since when."""
+    """List the keys, and when each was made."""
     from healthpredict.storage.key_file import list_keys as operation
 
     for key in operation(file or _key_file()):
@@ -63,8 +64,8 @@ def list_keys(file: KeyFile = None) -> None:
 
 
 @app.command("revoke")
-def revoke_key(name: Annotated[str, typer.Argument(help="As it was added.")], file: KeyFile = None) -> None:
-    """Remove a key. Running services refuse it within about a second."""
+def revoke_key(name: Annotated[str, typer.Argument(help="Name of the key.")], file: KeyFile = None) -> None:
+    """Remove a key. A running API rejects it after about a second."""
     from healthpredict.storage.key_file import revoke_key as operation
 
     operation(file or _key_file(), name)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from healthpredict import errors
 from healthpredict.cli.show import Json, show
-from healthpredict.config import Settings
+from healthpredict.config import BatchSource
 from healthpredict.monitoring.params import DriftState
+from healthpredict.operations.installation import Installation
 
 if TYPE_CHECKING:
     from healthpredict.data.plant import Plan
@@ -23,9 +24,9 @@ def prepare(
     source: Annotated[
         str | None, typer.Option(help="Path or URL of the csv or zip; by default the UCI archive.")
     ] = None,
-    synthetic: Annotated[bool, typer.Option(help="Make encounters up where the archive cannot be reached.")] = False,
+    synthetic: Annotated[bool, typer.Option(help="Use made-up encounters if the archive cannot be reached.")] = False,
     plant: Annotated[
-        Path | None, typer.Option(help="YAML file of drift to plant, for tests and demonstrations.")
+        Path | None, typer.Option(help="YAML file that describes drift to plant, for tests and demonstrations.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -33,7 +34,7 @@ def prepare(
     from healthpredict.operations.prepare import prepare as operation
 
     planted = _plan(plant) if plant else None
-    show(operation(Settings(), source, allow_synthetic=synthetic, planted=planted), as_json, hide={"settings"})
+    show(operation(Installation(), source, allow_synthetic=synthetic, planted=planted), as_json, hide={"settings"})
 
 
 def _plan(path: Path) -> Plan:
@@ -49,54 +50,61 @@ def _plan(path: Path) -> Plan:
 
 @app.command()
 def train(
-    trigger: Annotated[str, typer.Option(help="Name of the training; once for the same data.")] = "manual",
-    arriving: Annotated[str | None, typer.Option(help="Batch on whose arrival; by default the newest.")] = None,
+    trigger: Annotated[
+        str, typer.Option(help="Name of the training. The same name with the same data trains once.")
+    ] = "manual",
+    arriving: Annotated[
+        str | None, typer.Option(help="Train as if this batch were arriving; by default the newest batch.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a challenger on everything that has matured, and gate it."""
+    """Train a challenger on all batches with known outcomes, and compare it with the champion."""
     from healthpredict.operations.dataset import arriving_batch
-    from healthpredict.operations.drift_loop import train as operation
+    from healthpredict.operations.search import Training
+    from healthpredict.operations.train import train as operation
 
-    settings = Settings()
-    outcome = operation(settings, trigger, arriving_batch(settings, arriving))
+    installation = Installation()
+    training = Training(trigger=trigger, arriving=arriving_batch(installation, arriving))
+    outcome = operation(installation, training)
     show(outcome.gate if not as_json else outcome, as_json, title=f"Version {outcome.challenger.version}")
 
 
 @app.command()
 def promote(
     version: Annotated[int, typer.Argument(min=1, help="Version of the registry.")],
-    force: Annotated[bool, typer.Option(help="Also if it did not pass the gate; needs --because.")] = False,
-    because: Annotated[str | None, typer.Option(help="The reason, for the ledger.")] = None,
+    force: Annotated[bool, typer.Option(help="Promote it even if it did not pass the gate. Needs --because.")] = False,
+    because: Annotated[str | None, typer.Option(help="The reason; for the ledger.")] = None,
     git_ref: Annotated[
-        str | None, typer.Option(help="Code around it, for an image; by default what runs here.")
+        str | None,
+        typer.Option(help="Branch, tag or commit of the code in the image; by default the code that runs here."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Roll a version out that passed the gate, verified, and make it the champion."""
+    """Roll out a version that passed the gate, verify it, and make it the champion."""
     from healthpredict.operations.promote import promote as operation
 
-    show(operation(Settings(), version, force=force, because=because, git_ref=git_ref), as_json)
+    show(operation(Installation(), version, force=force, because=because, git_ref=git_ref), as_json)
 
 
 @app.command()
 def rollback(
     version: Annotated[
-        int | None, typer.Argument(min=1, help="That was in service; by default the one before.")
+        int | None, typer.Argument(min=1, help="A version that was in service; by default the previous one.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put an earlier version into service again, with the image that it had, verified, and make it the champion."""
+    """Roll back to an earlier version with the image that it had, verify it, and make it the champion."""
     from healthpredict.operations.roll_back import roll_back
 
-    show(roll_back(Settings(), version), as_json)
+    show(roll_back(Installation(), version), as_json)
 
 
 @app.command()
 def resume(as_json: Json = False) -> None:
-    """Start again what was in service, after the machine or its container was."""
+    """Put the last version into service again, after the machine or its container was restarted."""
     from healthpredict.operations.resume import resume as operation
 
-    rollout = operation(Settings())
+    rollout = operation(Installation())
     if rollout is None:
         typer.echo("Nothing was promoted yet.")
     else:
@@ -106,15 +114,15 @@ def resume(as_json: Json = False) -> None:
 @app.command("drift-loop")
 def drift_loop(
     source: Annotated[
-        Literal["batches", "live"],
-        typer.Option(help="live first makes batches from the logged predictions of the API."),
+        BatchSource,
+        typer.Option(help="live first cuts batches from the logged predictions of the API."),
     ] = "batches",
     as_json: Json = False,
 ) -> None:
-    """Look at every batch that is not done; retrain and roll out where that is decided."""
+    """Process every batch that is not done; retrain and roll out if the drift requires it."""
     from healthpredict.operations.drift_loop import drift_loop as operation
 
-    run = operation(Settings(), source=source)
+    run = operation(Installation(), source=source)
     if as_json:
         show(run, as_json)
         return
@@ -123,23 +131,23 @@ def drift_loop(
 
 @app.command()
 def decide(
-    state: Annotated[DriftState, typer.Argument(help="What the next batch leads to, whatever it shows.")],
-    because: Annotated[str, typer.Option(help="Why; it is shown with the decision.")],
+    state: Annotated[DriftState, typer.Argument(help="The decision on the next batch, whatever drift it shows.")],
+    because: Annotated[str, typer.Option(help="The reason; it is shown with the decision.")],
 ) -> None:
-    """Decide the next batch by hand."""
+    """Set the decision on the next batch by hand."""
     from healthpredict.monitoring.policy import Override
     from healthpredict.operations.decide_by_hand import decide_by_hand
 
-    decide_by_hand(Settings(), Override(state=state, because=because))
-    typer.echo(f"The next batch leads to: {state}")
+    decide_by_hand(Installation(), Override(state=state, because=because))
+    typer.echo(f"The decision on the next batch will be: {state}")
 
 
 @app.command()
 def demo(
     source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
-    keep: Annotated[bool, typer.Option(help="Leave API, Prefect and MLflow running.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Forget an earlier demo.")] = False,
-    stop: Annotated[bool, typer.Option(help="Only end what an earlier demo left running.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the API, Prefect and MLflow running.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Delete what an earlier demo left.")] = False,
+    stop: Annotated[bool, typer.Option(help="Only stop what an earlier demo left running.")] = False,
     state: Annotated[Path, typer.Option(help="Folder of the demo's data, databases and logs.")] = Path("var/demo"),
 ) -> None:
     """Run the whole system on this machine: train, serve, ten batches, drift, retraining, rollout."""

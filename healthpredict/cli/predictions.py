@@ -1,4 +1,4 @@
-"""`healthpredict`: predictions, their log, and what became of those who were predicted."""
+"""`healthpredict`: predictions, their log, and outcomes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from healthpredict import errors
 from healthpredict.cli.show import Json, show
-from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 
 app = typer.Typer()
 
@@ -26,11 +26,12 @@ def serve(
     keys: Annotated[Path | None, typer.Option(help="File of API keys; without it, loopback addresses only.")] = None,
     admin_keys: Annotated[Path | None, typer.Option(help="File of keys for POST /admin/reload.")] = None,
 ) -> None:
-    """Serve a bundle in the foreground, with a prediction log in the state folder. SIGHUP looks at its source again."""
+    """Serve a bundle in the foreground, with a prediction log in the state folder. On SIGHUP it reloads the bundle."""
     from healthpredict.operations.patient_key import ensure_patient_key
 
-    settings = Settings()
-    ensure_patient_key(settings)
+    installation = Installation()
+    settings = installation.settings
+    ensure_patient_key(installation)
     options = {
         "host": host or settings.api_host,
         "port": port or settings.api_port,
@@ -41,15 +42,15 @@ def serve(
         "cache": settings.state_path / "bundles",
     }
     words = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    source = bundle or _champion(settings)
+    source = bundle or _champion(installation)
     if settings.tracking_uri is not None:
         words.append(_in_a_pipe(f"--tracking-uri={settings.tracking_uri}"))
-    # In place of this process, which may have MLflow loaded: the API needs a tenth of the memory.
+    # Replace this process, which may have loaded MLflow: the API alone needs a tenth of the memory.
     os.execv(sys.executable, [sys.executable, "-m", "healthpredict.serving", source, *words])  # noqa: S606
 
 
 def _in_a_pipe(argument: str) -> str:
-    """A name for an argument that may hold a password: arguments themselves are shown to everyone by `ps`."""
+    """Return a path from which an argument can be read that may contain a password, because `ps` shows arguments to everyone."""
     to_read, to_write = os.pipe()
     os.write(to_write, argument.encode())
     os.close(to_write)
@@ -57,13 +58,12 @@ def _in_a_pipe(argument: str) -> str:
     return f"@/dev/fd/{to_read}"
 
 
-def _champion(settings: Settings) -> str:
-    """Where the API finds the champion: the alias, or, where MLflow is no server that it could ask, the folder."""
+def _champion(installation: Installation) -> str:
+    """Where the API finds the champion: the alias if MLflow is a server, else the folder of its bundle."""
+    settings = installation.settings
     if settings.mlflow_uri.startswith("http"):
         return f"models:/{settings.model_name}@champion"
-    from healthpredict.operations.context import open_registry
-
-    registry = open_registry(settings)
+    registry = installation.registry
     champion = registry.by_alias("champion")
     if champion is None:
         raise errors.RegistryError("There is no champion to serve. Train one first: `healthpredict drift-loop`.")
@@ -72,51 +72,56 @@ def _champion(settings: Settings) -> str:
 
 @app.command()
 def score(
-    source: Annotated[str, typer.Argument(help="csv or Parquet of encounters; local path or s3 URI.")],
+    source: Annotated[str, typer.Argument(help="Path or s3:// URI of a csv or Parquet file of encounters.")],
     result: Annotated[
-        str, typer.Argument(help="To write: .parquet, .csv or .csv.gz; rows without a risk go beside it, with reasons.")
+        str,
+        typer.Argument(help="File to write: .parquet, .csv or .csv.gz. Rows without a risk go to a file beside it."),
     ],
     as_json: Json = False,
 ) -> None:
     """Predict every encounter of a file with the champion."""
     from healthpredict.operations.score import score as operation
 
-    settings = Settings()
+    installation = Installation()
     if as_json or not sys.stderr.isatty():
-        show(operation(settings, source, result), as_json)
+        show(operation(installation, source, result), as_json)
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     with Progress(SpinnerColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn()) as bar:
         task = bar.add_task("score", total=None)
-        scored = operation(settings, source, result, lambda rows: bar.update(task, completed=rows))
+        scored = operation(installation, source, result, lambda rows: bar.update(task, completed=rows))
     show(scored, as_json)
 
 
 @app.command("ship-log")
 def ship_log(
-    folder: Annotated[Path | None, typer.Option(help="Of the log; by default the local API's.")] = None,
-    every: Annotated[float | None, typer.Option(min=1, help="Seconds; by default once, and leave.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder of the log; by default that of the local API.")] = None,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Repeat after this many seconds; by default it runs once.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Move closed files of the prediction log to the store, as Parquet."""
+    """Move closed files of the prediction log to the data URI, as Parquet."""
     from healthpredict.cli.repeat import repeat
     from healthpredict.operations.ship_log import ship_log as operation
 
-    settings = Settings()
-    place = folder or settings.prediction_log_path
+    installation = Installation()
+    place = folder or installation.settings.prediction_log_path
     if every is None:
-        show(operation(settings, place), as_json)
+        show(operation(installation, place), as_json)
     else:
-        repeat(lambda: operation(settings, place), every)
+        repeat(lambda: operation(installation, place), every)
 
 
 @app.command()
 def outcomes(
-    source: Annotated[str, typer.Argument(help="csv or Parquet of encounter_id and readmitted; local path or s3 URI.")],
+    source: Annotated[
+        str, typer.Argument(help="Path or s3:// URI of a csv or Parquet file with encounter_id and readmitted.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Record what became of encounters that the API predicted, from a file; `POST /outcomes` does it for a program."""
+    """Record the outcomes of encounters that the API predicted. `POST /outcomes` does the same for programs."""
     from healthpredict.operations.collect_live import record_outcomes
 
-    show(record_outcomes(Settings(), source), as_json)
+    show(record_outcomes(Installation(), source), as_json)

@@ -1,4 +1,4 @@
-"""`healthpredict`: what there is and how it came to be."""
+"""`healthpredict`: the state of the installation, its history and its files."""
 
 from __future__ import annotations
 
@@ -13,63 +13,64 @@ import typer
 
 from healthpredict import errors
 from healthpredict.cli.show import Json, show
-from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 
 app = typer.Typer()
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Show the champion, what is served, the last batch and what is pending."""
+    """Show the champion, what serves, the last batch, and what is pending."""
     from healthpredict.operations.status import status as operation
 
-    show(operation(Settings()), as_json)
+    show(operation(Installation()), as_json)
 
 
 @app.command()
 def trace(
     version: Annotated[int, typer.Argument(min=1, help="Version of the registry.")], as_json: Json = False
 ) -> None:
-    """Show the line from a version to its data, run, commit, gate decision and bundle."""
+    """Show a version's data, run, commit, gate decisions and bundle."""
     from healthpredict.operations.trace import trace as operation
 
-    show(operation(Settings(), version), as_json)
+    show(operation(Installation(), version), as_json)
 
 
 @app.command()
 def report(
-    open_page: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write summary.json, index.html and plots about everything the ledger holds."""
+    """Write summary.json, index.html and plots about everything in the ledger."""
     from healthpredict.operations.report import write_report
 
-    settings = Settings()
-    summary = write_report(settings)
-    page = f"{settings.reports_uri}/index.html"
+    installation = Installation()
+    summary = write_report(installation)
+    reports = installation.settings.reports_uri
+    page = f"{reports}/index.html"
     typer.echo(summary.model_dump_json(indent=2) if as_json else f"Written: {page}")
     if open_page:
-        if "://" in settings.reports_uri:
-            raise errors.ConfigurationError(f"{page} is not on this machine; fetch it, or open it where it is served.")
+        if "://" in reports:
+            raise errors.ConfigurationError(f"{page} is not on this machine. Copy it here to open it.")
         typer.launch(Path(page).resolve().as_uri())
 
 
 @app.command()
 def ledger(
     restore: Annotated[
-        bool, typer.Option(help="Read such lines, and write them to a ledger that has no others.")
+        bool, typer.Option(help="Read such lines from standard input and write them to an empty ledger.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option(help="Check that no event was changed, dropped or reordered, and name the first that was.")
+        bool, typer.Option(help="Check whether an event was changed, dropped or reordered, and name the first one.")
     ] = False,
 ) -> None:
-    """Print everything that was done and decided, one JSON object a line."""
+    """Print everything that was done and decided, one JSON object per line."""
     from healthpredict.operations.check_ledger import check_ledger
-    from healthpredict.operations.context import open_ledger
 
-    events = open_ledger(Settings())
+    installation = Installation()
+    events = installation.ledger
     if verify:
-        check = check_ledger(Settings())
+        check = check_ledger(installation)
         if check.altered is not None:
             raise errors.LedgerAltered(
                 f"The ledger {events.uri} was altered. {check.altered.problem} Compare it with a backup."
@@ -87,10 +88,10 @@ def ledger(
 
 @app.command()
 def copy(
-    source: Annotated[str, typer.Argument(help="Local path or s3 URI; - is standard input.")],
-    target: Annotated[str, typer.Argument(help="The same; - is standard output.")],
+    source: Annotated[str, typer.Argument(help="Path or s3:// URI. - reads from standard input.")],
+    target: Annotated[str, typer.Argument(help="Path or s3:// URI. - writes to standard output.")],
 ) -> None:
-    """Copy a file to the store or from it."""
+    """Copy a file from or to S3."""
     from healthpredict.storage.uris import local_copy, write_file
 
     with tempfile.NamedTemporaryFile() as spooled:

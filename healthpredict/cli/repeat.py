@@ -1,4 +1,4 @@
-"""Doing something again and again until SIGTERM, also after it failed."""
+"""Repeat an action until SIGTERM, even after failures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _LONGEST_WAIT_SECONDS = 300.0
 
 
 def repeat(action: Callable[[], BaseModel], seconds: float) -> None:
-    """Repeat an action; where the store fails, wait twice as long each time. SIGTERM and SIGINT end it after the action.
+    """Repeat an action until SIGTERM or SIGINT. After each failure of the storage, wait twice as long.
 
     Args:
-        action: what to do; its result is logged where anything is in it.
-        seconds: between two.
+        action: to repeat. A result that is not empty is logged.
+        seconds: between two calls.
     """
-    # Not an Event: that one can wait for ever when its `set` interrupts its own `wait`.
-    asked_to_end: SimpleQueue[int] = SimpleQueue()
+    # Not an Event, which can deadlock if its `set` interrupts its own `wait`.
+    signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: asked_to_end.put(number))
+        signal.signal(number, lambda number, _: signals.put(number))
     wait = seconds
     while True:
         try:
@@ -38,7 +38,7 @@ def repeat(action: Callable[[], BaseModel], seconds: float) -> None:
             if any(done.values()):
                 _logger.info("%s", ", ".join(f"{name} {value}" for name, value in done.items()))
         try:
-            asked_to_end.get(timeout=wait)
+            signals.get(timeout=wait)
             return
         except Empty:
             continue

@@ -1,4 +1,4 @@
-"""Servers that a demo starts for people to look at: Prefect's and MLflow's."""
+"""The servers of a demo: Prefect's and MLflow's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOST = "127.0.0.1"
 
 
 class LocalServices:
-    """Server processes of one demo, on loopback only; each is known by name, and started once."""
+    """The server processes of one demo, on loopback only. Each has a name and is started once."""
 
     def __init__(self, state_path: Path) -> None:
         """Args: state_path, folder for databases, logs and process ids."""
@@ -28,29 +28,29 @@ class LocalServices:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def start_prefect(self, port: int) -> str:
-        """Start Prefect's server on SQLite unless it runs; returns its API's URL, not yet answering."""
+        """Start Prefect's server on SQLite, if it does not run. Returns: the URL of its API, which may not respond yet."""
         environment = {
             "PREFECT_HOME": str(self.state_path / "prefect"),
-            # Without it the UI asks whatever address it is opened under.
+            # By default, the UI uses the address under which it is opened.
             "PREFECT_SERVER_UI_API_URL": f"http://{_HOST}:{port}/api",
         }
         self._start("prefect", ["prefect", "server", "start", "--host", _HOST, "--port", str(port)], environment)
         return f"http://{_HOST}:{port}/api"
 
     def start_mlflow(self, port: int, tracking_uri: str) -> str:
-        """Start MLflow's server over a tracking store unless it runs; returns its URL, not yet answering."""
+        """Start MLflow's server on a tracking store, if it does not run. Returns: its URL, which may not respond yet."""
         command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
-        # Its job execution alone takes a gigabyte, for features that are not used here.
+        # Its job execution needs a gigabyte, for features that are not used here.
         self._start(
             "mlflow", [*command, "--backend-store-uri", tracking_uri], {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         )
         return f"http://{_HOST}:{port}"
 
     def wait(self, name: str, url: str) -> None:
-        """Wait until a service answers.
+        """Wait until a service responds.
 
         Raises:
-            HealthPredictError: it ended, or took too long.
+            HealthPredictError: it ended, or did not respond in time.
         """
         deadline = time.monotonic() + _SECONDS_TO_START
         while time.monotonic() < deadline:
@@ -64,7 +64,7 @@ class LocalServices:
         raise HealthPredictError(f"{name} did not answer on {url}. See {self.log(name)}.")
 
     def stop(self) -> None:
-        """End every service of this demo."""
+        """Stop every service of this demo."""
         for record in self._folder.glob("*.pid"):
             process = self._process(record.stem)
             if process is not None:
@@ -95,7 +95,7 @@ class LocalServices:
         (self._folder / f"{name}.pid").write_text(f"{child.pid} {started.create_time()}")
 
     def _process(self, name: str) -> psutil.Process | None:
-        """The running process of a service; None where it ended, even if its number is in use again."""
+        """Return the running process of a service, or None if it has ended, even if another process has its id now."""
         record = self._folder / f"{name}.pid"
         if not record.exists():
             return None
@@ -108,5 +108,5 @@ class LocalServices:
         return process if same else None
 
     def log(self, name: str) -> Path:
-        """File of what a service prints."""
+        """Return the file of a service's output."""
         return self._folder / f"{name}.log"

@@ -1,4 +1,4 @@
-"""The steps of a long command: a line for each, and a progress bar while a search runs."""
+"""Print a line for each step of a long command, and a progress bar during a search."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FILE_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def step_lines(console: Console, log_path: Path) -> Iterator[None]:
-    """Print what this system logs to the console. A file gets it too, and what libraries log, such as warnings.
+    """Print the log records of this system to the console. They also go to a file, with those of libraries and warnings.
 
     Args:
-        console: a terminal gets one line for each step and a progress bar, anything else complete lines and no bar.
-        log_path: the file; it is appended to.
+        console: on a terminal, a step has one line and a search a progress bar. Otherwise lines are complete, without a bar.
+        log_path: the file, which is appended to.
     """
     root, ours = logging.getLogger(), logging.getLogger("healthpredict")
     before = root.handlers[:]
@@ -41,7 +41,7 @@ def step_lines(console: Console, log_path: Path) -> Iterator[None]:
 
 
 class _StepLines(logging.Handler):
-    """Prints records as lines, and those of trials (see `registry.trials`) as a progress bar."""
+    """Prints records as lines, and records of trials (see `registry.trials`) as a progress bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -53,7 +53,6 @@ class _StepLines(logging.Handler):
         if trials is not None:
             self._show_progress(*trials)
             return
-        self._end_bar()
         step = record.levelno < logging.WARNING
         text = Text(record.getMessage(), style="" if step else "yellow")
         if step and self._console.is_terminal:
@@ -74,6 +73,8 @@ class _StepLines(logging.Handler):
             self._bar.add_task("Trials of the search", total=total)
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=ended, total=total)
+        if ended >= total:
+            self._end_bar()
 
     def _end_bar(self) -> None:
         if self._bar is not None:

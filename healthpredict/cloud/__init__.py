@@ -1,1 +1,1 @@
-"""Operating the host on AWS that `infra/` describes. Finds everything by name and tags, and keeps no state of its own."""
+"""Operate the AWS host that `infra/` creates. Everything is found by name and tags, so there is no local state."""

@@ -1,4 +1,4 @@
-"""The stack that is meant, the account it is in, and AWS's errors in words."""
+"""The stack to operate on, AWS clients for it, and the translation of AWS's errors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PROJECT: Final = "health-predict"
 HEALTH_TAG: Final = "HealthPredictHealth"
 _NOT_A_STACK: Final = "example"
 _DENIED: Final = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-_SIGN_IN: Final = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_EXPIRED: Final = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _WRONG_KEYS: Final = {"InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException", "AuthFailure"}
 
 
 @dataclass(frozen=True)
 class Stack:
-    """One installation.
+    """One installation on AWS.
 
     Attributes:
         name: of the Pulumi stack.
-        region: of AWS; None for the one that boto3 finds.
-        folder: of the Pulumi program, where `Pulumi.<name>.yaml` is.
+        region: of AWS; None for boto3's default.
+        folder: of the Pulumi program, with `Pulumi.<name>.yaml`.
     """
 
     name: str
@@ -36,32 +36,32 @@ class Stack:
 
     @property
     def prefix(self) -> str:
-        """Start of every name in AWS."""
+        """Start of the names of all resources."""
         return f"{PROJECT}-{self.name}"
 
     @property
     def tag_filters(self) -> list[dict[str, Any]]:
-        """What the tags of everything of this stack are, as EC2 wants to be asked."""
+        """Filters that select the stack's resources by tag, for requests to EC2."""
         return [{"Name": "tag:Project", "Values": [PROJECT]}, {"Name": "tag:Stack", "Values": [self.name]}]
 
 
 def choose_stack(name: str | None, region: str | None, folder: Path) -> Stack:
-    """Decide which stack is meant.
+    """Choose the stack to operate on.
 
     Args:
-        name: of the stack; None for the only one that has a `Pulumi.<name>.yaml`.
-        region: None for the one in that file.
+        name: of the stack; None for the only one with a `Pulumi.<name>.yaml`.
+        region: of AWS; None for the one in that file.
         folder: of the Pulumi program.
 
     Raises:
-        ConfigurationError: there is none, or more than one.
+        ConfigurationError: no name is given, and there is no such file or more than one.
     """
     if name is None:
         found = sorted(path.name.split(".")[1] for path in folder.glob("Pulumi.*.yaml"))
         names = [each for each in found if each != _NOT_A_STACK]
         if len(names) != 1:
             there = f"there are {', '.join(names)}" if names else f"there is no Pulumi.<stack>.yaml in {folder}"
-            raise ConfigurationError(f"Say which stack with --stack: {there}.")
+            raise ConfigurationError(f"Name the stack with --stack: {there}.")
         name = names[0]
     file = folder / f"Pulumi.{name}.yaml"
     if region is None and file.exists():
@@ -82,41 +82,44 @@ def client(stack: Stack, service: str) -> Any:
         return boto3.client(service, region_name=stack.region)
 
 
+def describe_instances(stack: Stack) -> list[dict[str, Any]]:
+    """EC2's descriptions of the stack's instances. Terminated ones are listed for an hour."""
+    with translated("look for the host"):
+        pages = client(stack, "ec2").get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
+        return [each for page in pages for group in page["Reservations"] for each in group["Instances"]]
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn AWS's errors into ours.
-
-    Args:
-        doing: a verb and its object, for the message.
-    """
+    """Turn AWS's errors into ours. Args: doing, a verb and its object, for the message."""
     from botocore import exceptions as aws
 
     try:
         yield
     except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
         raise ConfigurationError(
-            f"Cannot {doing}: there are no AWS credentials. Run `aws configure sso`, or set AWS_PROFILE to a profile that has some."
+            f"Cannot {doing}: there are no AWS credentials. Run `aws configure sso`, or set AWS_PROFILE."
         ) from error
     except (aws.SSOError, aws.TokenRetrievalError, aws.CredentialRetrievalError) as error:
-        raise ConfigurationError(f"Cannot {doing}: the sign-in has ended. Run `aws sso login`. ({error})") from error
+        raise ConfigurationError(f"Cannot {doing}: the sign-in has expired. Run `aws sso login`. ({error})") from error
     except aws.ProfileNotFound as error:
         raise ConfigurationError(f"Cannot {doing}: {error}. `aws configure list-profiles` lists them.") from error
     except (aws.NoRegionError, aws.InvalidRegionError) as error:
         raise ConfigurationError(f"Cannot {doing}: no AWS region is set. Give --region, such as us-east-1.") from error
     except aws.ClientError as error:
-        raise _in_words(doing, error) from error
+        raise _translate(doing, error) from error
     except aws.BotoCoreError as error:
         raise CloudError(f"Cannot {doing}: {error}. Check the network and the region, then try again.") from error
 
 
-def _in_words(doing: str, error: Any) -> ConfigurationError | CloudError:
+def _translate(doing: str, error: Any) -> ConfigurationError | CloudError:
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-    if code in _SIGN_IN:
-        return ConfigurationError(f"Cannot {doing}: the sign-in has ended. Run `aws sso login`, or renew the keys.")
+    if code in _EXPIRED:
+        return ConfigurationError(f"Cannot {doing}: the sign-in has expired. Run `aws sso login`, or renew the keys.")
     if code in _WRONG_KEYS:
         return ConfigurationError(f"Cannot {doing}: AWS does not know these credentials ({code}). Check AWS_PROFILE.")
     if code in _DENIED:
         return CloudError(
-            f"Cannot {doing}: these credentials may not ({error.operation_name}). Use a profile of the account's administrator."
+            f"Cannot {doing}: these credentials may not call {error.operation_name}. Use a profile of the account's administrator."
         )
     return CloudError(f"Cannot {doing}: {code}. {message}")

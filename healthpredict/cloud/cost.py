@@ -1,4 +1,4 @@
-"""What a month costs: by the configuration, and by AWS's own count."""
+"""The cost of a month: an estimate from the configuration, and what AWS has counted."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Line(BaseModel):
 
 
 class Estimate(BaseModel):
-    """A month by the configuration and the prices of `infra/prices.yaml`; all in USD.
+    """The estimated cost of a month, in USD, from the configuration and `infra/prices.yaml`.
 
     Attributes:
-        always_on: were the host never stopped.
-        worst: with all the processor time that may be charged beside the price.
+        always_on: the total if the host is never stopped.
+        worst: the total with the most CPU credits that AWS can charge for.
         as_of: date of the prices.
     """
 
@@ -38,11 +38,11 @@ class Estimate(BaseModel):
 
 
 class Actual(BaseModel):
-    """What AWS counted this month.
+    """The cost of this month so far, as counted by AWS.
 
     Attributes:
-        usd: of what carries the stack's tag; 0 until the tag is activated for billing.
-        until: last day that is counted, UTC.
+        usd: of resources with the stack's tag; 0 until the tag is activated for billing.
+        until: last day that is included, UTC.
     """
 
     usd: float
@@ -50,10 +50,10 @@ class Actual(BaseModel):
 
 
 def estimate(stack: Stack) -> Estimate:
-    """Estimate a month. The Pulumi program itself counts, so that there is one table and one way to count.
+    """Estimate a month by running `estimate.py` of the Pulumi program.
 
     Raises:
-        ConfigurationError: the program or the stack's configuration is not there or wrong.
+        ConfigurationError: the program or the stack's configuration is missing or wrong.
     """
     program = stack.folder / "estimate.py"
     if not program.exists():
@@ -61,26 +61,26 @@ def estimate(stack: Stack) -> Estimate:
     command = [sys.executable, str(program), stack.name, "--folder", str(stack.folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise ConfigurationError(said[-1] if said else f"{program} ended with {done.returncode}.")
+        errors = done.stderr.strip().splitlines()
+        raise ConfigurationError(errors[-1] if errors else f"{program} failed with exit code {done.returncode}.")
     return Estimate.model_validate_json(done.stdout)
 
 
 def read_actual(stack: Stack, now: datetime | None = None) -> Actual:
-    """Ask the Cost Explorer for the stack's cost since the first of the month. Every question costs 0.01 USD.
+    """Ask the Cost Explorer for the stack's cost since the first of the month. Each request costs 0.01 USD.
 
     Args:
-        stack: whose tag.
-        now: None for now.
+        stack: to ask for.
+        now: None for the current time.
 
     Raises:
-        CloudError: the Cost Explorer is off, or may not be asked.
+        CloudError: the Cost Explorer is not activated or not permitted.
     """
     today = (now or datetime.now(UTC)).date()
     explorer = client(stack, "ce")
     with translated("ask the Cost Explorer"):
         answer = explorer.get_cost_and_usage(
-            # The end is exclusive, and on the first of a month it may not be the start.
+            # The end is exclusive and must be after the start.
             TimePeriod={"Start": today.replace(day=1).isoformat(), "End": (today + timedelta(days=1)).isoformat()},
             Granularity="MONTHLY",
             Metrics=["UnblendedCost"],

@@ -1,4 +1,4 @@
-"""The error of this package that is not a wrong setting."""
+"""The errors of this package, except wrong settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from healthpredict.errors import HealthPredictError
 
 
 class CloudError(HealthPredictError):
-    """AWS refused, did not answer, or does not hold what was asked for."""
+    """AWS refused, did not respond, or lacks the resource."""
 
     exit_code = 12

@@ -1,4 +1,4 @@
-"""The host: find it, start it, stop it, say how it is."""
+"""Find, start and stop the host, and read its status."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from healthpredict.cloud.account import HEALTH_TAG, Stack, client, translated
+from healthpredict.cloud.account import HEALTH_TAG, Stack, client, describe_instances, translated
 from healthpredict.cloud.errors import CloudError
 
 _GONE: Final = {"shutting-down", "terminated"}
 
 
 class CloudHost(BaseModel):
-    """The instance as EC2 describes it.
+    """The EC2 instance.
 
     Attributes:
-        started: UTC, ISO 8601; of the last start.
-        address: public address; it changes with every start, and there is none while the host is stopped.
-        health: what the host last said of itself, or None before the first time.
+        started: time of the last start, UTC, ISO 8601.
+        address: public IP address, which changes with every start; None while the host is stopped.
+        health: the host's last report on itself; None before the first one.
     """
 
     instance: str
@@ -29,12 +29,12 @@ class CloudHost(BaseModel):
     health: str | None
 
 
-class Status(BaseModel):
-    """How a stack is.
+class StackStatus(BaseModel):
+    """The status of a stack.
 
     Attributes:
-        session: whether the Session Manager reaches the host; None where that may not be asked.
-        schedules: when it starts and stops.
+        session: whether the Session Manager reaches the host; None if these credentials may not ask.
+        schedules: times of starts and stops, by name.
     """
 
     stack: str
@@ -49,26 +49,22 @@ def find_host(stack: Stack) -> CloudHost:
     Raises:
         CloudError: there is none, or more than one.
     """
-    ec2 = client(stack, "ec2")
-    with translated("look for the host"):
-        pages = ec2.get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
-        found = [each for page in pages for group in page["Reservations"] for each in group["Instances"]]
-    alive = [each for each in found if each["State"]["Name"] not in _GONE]
+    alive = [each for each in describe_instances(stack) if each["State"]["Name"] not in _GONE]
     if not alive:
-        region = ec2.meta.region_name
+        region = client(stack, "ec2").meta.region_name
         raise CloudError(
-            f"Stack {stack.name!r} has no host in {region}. `healthpredict cloud up` makes it; --region looks elsewhere."
+            f"Stack {stack.name!r} has no host in {region}. `healthpredict cloud up` creates it; --region names another region."
         )
     if len(alive) > 1:
         names = ", ".join(each["InstanceId"] for each in alive)
         raise CloudError(
-            f"Stack {stack.name!r} has more than one host: {names}. `pulumi up` takes the superfluous away."
+            f"Stack {stack.name!r} has more than one host: {names}. `pulumi up` deletes the superfluous ones."
         )
     return _host(alive[0])
 
 
 def start_host(stack: Stack) -> CloudHost:
-    """Start the host and wait until EC2 says that it runs; its services need some minutes more.
+    """Start the host and wait until EC2 reports that it runs. Its services need some minutes more.
 
     Raises:
         CloudError: it cannot be started.
@@ -85,14 +81,14 @@ def stop_host(stack: Stack) -> CloudHost:
     return _change(stack, "stop")
 
 
-def read_status(stack: Stack) -> Status:
-    """Say how the host is, without reaching into it.
+def read_status(stack: Stack) -> StackStatus:
+    """Read the status of the host from AWS, without a connection to it.
 
     Raises:
         CloudError: there is no host, or AWS refuses.
     """
     host = find_host(stack)
-    return Status(stack=stack.name, host=host, session=_session(stack, host), schedules=_schedules(stack))
+    return StackStatus(stack=stack.name, host=host, session=_session(stack, host), schedules=_schedules(stack))
 
 
 def _change(stack: Stack, verb: str) -> CloudHost:

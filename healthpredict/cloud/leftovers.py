@@ -1,4 +1,4 @@
-"""What of a stack is still in the account: after `cloud down`, nothing should be."""
+"""Find resources of a stack that are still in the account. After `cloud down` there should be none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from healthpredict.cloud.account import PROJECT, Stack, client, translated
+from healthpredict.cloud.account import PROJECT, Stack, client, describe_instances, translated
 from healthpredict.cloud.program import spot_requests
 
 _MISSING: Final = {
@@ -20,25 +20,25 @@ _MISSING: Final = {
 
 
 class Leftover(BaseModel):
-    """One thing that is there."""
+    """A resource that still exists."""
 
     kind: str
     name: str
 
 
 def find_leftovers(stack: Stack) -> list[Leftover]:
-    """Look for everything of the stack that has a name or a price of its own, service by service.
+    """Look in each service for resources of the stack that have a name or a price.
 
-    Not by the tagging service, which goes on showing what was deleted.
+    AWS's tagging service is not used, because it still lists deleted resources.
 
     Raises:
-        CloudError: a service refuses to be asked.
+        CloudError: a service refuses the request.
     """
     return [Leftover(kind=kind, name=name) for kind, search in _SEARCHES.items() for name in search(stack)]
 
 
 def _tagged(operation: str, items: str, key: str) -> Callable[[Stack], Iterator[str]]:
-    """Things of EC2, by their tags."""
+    """Resources of EC2, by tag."""
 
     def search(stack: Stack) -> Iterator[str]:
         ec2 = client(stack, "ec2")
@@ -50,15 +50,11 @@ def _tagged(operation: str, items: str, key: str) -> Callable[[Stack], Iterator[
 
 
 def _instances(stack: Stack) -> Iterator[str]:
-    with translated("list instances"):
-        for page in client(stack, "ec2").get_paginator("describe_instances").paginate(Filters=stack.tag_filters):
-            for group in page["Reservations"]:
-                # EC2 shows an instance for an hour after its end.
-                yield from (each["InstanceId"] for each in group["Instances"] if each["State"]["Name"] != "terminated")
+    yield from (each["InstanceId"] for each in describe_instances(stack) if each["State"]["Name"] != "terminated")
 
 
 def _named(service: str, operation: str, items: str, key: str) -> Callable[[Stack], Iterator[str]]:
-    """Things of a service that lists all of its kind, by the start of their names."""
+    """Resources of a service that can only list all of them, by the start of their names."""
 
     def search(stack: Stack) -> Iterator[str]:
         with translated(f"list {items}"):
@@ -81,7 +77,7 @@ def _parameters(stack: Stack) -> Iterator[str]:
 def _single(
     service: str, operation: str, arguments: Callable[[Stack], dict[str, Any]]
 ) -> Callable[[Stack], Iterator[str]]:
-    """One thing with a known name."""
+    """One resource with a known name."""
 
     def search(stack: Stack) -> Iterator[str]:
         from botocore.exceptions import ClientError

@@ -1,4 +1,4 @@
-"""Logs of the host, through the Run Command: no tunnel and no plugin are needed."""
+"""Read logs of the host with the Run Command, which needs no tunnel and no plugin."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from healthpredict.cloud.errors import CloudError
 from healthpredict.cloud.host import find_host
 
 _POLL_SECONDS: Final = 1.0
-_PATIENCE_SECONDS: Final = 60.0
+_TIMEOUT_SECONDS: Final = 60.0
 _MOST_LINES: Final = 1000
-_UNDER_WAY: Final = {"Pending", "InProgress", "Delayed"}
+_IN_PROGRESS: Final = {"Pending", "InProgress", "Delayed"}
 
 
 class HostLog(StrEnum):
-    """What can be read."""
+    """A systemd unit or container with a log, the log of cloud-init, or all units."""
 
     ALL = "all"
     CLOUD_INIT = "cloud-init"
@@ -43,59 +43,61 @@ _CONTAINERS: Final = {
 }
 
 
-def read_logs(stack: Stack, source: HostLog = HostLog.ALL, lines: int = 100) -> str:
+def read_logs(stack: Stack, log: HostLog = HostLog.ALL, lines: int = 100) -> str:
     """Return the last lines of a log.
 
     Args:
         stack: whose host.
-        source: a systemd unit, a container, or the first start.
-        lines: at most; the Run Command gives 24,000 characters back in any case.
+        log: which log.
+        lines: at most. The Run Command returns at most 24,000 characters.
 
     Raises:
-        CloudError: the host does not run or does not answer.
+        CloudError: the host does not run or does not respond.
     """
     host = find_host(stack)
     if host.state != "running":
-        raise CloudError(f"The host is {host.state}: its logs can be read while it runs. `healthpredict cloud start`.")
+        raise CloudError(
+            f"The host is {host.state}, and its logs can be read only while it runs. Start it with `healthpredict cloud start`."
+        )
     ssm = client(stack, "ssm")
     with translated(f"read the logs of {host.instance}"):
         sent = ssm.send_command(
             InstanceIds=[host.instance],
             DocumentName="AWS-RunShellScript",
-            Parameters={"commands": [_command(source, min(lines, _MOST_LINES))]},
-            Comment=f"healthpredict cloud logs {source}",
+            Parameters={"commands": [_command(log, min(lines, _MOST_LINES))]},
+            Comment=f"healthpredict cloud logs {log}",
         )
         command = sent["Command"]["CommandId"]
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while True:
             try:
                 answer = ssm.get_command_invocation(CommandId=command, InstanceId=host.instance)
             except ssm.exceptions.InvocationDoesNotExist:
-                # It takes a moment until a command that was sent can be asked for.
+                # A new command appears after a moment.
                 answer = {"Status": "Pending"}
-            if answer["Status"] not in _UNDER_WAY:
+            if answer["Status"] not in _IN_PROGRESS:
                 break
             if time.monotonic() > deadline:
                 raise CloudError(
-                    f"{host.instance} did not answer within {_PATIENCE_SECONDS:.0f} s. Is it still starting?"
+                    f"{host.instance} did not respond within {_TIMEOUT_SECONDS:.0f} s. If it is still starting, try again later."
                 )
             time.sleep(_POLL_SECONDS)
     if answer["Status"] != "Success":
-        said = answer.get("StandardErrorContent", "").strip()
+        errors = answer.get("StandardErrorContent", "").strip()
         raise CloudError(
-            f"Reading the logs of {host.instance} ended with {answer['Status']}: {said or 'no reason given'}"
+            f"Reading the logs of {host.instance} ended with {answer['Status']}: {errors or 'no reason given'}"
         )
     return str(answer["StandardOutputContent"])
 
 
-def _command(source: HostLog, lines: int) -> str:
-    """A shell command of known words and a number only."""
-    if source is HostLog.CLOUD_INIT:
+def _command(log: HostLog, lines: int) -> str:
+    """A shell command without any text from the user."""
+    if log is HostLog.CLOUD_INIT:
         return f"tail -n {lines:d} /var/log/cloud-init-output.log"
-    if source in _CONTAINERS:
-        name = f"label=com.docker.compose.service={source}"
+    if log in _CONTAINERS:
+        name = f"label=com.docker.compose.service={log}"
         return (
             f"docker ps --all --quiet --filter {name} | xargs --no-run-if-empty -n 1 docker logs --tail {lines:d} 2>&1"
         )
-    unit = "*" if source is HostLog.ALL else f"{source}.service"
+    unit = "*" if log is HostLog.ALL else f"{log}.service"
     return f"journalctl --no-pager --lines {lines:d} --unit 'health-predict-{unit}'"

@@ -1,4 +1,4 @@
-"""Running the Pulumi program, and what Pulumi does not do."""
+"""Run the Pulumi program, and cancel spot requests, which Pulumi does not do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from typing import Final
 
-from healthpredict.cloud.account import Stack, client, translated
+from healthpredict.cloud.account import Stack, client, describe_instances, translated
 from healthpredict.cloud.errors import CloudError
 from healthpredict.errors import ConfigurationError
 
@@ -14,15 +14,15 @@ _OPEN_REQUESTS: Final = ["open", "active", "disabled"]
 
 
 def bring_up(stack: Stack, *, confirmed: bool = False) -> None:
-    """Make the stack, or change it to what its configuration says. Pulumi shows what it will do and asks.
+    """Create the stack, or change it to its configuration. Pulumi shows a preview and asks for confirmation.
 
     Args:
-        stack: to make; its `Pulumi.<stack>.yaml` must be there.
+        stack: to create. Its `Pulumi.<stack>.yaml` must exist.
         confirmed: do not ask.
 
     Raises:
         ConfigurationError: Pulumi or the configuration is missing.
-        CloudError: Pulumi ended with an error, which it has shown.
+        CloudError: Pulumi failed and has printed the error.
     """
     file = stack.folder / f"Pulumi.{stack.name}.yaml"
     if not file.exists():
@@ -32,7 +32,7 @@ def bring_up(stack: Stack, *, confirmed: bool = False) -> None:
 
 
 def take_down(stack: Stack, *, confirmed: bool = False) -> None:
-    """Destroy everything of the stack. Pulumi shows what it will do and asks.
+    """Destroy the stack with all its data. Pulumi shows a preview and asks for confirmation.
 
     Args:
         stack: to destroy.
@@ -40,30 +40,30 @@ def take_down(stack: Stack, *, confirmed: bool = False) -> None:
 
     Raises:
         ConfigurationError: Pulumi is missing.
-        CloudError: Pulumi ended with an error, which it has shown.
+        CloudError: Pulumi failed and has printed the error.
     """
     _find_pulumi()
-    # The provider can leave a persistent spot request behind, and EC2 would then start the host anew:
+    # The provider can leave a persistent spot request, with which EC2 would start the host again:
     # https://github.com/hashicorp/terraform-provider-aws/issues/38142
     cancel_spot_requests(stack)
     _pulumi(stack, "destroy", "--stack", stack.name, *(["--yes"] if confirmed else []))
 
 
 def spot_requests(stack: Stack) -> list[str]:
-    """The ids of spot requests that would start a host of the stack again."""
-    ec2 = client(stack, "ec2")
+    """List the ids of spot requests with which EC2 would start a host of the stack again."""
+    hosts = {each["InstanceId"] for each in describe_instances(stack)}
     with translated("look for spot requests"):
-        pages = ec2.get_paginator("describe_instances").paginate(Filters=stack.tag_filters)
-        hosts = [each["InstanceId"] for page in pages for group in page["Reservations"] for each in group["Instances"]]
-        pages = ec2.get_paginator("describe_spot_instance_requests").paginate(
-            Filters=[{"Name": "state", "Values": _OPEN_REQUESTS}]
+        pages = (
+            client(stack, "ec2")
+            .get_paginator("describe_spot_instance_requests")
+            .paginate(Filters=[{"Name": "state", "Values": _OPEN_REQUESTS}])
         )
         requests = [each for page in pages for each in page["SpotInstanceRequests"]]
     return [each["SpotInstanceRequestId"] for each in requests if each.get("InstanceId") in hosts]
 
 
 def cancel_spot_requests(stack: Stack) -> list[str]:
-    """Cancel them; the host itself goes on running. Returns their ids."""
+    """Cancel these spot requests. The host keeps running. Returns: their ids."""
     found = spot_requests(stack)
     if found:
         with translated("cancel the spot request"):
@@ -81,4 +81,4 @@ def _find_pulumi() -> str:
 def _pulumi(stack: Stack, *words: str) -> None:
     done = subprocess.run([_find_pulumi(), "--cwd", str(stack.folder), *words], check=False)
     if done.returncode:
-        raise CloudError(f"`pulumi {words[0]}` ended with {done.returncode}. What it wrote above says why.")
+        raise CloudError(f"`pulumi {words[0]}` failed with exit code {done.returncode}. Its output above says why.")

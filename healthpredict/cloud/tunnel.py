@@ -1,4 +1,4 @@
-"""Tunnels to the services of the host: through the Session Manager, or SSH where that was opened."""
+"""Tunnels to the services of the host, through the Session Manager or, if its port is open, SSH."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from healthpredict.cloud.host import CloudHost, find_host
 from healthpredict.errors import ConfigurationError
 
 MINIKUBE: Final = "192.168.49.2"
-"""Address of the Minikube node on the host, fixed when the cluster is made."""
+"""Address of the Minikube node on the host, which the host sets when it creates the cluster."""
 _POLL_SECONDS: Final = 0.2
-_PATIENCE_SECONDS: Final = 60
+_TIMEOUT_SECONDS: Final = 60
 _END_SECONDS: Final = 5
 _PLUGIN_PAGE: Final = (
     "https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-install-plugin.html"
@@ -31,13 +31,13 @@ _PLUGIN_PAGE: Final = (
 
 @dataclass(frozen=True)
 class Forward:
-    """One way in.
+    """A forwarded port.
 
     Attributes:
         name: of the service.
         local: port on this machine.
-        port: port on the host, or on `behind`.
-        behind: address that the host reaches the service at; None for the host itself.
+        port: of the service, on the host or on `behind`.
+        behind: address of the service, as the host reaches it; None for the host itself.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Forward:
 
 
 def forwards(prefect: int = 4200, mlflow: int = 5000, api: int = 8000) -> tuple[Forward, ...]:
-    """The three services, on these local ports."""
+    """The forwards of the three services, on these local ports."""
     return (
         Forward("prefect", prefect, 4200),
         Forward("mlflow", mlflow, 5000),
@@ -56,7 +56,7 @@ def forwards(prefect: int = 4200, mlflow: int = 5000, api: int = 8000) -> tuple[
 
 
 def session_command(aws: str, host: CloudHost, region: str, forward: Forward) -> list[str]:
-    """The AWS CLI's command for one tunnel."""
+    """The command of the AWS CLI for one tunnel."""
     parameters = f"portNumber={forward.port},localPortNumber={forward.local}"
     document = "AWS-StartPortForwardingSession"
     if forward.behind:
@@ -67,10 +67,10 @@ def session_command(aws: str, host: CloudHost, region: str, forward: Forward) ->
 
 
 def ssh_command(ssh: str, host: CloudHost, wanted: Sequence[Forward], identity: Path | None) -> list[str]:
-    """The SSH command for all tunnels together."""
+    """The SSH command for all tunnels."""
     key = ["-i", str(identity)] if identity else []
-    ways = [word for f in wanted for word in ("-L", f"127.0.0.1:{f.local}:{f.behind or '127.0.0.1'}:{f.port}")]
-    return [ssh, "-N", "-o", "ExitOnForwardFailure=yes", *key, *ways, f"ubuntu@{host.address}"]
+    options = [word for f in wanted for word in ("-L", f"127.0.0.1:{f.local}:{f.behind or '127.0.0.1'}:{f.port}")]
+    return [ssh, "-N", "-o", "ExitOnForwardFailure=yes", *key, *options, f"ubuntu@{host.address}"]
 
 
 def tunnel(
@@ -85,34 +85,34 @@ def tunnel(
 
     Args:
         stack: whose host.
-        wanted: the ways in.
-        ssh: by SSH instead of the Session Manager.
+        wanted: the ports to forward.
+        ssh: use SSH instead of the Session Manager.
         identity: file of the private key for SSH; None for the agent's keys.
-        ready: is called when every local port answers.
+        ready: called when every local port accepts connections.
 
     Raises:
-        ConfigurationError: a program is missing, or a local port is taken.
-        CloudError: the host does not run, or a tunnel does not come up or breaks.
+        ConfigurationError: a program is missing, or a local port is in use.
+        CloudError: the host does not run, or a tunnel could not be opened or ended.
     """
     programs = _programs(["ssh"] if ssh else ["aws", "session-manager-plugin"])
     for forward in wanted:
         if _answers(forward.local):
             raise ConfigurationError(
-                f"Port {forward.local} of this machine is taken. Give another with --{forward.name}."
+                f"Port {forward.local} of this machine is in use. Name another with --{forward.name}."
             )
     host = find_host(stack)
     if host.state != "running":
         raise CloudError(f"The host is {host.state}. Start it with `healthpredict cloud start`.")
     if ssh:
         if host.address is None:
-            raise CloudError("The host has no public address, so SSH cannot reach it. Leave --ssh out.")
+            raise CloudError("The host has no public address, so SSH cannot reach it. Run the command without --ssh.")
         commands = [ssh_command(programs[0], host, wanted, identity)]
     else:
         commands = [session_command(programs[0], host, _region(stack), forward) for forward in wanted]
     with _running(commands) as processes:
         _wait_until_open(processes, wanted)
         ready(host)
-        _wait_for_an_end(processes)
+        _wait_until_one_ends(processes)
 
 
 def _programs(names: list[str]) -> list[str]:
@@ -120,7 +120,7 @@ def _programs(names: list[str]) -> list[str]:
     for name, path in found:
         if path is None:
             where = {"session-manager-plugin": _PLUGIN_PAGE, "aws": "https://aws.amazon.com/cli/"}.get(name, "OpenSSH")
-            raise ConfigurationError(f"{name} is not installed, and the tunnels need it: {where}")
+            raise ConfigurationError(f"{name} is not installed, but tunnels need it: {where}")
     return [path for _, path in found if path]
 
 
@@ -138,7 +138,7 @@ def _answers(port: int) -> bool:
 
 @contextmanager
 def _running(commands: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen[str]]]:
-    """The processes of these commands, each with its children in a group of its own: they end together."""
+    """Run commands for the time of a `with` block. Each has a process group of its own, so its children end with it."""
     processes: list[subprocess.Popen[str]] = []
     try:
         for command in commands:
@@ -165,7 +165,7 @@ def _running(commands: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Pope
 
 
 def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    # Also where the leader has ended: the CLI's plugin may outlive it.
+    # Also if the leader has ended, because the CLI's plugin may outlive it.
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:
@@ -173,16 +173,18 @@ def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> Non
 
 
 def _wait_until_open(processes: Sequence[subprocess.Popen[str]], wanted: Sequence[Forward]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while closed := [forward for forward in wanted if not _answers(forward.local)]:
         _raise_if_ended(processes)
         if time.monotonic() > deadline:
             names = ", ".join(forward.name for forward in closed)
-            raise CloudError(f"No tunnel to {names} after {_PATIENCE_SECONDS} s. See `healthpredict cloud status`.")
+            raise CloudError(
+                f"No tunnel to {names} after {_TIMEOUT_SECONDS} s. Run `healthpredict cloud status` to see the state of the host."
+            )
         time.sleep(_POLL_SECONDS)
 
 
-def _wait_for_an_end(processes: Sequence[subprocess.Popen[str]]) -> None:
+def _wait_until_one_ends(processes: Sequence[subprocess.Popen[str]]) -> None:
     while True:
         _raise_if_ended(processes)
         time.sleep(_POLL_SECONDS)
@@ -191,6 +193,8 @@ def _wait_for_an_end(processes: Sequence[subprocess.Popen[str]]) -> None:
 def _raise_if_ended(processes: Sequence[subprocess.Popen[str]]) -> None:
     for process in processes:
         if process.poll() is not None:
-            said = (process.stderr.read() if process.stderr else "").strip().splitlines()
-            reason = said[-1] if said else f"exit code {process.returncode}"
-            raise CloudError(f"A tunnel ended: {reason}. Was the host stopped? See `healthpredict cloud status`.")
+            errors = (process.stderr.read() if process.stderr else "").strip().splitlines()
+            reason = errors[-1] if errors else f"exit code {process.returncode}"
+            raise CloudError(
+                f"A tunnel ended: {reason}. Run `healthpredict cloud status` to see whether the host was stopped."
+            )

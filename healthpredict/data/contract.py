@@ -116,7 +116,7 @@ class Column:
             if isinstance(value, bool) or not isinstance(value, int):
                 return "is not a whole number"
             if self.kind is Kind.ID:
-                return None if 0 < value < 2**63 else "is not a positive 64-bit whole number"
+                return None if 0 < value <= LARGEST_ID else "is not a positive 64-bit whole number"
             assert self.minimum is not None and self.maximum is not None
             if not self.minimum <= value <= self.maximum:
                 return f"is outside {self.minimum} to {self.maximum}"
@@ -133,6 +133,7 @@ _WHOLE_NUMBER: Final = re.compile(r"(?P<digits>-?[0-9]{1,30})(?P<point>\.0*)?")
 """A whole number, perhaps with leading zeros or with `.0`, as databases and spreadsheets write it."""
 _LARGEST_EXACT: Final = 2**53
 """Floating-point numbers above it skip whole numbers (IEEE 754)."""
+LARGEST_ID: Final = 2**63 - 1
 RENAMED: Final = {"patient_nbr": "patient_id"}
 NOT_MEASURED: Final = "None"
 """A value of `max_glu_serum` and `A1Cresult`."""

@@ -26,7 +26,7 @@ from healthpredict.errors import BatchRefused
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-DUPLICATE = "encounter_id is a duplicate"
+DUPLICATE = "encounter_id is there already"
 OUTCOMES_CONTRACT = tuple(column for column in COLUMNS if column.name == "encounter_id" or column.kind is Kind.OUTCOME)
 _PLAIN_IDS = r"^[0-9]{1,18}$"
 

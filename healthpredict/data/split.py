@@ -24,15 +24,9 @@ class Side(StrEnum):
 TRAIN_SHARE: Final = 0.70
 VALIDATION_SHARE: Final = 0.15
 """The rest is the test side. Changing a share moves patients across sides and invalidates every earlier comparison."""
-_EDGES: Final = [int(share * 2**53) for share in (0.0, TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE, 1.0)]
-_FIRST_POSITION: Final = np.array(_EDGES[:-1], dtype=np.uint64)
-_SHARE: Final = np.diff(_EDGES) / 2**53
-"""Of each side: its first position, in steps of 2**-53, and its share."""
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND: Final = np.uint64(0x94D049BB133111EB)
-_UNDO_FIRST: Final = np.uint64(pow(int(_FIRST), -1, 2**64))
-_UNDO_SECOND: Final = np.uint64(pow(int(_SECOND), -1, 2**64))
 
 
 def side_of(patient_id: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -56,20 +50,6 @@ def side_index(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
     return (position >= TRAIN_SHARE).astype(np.intp) + (position >= TRAIN_SHARE + VALIDATION_SHARE)
 
 
-def ids_on_side(side: NDArray[np.intp], bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return an id on each given side, derived from random bits.
-
-    Args:
-        side: index in `Side`; its shape must broadcast to that of `bits`.
-        bits: random, of any shape. Distinct bits give ids that are spread evenly over the side.
-
-    Returns:
-        Ids below 2**64, in the shape of `bits`. (Ids of patients are below 2**63.)
-    """
-    position = _FIRST_POSITION[side] + ((bits >> np.uint64(11)) * _SHARE[side]).astype(np.uint64)
-    return splitmix64_seed((position << np.uint64(11)) | (bits & np.uint64(2**11 - 1)))
-
-
 def splitmix64(value: NDArray[Any]) -> NDArray[np.uint64]:
     """Return the first output of the SplitMix64 generator seeded with each value: a hash that spreads neighbouring ids.
 
@@ -79,10 +59,3 @@ def splitmix64(value: NDArray[Any]) -> NDArray[np.uint64]:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
     return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
-
-
-def splitmix64_seed(mixed: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Invert `splitmix64`, which is a permutation."""
-    mixed = (mixed ^ (mixed >> np.uint64(31)) ^ (mixed >> np.uint64(62))) * _UNDO_SECOND
-    mixed = (mixed ^ (mixed >> np.uint64(27)) ^ (mixed >> np.uint64(54))) * _UNDO_FIRST
-    return np.asarray((mixed ^ (mixed >> np.uint64(30)) ^ (mixed >> np.uint64(60))) - _STEP, dtype=np.uint64)

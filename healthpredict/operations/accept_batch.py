@@ -5,27 +5,27 @@ from __future__ import annotations
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.data.cohort import is_at_risk
 from healthpredict.data.raw import read_encounters
 from healthpredict.data.schema import check_encounters
-from healthpredict.errors import NothingToPredict, StillArriving
-from healthpredict.operations.arrivals import Fingerprint, find_batch, fingerprint_of, open_delivered
-from healthpredict.operations.context import Seconds, log_step, timed
+from healthpredict.errors import NothingToPredict, Removed, StillArriving
+from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_batches, fingerprint_of, open_delivered
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
 from healthpredict.storage.uris import exists, list_uris
 
 
 class AcceptedBatch(BaseModel):
-    """What became of the rows of a batch.
+    """The result of accepting a batch.
 
     Attributes:
         name: the batch.
-        rows: rows that arrived.
-        cohort_rows: valid rows of the cohort, now in `processed/`.
-        quarantined: bad rows, now in `quarantine/`. The other rows ended in death or hospice.
-        reasons: reason to number of quarantined rows, the most frequent first; a row may have several.
+        rows: number of rows of the file.
+        cohort_rows: number of valid rows of the cohort, which are in `processed/`.
+        quarantined: number of bad rows, which are in `quarantine/`. All other rows ended in death or hospice.
+        reasons: reason -> number of quarantined rows, the most frequent first. A row may have several reasons.
         delivered: the accepted file; None if an earlier version of this system accepted it.
         read_as: format, encoding and compression of the file, for people.
         notices: what was unusual about it, in sentences.
@@ -44,35 +44,47 @@ class AcceptedBatch(BaseModel):
     notices: tuple[str, ...] = ()
     seconds: Seconds
 
+    @property
+    def sentences(self) -> list[str]:
+        """What the operator should know."""
+        found = [f"{self.name}: {notice}" for notice in self.notices]
+        if self.quarantined:
+            reasons = "; ".join(f"{reason} ({rows} rows)" for reason, rows in self.reasons.items())
+            found.append(f"{self.name}: {self.quarantined} of {self.rows} rows are in quarantine: {reasons}.")
+        return found
 
-def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
+
+def accept_batch(installation: Installation, delivered: Delivered) -> AcceptedBatch:
     """Check a batch and write its valid and its bad rows. A batch that was accepted before is left as it is.
 
     Args:
-        settings: where the data is, and how strict the contract is.
-        name: the batch. A row that repeats an `encounter_id` of another accepted batch is bad.
+        installation: where the data is.
+        delivered: the file of the batch. A row that repeats an `encounter_id` of another accepted batch is bad.
 
     Raises:
         BatchRefused: the file or too many of its rows break the contract; nothing was written.
         NothingToPredict: the file has no rows, or none of its encounters is at risk; at most the quarantine was written.
-        StillArriving: the file may not be complete yet, or was removed while it was read; nothing was written.
-        NotFound: there is no such batch.
-        StorageError: something cannot be read or written; accepting it again does it all again.
+        StillArriving: the file changed or was removed while it was read; nothing was written.
+        StorageError: something cannot be read or written. The next call starts over.
     """
-    layout = Layout(settings.data_uri)
+    layout, name = installation.layout, delivered.name
     if exists(layout.accepted(name)):
         return AcceptedBatch.model_validate(read_json(layout.accepted(name)))
     seconds: Seconds = {}
     with timed(seconds, "accept"):
-        delivered = find_batch(settings, name)
         with open_delivered(delivered) as path:
             read = fingerprint_of(delivered, path)
             table = read_encounters(path, delivered.file)
-        if find_batch(settings, name).stored.version != read.version:
+        now = delivered_batches(installation).files.get(name)
+        if now is None:
+            raise Removed(delivered.file)
+        if now.stored.version != read.version:
             raise StillArriving(delivered.file, "it changed while it was read")
         if table.frame.empty:
             raise NothingToPredict(delivered.file, "it has a header and no rows")
-        checked = check_encounters(table.frame, delivered.file, settings.contract, accepted_ids(layout, without=name))
+        checked = check_encounters(
+            table.frame, delivered.file, installation.settings.contract, accepted_ids(layout, without=name)
+        )
         at_risk = is_at_risk(checked.encounters)
         cohort = checked.encounters[at_risk].reset_index(drop=True)
         write_frame(layout.quarantine(name), checked.quarantine)
@@ -95,7 +107,7 @@ def accept_batch(settings: Settings, name: str) -> AcceptedBatch:
         notices=table.notices,
         seconds=seconds,
     )
-    # Last, because it says that the rest is there.
+    # Written last, because it shows that the other files are complete.
     write_json(layout.accepted(name), accepted.model_dump())
     result = f"{len(cohort):,} encounters at risk, {len(checked.quarantine):,} rows in quarantine"
     log_step(name, "accept", seconds["accept"], result)
@@ -110,11 +122,12 @@ def batch_ids(layout: Layout, name: str) -> pd.Series:
 
 
 def accepted_ids(layout: Layout, without: str | None = None) -> list[int]:
-    """The `encounter_id` of all valid encounters of all accepted batches. Args: layout; without, a batch to leave out."""
+    """The `encounter_id` of all valid encounters of all accepted batches, except those of the batch `without`."""
     return [number for name in accepted_names(layout) if name != without for number in batch_ids(layout, name).tolist()]
 
 
 def accepted_names(layout: Layout) -> list[str]:
-    """The names of all accepted batches, in no useful order. One that was killed while it was accepted is not among them."""
+    """The names of all accepted batches, in no particular order."""
+    # `accept_batch` writes these files last.
     marks = [uri for uri in list_uris(layout.processed_folder, suffix=".json") if uri != layout.manifest]
     return [uri.rpartition("/")[2].removesuffix(".json") for uri in marks]

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from typing import NamedTuple
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL
 from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.raw import read_outcomes
 from healthpredict.errors import BatchRefused, Removed
 from healthpredict.operations.accept_batch import batch_ids
 from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_outcomes, fingerprint_of, open_delivered
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
 from healthpredict.storage.uris import exists
@@ -57,78 +56,78 @@ class AcceptedOutcomes(BaseModel):
         return [f"{self.delivered.file}: {problem}" for problem in self.problems]
 
 
-def accept_outcomes(
-    settings: Settings, report: Callable[[str], object] = lambda sentence: None
-) -> list[AcceptedOutcomes]:
+class NewOutcomes(NamedTuple):
+    """The files of outcomes that were read, and what the operator should know about them."""
+
+    accepted: list[AcceptedOutcomes]
+    notices: list[str]
+
+
+def accept_outcomes(installation: Installation) -> NewOutcomes:
     """Accept every new or changed file of outcomes, and append one ledger event for each content.
 
-    If a file cannot be used, the outcomes that were accepted before stay in use.
-
-    Args:
-        settings: where the data is.
-        report: called with each sentence that the operator should know. They are logged as well.
+    If a file cannot be used, the outcomes that were accepted before stay in use. Notices are logged as well.
 
     Raises:
         StorageError: something cannot be read or written; the next call continues.
     """
-    layout, ledger = Layout(settings.data_uri), open_ledger(settings)
-    new = []
-    for delivered in _new_files(settings, layout):
+    layout, ledger = installation.layout, installation.ledger
+    new = NewOutcomes([], [])
+    for delivered in _new_files(installation):
         try:
-            accepted, usable = _check_file(settings, layout, delivered)
+            accepted, usable = _check_file(installation, delivered)
         except Removed as error:
-            _logger.warning("%s", error)
-            report(str(error))
+            new.notices.append(str(error))
             continue
         if usable is not None:
             write_frame(layout.known_outcomes(accepted.batch), usable)
         if accepted.batch != INITIAL:  # `prepare` records these itself
             facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
             ledger.append("outcomes", key=f"outcomes {accepted.batch} {accepted.delivered.sha256}", **facts)
-        # Last, because it says that the rest is there.
+        # Written last, because it shows that the others are complete.
         write_json(layout.outcomes_check(accepted.batch), accepted.model_dump(mode="json"))
-        for sentence in accepted.sentences:
-            _logger.warning("%s", sentence)
-            report(sentence)
-        new.append(accepted)
+        new.accepted.append(accepted)
+        new.notices.extend(accepted.sentences)
+    for notice in new.notices:
+        _logger.warning("%s", notice)
     return new
 
 
-def look_at_outcomes(settings: Settings) -> list[AcceptedOutcomes]:
+def look_at_outcomes(installation: Installation) -> list[AcceptedOutcomes]:
     """Return what `accept_outcomes` would leave for every accepted batch with a file of outcomes. Nothing is written."""
-    layout = Layout(settings.data_uri)
+    layout = installation.layout
     new = {}
-    for delivered in _new_files(settings, layout):
+    for delivered in _new_files(installation):
         with contextlib.suppress(Removed):
-            new[delivered.name], _ = _check_file(settings, layout, delivered)
-    names = [name for name in delivered_outcomes(settings).files if exists(layout.accepted(name))]
+            new[delivered.name], _ = _check_file(installation, delivered)
+    names = [name for name in delivered_outcomes(installation).files if exists(layout.accepted(name))]
     found = {name: new.get(name) or known_outcomes(layout, name) for name in names}
     return [accepted for accepted in found.values() if accepted is not None]
 
 
 def known_outcomes(layout: Layout, name: str) -> AcceptedOutcomes | None:
-    """Read the record of a batch's outcomes; None if no file of outcomes was read."""
+    """Return the record of a batch's outcomes, or None if no file of outcomes was read."""
     if not exists(layout.outcomes_check(name)):
         return None
     return AcceptedOutcomes.model_validate(read_json(layout.outcomes_check(name)))
 
 
-def waiting_outcomes(settings: Settings) -> list[str]:
-    """One sentence for each file in `outcomes/` that is pending or ignored."""
-    layout, folder = Layout(settings.data_uri), delivered_outcomes(settings)
-    waiting = [f"{found.file} is pending: {found.waits}." for found in folder.files.values() if found.waits]
+def pending_outcomes(installation: Installation) -> list[str]:
+    """Return one sentence for each file in `outcomes/` that is pending or ignored."""
+    layout, folder = installation.layout, delivered_outcomes(installation)
+    arriving = [f"{found.file} is pending: {found.waits}." for found in folder.files.values() if found.waits]
     early = [
         f"{found.file} is pending: there is no accepted batch {name!r}."
         for name, found in folder.files.items()
         if not found.waits and not exists(layout.accepted(name))
     ]
-    return [*waiting, *early, *(f"Ignored: {what}" for what in folder.ignored)]
+    return [*arriving, *early, *(f"Ignored: {what}" for what in folder.ignored)]
 
 
-def _new_files(settings: Settings, layout: Layout) -> list[Delivered]:
+def _new_files(installation: Installation) -> list[Delivered]:
     """Files of accepted batches that are complete, and new or changed."""
-    found = []
-    for name, delivered in delivered_outcomes(settings).files.items():
+    layout, found = installation.layout, []
+    for name, delivered in delivered_outcomes(installation).files.items():
         if delivered.waits is None and exists(layout.accepted(name)):
             known = known_outcomes(layout, name)
             if known is None or known.delivered.version != delivered.stored.version:
@@ -136,9 +135,7 @@ def _new_files(settings: Settings, layout: Layout) -> list[Delivered]:
     return found
 
 
-def _check_file(
-    settings: Settings, layout: Layout, delivered: Delivered
-) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:
+def _check_file(installation: Installation, delivered: Delivered) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:
     """Check a file.
 
     Returns:
@@ -147,6 +144,7 @@ def _check_file(
     Raises:
         Removed: the file does not exist any more.
     """
+    layout, known_share = installation.layout, installation.settings.known_share
     before = known_outcomes(layout, delivered.name)
     cohort = read_frame(layout.processed(delivered.name), ["encounter_id"])["encounter_id"]
     table, usable, problems = None, None, []
@@ -165,10 +163,10 @@ def _check_file(
         if unmatched:
             problems.append(f"{unmatched} outcomes match no encounter of the batch and are not used.")
     known = 0 if usable is None else len(usable)
-    enough = known >= settings.known_share * len(cohort) or (delivered.name == INITIAL and known > 0)
+    enough = known >= known_share * len(cohort) or (delivered.name == INITIAL and known > 0)
     if usable is not None and not enough:
         problems.append(
-            f"The outcomes of {known} of {len(cohort)} encounters at risk are known, fewer than {settings.known_share:.0%}; "
+            f"The outcomes of {known} of {len(cohort)} encounters at risk are known, fewer than {known_share:.0%}; "
             "the batch is not learned from until more are."
         )
     if before is not None and before.known > known:

@@ -1,4 +1,4 @@
-"""Which files were delivered to `batches/` and `outcomes/`, and whether they are complete.
+"""Find the files that were delivered to `batches/` and `outcomes/`, and determine whether they are complete.
 
 A file counts as complete if its marker `NAME.done` is not older than the file, or if the file has not changed for
 `arrival_seconds`. So a file that is still being copied is not read.
@@ -16,10 +16,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, natural_key
 from healthpredict.errors import NotFound, Removed, StillArriving
-from healthpredict.storage.layout import Layout
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.stored import Stored
 from healthpredict.storage.uris import list_folder, local_copy, write_bytes
 
@@ -61,7 +60,7 @@ class Delivered:
         name: of its batch.
         file: its path below the data URI, for messages.
         stored: its entry in the listing of the store.
-        waits: why it is not read yet; None if it is complete.
+        waits: why it is not read yet, or None if it is complete.
     """
 
     name: str
@@ -83,14 +82,14 @@ class Folder:
     ignored: tuple[str, ...]
 
 
-def delivered_batches(settings: Settings) -> Folder:
+def delivered_batches(installation: Installation) -> Folder:
     """List `batches/`."""
-    return _list_delivered(settings, "batches")
+    return _list_delivered(installation, "batches")
 
 
-def delivered_outcomes(settings: Settings) -> Folder:
+def delivered_outcomes(installation: Installation) -> Folder:
     """List `outcomes/`."""
-    return _list_delivered(settings, "outcomes")
+    return _list_delivered(installation, "outcomes")
 
 
 def deliver(uri: str, data: bytes, *, exclusive: bool = False) -> None:
@@ -112,7 +111,7 @@ def fingerprint(delivered: Delivered) -> Fingerprint:
 
 @contextmanager
 def open_delivered(delivered: Delivered) -> Iterator[Path]:
-    """Give a file a local path for the time of a `with` block, in which nothing else is read.
+    """Give a file a local path for a `with` block.
 
     Raises:
         Removed: the file does not exist any more.
@@ -133,23 +132,23 @@ def fingerprint_of(delivered: Delivered, path: Path) -> Fingerprint:
     return Fingerprint(file=delivered.file, size=stored.size, sha256=digest, version=stored.version)
 
 
-def find_batch(settings: Settings, name: str) -> Delivered:
+def find_batch(installation: Installation, name: str) -> Delivered:
     """Find the complete file of a batch.
 
     Raises:
         NotFound: no file of this name was delivered.
         StillArriving: the file may still be copied.
     """
-    found = delivered_batches(settings).files.get(name)
+    found = delivered_batches(installation).files.get(name)
     if found is None:
-        raise NotFound(f"There is no batch {name!r} in {Layout(settings.data_uri).batches_folder}.")
+        raise NotFound(f"There is no batch {name!r} in {installation.layout.batches_folder}.")
     if found.waits is not None:
         raise StillArriving(found.file, found.waits)
     return found
 
 
-def _list_delivered(settings: Settings, folder: str) -> Folder:
-    listing = list_folder(f"{settings.data_uri.rstrip('/')}/{folder}")
+def _list_delivered(installation: Installation, folder: str) -> Folder:
+    listing = list_folder(f"{installation.settings.data_uri.rstrip('/')}/{folder}")
     stored = {found.name: found for found in listing.objects}
     files: dict[str, Delivered] = {}
     ignored = [
@@ -174,7 +173,7 @@ def _list_delivered(settings: Settings, folder: str) -> Folder:
         elif name in files:
             ignored.append(f"{folder}/{file} is not read, because {files[name].file} has the same name.")
         else:
-            waits = _why_it_waits(stored[file], stored.get(file + MARKER), settings.arrival_seconds)
+            waits = _why_it_waits(stored[file], stored.get(file + MARKER), installation.settings.arrival_seconds)
             files[name] = Delivered(name, f"{folder}/{file}", stored[file], waits)
     return Folder(
         dict(sorted(files.items(), key=lambda item: (item[0] != INITIAL, natural_key(item[0])))), tuple(ignored)

@@ -1,4 +1,4 @@
-"""Assemble the bundle of a fitted model, under a version number of its own."""
+"""Build the bundle of a fitted model, with a version number of its own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import pandas as pd
 
 from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.model import Bundle, GoldenRow
-from healthpredict.config import Settings
 from healthpredict.evaluation.report import TestReport
 from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.monitoring.profile import build_profile
-from healthpredict.operations.context import git_commit, open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.search import Search
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
@@ -23,7 +22,7 @@ N_GOLDEN = 64
 
 
 def assemble(
-    settings: Settings,
+    installation: Installation,
     search: Search,
     fitted: FittedModel,
     *,
@@ -34,18 +33,18 @@ def assemble(
     """Reserve a version and build its bundle on this machine.
 
     Args:
-        settings: seed, registry, how drift limits are drawn.
-        search: what the model was searched with.
+        installation: where the registry is.
+        search: that found the model.
         fitted: the model.
-        training: the encounters it was fitted on: the reference for drift.
-        test: encounters of the same time whose patients it was not fitted on.
-        report: what it is worth on them.
+        training: the encounters that it was fitted on; they are the reference for drift.
+        test: encounters of the same period, of patients that it was not fitted on.
+        report: the evaluation on them.
 
     Raises:
         BundleError: the bundle does not reproduce the training pipeline.
         RegistryError: MLflow failed.
     """
-    registry = open_registry(settings)
+    registry, settings = installation.registry, installation.settings
     family, seed = fitted.candidate.family, settings.search.seed
     onnx_model = export_onnx(family, fitted.model, len(fitted.encoder.feature_names))
     registry.log_onnx(search.run_id, family, onnx_model)
@@ -65,10 +64,10 @@ def assemble(
             "model_version": version,
             "family": family,
             "outcome": settings.outcome,
-            "trigger": search.trigger,
+            "trigger": search.training.trigger,
             "trained_on": search.trained_on,
             "data_digest": search.data_digest,
-            "git_commit": git_commit(settings),
+            "git_commit": installation.git_commit,
             "run_id": search.run_id,
             "created_at": datetime.now(UTC),
             "threshold": report.threshold,

@@ -8,6 +8,7 @@ import logging
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +16,10 @@ from typing import IO, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.errors import StorageError
-from healthpredict.operations.context import LEDGER_CHECK, LEDGER_HEAD, STATE_ID, git_commit, open_ledger
+from healthpredict.operations.installation import LEDGER_CHECK, LEDGER_HEAD, STATE_ID, Installation
 from healthpredict.storage.archive import ArchiveWriter, files_below, list_archive
 from healthpredict.storage.databases import copy_sqlite, database_name, dump_postgres, is_sqlite
-from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger import Ledger, read_all
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.uris import delete, join, list_uris, write_file
@@ -107,8 +106,9 @@ class Sources:
         }
 
 
-def open_sources(settings: Settings, *left_out: str) -> Sources:
-    """Return the folders that these settings name. Args: settings; left_out, more folders that are not read."""
+def open_sources(installation: Installation, *left_out: str) -> Sources:
+    """Return the folders to back up. Args: left_out, more folders that are not read."""
+    settings = installation.settings
     state, uri = settings.state_path.resolve(), settings.mlflow_uri
     mlflow = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
     folders = {"state": state}
@@ -119,21 +119,21 @@ def open_sources(settings: Settings, *left_out: str) -> Sources:
     if "://" not in settings.data_uri:
         folders["data"] = Path(settings.data_uri).resolve()
     # The ledger is read separately, see `backup`. A folder inside another one has its own prefix.
-    names = {*left_out, settings.backup_place, Layout(settings.data_uri).ledger, Layout(settings.data_uri).leases}
+    names = {*left_out, settings.backup_place, installation.layout.ledger, installation.layout.leases}
     reproducible = {state / name for name in _REPRODUCIBLE}
     return Sources(
         folders, frozenset({*folders.values(), *reproducible, *(Path(name).resolve() for name in names)}), mlflow
     )
 
 
-def backup(settings: Settings, to: str | None = None, stream: IO[bytes] | None = None) -> Backup:
+def backup(installation: Installation, to: str | None = None, stream: IO[bytes] | None = None) -> Backup:
     """Copy databases, ledger, data, models and keys into one archive, check it, and delete the oldest archives.
 
     The services keep running. The ledger is copied first, then the databases, then the files, so the archive contains every file
     that the ledger or the registry names. Data on S3 is not copied, because its bucket keeps versions.
 
     Args:
-        settings: what to back up, and where to.
+        installation: to back up.
         to: folder or s3://bucket/prefix. By default that of the settings; old archives are deleted only there.
         stream: write the archive to this stream instead.
 
@@ -142,7 +142,7 @@ def backup(settings: Settings, to: str | None = None, stream: IO[bytes] | None =
         StorageError: something cannot be read or written, or is missing in the archive. Then no archive is left.
         ConfigurationError: `pg_dump` is not installed.
     """
-    state = settings.state_path.resolve()
+    state, place = installation.settings.state_path.resolve(), to or installation.settings.backup_place
     name = f"{_NAME}{datetime.now(UTC):%Y%m%dT%H%M%SZ}{_SUFFIX}"
     with exclusive(state / "backup.lock", "A backup"):
         for left_over in state.glob(f"{WORK}*"):  # of a backup that was killed
@@ -150,13 +150,13 @@ def backup(settings: Settings, to: str | None = None, stream: IO[bytes] | None =
         with tempfile.TemporaryDirectory(dir=state, prefix=WORK) as folder:
             work = Path(folder)
             path = work / name
-            counts = _make_archive(settings, open_sources(settings, to or settings.backup_place), path, work)
+            counts = _make_archive(installation, open_sources(installation, place), path, work)
             digest = _sha256(path)
             size = path.stat().st_size
-            uri = _write_archive(path, to or settings.backup_place, stream)
-        deleted = [] if to or stream else _delete_old(settings)
+            uri = _write_archive(path, place, stream)
+        deleted = [] if to or stream else _delete_old(installation)
         made = Backup(uri=uri, sha256=digest, bytes=size, counts=counts, deleted=deleted)
-        open_ledger(settings).append("backup", key=f"backup {name} {digest}", **made.model_dump())
+        installation.ledger.append("backup", key=f"backup {name} {digest}", **made.model_dump())
     return made
 
 
@@ -175,7 +175,7 @@ def _write_archive(path: Path, to: str, stream: IO[bytes] | None) -> str:
     return uri
 
 
-def _make_archive(settings: Settings, sources: Sources, path: Path, work: Path) -> dict[str, int]:
+def _make_archive(installation: Installation, sources: Sources, path: Path, work: Path) -> dict[str, int]:
     before = sources.present()
     # Low compression, because most files are compressed already. `dereference` stores hard links as files.
     with tarfile.open(path, "w:gz", compresslevel=3, dereference=True) as archive:
@@ -183,13 +183,13 @@ def _make_archive(settings: Settings, sources: Sources, path: Path, work: Path) 
         facts = {
             "format": FORMAT,
             "time": datetime.now(UTC).isoformat(),
-            "git_commit": git_commit(settings),
-            "data_uri": settings.data_uri,
+            "git_commit": installation.git_commit,
+            "data_uri": installation.settings.data_uri,
             "artifacts": artifacts_uri(sources),
         }
         writer.add_bytes(FACTS, json.dumps(facts, indent=2).encode())
-        expected = {FACTS, *_add_ledger(writer, open_ledger(settings))}
-        databases = _add_databases(writer, settings, sources, work)
+        expected = {FACTS, *_add_ledger(writer, installation.ledger)}
+        databases = _add_databases(writer, installation.settings.backup_databases, sources, work)
         for prefix, folder in sources.folders.items():
             writer.add_folder(prefix, folder, sources.skip)
     listed = list_archive(path)
@@ -216,10 +216,10 @@ def _add_ledger(writer: ArchiveWriter, ledger: Ledger) -> list[str]:
     return names
 
 
-def _add_databases(writer: ArchiveWriter, settings: Settings, sources: Sources, work: Path) -> list[str]:
+def _add_databases(writer: ArchiveWriter, urls: Sequence[str], sources: Sources, work: Path) -> list[str]:
     copy = work / "database"
-    names = [dump_name(url) for url in settings.backup_databases]
-    for name, url in zip(names, settings.backup_databases, strict=True):
+    names = [dump_name(url) for url in urls]
+    for name, url in zip(names, urls, strict=True):
         dump_postgres(url, copy)
         writer.add_file(name, copy)
         copy.unlink()
@@ -256,15 +256,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def backups(settings: Settings) -> list[str]:
+def backups(installation: Installation) -> list[str]:
     """List the backups in the configured place, the oldest first."""
-    found = list_uris(settings.backup_place, suffix=_SUFFIX)
+    found = list_uris(installation.settings.backup_place, suffix=_SUFFIX)
     return [uri for uri in found if uri.rpartition("/")[2].startswith(_NAME)]
 
 
-def _delete_old(settings: Settings) -> list[str]:
+def _delete_old(installation: Installation) -> list[str]:
     deleted = []
-    for uri in backups(settings)[: -settings.backups_kept]:
+    for uri in backups(installation)[: -installation.settings.backups_kept]:
         try:
             delete(uri)
             deleted.append(uri)

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from healthpredict.config import Settings
 from healthpredict.errors import StorageError
-from healthpredict.operations.context import LEDGER_CHECK, open_ledger
+from healthpredict.operations.installation import LEDGER_CHECK, Installation
 from healthpredict.storage.ledger_check import Altered, find_altered
 from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import exists
@@ -33,23 +32,23 @@ class LedgerCheck(BaseModel):
     altered: Altered | None
 
 
-def check_ledger(settings: Settings) -> LedgerCheck:
+def check_ledger(installation: Installation) -> LedgerCheck:
     """Check every event of the ledger against the digest in the next one, and keep the result in the state folder.
 
     Raises:
         StorageError: the ledger cannot be read.
     """
-    events, altered = find_altered(open_ledger(settings))
+    events, altered = find_altered(installation.ledger)
     check = LedgerCheck(time=datetime.now(UTC), events=events, altered=altered)
     if altered is not None:
         _logger.error("The ledger was altered. %s", altered.problem)
-    write_json(str(settings.state_path / LEDGER_CHECK), check.model_dump(mode="json"))
+    write_json(str(installation.settings.state_path / LEDGER_CHECK), check.model_dump(mode="json"))
     return check
 
 
-def last_ledger_check(settings: Settings) -> LedgerCheck | None:
-    """The result of the last check on this host; None if there was none."""
-    uri = str(settings.state_path / LEDGER_CHECK)
+def last_ledger_check(installation: Installation) -> LedgerCheck | None:
+    """Return the result of the last check on this host, or None if there is none."""
+    uri = str(installation.settings.state_path / LEDGER_CHECK)
     if not exists(uri):
         return None
     try:

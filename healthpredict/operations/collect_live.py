@@ -1,6 +1,6 @@
-"""Batches from what the API predicted: the shipped log is cut into batches, and their outcomes follow.
+"""Cut batches from the shipped predictions of the API, and add their outcomes.
 
-A batch made here is a batch like any other, in raw form with pseudonyms for patients: what follows from it is the same.
+Such a batch is in raw form, with pseudonyms for patients, and is processed like any other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.data.columns import OUTCOMES_COLUMNS
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.outcomes import check_outcomes
@@ -24,6 +23,7 @@ from healthpredict.data.raw import format_raw, read_outcomes
 from healthpredict.errors import StorageError
 from healthpredict.operations.accept_batch import accepted_ids
 from healthpredict.operations.arrivals import deliver
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.ship_log import USABLE, usable_rows
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
@@ -34,16 +34,16 @@ _NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
 _REPORTED: Final = (*OUTCOMES_COLUMNS, "time")
 _FILE: Final = "file-"
 _MANY_OBJECTS: Final = 100
-"""Of outcomes: as many make one. Each takes some 30 ms to read from S3."""
+"""Objects of outcomes that are merged into one, because S3 takes some 30 ms to read each."""
 
 
 class Collected(BaseModel):
-    """What became of the log.
+    """The result of cutting batches.
 
     Attributes:
-        batches: new ones.
-        waiting: encounters that are in no batch yet, at most: one that was predicted twice counts twice.
-        matured: batches whose outcomes are known from now on.
+        batches: names of the new ones.
+        waiting: number of predictions that are in no batch yet.
+        matured: names of the batches whose outcomes were written.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,19 +65,16 @@ class _Contents(BaseModel):
     encounter_ids: list[int]
 
 
-def collect_live(settings: Settings) -> Collected:
-    """Cut batches from the shipped predictions while there are enough, and add outcomes to the batches that have nearly all.
+def collect_live(installation: Installation) -> Collected:
+    """Cut batches from the shipped predictions while there are enough, and write the outcomes of batches that have nearly all.
 
-    Of several predictions for one encounter in a batch the last counts, being nearest to discharge; later ones are left out, and
-    so are encounters of earlier batches, dry runs, and encounters without the id of encounter or patient.
-
-    Args:
-        settings: where the store is, and how many encounters make a batch.
+    If a batch has several predictions for one encounter, the last one counts, because it is nearest to discharge. Encounters of
+    earlier batches, dry runs, and encounters without the id of encounter or patient are left out.
 
     Raises:
-        StorageError: something cannot be read or written; done again it goes on.
+        StorageError: something cannot be read or written. The next call continues.
     """
-    layout = Layout(settings.data_uri)
+    layout, min_rows = installation.layout, installation.settings.live.min_rows
     uris = list_uris(layout.batches_folder, suffix=".json")
     batches = {_name(uri).removesuffix(".json"): _Contents.model_validate(read_json(uri)) for uri in uris}
     for name, contents in batches.items():
@@ -87,27 +84,27 @@ def collect_live(settings: Settings) -> Collected:
     names = map(_name, list_uris(layout.logged_predictions, suffix=".parquet"))
     fresh = [name for name in names if name not in taken and usable_rows(name)]
     new = []
-    if sum(map(usable_rows, fresh)) >= settings.live.min_rows:
-        for contents in _cut(layout, fresh, _earlier_ids(layout, batches.values()), settings.live.min_rows):
+    if sum(map(usable_rows, fresh)) >= min_rows:
+        for contents in _cut(layout, fresh, _earlier_ids(layout, batches.values()), min_rows):
             name = f"live-{len(batches) + 1:06d}"
-            # First what it is made of, so that after a kill the same batch is made.
+            # First its contents, so that the same batch is written after a kill.
             write_json(layout.collected(name), contents.model_dump(), exclusive=True)
             _write_batch(layout, name, contents)
             batches[name] = contents
             new.append(name)
             taken.update(contents.objects)
     waiting = sum(usable_rows(name) for name in fresh if name not in taken)
-    return Collected(batches=new, waiting=waiting, matured=_add_outcomes(settings, layout, batches))
+    return Collected(batches=new, waiting=waiting, matured=_add_outcomes(installation, batches))
 
 
 class RecordedOutcomes(BaseModel):
-    """What became of the outcomes of a file.
+    """The result of recording a file of outcomes.
 
     Attributes:
         source_uri: the file.
-        read_as: how it is written, for people.
-        rows: of the file.
-        recorded: outcomes that can be used.
+        read_as: its format, encoding and compression, for people.
+        rows: number of rows of the file.
+        recorded: number of outcomes that can be used.
         problems: what cannot be used, and notices, in sentences without values of patients.
     """
 
@@ -120,12 +117,12 @@ class RecordedOutcomes(BaseModel):
     problems: tuple[str, ...]
 
 
-def record_outcomes(settings: Settings, source_uri: str) -> RecordedOutcomes:
-    """Record the outcomes of a file, as `POST /outcomes` does for those of its body. Recorded again, it changes nothing.
+def record_outcomes(installation: Installation, source_uri: str) -> RecordedOutcomes:
+    """Record the outcomes of a file, as `POST /outcomes` does with its body. A second call with the same file changes nothing.
 
     Args:
-        settings: where the store is.
-        source_uri: csv or Parquet with `encounter_id` and `readmitted`, local or s3.
+        installation: where the data is.
+        source_uri: local path or `s3://` URI of a csv or Parquet file with `encounter_id` and `readmitted`.
 
     Raises:
         BatchRefused: the file cannot be read.
@@ -137,8 +134,8 @@ def record_outcomes(settings: Settings, source_uri: str) -> RecordedOutcomes:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     checked = check_outcomes(table.frame)
-    uri = join(Layout(settings.data_uri).logged_outcomes, f"{_FILE}{digest[:32]}.parquet")
-    if not exists(uri):  # what was reported since then is newer
+    uri = join(installation.layout.logged_outcomes, f"{_FILE}{digest[:32]}.parquet")
+    if not exists(uri):  # else newer outcomes may have been reported since
         usable = checked.usable
         write_frame(uri, usable.assign(time=pd.Timestamp.now("UTC"), readmitted=usable["readmitted"].astype("str")))
     return RecordedOutcomes(
@@ -151,12 +148,12 @@ def record_outcomes(settings: Settings, source_uri: str) -> RecordedOutcomes:
 
 
 def _earlier_ids(layout: Layout, batches: Iterable[_Contents]) -> set[int]:
-    """The encounters of all batches: a batch of encounters that are there already would be refused."""
+    """The encounters of all batches. An encounter must not be in two batches."""
     return {*(number for contents in batches for number in contents.encounter_ids), *accepted_ids(layout)}
 
 
 def _cut(layout: Layout, names: list[str], earlier: set[int], min_rows: int) -> Iterator[_Contents]:
-    """What batches can be made of, each of as few objects as have enough new encounters."""
+    """Yield the contents of batches, each of as few objects as contain enough new encounters."""
     objects: list[str] = []
     ids: dict[int, None] = {}
     for name in names:
@@ -188,8 +185,12 @@ def _read(layout: Layout, name: str) -> pa.Table:
         raise StorageError(f"{uri} is not a readable table of the prediction log ({error}). Remove it.") from error
 
 
-def _add_outcomes(settings: Settings, layout: Layout, batches: dict[str, _Contents]) -> list[str]:
-    """Write the outcomes of batches that have enough of them; once written they stay, because models were trained on them."""
+def _add_outcomes(installation: Installation, batches: dict[str, _Contents]) -> list[str]:
+    """Write the outcomes of batches that have enough of them, and return their names.
+
+    Outcomes that are written stay, because models were trained on them.
+    """
+    layout, known_share = installation.layout, installation.settings.known_share
     pending = {name: contents for name, contents in batches.items() if not exists(layout.outcomes(name))}
     if not pending:
         return []
@@ -197,8 +198,8 @@ def _add_outcomes(settings: Settings, layout: Layout, batches: dict[str, _Conten
     matured = []
     for name, contents in pending.items():
         of_batch = latest[latest["encounter_id"].isin(contents.encounter_ids)]
-        # Readmissions are known before their absence is: with few outcomes nearly everyone would have come back.
-        if len(of_batch) >= settings.known_share * len(contents.encounter_ids):
+        # A readmission is known before its absence is, so the first few outcomes are nearly all readmissions.
+        if len(of_batch) >= known_share * len(contents.encounter_ids):
             csv = format_raw(of_batch[list(OUTCOMES_COLUMNS)].astype("str"))
             deliver(layout.outcomes(name), csv, exclusive=True)
             matured.append(name)
@@ -206,15 +207,15 @@ def _add_outcomes(settings: Settings, layout: Layout, batches: dict[str, _Conten
 
 
 def _reported(layout: Layout) -> pd.DataFrame:
-    """All outcomes that were reported. Many small objects of them become a large one."""
+    """Read all reported outcomes. Many small objects are merged into a large one."""
     uris = list_uris(layout.logged_outcomes, suffix=".parquet")
-    # That of a file stays, because it says that the file was noted.
+    # The object of a file stays, because it shows that the file was recorded.
     merged = [uri for uri in uris if not _name(uri).startswith(_FILE)]
     reported = _together(read_frame(uri, _REPORTED) for uri in merged)
     if len(merged) > _MANY_OBJECTS:
         digest = hashlib.sha256("\n".join(merged).encode()).hexdigest()
         write_frame(join(layout.logged_outcomes, f"merged-{digest[:32]}.parquet"), reported)
-        # Killed from here on, some are there twice, until the next time.
+        # After a kill from here on, some outcomes exist twice until the next merge.
         for uri in merged:
             delete(uri)
     return _together([reported, *(read_frame(uri, _REPORTED) for uri in uris if uri not in merged)])

@@ -1,4 +1,4 @@
-"""Which batches have arrived, which of them have matured, and on which side a patient is."""
+"""The batches that have arrived, those that have matured, and the side of each patient."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, matured, natural_key
 from healthpredict.data.split import side_of
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.accept_batch import accepted_names
 from healthpredict.operations.accept_outcomes import known_outcomes
 from healthpredict.operations.arrivals import delivered_batches
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import exists, read_bytes
 
 LABEL = "readmitted_within_30_days"
 
 
-def arrived_batches(settings: Settings) -> list[str]:
-    """Names of all batches that have arrived, in natural order, `initial` first; accepted ones stay if their file goes."""
-    names = {*accepted_names(Layout(settings.data_uri)), *delivered_batches(settings).files}
+def arrived_batches(installation: Installation) -> list[str]:
+    """Names of all batches that have arrived, in natural order, `initial` first. An accepted batch stays if its file is removed."""
+    names = {*accepted_names(installation.layout), *delivered_batches(installation).files}
     return [INITIAL, *sorted(names - {INITIAL}, key=natural_key)]
 
 
-def arriving_batch(settings: Settings, name: str | None) -> str:
-    """The batch of this name, or the newest if there is no name.
+def arriving_batch(installation: Installation, name: str | None) -> str:
+    """Return `name` if a batch of this name has arrived, or the newest batch if `name` is None.
 
     Raises:
         ConfigurationError: no batch of this name has arrived.
     """
-    arrived = arrived_batches(settings)
+    arrived = arrived_batches(installation)
     if name is not None and name not in arrived:
         raise ConfigurationError(
-            f"There is no batch {name!r} in {Layout(settings.data_uri).batches_folder}. "
+            f"There is no batch {name!r} in {installation.layout.batches_folder}. "
             f"The newest is {arrived[-1]!r}; `healthpredict status` lists what is done and pending."
         )
     return name or arrived[-1]
 
 
-def matured_batches(settings: Settings, arriving: str) -> list[str]:
-    """Accepted batches whose outcomes are known when `arriving` arrives; the initial data is history and always is."""
-    layout = Layout(settings.data_uri)
-    known = matured(arrived_batches(settings), arriving, settings.label_delay) or [INITIAL]
+def matured_batches(installation: Installation, arriving: str) -> list[str]:
+    """Accepted batches with known outcomes when `arriving` arrives. The initial data is always among them."""
+    layout = installation.layout
+    known = matured(arrived_batches(installation), arriving, installation.settings.label_delay) or [INITIAL]
     return [name for name in known if has_matured(layout, name)]
 
 
@@ -61,9 +61,9 @@ def sides(encounters: pd.DataFrame) -> NDArray[np.str_]:
     return side_of(encounters["patient_id"].to_numpy())
 
 
-def data_digest(settings: Settings, names: Sequence[str]) -> str:
-    """sha256 over the accepted encounters and the known outcomes of some batches, as stored."""
-    layout = Layout(settings.data_uri)
+def data_digest(installation: Installation, names: Sequence[str]) -> str:
+    """SHA-256 of the accepted encounters and the known outcomes of some batches, as stored."""
+    layout = installation.layout
     digest = hashlib.sha256()
     for name in names:
         for uri in (layout.processed(name), layout.known_outcomes(name)):

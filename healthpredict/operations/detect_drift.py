@@ -1,4 +1,4 @@
-"""Look at an accepted batch: predict it, compare it with the champion's reference, and decide what follows."""
+"""Check an accepted batch: predict it, compare it with the champion's reference, and decide what follows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
 from healthpredict.errors import RegistryError
 from healthpredict.evaluation.metrics import Floats, expected_auroc
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
@@ -19,29 +18,29 @@ from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.policy import DriftDecision, History, decide
 from healthpredict.monitoring.profile import RISK, ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift
-from healthpredict.operations.context import Seconds, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, matured_batches
 from healthpredict.operations.decide_by_hand import pending_override
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
-from healthpredict.storage.layout import Layout
+from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
 from healthpredict.storage.uris import exists, join, write_bytes
 
 
 class DriftCheck(BaseModel):
-    """What a batch showed.
+    """The result of a check.
 
     Attributes:
         batch: its name.
         champion: version that predicted it.
         rows: encounters of the cohort.
         data: drift of features and risks.
-        concept: the champion on matured outcomes that it was not trained on; None where there are none.
+        concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
         subgroups: sexes, races and age bands with enough rows.
         expected_auroc: of the champion on this batch, estimated before its outcomes are known.
         decision: what follows.
-        override: number in the ledger of the decision by hand that was followed; None where nobody decided.
+        override: number in the ledger of the manual decision that was followed, or None.
         report_uri: Evidently's page.
         seconds: wall time by stage.
     """
@@ -61,21 +60,21 @@ class DriftCheck(BaseModel):
     seconds: Seconds
 
 
-def detect_drift(settings: Settings, name: str) -> DriftCheck:
-    """Check one batch, write its predictions and its reports, and decide; a batch that was checked before is not checked anew.
+def detect_drift(installation: Installation, name: str) -> DriftCheck:
+    """Check a batch once, write its predictions and reports, and decide what follows.
 
     Args:
-        settings: the policy; where predictions and reports go.
+        installation: where data and models are.
         name: an accepted batch.
 
     Raises:
         RegistryError: there is no champion, or MLflow failed.
         NotEnoughData: the batch's cohort is empty.
     """
-    layout = Layout(settings.data_uri)
+    layout = installation.layout
     if exists(layout.check(name)):
         return DriftCheck.model_validate(read_json(layout.check(name)))
-    registry = open_registry(settings)
+    registry, settings = installation.registry, installation.settings
     champion = registry.by_alias("champion")
     if champion is None:
         raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict train`.")
@@ -89,12 +88,12 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         write_frame(layout.predictions(name), predictions.assign(model_version=champion.version))
         data = detect_data_drift(profile, encounters, risk)
         _, html = evidently_page(profile, encounters, risk)
-        matured = _matured(settings, bundle, name)
-        concept = None if matured is None else _concept_drift(settings, bundle, matured)
-        override = pending_override(settings)
+        matured = _matured(installation, bundle, name)
+        concept = None if matured is None else _concept_drift(installation, bundle, matured)
+        override = pending_override(installation)
         history = History(
-            new_share=_new_share(settings, bundle, matured),
-            gains=_gains(settings),
+            new_share=_new_share(installation, bundle, matured),
+            gains=_gains(installation),
             override=override[1] if override else None,
         )
         decision = decide(data, concept, history, settings.drift)
@@ -107,7 +106,7 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         rows=len(encounters),
         data=data,
         concept=concept,
-        subgroups=_subgroups(settings, profile, encounters, risk, matured),
+        subgroups=_subgroups(installation, profile, encounters, risk, matured),
         expected_auroc=expected_auroc(risk),
         decision=decision,
         override=override[0] if override else None,
@@ -115,27 +114,27 @@ def detect_drift(settings: Settings, name: str) -> DriftCheck:
         seconds=seconds,
     )
     write_json(join(folder, "drift.json"), check.model_dump(mode="json"))
-    # Last, because it says that the rest is there.
+    # Written last, because it shows that the other files are complete.
     write_json(layout.check(name), check.model_dump(mode="json"))
     log_step(name, "drift", seconds["drift"], f"{decision.state}: {' '.join(decision.reasons)}")
     return check
 
 
-def _new_share(settings: Settings, bundle: Bundle, matured: _Matured | None) -> float:
-    layout = Layout(settings.data_uri)
+def _new_share(installation: Installation, bundle: Bundle, matured: _Matured | None) -> float:
+    layout = installation.layout
     trained_on = sum(read_json(layout.accepted(name))["cohort_rows"] for name in bundle.manifest.trained_on)
     return len(matured.labelled) / trained_on if matured else 0.0
 
 
-def _gains(settings: Settings) -> tuple[float, ...]:
-    """What every challenger won over the champion of its time, on the test side of the newest outcomes."""
-    gates = open_ledger(settings).events("gate")
+def _gains(installation: Installation) -> tuple[float, ...]:
+    """Each challenger's gain in AUROC over the champion of its time, as the gate measured it."""
+    gates = installation.ledger.events("gate")
     return tuple(event["difference"]["value"] for event in gates if event["difference"] is not None)
 
 
 @dataclass(frozen=True)
 class _Matured:
-    """Encounters with known outcomes that the champion was not trained on, and its risks.
+    """Encounters with known outcomes that the champion was not trained on, and the champion's risks for them.
 
     Attributes:
         labelled: shape (n_encounters, ...).
@@ -153,28 +152,32 @@ class _Matured:
         return self.labelled[LABEL].to_numpy(dtype=np.bool_)
 
 
-def _matured(settings: Settings, bundle: Bundle, arriving: str) -> _Matured | None:
-    unseen = [n for n in matured_batches(settings, arriving) if n not in bundle.manifest.trained_on]
+def _matured(installation: Installation, bundle: Bundle, arriving: str) -> _Matured | None:
+    unseen = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
     if not unseen:
         return None
-    parts = [read_labelled(settings, [batch]) for batch in unseen]
+    parts = [read_labelled(installation, [batch]) for batch in unseen]
     labelled = pd.concat(parts, ignore_index=True)
     return _Matured(labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
 
 
-def _concept_drift(settings: Settings, bundle: Bundle, matured: _Matured) -> ConceptDrift:
+def _concept_drift(installation: Installation, bundle: Bundle, matured: _Matured) -> ConceptDrift:
     return detect_concept_drift(
         label=matured.label,
         risk=matured.risk,
         patient_id=matured.labelled["patient_id"].to_numpy(),
         promoted=bundle.manifest.test.evaluation,
-        policy=settings.drift,
+        policy=installation.settings.drift,
         batch=matured.batch,
     )
 
 
 def _subgroups(
-    settings: Settings, profile: ReferenceProfile, encounters: pd.DataFrame, risk: Floats, matured: _Matured | None
+    installation: Installation,
+    profile: ReferenceProfile,
+    encounters: pd.DataFrame,
+    risk: Floats,
+    matured: _Matured | None,
 ) -> tuple[SubgroupDrift, ...]:
     known = (matured.labelled, matured.label, matured.risk) if matured else None
-    return detect_subgroup_drift(profile, encounters, risk, known, settings.drift)
+    return detect_subgroup_drift(profile, encounters, risk, known, installation.settings.drift)

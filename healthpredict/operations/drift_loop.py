@@ -1,7 +1,7 @@
-"""The loop: process every batch that is not done yet; retrain and roll out if the decision says so.
+"""The loop: process every batch that is not done yet; retrain and roll out if the decision is to retrain.
 
-The ledger says what is done. The event of a batch is appended when everything that the batch led to has ended. So a loop that was
-killed repeats the last batch; each of its steps can be repeated and does nothing twice (see `search`, `register`, `roll_out`).
+The ledger contains what is done. The event of a batch is appended after everything that the batch led to. So a loop that was killed
+repeats the last batch. Each of its steps can be repeated and does nothing twice (see `search`, `register`, `roll_out`).
 """
 
 from __future__ import annotations
@@ -9,71 +9,50 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
+from healthpredict.config import BatchSource
 from healthpredict.data.batches import INITIAL, natural_key
 from healthpredict.errors import (
     AlreadyRunning,
     BatchRefused,
     HealthPredictError,
     NoChampion,
-    NotFound,
     NothingToPredict,
     Removed,
     StillArriving,
 )
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
-from healthpredict.operations.accept_outcomes import accept_outcomes, waiting_outcomes
-from healthpredict.operations.arrivals import Fingerprint, delivered_batches, delivered_outcomes, fingerprint
+from healthpredict.operations.accept_outcomes import accept_outcomes, pending_outcomes
+from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_outcomes, fingerprint
 from healthpredict.operations.check_ledger import check_ledger
 from healthpredict.operations.collect_live import collect_live
-from healthpredict.operations.context import hold_lease, open_ledger, open_registry
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
-from healthpredict.operations.gate import gate
+from healthpredict.operations.gate import read_decision
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import Pending, batch_events, find_pending
 from healthpredict.operations.promote import promote
-from healthpredict.operations.register import Challenger, register
 from healthpredict.operations.roll_out import settle
-from healthpredict.operations.search import search
+from healthpredict.operations.search import Training
 from healthpredict.operations.ship_log import ship_log
+from healthpredict.operations.train import train
 from healthpredict.storage.lease import Lease
 from healthpredict.storage.lock import exclusive
 from healthpredict.training.gate import GateDecision
 
 _logger = logging.getLogger(__name__)
-BatchSource = Literal["batches", "live"]
-
-
-class TrainingOutcome(BaseModel):
-    """A training and the decision of the gate."""
-
-    model_config = ConfigDict(frozen=True)
-
-    challenger: Challenger
-    gate: GateDecision
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What the loop does with each batch. The flow replaces them by flows and tasks of the same behaviour."""
+    """What the loop does with each batch. The flow replaces these steps by flows and tasks of the same behaviour."""
 
-    accept: Callable[[Settings, str], AcceptedBatch]
-    detect: Callable[[Settings, str], DriftCheck]
-    train: Callable[[Settings, str, str], object]
-    deploy: Callable[[Settings, int], object]
-
-
-def train(settings: Settings, trigger: str, arriving: str) -> TrainingOutcome:
-    """Search, register and gate."""
-    challenger = register(settings, search(settings, trigger, arriving))
-    return TrainingOutcome(challenger=challenger, gate=gate(settings, challenger.version, arriving))
-
-
-PLAIN_STEPS = Steps(accept_batch, detect_drift, train, promote)
+    accept: Callable[[Installation, Delivered], AcceptedBatch] = accept_batch
+    detect: Callable[[Installation, str], DriftCheck] = detect_drift
+    train: Callable[[Installation, Training], object] = train
+    deploy: Callable[[Installation, int], object] = promote
 
 
 class LoopRun(BaseModel):
@@ -98,171 +77,208 @@ class LoopRun(BaseModel):
         """Everything that the operator should know, without repetitions."""
         return list(dict.fromkeys([*self.notices, *self.state]))
 
+    def followed_by(self, later: LoopRun) -> LoopRun:
+        """Both runs as one."""
+        return LoopRun(
+            done=[*self.done, *later.done],
+            notices=[*self.notices, *later.notices],
+            state=later.state,
+            waits=later.waits,
+        )
 
-def drift_loop(settings: Settings, steps: Steps = PLAIN_STEPS, source: BatchSource = "batches") -> LoopRun:
+
+def drift_loop(installation: Installation, steps: Steps | None = None, source: BatchSource = "batches") -> LoopRun:
     """Process every batch that has arrived and is not in the ledger, in order, including those that arrive during the run.
 
     If a batch cannot be used, its event records the reason, and the loop continues with the next one.
 
     Args:
-        settings: everything.
-        steps: what is done at each batch.
-        source: "live" first cuts batches from what the API predicted, see `collect_live`.
+        installation: where data, models and API are.
+        steps: what is done with each batch.
+        source: "live" first cuts batches from the predictions of the API, see `collect_live`.
 
     Raises:
         AlreadyRunning: another loop, perhaps on another host, uses the same state or the same data.
-        NoChampion: the first model did not pass the gate; no batch was done.
-        HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next start tries it again.
+        NoChampion: the first model did not pass the gate; no batch was processed.
+        HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next run tries it again.
     """
     with (
-        exclusive(settings.state_path / "drift-loop.lock", "The drift loop"),
-        hold_lease(settings, "drift-loop", "The drift loop") as lease,
+        exclusive(installation.settings.state_path / "drift-loop.lock", "The drift loop"),
+        installation.hold_lease("drift-loop", "The drift loop") as lease,
     ):
         if source == "live":
-            _collect(settings)
-        notices: list[str] = []
-        accept_outcomes(settings, notices.append)
-        if (problem := settle(settings)) is not None:
-            notices.append(problem)
-        # The ledger and not the alias: a rollout that was killed after it moved the alias is not in the ledger yet.
-        if open_ledger(settings).last("promotion") is None:
-            ready = find_pending(settings).ready
-            version, decision = _train_and_deploy(settings, steps, lease, INITIAL, ready[0] if ready else INITIAL)
-            if not decision.promote:
-                raise NoChampion(version, decision.reasons)
-        done: list[str] = []
-        tried: set[Fingerprint] = set()
-        while (found := _next(settings, tried, notices.append)) is not None:
-            lease.check()
-            name, delivered = found
-            tried.add(delivered)
-            try:
-                notices += _do_batch(settings, steps, name, delivered, lease)
-                done.append(name)
-            except StillArriving as error:
-                notices.append(str(error))
-            accept_outcomes(settings, notices.append)
-        check_ledger(settings)
-        pending = find_pending(settings)
-        _record_changes(settings, pending)
-        state = [*pending.sentences, *waiting_outcomes(settings)]
-        waits = bool(pending.waiting) or any(found.waits for found in delivered_outcomes(settings).files.values())
-        return LoopRun(done=done, notices=notices, state=state, waits=waits)
+            _collect(installation)
+        loop = _Loop(installation, steps or Steps(), lease)
+        loop.prepare()
+        while (ready := loop.next()) is not None:
+            loop.process(*ready)
+        return loop.finish()
 
 
-def _next(
-    settings: Settings, tried: set[Fingerprint], report: Callable[[str], object]
-) -> tuple[str, Fingerprint] | None:
-    """The next batch that is ready and was not tried in this run with the same content."""
-    pending = find_pending(settings)
-    for name in pending.ready:
-        try:
-            delivered = fingerprint(pending.files[name])
-        except Removed as error:
-            _logger.warning("%s", error)
-            report(str(error))
-            continue
-        if delivered not in tried:
-            return name, delivered
-    return None
-
-
-def _record_changes(settings: Settings, pending: Pending) -> None:
-    """Append an event for each file that changed after it was accepted, once for each content."""
-    for name, how in pending.changed.items():
-        try:
-            sha256 = fingerprint(pending.files[name]).sha256 if name in pending.files else None
-        except Removed:
-            continue  # the next run records that it was removed
-        open_ledger(settings).append("changed", key=f"changed {name} {sha256}", batch=name, sha256=sha256, problem=how)
-        _logger.warning("%s changed: %s.", name, how)
-
-
-def _collect(settings: Settings) -> None:
-    if settings.prediction_log_path.exists():
-        # Of the local API. In other places, a process beside the API ships its log.
+def _collect(installation: Installation) -> None:
+    log_path = installation.settings.prediction_log_path
+    if log_path.exists():
+        # The local API writes this log. Elsewhere, a process beside the API ships its log.
         with contextlib.suppress(AlreadyRunning):
-            ship_log(settings, settings.prediction_log_path)
-    collected = collect_live(settings)
+            ship_log(installation, log_path)
+    collected = collect_live(installation)
     _logger.info("New batches: %s; %d encounters wait", ", ".join(collected.batches) or "none", collected.waiting)
 
 
-def _do_batch(settings: Settings, steps: Steps, name: str, delivered: Fingerprint, lease: Lease) -> list[str]:
-    """Process one batch, append its event, and return what the operator should know about it."""
-    ledger, registry = open_ledger(settings), open_registry(settings)
-    key = f"batch {name} {delivered.sha256}"
-    notices = _out_of_order(settings, name)
-    try:
-        accepted = steps.accept(settings, name)
-    except NotFound as error:
-        if name in delivered_batches(settings).files:
-            raise
-        raise Removed(delivered.file) from error
-    except BatchRefused as error:
-        _logger.warning("%s", error)
-        decision = "empty" if isinstance(error, NothingToPredict) else "refused"
-        reasons = [str(error)]
-        facts = delivered.model_dump()
-        lease.check()
-        ledger.append("batch", key=key, batch=name, decision=decision, reasons=reasons, notices=notices, **facts)
-        return [*notices, *reasons]
-    notices += [f"{name}: {notice}" for notice in accepted.notices]
-    if accepted.quarantined:
-        worst = "; ".join(f"{reason} ({rows} rows)" for reason, rows in accepted.reasons.items())
-        notices.append(f"{name}: {accepted.quarantined} of {accepted.rows} rows are in quarantine: {worst}.")
-    check = steps.detect(settings, name)
-    challenger = None
-    if check.decision.state == "retrain":
-        challenger, _ = _train_and_deploy(settings, steps, lease, name, name)
-    champion = registry.by_alias("champion")
-    lease.check()
-    ledger.append(
-        "batch",
-        key=key,
-        batch=name,
-        rows=check.rows,
-        decision=check.decision.state,
-        reasons=list(check.decision.reasons),
-        notices=notices,
-        drifted_share=check.data.drifted_share,
-        drifted_columns=list(check.decision.columns),
-        override=check.override,
-        champion_before=check.champion,
-        champion=champion.version if champion else None,
-        challenger=challenger,
-        seconds=accepted.seconds | check.seconds,
-        read_as=accepted.read_as,
-        **(accepted.delivered or delivered).model_dump(),
-    )
-    return notices
+@dataclass
+class _Loop:
+    """One run of the loop.
 
+    Attributes:
+        done, notices: see `LoopRun`.
+        tried: the contents that this run has tried, so that each is tried once.
+    """
 
-def _out_of_order(settings: Settings, name: str) -> list[str]:
-    """A notice if a batch sorts before one that is done, because it arrived later."""
-    later = [other for other in batch_events(settings) if natural_key(other) > natural_key(name)]
-    if not later:
-        return []
-    notice = f"{name} sorts before {later[-1]}, which is done. Batches are processed in the order of their names; name it later."
-    _logger.warning("%s", notice)
-    return [notice]
+    installation: Installation
+    steps: Steps
+    lease: Lease
+    done: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    tried: set[Fingerprint] = field(default_factory=set)
 
+    def prepare(self) -> None:
+        """Accept outcomes, repair what an interrupted rollout left, and train the first model if there is none."""
+        self._accept_outcomes()
+        if (problem := settle(self.installation)) is not None:
+            self.notices.append(problem)
+        # Not the alias: a rollout that was killed after it moved the alias is not in the ledger yet.
+        if self.installation.ledger.last("promotion") is None:
+            ready = find_pending(self.installation).ready
+            training = Training(trigger=INITIAL, arriving=ready[0] if ready else INITIAL)
+            version, decision = self._train_and_deploy(training)
+            if not decision.promote:
+                raise NoChampion(version, decision.reasons)
 
-def _gated(settings: Settings, trigger: str, arriving: str) -> tuple[int, GateDecision]:
-    """The result of a training, read from the ledger, because another process may have trained."""
-    ledger = open_ledger(settings)
-    training = ledger.last("training", trigger=trigger, arriving=arriving)
-    gated = training and ledger.last("gate", version=training["version"], arriving=arriving)
-    if not training or not gated:
-        raise HealthPredictError(f"The training for {arriving} left nothing in the ledger {ledger.uri}. Start again.")
-    return training["version"], GateDecision.model_validate({name: gated[name] for name in GateDecision.model_fields})
+    def next(self) -> tuple[Delivered, Fingerprint] | None:
+        """The next batch that is ready and that this run has not tried with the same content."""
+        pending = find_pending(self.installation)
+        for name in pending.ready:
+            file = pending.files[name]
+            try:
+                content = fingerprint(file)
+            except Removed as error:
+                self._report(str(error))
+                continue
+            if content not in self.tried:
+                return file, content
+        return None
 
+    def process(self, file: Delivered, content: Fingerprint) -> None:
+        """Process one batch and append its event."""
+        self.lease.check()
+        self.installation.ledger.refresh()  # a person may have set the decision on this batch
+        self.tried.add(content)
+        try:
+            self._process(file, content)
+            self.done.append(file.name)
+        except StillArriving as error:
+            self._report(str(error))
+        self._accept_outcomes()
 
-def _train_and_deploy(
-    settings: Settings, steps: Steps, lease: Lease, trigger: str, arriving: str
-) -> tuple[int, GateDecision]:
-    steps.train(settings, trigger, arriving)
-    version, decision = _gated(settings, trigger, arriving)
-    if decision.promote:
-        lease.check()
-        steps.deploy(settings, version)
-    return version, decision
+    def finish(self) -> LoopRun:
+        """Check the ledger, and report what is pending."""
+        check_ledger(self.installation)
+        pending = find_pending(self.installation)
+        self._record_changes(pending)
+        outcomes = delivered_outcomes(self.installation).files.values()
+        return LoopRun(
+            done=self.done,
+            notices=self.notices,
+            state=[*pending.sentences, *pending_outcomes(self.installation)],
+            waits=bool(pending.waiting) or any(file.waits for file in outcomes),
+        )
+
+    def _process(self, file: Delivered, content: Fingerprint) -> None:
+        name, ledger = file.name, self.installation.ledger
+        key = f"batch {name} {content.sha256}"
+        notices = self._notices_of_order(name)
+        try:
+            accepted = self.steps.accept(self.installation, file)
+        except BatchRefused as error:
+            decision = "empty" if isinstance(error, NothingToPredict) else "refused"
+            facts = {"decision": decision, "reasons": [str(error)], "notices": notices}
+            self.lease.check()
+            ledger.append("batch", key=key, batch=name, **facts, **content.model_dump())
+            self.notices += notices
+            self._report(str(error))
+            return
+        notices += accepted.sentences
+        check = self.steps.detect(self.installation, name)
+        challenger = None
+        if check.decision.state == "retrain":
+            challenger, _ = self._train_and_deploy(Training(trigger=name, arriving=name))
+        champion = self.installation.registry.by_alias("champion")
+        self.lease.check()
+        ledger.append(
+            "batch",
+            key=key,
+            batch=name,
+            rows=check.rows,
+            decision=check.decision.state,
+            reasons=list(check.decision.reasons),
+            notices=notices,
+            drifted_share=check.data.drifted_share,
+            drifted_columns=list(check.decision.columns),
+            override=check.override,
+            champion_before=check.champion,
+            champion=champion.version if champion else None,
+            challenger=challenger,
+            seconds=accepted.seconds | check.seconds,
+            read_as=accepted.read_as,
+            **(accepted.delivered or content).model_dump(),
+        )
+        self.notices += notices
+
+    def _train_and_deploy(self, training: Training) -> tuple[int, GateDecision]:
+        """Train, and deploy what passes the gate. Returns: the version, and the gate's decision."""
+        ledger = self.installation.ledger
+        self.steps.train(self.installation, training)
+        ledger.refresh()  # another process may have trained
+        trained = ledger.last("training", **training.model_dump())
+        decision = trained and read_decision(self.installation, trained["version"], training.arriving)
+        if not trained or not decision:
+            raise HealthPredictError(
+                f"The training for {training.arriving} left nothing in the ledger {ledger.uri}. Start again."
+            )
+        version = int(trained["version"])
+        if decision.promote:
+            self.lease.check()
+            self.steps.deploy(self.installation, version)
+            ledger.refresh()
+        return version, decision
+
+    def _accept_outcomes(self) -> None:
+        self.notices += accept_outcomes(self.installation).notices
+
+    def _notices_of_order(self, name: str) -> list[str]:
+        """A notice if a batch sorts before one that is done, because it arrived later."""
+        later = [other for other in batch_events(self.installation) if natural_key(other) > natural_key(name)]
+        if not later:
+            return []
+        notice = (
+            f"{name} sorts before {later[-1]}, which is done. Batches are processed in the order of their names; give it a name "
+            "that sorts after it."
+        )
+        _logger.warning("%s", notice)
+        return [notice]
+
+    def _record_changes(self, pending: Pending) -> None:
+        """Append an event for each file that changed after it was accepted, once for each content."""
+        for name, how in pending.changed.items():
+            try:
+                sha256 = fingerprint(pending.files[name]).sha256 if name in pending.files else None
+            except Removed:
+                continue  # the next run records that it was removed
+            key = f"changed {name} {sha256}"
+            self.installation.ledger.append("changed", key=key, batch=name, sha256=sha256, problem=how)
+            _logger.warning("%s changed: %s.", name, how)
+
+    def _report(self, sentence: str) -> None:
+        """Log a warning, and keep it for the operator."""
+        _logger.warning("%s", sentence)
+        self.notices.append(sentence)

@@ -18,7 +18,7 @@ from healthpredict.storage.uris import delete, exists, read_bytes
 
 ARCHIVE_URL: Final = "https://archive.ics.uci.edu/static/public/296/diabetes+130-us+hospitals+for+years+1999-2008.zip"
 PUBLISHED_SHA256: Final = "0689e7ec031237dc63031b938805c48377748761a3b26acab621567afa24df97"
-"""Of the csv in the archive, as are its size and CRC-32: computed from the file that UCI published."""
+"""Of the csv in the archive, like its size and CRC-32 below: computed from the file that UCI published."""
 PUBLISHED_BYTES: Final = 19_159_383
 PUBLISHED_CRC32: Final = 0xF785C050
 PUBLISHED_ENCOUNTERS: Final = 101_766
@@ -56,13 +56,13 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
 
     Args:
         layout: of the data URI; a copy of the published data set there saves the download.
-        source: a csv or the published zip: a path, an `s3://` URI, or an `http(s)://` URL. A URL must lead to the
-            published data set; other content of a local file is used with a warning. None is the UCI archive.
-        allow_synthetic: without a source, make encounters up if the archive cannot be reached.
+        source: path, `s3://` URI or `http(s)://` URL of a csv or of the published zip. A URL must lead to the published data
+            set. Other content of a local file is used with a warning. None is the UCI archive.
+        allow_synthetic: if there is no source and the archive cannot be reached, make up encounters.
 
     Raises:
         SourceError: the URL cannot be reached, or is not the published data set.
-        BatchRefused: a local zip holds no data set, or is damaged.
+        BatchRefused: a local zip contains no data set, or is damaged.
         StorageError: the file cannot be read.
     """
     try:
@@ -73,7 +73,7 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
         if source or not allow_synthetic:
             raise
         _logger.warning("The data set cannot be fetched, so all encounters are synthetic. %s", error)
-        return _make_up()
+        return _synthetic()
 
 
 def _read(source: str) -> Fetched:
@@ -81,7 +81,7 @@ def _read(source: str) -> Fetched:
     fetched = Fetched(data, source, compression=compression)
     if fetched.sha256 != PUBLISHED_SHA256:
         _logger.warning(
-            "%s is not the published data set (its sha256 is %s); it is used as it is.", source, fetched.sha256
+            "%s is not the published data set (its SHA-256 is %s). It is used all the same.", source, fetched.sha256
         )
     return fetched
 
@@ -107,7 +107,7 @@ def _download(layout: Layout, url: str) -> Fetched:
 
 
 def _check_directory(archive: bytes, url: str) -> None:
-    """Check what a zip's directory says of the csv, so that nothing else is ever unpacked."""
+    """Check the csv's entry in the directory of a zip, so that nothing else is ever unpacked."""
     try:
         with zipfile.ZipFile(BytesIO(archive)) as opened:
             members = [info for info in opened.infolist() if info.filename.rpartition("/")[2] == DATA_SET_FILE]
@@ -126,10 +126,10 @@ def _unpublished(url: str, problem: str) -> SourceError:
     return SourceError(f"{url} is not the published data set: {problem}. Give a local file to use other data.")
 
 
-def _make_up() -> Fetched:
+def _synthetic() -> Fetched:
     from healthpredict.data.synthetic import DriftPlan, synthesize
 
-    # As in the real data, there is drift to be found.
+    # The real data drifts too.
     data = format_raw(synthesize(PUBLISHED_ENCOUNTERS, SYNTHETIC_SEED, DriftPlan(strength=0.5)))
     name = f"synthetic encounters (seed {SYNTHETIC_SEED}, drift planted in the second half)"
     return Fetched(data, name, "synthetic.csv", synthetic=True)

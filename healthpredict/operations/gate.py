@@ -1,41 +1,41 @@
-"""Compare a challenger with the champion on patients that neither has seen, and write down whether it may replace it."""
+"""Compare a challenger with the champion on patients that neither was trained on, and record whether it may replace it."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from healthpredict.config import Settings
 from healthpredict.data.split import Side
 from healthpredict.evaluation.report import report_on
-from healthpredict.operations.context import Seconds, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
+from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.training.gate import Comparison, GateDecision, decide_promotion
 
 
-def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
-    """Decide whether a version may replace the champion, and append the decision to the ledger; once for each arriving batch.
+def gate(installation: Installation, version: int, arriving: str) -> GateDecision:
+    """Decide whether a version may replace the champion, once for each arriving batch, and append the decision to the ledger.
 
     Args:
-        settings: the policy.
-        version: the challenger's.
-        arriving: the batch that is arriving; outcomes not known by then are not used.
+        installation: where data and models are.
+        version: the challenger.
+        arriving: the batch that is arriving; outcomes that are not known by then are not used.
 
     Raises:
         NotEnoughData: no test-side outcomes, or one class only.
         RegistryError: there is no such version, or MLflow failed.
     """
-    registry, ledger = open_registry(settings), open_ledger(settings)
-    decided = ledger.last("gate", version=version, arriving=arriving)
+    registry, settings = installation.registry, installation.settings
+    decided = read_decision(installation, version, arriving)
     if decided is not None:
-        return GateDecision.model_validate({name: decided[name] for name in GateDecision.model_fields})
+        return decided
     seconds: Seconds = {}
     with timed(seconds, "gate"):
         challenger = registry.fetch_bundle(registry.version(version))
         champion = registry.by_alias("champion")
         champion_bundle = registry.fetch_bundle(champion) if champion and champion.version != version else None
-        encounters = _newest_test_side(settings, arriving)
+        encounters = _newest_test_side(installation, arriving)
         label = encounters[LABEL].to_numpy()
         risk = risks_of(challenger, encounters)
         comparison = Comparison(
@@ -54,7 +54,7 @@ def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
         )
         decision = decide_promotion(comparison, settings.promotion)
     champion_version = champion.version if champion else None
-    ledger.append(
+    installation.ledger.append(
         "gate", version=version, arriving=arriving, champion=champion_version, **decision.model_dump(mode="json")
     )
     result = f"{'passed' if decision.promote else 'not passed'}: {' '.join(decision.reasons)}"
@@ -62,12 +62,20 @@ def gate(settings: Settings, version: int, arriving: str) -> GateDecision:
     return decision
 
 
-def _newest_test_side(settings: Settings, arriving: str) -> pd.DataFrame:
+def read_decision(installation: Installation, version: int, arriving: str) -> GateDecision | None:
+    """Return the decision in the ledger, or None if there is none."""
+    event = installation.ledger.last("gate", version=version, arriving=arriving)
+    if event is None:
+        return None
+    return GateDecision.model_validate({name: event[name] for name in GateDecision.model_fields})
+
+
+def _newest_test_side(installation: Installation, arriving: str) -> pd.DataFrame:
     """Test-side encounters of the newest matured batches, pooled back until there are enough."""
     parts: list[pd.DataFrame] = []
-    for name in reversed(matured_batches(settings, arriving)):
-        labelled = read_labelled(settings, [name])
+    for name in reversed(matured_batches(installation, arriving)):
+        labelled = read_labelled(installation, [name])
         parts.insert(0, labelled[sides(labelled) == Side.TEST])
-        if sum(map(len, parts)) >= settings.promotion.min_rows:
+        if sum(map(len, parts)) >= installation.settings.promotion.min_rows:
             break
     return pd.concat(parts, ignore_index=True)

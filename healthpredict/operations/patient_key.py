@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.prediction_log.patient_key import fingerprint, make_patient_key, read_patient_key
 from healthpredict.prediction_log.rolled_file import PREDICTIONS
-from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import list_uris
 
 _logger = logging.getLogger(__name__)
@@ -21,11 +19,11 @@ _ADVICE = (
 )
 
 
-def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
+def ensure_patient_key(installation: Installation, path: Path | None = None) -> bytes:
     """Read the key. Make one if it is missing and no prediction was logged with an earlier key.
 
     Args:
-        settings: where the ledger, the log and the key are.
+        installation: where the ledger, the log and the key are.
         path: of the key; by default that of the settings.
 
     Raises:
@@ -33,10 +31,10 @@ def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
             cannot be read or written.
         StorageError: the ledger cannot be read or written.
     """
-    path = path or settings.patient_key_path
-    ledger = open_ledger(settings)
+    path = path or installation.settings.patient_key_path
+    ledger = installation.ledger
     known = ledger.last(_KIND)
-    if not path.exists() and has_logged_predictions(settings):
+    if not path.exists() and has_logged_predictions(installation):
         which = f" The ledger names the key with fingerprint {known['fingerprint']}." if known else ""
         raise ConfigurationError(
             f"The patient key {path} is missing, and predictions were logged with it.{which} {_ADVICE}"
@@ -47,7 +45,7 @@ def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
     found = fingerprint(key)
     if known is not None and known["fingerprint"] == found:
         return key
-    if known is not None and has_logged_predictions(settings):
+    if known is not None and has_logged_predictions(installation):
         raise ConfigurationError(
             f"The patient key {path} has the fingerprint {found}, but predictions were logged with the key {known['fingerprint']}. "
             f"{_ADVICE}"
@@ -56,7 +54,7 @@ def ensure_patient_key(settings: Settings, path: Path | None = None) -> bytes:
     return key
 
 
-def start_new_patient_key(settings: Settings, because: str, path: Path | None = None) -> Path | None:
+def start_new_patient_key(installation: Installation, because: str, path: Path | None = None) -> Path | None:
     """Make another key, and record the reason in the ledger. New pseudonyms will not match those of earlier predictions.
 
     Returns:
@@ -68,20 +66,20 @@ def start_new_patient_key(settings: Settings, because: str, path: Path | None = 
     """
     if not because.strip():
         raise ConfigurationError("Give a reason for the ledger: --because REASON.")
-    path = path or settings.patient_key_path
+    path = path or installation.settings.patient_key_path
     kept = None
     if path.exists():
         kept = path.with_name(f"{path.name}.{fingerprint(read_patient_key(path))}")
         path.replace(kept)
     make_patient_key(path)
     found = fingerprint(read_patient_key(path))
-    open_ledger(settings).append(_KIND, fingerprint=found, because=because.strip())
+    installation.ledger.append(_KIND, fingerprint=found, because=because.strip())
     _logger.warning("Running services use the earlier key until they are restarted or rolled out again")
     return kept
 
 
-def has_logged_predictions(settings: Settings) -> bool:
+def has_logged_predictions(installation: Installation) -> bool:
     """Whether predictions wait in the log of this host, or were shipped to the store."""
-    folder = settings.prediction_log_path
+    folder = installation.settings.prediction_log_path
     waiting = folder.is_dir() and any(folder.glob(f"{PREDICTIONS}-*"))
-    return waiting or bool(list_uris(Layout(settings.data_uri).logged_predictions, suffix=".parquet"))
+    return waiting or bool(list_uris(installation.layout.logged_predictions, suffix=".parquet"))

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, natural_key
 from healthpredict.errors import Removed
 from healthpredict.operations.arrivals import Delivered, delivered_batches, fingerprint
-from healthpredict.operations.context import open_ledger
-from healthpredict.storage.layout import Layout
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.tables import read_json
 from healthpredict.storage.uris import exists
 
 NOT_USED: Final = ("refused", "empty")
-"""Decisions on batches of which nothing was used. Such a batch is pending again if its file has new content."""
+"""Decisions on batches of which nothing was used. Such a batch is pending again when its file has new content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Pending:
         ]
 
 
-def find_pending(settings: Settings) -> Pending:
+def find_pending(installation: Installation) -> Pending:
     """Compare the delivered batches with those in the ledger.
 
     A file is read only if its version at the store differs from that in the ledger.
@@ -59,59 +57,60 @@ def find_pending(settings: Settings) -> Pending:
     Raises:
         StorageError: the folder, a file or the ledger cannot be read.
     """
-    folder = delivered_batches(settings)
-    done = _initial(settings) | batch_events(settings)
+    folder = delivered_batches(installation)
+    done = _initial(installation) | batch_events(installation)
     ready, waiting, changed = [], {}, {}
     files = dict(folder.files)
     for name, delivered in folder.files.items():
         event = done.get(name)
         try:
-            if event is not None and not _differs(event, delivered):
-                continue
-            if event is not None and event["decision"] not in NOT_USED:
-                changed[name] = (
-                    f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted and stay "
-                    "in use. Deliver further rows as another batch"
-                )
-            elif event is not None and _was_not_used(settings, delivered):
-                continue
-            elif delivered.waits is not None:
-                waiting[name] = delivered.waits
-            else:
-                ready.append(name)
+            new = _is_new(installation, event, delivered)
         except Removed:
             del files[name]
+            continue
+        if not new:
+            continue
+        if event is not None and event["decision"] not in NOT_USED:
+            changed[name] = (
+                f"{delivered.file} now has {delivered.stored.size:,} bytes; {event['size']:,} bytes were accepted and stay in "
+                "use. Deliver further rows as another batch"
+            )
+        elif delivered.waits is not None:
+            waiting[name] = delivered.waits
+        else:
+            ready.append(name)
     for name, event in done.items():
         if name not in files and "file" in event and event["decision"] not in NOT_USED:
             changed[name] = f"{event['file']} was removed; what was accepted stays in use"
     return Pending(files=files, ready=ready, waiting=waiting, changed=changed, ignored=list(folder.ignored))
 
 
-def batch_events(settings: Settings) -> dict[str, dict[str, Any]]:
+def batch_events(installation: Installation) -> dict[str, dict[str, Any]]:
     """Return the latest event of each batch, in the order of these events."""
     latest: dict[str, dict[str, Any]] = {}
-    for event in open_ledger(settings).events("batch"):
+    for event in installation.ledger.events("batch"):
         latest.pop(event["batch"], None)
         latest[event["batch"]] = event
     return latest
 
 
-def _initial(settings: Settings) -> dict[str, dict[str, Any]]:
+def _initial(installation: Installation) -> dict[str, dict[str, Any]]:
     """The initial data, which `prepare` accepts, in the form of a ledger event."""
-    uri = Layout(settings.data_uri).accepted(INITIAL)
+    uri = installation.layout.accepted(INITIAL)
     delivered = read_json(uri).get("delivered") if exists(uri) else None
     return {INITIAL: {"decision": "prepared", **(delivered or {})}}
 
 
-def _was_not_used(settings: Settings, delivered: Delivered) -> bool:
-    """Whether this content was refused before under this name, earlier than the content of the latest event."""
-    content = fingerprint(delivered).sha256
-    events = open_ledger(settings).events("batch")
-    return any((event["batch"], event.get("sha256")) == (delivered.name, content) for event in events)
-
-
-def _differs(event: dict[str, Any], delivered: Delivered) -> bool:
-    """Whether the content of a file differs from that in the event. Events of earlier versions contain no digest."""
+def _is_new(installation: Installation, event: dict[str, Any] | None, delivered: Delivered) -> bool:
+    """Whether the content of a file is in no event of its batch. Args: event, the latest one of the batch."""
+    if event is None:
+        return True
+    # Events of earlier versions of this system contain no digest.
     if "sha256" not in event or event["version"] == delivered.stored.version:
         return False
-    return bool(event["sha256"] != fingerprint(delivered).sha256)
+    content = fingerprint(delivered).sha256
+    if event["decision"] not in NOT_USED:
+        return bool(event["sha256"] != content)
+    # A refused content may be older than the latest event.
+    events = installation.ledger.events("batch")
+    return all((other["batch"], other.get("sha256")) != (delivered.name, content) for other in events)

@@ -2,87 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.data.batches import INITIAL, split_batches
 from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.columns import OUTCOME_COLUMN, OUTCOMES_COLUMNS
 from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.plant import Plan, plant
+from healthpredict.data.prepared import PreparedData
 from healthpredict.data.raw import format_raw, read_history
 from healthpredict.data.schema import check_encounters
 from healthpredict.errors import BatchRefused, ConfigurationError, NotFound
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
-from healthpredict.operations.arrivals import deliver
+from healthpredict.operations.arrivals import deliver, find_batch
 from healthpredict.operations.fetch import fetch
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import delete, exists, list_uris, write_bytes
 
 
-class PreparedData(BaseModel):
-    """What was prepared.
-
-    Attributes:
-        source: where the data came from, for people.
-        sha256: digest of the csv.
-        synthetic: whether the encounters are made up.
-        encounters: rows of the source.
-        read_as: how the source is written, for people.
-        quarantined: bad rows among them.
-        patients: distinct patients of the valid encounters.
-        cohort: valid encounters that did not end in death or hospice.
-        readmitted_share: share (0-1) of the cohort that was readmitted.
-        batches: the names in the order of arrival, `initial` first.
-        problems: rows in quarantine by reason, outcomes that cannot be used, and notices, in sentences without values of
-            patients.
-        settings: the settings that shaped it.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    source: str
-    sha256: str
-    synthetic: bool
-    read_as: str = ""
-    encounters: int
-    quarantined: int
-    patients: int
-    cohort: int
-    readmitted_share: float
-    batches: list[str]
-    problems: tuple[str, ...] = ()
-    settings: dict[str, Any]
-
-
 def prepare(
-    settings: Settings, source: str | None = None, *, allow_synthetic: bool = False, planted: Plan | None = None
+    installation: Installation, source: str | None = None, *, allow_synthetic: bool = False, planted: Plan | None = None
 ) -> PreparedData:
     """Fetch and check a data set and write batches, outcomes and the accepted initial data.
 
-    Doing it again with the same data and settings changes nothing; without a source, whatever was prepared stays.
+    With the same data and settings, the second call changes nothing. Without a source, prepared data stays.
 
     Args:
-        settings: where to, and how to cut.
+        installation: where the data goes.
         source: see `fetch`.
         allow_synthetic: see `fetch`.
-        planted: drift to plant into the encounters; None for none.
+        planted: drift to plant into the encounters, or None.
 
     Raises:
         SourceError: the source cannot be reached, or is not the published data set.
         BatchRefused: the source breaks the contract.
-        ConfigurationError: the source is empty, or the `data_uri` holds other data and a ledger of what was done with it.
-        StorageError: something cannot be read or written; preparing again does it all again.
+        ConfigurationError: the source is empty, or the `data_uri` contains other data that the ledger refers to.
+        StorageError: something cannot be read or written. The next call starts over.
     """
     if source is not None and not source.strip():
         raise ConfigurationError("The source is empty. Give a path or URL, or leave source out for the UCI archive.")
-    layout = Layout(settings.data_uri)
+    layout, settings = installation.layout, installation.settings
     shape = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
     shape["planted"] = planted.model_dump(mode="json") if planted else None
     previous = PreparedData.model_validate(read_json(layout.manifest)) if exists(layout.manifest) else None
@@ -93,15 +56,15 @@ def prepare(
         return previous
     if list_uris(layout.ledger):
         raise ConfigurationError(
-            f"{settings.data_uri} holds other data, or the same cut otherwise, and a ledger of what was done with it. "
-            "Choose another data_uri."
+            f"{settings.data_uri} contains other data, or the same data in other batches, and its ledger refers to them. Choose "
+            "another data_uri."
         )
     table = read_history(fetched.data, fetched.name)
     raw = table.frame
     if raw.empty:
         raise BatchRefused(fetched.name, "it has a header and no rows; deliver it again")
     if planted is not None:
-        # In the order of time, which is that of the numbers.
+        # The order of the numbers is that of time.
         time = pd.to_numeric(raw["encounter_id"], errors="coerce")
         raw = plant(raw.iloc[np.argsort(time.to_numpy(dtype=float), kind="stable")].reset_index(drop=True), planted)
     checked = check_encounters(raw, fetched.name, settings.contract)
@@ -113,8 +76,8 @@ def prepare(
     for name, batch in batches.items():
         deliver(layout.batch(name), format_raw(batch.drop(columns=OUTCOME_COLUMN)))
         deliver(layout.outcomes(name), format_raw(batch[list(OUTCOMES_COLUMNS)]))
-    accept_batch(settings, INITIAL)
-    accept_outcomes(settings)
+    accept_batch(installation, find_batch(installation, INITIAL))
+    accept_outcomes(installation)
     prepared = PreparedData(
         source=fetched.name,
         sha256=fetched.sha256,
@@ -133,28 +96,30 @@ def prepare(
         ),
         settings=shape,
     )
-    # Last, because it says that the rest is there.
+    # Written last, because it shows that the other files are complete.
     write_json(layout.manifest, prepared.model_dump())
     return prepared
 
 
 def _clear(layout: Layout) -> None:
-    # The manifest first: without it what is left counts as nothing.
+    # The manifest first: without it, the rest counts as not prepared.
     delete(layout.manifest)
     for folder in layout.prepared_folders:
         for uri in list_uris(folder):
             delete(uri)
 
 
-def read_prepared(settings: Settings) -> PreparedData:
-    """Return what `prepare` left.
+def read_prepared(installation: Installation) -> PreparedData:
+    """Return what `prepare` recorded.
 
     Raises:
         ConfigurationError: nothing was prepared here.
         StorageError: it cannot be read.
     """
-    layout = Layout(settings.data_uri)
+    layout = installation.layout
     try:
         return PreparedData.model_validate(read_json(layout.manifest))
     except NotFound as error:
-        raise ConfigurationError(f"{settings.data_uri} holds no data. Run `healthpredict prepare` first.") from error
+        raise ConfigurationError(
+            f"{installation.settings.data_uri} contains no data. Run `healthpredict prepare` first."
+        ) from error

@@ -1,21 +1,25 @@
-"""Promote a version. The command line, the deploy flow and the drift loop all call this, so none of them can skip the gate."""
+"""Promote a version. The command, the deploy flow and the drift loop all call this, so none of them can skip the gate."""
 
 from __future__ import annotations
 
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout
 from healthpredict.operations.roll_out import roll_out
 
 
 def promote(
-    settings: Settings, version: int, *, force: bool = False, because: str | None = None, git_ref: str | None = None
+    installation: Installation,
+    version: int,
+    *,
+    force: bool = False,
+    because: str | None = None,
+    git_ref: str | None = None,
 ) -> Rollout:
-    """Roll a version out, verify it, and make it the champion, if it passed the gate or is forced with a reason.
+    """Roll out a version, verify it, and make it the champion, if it passed the gate or is forced with a reason.
 
     Args:
-        settings: where the API is.
+        installation: where models and API are.
         version: of the registry. The version in service may be rolled out again, for instance with other keys.
         force: promote even if it did not pass the gate.
         because: the reason, which the ledger records; required with `force`.
@@ -27,7 +31,7 @@ def promote(
     """
     if force and not (because and because.strip()):
         raise ConfigurationError("To promote a version by force, give a reason for the ledger: --because REASON.")
-    ledger = open_ledger(settings)
+    ledger = installation.ledger
     gate, promoted = ledger.last("gate", version=version), ledger.last("promotion")
     passed = gate is not None and bool(gate["promote"])
     in_service = promoted is not None and promoted["version"] == version
@@ -37,4 +41,4 @@ def promote(
             "--because REASON."
         )
     forced = force and not passed
-    return roll_out(settings, version, git_ref=git_ref, reason=because, forced=forced)
+    return roll_out(installation, version, git_ref=git_ref, reason=because, forced=forced)

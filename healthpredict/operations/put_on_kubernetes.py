@@ -1,4 +1,4 @@
-"""From a bundle to verified pods: source, image, push, rollout; and what the pods may know."""
+"""Put a bundle into service on Kubernetes: source, image, push, rollout, watch."""
 
 from __future__ import annotations
 
@@ -9,69 +9,75 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from healthpredict.api_keys import hashed, to_json
+from healthpredict.api_keys import stored_key, to_json
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.context import Seconds, git_commit, open_registry, timed
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.patient_key import ensure_patient_key
-from healthpredict.rollout.ecr import log_in
-from healthpredict.rollout.image import SourceTree, build_image, push_image
+from healthpredict.operations.timing import Seconds, timed
+from healthpredict.rollout.ecr import ecr_login
+from healthpredict.rollout.image import build_image, push_image
 from healthpredict.rollout.kubernetes import BundleOf, KubernetesTarget
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.sbom import bill_name, bill_of_materials
-from healthpredict.rollout.source import fetch_source
+from healthpredict.rollout.source_tree import SourceTree, fetch_source
 from healthpredict.storage.key_file import list_keys
 from healthpredict.storage.uris import join, write_bytes
 
 _logger = logging.getLogger(__name__)
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _ROLLOUTS: Final = "rollout-on-kubernetes"
-"""Whose key the rollouts' own is."""
+"""Name of the API key that rollouts use themselves."""
 
 
-def source_path(settings: Settings) -> Path:
-    """The checkout that images and Kubernetes files come from."""
-    return settings.source_path or _CHECKOUT
+def source_path(installation: Installation) -> Path:
+    """The checkout that images are built from, with the Kubernetes manifests."""
+    return installation.settings.source_path or _CHECKOUT
 
 
-def kubernetes_target(settings: Settings) -> KubernetesTarget:
-    """The API on the cluster of these settings.
+def kubernetes_target(installation: Installation) -> KubernetesTarget:
+    """The rollout target that the settings name.
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
     """
+    settings = installation.settings
     if settings.kubeconfig is None or settings.rollout.context is None:
         raise ConfigurationError(
-            "Kubernetes is rolled out to by name only: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
+            "A rollout needs the name of its cluster: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
         )
-    folder = source_path(settings) / settings.rollout.overlay
+    folder = source_path(installation) / settings.rollout.overlay
     return KubernetesTarget(settings.kubeconfig, settings.rollout.context, folder, settings.rollout)
 
 
 def put_on_kubernetes(
-    settings: Settings, bundle: Bundle, seconds: Seconds, *, git_ref: str | None = None, image: str | None = None
+    installation: Installation,
+    bundle: Bundle,
+    seconds: Seconds,
+    *,
+    git_ref: str | None = None,
+    image: str | None = None,
 ) -> RolloutResult:
-    """Let a bundle answer on Kubernetes, verified.
+    """Roll out a bundle on Kubernetes and verify it.
 
     Args:
-        settings: where.
+        installation: its settings name cluster and image repository.
         bundle: of the version.
         seconds: wall time by stage is added to it.
-        git_ref: of the code around the bundle; None for the code that runs here.
-        image: that was built before, by digest; None to build one.
+        git_ref: of the code in the image; None for the code that runs here.
+        image: an existing image, by digest; None to build one.
 
     Raises:
-        RolloutError: nothing was touched: the image could not be built or pushed, or the cluster does not respond.
-        ConfigurationError: a setting is missing or wrong; nothing was touched.
+        RolloutError: the image could not be built or pushed, or the cluster does not respond. Nothing was changed in the cluster.
+        ConfigurationError: a setting is missing or wrong. Nothing was changed.
     """
-    target = kubernetes_target(settings)
+    settings, target = installation.settings, kubernetes_target(installation)
     if settings.image_repository is None:
-        raise ConfigurationError("Say where images are pushed to: HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME.")
-    login = log_in(settings.image_repository)
+        raise ConfigurationError("Name the repository for images: set HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME.")
+    login = ecr_login(settings.image_repository)
     if image is None:
-        source = _source(settings, git_ref)
+        source = _source(installation, git_ref)
         with timed(seconds, "build"):
             built = build_image(bundle, settings.image_repository, source, settings.python_image)
         with timed(seconds, "push"):
@@ -82,88 +88,97 @@ def put_on_kubernetes(
     with timed(seconds, "rollout"):
         if login is not None:
             target.keep_login(settings.image_repository, login)
-        return target.roll_out(bundle, image, _pod_files(settings, target), _bundle_of(settings))
+        return target.roll_out(bundle, image, _pod_files(installation, target), _bundle_of(installation))
 
 
 def watch_on_kubernetes(
-    settings: Settings, result: InService, before: KubernetesObject | None, seconds: Seconds
+    installation: Installation, result: InService, before: KubernetesObject | None, seconds: Seconds
 ) -> RolloutResult:
-    """Watch what was put into service for as long as the settings say, and put back what served before if it is not good.
+    """Watch a version for `watch_seconds`. If it fails, put back the version before.
 
     Args:
-        settings: where.
-        result: what serves.
-        before: what was in service before, from `KubernetesTarget.verified`; None if nothing was, or the same.
+        installation: its settings name the cluster, and how long to watch.
+        result: of the rollout.
+        before: ReplicaSet of the version before, from `KubernetesTarget.verified`; None if there was none, or the same.
         seconds: wall time is added to it.
     """
-    target = kubernetes_target(settings)
+    target = kubernetes_target(installation)
     try:
         with timed(seconds, "watch"):
-            problem = target.watch(settings.rollout.watch_seconds)
-    except Exception as error:  # whatever it was, nobody knows how the pods are
+            problem = target.watch(installation.settings.rollout.watch_seconds)
+    except Exception as error:  # the state of the pods is unknown
         return Unknown(result.version, result.image, f"It was verified, but could not be watched: {error}")
     if problem is None:
         return result
     if before is None:
-        # Still true, although it is not good: nobody else would answer.
+        # It fails, but without it nothing would serve.
         return PutBack(
             result.version,
             result.image,
             result.bundle_digest,
             result.url,
-            f"{problem} There is nothing to go back to: it stays in service.",
+            f"{problem} There is no previous version, so it stays in service.",
         )
-    return target.put_back(before, _bundle_of(settings), problem, (result.version, result.image))
+    return target.put_back(before, _bundle_of(installation), problem, (result.version, result.image))
 
 
-def find_out_on_kubernetes(settings: Settings) -> RolloutResult | None:
+def find_out_on_kubernetes(installation: Installation) -> RolloutResult | None:
     """Determine what serves on Kubernetes, see `KubernetesTarget.find_out`."""
-    return kubernetes_target(settings).find_out(_bundle_of(settings))
+    return kubernetes_target(installation).find_out(_bundle_of(installation))
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
-    """Keep other machines from rolling out to the same cluster. The caller holds the lock of this machine.
+def alone(installation: Installation) -> Iterator[None]:
+    """Prevent rollouts of other machines to the same cluster. The caller holds the lock of this machine.
 
     Raises:
-        AlreadyRunning: another one does.
+        AlreadyRunning: another machine is rolling out.
     """
-    with kubernetes_target(settings).held(f"{socket.gethostname()}, {settings.state_path.resolve()}"):
+    with kubernetes_target(installation).held(f"{socket.gethostname()}, {installation.settings.state_path.resolve()}"):
         yield
 
 
-def refresh_login(settings: Settings) -> bool:
-    """Give the cluster a fresh login for its registry, which ECR's are good for 12 hours; whether it needs one.
+def refresh_login(installation: Installation) -> bool:
+    """Renew the cluster's login for ECR, which expires after 12 hours.
+
+    Returns:
+        False if the images are in another registry, which needs no login.
 
     Raises:
-        RolloutError: AWS gave none, or Kubernetes did not take it.
+        RolloutError: AWS or Kubernetes refused.
     """
-    login = log_in(settings.image_repository or "")
+    login = ecr_login(installation.settings.image_repository or "")
     if login is None:
         return False
-    kubernetes_target(settings).keep_login(str(settings.image_repository), login)
+    kubernetes_target(installation).keep_login(str(installation.settings.image_repository), login)
     return True
 
 
-def _bundle_of(settings: Settings) -> BundleOf:
-    registry = open_registry(settings)
+def _bundle_of(installation: Installation) -> BundleOf:
+    registry = installation.registry
     return lambda version: registry.fetch_bundle(registry.version(version))
 
 
-def _source(settings: Settings, git_ref: str | None) -> SourceTree:
-    path = source_path(settings)
+def _source(installation: Installation, git_ref: str | None) -> SourceTree:
+    path = source_path(installation)
     if git_ref is None:
-        return SourceTree(path, git_commit(settings))
-    return fetch_source(settings.source_repository or str(path), git_ref, settings.state_path.resolve() / "sources")
+        return SourceTree(path, installation.git_commit)
+    return fetch_source(
+        installation.settings.source_repository or str(path),
+        git_ref,
+        installation.settings.state_path.resolve() / "sources",
+    )
 
 
-def _pod_files(settings: Settings, target: KubernetesTarget) -> dict[str, bytes]:
-    """What only the pods may read: hashes of API keys, and the key for the pseudonyms of patients."""
-    own, made_at = target.own_key()
-    keys = [hashed(_ROLLOUTS, own, made_at)]
-    if settings.api_keys_path.exists():
-        keys += list_keys(settings.api_keys_path)
+def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str, bytes]:
+    """The content of the pods' Secret: hashes of API keys, and the key for the pseudonyms of patients."""
+    own, created_at = target.own_key()
+    keys = [stored_key(_ROLLOUTS, own, created_at)]
+    if installation.settings.api_keys_path.exists():
+        keys += list_keys(installation.settings.api_keys_path)
     if len(keys) == 1:
-        _logger.warning("Nobody has an API key yet: `healthpredict keys add NAME`, then promote the version again")
-    patient_key = ensure_patient_key(settings)
+        _logger.warning(
+            "There is no API key for callers yet: run `healthpredict keys add NAME`, then promote the version again"
+        )
+    patient_key = ensure_patient_key(installation)
     return {"api-keys.json": to_json(keys), "patient-key": patient_key.hex().encode()}

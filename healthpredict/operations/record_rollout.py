@@ -1,4 +1,4 @@
-"""The only place where the result of a rollout moves the alias `champion` and is written to the ledger."""
+"""The only place that moves the alias `champion` and records the result of a rollout in the ledger."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.errors import RolloutError, RolloutUnknown
-from healthpredict.operations.context import Seconds, open_ledger, open_registry
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.timing import Seconds
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 
 Service = tuple[int, str | None]
@@ -46,13 +46,15 @@ class Rollout(BaseModel):
     seconds: Seconds
 
 
-def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | None, **why: Any) -> Rollout | None:
+def record_rollout(
+    installation: Installation, result: RolloutResult, *, asked: int | None, **why: Any
+) -> Rollout | None:
     """Update alias and ledger to the result of a rollout.
 
     Args:
-        settings: where registry and ledger are.
+        installation: where models and ledger are.
         result: of a rollout, or of `settle`, which only determines what serves.
-        asked: the version to roll out; None for `settle`.
+        asked: the version that was to be rolled out; None for `settle`.
         why: fields of `Rollout`: git_ref, reason, forced, rolled_back, seconds.
 
     Returns:
@@ -65,48 +67,49 @@ def record_rollout(settings: Settings, result: RolloutResult, *, asked: int | No
     """
     match result:
         case InService():
-            return _record_in_service(settings, result, asked, **why)
+            return _record_in_service(installation, result, asked, **why)
         case PutBack(version=None):
-            _record_failure(settings, asked, result)
-            record_nothing_serves(settings)
+            _record_failure(installation, asked, result)
+            record_nothing_serves(installation)
             raise RolloutError(result.problem)
         case PutBack():
-            _record_failure(settings, asked, result)
+            _record_failure(installation, asked, result)
             why |= {"reason": result.problem, "forced": False, "rolled_back": True}
-            _record_in_service(settings, result, asked, **why)
+            _record_in_service(installation, result, asked, **why)
             raise RolloutError(result.problem)
         case Unknown():
-            ledger = open_ledger(settings)
-            if asked is not None or last_unknown(settings) is None:
+            ledger = installation.ledger
+            if asked is not None or last_unknown(installation) is None:
                 version = result.version or asked
                 ledger.append("rollout_unknown", version=version, image=result.image, problem=result.problem)
             raise RolloutUnknown(result.problem)
 
 
-def last_unknown(settings: Settings) -> dict[str, Any] | None:
+def last_unknown(installation: Installation) -> dict[str, Any] | None:
     """Return the latest rollout event if its result was unknown and no later run has determined what serves, else None."""
-    last = _last_result(settings)
+    last = _last_result(installation)
     return last if last is not None and last["kind"] == "rollout_unknown" else None
 
 
-def record_nothing_serves(settings: Settings) -> None:
-    """Record that nothing serves, if it was unknown what serves. The alias stays: the next rollout moves it."""
-    if last_unknown(settings) is not None:
-        open_ledger(settings).append("rollout_settled", version=None, image=None)
+def record_nothing_serves(installation: Installation) -> None:
+    """Record that nothing serves, if the last rollout ended unknown. The alias stays until the next rollout."""
+    if last_unknown(installation) is not None:
+        installation.ledger.append("rollout_settled", version=None, image=None)
 
 
-def _last_result(settings: Settings) -> dict[str, Any] | None:
+def _last_result(installation: Installation) -> dict[str, Any] | None:
     """The latest event with the result of a rollout."""
     kinds = ("promotion", "rollout_settled", "rollout_unknown")
-    return next((event for event in reversed(open_ledger(settings).events()) if event["kind"] in kinds), None)
+    return next((event for event in reversed(installation.ledger.events()) if event["kind"] in kinds), None)
 
 
-def _record_in_service(settings: Settings, result: InService | PutBack, asked: int | None, **why: Any) -> Rollout:
+def _record_in_service(
+    installation: Installation, result: InService | PutBack, asked: int | None, **why: Any
+) -> Rollout:
     assert result.version is not None
     assert result.bundle_digest is not None
-    registry, ledger = open_registry(settings), open_ledger(settings)
-    last = _last_result(settings)
-    # Unknown, or nothing was found to serve.
+    registry, ledger = installation.registry, installation.ledger
+    last = _last_result(installation)
     unsettled = last is not None and (last["kind"] == "rollout_unknown" or last["version"] is None)
     champion, promoted = registry.by_alias("champion"), ledger.last("promotion")
     if champion is None or champion.version != result.version:
@@ -129,8 +132,8 @@ def _record_in_service(settings: Settings, result: InService | PutBack, asked: i
     return rollout
 
 
-def _record_failure(settings: Settings, asked: int | None, result: PutBack) -> None:
-    ledger = open_ledger(settings)
+def _record_failure(installation: Installation, asked: int | None, result: PutBack) -> None:
+    ledger = installation.ledger
     ledger.append("rollout_failed", version=asked, champion=result.version, image=result.image, problem=result.problem)
 
 

@@ -1,29 +1,28 @@
-"""Register a challenger: fit and calibrate the finalists, measure the best, and put it into a bundle that is proved equal."""
+"""Register a challenger: fit and calibrate the finalists, evaluate the best, and build and verify its bundle."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
 from healthpredict.data.split import Side
 from healthpredict.errors import LeakSuspected
-from healthpredict.evaluation.plots import calibration_plot, roc_plot
 from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.features.encoder import Encoder
 from healthpredict.operations.assemble import assemble
-from healthpredict.operations.context import Seconds, git_commit, log_step, open_ledger, open_registry, timed
 from healthpredict.operations.dataset import LABEL, sides
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
-from healthpredict.operations.search import CANDIDATES_TAG, Search
+from healthpredict.operations.search import CANDIDATES_TAG, Search, Training
+from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
+from healthpredict.reporting.plots import calibration_plot, roc_plot
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
 from healthpredict.training.params import FamilyName
@@ -34,21 +33,19 @@ class Challenger(BaseModel):
 
     Attributes:
         version: in the registry.
-        trigger: see `Search`.
-        arriving: see `Search`.
+        training: that it comes from.
         family: model family.
         run_id: the MLflow run.
-        run_url: its page, where MLflow is a server.
+        run_url: its page, or None if MLflow has no server.
         bundle_digest: of its bundle.
-        test: measured on test-side patients.
+        test: the evaluation on test-side patients.
         seconds: wall time by stage, search included.
     """
 
     model_config = ConfigDict(frozen=True)
 
     version: int
-    trigger: str
-    arriving: str
+    training: Training
     family: str
     run_id: str
     run_url: str | None
@@ -57,73 +54,74 @@ class Challenger(BaseModel):
     seconds: Seconds
 
 
-def register(settings: Settings, search: Search) -> Challenger:
-    """Fit the best candidates of a search and register the best of them. A search that has its version already gets no second one.
+def register(installation: Installation, search: Search) -> Challenger:
+    """Fit the best candidates of a search and register the best of them, once for each search.
 
     Args:
-        settings: thresholds, seed, registry.
-        search: complete.
+        installation: where data and models are.
+        search: a complete one.
 
     Raises:
-        LeakSuspected: the model is better than this problem allows; nothing was registered.
+        LeakSuspected: the model is better than is plausible for this problem; nothing was registered.
         BundleError: the bundle does not reproduce the training pipeline; nothing was registered.
         RegistryError: MLflow failed.
     """
-    registry = open_registry(settings)
+    registry = installation.registry
     known = next((v for v in registry.versions() if search.identity.items() <= v.tags.items()), None)
     if known is not None:
-        return _written_down(
-            settings, _challenger(registry, known, registry.fetch_bundle(known), search, search.seconds)
-        )
+        return _record(installation, _challenger(registry, known, registry.fetch_bundle(known), search, search.seconds))
 
     seconds = dict(search.seconds)
     with timed(seconds, "load"):
-        labelled = read_labelled(settings, search.trained_on)
-    training, test = (labelled[mask] for mask in (sides(labelled) != Side.TEST, sides(labelled) == Side.TEST))
+        labelled = read_labelled(installation, search.trained_on)
+    is_test = sides(labelled) == Side.TEST
+    training, test = labelled[~is_test], labelled[is_test]
+    label, seed = training[LABEL].to_numpy(), installation.settings.search.seed
     with timed(seconds, "fit"):
-        candidates = search.result.candidates[: search.finalists]
-        finalists = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)
+        finalists = fit_finalists(search.result.candidates[: search.finalists], training, label, seed)
     fitted = finalists[0]
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):
-        report, plots = _evaluate(settings, fitted, test)
-    others = search.result.candidates[len(finalists) :]
-    # A fit releases the GIL, so another core does it while this one assembles the bundle.
-    with ThreadPoolExecutor(1) as pool:
-        fits = pool.submit(fit_each_uncalibrated, others, training, training[LABEL].to_numpy(), settings.search.seed)
-        with timed(seconds, "register"):
-            registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
-            registry.log_files(search.run_id, "plots", plots)
-            bundle = assemble(settings, search, fitted, training=training, test=test, report=report)
-        with timed(seconds, "log_families"):
-            models = {f.candidate.family: (f.encoder, f.model) for f in finalists[1:]}
-            models |= {other.family: model for other, model in zip(others, fits.result(), strict=True)}
-            _log_families(registry, search.run_id, models)
+        report, plots = _evaluate(installation, fitted, test)
     with timed(seconds, "register"):
-        version = registry.complete_version(search.run_id, bundle, _facts(settings, search))
+        registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
+        registry.log_files(search.run_id, "plots", plots)
+        bundle = assemble(installation, search, fitted, training=training, test=test, report=report)
+    with timed(seconds, "log_families"):
+        others = search.result.candidates[len(finalists) :]
+        models = {f.candidate.family: (f.encoder, f.model) for f in finalists[1:]}
+        for other, model in zip(others, fit_each_uncalibrated(others, training, label, seed), strict=True):
+            models[other.family] = model
+        _log_families(registry, search.run_id, models)
+    with timed(seconds, "register"):
+        version = registry.complete_version(search.run_id, bundle, _facts(installation, search))
         registry.close_run(search.run_id)
     challenger = _challenger(registry, version, bundle, search, seconds)
     took = sum(seconds.values()) - sum(search.seconds.values())
-    log_step(search.trigger, "fit", took, f"version {challenger.version}: {challenger.family}, {_auroc(report)}")
-    return _written_down(settings, challenger)
+    result = f"version {challenger.version}: {challenger.family}, AUROC {report.evaluation.auroc} on the test side"
+    log_step(search.training.trigger, "fit", took, result)
+    return _record(installation, challenger)
 
 
-def _written_down(settings: Settings, challenger: Challenger) -> Challenger:
-    """Append the training to the ledger, once, also where it was killed after registering."""
-    ledger = open_ledger(settings)
+def _record(installation: Installation, challenger: Challenger) -> Challenger:
+    """Append the training to the ledger, if it is not there yet."""
+    ledger = installation.ledger
     if ledger.last("training", version=challenger.version) is None:
-        ledger.append("training", **challenger.model_dump(mode="json", exclude={"test"}))
+        facts = challenger.model_dump(mode="json", exclude={"test", "training"})
+        ledger.append("training", **challenger.training.model_dump(), **facts)
     return challenger
 
 
 def _log_families(registry: Registry, run_id: str, models: Mapping[FamilyName, tuple[Encoder, Any]]) -> None:
-    """Log the best of every other family as a model; the best of all is logged with its bundle."""
+    """Log the best model of every other family. `assemble` logs the best of all."""
     for family, (encoder, model) in models.items():
         registry.log_onnx(run_id, family, export_onnx(family, model, len(encoder.feature_names)))
 
 
-def _evaluate(settings: Settings, fitted: FittedModel, test: pd.DataFrame) -> tuple[TestReport, dict[str, bytes]]:
-    params = settings.model
+def _evaluate(
+    installation: Installation, fitted: FittedModel, test: pd.DataFrame
+) -> tuple[TestReport, dict[str, bytes]]:
+    params = installation.settings.model
     label, risk = test[LABEL].to_numpy(), fitted.risks(test)
     report = report_on(
         test,
@@ -133,17 +131,12 @@ def _evaluate(settings: Settings, fitted: FittedModel, test: pd.DataFrame) -> tu
         min_subgroup_rows=params.min_subgroup_rows,
         n_bootstrap=params.n_bootstrap,
     )
-    # The lower end: on a small test side chance alone goes above the limit.
+    # The lower end, because on a small test side chance alone can exceed the limit.
     if report.evaluation.auroc.low > params.leak_auroc:
         raise LeakSuspected(f"The {fitted.candidate.family} model", report.evaluation.auroc.low, params.leak_auroc)
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
     plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
     return report, plots
-
-
-def _auroc(report: TestReport) -> str:
-    auroc = report.evaluation.auroc
-    return f"AUROC {auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}] on the test side"
 
 
 def _params(search: Search, training_rows: int) -> dict[str, str | int | float]:
@@ -167,12 +160,12 @@ def _metrics(report: TestReport) -> dict[str, float]:
     }
 
 
-def _facts(settings: Settings, search: Search) -> dict[str, str]:
+def _facts(installation: Installation, search: Search) -> dict[str, str]:
     return {
         **search.identity,
         "family": search.result.best.family,
         "trained_on": json.dumps(search.trained_on),
-        "git_commit": git_commit(settings) or "unknown",
+        "git_commit": installation.git_commit or "unknown",
         CANDIDATES_TAG: json.dumps([c.model_dump() for c in search.result.candidates]),
     }
 
@@ -182,8 +175,7 @@ def _challenger(
 ) -> Challenger:
     return Challenger(
         version=version.version,
-        trigger=search.trigger,
-        arriving=search.arriving,
+        training=search.training,
         family=bundle.manifest.family,
         run_id=version.run_id,
         run_url=registry.run_url(version.run_id),

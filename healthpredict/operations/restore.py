@@ -14,7 +14,6 @@ from typing import IO, Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.errors import StorageError
 from healthpredict.operations.backup import (
     ARTIFACTS,
@@ -28,11 +27,10 @@ from healthpredict.operations.backup import (
     dump_name,
     open_sources,
 )
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.prediction_log.rolled_file import CLOSED, OPEN
 from healthpredict.storage.archive import list_archive
 from healthpredict.storage.databases import is_empty_postgres, move_artifacts, restore_postgres
-from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.uris import list_uris, local_copy
 
@@ -61,31 +59,32 @@ class Restored(BaseModel):
     databases: list[str]
 
 
-def restore(settings: Settings, uri: str) -> Restored:
+def restore(installation: Installation, uri: str) -> Restored:
     """Restore ledger, databases, data, models and keys. No service may run on them meanwhile.
 
     Args:
-        settings: of the installation. Its folders may differ from those of the installation that was backed up.
+        installation: an empty one. Its folders may differ from those of the installation that was backed up.
         uri: of the archive.
 
     Raises:
         StorageError: the archive is damaged, or the installation is not empty. Then nothing was changed.
         NotFound: there is no such archive.
     """
-    settings.state_path.mkdir(parents=True, exist_ok=True)
+    state = installation.settings.state_path
+    state.mkdir(parents=True, exist_ok=True)
     with (
-        exclusive(settings.state_path / "backup.lock", "A backup"),
+        exclusive(state / "backup.lock", "A backup"),
         local_copy(uri) as path,
-        tempfile.TemporaryDirectory(dir=settings.state_path, prefix=WORK) as folder,
+        tempfile.TemporaryDirectory(dir=state, prefix=WORK) as folder,
     ):
-        sources, listed = open_sources(settings), list_archive(path)
+        sources, listed = open_sources(installation), list_archive(path)
         targets = {name: target for name in listed if (target := _target(sources, name)) is not None}
-        _refuse_other_content(settings, targets)
-        facts, events, dumps = _read(settings, path, Path(folder))
-        open_ledger(settings).restore_bytes(events)
+        _refuse_other_content(installation, targets)
+        facts, events, dumps = _read(installation, path, Path(folder))
+        installation.ledger.restore_bytes(events)
         _extract(path, targets)
-        _after_extraction(settings, sources, facts["artifacts"])
-        for url in settings.backup_databases:
+        _after_extraction(installation, sources, facts["artifacts"])
+        for url in installation.settings.backup_databases:
             restore_postgres(url, dumps[dump_name(url)])
     return Restored(uri=uri, time=facts["time"], files=len(targets), events=len(events), databases=sorted(dumps))
 
@@ -108,23 +107,23 @@ def _below(folder: Path, rest: str) -> Path:
     return path
 
 
-def _refuse_other_content(settings: Settings, targets: dict[str, Path]) -> None:
+def _refuse_other_content(installation: Installation, targets: dict[str, Path]) -> None:
     present = sorted(str(path) for path in targets.values() if path.exists())
     if present:
         raise StorageError(
             f"{present[0]} and {len(present) - 1} other files are there already. Restore to an empty place."
         )
-    for url in settings.backup_databases:
+    for url in installation.settings.backup_databases:
         if not is_empty_postgres(url):
             raise StorageError(f"The database {dump_name(url)} is not empty. Back it up, then: make destroy")
 
 
-def _read(settings: Settings, path: Path, work: Path) -> tuple[dict[str, Any], list[bytes], dict[str, Path]]:
+def _read(installation: Installation, path: Path, work: Path) -> tuple[dict[str, Any], list[bytes], dict[str, Path]]:
     """Read what is not part of a folder: facts, events in order, and dumps of Postgres."""
     facts: dict[str, Any] = {}
     events: dict[str, bytes] = {}
     dumps: dict[str, Path] = {}
-    wanted = {dump_name(url) for url in settings.backup_databases}
+    wanted = {dump_name(url) for url in installation.settings.backup_databases}
     with tarfile.open(path) as archive:
         for member in archive:
             content = archive.extractfile(member)
@@ -161,12 +160,12 @@ def _copy(content: IO[bytes], target: Path) -> None:
         shutil.copyfileobj(content, file, 1 << 20)
 
 
-def _after_extraction(settings: Settings, sources: Sources, artifacts: str | None) -> None:
+def _after_extraction(installation: Installation, sources: Sources, artifacts: str | None) -> None:
     now = artifacts_uri(sources)
     if artifacts is not None and now is not None and artifacts != now and sources.mlflow is not None:
         move_artifacts(sources.mlflow, artifacts, now)
     # If a log file was closed or shipped during the backup, it is in the archive twice.
-    layout, log = Layout(settings.data_uri), settings.prediction_log_path
+    layout, log = installation.layout, installation.settings.prediction_log_path
     shipped = {
         _stem(uri) for folder in (layout.logged_predictions, layout.logged_outcomes) for uri in list_uris(folder)
     }

@@ -1,23 +1,22 @@
-"""Start again what was in service: a container that was replaced took the local API with it."""
+"""Start the local API again, which ended with its container or host."""
 
 from __future__ import annotations
 
-from healthpredict.config import Settings
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout
 from healthpredict.operations.roll_out import roll_out, settle
 
 
-def resume(settings: Settings) -> Rollout | None:
-    """Roll the last promoted version out again, verified; where it still answers it is only looked at.
+def resume(installation: Installation) -> Rollout | None:
+    """Roll out the last promoted version again. If it is still in service, it is only verified.
 
     Returns:
-        What is in service; None where nothing was promoted yet.
+        What is in service, or None if nothing was promoted yet.
 
     Raises:
-        RolloutError: it did not become ready or did not answer as trained.
+        RolloutError: it did not become ready, or its predictions differ from those at training.
         RegistryError: MLflow does not answer.
     """
-    settle(settings)
-    promoted = open_ledger(settings).last("promotion")
-    return roll_out(settings, promoted["version"], image=promoted.get("image")) if promoted else None
+    settle(installation)
+    promoted = installation.ledger.last("promotion")
+    return roll_out(installation, promoted["version"], image=promoted.get("image")) if promoted else None

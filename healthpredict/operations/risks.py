@@ -1,4 +1,4 @@
-"""The risks of whole tables of encounters; `Bundle.risk` is for one."""
+"""The risks of a frame of encounters. `Bundle.risk` predicts for a single record."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from healthpredict.features.frame import encode_frame
 
 
 def risks_of(bundle: Bundle, encounters: pd.DataFrame) -> Floats:
-    """Encode and predict an encounters frame; calibrated probabilities in its order, shape (n_encounters,)."""
+    """Return the calibrated risk (0-1) of each encounter of an encounters frame, shape (n_encounters,)."""
     return bundle.risks(encode_frame(bundle.encoder, encounters))

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout, in_service
 from healthpredict.operations.roll_out import roll_out, settle
 
 
-def roll_back(settings: Settings, version: int | None = None) -> Rollout:
+def roll_back(installation: Installation, version: int | None = None) -> Rollout:
     """Roll out a version that was in service before, with the image that it had.
 
     Args:
-        settings: where the API is.
-        version: that was in service before; None for the last version and image in service that have not been rolled back.
+        installation: where models and API are.
+        version: that was in service before. By default the last version and image in service that were not rolled back.
 
     Raises:
-        ConfigurationError: the version was never in service or is in service now, or there is nothing to go back to.
+        ConfigurationError: the version was never in service or is in service now, or there is nothing to roll back to.
         RolloutError, RolloutUnknown: see `roll_out`.
     """
-    settle(settings)
-    promotions = open_ledger(settings).events("promotion")
+    settle(installation)
+    promotions = installation.ledger.events("promotion")
     present, *earlier = reversed(in_service(promotions)) if promotions else (None,)
     if present is None or (version is None and not earlier):
         raise ConfigurationError(
-            "There is nothing to go back to: nothing was in service before that has not been rolled back."
+            "There is nothing to roll back to: no earlier version was in service that has not been rolled back already."
         )
     if version is None:
         wanted = earlier[0]
@@ -34,8 +33,8 @@ def roll_back(settings: Settings, version: int | None = None) -> Rollout:
         if version == present[0] or not had:
             known = ", ".join(map(str, sorted({event["version"] for event in promotions} - {present[0]}))) or "none"
             raise ConfigurationError(
-                f"There is no going back to version {version}. In service before: {known}; now: {present[0]}."
+                f"Version {version} cannot be rolled back to. In service before: {known}; in service now: {present[0]}."
             )
         wanted = had[-1]
     reason = f"rolled back from version {present[0]}"
-    return roll_out(settings, wanted[0], image=wanted[1], reason=reason, rolled_back=True)
+    return roll_out(installation, wanted[0], image=wanted[1], reason=reason, rolled_back=True)

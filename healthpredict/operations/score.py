@@ -13,14 +13,13 @@ from pydantic import BaseModel, ConfigDict
 from pyroaring import BitMap64
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
 from healthpredict.data.columns import ENCOUNTER_COLUMNS
 from healthpredict.data.raw import raw_chunks
 from healthpredict.data.schema import DUPLICATE
 from healthpredict.data.table import ROWS_AT_ONCE, Table, open_table
 from healthpredict.errors import BatchRefused, ConfigurationError, RegistryError, StorageError
 from healthpredict.monitoring.profile import RISK
-from healthpredict.operations.context import open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.score_chunk import ScoredChunk, score_chunk
 from healthpredict.storage.table_writer import TableWriter, format_of
 from healthpredict.storage.uris import delete, is_plain, is_same, local_copy, write_file
@@ -57,12 +56,12 @@ class Scored(BaseModel):
 
 
 def score(
-    settings: Settings, source_uri: str, result_uri: str, progress: Callable[[int], None] = lambda _: None
+    installation: Installation, source_uri: str, result_uri: str, progress: Callable[[int], None] = lambda _: None
 ) -> Scored:
     """Predict every encounter of a file.
 
     Args:
-        settings: where the champion is; with a Ray address the cluster scores.
+        installation: where the models are. If the settings have a Ray address, that cluster scores.
         source_uri: csv or Parquet with the raw file's columns, perhaps compressed.
         result_uri: ends with .parquet, .csv or .csv.gz, which determines the format. Rows that cannot be predicted go beside it,
             to `NAME.rejected.ENDING`.
@@ -76,7 +75,7 @@ def score(
         StorageError: something cannot be read or written; neither file is left.
     """
     _rejected_uri(source_uri, result_uri)  # before the bundle is fetched
-    registry = open_registry(settings)
+    registry, settings = installation.registry, installation.settings
     champion = registry.by_alias("champion")
     if champion is None:
         raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict drift-loop`.")
@@ -92,7 +91,7 @@ def score_with(
     *,
     ray_address: str | None = None,
 ) -> Scored:
-    """Predict every encounter of a file with a bundle; arguments and errors as `score`."""
+    """Predict every encounter of a file with a bundle. Arguments and errors are those of `score`."""
     rejected_uri = _rejected_uri(source_uri, result_uri)
     with (
         local_copy(source_uri) as source,

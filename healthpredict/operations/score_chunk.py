@@ -1,4 +1,4 @@
-"""Predict one chunk of a file: the risk of each encounter, or the reason why it has none."""
+"""Score one chunk of a file: the risk of each encounter, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_AT_RISK: Final = "ended in death or hospice: not at risk of readmission"
 
 
 class ScoredChunk(NamedTuple):
-    """What became of each row of a chunk, in its order.
+    """The result for each row of a chunk, in its order.
 
     Attributes:
         encounter_id: 0 if the row breaks the contract, shape (n_rows,).
@@ -41,7 +41,7 @@ def score_chunk(bundle: Bundle, raw: pd.DataFrame) -> ScoredChunk:
     checked.reject(np.flatnonzero(valid)[~is_at_risk(encounters)], NOT_AT_RISK)
     predicted = checked.valid
     if len(encounters):
-        # Of all, because leaving some out would copy every column.
+        # Predict all valid rows, because a selection would copy every column.
         risk[valid] = risks_of(bundle, encounters)
         risk[~predicted] = np.nan
     return ScoredChunk(ids, risk, checked.reasons)

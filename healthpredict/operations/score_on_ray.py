@@ -16,11 +16,11 @@ from healthpredict.training.ray_cluster import map_on_cluster
 def score_on_ray(
     bundle: Bundle, chunks: Iterable[pd.DataFrame], address: str
 ) -> Iterator[tuple[pd.DataFrame, ScoredChunk]]:
-    """Score chunks, several at a time; they come back in their order.
+    """Score chunks in parallel, and yield them in their order.
 
     Args:
-        bundle: its folder must be there on every node.
-        chunks: raw frames. As many are in memory as the cluster has CPUs.
+        bundle: its folder must exist on every node.
+        chunks: raw frames. At most one for each CPU of the cluster is in memory.
         address: of the cluster.
     """
     return map_on_cluster(partial(_score, bundle.path), chunks, address)
@@ -32,5 +32,5 @@ def _score(bundle_path: Path, raw: pd.DataFrame) -> ScoredChunk:
 
 @cache
 def _bundle(path: Path) -> Bundle:
-    """Load a bundle, once in each process of the cluster."""
+    """Load a bundle once in each process of the cluster."""
     return load_bundle(path)

@@ -1,7 +1,6 @@
 """Search for the best candidates on everything that has matured.
 
-A training is named by its trigger and its data, and can be asked for again at any time: a search that was killed goes on, and
-one that is complete is not repeated.
+A training is identified by its trigger and its data. A search that was killed is resumed, and a complete one is not repeated.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from healthpredict.config import Settings
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
 from healthpredict.features.frame import encode_frame, fit_encoder
 from healthpredict.operations.accept_outcomes import accept_outcomes
-from healthpredict.operations.context import Seconds, log_step, open_registry, timed
 from healthpredict.operations.dataset import LABEL, data_digest, matured_batches, sides
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
 from healthpredict.storage.uris import write_bytes
@@ -32,24 +31,36 @@ _logger = logging.getLogger(__name__)
 CANDIDATES_TAG = "candidates"
 
 
-class Search(BaseModel):
-    """A complete search.
+class Training(BaseModel):
+    """Why and when a challenger is trained.
 
     Attributes:
-        trigger: why there is a training: `initial`, or the batch whose drift asked for it.
-        arriving: the batch that was arriving; outcomes not known by then are not used.
-        trained_on: the batches whose outcomes were known.
-        data_digest: sha256 over them.
-        run_id: the MLflow run of the training.
-        result: the best candidate of each family.
-        finalists: how many of them are to be compared on all training patients.
-        seconds: wall time by stage; empty where the search had been done before.
+        trigger: `initial`, the batch whose drift led to it, or a name that a person gave.
+        arriving: the batch that is arriving; outcomes that are not known by then are not used.
     """
 
     model_config = ConfigDict(frozen=True)
 
     trigger: str
     arriving: str
+
+
+class Search(BaseModel):
+    """A complete search.
+
+    Attributes:
+        training: that it is part of.
+        trained_on: the batches whose outcomes were known.
+        data_digest: SHA-256 of their data.
+        run_id: the MLflow run of the training.
+        result: the best candidate of each family.
+        finalists: how many of them are compared on all training patients.
+        seconds: wall time by stage; empty if the search was complete already.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    training: Training
     trained_on: tuple[str, ...]
     data_digest: str
     run_id: str
@@ -59,27 +70,26 @@ class Search(BaseModel):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What makes two trainings the same."""
-        return {"trigger": self.trigger, "data_digest": self.data_digest}
+        """The tags of the MLflow run that identify the training."""
+        return {"trigger": self.training.trigger, "data_digest": self.data_digest}
 
 
-def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, str] | None = None) -> Search:
+def search(installation: Installation, training: Training, tags: Mapping[str, str] | None = None) -> Search:
     """Search on the training and validation side of all matured data.
 
     Args:
-        settings: families, budgets, seed.
-        trigger: see `Search`.
-        arriving: see `Search`.
-        tags: kept with the run, for instance the flow run's id.
+        installation: where data and models are.
+        training: why, and on the arrival of which batch.
+        tags: kept with the MLflow run, for instance the id of the flow run.
 
     Raises:
         NotEnoughData: too few outcomes, or one class only.
         RegistryError: MLflow failed.
     """
-    accept_outcomes(settings)
-    registry = open_registry(settings)
-    trained_on = tuple(matured_batches(settings, arriving))
-    identity = {"trigger": trigger, "data_digest": data_digest(settings, trained_on)}
+    accept_outcomes(installation)
+    registry, settings, trigger = installation.registry, installation.settings, training.trigger
+    trained_on = tuple(matured_batches(installation, training.arriving))
+    identity = {"trigger": trigger, "data_digest": data_digest(installation, trained_on)}
     state = settings.state_path / "search" / f"{trigger.replace('/', '_')}-{identity['data_digest'][:12]}.json"
     complete = _read_complete(state)
     if complete is not None:
@@ -89,13 +99,12 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
 
     seconds: Seconds = {}
     with timed(seconds, "encode"):
-        train, validation = _examples(settings, trained_on)
+        train, validation = _examples(installation, trained_on)
     with timed(seconds, "search"):
         known = _known(registry)
-        result = _search(settings, registry, run_id, train, validation, known=known)
+        result = _search(installation, run_id, train, validation, known)
     found = Search(
-        trigger=trigger,
-        arriving=arriving,
+        training=training,
         trained_on=trained_on,
         data_digest=identity["data_digest"],
         run_id=run_id,
@@ -110,7 +119,7 @@ def search(settings: Settings, trigger: str, arriving: str, tags: Mapping[str, s
 
 
 def _read_complete(state: Path) -> Search | None:
-    """The search that was completed before, or None if there is none that can be read."""
+    """Return the search that was completed before, or None if there is none or it cannot be read."""
     if not state.exists():
         return None
     try:
@@ -122,8 +131,8 @@ def _read_complete(state: Path) -> Search | None:
         return None
 
 
-def _examples(settings: Settings, trained_on: tuple[str, ...]) -> tuple[Examples, Examples]:
-    labelled = read_labelled(settings, trained_on)
+def _examples(installation: Installation, trained_on: tuple[str, ...]) -> tuple[Examples, Examples]:
+    labelled = read_labelled(installation, trained_on)
     side = sides(labelled)
     train, validation = labelled[side == Side.TRAIN], labelled[side == Side.VALIDATION]
     for name, part in ((Side.TRAIN, train), (Side.VALIDATION, validation)):
@@ -139,30 +148,21 @@ def _examples(settings: Settings, trained_on: tuple[str, ...]) -> tuple[Examples
 
 
 def _known(registry: Registry) -> list[Candidate]:
-    """The best of each family by the search of the champion; none where there is no champion."""
+    """The best candidate of each family in the champion's search; empty if there is no champion."""
     champion = registry.by_alias("champion")
     return [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])] if champion else []
 
 
 def _search(
-    settings: Settings,
-    registry: Registry,
-    run_id: str,
-    train: Examples,
-    validation: Examples,
-    *,
-    known: Sequence[Candidate],
+    installation: Installation, run_id: str, train: Examples, validation: Examples, known: Sequence[Candidate]
 ) -> SearchResult:
-    params = settings.search
+    registry, settings = installation.registry, installation.settings
     return search_models(
         train,
         validation,
-        params,
-        name=run_id,
-        storage_path=settings.state_path / "search",
-        n_trials=params.retrain_n_trials if known else params.n_trials,
-        time_budget_seconds=params.retrain_time_budget_seconds if known else params.time_budget_seconds,
-        known=known[: params.retrain_families],
+        settings.search,
+        settings.state_path / "search" / run_id,
+        known=known,
         callbacks=[trial_logger(registry.tracking_uri, registry.experiment, run_id, METRIC)],
         ray_address=settings.ray_address,
     )

@@ -1,21 +1,22 @@
-"""What an administrator of a cluster does once: the namespace, the log's volume, and a deployer who may touch nothing else."""
+"""Set up a cluster once, as its administrator: namespace, volume of the log, and a deployer with rights to this namespace only."""
 
 from __future__ import annotations
 
 import base64
-import os
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import source_path
 from healthpredict.rollout.cluster import Cluster
-from healthpredict.rollout.manifests import read_manifests, the_one
+from healthpredict.rollout.manifests import only_manifest, read_manifests
+from healthpredict.storage.atomic import write_atomically
 
 ADMINISTRATOR: Final = Path("k8s/administrator")
 _TOKEN_TYPE: Final = "kubernetes.io/service-account-token"  # noqa: S105 -- a type of Secret
@@ -23,12 +24,12 @@ _SECONDS_FOR_A_TOKEN: Final = 30.0
 
 
 class SetUp(BaseModel):
-    """What was made.
+    """What was set up.
 
     Attributes:
-        namespace: that rollouts go to.
+        namespace: of rollouts.
         kubeconfig: of the deployer.
-        context: of it.
+        context: in that kubeconfig.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,28 +39,31 @@ class SetUp(BaseModel):
     context: str
 
 
-def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
-    """Apply the administrator's files, and write the deployer's kubeconfig; again, it changes nothing.
+def set_up_cluster(installation: Installation, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
+    """Apply the administrator's manifests, and write the deployer's kubeconfig. It is safe to repeat.
 
     Args:
-        settings: name the deployer's kubeconfig and context.
-        kubeconfig: of the administrator; rollouts never see it.
-        context: of it, by name.
-        folder: of the administrator's files, below the source.
+        installation: whose settings name the deployer's kubeconfig and context.
+        kubeconfig: of the administrator. Rollouts do not use it.
+        context: name of a context in it.
+        folder: of the administrator's manifests, relative to the source.
 
     Raises:
-        ConfigurationError: a setting is missing, or the files cannot be read.
+        ConfigurationError: a setting is missing, or a file cannot be read.
         RolloutError: Kubernetes refused something.
     """
+    settings = installation.settings
     if settings.kubeconfig is None or settings.rollout.context is None:
         raise ConfigurationError(
-            "Say where the deployer's kubeconfig goes, and its context: HEALTHPREDICT_KUBECONFIG and "
+            "Name the file to write the deployer's kubeconfig to, and its context: set HEALTHPREDICT_KUBECONFIG and "
             "HEALTHPREDICT_ROLLOUT__CONTEXT."
         )
     if settings.kubeconfig.resolve() == kubeconfig.resolve():
-        raise ConfigurationError(f"{kubeconfig} is the administrator's. Name another file for the deployer's.")
-    manifests = read_manifests(source_path(settings) / folder)
-    namespace = the_one(manifests, "Namespace")["metadata"]["name"]
+        raise ConfigurationError(
+            f"{kubeconfig} is the administrator's kubeconfig. Name another file in HEALTHPREDICT_KUBECONFIG for the deployer's."
+        )
+    manifests = read_manifests(source_path(installation) / folder)
+    namespace = only_manifest(manifests, "Namespace")["metadata"]["name"]
     token_name = next(m["metadata"]["name"] for m in manifests if m.get("type") == _TOKEN_TYPE)
     cluster = Cluster(kubeconfig, context, namespace)
     for manifest in manifests:
@@ -67,10 +71,11 @@ def set_up_cluster(settings: Settings, kubeconfig: Path, context: str, folder: P
     deadline = time.monotonic() + _SECONDS_FOR_A_TOKEN
     while not (token := (cluster.read("Secret", token_name) or {}).get("data", {}).get("token")):
         if time.monotonic() > deadline:
-            raise RolloutError(f"Kubernetes gave the deployer no token: Secret {token_name} stays empty.")
+            raise RolloutError(f"Kubernetes created no token for the deployer: Secret {token_name} is still empty.")
         time.sleep(0.2)
     user = {"token": base64.b64decode(token).decode()}
-    _write(settings.kubeconfig, _kubeconfig(settings.rollout.context, cluster, user))
+    content = yaml.safe_dump(_kubeconfig(settings.rollout.context, cluster, user))
+    write_atomically(settings.kubeconfig, BytesIO(content.encode()), mode=0o600)
     return SetUp(namespace=namespace, kubeconfig=settings.kubeconfig, context=settings.rollout.context)
 
 
@@ -87,12 +92,3 @@ def _kubeconfig(context: str, cluster: Cluster, user: dict[str, str]) -> dict[st
             }
         ],
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        yaml.safe_dump(content, file)
-    partial.replace(path)

@@ -1,4 +1,4 @@
-"""Move closed files of the prediction log to the store, as Parquet, each exactly once."""
+"""Move closed files of the prediction log to the data URI, as Parquet, each exactly once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.data.contract import RECORD_COLUMNS, Kind
 from healthpredict.errors import NotFound, StorageError
+from healthpredict.operations.installation import Installation
 from healthpredict.prediction_log.lines import read_outcomes, read_predictions
 from healthpredict.prediction_log.rolled_file import CLOSED, OUTCOMES, PREDICTIONS, adopt_left_files, closed_files
-from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
 
@@ -38,17 +37,17 @@ _PREDICTIONS: Final = pa.schema(
 )
 _OUTCOMES: Final = pa.schema({"time": _TIME, "encounter_id": pa.int64(), "readmitted": pa.string()})
 USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()
-"""Predictions that something can be learned from: of real encounters that an outcome can be found for."""
+"""Predictions to learn from: of real encounters that can be matched with an outcome."""
 
 
 class Shipped(BaseModel):
     """What was moved.
 
     Attributes:
-        files: closed files that are in the store now, and here no more.
-        predictions: their rows.
-        outcomes: likewise.
-        broken: files that are not of this log, or of another version's; they stay, renamed.
+        files: number of files that were moved.
+        predictions: number of predictions in them.
+        outcomes: number of outcomes in them.
+        broken: number of files that are not in the format of this log. They stay, renamed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,21 +58,21 @@ class Shipped(BaseModel):
     broken: int
 
 
-def ship_log(settings: Settings, folder: Path) -> Shipped:
+def ship_log(installation: Installation, folder: Path) -> Shipped:
     """Move every closed file of a log to `predictions/log/` and `outcomes/log/`.
 
-    An object has the name of its file. A file is removed only when its object is written, so that after a kill or a failure
-    the same file makes the same object again: no row is lost, and none is there twice.
+    An object has the name of its file, and the file is deleted after the object is written. So after a kill or a failure the same
+    object is written again: no row is lost, and none is there twice.
 
     Args:
-        settings: where the store is.
-        folder: of the log; what killed processes left there is taken as well.
+        installation: where the data goes.
+        folder: of the log. Files that killed processes left there are moved too.
 
     Raises:
         AlreadyRunning: another process ships this folder.
-        StorageError: the store cannot be written, or the folder; what was not moved stays.
+        StorageError: the data URI or the folder cannot be written. What was not moved stays.
     """
-    layout = Layout(settings.data_uri)
+    layout = installation.layout
     with exclusive(folder / "ship-log.lock", f"Shipping {folder}"):
         try:
             adopt_left_files(folder)
@@ -85,7 +84,7 @@ def ship_log(settings: Settings, folder: Path) -> Shipped:
 
 
 def usable_rows(uri: str) -> int:
-    """How many rows of an object of predictions are `USABLE`: its name says so, which spares reading it."""
+    """Return the number of `USABLE` rows of an object of predictions, which is part of its name."""
     return int(uri.removesuffix(".parquet").rpartition("-")[2])
 
 
@@ -97,9 +96,9 @@ def _ship(folder: Path, targets: dict[str, str]) -> Shipped:
         try:
             table = _parse(read_bytes(str(path)), kind)
         except NotFound:
-            continue  # given up meanwhile, for want of room
+            continue  # the API has deleted it, because the log had reached its limit
         except ValueError:
-            _logger.error("%s is not a file of the %s log; renamed to .broken, look at it", path, kind)
+            _logger.error("%s is not a file of the %s log. It was renamed to .broken: look at it.", path, kind)
             path.rename(path.with_suffix(".broken"))
             broken += 1
             continue

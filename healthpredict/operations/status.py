@@ -7,12 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError, RolloutError
-from healthpredict.operations.accept_outcomes import look_at_outcomes, waiting_outcomes
+from healthpredict.operations.accept_outcomes import look_at_outcomes, pending_outcomes
 from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.record_rollout import last_unknown
 from healthpredict.operations.roll_out import serving
@@ -22,7 +21,7 @@ class Status(BaseModel):
     """The state of the installation.
 
     Attributes:
-        champion: version that predicts; None before the first training.
+        champion: its version; None before the first training.
         family: of the champion.
         auroc: of the champion on the test side at its training.
         serving: version that serves, and its URL, or why it is unknown; None if nothing serves.
@@ -50,45 +49,45 @@ class Status(BaseModel):
     backup: str
 
 
-def status(settings: Settings) -> Status:
-    """Look at registry, ledger and the API.
+def status(installation: Installation) -> Status:
+    """Read registry, ledger and data, and ask the API.
 
     Raises:
         RegistryError: MLflow failed.
         StorageError: the ledger cannot be read.
     """
-    registry, ledger = open_registry(settings), open_ledger(settings)
+    registry, ledger = installation.registry, installation.ledger
     champion = registry.by_alias("champion")
     manifest = registry.fetch_bundle(champion).manifest if champion else None
     events = ledger.events()
-    pending, outcomes = find_pending(settings), look_at_outcomes(settings)
+    pending, outcomes = find_pending(installation), look_at_outcomes(installation)
     batch = ledger.last("batch")
     shown = ("batch", "time", "decision", "reasons")
     return Status(
         champion=champion.version if champion else None,
         family=manifest.family if manifest else None,
         auroc=str(manifest.test.evaluation.auroc) if manifest else None,
-        serving=_serving(settings),
+        serving=_serving(installation),
         last_batch={key: batch[key] for key in shown} if batch else None,
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending.names,
         known_outcomes={found.batch: found.known for found in outcomes},
         sentences=[
             *pending.sentences,
-            *waiting_outcomes(settings),
+            *pending_outcomes(installation),
             *(sentence for found in outcomes for sentence in found.sentences),
         ],
-        ledger=_ledger_check(settings),
+        ledger=_ledger_check(installation),
         backup=_backup_age(events),
     )
 
 
-def _serving(settings: Settings) -> str | None:
+def _serving(installation: Installation) -> str | None:
     try:
-        found = serving(settings)
+        found = serving(installation)
     except (RolloutError, ConfigurationError) as error:
         found = f"unknown: {error}"
-    unknown = last_unknown(settings)
+    unknown = last_unknown(installation)
     return found if unknown is None else f"{found or 'nothing'} (the last rollout ended unknown: {unknown['problem']})"
 
 
@@ -101,8 +100,8 @@ def _backup_age(events: list[dict[str, Any]]) -> str:
     return f"{late} {hours:.1f} hours old, {made['uri']}".strip()
 
 
-def _ledger_check(settings: Settings) -> str:
-    check = last_ledger_check(settings)
+def _ledger_check(installation: Installation) -> str:
+    check = last_ledger_check(installation)
     if check is None:
         return "not checked yet: healthpredict ledger --verify"
     result = f"ALTERED. {check.altered.problem}" if check.altered else f"unaltered, {check.events} events"

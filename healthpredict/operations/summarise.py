@@ -1,4 +1,4 @@
-"""What the ledger, the registry and the predictions say about the whole run."""
+"""Summarise the whole run from the ledger, the registry and the predictions."""
 
 from __future__ import annotations
 
@@ -7,120 +7,24 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.config import Settings
-from healthpredict.evaluation.metrics import Floats, Interval, evaluate
+from healthpredict.evaluation.metrics import Floats, evaluate
 from healthpredict.monitoring.data_drift import ColumnDrift
 from healthpredict.monitoring.profile import RISK
-from healthpredict.monitoring.subgroups import SubgroupDrift
-from healthpredict.operations.context import Seconds, open_ledger, open_registry
 from healthpredict.operations.dataset import LABEL, has_matured
 from healthpredict.operations.detect_drift import DriftCheck
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import NOT_USED, batch_events
-from healthpredict.operations.prepare import PreparedData, read_prepared
+from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
-from healthpredict.storage.layout import Layout
+from healthpredict.operations.timing import Seconds
+from healthpredict.reporting.summary import BatchSummary, ModelSummary, Summary
 from healthpredict.storage.tables import read_frame, read_json
 
 
-class ModelSummary(BaseModel):
-    """One version: what it is worth on the test side, whether it was promoted and why.
-
-    Attributes:
-        run_url: page of its MLflow run, where MLflow is a server.
-        flow_run_id: of the Prefect flow run that trained it; None where none did.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    version: int
-    family: str
-    trigger: str
-    auroc: Interval
-    auprc: Interval
-    ece: Interval
-    baseline_auroc: Interval
-    promoted: bool
-    reason: str
-    bundle_digest: str
-    run_url: str | None
-    flow_run_id: str | None
-
-
-class BatchSummary(BaseModel):
-    """One batch: what it showed, what was decided, and how good the champion that predicted it was.
-
-    Attributes:
-        name: of the batch.
-        rows: encounters of the cohort; 0 if nothing of it was used.
-        drifted_share: share of features that drifted (0-1).
-        drifted_columns: their names, the farthest first.
-        decision: stable, warn, retrain, refused, or empty (nobody to predict).
-        reasons: of the decision.
-        notices: what was unusual about its file.
-        champion: version that predicted the batch.
-        champion_after: version once the batch was done.
-        auroc: of the champion's predictions; None while outcomes are unknown.
-        auprc: likewise.
-        ece: likewise.
-        auroc_frozen: of the first champion on the same encounters, had it never been replaced.
-        expected_auroc: of the champion, estimated before the outcomes were known; None where the batch was refused.
-        offset: mean risk minus readmitted share of the champion's predictions; None while outcomes are unknown.
-        offset_frozen: of the first champion.
-        severity: feature -> its score in units of the limit, by its severest method; drift from 1 on.
-        severity_together: the same for how features go together.
-        subgroups: sexes, races and age bands with enough rows.
-        time: when the batch was done, UTC.
-        report: Evidently's page, relative to the reports; None where the batch was refused.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    rows: int = 0
-    drifted_share: float = 0.0
-    drifted_columns: tuple[str, ...] = ()
-    decision: str
-    reasons: tuple[str, ...]
-    notices: tuple[str, ...] = ()
-    champion: int | None = None
-    champion_after: int | None = None
-    auroc: float | None = None
-    auprc: float | None = None
-    ece: float | None = None
-    auroc_frozen: float | None = None
-    expected_auroc: float | None = None
-    offset: float | None = None
-    offset_frozen: float | None = None
-    severity: dict[str, float] = {}
-    severity_together: dict[str, float] = {}
-    subgroups: tuple[SubgroupDrift, ...] = ()
-    time: str
-    report: str | None = None
-
-
-class Summary(BaseModel):
-    """The whole run.
-
-    Attributes:
-        data: what was prepared, its source named.
-        models: every version, the oldest first.
-        batches: every batch done, in order.
-        seconds: wall time by stage, as far as the ledger knows.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    data: PreparedData
-    models: tuple[ModelSummary, ...]
-    batches: tuple[BatchSummary, ...]
-    seconds: Seconds
-
-
-def summarise(settings: Settings) -> Summary:
+def summarise(installation: Installation) -> Summary:
     """Summarise everything that was done.
 
     Raises:
@@ -128,21 +32,21 @@ def summarise(settings: Settings) -> Summary:
         RegistryError: MLflow failed.
         StorageError: something cannot be read.
     """
-    events = open_ledger(settings).events()
+    events = installation.ledger.events()
     seconds: Seconds = {}
     for event in events:
         for stage, value in event.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     return Summary(
-        data=read_prepared(settings),
-        models=_models(settings),
-        batches=_batches(settings),
+        data=read_prepared(installation),
+        models=_models(installation),
+        batches=_batches(installation),
         seconds=seconds,
     )
 
 
-def _models(settings: Settings) -> tuple[ModelSummary, ...]:
-    registry, ledger = open_registry(settings), open_ledger(settings)
+def _models(installation: Installation) -> tuple[ModelSummary, ...]:
+    registry, ledger = installation.registry, installation.ledger
     promoted = {event["version"] for event in ledger.events("promotion")}
     gates = {event["version"]: event for event in ledger.events("gate")}
     found = []
@@ -169,17 +73,17 @@ def _models(settings: Settings) -> tuple[ModelSummary, ...]:
     return tuple(found)
 
 
-def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
-    registry, layout = open_registry(settings), Layout(settings.data_uri)
-    promotions = open_ledger(settings).events("promotion")
+def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
+    registry, layout = installation.registry, installation.layout
+    promotions = installation.ledger.events("promotion")
     frozen = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
     found = []
-    for name, event in batch_events(settings).items():
+    for name, event in batch_events(installation).items():
         known: dict[str, Any] = {}
         if event["decision"] not in NOT_USED:
-            known = _seen(DriftCheck.model_validate(read_json(layout.check(name))))
+            known = _facts_of_check(DriftCheck.model_validate(read_json(layout.check(name))))
             if has_matured(layout, name):
-                known |= _measured(predicted_batch(settings, name), frozen)
+                known |= _measured(predicted_batch(installation, name), frozen)
         found.append(
             BatchSummary(
                 name=name,
@@ -198,17 +102,17 @@ def _batches(settings: Settings) -> tuple[BatchSummary, ...]:
     return tuple(found)
 
 
-def predicted_batch(settings: Settings, name: str) -> pd.DataFrame:
+def predicted_batch(installation: Installation, name: str) -> pd.DataFrame:
     """The cohort of a batch with its outcomes and the risks that were predicted for it.
 
     Raises:
         StorageError: something cannot be read.
     """
-    predictions = read_frame(Layout(settings.data_uri).predictions(name))
-    return read_labelled(settings, [name]).merge(predictions, on="encounter_id", validate="one_to_one")
+    predictions = read_frame(installation.layout.predictions(name))
+    return read_labelled(installation, [name]).merge(predictions, on="encounter_id", validate="one_to_one")
 
 
-def _seen(check: DriftCheck) -> dict[str, Any]:
+def _facts_of_check(check: DriftCheck) -> dict[str, Any]:
     return {
         "expected_auroc": check.expected_auroc,
         "severity": _by_column(check.data.columns),

@@ -1,4 +1,4 @@
-"""From a model version back to everything that made it, and forward to what was decided about it."""
+"""Trace a model version to its data, run and commit, and to the decisions on it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.config import Settings
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.installation import Installation
 
 
 class Trace(BaseModel):
-    """The line of a model version.
+    """The provenance of a model version, and what was decided about it.
 
     Attributes:
         version: in the registry.
         family: model family.
         trigger: why it was trained.
         trained_on: batches in the training data.
-        data_digest: sha256 over them.
+        data_digest: SHA-256 of their data.
         run_id: the MLflow run.
-        flow_run_id: the Prefect flow run; None where none trained it.
+        flow_run_id: the Prefect flow run that trained it, or None.
         git_commit: of the code.
         gate: the decisions of the gate, each with its reasons.
         bundle_digest: of what is served.
-        promoted_at: when it became champion, UTC; empty where it never did.
+        promoted_at: when it became champion, UTC; empty if it never did.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,13 +42,13 @@ class Trace(BaseModel):
     promoted_at: list[str]
 
 
-def trace(settings: Settings, version: int) -> Trace:
+def trace(installation: Installation, version: int) -> Trace:
     """Trace a version.
 
     Raises:
         RegistryError: there is no such version, or MLflow failed.
     """
-    registry, ledger = open_registry(settings), open_ledger(settings)
+    registry, ledger = installation.registry, installation.ledger
     found = registry.version(version)
     shown = ("time", "arriving", "champion", "promote", "reasons")
     return Trace(

@@ -1,7 +1,8 @@
-"""The lines of the log that the API keeps, as it writes them and as `ship-log` reads them.
+"""The lines of the prediction log, as the API writes them and as `ship-log` reads them.
 
-Values have no names: a line is a third as long without. Pseudonyms are made for many patients at once, so they come in a line of
-their own, before the lines that they belong to.
+A prediction is an array of values without names, which makes its line a third as long. So the order of the fields of
+`PredictionLine`, `_Answer` and `RECORD_COLUMNS` is the file format: after a change, files that wait to be shipped cannot be read.
+Pseudonyms are made for many patients at once, so they are in a line of their own, before the predictions that they belong to.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 import msgspec
 
@@ -20,9 +21,24 @@ _FEATURE_FIELDS: Final = tuple(column.field for column in FEATURE_COLUMNS)
 _FORMAT: Final = zlib.crc32(",".join(_FEATURE_FIELDS).encode())
 _TYPES: Final = tuple(int if column.kind is Kind.COUNT else str | None for column in FEATURE_COLUMNS)
 _encoder: Final = msgspec.json.Encoder()
-LogEntry = tuple[int, str, bool, Mapping[str, Any], Sequence[Any]]
-"""Nanoseconds since 1970; `endpoint` and `dry_run` of its `PredictionLine`; the response, which may have more fields; the values of
-`RECORD_COLUMNS`, in this order."""
+
+
+class LogEntry(NamedTuple):
+    """A prediction to log.
+
+    Attributes:
+        time_ns: nanoseconds since 1970.
+        endpoint: see `PredictionLine`.
+        dry_run: see `PredictionLine`.
+        answer: the fields of the response, which may be more than the log keeps.
+        encounter: values of `RECORD_COLUMNS`, in this order.
+    """
+
+    time_ns: int
+    endpoint: str
+    dry_run: bool
+    answer: Mapping[str, Any]
+    encounter: Sequence[Any]
 
 
 class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -33,18 +49,18 @@ class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     high_risk: bool
 
 
-_of_answer: Final = itemgetter(*_Answer.__struct_fields__)
+_answer_values: Final = itemgetter(*_Answer.__struct_fields__)
 
 
 class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """One prediction, in a file.
+    """One prediction in a file.
 
     Attributes:
         time: microseconds since 1970.
-        endpoint: path that was asked.
+        endpoint: path of the request.
         dry_run: whether the caller said that the encounter is not a real one.
-        answer: what was answered; a batch has one request id for all its rows.
-        encounter_id: null where it was not given.
+        answer: part of the response; a batch has one request id for all its rows.
+        encounter_id: null if the request has none.
         features: values of `FEATURE_COLUMNS`.
     """
 
@@ -57,10 +73,10 @@ class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True
 
 
 class PatientsLine(TypedDict):
-    """What belongs to the predictions that follow, in a file.
+    """The patients of the predictions that follow in a file.
 
     Attributes:
-        format: which features these are, should another version have others.
+        format: digest of the names of the features, which differ between versions.
         patients: one pseudonym for each prediction that follows. Fewer follow only if the process was killed while it wrote them.
     """
 
@@ -69,7 +85,7 @@ class PatientsLine(TypedDict):
 
 
 class OutcomeLine(msgspec.Struct, forbid_unknown_fields=True):
-    """What became of one encounter, reported at a time in microseconds since 1970."""
+    """The outcome of one encounter, reported at a time in microseconds since 1970."""
 
     time: int
     encounter_id: int
@@ -77,30 +93,30 @@ class OutcomeLine(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def prediction_text(entry: LogEntry) -> tuple[int | None, bytes]:
-    """Return the patient, and the line as it stands in a file."""
-    time, endpoint, dry_run, answer, (encounter_id, patient_id, *features) = entry
+    """Return the patient, or None if the request names none, and the line of the prediction."""
+    time_ns, endpoint, dry_run, answer, (encounter_id, patient_id, *features) = entry
     return patient_id, _encoder.encode_lines(
-        [(time // 1000, endpoint, dry_run, _of_answer(answer), encounter_id, features)]
+        [(time_ns // 1000, endpoint, dry_run, _answer_values(answer), encounter_id, features)]
     )
 
 
 def patients_text(patient_ids: Sequence[int | None], patient_key: bytes) -> bytes:
-    """Return the line before those of these patients."""
-    replaced = iter(pseudonyms(patient_key, [patient_id for patient_id in patient_ids if patient_id is not None]))
-    patients = [None if patient_id is None else next(replaced) for patient_id in patient_ids]
+    """Return the line that precedes the predictions of these patients."""
+    known = iter(pseudonyms(patient_key, [patient_id for patient_id in patient_ids if patient_id is not None]))
+    patients = [None if patient_id is None else next(known) for patient_id in patient_ids]
     return _encoder.encode_lines([PatientsLine(format=_FORMAT, patients=patients)])
 
 
 def outcome_text(lines: Sequence[OutcomeLine]) -> bytes:
-    """Return lines as they stand in a file."""
+    """Return the lines of outcomes."""
     return _encoder.encode_lines(lines)
 
 
 def read_predictions(text: bytes) -> dict[str, Sequence[Any]]:
-    """Read lines: values by field, those of the encounter among them.
+    """Return the values of all predictions of a file, by field; the fields of the encounter are among them.
 
     Raises:
-        ValueError: there are none, or others, or of another version.
+        ValueError: the text is empty, not lines of predictions, or was written by another version.
     """
     lines: list[PredictionLine] = []
     patients: list[int | None] = []
@@ -122,10 +138,10 @@ def read_predictions(text: bytes) -> dict[str, Sequence[Any]]:
 
 
 def read_outcomes(text: bytes) -> dict[str, Sequence[Any]]:
-    """Read lines: values by field.
+    """Return the values of all outcomes of a file, by field.
 
     Raises:
-        ValueError: there are none, or others.
+        ValueError: the text is empty, or not lines of outcomes.
     """
     lines = _read(text, OutcomeLine)
     return {name: [getattr(line, name) for line in lines] for name in OutcomeLine.__struct_fields__}

@@ -1,4 +1,4 @@
-"""The key that the pseudonyms of patients are made with. With the key and a list of patients, anybody can identify them."""
+"""The key for the pseudonyms of patients. Whoever has the key and a list of patients can identify them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_patient_key(path: Path) -> bytes:
     """Read the key.
 
     Raises:
-        ConfigurationError: the file cannot be read or holds no key.
+        ConfigurationError: the file cannot be read or does not contain a key.
     """
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
@@ -46,7 +46,7 @@ def fingerprint(key: bytes) -> str:
 
 
 def make_patient_key(path: Path) -> None:
-    """Make a key if there is none; an existing one is left, because another one changes every pseudonym.
+    """Make a key if there is none. An existing key is never replaced, because another one changes every pseudonym.
 
     Operations call `ensure_patient_key`, which checks that no key was lost.
 
@@ -57,12 +57,12 @@ def make_patient_key(path: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Whole and on the disk before it has its name: whoever finds a key may use it at once.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as file:  # for this user only
+        # Whole and on the disk before it has its name, because another process uses a key as soon as it sees it.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as file:  # readable for this user only
             file.write(secrets.token_hex(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):  # made by another process just now
+            with contextlib.suppress(FileExistsError):  # another process was faster
                 os.link(file.name, path)
         sync_folder(path.parent)
     except OSError as error:

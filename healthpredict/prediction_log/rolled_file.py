@@ -1,6 +1,6 @@
-"""A local file that grows by whole lines until it is closed and may be taken away.
+"""A local file that grows by whole lines until it is closed and may be shipped.
 
-The file that is growing is locked: a file of that name without a lock was left by a process that was killed.
+An open file is locked. An open file without a lock was left by a process that was killed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _CLOSED_NAME: Final = re.compile(
 
 
 class LogLimits(BaseModel):
-    """How much the log may take on this machine.
+    """Limits of the log on this machine.
 
     Attributes:
         roll_bytes: a file of this size is closed.
         roll_seconds: a file of this age is closed.
-        queue_rows: predictions that wait to be written, above which the oldest are dropped; one takes about 500 bytes.
-        folder_bytes: closed files that wait to be shipped; above it the oldest predictions are dropped and counted.
+        queue_rows: predictions that may wait to be written; beyond it, the oldest are dropped. One takes about 500 bytes.
+        folder_bytes: closed files that may wait to be shipped; beyond it, the oldest are deleted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,10 +48,10 @@ class LogLimits(BaseModel):
 
 
 class RolledFile:
-    """A file that grows by whole lines and is closed, under a name that says how many and how long they are, by size or by age."""
+    """A file that grows by whole lines and is closed by size or by age. The name of a closed file contains its rows and bytes."""
 
     def __init__(self, folder: Path, kind: str, limits: LogLimits) -> None:
-        """Args: folder; kind, what the lines are, first part of the names; limits, see `LogLimits`."""
+        """Args: folder; kind, `PREDICTIONS` or `OUTCOMES`, first part of the names; limits, see `LogLimits`."""
         self._folder = folder
         self._kind = kind
         self._limits = limits
@@ -69,7 +69,7 @@ class RolledFile:
             rows: how many of them are rows.
 
         Raises:
-            OSError: they could not be written.
+            OSError: none of them was written.
         """
         if self._file is None:
             self._open()
@@ -94,12 +94,15 @@ class RolledFile:
             os.fsync(self._file)
 
     def close_if_due(self) -> bool:
-        """Close the file where it is as large or as old as allowed; whether it was.
+        """Close the file if it is as large or as old as allowed.
+
+        Returns:
+            Whether it was closed.
 
         Raises:
             OSError: see `close`.
         """
-        # Monotonic: a clock that is set changes nothing.
+        # Monotonic, because the clock of the machine may be set.
         due = self._bytes >= self._limits.roll_bytes or time.monotonic() - self._opened >= self._limits.roll_seconds
         if self._file is None or not due:
             return False
@@ -110,7 +113,7 @@ class RolledFile:
         """Close the file, for `ship-log` to take.
 
         Raises:
-            OSError: its lines may not outlive a power cut, or it has kept its name and is taken as one of a killed process.
+            OSError: its lines may not survive a power cut, or it kept its name and is adopted like a file of a killed process.
         """
         if self._file is None:
             return
@@ -142,56 +145,59 @@ class RolledFile:
             except OSError:
                 os.close(file)
                 raise
-            os.close(file)  # `adopt_left_files` took it for an empty one that was left, before it was locked
+            os.close(file)  # `adopt_left_files` removed it as an empty file of a killed process, before it was locked
         self._path, self._file, self._opened, self._bytes, self._rows = path, file, time.monotonic(), 0, 0
         sync_folder(self._folder)
 
     def _cut_off(self) -> None:
-        """Take back what was written of lines that do not fit."""
+        """Remove lines that were written only in part."""
         assert self._file is not None
         try:
             os.ftruncate(self._file, self._bytes)
         except OSError:
-            # Lines after half a line would be lost with it. Left behind, the file is adopted without the half.
+            # Lines after half a line would be lost with it. So this file is left open, and adopted without the half.
             os.close(self._file)
             self._file = None
 
 
 def closed_name(path: Path, rows: int, size: int) -> Path:
-    """The name that a file has once it is closed."""
+    """Return the name of a file once it is closed."""
     return path.with_name(f"{path.name.removesuffix(OPEN)}-{rows}-{size}{CLOSED}")
 
 
 def closed_files(folder: Path, kind: str) -> list[Path]:
-    """The files that are closed, the oldest first."""
+    """Return the closed files, the oldest first."""
     matches = map(_CLOSED_NAME.fullmatch, os.listdir(folder))  # noqa: PTH208 -- names alone: there may be many
     return [folder / name for name in sorted(match.string for match in matches if match and match["kind"] == kind)]
 
 
 def files_beyond(folder: Path, kind: str, at_most: int) -> list[Path]:
-    """The oldest of the closed files, without which the others take at most so many bytes."""
+    """Return the oldest closed files that must go so that the others take at most `at_most` bytes."""
     beyond = []
     for path in reversed(closed_files(folder, kind)):
-        at_most -= _told(path, "bytes")
+        at_most -= _count_in_name(path, "bytes")
         if at_most < 0:
             beyond.append(path)
     return beyond
 
 
 def rows_of(path: Path) -> int:
-    """The number of lines of a file that is closed."""
-    return _told(path, "rows")
+    """Return the number of rows of a closed file."""
+    return _count_in_name(path, "rows")
 
 
-def _told(path: Path, what: str) -> int:
-    """What a name tells. To ask the system instead, a thread waits for its turn once more for each file."""
+def _count_in_name(path: Path, what: str) -> int:
+    """Return a count from the name of a file: a system call for each file would release the GIL, and wait for it again."""
     match = _CLOSED_NAME.fullmatch(path.name)
     assert match is not None
     return int(match[what])
 
 
 def adopt_left_files(folder: Path) -> list[Path]:
-    """Close the files that killed processes left growing; a line that was half written is cut off.
+    """Close the files that killed processes left open. A line that was half written is removed.
+
+    Returns:
+        The closed files.
 
     Raises:
         OSError: a file cannot be read or renamed.
@@ -202,7 +208,7 @@ def adopt_left_files(folder: Path) -> list[Path]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue  # its process lives
+                continue  # its process is alive
             data = file.read()
             whole = data.rfind(b"\n") + 1
             file.truncate(whole)
@@ -215,7 +221,7 @@ def adopt_left_files(folder: Path) -> list[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names of a folder's files are on the disk; else a power cut may take a file away whose content is there."""
+    """Return when the names of a folder's files are on the disk. Otherwise a power cut may remove a file whose content is there."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

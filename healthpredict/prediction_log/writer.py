@@ -1,7 +1,7 @@
-"""What was predicted for whom, with which model: lines of JSON in local files.
+"""Log predictions and outcomes as lines of JSON in local files.
 
-A request makes its line and puts it into a queue. Once a second a thread adds pseudonyms for the patients and writes what waits to
-a file that grows. `ship-log` moves files that are closed to the store.
+A request puts its line into a queue. Once a second, a thread adds the pseudonyms of the patients and appends the lines to a file.
+`ship-log` moves closed files to the store.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from healthpredict.prediction_log.rolled_file import (
 
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_SECONDS: Final = 1.0
-"""A process that is killed loses at most twice this; one that is asked to end loses nothing."""
+"""A process that is killed loses the predictions of at most twice this time. On SIGTERM, nothing is lost."""
 _ROWS_AT_ONCE: Final = 2_000
-"""Lines that are written with one call: about a megabyte."""
-_COMPLAIN_EVERY_SECONDS: Final = 60.0
+"""Lines that are written with one system call: about a megabyte."""
+_REPORT_EVERY_SECONDS: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class PredictionLog:
-    """The log of one process, of predictions and of outcomes.
+    """The log of one process.
 
     Attributes:
         written: predictions in files since the start.
@@ -47,31 +47,31 @@ class PredictionLog:
     """
 
     def __init__(self, folder: Path, patient_key: bytes, limits: LogLimits | None = None) -> None:
-        """Start writing.
+        """Start the thread that writes.
 
         Args:
-            folder: of the files; made, readable for this user only. Several processes may write there.
+            folder: of the files. It is made if needed, for this user only. Several processes may use it.
             patient_key: for the pseudonyms of patients.
             limits: by default those of `LogLimits`.
 
         Raises:
-            StorageError: the folder cannot be made or written.
+            StorageError: the folder cannot be made, or this user may not write there.
         """
         self._folder = folder
         self._patient_key = patient_key
         self._limits = limits or LogLimits()
         self.written = 0
         self.failing = False
-        # Two, because each is counted up by a thread of its own.
-        self._overflowed = 0
-        self._given_up = 0
+        # Two counters, because two threads count.
+        self._dropped_from_queue = 0
+        self._dropped_from_disk = 0
         self._queue: deque[tuple[int | None, bytes]] = deque()
-        self._in_hand: tuple[bytes, int] | None = None
+        self._pending: list[tuple[int | None, bytes]] = []
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
         self._outcomes_lock = threading.Lock()
         self._ending, self._ended = threading.Event(), threading.Event()
-        self._complained = -_COMPLAIN_EVERY_SECONDS
+        self._next_report = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not os.access(folder, os.W_OK | os.X_OK):
@@ -85,44 +85,46 @@ class PredictionLog:
     @property
     def waiting(self) -> int:
         """Predictions that are not in a file yet."""
-        return len(self._queue) + (0 if self._in_hand is None else self._in_hand[1])
+        return len(self._queue) + len(self._pending)
 
     @property
     def dropped(self) -> int:
-        """Predictions lost since the start, because neither queue nor disk had room."""
-        return self._overflowed + self._given_up
+        """Predictions lost since the start, because neither memory nor disk had room."""
+        return self._dropped_from_queue + self._dropped_from_disk
 
     def add(self, entry: LogEntry) -> None:
-        """Log one prediction. To be called by one thread only, that of the event loop."""
+        """Log one prediction. Only one thread may call it, that of the event loop."""
         self._queue.append(prediction_text(entry))
-        if len(self._queue) > self._limits.queue_rows:  # the thread cannot write
-            with contextlib.suppress(IndexError):  # it could just now
+        if len(self._queue) > self._limits.queue_rows:
+            with contextlib.suppress(IndexError):  # the thread has just emptied the queue
                 self._queue.popleft()
-                self._overflowed += 1
+                self._dropped_from_queue += 1
 
     def add_outcomes(self, outcomes: list[dict[str, Any]]) -> None:
-        """Log what became of encounters, and return when it is on the disk. Not for the event loop, because it waits for the disk.
+        """Log outcomes, and return when they are on the disk. Not for the event loop, because it waits for the disk.
 
         Args:
             outcomes: `encounter_id` and `readmitted` each, of the contract.
 
         Raises:
-            StorageError: they are not written.
+            StorageError: they are not written, or may not be on the disk.
         """
-        now = time.time_ns() // 1000
-        lines = outcome_text([OutcomeLine(now, **outcome) for outcome in outcomes])
+        now_us = time.time_ns() // 1000
+        lines = outcome_text([OutcomeLine(now_us, **outcome) for outcome in outcomes])
+        problem = "The outcomes were not written"
         try:
             with self._outcomes_lock:
                 self._outcomes.append(lines, len(outcomes))
+                problem = "The outcomes were written, but may not survive a power cut"
                 self._outcomes.sync()
         except OSError as error:
-            raise StorageError(f"The outcomes were not written ({error.strerror}). Send them again.") from error
+            raise StorageError(f"{problem} ({error.strerror}). Send them again.") from error
 
     def close(self) -> None:
-        """Write what waits, close the files and end."""
+        """Write what waits, and close the files."""
         self._ending.set()
         while not self._ended.is_set():
-            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # a signal to end: that is what is being done
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # the process is ending already
                 self._ended.wait()
 
     def _write_until_end(self) -> None:
@@ -139,72 +141,78 @@ class PredictionLog:
         try:
             self._write(last=last)
         except Exception:
-            # A thread that ended would lose everything from now on.
+            # If the thread ended, all later predictions would be lost.
             self.failing = True
-            self._complain("it failed", traceback=True)
+            self._report("it failed", traceback=True)
 
     def _write(self, *, last: bool) -> None:
         failing = False
-        while not failing and self._take():
-            failing = not (self._append() and self._tried(self._roll))
-        failing |= not self._tried(self._file.close if last else self._roll)
+        while not failing and self._take_pending():
+            failing = not (self._write_pending() and self._succeeds(self._roll))
+        failing |= not self._succeeds(self._file.close if last else self._roll)
         with self._outcomes_lock:
-            failing |= not self._tried(self._outcomes.close if last else self._outcomes.close_if_due)
+            failing |= not self._succeeds(self._outcomes.close if last else self._outcomes.close_if_due)
         self.failing = failing
 
-    def _take(self) -> bool:
-        """Take the oldest lines into the hand, unless it holds some, and return whether it holds any."""
-        if self._in_hand is None:
-            taken: list[tuple[int | None, bytes]] = []
-            with contextlib.suppress(IndexError):  # the queue is empty
-                while len(taken) < _ROWS_AT_ONCE:
-                    taken.append(self._queue.popleft())
-            if taken:
-                patients, lines = zip(*taken, strict=True)
-                self._in_hand = b"".join((patients_text(patients, self._patient_key), *lines)), len(taken)
-        return self._in_hand is not None
+    def _take_pending(self) -> bool:
+        """Take the oldest predictions from the queue, unless earlier ones are still pending.
 
-    def _append(self) -> bool:
-        """Write the lines in hand and return whether it was done. On a full disk the oldest predictions are given up for them."""
-        assert self._in_hand is not None
-        lines, rows = self._in_hand
+        Returns:
+            Whether any are pending.
+        """
+        if not self._pending:
+            with contextlib.suppress(IndexError):  # the queue is empty
+                while len(self._pending) < _ROWS_AT_ONCE:
+                    self._pending.append(self._queue.popleft())
+        return bool(self._pending)
+
+    def _write_pending(self) -> bool:
+        """Write the pending predictions; on a full disk, delete the oldest files to make room.
+
+        Returns:
+            Whether they were written. Otherwise they stay in memory.
+        """
+        patients, lines = zip(*self._pending, strict=True)
+        text = b"".join((patients_text(patients, self._patient_key), *lines))
         while True:
             try:
-                self._file.append(lines, rows)
+                self._file.append(text, len(lines))
             except OSError as error:
-                if error.errno in _NO_SPACE and self._give_up(closed_files(self._folder, PREDICTIONS)[:1]):
+                if error.errno in _NO_SPACE and self._drop(closed_files(self._folder, PREDICTIONS)[:1]):
                     continue
-                self._complain(f"{error.strerror}; {self.waiting} predictions wait in memory")
+                self._report(f"{error.strerror}; {self.waiting} predictions wait in memory")
                 return False
-            self._in_hand = None
-            self.written += rows
+            self._pending.clear()
+            self.written += len(lines)
             return True
 
     def _roll(self) -> None:
         if self._file.close_if_due():
-            self._give_up(files_beyond(self._folder, PREDICTIONS, self._limits.folder_bytes))
+            self._drop(files_beyond(self._folder, PREDICTIONS, self._limits.folder_bytes))
 
-    def _give_up(self, files: list[Path]) -> bool:
-        """Drop the predictions of files, and return whether there were any files."""
+    def _drop(self, files: list[Path]) -> bool:
+        """Delete files that were not shipped, and return whether there were any."""
         for path in files:
             with contextlib.suppress(FileNotFoundError):  # shipped meanwhile
                 path.unlink()
-                self._given_up += rows_of(path)
-                self._complain(f"no room: {rows_of(path)} predictions that were not shipped are dropped")
+                self._dropped_from_disk += rows_of(path)
+                self._report(
+                    f"no room: {rows_of(path)} predictions that were not shipped are dropped. "
+                    "Is `healthpredict ship-log` running?"
+                )
         return bool(files)
 
-    def _tried(self, action: Callable[[], object]) -> bool:
-        """Do something with the disk, and return whether it was done."""
+    def _succeeds(self, action: Callable[[], object]) -> bool:
+        """Use the disk, report an error, and return whether there was none."""
         try:
             action()
         except OSError as error:
-            self._complain(str(error.strerror))
+            self._report(str(error.strerror))
             return False
         return True
 
-    def _complain(self, problem: str, *, traceback: bool = False) -> None:
-        if time.monotonic() - self._complained >= _COMPLAIN_EVERY_SECONDS:
-            self._complained = time.monotonic()
-            _log.error(
-                "Prediction log %s: %s. Is `healthpredict ship-log` running?", self._folder, problem, exc_info=traceback
-            )
+    def _report(self, problem: str, *, traceback: bool = False) -> None:
+        """Log a problem, unless another was logged less than a minute ago."""
+        if time.monotonic() >= self._next_report:
+            self._next_report = time.monotonic() + _REPORT_EVERY_SECONDS
+            _log.error("Prediction log %s: %s", self._folder, problem, exc_info=traceback)

@@ -7,7 +7,6 @@ bundle, which is written last. Versions without this tag were left behind by kil
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.bundle.cache import fetch_into_cache
 from healthpredict.bundle.model import Bundle, load_bundle
-from healthpredict.errors import BundleError, RegistryError
+from healthpredict.errors import RegistryError
 from healthpredict.registry.sqlite_store import prepare_store
 
 Alias = Literal["champion", "challenger"]
@@ -237,27 +237,19 @@ class Registry:
         """Fetch the bundle of a version, or take it from the cache, and check its digest.
 
         Raises:
-            BundleError: the stored bundle differs from the registered one.
+            BundleError: the stored bundle is not the registered one.
+            RegistryError: MLflow failed.
+            StorageError: the cache cannot be written.
         """
-        path = self.cache_path / version.bundle_digest
-        if not path.exists():
-            self.cache_path.mkdir(parents=True, exist_ok=True)
-            with self._translated(), tempfile.TemporaryDirectory(dir=self.cache_path) as temporary:
-                fetched = self.client.download_artifacts(version.run_id, BUNDLE_ARTIFACT, temporary)
-                # Checked before it is cached, so that a damaged download is repeated next time.
-                self._checked(version, Path(fetched))
-                shutil.move(fetched, path)
-        return self._checked(version, path)
+        with tempfile.TemporaryDirectory() as temporary:
 
-    def _checked(self, version: ModelVersion, path: Path) -> Bundle:
-        bundle = load_bundle(path)
-        if bundle.digest != version.bundle_digest:
-            raise BundleError(
-                f"The bundle of {self.model_name} version {version.version} was altered: its digest is {bundle.digest[:12]}, "
-                f"registered was {version.bundle_digest[:12]}. Delete {self.cache_path / version.bundle_digest} if it is there, "
-                "and roll back if it happens again."
-            )
-        return bundle
+            def read(name: str) -> bytes:
+                artifact = f"{BUNDLE_ARTIFACT}/{name}"
+                with self._translated():
+                    return Path(self.client.download_artifacts(version.run_id, artifact, temporary)).read_bytes()
+
+            source = f"{self.model_name} version {version.version}"
+            return load_bundle(fetch_into_cache(self.cache_path, source, read, version.bundle_digest))
 
     def run_url(self, run_id: str) -> str | None:
         """Return the address of a run's page, or None if MLflow has no pages."""

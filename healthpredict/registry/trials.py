@@ -48,6 +48,12 @@ def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, metric:
             trials = (self._ended, self._total)
             _logger.info("Trial %d of %d, %s: %s", *trials, trial.config["family"], outcome, extra={"trials": trials})
 
+        def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+            super().on_experiment_end(trials, **info)
+            # The time may have been up before the last trial.
+            extra = {"trials": (self._ended, self._ended)}
+            _logger.info("The search ended after %d trials", self._ended, extra=extra)
+
     return TrialLogger(
         tracking_uri=tracking_uri, experiment_name=experiment, tags={"mlflow.parentRunId": parent_run_id}
     )

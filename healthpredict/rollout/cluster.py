@@ -1,4 +1,4 @@
-"""One namespace of one Kubernetes cluster, as plain objects: applied, read, deleted, and its pods asked."""
+"""One namespace of a Kubernetes cluster: apply, read and delete objects, and send requests to pods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FIELD_MANAGER: Final = "healthpredict"
 _TIMEOUT: Final = (5, 30)
-"""Seconds to connect and to be answered."""
+"""Seconds to connect, and to wait for a response."""
 _VERSIONS: Final = {
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
@@ -46,25 +46,25 @@ _VERSIONS: Final = {
 
 
 class Unreachable(RolloutError):
-    """The API of Kubernetes does not answer; it may again."""
+    """The API of Kubernetes does not respond. It may respond later."""
 
 
 class Unfit(RolloutError):
-    """What serves is certainly not what it should be. Every other error leaves open what serves."""
+    """The pods are broken or serve the wrong version. After any other error it is unknown what serves."""
 
 
 class Conflict(RolloutError):
-    """Someone else changed or made the object meanwhile."""
+    """Another client created or changed the object in the meantime."""
 
 
 class Cluster:
-    """See the module."""
+    """A namespace, with the rights of one kubeconfig."""
 
     def __init__(self, kubeconfig: Path, context: str, namespace: str) -> None:
-        """Args: kubeconfig; context, of it, by name; namespace.
+        """Load a kubeconfig. Nothing is sent to the cluster yet.
 
         Raises:
-            ConfigurationError: there is no such file or context.
+            ConfigurationError: the file or the context does not exist.
         """
         from kubernetes import client
         from kubernetes.config import ConfigException, load_kube_config
@@ -76,29 +76,29 @@ class Cluster:
         except (ConfigException, OSError) as error:
             raise ConfigurationError(
                 f"The kubeconfig {kubeconfig} with context {context!r} cannot be used ({error}). "
-                "Name both: HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
+                "Check HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
             ) from error
         self._configuration.retries = False
 
     @property
-    def host(self) -> str:
-        """Of the cluster's API."""
+    def api_host(self) -> str:
+        """Host name of the cluster's API."""
         return urlsplit(self._configuration.host).hostname or ""
 
     def address(self) -> dict[str, str]:
-        """Where the cluster is and how it is recognised, as in a kubeconfig."""
+        """URL and certificate authority of the cluster's API, as in a kubeconfig."""
         authority = Path(self._configuration.ssl_ca_cert).read_bytes()
         return {
             "server": self._configuration.host,
             "certificate-authority-data": base64.b64encode(authority).decode(),
         }
 
-    def serves(self, manifest: KubernetesObject) -> bool:
-        """Whether the cluster knows this kind of object in this version."""
+    def supports(self, manifest: KubernetesObject) -> bool:
+        """Whether the cluster has the kind of this object in its version."""
         return self._resource(manifest["apiVersion"], manifest["kind"]) is not None
 
     def apply(self, manifest: KubernetesObject, manager: str = FIELD_MANAGER) -> KubernetesObject:
-        """Make an object, or make it what the manifest says; fields that others own and the manifest does not name stay.
+        """Create or change an object by server-side apply. Fields that the manifest does not name keep their values.
 
         Raises:
             RolloutError: Kubernetes refused it.
@@ -110,44 +110,44 @@ class Cluster:
                 body=manifest,
                 namespace=self.namespace,
                 field_manager=manager,
-                # What a person changed by hand is in the repository's files, or it is gone.
+                # The repository's files win over changes by hand.
                 force_conflicts=True,
                 _request_timeout=_TIMEOUT,
             )
-        return _plain(applied)
+        return _to_dict(applied)
 
     def create(self, manifest: KubernetesObject) -> KubernetesObject:
-        """Make an object.
+        """Create an object.
 
         Raises:
-            Conflict: there is one.
+            Conflict: it exists already.
         """
         with _translated(f"create {manifest['kind']}"):
             resource = self._known(manifest["apiVersion"], manifest["kind"])
-            return _plain(
+            return _to_dict(
                 self._dynamic.create(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
             )
 
     def replace(self, manifest: KubernetesObject) -> KubernetesObject:
-        """Replace an object of the same resource version.
+        """Replace an object if it still has the resource version that the manifest names.
 
         Raises:
-            Conflict: it was changed meanwhile.
+            Conflict: it was changed in the meantime.
         """
         with _translated(f"replace {manifest['kind']}"):
             resource = self._known(manifest["apiVersion"], manifest["kind"])
-            return _plain(
+            return _to_dict(
                 self._dynamic.replace(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
             )
 
     def read(self, kind: str, name: str) -> KubernetesObject | None:
-        """An object; None where there is none."""
+        """Read an object. Returns: the object, or None if it does not exist."""
         from kubernetes.dynamic.exceptions import NotFoundError
 
         with _translated(f"read {kind} {name}"):
             try:
                 resource = self._known(_VERSIONS[kind], kind)
-                return _plain(
+                return _to_dict(
                     self._dynamic.get(resource, name=name, namespace=self.namespace, _request_timeout=_TIMEOUT)
                 )
             except NotFoundError:
@@ -156,7 +156,7 @@ class Cluster:
     def find(
         self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None
     ) -> list[KubernetesObject]:
-        """The objects of a kind with these labels; none where the cluster does not know the kind."""
+        """List the objects of a kind with these labels. Empty if the cluster does not have the kind."""
         resource = self._resource(_VERSIONS[kind], kind)
         if resource is None:
             return []
@@ -168,11 +168,11 @@ class Cluster:
                 field_selector=fields,
                 _request_timeout=_TIMEOUT,
             )
-        # Items of a list do not say what they are.
-        return [{"apiVersion": _VERSIONS[kind], "kind": kind, **item} for item in _plain(found)["items"]]
+        # The items of a list lack their version and kind.
+        return [{"apiVersion": _VERSIONS[kind], "kind": kind, **item} for item in _to_dict(found)["items"]]
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete an object, and what it owns; nothing happens where there is none."""
+        """Delete an object and what it owns, if it exists."""
         from kubernetes.dynamic.exceptions import NotFoundError
 
         with _translated(f"delete {kind} {name}"):
@@ -186,7 +186,7 @@ class Cluster:
                 return
 
     def log_lines(self, pod: str, *, previous: bool, lines: int) -> list[str]:
-        """The last lines that a pod wrote; empty where it wrote none."""
+        """The last log lines of a pod."""
         from kubernetes.client import ApiException, CoreV1Api
 
         try:
@@ -199,51 +199,53 @@ class Cluster:
                 _preload_content=False,
             )
         except ApiException:
-            return []  # its container never started
+            return []  # the container never started
         return str(response.data.decode(errors="replace")).splitlines()
 
     def ask_pod(self, pod: str, port: int, path: str, key: str, body: bytes | None = None) -> bytes:
-        """The answer of a pod itself, past the Service, through the API of Kubernetes.
+        """Send an HTTP request to one pod, by port forwarding.
 
         Args:
-            pod: its name.
+            pod: name of the pod.
             port: of the pod.
-            path: that is asked for.
+            path: of the endpoint.
             key: of the pod's API.
-            body: JSON to post; None for a GET.
+            body: JSON for a POST, or None for a GET.
 
         Raises:
-            RolloutError: it does not answer, or not well.
+            RolloutError: the pod does not respond, or not with status 200.
         """
         from kubernetes.client import ApiException, CoreV1Api
         from kubernetes.stream import portforward
 
         try:
-            # On a client of its own: opening the stream changes how its client sends requests.
+            # A client of its own, because opening the stream changes how the client sends requests.
             core = CoreV1Api(self._new_client())
             forward = portforward(core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port))
-            connection = _OverSocket(pod, timeout=_TIMEOUT[1])
-            connection.given = forward.socket(port)
+            connection = _SocketConnection(pod, timeout=_TIMEOUT[1])
+            connection.connected = forward.socket(port)
             headers = {**DRY_RUN, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
             connection.request("GET" if body is None else "POST", path, body, {**headers, "Connection": "close"})
             response = connection.getresponse()
             body = response.read()
         except (ApiException, OSError, http.client.HTTPException) as error:
-            raise RolloutError(f"Pod {pod} does not answer {path}: {error}") from error
+            raise RolloutError(f"Pod {pod} does not respond to {path}: {error}") from error
         if response.status != http.client.OK:
-            raise RolloutError(f"Pod {pod} answers {path} with status {response.status}.")
+            raise RolloutError(f"Pod {pod} responds to {path} with status {response.status}.")
         return body
 
     def _known(self, version: str, kind: str) -> Resource:
         resource = self._resource(version, kind)
         if resource is None:
-            raise RolloutError(f"The cluster does not know {kind} in {version}. Choose another overlay, or upgrade it.")
+            raise RolloutError(
+                f"The cluster has no {kind} in {version}. Choose another overlay, or upgrade the cluster."
+            )
         return resource
 
     def _resource(self, version: str, kind: str) -> Resource | None:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
-        with _translated("discover what the cluster knows"):
+        with _translated("list its resource kinds"):
             try:
                 return self._dynamic.resources.get(api_version=version, kind=kind)
             except ResourceNotFoundError:
@@ -257,7 +259,7 @@ class Cluster:
     def _dynamic(self) -> DynamicClient:
         from kubernetes.dynamic import DynamicClient
 
-        # What was found out about the cluster is kept in a file; by default one of a known name in a folder of everybody's.
+        # The client caches the resource kinds in a file. Its default has a predictable name in a folder that all users can write.
         self._cache = tempfile.TemporaryDirectory()
         with _translated("connect"):
             return DynamicClient(self._client, cache_file=str(Path(self._cache.name, "resources.json")))
@@ -268,22 +270,23 @@ class Cluster:
         return ApiClient(self._configuration)
 
 
-class _OverSocket(http.client.HTTPConnection):
-    """HTTP over a socket that is connected already."""
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a connected socket."""
 
-    given: socket.socket
+    connected: socket.socket
 
     def connect(self) -> None:
-        self.sock = self.given
+        self.sock = self.connected
 
 
-def _plain(found: Any) -> KubernetesObject:
-    plain: KubernetesObject = found.to_dict()
-    return plain
+def _to_dict(found: Any) -> KubernetesObject:
+    converted: KubernetesObject = found.to_dict()
+    return converted
 
 
 @contextmanager
 def _translated(purpose: str) -> Iterator[None]:
+    """Turn the vendor's errors into ours. Args: purpose, a verb and its object, for the message."""
     from kubernetes.client import ApiException
     from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError
     from urllib3.exceptions import HTTPError
@@ -294,9 +297,9 @@ def _translated(purpose: str) -> Iterator[None]:
         raise Conflict(f"Kubernetes did not {purpose}: {_reason(error)}") from error
     except (ApiException, DynamicApiError) as error:
         raise RolloutError(f"Kubernetes did not {purpose}: {_reason(error)}") from error
-    # What is no JSON, for instance of a proxy in between, is no answer either.
+    # A response that is not JSON, for example of a proxy, is a ValueError.
     except (HTTPError, OSError, ValueError) as error:
-        raise Unreachable(f"Kubernetes does not answer, asked to {purpose}: {error}") from error
+        raise Unreachable(f"Kubernetes did not respond to a request to {purpose}: {error}") from error
 
 
 def _reason(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""What pods counted, from their `/metrics`, and whether it is still good."""
+"""Counters of pods, read from their `/metrics`, and whether they exceed a limit."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, fields
 from typing import Final, Self
 
 FEWEST_REQUESTS: Final = 20
-"""Below it a rate says nothing."""
+"""With fewer requests, a rate says nothing."""
 _FAILED: Final = 500
-"""Statuses from here on are the service's fault."""
+"""From this status on, the service is at fault."""
 
 
 @dataclass(frozen=True)
 class RequestCounts:
-    """Sums since a pod started, or over pods and a time.
+    """Counters of requests for predictions, of one pod since its start or of several pods in a period.
 
     Attributes:
-        requests: answered, of predictions.
-        errors: of them, answered with a status of 500 or above.
-        seconds: wall time of all of them inside the pod.
+        requests: number of responses.
+        errors: number of responses with status 500 or above.
+        seconds: wall time inside the pods, summed.
     """
 
     requests: float = 0.0
@@ -34,7 +34,7 @@ class RequestCounts:
 
 
 def read_counts(metrics: bytes) -> RequestCounts:
-    """Counts from the text that Prometheus reads."""
+    """Parse the counters in the Prometheus text format."""
     from prometheus_client.parser import text_string_to_metric_families
 
     requests = errors = seconds = 0.0
@@ -51,16 +51,20 @@ def read_counts(metrics: bytes) -> RequestCounts:
 
 
 def growth(before: Mapping[str, RequestCounts], now: Mapping[str, RequestCounts]) -> RequestCounts:
-    """What was counted between two looks, over all pods; by pod, one that is new began at nothing."""
+    """The sum of what each pod counted between two reads. A new pod started at zero."""
     return sum((counts - before.get(pod, RequestCounts()) for pod, counts in now.items()), RequestCounts())
 
 
 def breach(counts: RequestCounts, error_rate: float, mean_seconds: float) -> str | None:
-    """What is not good about counts, in words; None where all is, or too little was counted to say."""
+    """Compare counters with the limits.
+
+    Returns:
+        A clause that names the limit that is exceeded. None if none is, or if there were too few requests to say.
+    """
     if counts.requests < FEWEST_REQUESTS:
         return None
     if (rate := counts.errors / counts.requests) > error_rate:
-        return f"{rate:.1%} of {counts.requests:.0f} requests failed, {error_rate:.1%} may"
+        return f"{rate:.1%} of {counts.requests:.0f} requests failed, the limit is {error_rate:.1%}"
     if (mean := counts.seconds / counts.requests) > mean_seconds:
-        return f"a prediction takes {mean:.3f} s on average, {mean_seconds} s are allowed"
+        return f"a prediction takes {mean:.3f} s on average, the limit is {mean_seconds} s"
     return None

@@ -1,4 +1,4 @@
-"""One Deployment as it is in the cluster: its pods, waited for, and asked."""
+"""One Deployment in the cluster: read it, wait for its pods, send them requests."""
 
 from __future__ import annotations
 
@@ -29,47 +29,47 @@ _EVENTS_SHOWN: Final = 4
 
 
 class LiveDeployment:
-    """See the module."""
+    """A Deployment by name. It need not exist."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
-        """Args: cluster; name, of the Deployment, which need not exist."""
+        """Args: cluster; name, of the Deployment."""
         self._cluster = cluster
         self.name = name
 
     def read(self) -> KubernetesObject:
-        """The Deployment.
+        """Read the Deployment.
 
         Raises:
-            RolloutError: there is none.
+            RolloutError: it does not exist, or Kubernetes does not respond.
         """
         found = self._cluster.read("Deployment", self.name)
         if found is None:
-            raise RolloutError(f"The Deployment {self.name} is gone. Someone deleted it: roll out again.")
+            raise RolloutError(f"The Deployment {self.name} does not exist. If somebody deleted it, roll out again.")
         return found
 
     def replica_sets(self) -> list[KubernetesObject]:
-        """Its ReplicaSets, one for each template that is kept; none where there is no Deployment."""
+        """Its ReplicaSets, one for each template in its history. Empty if there is no Deployment."""
         found = self._cluster.read("Deployment", self.name)
         return [] if found is None else owned(found, self._cluster.find("ReplicaSet"))
 
     def newest(self) -> KubernetesObject | None:
-        """The ReplicaSet of the present template; None where there is none yet."""
+        """The ReplicaSet of the current template, or None if the controller has not created it yet."""
         return newest_replica_set(self.read(), self._cluster.find("ReplicaSet"))
 
     def pods(self) -> list[KubernetesObject]:
-        """The pods of the present template."""
+        """The pods of the current template."""
         newest = self.newest()
         if newest is None:
             return []
         return owned(newest, self._cluster.find("Pod", {TEMPLATE_HASH: newest["metadata"]["labels"][TEMPLATE_HASH]}))
 
     def wait(self, seconds: float, unschedulable_seconds: float) -> None:
-        """Wait until every pod is of the present template and available.
+        """Wait until every pod has the current template and is available.
 
         Raises:
-            Unfit: that cannot come to be, or has not in time.
-            Unreachable: the time is over, and the last look got no answer.
-            RolloutError: the Deployment is gone.
+            Unfit: this cannot happen, or did not happen in time.
+            Unreachable: the time is over, and the last poll got no response.
+            RolloutError: the Deployment does not exist.
         """
         deadline = time.monotonic() + seconds
         pods: list[KubernetesObject] = []
@@ -89,30 +89,36 @@ class LiveDeployment:
                 raise lost
             if failure is None and time.monotonic() > deadline:
                 unready = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), None)
-                failure = Failure(f"it was not in service within {seconds:.0f} s", unready)
+                failure = Failure(f"it was not available within {seconds:.0f} s", unready)
             if failure is not None:
-                raise Unfit(self._words(failure))
+                raise Unfit(self._explain(failure))
             time.sleep(_POLL_SECONDS)
 
     def ask(self, pod: KubernetesObject, path: str, key: str, body: dict[str, Any] | None = None) -> bytes:
-        """The answer of a pod itself, past the Service. Args: body, for a POST.
+        """Send a request to one pod, not through the Service.
+
+        Args:
+            pod: the pod.
+            path: of the endpoint.
+            key: of the API.
+            body: JSON for a POST, or None for a GET.
 
         Raises:
-            RolloutError: it does not answer, or not well.
+            RolloutError: the pod does not respond, or not with status 200.
         """
         sent = None if body is None else json.dumps(body).encode()
         return self._cluster.ask_pod(pod["metadata"]["name"], _PORT, path, key, sent)
 
-    def _words(self, failure: Failure) -> str:
-        """A failure with what its pod wrote last and what Kubernetes noted about it."""
+    def _explain(self, failure: Failure) -> str:
+        """The failure with the last log lines and warning events of its pod."""
         if failure.pod is None:
             return f"The rollout of {self.name} failed: {failure.reason}."
-        ended = self._cluster.log_lines(failure.pod, previous=True, lines=_LOG_LINES_SHOWN)
-        written = ended or self._cluster.log_lines(failure.pod, previous=False, lines=_LOG_LINES_SHOWN)
+        previous = self._cluster.log_lines(failure.pod, previous=True, lines=_LOG_LINES_SHOWN)
+        log = previous or self._cluster.log_lines(failure.pod, previous=False, lines=_LOG_LINES_SHOWN)
         return "\n".join(
             (
                 f"The rollout of {self.name} failed at pod {failure.pod}: {failure.reason}.",
-                *(f"  log: {line}" for line in written),
+                *(f"  log: {line}" for line in log),
                 *(f"  event: {event}" for event in self._events(failure.pod)),
             )
         )

@@ -8,17 +8,17 @@ from typing import Final
 
 from healthpredict.errors import RolloutError
 
-_ECR: Final = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+_ECR: Final = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
 
-def log_in(repository: str) -> dict[str, str] | None:
+def ecr_login(repository: str) -> dict[str, str] | None:
     """Log in to ECR for 12 hours.
 
     Returns:
         `username` and `password`, or None for any other registry: Docker's own configuration has its login.
 
     Raises:
-        RolloutError: AWS refused, or did not answer.
+        RolloutError: AWS refused the login or did not respond.
     """
     match = _ECR.fullmatch(repository.partition("/")[0])
     if match is None:

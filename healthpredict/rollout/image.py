@@ -1,4 +1,4 @@
-"""The image of the API around one bundle: built by the local Docker engine, pushed, and from then on named by its digest."""
+"""Build and push the API's image around one bundle. A pushed image is named by its digest."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import requests
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.rollout.source_tree import SourceTree
 
 DOCKERFILE: Final = "docker-compose/Dockerfile.serving"
 LOCK: Final = "requirements.serving.lock"
@@ -27,22 +28,7 @@ VERSION_LABEL: Final = "healthpredict.model-version"
 DIGEST_LABEL: Final = "healthpredict.bundle-digest"
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _LINES_SHOWN: Final = 15
-_SECONDS_FOR_AN_ANSWER: Final = 600
-
-
-@dataclass(frozen=True)
-class SourceTree:
-    """The code that goes into an image.
-
-    Attributes:
-        path: folder with package, lock and Dockerfile.
-        commit: of it; None where nobody knows.
-        ref: the name it was asked for by; None where it is the code that runs here.
-    """
-
-    path: Path
-    commit: str | None
-    ref: str | None = None
+_ENGINE_TIMEOUT_SECONDS: Final = 600
 
 
 @dataclass(frozen=True)
@@ -50,9 +36,9 @@ class Image:
     """An image in the local engine.
 
     Attributes:
-        repository: as in a pull, without tag.
-        tag: says version and content: the same tag is always the same image, as registries with fixed tags want it.
-        id: of its configuration, `sha256:` and 64 hex digits.
+        repository: without tag, as in `docker pull`.
+        tag: model version and start of the image id. It never moves, so registries with immutable tags accept it.
+        id: digest of its configuration, `sha256:` and 64 hex digits.
     """
 
     repository: str
@@ -63,17 +49,17 @@ class Image:
 def build_image(bundle: Bundle, repository: str, source: SourceTree, base: str) -> Image:
     """Build the image of a bundle.
 
-    The layer of the bundle depends on the bundle alone: files of one owner, one mode and one time.
+    The same bundle gives the same layer, because its files have a fixed owner, mode and time.
 
     Args:
-        bundle: what it serves.
-        repository: to push it to later.
-        source: see `SourceTree`.
-        base: the image of Python to start from, by tag or digest.
+        bundle: to serve.
+        repository: that the image will be pushed to.
+        source: of the code.
+        base: Python image, by tag or digest.
 
     Raises:
-        ConfigurationError: the source is not complete, or no Docker engine answers.
-        RolloutError: the build failed; its last lines are in the message.
+        ConfigurationError: the source is incomplete, or no Docker engine responds.
+        RolloutError: the build failed. The message contains its last lines.
     """
     version = bundle.manifest.model_version
     labels = {
@@ -95,7 +81,7 @@ def build_image(bundle: Bundle, repository: str, source: SourceTree, base: str) 
             decode=True,
         )
         built = _last(lines, "build", lambda aux: aux.get("ID"))
-        # The id names the content, so a tag never has to move.
+        # The id depends on the content, so the tag never moves.
         image = Image(repository, f"v{version}-{built.removeprefix('sha256:')[:12]}", built)
         engine.api.tag(image.id, repository, image.tag)
     return image
@@ -105,14 +91,14 @@ def push_image(image: Image, login: Mapping[str, str] | None = None) -> str:
     """Push an image.
 
     Args:
-        image: of the local engine.
-        login: `username` and `password`; without it those of Docker's own configuration.
+        image: in the local engine.
+        login: `username` and `password`. Without it, Docker's own configuration is used.
 
     Returns:
         The reference by digest: `repository@sha256:...`.
 
     Raises:
-        RolloutError: the registry refused it or cannot be reached.
+        RolloutError: the registry refused it or did not respond.
     """
     with _engine() as engine:
         lines = engine.api.push(
@@ -123,7 +109,7 @@ def push_image(image: Image, login: Mapping[str, str] | None = None) -> str:
 
 
 def read_from_image(image_id: str, path: str) -> bytes:
-    """A file of an image in the local engine.
+    """Read a file from an image in the local engine.
 
     Raises:
         RolloutError: there is no such file, or no such image.
@@ -141,10 +127,10 @@ def read_from_image(image_id: str, path: str) -> bytes:
 
 
 def build_context(source: Path, bundle: Bundle) -> io.BytesIO:
-    """What the build may see, packed: the same files make the same bytes.
+    """Pack the build context, a tar archive. The same files give the same bytes.
 
     Raises:
-        ConfigurationError: something is missing.
+        ConfigurationError: a file is missing.
     """
     files = {"Dockerfile": source / DOCKERFILE, LOCK: source / LOCK}
     package = source / PACKAGE
@@ -175,27 +161,27 @@ def _entry(name: str, mode: int, kind: bytes, size: int = 0) -> tarfile.TarInfo:
 
 
 def _last(lines: Iterable[dict[str, Any]], purpose: str, wanted: Any) -> str:
-    """Read a stream of the engine, which reports failures in it and nowhere else, to its end."""
+    """Read the engine's stream to its end. The engine reports failures only there."""
     found = None
-    said: list[str] = []
+    log: list[str] = []
     for line in lines:
-        said += [text for text in (line.get("stream") or "").splitlines() if text.strip()]
+        log += [text for text in (line.get("stream") or "").splitlines() if text.strip()]
         if "error" in line:
-            raise RolloutError("\n".join((f"The {purpose} failed: {line['error']}", *said[-_LINES_SHOWN:])))
+            raise RolloutError("\n".join((f"The {purpose} failed: {line['error']}", *log[-_LINES_SHOWN:])))
         if isinstance(aux := line.get("aux"), dict):
             found = wanted(aux) or found
     if found is None or not _DIGEST.fullmatch(found):
-        raise RolloutError("\n".join((f"The {purpose} ended without a digest.", *said[-_LINES_SHOWN:])))
+        raise RolloutError("\n".join((f"The {purpose} returned no digest.", *log[-_LINES_SHOWN:])))
     return str(found)
 
 
 @contextmanager
 def _engine() -> Iterator[docker.DockerClient]:
     try:
-        client = docker.from_env(version="auto", timeout=_SECONDS_FOR_AN_ANSWER)
+        client = docker.from_env(version="auto", timeout=_ENGINE_TIMEOUT_SECONDS)
     except docker.errors.DockerException as error:
         raise ConfigurationError(
-            f"No Docker engine answers ({error}). Start one, or name it in DOCKER_HOST: images are built there."
+            f"No Docker engine responds ({error}). Start one to build images, or name one in DOCKER_HOST."
         ) from error
     try:
         yield client

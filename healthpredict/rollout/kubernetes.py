@@ -1,8 +1,8 @@
-"""The API on Kubernetes: replaced pod by pod, verified from outside, and put back when it is not what it should be.
+"""Roll out the API on Kubernetes: replace it pod by pod, verify it over HTTP, and put the previous version back on failure.
 
-Everything that is known is kept in the cluster. The template that was verified last is named in an annotation of the Deployment;
-its ReplicaSet holds it whole, with image, arguments and keys, because ConfigMap and Secret have names of their content. So a
-rollout that is killed at any step leaves behind what the next one needs to go on, or to go back.
+All state is in the cluster. An annotation of the Deployment names the template that was verified last. Its ReplicaSet holds the
+template with image, arguments and keys, because the names of ConfigMap and Secret depend on their content. So a rollout can be
+killed at any step, and the next one completes or reverses it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Final, TypeVar
 
 import httpx
 
-from healthpredict.api_keys import create_secret
+from healthpredict.api_keys import new_api_key
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.canary import judge_canary
+from healthpredict.rollout.canary import DeployedBundle, judge_canary
 from healthpredict.rollout.cluster import Cluster, Unfit
 from healthpredict.rollout.deployment import LiveDeployment
 from healthpredict.rollout.lease import hold
-from healthpredict.rollout.manifests import KubernetesObject, read_manifests, the_one, volumes
+from healthpredict.rollout.manifests import KubernetesObject, only_manifest, read_manifests, volumes
 from healthpredict.rollout.objects import (
     MANAGED,
     OWN_KEY,
     PULL,
     VERIFIED,
     canary_of,
+    objects_to_apply,
     pull_secret,
     secret,
     served,
-    wanted,
     with_template,
 )
 from healthpredict.rollout.params import RolloutParams
@@ -55,86 +55,86 @@ _PRUNED: Final = (
     "HorizontalPodAutoscaler",
     "PodDisruptionBudget",
 )
-"""Not the claim of the log: predictions are in it."""
+"""Kinds whose unused objects are deleted. The claim of the log is not among them, because it contains predictions."""
 _SECONDS_TO_PUT_BACK: Final = 120.0
 _SECONDS_TO_SWITCH: Final = 10.0
-"""In which the nodes stop sending requests to pods that are on their way out."""
+"""Within which nodes stop sending requests to pods that are being deleted."""
 _SECONDS_TO_BIND: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 BundleOf = Callable[[int], Bundle]
-"""The bundle of a version of the registry."""
+"""Fetches the bundle of a version."""
 Result = TypeVar("Result", InService, PutBack)
 
 
 class KubernetesTarget:
-    """The API in one namespace. Rollouts must not run at the same time: the caller holds it, see `held`."""
+    """The API in one namespace. Only one rollout may run at a time, so the caller must use `held`."""
 
     def __init__(self, kubeconfig: Path, context: str, folder: Path, params: RolloutParams) -> None:
-        """Say what is rolled out to.
+        """Read the manifests and the kubeconfig. Nothing is sent to the cluster yet.
 
         Args:
             kubeconfig: of the deployer.
-            context: of it, by name.
-            folder: of the overlay, which names the namespace.
+            context: name of a context in it.
+            folder: of the overlay. Its Deployment names the namespace.
             params: see `RolloutParams`.
 
         Raises:
-            ConfigurationError: the files cannot be read, or there is no such context.
+            ConfigurationError: a file cannot be read, or the context does not exist.
         """
         self._manifests = read_manifests(folder)
         self._params = params
-        metadata = the_one(self._manifests, "Deployment")["metadata"]
+        metadata = only_manifest(self._manifests, "Deployment")["metadata"]
         self._cluster = Cluster(kubeconfig, context, metadata.get("namespace", "default"))
         self._api = LiveDeployment(self._cluster, metadata["name"])
         self._http = httpx.Client(trust_env=False, timeout=10, headers={"Connection": "close"})
 
     @property
     def url(self) -> str:
-        """Where callers reach the Service."""
+        """URL of the Service, as callers reach it."""
         if self._params.service_url:
             return self._params.service_url.rstrip("/")
-        port = the_one(self._manifests, "Service")["spec"]["ports"][0]["nodePort"]
-        return f"http://{self._cluster.host}:{port}"
+        port = only_manifest(self._manifests, "Service")["spec"]["ports"][0]["nodePort"]
+        return f"http://{self._cluster.api_host}:{port}"
 
     @contextmanager
     def held(self, holder: str) -> Iterator[None]:
-        """Keep others from rolling out here, see `hold`."""
+        """Prevent other rollouts to this namespace for the time of a `with` block, see `hold`."""
         with hold(self._cluster, f"{self._api.name}-rollout", holder):
             yield
 
     def verified(self) -> KubernetesObject | None:
-        """The ReplicaSet of the template that was verified last, which `served` reads; None if there is none."""
+        """The ReplicaSet of the template that was verified last, or None. `served` reads it."""
         found = self._cluster.read("Deployment", self._api.name)
         name = ((found or {}).get("metadata", {}).get("annotations") or {}).get(VERIFIED)
         return next((r for r in self._api.replica_sets() if r["metadata"]["labels"][TEMPLATE_HASH] == name), None)
 
     def own_key(self) -> tuple[str, datetime]:
-        """The API key that rollouts verify with, and when it was made; made where there is none."""
+        """Read the API key that rollouts use, and the time of its creation. Create it if it does not exist."""
         found = self._cluster.read("Secret", OWN_KEY)
         if found is None:
-            made = {"key": create_secret(), "created-at": datetime.now(UTC).isoformat()}
-            found = self._cluster.apply(secret(OWN_KEY, {name: text.encode() for name, text in made.items()}))
+            new = {"key": new_api_key(), "created-at": datetime.now(UTC).isoformat()}
+            found = self._cluster.apply(secret(OWN_KEY, {name: text.encode() for name, text in new.items()}))
         data = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
         return data["key"], datetime.fromisoformat(data["created-at"])
 
     def keep_login(self, repository: str, login: Mapping[str, str]) -> None:
-        """Let the nodes pull with a login. Args: repository; login, `username` and `password`."""
+        """Store the login with which nodes pull images. Args: repository; login, `username` and `password`."""
         self._cluster.apply(pull_secret(repository, login))
 
     def roll_out(self, bundle: Bundle, image: str, files: Mapping[str, bytes], bundle_of: BundleOf) -> RolloutResult:
-        """Replace what runs by an image, wait, verify; on any failure put back what was verified before.
+        """Roll out an image, wait and verify it. On any failure, put back the version that was verified before.
 
         Args:
             bundle: in the image.
             image: by digest.
-            files: of the Secret that the pods read, by name.
-            bundle_of: for the bundle that is verified after putting back.
+            files: content of the Secret that the pods read, by file name.
+            bundle_of: fetches the bundle of the previous version.
 
         Raises:
-            RolloutError: nothing was touched, because the cluster does not say what was verified before.
+            RolloutError: it could not be determined what was verified before. Nothing was changed.
         """
         before = self.verified()
-        *others, deployment = wanted(self._manifests, bundle, image, files)
+        *others, deployment = objects_to_apply(self._manifests, bundle, image, files)
         try:
             for manifest in others:
                 self._apply(manifest)
@@ -145,46 +145,49 @@ class KubernetesTarget:
             self._cluster.apply(deployment)
             self.wait()
             self._verify(bundle)
-        except Exception as error:  # whatever it was, nothing unverified stays in service
+        except Exception as error:  # nothing unverified stays in service
             return self.put_back(before, bundle_of, str(error), (bundle.manifest.model_version, image))
         result = InService(bundle.manifest.model_version, image, bundle.digest, self.url)
         return self._marked(result)
 
     def put_back(
-        self, before: KubernetesObject | None, bundle_of: BundleOf, problem: str, asked: tuple[int | None, str | None]
+        self,
+        before: KubernetesObject | None,
+        bundle_of: BundleOf,
+        problem: str,
+        requested: tuple[int | None, str | None],
     ) -> PutBack | Unknown:
-        """Go back to a template, wait, and verify it.
+        """Apply an earlier template, wait and verify it.
 
         Args:
-            before: its ReplicaSet. If None, nothing was in service, and the Deployment is deleted.
-            bundle_of: for the bundle to verify.
-            problem: why.
-            asked: the version and image that failed.
+            before: ReplicaSet of that template. If None, nothing was in service, and the Deployment is deleted.
+            bundle_of: fetches the bundle to verify.
+            problem: why the requested version failed.
+            requested: version and image that were requested.
         """
         try:
             if before is None:
-                # Nothing unverified stays in service.
                 self._cluster.delete("Deployment", self._api.name)
-                return PutBack(None, None, None, None, f"{problem}\nIt was removed. Nothing was in service before.")
+                return PutBack(None, None, None, None, f"{problem}\nIt was deleted, and nothing was in service before.")
             back = served(before)
             replicas = self._api.read()["spec"]["replicas"]
-            self._cluster.apply(with_template(the_one(self._manifests, "Deployment"), before, replicas))
+            self._cluster.apply(with_template(only_manifest(self._manifests, "Deployment"), before, replicas))
             self._api.wait(_SECONDS_TO_PUT_BACK, self._params.unschedulable_seconds)
             self._verify(bundle_of(back.version))
-        except Exception as error:  # whatever it was, what serves now was not verified
+        except Exception as error:  # what serves now was not verified
             version = None if before is None else served(before).version
-            return Unknown(*asked, f"{problem}\nPutting version {version} back failed too: {error}")
+            return Unknown(*requested, f"{problem}\nPutting version {version} back failed too: {error}")
         problem = f"{problem}\nVersion {back.version} was put back and verified."
         return self._marked(PutBack(back.version, back.image, back.bundle_digest, self.url, problem))
 
     def find_out(self, bundle_of: BundleOf) -> RolloutResult | None:
-        """Determine what serves. An interrupted rollout is completed if its pods pass verification, and reversed if they fail it.
+        """Determine what serves. An interrupted rollout is completed if its pods pass verification, and reversed if they fail.
 
         Args:
-            bundle_of: for the bundle to verify.
+            bundle_of: fetches the bundle to verify.
 
         Returns:
-            None if there is no Deployment.
+            The result, or None if there is no Deployment.
         """
         try:
             before = self.verified()
@@ -202,14 +205,14 @@ class KubernetesTarget:
             assert newest is not None, "the rollout is complete"
             found = served(newest)
             self._verify(bundle_of(found.version))
-        except Unfit as error:  # nothing that is certainly wrong stays in service
+        except Unfit as error:
             return self.put_back(before, bundle_of, f"A rollout was interrupted. {error}", (None, None))
-        except Exception as error:  # whatever it was, it does not show what serves
+        except Exception as error:  # it is unknown what serves
             return Unknown(None, None, str(error))
         return self._marked(InService(found.version, found.image, found.bundle_digest, self.url))
 
     def wait(self) -> None:
-        """Wait until every pod is available. Raises: RolloutError, if that cannot happen or takes too long."""
+        """Wait until every pod is available. Raises: RolloutError, if this cannot happen or takes too long."""
         self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
     def watch(self, seconds: float) -> str | None:
@@ -217,21 +220,21 @@ class KubernetesTarget:
         return watch_pods(self._api, self.own_key()[0], self._params, seconds)
 
     def _apply(self, manifest: KubernetesObject) -> None:
-        if self._cluster.serves(manifest):
+        if self._cluster.supports(manifest):
             self._cluster.apply(manifest)
         else:
-            _logger.warning("%s is left out: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
+            _logger.warning("%s was not applied: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
 
     def _wait_for_claims(self, manifests: Sequence[KubernetesObject]) -> None:
-        """Wait for claims of named volumes: a pod that is made before waits for the scheduler's next round, up to a minute."""
+        """Wait until claims of named volumes are bound. A pod that is created before that can wait a minute for the scheduler."""
         deadline = time.monotonic() + _SECONDS_TO_BIND
         for claim in (m for m in manifests if m["kind"] == "PersistentVolumeClaim" and m["spec"].get("volumeName")):
             name = claim["metadata"]["name"]
             while (phase := self._phase(name)) != "Bound":
                 if time.monotonic() > deadline:
                     raise RolloutError(
-                        f"Claim {name} is {phase}: it does not get volume {claim['spec']['volumeName']}. "
-                        "Say `healthpredict cluster set-up`, which makes it."
+                        f"Claim {name} is {phase} instead of bound to volume {claim['spec']['volumeName']}. "
+                        "`healthpredict cluster set-up` creates the volume."
                     )
                 time.sleep(_POLL_SECONDS)
 
@@ -241,41 +244,50 @@ class KubernetesTarget:
         return phase
 
     def _keep_replicas(self, deployment: KubernetesObject) -> None:
-        """Where an autoscaler has the say, its number stays."""
-        running = self._cluster.read("Deployment", self._api.name)
-        if running is not None and self._cluster.find("HorizontalPodAutoscaler", MANAGED):
-            deployment["spec"]["replicas"] = running["spec"]["replicas"]
+        """If there is an autoscaler, keep the number of replicas that it has set."""
+        found = self._cluster.read("Deployment", self._api.name)
+        if found is not None and self._cluster.find("HorizontalPodAutoscaler", MANAGED):
+            deployment["spec"]["replicas"] = found["spec"]["replicas"]
 
     def _try_canary(self, deployment: KubernetesObject, bundle: Bundle, before: Bundle) -> None:
         manifest = canary_of(deployment)
         canary = LiveDeployment(self._cluster, manifest["metadata"]["name"])
         try:
             self._cluster.apply(manifest)
-            judge_canary((canary, bundle), (self._api, before), self.own_key()[0], self._params)
+            judge_canary(
+                DeployedBundle(canary, bundle), DeployedBundle(self._api, before), self.own_key()[0], self._params
+            )
         finally:
-            # Also when it was good: the same pods come in the place of the others.
+            # Also if it passed: the rolling update then starts pods of the same template.
             self._cluster.delete("Deployment", canary.name)
 
     def _verify(self, bundle: Bundle) -> None:
-        """Ask the Service for the golden rows, and each pod what it serves.
+        """Request the golden rows through the Service, and ask each pod which bundle it serves.
 
         Raises:
-            RolloutError: something else answers, or answers otherwise, or slowly.
+            Unfit: another bundle answers, a risk differs, or the responses are slow.
+            RolloutError: there was no response.
         """
         version, (key, _) = bundle.manifest.model_version, self.own_key()
         headers = {"Authorization": f"Bearer {key}"}
-        golden = ask_golden_rows(self._http, self.url, bundle, headers, patience=_SECONDS_TO_SWITCH)
-        if golden.problem is not None:
-            raise (Unfit if golden.answered else RolloutError)(f"Version {version} at {self.url} {golden.problem}")
-        if golden.p50_seconds > self._params.p50_seconds:
+        verification = ask_golden_rows(self._http, self.url, bundle, headers, patience=_SECONDS_TO_SWITCH)
+        if verification.problem is not None:
+            failure = Unfit if verification.answered else RolloutError
+            raise failure(f"Version {version} at {self.url} {verification.problem}")
+        if verification.p50_seconds > self._params.p50_seconds:
             raise Unfit(
-                f"Version {version} at {self.url} takes {golden.p50_seconds:.3f} s for a prediction, "
-                f"{self._params.p50_seconds} s are allowed."
+                f"Version {version} at {self.url} takes {verification.p50_seconds:.3f} s for a prediction. "
+                f"The limit is {self._params.p50_seconds} s."
             )
         self._check_pods(bundle.digest)
 
     def _check_pods(self, bundle_digest: str) -> None:
-        """Ask each pod which bundle it serves. Raises: Unfit, one serves another bundle; RolloutError, none answers."""
+        """Ask each pod which bundle it serves.
+
+        Raises:
+            Unfit: a pod serves another bundle.
+            RolloutError: no pod is ready, or one does not respond.
+        """
         key, _ = self.own_key()
         pods = [pod for pod in self._api.pods() if is_ready(pod)]
         if not pods:
@@ -286,17 +298,17 @@ class KubernetesTarget:
                 raise Unfit(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
 
     def _marked(self, result: Result) -> Result | Unknown:
-        """Mark the template that serves as verified, which the next run relies on. Failure to do so makes the result unknown."""
+        """Mark the template in service as verified, for the next run. If that fails, the result is unknown."""
         try:
             self._mark_verified()
-        except Exception as error:  # whatever it was, the pods serve
-            problem = f"{result.problem or 'It serves and was verified'}, but could not be marked as verified: {error}"
+        except Exception as error:  # the pods serve all the same
+            problem = f"{result.problem or 'It serves and was verified.'}\nIt could not be marked as verified: {error}"
             return Unknown(result.version, result.image, problem)
         if isinstance(result, InService):
             try:
                 self._prune()
-            except RolloutError as error:  # left-overs do no harm
-                _logger.warning("Left-overs of earlier rollouts were not deleted: %s", error)
+            except RolloutError as error:
+                _logger.warning("Unused objects of earlier rollouts were not deleted: %s", error)
         return result
 
     def _mark_verified(self) -> None:
@@ -308,19 +320,19 @@ class KubernetesTarget:
             "kind": "Deployment",
             "metadata": {"name": self._api.name, "annotations": annotations},
         }
-        # Under another name: what is applied for a rollout says nothing of it, and must not remove it.
+        # A field manager of its own: an apply removes the fields that the same manager set before and no longer names.
         self._cluster.apply(mark, manager="healthpredict-verified")
 
     def _prune(self) -> None:
-        """Delete what earlier rollouts made and no template that is kept needs."""
+        """Delete objects of earlier rollouts that no template in the history needs."""
         kept = {(m["kind"], m["metadata"]["name"]) for m in self._manifests} | {("Secret", OWN_KEY), ("Secret", PULL)}
         for template in self._api.replica_sets():
             for volume in volumes(template):
                 kept.add(("ConfigMap", volume.get("configMap", {}).get("name")))
                 kept.add(("Secret", volume.get("secret", {}).get("secretName")))
         for kind in _PRUNED:
-            for manifest in self._cluster.find(kind, MANAGED):
-                name = manifest["metadata"]["name"]
+            for found in self._cluster.find(kind, MANAGED):
+                name = found["metadata"]["name"]
                 if (kind, name) not in kept:
-                    _logger.info("%s %s is no longer needed and was deleted", kind, name)
                     self._cluster.delete(kind, name)
+                    _logger.info("Deleted %s %s, which is no longer used", kind, name)

@@ -1,4 +1,4 @@
-"""One rollout at a time in a namespace, from whatever machine: a Lease of Kubernetes, renewed while it is held."""
+"""A Kubernetes Lease, so that only one machine at a time rolls out to a namespace."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from healthpredict.rollout.cluster import Cluster, Conflict
 from healthpredict.rollout.manifests import KubernetesObject
 
 _logger = logging.getLogger(__name__)
-_SECONDS: Final = 30
-"""After which a holder that no longer renews it, because it was killed, has lost it."""
+_LEASE_SECONDS: Final = 30
+"""A holder that does not renew the lease in this time loses it."""
 _RENEW_EVERY_SECONDS: Final = 8.0
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -25,12 +25,13 @@ def hold(cluster: Cluster, name: str, holder: str) -> Iterator[None]:
     """Hold a lease for the time of a `with` block.
 
     Args:
-        cluster: with its namespace.
+        cluster: of the lease.
         name: of the lease.
-        holder: who holds it. The same name may take it again at once: the caller sees to it that only one uses it.
+        holder: name of this holder. A lease with the same holder is taken over without waiting, so only one process at a time
+            may use the name.
 
     Raises:
-        AlreadyRunning: someone else holds it.
+        AlreadyRunning: another holder has it.
     """
     lease = _acquire(cluster, name, holder)
     ended = threading.Event()
@@ -53,30 +54,28 @@ def hold(cluster: Cluster, name: str, holder: str) -> Iterator[None]:
         try:
             cluster.replace(_held(lease, ""))
         except RolloutError as error:
-            _logger.warning("The lease %s ends by itself in %d s: %s", name, _SECONDS, error)
+            _logger.warning("The lease %s was not released and expires in %d s: %s", name, _LEASE_SECONDS, error)
 
 
 def _acquire(cluster: Cluster, name: str, holder: str) -> KubernetesObject:
     found = cluster.read("Lease", name)
     try:
         if found is None:
-            metadata = {"name": name}
-            return cluster.create(
-                _held({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}, holder)
-            )
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
+            return cluster.create(_held(lease, holder))
         spec = found["spec"]
-        ends = datetime.fromisoformat(spec["renewTime"]) + timedelta(seconds=_SECONDS)
+        ends = datetime.fromisoformat(spec["renewTime"]) + timedelta(seconds=_LEASE_SECONDS)
         if spec.get("holderIdentity") not in (None, "", holder) and ends > datetime.now(UTC):
             raise AlreadyRunning("A rollout", spec["holderIdentity"])
         return cluster.replace(_held(found, holder))
     except Conflict as error:
-        raise AlreadyRunning("A rollout", "started just now") from error
+        raise AlreadyRunning("A rollout", "just starting") from error
 
 
 def _held(lease: KubernetesObject, holder: str) -> KubernetesObject:
     spec = {
         "holderIdentity": holder,
-        "leaseDurationSeconds": _SECONDS,
+        "leaseDurationSeconds": _LEASE_SECONDS,
         "renewTime": datetime.now(UTC).strftime(_TIME),
     }
     return {**lease, "spec": spec}

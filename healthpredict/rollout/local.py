@@ -1,8 +1,8 @@
-"""The API as a local process, replaced without a failed request.
+"""Roll out the API as a local process, without a failed request.
 
-What runs is read from the process table, where it cannot be out of date: the processes of this target are those whose command
-line names it as their owner, and the one that serves is the newest of them that listens on the public port. A rollout that
-is killed at any step therefore leaves nothing behind that the next one does not see and put right.
+The process table says what runs, and is never out of date: the processes of a target name it as `--owner` on the command line,
+and the newest of them that listens on the public port is the one in service. So a rollout can be killed at any step, and the next
+one repairs what it left.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from healthpredict.rollout.verify import ask_golden_rows
 _MODULE: Final = "healthpredict.serving"
 _VERIFY_PORT: Final = "--verify-port="
 _SECONDS_TO_START: Final = 60.0
-"""It takes 1.5 s on a quiet machine; loaded ones are slow, not broken."""
+"""It takes 1.5 s on an idle machine, and much longer on a busy one."""
 _SECONDS_TO_END: Final = 30.0
-"""Above what the server gives its last requests, on one port after the other."""
+"""More than the server waits for its last requests on both ports."""
 _POLL_SECONDS: Final = 0.02
 _LOG_LINES_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
-class NewProcess:
-    """A started process, on a private port, that nobody but the rollout asks.
+class CandidateProcess:
+    """A new process on a private port, which only the rollout sends requests to.
 
     Attributes:
-        bundle: what it serves.
+        bundle: that it serves.
         process: the process.
-        verify_port: its private port.
+        verify_port: the private port.
     """
 
     bundle: Bundle
@@ -52,10 +52,10 @@ class NewProcess:
 
 @dataclass(frozen=True)
 class ServingProcess:
-    """What answers on the public port.
+    """The process in service on the public port.
 
     Attributes:
-        pid: of its process.
+        pid: of the process.
         url: of the API.
         bundle_path: folder of the bundle.
         bundle_digest: as the process reports it.
@@ -70,7 +70,7 @@ class ServingProcess:
 
 
 class LocalTarget:
-    """The local API of one installation. Rollouts of one target must not run at the same time: the caller holds a lock."""
+    """The local API of one installation. Only one rollout may run at a time, so the caller must hold a lock."""
 
     def __init__(
         self,
@@ -80,14 +80,14 @@ class LocalTarget:
         options: Sequence[str] = (),
         api_key: str | None = None,
     ) -> None:
-        """Say what is rolled out to.
+        """Create the target. No process is started yet.
 
         Args:
-            state_path: folder for logs, which also names the installation.
-            host: a loopback address, or any other with keys among the options.
-            port: the public one.
-            options: further ones of every process.
-            api_key: that the rollout itself asks with, where the options name keys.
+            state_path: folder for logs, which also identifies the installation.
+            host: a loopback address, or any address if the options contain `--keys`.
+            port: the public port.
+            options: further command-line options of every process.
+            api_key: for the rollout's own requests, if the options contain `--keys`.
         """
         self._folder = state_path.resolve() / "serving"
         self._host = host
@@ -95,21 +95,21 @@ class LocalTarget:
         self._options = tuple(options)
         self._owner = f"--owner={self._folder}:{port}"
         headers = {"Connection": "close"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
-        # A connection for each question: one that is kept would go on asking a process that is being replaced.
+        # A connection for each request: a connection that is kept alive stays with the process that is being replaced.
         self._http = httpx.Client(trust_env=False, timeout=10, headers=headers)
 
-    def start(self, bundle_path: Path) -> NewProcess:
-        """Start a process around a bundle, on a private port, after ending what an interrupted rollout left.
+    def start(self, bundle_path: Path) -> CandidateProcess:
+        """Start a process that serves a bundle on a private port. Processes that an interrupted rollout left are ended first.
 
         Raises:
             BundleError: the bundle is altered or incomplete.
-            RolloutError: the process ended, or was not ready in time; it is gone and its last log lines are in the message.
+            RolloutError: the process ended, or was not ready in time and was ended. The message names its log.
         """
         self.recover()
         bundle = load_bundle(bundle_path.resolve())
         verify_port = free_port(self._host)
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Relative to the folder that the process runs in, because the system allows only about 100 bytes.
+        # Relative to the working directory of the process, because the path of a Unix socket may have only about 100 bytes.
         handover = f"--handover={self._host}-{self._port}.sock"
         ports = (f"--host={self._host}", f"--port={self._port}", f"{_VERIFY_PORT}{verify_port}", handover)
         command = [sys.executable, "-m", _MODULE, str(bundle.path), *ports, *self._options, self._owner]
@@ -120,56 +120,56 @@ class LocalTarget:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # neither Ctrl+C nor the end of this process reaches it
+                start_new_session=True,  # so that Ctrl+C does not end it
             )
-        candidate = NewProcess(bundle, psutil.Process(child.pid), verify_port)
-        child.returncode = 0  # it may outlive this process: no warning that it was left running
+        candidate = CandidateProcess(bundle, psutil.Process(child.pid), verify_port)
+        child.returncode = 0  # it outlives this process, so Popen must not warn that it is still running
         self._await(candidate, lambda: self._ask(verify_port, "/health/ready") is not None, "become ready")
         return candidate
 
-    def verify(self, candidate: NewProcess) -> None:
-        """Ask the candidate for its golden rows over HTTP.
+    def verify(self, candidate: CandidateProcess) -> None:
+        """Verify that the candidate reproduces its golden rows over HTTP.
 
         Raises:
-            RolloutError: it serves another bundle, refuses a row or differs from training. It is still running: abandon it.
+            RolloutError: it does not. It still runs, so the caller must `abandon` it.
         """
         problem = ask_golden_rows(self._http, self._url(candidate.verify_port), candidate.bundle).problem
         if problem is not None:
             raise RolloutError(self._failure(candidate.bundle, problem))
 
-    def switch(self, candidate: NewProcess) -> ServingProcess:
-        """Let the candidate answer on the public port, then end the process that did so before.
+    def switch(self, candidate: CandidateProcess) -> ServingProcess:
+        """Let the candidate take over the public port, then end the old process.
 
         Raises:
-            RolloutError: the candidate did not come to answer there; it is gone, and the old process keeps answering. Or it
-                died when it already answered alone.
+            RolloutError: the candidate could not take over and was ended; the old process still serves. Or the candidate ended
+                right after it took over, so nothing serves.
         """
         process, digest = candidate.process, candidate.bundle.digest
 
-        def answers_in_public() -> bool:
-            return self._serves(process) and (self._ask(self._port, "/model") or {}).get("bundle_digest") == digest
+        def serves_the_bundle() -> bool:
+            return self._listens(process) and (self._ask(self._port, "/model") or {}).get("bundle_digest") == digest
 
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGUSR1)
-        self._await(candidate, answers_in_public, f"listen on port {self._port}")
+        self._await(candidate, serves_the_bundle, f"listen on port {self._port}")
         _end([other for other in self._processes() if other != process])
-        running = self.current()
-        if running is None:
-            raise RolloutError(self._failure(candidate.bundle, "ended as soon as it answered alone."))
-        return running
+        serving = self.current()
+        if serving is None:
+            raise RolloutError(self._failure(candidate.bundle, "ended right after it took over."))
+        return serving
 
-    def abandon(self, candidate: NewProcess) -> None:
-        """End a candidate. The old process was never touched."""
+    def abandon(self, candidate: CandidateProcess) -> None:
+        """End a candidate. The old process still serves."""
         _end([candidate.process])
 
     def current(self) -> ServingProcess | None:
-        """What answers on the public port now; None where nothing of this target does."""
+        """Determine which process serves. Returns: None, if none does, or if it does not respond."""
         process = self._serving()
         if process is None:
             return None
         command = process.info["cmdline"]
         (verify_port,) = (int(word.removeprefix(_VERIFY_PORT)) for word in command if word.startswith(_VERIFY_PORT))
-        # On the public port another process may answer as well, for the moment in which one replaces the other.
+        # On its private port: while one process replaces another, both answer on the public port.
         model = self._ask(verify_port, "/model")
         if model is None:
             return None
@@ -178,11 +178,11 @@ class LocalTarget:
         )
 
     def listens(self) -> bool:
-        """Whether a process of this target has the public port; it need not answer."""
+        """Whether a process of this target listens on the public port, even if it does not respond."""
         return self._serving() is not None
 
     def recover(self) -> None:
-        """End everything but the process that serves: what an interrupted rollout left behind."""
+        """End the processes that an interrupted rollout left: all but the one in service."""
         serving = self._serving()
         _end([process for process in self._processes() if process != serving])
 
@@ -191,23 +191,23 @@ class LocalTarget:
         _end(self._processes())
 
     def _processes(self) -> list[psutil.Process]:
-        """The living processes of this target."""
+        """The running processes of this target."""
         found = psutil.process_iter(["cmdline"])
         return [p for p in found if self._owner in (words := p.info["cmdline"] or ()) and _MODULE in words]
 
     def _serving(self) -> psutil.Process | None:
-        # An older one that listens too is being replaced, and may have been told to end.
-        return max(filter(self._serves, self._processes()), key=psutil.Process.create_time, default=None)
+        # An older process that also listens is being replaced, and may be shutting down.
+        return max(filter(self._listens, self._processes()), key=psutil.Process.create_time, default=None)
 
-    def _serves(self, process: psutil.Process) -> bool:
+    def _listens(self, process: psutil.Process) -> bool:
         try:
             sockets = process.net_connections("tcp")
         except psutil.Error:
             return False
         return any(s.status == psutil.CONN_LISTEN and s.laddr.port == self._port for s in sockets)
 
-    def _await(self, candidate: NewProcess, condition: Callable[[], bool], purpose: str) -> None:
-        """Wait until the candidate does what it should; end it where it does not."""
+    def _await(self, candidate: CandidateProcess, condition: Callable[[], bool], purpose: str) -> None:
+        """Wait for a condition. If it is not met in time, end the candidate and raise."""
         deadline = time.monotonic() + _SECONDS_TO_START
         while _alive(candidate.process):
             if condition():
@@ -225,12 +225,12 @@ class LocalTarget:
         return f"The API with bundle {bundle.digest[:12]} {problem}\nSee {self._log(bundle)}, then roll out again."
 
     def _ask(self, port: int, path: str) -> dict[str, Any] | None:
-        """The answer of an endpoint, None where it does not answer or is not well."""
+        """The JSON of an endpoint, or None if it does not respond with success."""
         try:
-            answer: dict[str, Any] = self._http.get(self._url(port) + path).raise_for_status().json()
+            found: dict[str, Any] = self._http.get(self._url(port) + path).raise_for_status().json()
         except (httpx.HTTPError, ValueError):
             return None
-        return answer
+        return found
 
     def _url(self, port: int) -> str:
         return f"http://{self._host}:{port}"
@@ -240,7 +240,7 @@ class LocalTarget:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """Ask processes to end, and end those that do not."""
+    """Terminate processes, and kill those that do not end in time."""
     for number, seconds in ((signal.SIGTERM, _SECONDS_TO_END), (signal.SIGKILL, 5.0)):
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -252,7 +252,7 @@ def _end(processes: list[psutil.Process]) -> None:
 
 def _alive(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.TimeoutExpired):
-        process.wait(timeout=0)  # an ended child is a zombie until someone waits for it
+        process.wait(timeout=0)  # so that an ended child is no longer a zombie
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

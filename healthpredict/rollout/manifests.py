@@ -1,7 +1,7 @@
-"""Kubernetes objects from the files in `k8s/`.
+"""Read the manifests in `k8s/`: objects as they are to be applied.
 
-`make manifests` renders each kustomization there, because a worker's image has no kustomize. A test compares the result with what
-`kubectl kustomize` makes of the sources now.
+`make manifests` renders each kustomization to a `rendered.yaml`, because a worker's image has no kustomize. Never edit that file. A
+test checks that it is up to date.
 """
 
 from __future__ import annotations
@@ -15,47 +15,46 @@ from healthpredict.errors import ConfigurationError
 
 RENDERED: Final = "rendered.yaml"
 KubernetesObject = dict[str, Any]
-"""One Kubernetes object, as in its YAML."""
+"""An object of Kubernetes: a manifest to apply, or what the cluster returns."""
 
 
 def read_manifests(folder: Path) -> list[KubernetesObject]:
-    """Read the objects of a kustomization that was rendered.
-
-    Args:
-        folder: with a `kustomization.yaml` and what `kubectl kustomize` makes of it, `rendered.yaml`.
+    """Read the rendered manifests of a kustomization's folder.
 
     Raises:
-        ConfigurationError: the kustomization was not rendered, or the file is broken.
+        ConfigurationError: `rendered.yaml` does not exist or is not YAML.
     """
     path = folder / RENDERED
     try:
         return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigurationError(
-            f"The Kubernetes objects in {path} cannot be read: {error}. Run `kubectl kustomize {folder} >{path}`."
+            f"The Kubernetes manifests in {path} cannot be read: {error}. Run `make manifests`."
         ) from error
 
 
 def rename_secret(manifest: KubernetesObject, old: str, new: str) -> None:
-    """Let the volumes of an object's pod template name another Secret."""
+    """Replace the name of a Secret in the volumes of a pod template."""
     for volume in volumes(manifest):
         if volume.get("secret", {}).get("secretName") == old:
             volume["secret"]["secretName"] = new
 
 
 def volumes(manifest: KubernetesObject) -> list[dict[str, Any]]:
-    """The volumes of an object's pod template; empty where it has none."""
+    """The volumes of an object's pod template. Empty if it has none."""
     found: list[dict[str, Any]] = manifest.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or []
     return found
 
 
-def the_one(manifests: list[KubernetesObject], kind: str) -> KubernetesObject:
-    """The only object of a kind.
+def only_manifest(manifests: list[KubernetesObject], kind: str) -> KubernetesObject:
+    """The only manifest of a kind.
 
     Raises:
         ConfigurationError: there is none, or more than one.
     """
     found = [manifest for manifest in manifests if manifest["kind"] == kind]
     if len(found) != 1:
-        raise ConfigurationError(f"The Kubernetes files hold {len(found)} objects of kind {kind}, and must hold one.")
+        raise ConfigurationError(
+            f"There are {len(found)} Kubernetes manifests of kind {kind} instead of one. Correct the files in k8s/."
+        )
     return found[0]

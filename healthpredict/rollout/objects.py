@@ -1,4 +1,4 @@
-"""The objects of a rollout, made from the Kubernetes files: what they are called, and what they say of themselves."""
+"""The objects of a rollout: their names and annotations, and how they are built from manifests and bundle."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.rollout.manifests import KubernetesObject, rename_secret, the_one
+from healthpredict.rollout.manifests import KubernetesObject, only_manifest, rename_secret
 from healthpredict.rollout.progress import TEMPLATE_HASH
 
 KEYS: Final = "healthpredict-keys"
-"""Secret that the pods read; its name ends with a digest of its content."""
+"""Start of the name of the Secret that the pods read. The name ends with a digest of the content."""
 OWN_KEY: Final = "healthpredict-deployer-key"
-"""Secret with the API key that rollouts verify with, in the clear; pods do not read it."""
+"""Secret with the API key that rollouts use, in plain text. Pods do not read it."""
 PULL: Final = "healthpredict-pull"
-"""Secret with the login of the registry, where it wants one."""
+"""Secret with the login of the image registry, if it requires one."""
 VERSION: Final = "healthpredict/model-version"
 DIGEST: Final = "healthpredict/bundle-digest"
+"""Annotations of a pod template: what it serves."""
 VERIFIED: Final = "healthpredict/verified-template"
-"""Annotations: of the pod template, what it serves; of the Deployment, the template that was verified last."""
+"""Annotation of the Deployment: the hash of the template that was verified last."""
 TRACK: Final = "healthpredict/track"
-"""Label that tells the pods of the canary from the others; the Service does not look at it."""
+"""Label that distinguishes canary pods from the others. The Service does not select by it."""
 MANAGED: Final = {"app.kubernetes.io/managed-by": "healthpredict"}
-_LETTERS_OF_DIGEST: Final = 10
+_DIGEST_LENGTH: Final = 10
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a template serves.
+    """What a pod template serves.
 
     Attributes:
-        version: of the registry.
+        version: of the model.
         bundle_digest: of its bundle.
         image: by digest.
     """
@@ -45,21 +46,21 @@ class Served:
     image: str
 
 
-def wanted(
+def objects_to_apply(
     manifests: list[KubernetesObject], bundle: Bundle, image: str, files: Mapping[str, bytes]
 ) -> list[KubernetesObject]:
-    """The objects that put a bundle into service, in the order in which they are applied: the Deployment last.
+    """Build the objects that put a bundle into service, in the order in which to apply them. The Deployment is the last.
 
     Args:
-        manifests: from the files.
+        manifests: from `read_manifests`.
         bundle: in the image.
         image: by digest.
-        files: of the Secret that the pods read, by name.
+        files: content of the Secret that the pods read, by file name.
     """
     manifests = copy.deepcopy(manifests)
-    deployment = the_one(manifests, "Deployment")
+    deployment = only_manifest(manifests, "Deployment")
     digest = hashlib.sha256(json.dumps({name: data.hex() for name, data in sorted(files.items())}).encode()).hexdigest()
-    keys = secret(f"{KEYS}-{digest[:_LETTERS_OF_DIGEST]}", files)
+    keys = secret(f"{KEYS}-{digest[:_DIGEST_LENGTH]}", files)
     keys["metadata"]["namespace"] = deployment["metadata"].get("namespace", "default")
     rename_secret(deployment, KEYS, keys["metadata"]["name"])
     template = deployment["spec"]["template"]
@@ -73,17 +74,20 @@ def wanted(
 
 
 def with_template(deployment: KubernetesObject, replica_set: KubernetesObject, replicas: int) -> KubernetesObject:
-    """A Deployment with the template of a ReplicaSet, just as it was: it takes that ReplicaSet again, whose pods may still run."""
-    back: KubernetesObject = copy.deepcopy(deployment)
+    """A Deployment with the unchanged template of a ReplicaSet.
+
+    Kubernetes then uses that ReplicaSet again, so its pods that still run are not restarted.
+    """
+    changed: KubernetesObject = copy.deepcopy(deployment)
     template = copy.deepcopy(replica_set["spec"]["template"])
     del template["metadata"]["labels"][TEMPLATE_HASH]
-    back["metadata"].setdefault("labels", {}).update(MANAGED)
-    back["spec"] |= {"template": template, "replicas": replicas}
-    return back
+    changed["metadata"].setdefault("labels", {}).update(MANAGED)
+    changed["spec"] |= {"template": template, "replicas": replicas}
+    return changed
 
 
 def canary_of(deployment: KubernetesObject) -> KubernetesObject:
-    """One pod of the same template, which gets its share of what the Service is asked."""
+    """A Deployment of one pod with the same template. The Service sends it a share of the requests."""
     canary: KubernetesObject = copy.deepcopy(deployment)
     canary["metadata"]["name"] += "-canary"
     canary["spec"]["replicas"] = 1
@@ -93,22 +97,22 @@ def canary_of(deployment: KubernetesObject) -> KubernetesObject:
 
 
 def served(replica_set: KubernetesObject) -> Served:
-    """What the pods of a ReplicaSet of ours serve."""
+    """What the pods of a ReplicaSet serve, from its annotations."""
     template = replica_set["spec"]["template"]
-    noted = template["metadata"]["annotations"]
-    return Served(int(noted[VERSION]), noted[DIGEST], template["spec"]["containers"][0]["image"])
+    annotations = template["metadata"]["annotations"]
+    return Served(int(annotations[VERSION]), annotations[DIGEST], template["spec"]["containers"][0]["image"])
 
 
 def secret(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
-    """A Secret with files."""
+    """A Secret of files by name."""
     data = {file: base64.b64encode(content).decode() for file, content in files.items()}
     metadata = {"name": name, "labels": dict(MANAGED)}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
 
 
 def pull_secret(repository: str, login: Mapping[str, str]) -> dict[str, Any]:
-    """A Secret that lets nodes pull. Args: repository; login, `username` and `password`."""
+    """A Secret with which nodes pull images. Args: repository; login, `username` and `password`."""
     auth = base64.b64encode(f"{login['username']}:{login['password']}".encode()).decode()
     config = {"auths": {repository.partition("/")[0]: {**login, "auth": auth}}}
-    made = secret(PULL, {".dockerconfigjson": json.dumps(config).encode()})
-    return {**made, "type": "kubernetes.io/dockerconfigjson"}
+    pull = secret(PULL, {".dockerconfigjson": json.dumps(config).encode()})
+    return {**pull, "type": "kubernetes.io/dockerconfigjson"}

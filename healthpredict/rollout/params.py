@@ -1,4 +1,4 @@
-"""How versions are rolled out."""
+"""Parameters of rollouts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class CanaryParams(BaseModel):
-    """When a canary is good enough.
+    """How long a canary is tried, and what it must not exceed.
 
     Attributes:
-        seconds: for which it takes its share of the requests.
-        error_rate: of its requests, above which it is removed.
+        seconds: for which the canary answers its share of the requests.
+        error_rate: highest share (0-1) of its requests that may fail.
         risk_distance: largest Wasserstein distance of its risks from the champion's on the same requests (0-1).
     """
 
@@ -25,21 +25,21 @@ class CanaryParams(BaseModel):
 
 
 class RolloutParams(BaseModel):
-    """Where a version goes into service, and what it must show there.
+    """Where versions are rolled out to, and when a rollout fails. All but `target` concern Kubernetes only.
 
     Attributes:
-        target: the API as a local process, on Kubernetes, or nowhere: then only the alias moves.
-        context: of the kubeconfig; it is never whatever kubectl points at.
-        overlay: folder of the Kubernetes files, below the source.
-        service_url: of the API as callers reach it; by default the host of the cluster's API and the Service's node port.
-        strategy: rolling replaces pod by pod; canary tries the version on a share of the requests before.
+        target: `process` is a local process. With `none`, nothing is rolled out, and only the alias moves.
+        context: of the kubeconfig. It has no default, so a rollout never goes to the cluster that kubectl happens to point at.
+        overlay: folder of the Kubernetes manifests, relative to the source.
+        service_url: of the API, as callers reach it. The default is the host of the cluster's API with the Service's node port.
+        strategy: `rolling` replaces one pod after the other. `canary` first tries the version on a share of the requests.
         canary: see `CanaryParams`.
-        seconds: for the whole of a rollout to become ready.
-        unschedulable_seconds: for a node to have room for a pod.
-        p50_seconds: median time of a prediction, asked from here.
-        watch_seconds: how long a version is watched after it became the champion.
-        watch_error_rate: share (0-1) of failed requests in that time above which it is rolled back.
-        watch_mean_seconds: mean time of a prediction inside the pods above which it is rolled back.
+        seconds: within which all pods must be available.
+        unschedulable_seconds: for which a pod may wait for a node with room.
+        p50_seconds: highest median time of a prediction, measured by the rollout.
+        watch_seconds: for which a version is watched after it became the champion.
+        watch_error_rate: share (0-1) of failed requests above which a watched version is rolled back.
+        watch_mean_seconds: mean time of a prediction, measured by the pods, above which a watched version is rolled back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""Ports for processes that are about to start."""
+"""Find free ports for new processes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import socket
 
 from healthpredict.errors import HealthPredictError
 
-# Between the look for a port and its use nobody else should be given it: Linux takes those from 32,768 on for
-# connections and for who asks for any port, Ray those from 10,002 to 19,999 for its workers, Kubernetes those from
-# 30,000 to 32,767 for services.
+# A range that nobody else assigns ports from, so that a port is still free when it is used: Linux assigns those from
+# 32,768 on, Ray those from 10,002 to 19,999, and Kubernetes those from 30,000 to 32,767.
 _RANGE = range(20_000, 30_000)
 _ATTEMPTS = 100
 
 
 def free_port(host: str = "127.0.0.1", preferred: int | None = None) -> int:
-    """The preferred port of an address of this machine, or another free one where it is taken or none is preferred.
+    """Find a free port of a local address: the preferred one, if it is given and free.
 
     Raises:
         HealthPredictError: none was found.
     """
-    # From the system: two processes with the same seed would draw the same ports.
+    # Not seeded: two processes with the same seed would try the same ports.
     others = random.SystemRandom().sample(_RANGE, _ATTEMPTS)
     for port in others if preferred is None else (preferred, *others):
         with contextlib.suppress(OSError), socket.create_server((host, port)):

@@ -1,4 +1,4 @@
-"""What a rollout on Kubernetes has come to, read from its objects: done, going on, or failed and why."""
+"""The progress of a rollout on Kubernetes, read from its objects: complete, in progress, or failed and why."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from healthpredict.rollout.manifests import KubernetesObject
 
 REVISION: Final = "deployment.kubernetes.io/revision"
 TEMPLATE_HASH: Final = "pod-template-hash"
-_HOPELESS: Final = {
+_FATAL: Final = {
     "ImagePullBackOff": "its image cannot be pulled",
     "ErrImageNeverPull": "its image is not on the node",
     "InvalidImageName": "its image has no valid name",
     "CreateContainerConfigError": "its container cannot be configured",
-    "CreateContainerError": "its container cannot be made",
+    "CreateContainerError": "its container cannot be created",
     "RunContainerError": "its container cannot be started",
-    "CrashLoopBackOff": "its container ends again and again",
+    "CrashLoopBackOff": "its container crashes repeatedly",
 }
-"""Reasons for which a container waits that no waiting mends (kubelet, images/types.go and kuberuntime)."""
-_RESTARTS: Final = 2
-"""One may be the machine's fault."""
+"""Reasons of waiting containers that do not resolve by themselves (kubelet, images/types.go and kuberuntime)."""
+_FATAL_RESTARTS: Final = 2
+"""A single restart may be the machine's fault."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Failure:
     """Why a rollout cannot succeed.
 
     Attributes:
-        reason: in words, without the name of the pod.
-        pod: that shows it; None where no pod could be made.
+        reason: a clause without the name of the pod.
+        pod: that failed; None if no pod could be created.
     """
 
     reason: str
@@ -41,7 +41,7 @@ class Failure:
 def newest_replica_set(
     deployment: KubernetesObject, replica_sets: Sequence[KubernetesObject]
 ) -> KubernetesObject | None:
-    """The ReplicaSet of a Deployment's present template; None where the controller has not made it yet."""
+    """The ReplicaSet of a Deployment's current template, or None if the controller has not created it yet."""
     revision = _annotations(deployment).get(REVISION)
     return next(
         (found for found in owned(deployment, replica_sets) if _annotations(found).get(REVISION) == revision), None
@@ -49,19 +49,19 @@ def newest_replica_set(
 
 
 def owned(owner: KubernetesObject, objects: Sequence[KubernetesObject]) -> list[KubernetesObject]:
-    """Those objects that belong to another one."""
+    """The objects that another one owns."""
     uid = owner["metadata"]["uid"]
     return [o for o in objects if any(r["uid"] == uid for r in o["metadata"].get("ownerReferences", ()))]
 
 
 def is_observed(deployment: KubernetesObject) -> bool:
-    """Whether the controller has seen the last change of a Deployment."""
+    """Whether the controller has observed the last change of a Deployment."""
     seen: int = deployment.get("status", {}).get("observedGeneration", 0)
     return bool(seen >= deployment["metadata"]["generation"])
 
 
 def is_complete(deployment: KubernetesObject) -> bool:
-    """Whether every replica is of the present template and available, and none of another one is left."""
+    """Whether every replica has the current template and is available, and no older one is left."""
     status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
     counts = {status.get(name, 0) for name in ("updatedReplicas", "availableReplicas", "replicas")}
     return is_observed(deployment) and counts == {wanted}
@@ -70,12 +70,15 @@ def is_complete(deployment: KubernetesObject) -> bool:
 def failure_of(
     deployment: KubernetesObject, pods: Sequence[KubernetesObject], unschedulable_seconds: float
 ) -> Failure | None:
-    """Why a rollout cannot succeed; None where it still may.
+    """Look for a reason why a rollout cannot succeed.
 
     Args:
-        deployment: observed.
-        pods: of its present template.
+        deployment: for which `is_observed` is true.
+        pods: of its current template.
         unschedulable_seconds: for which a pod may wait for a node.
+
+    Returns:
+        The failure, or None if the rollout may still succeed.
     """
     for pod in pods:
         if pod["metadata"].get("deletionTimestamp"):
@@ -85,7 +88,7 @@ def failure_of(
             return Failure(reason, pod["metadata"]["name"])
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Failure(f"no pod could be made: {condition['message']}")
+            return Failure(f"no pod could be created: {condition['message']}")
         if condition["type"] == "Progressing" and condition["reason"] == "ProgressDeadlineExceeded":
             unready = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), None)
             seconds = deployment["spec"]["progressDeadlineSeconds"]
@@ -94,13 +97,13 @@ def failure_of(
 
 
 def is_ready(pod: KubernetesObject) -> bool:
-    """Whether a pod is ready, and not on its way out."""
+    """Whether a pod is ready and not being deleted."""
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
     return ready and not pod["metadata"].get("deletionTimestamp")
 
 
 def restarts(pod: KubernetesObject) -> int:
-    """How often the containers of a pod were started again."""
+    """How often the containers of a pod were restarted."""
     return sum(status["restartCount"] for status in pod.get("status", {}).get("containerStatuses", ()))
 
 
@@ -115,15 +118,15 @@ def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str 
         if ended and ended.get("reason") == "OOMKilled":
             return "its container used more memory than its limit and was killed (OOMKilled)"
         waiting = status.get("state", {}).get("waiting") or {}
-        if (words := _HOPELESS.get(waiting.get("reason", ""))) or status["restartCount"] >= _RESTARTS:
+        if (problem := _FATAL.get(waiting.get("reason", ""))) or status["restartCount"] >= _FATAL_RESTARTS:
             exit_code = f", exit code {ended['exitCode']}" if ended else ""
-            said = "" if ended else f": {waiting.get('message', '')}"
-            return f"{words or _HOPELESS['CrashLoopBackOff']} ({waiting.get('reason', 'restarts')}{exit_code}){said}"
+            message = "" if ended else f": {waiting.get('message', '')}"
+            return f"{problem or _FATAL['CrashLoopBackOff']} ({waiting.get('reason', 'restarts')}{exit_code}){message}"
     return None
 
 
-def _annotations(manifest: KubernetesObject) -> dict[str, str]:
-    found: dict[str, str] = manifest["metadata"].get("annotations") or {}
+def _annotations(owner: KubernetesObject) -> dict[str, str]:
+    found: dict[str, str] = owner["metadata"].get("annotations") or {}
     return found
 
 

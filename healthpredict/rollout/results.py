@@ -1,4 +1,4 @@
-"""The result of a rollout. Only `healthpredict.operations.record_rollout` matches on it."""
+"""The result of a rollout. Only `healthpredict.operations.record_rollout` distinguishes the cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class InService:
     """The version serves and was verified.
 
     Attributes:
-        version: of the registry.
+        version: of the model.
         image: by digest; None if the target is not Kubernetes.
         bundle_digest: of its bundle.
         url: of the API; None if the target is `none`.
@@ -28,7 +28,7 @@ class InService:
 class PutBack:
     """The requested version failed; the previous one serves and was verified.
 
-    On Kubernetes, a version that fails while it is watched stays in service if there is no previous one; it is then named here.
+    On Kubernetes, a version that fails while it is watched stays in service if there is no previous one; `version` then names it.
 
     Attributes:
         version: that serves; None if nothing does.

@@ -1,4 +1,4 @@
-"""What is in an image, as a bill of materials in CycloneDX 1.6: Debian packages, Python packages, and the model."""
+"""The bill of materials of an image, in CycloneDX 1.6: Debian packages, Python packages, and the model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.rollout.image import COMMIT_LABEL, LOCK, SourceTree, read_from_image
+from healthpredict.rollout.image import COMMIT_LABEL, LOCK, read_from_image
+from healthpredict.rollout.source_tree import SourceTree
 
 _DPKG: Final = "/var/lib/dpkg/status"
 _LOCKED: Final = re.compile(r"^(?P<requirement>[A-Za-z0-9][^\\\n]*?==[^\\\n]+?)\s*\\?$", re.MULTILINE)
 
 
 def bill_of_materials(reference: str, image_id: str, bundle: Bundle, source: SourceTree) -> str:
-    """The bill, as JSON; the same image gives the same bill but for the time.
+    """Write the bill of materials of an image as JSON. For the same image, only its time differs.
 
     Args:
         reference: of the image, by digest.
-        image_id: of it in the local engine.
+        image_id: of the image in the local engine.
         bundle: in the image.
-        source: that it was built from.
+        source: that the image was built from.
 
     Raises:
         RolloutError: the image cannot be read.
@@ -75,7 +76,7 @@ def _debian_packages(status: str) -> Iterator[Component]:
 
 
 def _python_packages(lock: str) -> Iterator[Component]:
-    """The packages of a lock file that this platform has."""
+    """The packages of a lock file whose markers match this platform."""
     for match in _LOCKED.finditer(lock):
         requirement = Requirement(match["requirement"])
         if requirement.marker is not None and not requirement.marker.evaluate():
@@ -86,5 +87,5 @@ def _python_packages(lock: str) -> Iterator[Component]:
 
 
 def bill_name(reference: str) -> str:
-    """A file name for the bill of an image."""
+    """The file name of the bill of an image."""
     return f"{reference.rpartition(':')[2]}.cdx.json"

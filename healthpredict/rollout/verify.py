@@ -1,4 +1,4 @@
-"""Whether a service answers what its bundle was trained to answer, asked as its callers ask."""
+"""Verify over HTTP that a service reproduces the golden rows of its bundle."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import httpx
 from healthpredict.bundle.model import TOLERANCE, Bundle, largest_difference
 
 DRY_RUN: Final = {"X-Dry-Run": "true"}
-"""Golden rows are nobody's: the prediction log marks them."""
+"""The prediction log marks these requests: golden rows belong to no patient."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a service answered.
+class Predictions:
+    """The predictions of a service.
 
     Attributes:
         risks: one for each record.
-        digests: of the bundles that answered.
-        p50_seconds: median time of an answer.
+        digests: of the bundles that predicted them.
+        p50_seconds: median response time.
     """
 
     risks: list[float]
@@ -31,33 +31,35 @@ class Asked:
     p50_seconds: float
 
 
-def ask(client: httpx.Client, url: str, records: list[dict[str, Any]], headers: Mapping[str, str]) -> Asked:
-    """Ask for predictions, one after the other.
+def request_predictions(
+    client: httpx.Client, url: str, records: list[dict[str, Any]], headers: Mapping[str, str]
+) -> Predictions:
+    """Request a prediction for each record, one after the other.
 
     Raises:
-        httpx.HTTPError: one was not answered, or refused.
+        httpx.HTTPError: a request failed or was rejected.
     """
-    answers, seconds = [], []
+    responses, seconds = [], []
     for record in records:
         start = time.perf_counter()
-        answers.append(client.post(f"{url}/predict", json=record, headers={**DRY_RUN, **headers}).raise_for_status())
+        responses.append(client.post(f"{url}/predict", json=record, headers={**DRY_RUN, **headers}).raise_for_status())
         seconds.append(time.perf_counter() - start)
-    said = [answer.json() for answer in answers]
-    return Asked(
-        [answer["readmission_risk"] for answer in said],
-        frozenset(answer["bundle_digest"] for answer in said),
+    bodies = [response.json() for response in responses]
+    return Predictions(
+        [body["readmission_risk"] for body in bodies],
+        frozenset(body["bundle_digest"] for body in bodies),
         median(seconds),
     )
 
 
 @dataclass(frozen=True)
-class Golden:
-    """How a service answered its golden rows.
+class Verification:
+    """Whether a service reproduces golden rows.
 
     Attributes:
-        problem: what is wrong, as a predicate with a full stop ("serves another bundle."); None if nothing is.
-        answered: whether it answered at all. If not, it is unknown what serves.
-        p50_seconds: median time of an answer; 0 if there was none.
+        problem: a predicate with a full stop ("serves another bundle."); None if the rows were reproduced.
+        answered: False if a request failed. Then it is unknown what serves.
+        p50_seconds: median response time; 0 if a request failed.
     """
 
     problem: str | None
@@ -67,27 +69,27 @@ class Golden:
 
 def ask_golden_rows(
     client: httpx.Client, url: str, bundle: Bundle, headers: Mapping[str, str] | None = None, patience: float = 0.0
-) -> Golden:
-    """Ask a service for the golden rows of a bundle.
+) -> Verification:
+    """Request the golden rows of a bundle from a service, and compare the risks.
 
     Args:
         client: for the requests.
         url: of the service.
-        bundle: that is expected there.
+        bundle: that the service should serve.
         headers: of each request.
         patience: seconds for which another bundle may still answer.
     """
     records = [row.record for row in bundle.golden]
     deadline = time.monotonic() + patience
     try:
-        while (asked := ask(client, url, records, headers or {})).digests != {bundle.digest}:
+        while (predictions := request_predictions(client, url, records, headers or {})).digests != {bundle.digest}:
             if time.monotonic() > deadline:
-                others = ", ".join(sorted(digest[:12] for digest in asked.digests - {bundle.digest}))
-                return Golden(f"serves another bundle, {others}.", True, asked.p50_seconds)
+                others = ", ".join(sorted(digest[:12] for digest in predictions.digests - {bundle.digest}))
+                return Verification(f"serves another bundle, {others}.", True, predictions.p50_seconds)
             time.sleep(0.2)
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        return Golden(f"did not answer its golden rows: {error or type(error).__name__}", False, 0.0)
-    worst = largest_difference(asked.risks, [row.risk for row in bundle.golden])
+        return Verification(f"did not answer its golden rows: {error or type(error).__name__}", False, 0.0)
+    worst = largest_difference(predictions.risks, [row.risk for row in bundle.golden])
     if not worst <= TOLERANCE:
-        return Golden(f"differs from training by {worst:.1e} on its golden rows.", True, asked.p50_seconds)
-    return Golden(None, True, asked.p50_seconds)
+        return Verification(f"differs from training by {worst:.1e} on its golden rows.", True, predictions.p50_seconds)
+    return Verification(None, True, predictions.p50_seconds)

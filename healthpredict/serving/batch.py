@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from time import time_ns
+import time
 from typing import Any, Final
 
+import msgspec
 import numpy as np
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
+from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.prediction_log.writer import PredictionLog
-from healthpredict.serving.answers import Identified, classified
-from healthpredict.serving.encounter import Encounter, read_encounter, record_of
-from healthpredict.serving.json_body import read_list
-from healthpredict.serving.limits import Limits
-from healthpredict.serving.metrics import Metrics
-from healthpredict.serving.problems import Problem, Refused
+from healthpredict.serving import openapi
+from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
+from healthpredict.serving.predictions import Identified, classified, example_record, identity, predict_one
+from healthpredict.serving.problems import JSON, RETRY_LATER, RETRY_SOON, Problem, ProblemError
+from healthpredict.serving.request import discard_body, is_dry_run, read_body, read_list
+from healthpredict.serving.service import Service
 
-BATCH: Final = "/predict/batch"
+_PATH: Final = "/predict/batch"
 _COMMAS_A_ROW: Final = 2 * len(Encounter.model_fields)
 _ROWS_AT_ONCE: Final = 50
-"""Encounters that are read before other requests are handled: about a millisecond."""
+"""Encounters between two event loop iterations, in which other requests are handled: about a millisecond."""
 
 
 class RowResult(BaseModel):
@@ -54,7 +56,47 @@ class BatchPrediction(Identified):
     refused: int
 
 
-def batch_schema(rows: int) -> dict[str, Any]:
+def add_batch(router: APIRouter, service: Service) -> None:
+    """Add the endpoint for many encounters."""
+    limits = service.limits
+    slots = asyncio.Semaphore(limits.batches)
+    record = example_record(service.bundle)
+    row = predict_one(service.bundle, record) | {"problem": None}
+    body_documentation = openapi.request_body(_schema(limits.batch_rows), {"encounters": [as_sent(record)]})
+
+    @router.post(
+        _PATH,
+        summary=f"The risks for up to {limits.batch_rows:,} encounters",
+        response_model=BatchPrediction,
+        responses={
+            200: openapi.response_example(_response_fields([row], 1) | identity(service.bundle)),
+            **openapi.OF_ANY_BODY,
+            413: openapi.problem("The body is too long, or has too many encounters"),
+            422: openapi.problem("The body is not a batch, or X-Dry-Run is wrong"),
+            429: openapi.problem("Too many batches are being answered", headers=openapi.RETRY),
+            503: openapi.BUSY,
+        },
+        openapi_extra=body_documentation | {"parameters": [openapi.DRY_RUN]},
+    )
+    async def predict_many(request: Request) -> Response:
+        if slots.locked():
+            await discard_body(request.scope, request.receive, limits.body_seconds)
+            raise ProblemError(429, f"{limits.batches} batches are being answered. Ask again.", headers=RETRY_SOON)
+        # The time limit cancels nothing in the block, because a thread cannot be cancelled: it would go on without a slot.
+        async with slots:
+            body = await read_body(request, limits.batch_body_bytes, limits.body_seconds)
+            dry_run = is_dry_run(request)
+            bundle = service.bundle
+            results, encounters = await _predict_batch(service, bundle, body)
+            identified = identity(bundle)
+            if service.log is not None:
+                await _log_batch(service.log, dry_run, identified, results, encounters)
+            predicted = len(results) - encounters.count(None)
+            answered = _response_fields(results, predicted) | identified
+            return Response(msgspec.json.encode(answered), media_type=JSON)
+
+
+def _schema(rows: int) -> dict[str, Any]:
     """Return the JSON schema of a request with up to `rows` encounters."""
     encounters = {"type": "array", "maxItems": rows, "items": Encounter.model_json_schema()}
     return {
@@ -67,55 +109,46 @@ def batch_schema(rows: int) -> dict[str, Any]:
     }
 
 
+def _response_fields(results: list[dict[str, Any]], predicted: int) -> dict[str, Any]:
+    return {"results": results, "predicted": predicted, "refused": len(results) - predicted}
+
+
 def read_batch(body: bytes, at_most: int) -> list[Any]:
-    """Read the body of a batch, but not its encounters.
-
-    Args:
-        body: one JSON object with the list `encounters`.
-        at_most: encounters.
-
-    Returns:
-        The encounters, each for `read_encounter`.
+    """Decode a batch of at most so many encounters, each for `read_encounter`.
 
     Raises:
-        Refused: not JSON (400), not a batch (422), or too many encounters (413).
+        ProblemError: not JSON (400), not a batch (422), or too many encounters (413).
     """
     if body.count(b",") > at_most * _COMMAS_A_ROW:  # millions of tiny rows would take a gigabyte
-        raise Refused(413, f"There are too many values: {at_most:,} encounters is the most. Send several batches.")
-    rows = read_list(body, "encounters")
-    if len(rows) > at_most:
-        raise Refused(413, f"There are {len(rows):,} encounters, and {at_most:,} is the most. Send several batches.")
-    return rows
+        raise ProblemError(
+            413, f"There are too many values: {at_most:,} encounters is the most. Send several requests."
+        )
+    return read_list(body, "encounters", at_most)
 
 
-@dataclass(frozen=True)
-class Logged:
-    """How the predictions of a batch are logged.
-
-    Attributes:
-        log: where to.
-        who: the fields of the answer's `Identified`.
-        dry_run: see `PredictionLine`.
-    """
-
-    log: PredictionLog
-    who: dict[str, Any]
-    dry_run: bool
-
-
-async def predict_rows(
-    bundle: Bundle, rows: list[Any], metrics: Metrics
+async def _predict_batch(
+    service: Service, bundle: Bundle, body: bytes
 ) -> tuple[list[dict[str, Any]], list[tuple[Value, ...] | None]]:
-    """Predict encounters, in their order.
-
-    Args:
-        bundle: to predict with.
-        rows: encounters as `read_batch` returns them.
-        metrics: where risks and problems are counted.
+    """Predict for the encounters of a body.
 
     Returns:
-        For each row, the fields of a `RowResult`, and the values of the encounter or None if it has a problem.
+        The fields of a `RowResult` for each row, and the values of each encounter, or None if it has a problem.
+
+    Raises:
+        ProblemError: not a batch (400, 422), too large (413), or not finished in time (503).
     """
+    limits, metrics = service.limits, service.metrics
+    deadline = time.monotonic() + limits.batch_seconds
+
+    def check_time() -> None:
+        if time.monotonic() > deadline:
+            detail = (
+                f"The batch was not finished within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
+            )
+            raise ProblemError(503, detail, headers=RETRY_LATER)
+
+    # In a thread, because ten thousand encounters take as long as thousands of predictions.
+    rows = await asyncio.to_thread(read_batch, body, limits.batch_rows)
     features = np.empty((len(rows), len(bundle.encoder.feature_names)), dtype=np.float32)
     results: list[dict[str, Any]] = []
     encounters: list[tuple[Value, ...] | None] = []
@@ -123,11 +156,12 @@ async def predict_rows(
     for i, row in enumerate(rows):
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
+            check_time()
         try:
             values = read_encounter(row)
-        except Refused as refused:
-            metrics.refused(refused.problem)
-            results.append({"readmission_risk": None, "high_risk": None, "problem": refused.problem.model_dump()})
+        except ProblemError as error:
+            metrics.rejected(error.problem)
+            results.append({"readmission_risk": None, "high_risk": None, "problem": error.problem.model_dump()})
             encounters.append(None)
         else:
             features[len(good)] = bundle.encode(record_of(values))
@@ -135,6 +169,7 @@ async def predict_rows(
             results.append({})
             encounters.append(values)
     risks = (await asyncio.to_thread(bundle.risks, features[: len(good)])).tolist() if good else []
+    check_time()
     for i, risk in zip(good, risks, strict=True):
         metrics.predicted(risk)
         results[i] = classified(bundle, risk) | {"problem": None}
@@ -142,28 +177,16 @@ async def predict_rows(
     return results, encounters
 
 
-async def predict_batch(
-    bundle: Bundle, body: bytes, limits: Limits, metrics: Metrics, logged: Logged | None = None
-) -> dict[str, Any]:
-    """Return the fields of a `BatchPrediction`, except those that name the model and the request.
-
-    Raises:
-        Refused: not a batch (400, 422), too large (413), or not finished in time (503).
-    """
-    try:
-        async with asyncio.timeout(limits.batch_seconds):
-            # In a thread, because ten thousand encounters take as long as thousands of predictions.
-            rows = await asyncio.to_thread(read_batch, body, limits.batch_rows)
-            results, encounters = await predict_rows(bundle, rows, metrics)
-    except TimeoutError:
-        detail = f"The batch was not finished within {limits.batch_seconds:g} seconds. Send it again, or smaller ones."
-        raise Refused(503, detail, headers={"retry-after": "5"}) from None
-    # After the timeout, so that a batch that is sent again is not logged twice.
-    if logged is not None:
-        for i, (result, encounter) in enumerate(zip(results, encounters, strict=True)):
-            if i % _ROWS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if encounter is not None:
-                logged.log.add((time_ns(), BATCH, logged.dry_run, result | logged.who, encounter))
-    refused = encounters.count(None)
-    return {"results": results, "predicted": len(results) - refused, "refused": refused}
+async def _log_batch(
+    log: PredictionLog,
+    dry_run: bool,
+    identified: dict[str, Any],
+    results: list[dict[str, Any]],
+    encounters: list[tuple[Value, ...] | None],
+) -> None:
+    """Log the predictions of a whole batch, so that a batch that failed and is sent again is logged once."""
+    for i, (result, encounter) in enumerate(zip(results, encounters, strict=True)):
+        if i % _ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if encounter is not None:
+            log.add(LogEntry(time.time_ns(), _PATH, dry_run, result | identified, encounter))

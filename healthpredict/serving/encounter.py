@@ -1,4 +1,4 @@
-"""Read one encounter from the body of a request, and describe it for OpenAPI. Both are made from the table of columns.
+"""Check one encounter of a request, and describe it for OpenAPI. Both follow from the table of columns.
 
 Names are accepted as in the data set and with underscores for hyphens. Every problem is listed, and no message repeats a value.
 """
@@ -9,19 +9,21 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from healthpredict.data.contract import (
     DEATH_OR_HOSPICE,
     FEATURE_COLUMNS,
+    LARGEST_ID,
     MISSING_WORDS,
+    NOT_MEASURED,
     RECORD_COLUMNS,
     Column,
     Kind,
 )
 from healthpredict.features.encoder import Value
-from healthpredict.serving.json_body import not_json
-from healthpredict.serving.problems import FieldProblem, Refused
+from healthpredict.serving.problems import GIVEN_TWICE, FieldProblem, ProblemError, counted
+from healthpredict.serving.request import not_json
 
 _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
@@ -38,31 +40,34 @@ def _is_optional(column: Column) -> bool:
 
 
 def _type(column: Column) -> Any:
-    """Return the type of a column in the documentation. Wherever null is allowed, a word for missing is, too."""
-    word = Annotated[str, Field(pattern=rf"^\s*({_WORD_PATTERN})\s*$")]
+    """Return the type of a column in the documentation. A column that may be null may also have a word for missing."""
     accepted: Any
-    if column.kind is Kind.CATEGORY:
-        accepted = Literal[*_categories(column)]
-    elif column.kind is Kind.CODE:
-        accepted = Annotated[str, Field(pattern=f"^({column.pattern})$")]
-    else:
-        low, high = _limits(column)
-        accepted = Annotated[int, Field(strict=True, ge=low, le=high)]
-    return accepted | word | None if _is_optional(column) else accepted
+    match column.kind:
+        case Kind.CATEGORY:
+            accepted = Literal[*_categories(column)]
+            if NOT_MEASURED in column.allowed:
+                accepted |= _text(rf"\s*{NOT_MEASURED}\s*")
+        case Kind.CODE:
+            accepted = _text(f"({column.pattern})")
+        case Kind.ID:
+            accepted = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
+        case _:
+            accepted = Annotated[int, Field(strict=True, ge=column.minimum, le=column.maximum)]
+    return accepted | _text(rf"\s*({_WORD_PATTERN})\s*") | None if _is_optional(column) else accepted
+
+
+def _text(pattern: str) -> Any:
+    return Annotated[str, Field(pattern=f"^{pattern}$")]
 
 
 def _categories(column: Column) -> list[str]:
-    # The codes of death and hospice are in the contract of the data, but not in that of a prediction.
+    # The codes of death and hospice are allowed in data, but not for a prediction.
     left_out = DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
     return [value for value in column.allowed if value not in left_out]
 
 
 _COLUMNS: Final = tuple((column, frozenset(_categories(column))) for column in RECORD_COLUMNS)
-"""Each column, and the values that need no further check."""
-
-
-def _limits(column: Column) -> tuple[int | None, int | None]:
-    return (1, 2**63 - 1) if column.kind is Kind.ID else (column.minimum, column.maximum)
+"""Each column, and the values that are accepted without a further check."""
 
 
 def _field(column: Column) -> tuple[Any, Any]:
@@ -72,31 +77,30 @@ def _field(column: Column) -> tuple[Any, Any]:
     )
 
 
-class _ByEitherName(BaseModel):
-    """One encounter at discharge, its fields named as in the data set, or with underscores for hyphens."""
-
-    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
-
-
 _FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
-Encounter: Final = create_model("Encounter", __base__=_ByEitherName, __doc__=_ByEitherName.__doc__, **_FIELDS)
-"""The schema of a request, for the documentation. Absent, null and words for missing all mean missing."""
+Encounter: Final = create_model(
+    "Encounter",
+    __doc__="One encounter at discharge, its fields named as in the data set, or with underscores for hyphens.",
+    __config__=ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True),
+    **_FIELDS,
+)
+"""The schema of a request, for the documentation. An absent field, null and words for missing all mean missing."""
 
 
 def read_encounter(sent: Any) -> tuple[Value, ...]:
     """Check one encounter and return its values.
 
     Args:
-        sent: what a caller sent, as `read_json` returns it.
+        sent: the encounter as `read_json` returns it.
 
     Returns:
-        values of `RECORD_COLUMNS`, in this order; None is missing.
+        The values of `RECORD_COLUMNS`, in this order; None is missing.
 
     Raises:
-        Refused: not an object, or one or more fields break the contract (422), all of them listed.
+        ProblemError: not an object, or fields that break the contract, all of them listed (422).
     """
     if not isinstance(sent, tuple):
-        raise Refused(422, "The encounter is not one JSON object.")
+        raise ProblemError(422, "The encounter is not one JSON object.")
     sent_as: dict[str, str] = {}
     record: dict[str, Any] = {}
     problems: dict[str, str] = {}
@@ -106,22 +110,22 @@ def read_encounter(sent: Any) -> tuple[Value, ...]:
         if column is None:
             unknown.append(_shown(name))
         elif column.name in record:
-            problems[column.name] = _given_twice(sent_as[column.name], name)
+            first = sent_as[column.name]
+            problems[column.name] = GIVEN_TWICE if name == first else f"{GIVEN_TWICE}, as {first} and {name}"
         else:
             sent_as[column.name], record[column.name] = name, value
     values: list[Value] = []
     for column, allowed in _COLUMNS:
         value = record.get(column.name)
-        if not (isinstance(value, str) and value in allowed):  # most values need no further check
+        if not (isinstance(value, str) and value in allowed):
             value, problem = _checked(column, value)
             if problem:
                 problems.setdefault(column.name, problem)
         values.append(value)
     problems |= dict.fromkeys(unknown, "is not a field of an encounter")
     if problems:
-        noun = "problem" if len(problems) == 1 else "problems"
         listed = [FieldProblem(field=field, problem=problem) for field, problem in problems.items()]
-        raise Refused(422, f"The encounter has {len(listed)} {noun}.", listed)
+        raise ProblemError(422, f"The encounter has {counted(listed)}.", listed)
     return tuple(values)
 
 
@@ -130,22 +134,19 @@ def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
     return dict(zip(_FIELDS, values, strict=True))
 
 
-def _given_twice(first: str, second: str) -> str:
-    """Return the problem of a field that is given twice, under one name or under its two names."""
-    return "is given twice" if first == second else f"is given twice, as {first} and {second}"
-
-
 def _shown(name: str) -> str:
     try:
         return name[:_LONGEST_NAME_SHOWN].encode().decode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which is no character
+    except UnicodeEncodeError:  # half of a surrogate pair is not a character
         raise not_json() from None
 
 
 def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
-    """Return a value with words for missing replaced by None, and what is wrong with it."""
+    """Return the value of the record, and what is wrong with it. As in files, `None` and words for missing may have blanks."""
     if isinstance(value, str) and column.is_missing(value):
         value = None
+    elif isinstance(value, str) and NOT_MEASURED in column.allowed and value.strip() == NOT_MEASURED:
+        value = NOT_MEASURED
     if value is None and _is_optional(column):
         return None, None
     if column.field == _DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
@@ -154,5 +155,5 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
 
 
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:
-    """Return a record by `Column.field` as a caller sends it: named as in the data set, with null for missing."""
+    """Return a record by `Column.field` as a caller sends it: fields named as in the data set, null for missing."""
     return {column.name: record.get(column.field) for column in FEATURE_COLUMNS}

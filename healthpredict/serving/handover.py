@@ -1,7 +1,7 @@
 """Hand the listening socket of a process over to the process that replaces it.
 
-Both accept from one queue until the old process stops, so no connection waits in a queue that is closed. The socket travels
-through a Unix socket that only this user can open.
+Both accept connections from one queue until the old process stops, so no connection waits in a queue that is closed. The listening
+socket is sent through a Unix socket that only this user can open.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def offering(listening: socket.socket, path: Path) -> Iterator[None]:
-    """Give a listening socket to every process that connects to `path` within the block.
+    """Send a listening socket to every process that connects to `path` within the block.
 
     Args:
         listening: the socket to hand over.
-        path: of the Unix socket, which replaces what an earlier process left there. The system allows about 100 bytes.
+        path: of the Unix socket, which replaces that of an earlier process. The system allows about 100 bytes.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,7 +1,7 @@
-"""The HTTP server: granian on a listening socket of ours, in the event loop of the caller.
+"""The HTTP server: granian, embedded in the event loop of the caller, on a listening socket that exists already.
 
-HTTP itself is granian's job. Its parser limits heads and trailers, reads a body only as the application does, answers pipelined
-requests in order and drops clients that send a head too slowly. Measured beside uvicorn in docs/decisions.
+Granian limits heads and trailers, reads a body only as fast as the application does, answers pipelined requests in order and
+disconnects clients that send a head too slowly. docs/decisions.md compares it with uvicorn.
 """
 
 from __future__ import annotations
@@ -22,23 +22,17 @@ from granian.server.embed import Server
 from healthpredict.errors import ConfigurationError
 
 _BUFFER_BYTES: Final = 16 * 1024
-"""What a connection may hold in memory, and the longest head of a request."""
+"""Memory of a connection, and the longest head of a request."""
 _BACKLOG: Final = 2048
 _SECONDS_TO_CLOSE: Final = 0.3
-"""At the end, how long responses ask clients to close their connections before the idle ones are closed."""
+"""How long, at the end, responses ask clients to close their connections before idle ones are closed."""
 
 
 class HttpServer(Server):
     """Serves an app on a socket that exists already."""
 
     def __init__(self, app: FastAPI, listening: socket.socket, head_seconds: float) -> None:
-        """Prepare to serve.
-
-        Args:
-            app: to serve.
-            listening: a TCP socket that listens. The server works on a copy of it.
-            head_seconds: see `Limits`.
-        """
+        """Args: app; listening, a TCP socket, of which the server uses a copy; head_seconds, see `Limits`."""
         super().__init__(
             app,
             interface=Interfaces.ASGINL,
@@ -48,23 +42,27 @@ class HttpServer(Server):
             http1_settings=HTTP1Settings(header_read_timeout=int(head_seconds * 1000), max_buffer_size=_BUFFER_BYTES),
             log_enabled=False,
         )
+        # Linux only, like the whole system: ends connections whose clients do not read.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(head_seconds * 1000))
         self._listening = listening
 
     def _init_shared_socket(self) -> None:
-        """Called by the base class, which would bind an address. Look at both again with another version of granian."""
+        """Use the socket, where the base class would bind an address. Check both with each new version of granian."""
         # The stub of `SocketHolder` lacks two arguments.
         self._shd = SocketHolder(os.dup(self._listening.fileno()), False, _BACKLOG)  # type: ignore[call-arg, assignment]
 
 
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI, listening: socket.socket, head_seconds: float) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve an app within the block, which gets the task of the server. At its end, finish the requests that were received.
+    """Serve an app within the block. At its end, answer the requests that were received.
 
     Args:
-        app: its `state.draining` is set at the end, which makes responses ask clients to close their connections.
+        app: its `state.draining` is set at the end, so that responses ask clients to close their connections.
         listening: see `HttpServer`; closed at the end.
         head_seconds: see `Limits`.
+
+    Yields:
+        The task of the server, which ends early only with an error.
     """
     server = HttpServer(app, listening, head_seconds)
 
@@ -93,13 +91,13 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         shared: let another process of this user listen on the same port at another address.
 
     Raises:
-        ConfigurationError: the port is taken, or the address is not of this machine.
+        ConfigurationError: the port is taken, or the address is not one of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
     except OSError as error:
-        # Python writes the address into the text of an error of the system; one of the resolver has no number.
+        # `strerror` of a system error contains the address; an error of the resolver has no positive number.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror
         raise ConfigurationError(

@@ -13,58 +13,61 @@ from healthpredict.errors import ConfigurationError
 from healthpredict.storage.key_file import list_keys
 
 _log = logging.getLogger(__name__)
-_LOOK_EVERY_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
 _SCHEME: Final = "bearer "
 
 
 class KeyRing:
-    """The keys that a service accepts. It looks at the file once a second, so keys change without a restart."""
+    """The keys that a service accepts. It checks the file once a second, so keys change without a restart."""
 
     def __init__(self, path: Path) -> None:
         """Args: path, of the file.
 
         Raises:
-            ConfigurationError: it cannot be read, is not a file of keys, or holds none.
+            ConfigurationError: the file cannot be read, is not a file of keys, or contains none.
         """
         self._path = path
-        self._seen = self._state()
+        self._version = _version(path)
         self._digests = _digests(path)
         if not self._digests:
             raise ConfigurationError(f"{path} holds no API key. Make one: healthpredict keys add NAME.")
-        self._next_look = time.monotonic() + _LOOK_EVERY_SECONDS
+        self._next_check = time.monotonic() + _CHECK_SECONDS
 
     def accepts(self, authorization: str | None) -> bool:
         """Return whether an `Authorization` header contains `Bearer` and a key that is accepted."""
-        if (now := time.monotonic()) >= self._next_look:
-            self._next_look = now + _LOOK_EVERY_SECONDS
-            self._look()
+        if (now := time.monotonic()) >= self._next_check:
+            self._next_check = now + _CHECK_SECONDS
+            self._read_if_changed()
         if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
             return False
         given = sha256_of(authorization[len(_SCHEME) :].strip())
         found = False
         for digest in self._digests:
-            # Every key is compared, each in constant time: how long it takes says nothing about any of them.
+            # All keys are compared, each in constant time, so the duration reveals nothing about any of them.
             found |= hmac.compare_digest(given, digest)
         return found
 
-    def _look(self) -> None:
-        state = self._state()
-        if state == self._seen:
+    def _read_if_changed(self) -> None:
+        version = _version(self._path)
+        if version == self._version:
             return
-        self._seen = state
+        self._version = version
         try:
             self._digests = _digests(self._path)
             _log.info("API keys read again: %d", len(self._digests))
         except ConfigurationError as error:
-            # A file half restored must not lock a hospital out; revoking writes a whole file.
+            # A file that is half restored must not lock a hospital out. Revoking replaces the whole file.
             _log.error("The API keys read before stay in force. %s", error)
 
-    def _state(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Return what changes whenever the file does, or None if it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # The change time as well: a copy may keep the modification time of its source.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _digests(path: Path) -> tuple[bytes, ...]:

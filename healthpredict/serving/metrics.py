@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -17,10 +18,10 @@ from healthpredict.serving.problems import Problem
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _RISKS: Final = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
-"""Close together where readmissions are: about one encounter in nine."""
+"""Close together around .11, the share of encounters with a readmission."""
 _FIELDS: Final = frozenset(column.name for column in COLUMNS)
 _OTHER: Final = "other"
-"""The label of every name that callers make up: such names must not fill the memory."""
+"""The label of all names that callers make up, because a label for each would fill the memory."""
 
 
 class Metrics:
@@ -31,46 +32,36 @@ class Metrics:
         in_flight: requests that are being answered.
     """
 
-    def __init__(self, served: Callable[[], Bundle], log: PredictionLog | None = None) -> None:
+    def __init__(self, log: PredictionLog | None = None) -> None:
         """Create the counters.
 
         Args:
-            served: returns the bundle that is served now.
-            log: whose numbers are shown too.
+            log: whose own counters are shown too.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.endpoints: set[str] = set()
         self.in_flight = 0
-        self._served = served
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "healthpredict_requests",
-            "Requests answered, by endpoint and status",
-            ("endpoint", "status"),
-            registry=registry,
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self._requests = counter(
+            "healthpredict_requests", "Requests answered, by endpoint and status", ("endpoint", "status")
         )
-        self._seconds = Histogram(
+        self._seconds = histogram(
             "healthpredict_request_seconds",
             "Wall time of a request inside the service",
             ("endpoint",),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self._risk = Histogram(
-            "healthpredict_readmission_risk", "Predicted risk, 0-1", buckets=_RISKS, registry=registry
+        self._risk = histogram("healthpredict_readmission_risk", "Predicted risk, 0-1", buckets=_RISKS)
+        self._problems = counter(
+            "healthpredict_validation_errors", "Values that broke the contract, by field", ("field",)
         )
-        self._problems = Counter(
-            "healthpredict_validation_errors", "Values that broke the contract, by field", ("field",), registry=registry
-        )
-        self._rows = Counter(
-            "healthpredict_batch_rows", "Encounters of batches, by result", ("result",), registry=registry
-        )
-        Gauge("healthpredict_requests_in_flight", "Requests being answered", registry=registry).set_function(
-            lambda: self.in_flight
-        )
-        self._model = Gauge(
-            "healthpredict_model_info", "The model that is served; always 1", ("version", "digest"), registry=registry
-        )
+        self._rows = counter("healthpredict_batch_rows", "Encounters of batches, by result", ("result",))
+        self._model = gauge("healthpredict_model_info", "The model that is served; always 1", ("version", "digest"))
+        in_flight = gauge("healthpredict_requests_in_flight", "Requests being answered")
+        in_flight.set_function(lambda: self.in_flight)
         if log is not None:
             registry.register(_LogCollector(log))
 
@@ -79,7 +70,13 @@ class Metrics:
         return path if path in self.endpoints else _OTHER
 
     def answered(self, path: str, status: int, seconds: float) -> None:
-        """Count a request: its path, the status of its response (499 if the client left) and its wall time."""
+        """Count a request.
+
+        Args:
+            path: of the request.
+            status: of the response; 499 if the client left or sent an invalid body, which the server does not distinguish.
+            seconds: wall time.
+        """
         endpoint = self.endpoint(path)
         self._requests.labels(endpoint, status).inc()
         self._seconds.labels(endpoint).observe(seconds)
@@ -88,8 +85,8 @@ class Metrics:
         """Count a prediction, 0-1."""
         self._risk.observe(risk)
 
-    def refused(self, problem: Problem) -> None:
-        """Count what was wrong with an encounter, by field."""
+    def rejected(self, problem: Problem) -> None:
+        """Count what is wrong with an encounter, by field."""
         for error in problem.errors:
             self._problems.labels(error.field if error.field in _FIELDS else _OTHER).inc()
 
@@ -98,9 +95,8 @@ class Metrics:
         self._rows.labels("predicted").inc(predicted)
         self._rows.labels("refused").inc(refused)
 
-    def render(self) -> bytes:
-        """Return everything in the text format of Prometheus."""
-        bundle = self._served()
+    def render(self, bundle: Bundle) -> bytes:
+        """Return all counters, and the bundle that is served now, in the text format of Prometheus."""
         self._model.clear()
         self._model.labels(bundle.manifest.model_version, bundle.digest).set(1)
         text: bytes = generate_latest(self._registry)
@@ -108,7 +104,7 @@ class Metrics:
 
 
 class _LogCollector(Collector):
-    """The numbers of the prediction log, which counts by itself."""
+    """The counters of the prediction log."""
 
     def __init__(self, log: PredictionLog) -> None:
         self._log = log
@@ -118,4 +114,6 @@ class _LogCollector(Collector):
         yield GaugeMetricFamily("healthpredict_log_queue", "Predictions that are not in a file yet", value=log.waiting)
         yield GaugeMetricFamily("healthpredict_log_failing", "1 if the last write failed", value=int(log.failing))
         yield CounterMetricFamily("healthpredict_log_written", "Predictions written to files", value=log.written)
-        yield CounterMetricFamily("healthpredict_log_dropped", "Predictions lost for want of room", value=log.dropped)
+        yield CounterMetricFamily(
+            "healthpredict_log_dropped", "Predictions lost because there was no room", value=log.dropped
+        )

@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from healthpredict.data.contract import BY_FIELD
+from healthpredict.data.contract import BY_FIELD, LARGEST_ID
 from healthpredict.errors import StorageError
 from healthpredict.prediction_log.writer import PredictionLog
-from healthpredict.serving.answers import new_request_id
-from healthpredict.serving.json_body import read_list
-from healthpredict.serving.limits import read_body
-from healthpredict.serving.problems import FieldProblem, Refused, problem_documentation
-from healthpredict.serving.service import OF_ANY_BODY, RETRY, RawBodyRoute, Service, json_response, request_body
+from healthpredict.serving import openapi
+from healthpredict.serving.predictions import new_request_id
+from healthpredict.serving.problems import GIVEN_TWICE, JSON, RETRY_LATER, FieldProblem, ProblemError, counted
+from healthpredict.serving.request import read_body, read_list
+from healthpredict.serving.service import Service
 
 _COLUMNS: Final = (BY_FIELD["encounter_id"], BY_FIELD["readmitted"])
 _ENCOUNTER, _READMITTED = _COLUMNS
@@ -28,7 +29,7 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    encounter_id: int = Field(strict=True, ge=1, le=2**63 - 1, description=_ENCOUNTER.description)
+    encounter_id: int = Field(strict=True, ge=1, le=LARGEST_ID, description=_ENCOUNTER.description)
     readmitted: Literal[*_READMITTED.allowed] = Field(description=_READMITTED.description)  # type: ignore[valid-type]
 
 
@@ -52,12 +53,9 @@ class Recorded(BaseModel):
     request_id: str
 
 
-def outcomes_router(service: Service) -> APIRouter:
-    """Return the endpoint for outcomes; a service without a log has none."""
-    router = APIRouter(route_class=RawBodyRoute)
-    log, limits = service.log, service.limits
-    if log is None:
-        return router
+def add_outcomes(router: APIRouter, service: Service, log: PredictionLog) -> None:
+    """Add the endpoint for outcomes."""
+    limits = service.limits
     schema = Outcomes.model_json_schema()
     schema["properties"]["outcomes"] |= {"items": schema.pop("$defs")["Outcome"], "maxItems": limits.batch_rows}
 
@@ -66,40 +64,36 @@ def outcomes_router(service: Service) -> APIRouter:
         summary="Outcomes of encounters",
         response_model=Recorded,
         responses={
-            **OF_ANY_BODY,
-            413: problem_documentation("The body is too long, or has too many outcomes"),
-            422: problem_documentation("The body is not a list of outcomes; nothing was recorded"),
-            503: problem_documentation("Too many requests, or the outcomes cannot be written", headers=RETRY),
+            **openapi.OF_ANY_BODY,
+            413: openapi.problem("The body is too long, or has too many outcomes"),
+            422: openapi.problem("The body is not a list of outcomes; nothing was recorded"),
+            503: openapi.problem("Too many requests, or the outcomes cannot be written", headers=openapi.RETRY),
         },
-        openapi_extra=request_body(schema, {"outcomes": [{"encounter_id": 4711, "readmitted": "NO"}]}),
+        openapi_extra=openapi.request_body(schema, {"outcomes": [{"encounter_id": 4711, "readmitted": "NO"}]}),
     )
     async def outcomes(request: Request) -> Response:
         body = await read_body(request, limits.outcomes_body_bytes, limits.body_seconds)
         try:
-            # In a thread for the reading as well: ten thousand take as long as a hundred predictions.
+            # Reading is in the thread too, because ten thousand outcomes take as long as a hundred predictions.
             recorded = await asyncio.to_thread(record_outcomes, log, body, limits.batch_rows)
         except StorageError as error:
-            raise Refused(503, str(error), headers={"retry-after": "5"}) from error
-        return json_response({"recorded": recorded, "request_id": new_request_id()})
-
-    return router
+            raise ProblemError(503, str(error), headers=RETRY_LATER) from error
+        answered = {"recorded": recorded, "request_id": new_request_id()}
+        return Response(msgspec.json.encode(answered), media_type=JSON)
 
 
 def record_outcomes(log: PredictionLog, body: bytes, at_most: int) -> int:
-    """Log outcomes, all or none, and return how many.
+    """Log the outcomes of a body, all or none, and return their number.
 
     Raises:
-        Refused: not JSON (400), not outcomes (422), or too many (413).
-        StorageError: they are not written.
+        ProblemError: not JSON (400), not outcomes (422), or too many (413).
+        StorageError: they are not written, or may not be on the disk.
     """
-    sent = read_list(body, "outcomes")
-    if len(sent) > at_most:
-        raise Refused(413, f"There are {len(sent):,} outcomes, and {at_most:,} is the most. Send several requests.")
+    sent = read_list(body, "outcomes", at_most)
     problems = [problem for i, outcome in enumerate(sent) for problem in _problems(f"outcomes.{i}", outcome)]
     if problems or not sent:
-        noun = "problem" if len(problems) == 1 else "problems"
-        detail = f"The outcomes have {len(problems):,} {noun}" if sent else "There are no outcomes"
-        raise Refused(422, f"{detail}; nothing was recorded.", problems)
+        detail = f"The outcomes have {counted(problems)}" if sent else "There are no outcomes"
+        raise ProblemError(422, f"{detail}; nothing was recorded.", problems)
     log.add_outcomes([dict(outcome) for outcome in sent])
     return len(sent)
 
@@ -115,7 +109,7 @@ def _problems(place: str, outcome: Any) -> Iterator[FieldProblem]:
         twice = names.count(column.field) > 1
         value = values.get(column.field)
         missing = value is None or (isinstance(value, str) and column.is_missing(value))
-        problem = "is given twice" if twice else column.problem(None if missing else value)
+        problem = GIVEN_TWICE if twice else column.problem(None if missing else value)
         if problem and missing and column is _READMITTED:
             problem += ": leave the encounter out until its outcome is known"
         if problem:

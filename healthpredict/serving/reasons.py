@@ -6,14 +6,25 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.features.encoder import Value
 from healthpredict.features.sources import LEVEL_SOURCES, MEDICATION_FIELDS, PRIOR_VISITS
-from healthpredict.serving.answers import Prediction, classified
-from healthpredict.serving.problems import Refused
+from healthpredict.serving import openapi
+from healthpredict.serving.predictions import (
+    RESPONSES,
+    Prediction,
+    body_of_one,
+    classified,
+    example_record,
+    identity,
+    respond,
+)
+from healthpredict.serving.problems import ProblemError
+from healthpredict.serving.service import Service
 
 _SUMS: Final = {
     "prior_visits": ("All visits in the year before the encounter", PRIOR_VISITS),
@@ -28,7 +39,7 @@ class Reason(BaseModel):
 
     Attributes:
         name: in plain words.
-        fields: of the encounter, that it is made from.
+        fields: of the encounter that it is computed from.
         contribution: added to the log-odds; above 0 it raises the risk.
     """
 
@@ -42,8 +53,8 @@ class Explained(Prediction):
 
     Attributes:
         log_odds: ln(risk / (1 - risk)), within 1e-4 in the risk.
-        expected_log_odds: where nothing of the encounter is known.
-        expected_risk: the same as a risk (0-1).
+        expected_log_odds: for an encounter of which nothing is known.
+        expected_risk: the same as a probability (0-1).
         reasons: the strongest first, in either direction.
     """
 
@@ -51,6 +62,26 @@ class Explained(Prediction):
     expected_log_odds: float
     expected_risk: float
     reasons: list[Reason]
+
+
+def add_explanation(router: APIRouter, service: Service) -> None:
+    """Add the endpoint for the risk of one encounter with its reasons."""
+    bundle = service.bundle
+    example = None if bundle.explainer is None else explain(bundle, example_record(bundle)) | identity(bundle)
+
+    @router.post(
+        "/explain",
+        summary="The risk for one encounter, and its reasons",
+        response_model=Explained,
+        responses={
+            **({} if example is None else {200: openapi.response_example(example)}),
+            **RESPONSES,
+            501: openapi.problem("The model version was built without explanations"),
+        },
+        openapi_extra=body_of_one(bundle),
+    )
+    async def explain_one(request: Request) -> Response:
+        return await respond(request, service, explain)
 
 
 @cache
@@ -66,12 +97,12 @@ def explain(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
     """Return the fields of `Explained` for an encounter, except those that name the model and the request.
 
     Raises:
-        Refused: the bundle contains no explainer (501).
+        ProblemError: the bundle contains no explainer (501).
     """
     features = bundle.encode(record)
     explanation = bundle.explain(features)
     if explanation is None:
-        raise Refused(501, "This model version was built without explanations. Train a new one.")
+        raise ProblemError(501, "This model version was built without explanations. Train a new one.")
     sums: dict[tuple[str, tuple[str, ...]], float] = {}
     for feature, contribution in zip(bundle.encoder.feature_names, explanation.contributions.tolist(), strict=True):
         reason = reason_of(feature)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle, load_bundle
 from healthpredict.errors import BundleError, HealthPredictError
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import ProblemError
+from healthpredict.serving.service import Service
 
 _log = logging.getLogger(__name__)
 BundleSource = Callable[[], Path]
@@ -40,29 +41,29 @@ class Reloaded(BaseModel):
 class Reloader:
     """Fetches the bundle from its source again and serves it."""
 
-    def __init__(self, app: FastAPI, source: BundleSource) -> None:
-        """Args: app, whose `state.bundle` is replaced; source, see `BundleSource`."""
-        self._app = app
+    def __init__(self, service: Service, source: BundleSource) -> None:
+        """Args: service, whose bundle is replaced; source, see `BundleSource`."""
+        self._service = service
         self._source = source
-        self._one_at_a_time = asyncio.Lock()
-        self._soon: set[asyncio.Task[Reloaded]] = set()
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> Reloaded:
         """Fetch and verify the bundle while the old one serves, then serve it.
 
         Raises:
-            Refused: it cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one stays.
+            ProblemError: it cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one stays.
         """
-        async with self._one_at_a_time:
-            previous: Bundle = self._app.state.bundle
+        async with self._lock:
+            previous = self._service.bundle
             try:
                 bundle = await _in_a_daemon_thread(lambda: verified_bundle(self._source))
             except HealthPredictError as error:
                 _log.error("Reload refused, version %d stays: %s", previous.manifest.model_version, error)
                 detail = f"{error} Version {previous.manifest.model_version} keeps answering."
-                raise Refused(409, detail) from error
+                raise ProblemError(409, detail) from error
             if bundle.digest != previous.digest:
-                self._app.state.bundle = bundle
+                self._service.bundle = bundle
             _log.info("Serving version %d, bundle %s", bundle.manifest.model_version, bundle.digest[:12])
         return Reloaded(
             model_version=bundle.manifest.model_version, bundle_digest=bundle.digest, previous_digest=previous.digest
@@ -70,15 +71,14 @@ class Reloader:
 
     def reload_soon(self) -> None:
         """Start a reload whose result is only logged."""
-        task = asyncio.get_running_loop().create_task(self.reload())
-        # Refused is logged where it is raised; the reference keeps the task until it is done.
-        self._soon.add(task)
-        task.add_done_callback(self._done)
+        task = asyncio.get_running_loop().create_task(self._reload_and_log())
+        # The event loop itself keeps no strong reference to a task.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _done(self, task: asyncio.Task[Reloaded]) -> None:
-        self._soon.discard(task)
-        if not task.cancelled():
-            task.exception()
+    async def _reload_and_log(self) -> None:
+        with contextlib.suppress(ProblemError):  # logged where it was raised
+            await self.reload()
 
 
 def verified_bundle(source: BundleSource) -> Bundle:
@@ -94,13 +94,13 @@ def verified_bundle(source: BundleSource) -> Bundle:
     except HealthPredictError:
         raise
     except Exception as error:
-        # Made wrong, with digests that are right: nothing inside of a bundle may stop a service that runs.
+        # A bundle with wrong content and right digests must not end a running service.
         raise BundleError(f"The bundle cannot be loaded ({type(error).__name__}). Build it again.") from error
     return bundle
 
 
 async def _in_a_daemon_thread(function: Callable[[], Bundle]) -> Bundle:
-    """Like `asyncio.to_thread`, but the process does not wait for the thread at its end: a store may hang."""
+    """Like `asyncio.to_thread`, but the process does not wait for the thread when it ends, because a store may hang."""
     future: Future[Bundle] = Future()
     future.set_running_or_notify_cancel()
 

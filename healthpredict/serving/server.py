@@ -1,7 +1,7 @@
 """The process around the API: on which ports it listens, when, and how it ends.
 
-A process that replaces another listens on a private port first, where it is verified. On SIGUSR1 it takes the listening socket
-of the public port over from the process before it, and both answer until that one ends.
+A process that replaces another one listens on a private port first, where it is verified. On SIGUSR1, it takes the listening socket
+of the public port over from the earlier process, and both answer until the earlier one ends.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import gc
 import logging
-import logging.config
 import signal
 import sys
+import traceback
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,70 +37,47 @@ _OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
 
 
 class PlacesOnly(logging.Formatter):
-    """Writes where an exception was raised, and not its message, which may repeat a value of a patient."""
+    """Formats where an exception was raised, and not its message, which may contain a value of a patient."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 -- the name in the base class
         """Args: ei, as from `sys.exc_info`."""
         kind, _, trace = ei
-        places = []
-        while trace is not None:
-            places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-            trace = trace.tb_next
+        places = (f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(trace))
         return "\n".join((f"{kind.__name__} at", *places))
 
 
-_LOGGING: Final = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"lines": {"()": PlacesOnly, "format": "%(asctime)s %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
-    "loggers": {"healthpredict": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
-}
-
-
 class ServiceParams(BaseModel):
-    """What a process serves, where, and to whom.
-
-    Attributes:
-        bundle: folder, `s3://bucket/prefix` or `models:/NAME@ALIAS`, see `fetch_bundle`.
-        host: a loopback address, unless there are keys.
-        port: the public port.
-        verify_port: when given, listen there first, and on the public port only from SIGUSR1 on.
-        handover: path of a Unix socket, through which the listening socket of the public port goes from process to process.
-        keys: file of the API keys that callers need; without it the service answers only programs on this machine.
-        admin_keys: file of the keys of those who may ask for a reload; without it only SIGHUP reloads.
-        log: folder of the prediction log; without it nothing is logged.
-        patient_key: file of the key for the pseudonyms of patients; needed for the log.
-        cache: folder for a bundle that is fetched.
-        tracking_uri: of the MLflow server, for `models:/`.
-    """
+    """What a process serves, where, and to whom: the arguments of its command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bundle: str
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
-    verify_port: int | None = Field(None, ge=0, le=65535)
-    handover: Path | None = None
-    keys: Path | None = None
-    admin_keys: Path | None = None
-    log: Path | None = None
-    patient_key: Path | None = None
-    cache: Path = Path("var/bundles")
-    tracking_uri: str | None = None
+    bundle: str = Field(description="folder, s3://bucket/prefix or models:/NAME@ALIAS")
+    host: str = Field("127.0.0.1", description="address to listen on; by default 127.0.0.1")
+    port: int = Field(8080, ge=0, le=65535, description="public port; by default 8080")
+    verify_port: int | None = Field(
+        None, ge=0, le=65535, description="listen here first, and on the public port from SIGUSR1 on"
+    )
+    handover: Path | None = Field(
+        None,
+        description="Unix socket to take the public port over from an earlier process, and to hand it to a later one",
+    )
+    keys: Path | None = Field(
+        None, description="file of API keys; without it, only programs on this machine are answered"
+    )
+    admin_keys: Path | None = Field(None, description="file of keys for /admin/reload; without it, only SIGHUP reloads")
+    log: Path | None = Field(None, description="folder of the prediction log; without it, nothing is logged")
+    patient_key: Path | None = Field(None, description="file of the key for pseudonyms of patients; needed for the log")
+    cache: Path = Field(Path("var/bundles"), description="folder for a bundle that is fetched; by default var/bundles")
+    tracking_uri: str | None = Field(None, description="MLflow server (http://...), for models:/")
 
 
 def serve(params: ServiceParams, limits: Limits | None = None) -> None:
-    """Answer requests until SIGTERM or SIGINT; then finish those received and leave with exit code 0.
-
-    Args:
-        params: see `ServiceParams`.
-        limits: of callers; by default those of `Limits`.
+    """Answer requests until SIGTERM or SIGINT, and then those that were received before.
 
     Raises:
         BundleError: the bundle is altered, incomplete, or does not reproduce its golden rows.
-        ConfigurationError: another address than loopback without keys, no key in a file, callers that are administrators, a
-            log without the key for its pseudonyms, or a port that is taken.
+        ConfigurationError: no keys for another address than a loopback one, a file without keys, one file of keys for callers and
+            administrators, a log without the key for its pseudonyms, or a port that is taken.
         RegistryError, StorageError: the bundle cannot be fetched.
     """
     if params.keys is None and not is_loopback(params.host):
@@ -118,22 +95,30 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     def source() -> Path:
         return fetch_bundle(params.bundle, params.cache, params.tracking_uri)
 
-    logging.config.dictConfig(_LOGGING)
-    # Until the event loop has handlers of its own.
+    _log_to_stderr()
+    # Until the event loop handles signals.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    # Without a handler the signal would end a process that is starting, or that writes its log at the end.
+    # Without a handler, the signal would end a process that is starting, or is writing the rest of its log.
     early_reloads: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, _: early_reloads.append(number))
     limits = limits or Limits()
     bundle = verified_bundle(source)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _prediction_log(params) as log:
         app = create_app(bundle, limits=limits, keys=keys, log=log, source=source, admin_keys=admin_keys)
-        # What is there now stays, and a request leaves no cycles.
+        # Existing objects stay, and a request leaves no reference cycles, so the garbage collector has little to do.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         runner.run(_serve(app, params, limits, reload_soon=bool(early_reloads)))
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlacesOnly("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("healthpredict")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
 
 
 @contextlib.contextmanager
@@ -172,7 +157,7 @@ async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, *, reload_
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any] | asyncio.Task[None]) -> None:
-    """Return when one of them is done; coroutines are cancelled then, tasks go on."""
+    """Return when one of them is done. Coroutines are cancelled then, tasks are not."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task, wait in zip(tasks, waits, strict=True):

@@ -1,4 +1,4 @@
-"""Write a tar archive of folders while their files change, and check it."""
+"""Write a tar archive of folders while their files change, and check an archive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK: Final = 1 << 20
 
 
 def files_below(folder: Path, skip: Skip) -> Iterator[Path]:
-    """Yield the regular files below a folder, except skipped ones and links. Files that vanish in the meantime are left out."""
+    """Yield the regular files below a folder, except skipped ones, links, and files that vanish in the meantime."""
     for root, names, files in os.walk(folder):
         here = Path(root)
         names[:] = sorted(name for name in names if not skip(here / name))
@@ -45,13 +45,13 @@ class ArchiveWriter:
             self._add(tarfile.TarInfo(name), copy)
 
     def add_file(self, name: str, path: Path) -> bool:
-        """Add a file as it is now; False if it vanished."""
+        """Add a file as it is now. Returns: False, if it vanished."""
         try:
             with (
                 path.open("rb") as source,
                 tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=str(self._work)) as copy,
             ):
-                # A copy first, because a member's size comes before its content, and the file may grow or shrink.
+                # A copy first, because the size is written before the content, and the file may grow or shrink.
                 shutil.copyfileobj(source, copy, _BLOCK)
                 info = self._archive.gettarinfo(name, arcname=name, fileobj=source)
                 self._add(info, copy)
@@ -61,7 +61,7 @@ class ArchiveWriter:
         return True
 
     def add_folder(self, prefix: str, folder: Path, skip: Skip) -> None:
-        """Add the files of a folder under a prefix. If some vanish, list the folder again, because they may have been renamed.
+        """Add the files of a folder under a prefix. If files vanish, list it again, because they may have been renamed.
 
         Raises:
             StorageError: files still vanish after many passes.
@@ -76,7 +76,7 @@ class ArchiveWriter:
     def _add(self, info: tarfile.TarInfo, content: IO[bytes]) -> None:
         info.size = content.tell()
         content.seek(0)
-        # Owners mean nothing on another host, and long names from a directory service do not fit into the header.
+        # Owners have no meaning on another host, and long names from a directory service do not fit into the header.
         info.uid = info.gid = 0
         info.uname = info.gname = ""
         self._archive.addfile(info, content)
@@ -91,7 +91,7 @@ def list_archive(path: Path) -> dict[str, int]:
     try:
         with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             listed = {member.name: member.size for member in archive if member.isfile()}
-            while stream.read(_BLOCK):  # to the checksum at its end
+            while stream.read(_BLOCK):  # up to the checksum at the end
                 pass
     except (OSError, EOFError, tarfile.TarError) as error:
         raise StorageError(f"The archive {path.name} is damaged ({error}). Use another one.") from error

@@ -1,30 +1,22 @@
-"""Fetch a bundle from a folder, from S3, or by the alias of a registered model. Needs neither MLflow nor pandas.
-
-What is fetched is checked, file by file, before it is kept in a local folder named by its digest.
-"""
+"""Fetch a bundle from a folder, from S3, or by the alias of a registered model. Needs neither MLflow nor pandas."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import tempfile
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from healthpredict.bundle.model import MANIFEST
-from healthpredict.errors import BundleError, ConfigurationError, RegistryError, StorageError
+from healthpredict.bundle.cache import fetch_into_cache
+from healthpredict.errors import ConfigurationError, RegistryError
 from healthpredict.storage.uris import join, read_bytes
 
 _MODEL: Final = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
-_FILE_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PROXIED: Final = "mlflow-artifacts:"
 _SECONDS: Final = 30.0
-Read = Callable[[str], bytes]
-"""Returns the content of a file of the bundle, by its name."""
 
 
 def fetch_bundle(source: str, cache: Path, tracking_uri: str | None = None) -> Path:
@@ -47,7 +39,7 @@ def fetch_bundle(source: str, cache: Path, tracking_uri: str | None = None) -> P
     if source.startswith("models:"):
         return _fetch_registered(source, cache, tracking_uri)
     if source.startswith("s3://"):
-        return _fetch(source, lambda name: read_bytes(join(source, name)), cache)
+        return fetch_into_cache(cache, source, lambda name: read_bytes(join(source, name)))
     if "://" in source:
         raise ConfigurationError(
             f"No bundle can be fetched from {source!r}. Name a folder, s3://bucket/prefix or models:/NAME@ALIAS."
@@ -59,17 +51,15 @@ def _fetch_registered(source: str, cache: Path, tracking_uri: str | None) -> Pat
     match = _MODEL.fullmatch(source)
     if match is None:
         raise ConfigurationError(f"{source!r} names no model. Write models:/NAME@ALIAS or models:/NAME/VERSION.")
-    mlflow = _Mlflow(source, tracking_uri or "")
-    digest, origin = mlflow.digest_and_origin(match)
-    if _is_whole(cache / digest, digest):
-        return cache / digest
-    if origin.startswith(_PROXIED):
-        # MLflow's server hands out what it alone may read.
-        folder = f"mlflow-artifacts/artifacts/{quote(urlsplit(origin).path.strip('/'))}"
-        return _fetch(source, lambda name: mlflow.get(f"{folder}/{name}"), cache, digest)
+    with closing(_Mlflow(source, tracking_uri or "")) as mlflow:
+        digest, origin = mlflow.digest_and_origin(match)
+        if origin.startswith(_PROXIED):
+            # Only MLflow's server may read the artifacts, so it sends them.
+            folder = f"mlflow-artifacts/artifacts/{quote(urlsplit(origin).path.strip('/'))}"
+            return fetch_into_cache(cache, source, lambda name: mlflow.get(f"{folder}/{name}"), digest)
     if origin.startswith("file:"):
         origin = unquote(urlsplit(origin).path)
-    return _fetch(source, lambda name: read_bytes(join(origin, name)), cache, digest)
+    return fetch_into_cache(cache, source, lambda name: read_bytes(join(origin, name)), digest)
 
 
 class _Mlflow:
@@ -91,8 +81,12 @@ class _Mlflow:
         except (ValueError, httpx.InvalidURL):
             raise ConfigurationError(
                 f"{source} needs the address of an MLflow server, http(s)://[user:password@]host:port. "
-                "Signs such as / # @ in a password are written %2F %23 %40."
+                "Characters such as / # @ in a password are written %2F %23 %40."
             ) from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def get(self, path: str) -> bytes:
         """Return what the server has at a path.
@@ -132,70 +126,3 @@ class _Mlflow:
         if not _DIGEST.fullmatch(digest):
             raise RegistryError(f"{self._source} was never completed: it has no bundle. Choose another version.")
         return digest, origin
-
-
-def _fetch(source: str, read: Read, cache: Path, registered: str | None = None) -> Path:
-    """Fetch manifest and files. They appear in the cache all together."""
-    manifest = read(MANIFEST)
-    digest = _sha256(manifest)
-    if registered not in (None, digest):
-        raise BundleError(
-            f"The bundle of {source} was altered: its digest is {digest[:12]}, registered was {str(registered)[:12]}. "
-            "Choose another version."
-        )
-    kept = cache / digest
-    if _is_whole(kept, digest):
-        return kept
-    content = {MANIFEST: manifest}
-    for name, expected in _files(source, manifest).items():
-        content[name] = read(name)
-        if _sha256(content[name]) != expected:
-            raise BundleError(
-                f"The bundle of {source} was altered: {name} is not what its manifest says. Build it again."
-            )
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as temporary:
-            part = Path(temporary) / "bundle"
-            part.mkdir()
-            for name, data in content.items():
-                (part / name).write_bytes(data)
-            try:
-                part.rename(kept)
-            except OSError:
-                # Another process was faster, or what is there is damaged: the same files take its place, one by one.
-                for name in content:
-                    (part / name).replace(kept / name)
-    except OSError as error:
-        raise StorageError(
-            f"The bundle of {source} cannot be kept in {cache} ({error.strerror}). Free some space there, "
-            "or name another cache."
-        ) from error
-    return kept
-
-
-def _is_whole(folder: Path, digest: str) -> bool:
-    """Return whether a folder contains the bundle of this digest, unchanged since it was fetched."""
-    try:
-        manifest = (folder / MANIFEST).read_bytes()
-        if _sha256(manifest) != digest:
-            return False
-        files = _files(str(folder), manifest)
-        return all(_sha256((folder / name).read_bytes()) == expected for name, expected in files.items())
-    except (OSError, BundleError):
-        return False
-
-
-def _files(source: str, manifest: bytes) -> dict[str, str]:
-    """Return the digests of the files of a bundle, by name."""
-    try:
-        files = {str(name): str(digest) for name, digest in json.loads(manifest)["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BundleError(f"{source} holds no manifest of a bundle. Name the folder of a bundle.") from None
-    if not all(map(_FILE_NAME.fullmatch, files)) or MANIFEST in files:
-        raise BundleError(f"The manifest of {source} names what cannot be a file of a bundle. Do not trust it.")
-    return files
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

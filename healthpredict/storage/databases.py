@@ -1,4 +1,4 @@
-"""Consistent copies of databases that are in use: SQLite and Postgres."""
+"""Copy and restore databases that are in use: SQLite and Postgres."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ARTIFACT_COLUMNS: Final = (
     ("model_versions", "storage_location"),
     ("logged_models", "artifact_location"),
 )
-"""Where MLflow keeps absolute paths."""
+"""Columns in which MLflow stores absolute paths."""
 
 
 def is_sqlite(path: Path) -> bool:
-    """Whether a file is a SQLite database, `*.db`."""
+    """Whether a file is a SQLite database with the ending `.db`."""
     if path.suffix != ".db":
         return False
     try:
@@ -34,7 +34,7 @@ def is_sqlite(path: Path) -> bool:
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
-    """Copy a database through SQLite, so that the copy contains other writers' transactions completely or not at all.
+    """Copy a database with SQLite's backup, so that the copy has only whole transactions of other writers.
 
     Raises:
         StorageError: it cannot be read.
@@ -67,7 +67,7 @@ def move_artifacts(database: Path, old: str, new: str) -> None:
                 connection.execute(change, (new, len(old) + 1, len(old), old))
     except sqlite3.Error as error:
         raise StorageError(
-            f"Cannot change the database {database}: {error}. Restore to an empty place again."
+            f"Cannot change the database {database}: {error}. Restore into an empty installation again."
         ) from error
 
 
@@ -85,7 +85,7 @@ def dump_postgres(url: str, target: Path) -> None:
 
     Raises:
         StorageError: pg_dump failed.
-        ConfigurationError: pg_dump is not there.
+        ConfigurationError: pg_dump is not installed.
     """
     _run(
         ["pg_dump", "--no-password", "--format=custom", f"--file={target}", url],
@@ -97,18 +97,18 @@ def is_empty_postgres(url: str) -> bool:
     """Whether a Postgres database has no tables.
 
     Raises:
-        StorageError: it cannot be asked.
+        StorageError: it cannot be queried.
     """
     query = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
     command = ["psql", "--no-password", "--tuples-only", "--no-align", f"--command={query}", url]
-    return _run(command, f"look into the database {database_name(url)}").strip() == "0"
+    return _run(command, f"query the database {database_name(url)}").strip() == "0"
 
 
 def restore_postgres(url: str, dump: Path) -> None:
-    """Restore a dump into an empty database, all or nothing.
+    """Restore a dump into an empty database, in one transaction.
 
     Raises:
-        StorageError: pg_restore failed; the database is as it was.
+        StorageError: pg_restore failed. The database was not changed.
     """
     options = ["--no-password", "--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges"]
     _run(["pg_restore", *options, f"--dbname={url}", str(dump)], f"restore the database {database_name(url)}")
@@ -118,7 +118,9 @@ def _run(command: list[str], verb: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
     except FileNotFoundError as error:
-        raise ConfigurationError(f"Cannot {verb}: there is no {command[0]}. Install the client of Postgres.") from error
+        raise ConfigurationError(
+            f"Cannot {verb}: {command[0]} is not installed. Install the Postgres client."
+        ) from error
     if done.returncode != 0:
         raise StorageError(f"Cannot {verb}: {done.stderr.strip() or f'{command[0]} failed'}")
     return done.stdout

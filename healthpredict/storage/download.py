@@ -1,4 +1,4 @@
-"""Fetching a file over HTTP."""
+"""Download a file over HTTP."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from healthpredict.storage.uris import write_file
 
 CONNECT_SECONDS = 10.0
 MAX_DOWNLOAD_BYTES = 1_000_000_000
-"""The published archive has a few MB. A server that sends without end must not fill the disk."""
+"""The published archive has a few MB. The limit keeps an endless response from filling the disk."""
 
 
 def download(url: str, destination_uri: str, sha256: str | None = None, timeout: float = 60.0) -> str:
-    """Fetch a file of any size in bounded memory and write it to a URI, whole or not at all.
+    """Download a file in bounded memory and write it to a URI, completely or not at all.
 
     Args:
-        url: where from, `http://` or `https://`.
-        destination_uri: where to.
-        sha256: the digest the content must have; None accepts any.
-        timeout: seconds that the server may be silent.
+        url: `http://` or `https://`.
+        destination_uri: of the copy.
+        sha256: the expected digest; None accepts any content.
+        timeout: seconds to wait for the server to send something.
 
     Returns:
         The sha256 of the content.
 
     Raises:
-        SourceError: the server cannot be reached, answers with an error, sends more than `MAX_DOWNLOAD_BYTES`, or sends
-            something else than expected.
+        SourceError: the server cannot be reached, responds with an error, sends more than `MAX_DOWNLOAD_BYTES`, or sends other
+            content than expected.
         StorageError: the destination cannot be written.
     """
     import httpx
@@ -56,10 +56,10 @@ def download(url: str, destination_uri: str, sha256: str | None = None, timeout:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SourceError(f"Cannot fetch {url}: {error}. Check the connection, or give a local file.") from error
         except OSError as error:
-            raise StorageError(f"Cannot keep what {url} sends: {error}. Free some space in {folder}.") from error
+            raise StorageError(f"Cannot store the download of {url}: {error}. Free some space in {folder}.") from error
         if sha256 not in (None, digest.hexdigest()):
             raise SourceError(
-                f"{url} has sha256 {digest.hexdigest()} instead of {sha256}. It is not what was expected."
+                f"{url} has sha256 {digest.hexdigest()} instead of {sha256}. Check the address, or give a local file."
             )
         write_file(destination_uri, received)
     return digest.hexdigest()

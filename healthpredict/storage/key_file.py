@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
-from healthpredict.api_keys import Key, Keys, create_secret, hashed, to_json
-from healthpredict.errors import ConfigurationError
+from healthpredict.api_keys import Key, Keys, new_api_key, stored_key, to_json
+from healthpredict.errors import ConfigurationError, StorageError
+from healthpredict.storage.atomic import write_atomically
 from healthpredict.storage.lock import exclusive
 
 _SHORTEST: Final = 32
@@ -25,17 +28,16 @@ def add_key(path: Path, name: str) -> str:
         The key. It is stored nowhere and cannot be shown again.
 
     Raises:
-        ConfigurationError: the name is taken or not usable, or the file is not one of keys.
-        AlreadyRunning: another process changes the file.
+        ConfigurationError: the name is taken or not usable, or the file does not contain keys.
+        AlreadyRunning: another process is changing the file.
+        StorageError: the file cannot be written.
     """
-    secret = create_secret()
-    key = hashed(name, secret)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(_lock_path(path), "A change of keys"):
-        keys = list_keys(path) if path.exists() else ()
+    secret = new_api_key()
+    key = stored_key(name, secret)
+    with _change(path) as keys:
         if any(known.name == name for known in keys):
             raise ConfigurationError(f"There is a key {name!r} in {path}. Choose another name, or revoke it first.")
-        _write(path, (*keys, key))
+        keys.append(key)
     return secret
 
 
@@ -45,11 +47,11 @@ def admit_key(path: Path, name: str, given: Path) -> None:
     Args:
         path: the file of keys, which is created if needed.
         name: of the key.
-        given: a file that holds the key and nothing else.
+        given: a file that contains the key and nothing else.
 
     Raises:
-        ConfigurationError: the key cannot be read or is too short to be one, or as with `add_key`.
-        AlreadyRunning: another process changes the file.
+        ConfigurationError: the key cannot be read or is too short, or as with `add_key`.
+        AlreadyRunning, StorageError: as with `add_key`.
     """
     try:
         secret = given.read_text(encoding="ascii").strip()
@@ -57,19 +59,17 @@ def admit_key(path: Path, name: str, given: Path) -> None:
         raise ConfigurationError(f"The key in {given} cannot be read. Put one there, as ASCII.") from error
     if len(secret) < _SHORTEST:
         raise ConfigurationError(f"The key in {given} has fewer than {_SHORTEST} characters. Make it at random.")
-    key = hashed(name, secret)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(_lock_path(path), "A change of keys"):
-        keys = list_keys(path) if path.exists() else ()
+    key = stored_key(name, secret)
+    with _change(path) as keys:
         if not any((known.name, known.sha256) == (name, key.sha256) for known in keys):
-            _write(path, (*(known for known in keys if known.name != name), key))
+            keys[:] = [*(known for known in keys if known.name != name), key]
 
 
 def list_keys(path: Path) -> tuple[Key, ...]:
     """Return the keys of a file.
 
     Raises:
-        ConfigurationError: it cannot be read, or is not a file of keys.
+        ConfigurationError: the file cannot be read or does not contain keys.
     """
     try:
         return Keys.model_validate_json(path.read_bytes()).keys
@@ -78,38 +78,39 @@ def list_keys(path: Path) -> tuple[Key, ...]:
             f"The API keys in {path} cannot be read ({error.strerror}). Make one: healthpredict keys add NAME."
         ) from error
     except ValidationError:
-        # Its message would repeat what is in the file.
+        # The cause would repeat the content of the file.
         raise ConfigurationError(
             f"{path} is not a file of API keys. Restore it, or remove it and make new ones."
         ) from None
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Remove a key. Running services refuse it about a second later, when they look at the file.
+    """Remove a key. Running services reject it about a second later, when they read the file again.
 
     Raises:
-        ConfigurationError: there is no key of this name, or the file is not one of keys.
-        AlreadyRunning: another process changes the file.
+        ConfigurationError: no key has this name, or the file cannot be read or does not contain keys.
+        AlreadyRunning, StorageError: as with `add_key`.
     """
-    list_keys(path)  # says so where there is no file, before a lock is made beside it
-    with exclusive(_lock_path(path), "A change of keys"):
-        keys = list_keys(path)
-        left = tuple(key for key in keys if key.name != name)
-        if len(left) == len(keys):
-            known = ", ".join(key.name for key in keys) or "none"
-            raise ConfigurationError(f"There is no key {name!r} in {path}. There are: {known}.")
-        _write(path, left)
+    list_keys(path)  # a missing file is an error, and gets no lock file beside it
+    with _change(path) as keys:
+        if name not in (names := [key.name for key in keys]):
+            raise ConfigurationError(f"There is no key {name!r} in {path}. There are: {', '.join(names) or 'none'}.")
+        keys[:] = [key for key in keys if key.name != name]
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
-
-
-def _write(path: Path, keys: tuple[Key, ...]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(to_json(keys))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+@contextmanager
+def _change(path: Path) -> Iterator[list[Key]]:
+    """Lock the file, yield its keys, and write them back if the block changed them."""
+    with exclusive(path.with_name(f"{path.name}.lock"), "A change of keys"):
+        stored = list_keys(path) if path.exists() else ()
+        keys = list(stored)
+        yield keys
+        if tuple(keys) == stored:
+            return
+        try:
+            write_atomically(path, BytesIO(to_json(keys)), mode=0o600)
+        except OSError as error:
+            raise StorageError(
+                f"The API keys in {path} cannot be written ({error.strerror}). Nothing was changed. "
+                "Free some space there, or choose another file."
+            ) from error

@@ -1,4 +1,4 @@
-"""Where things are below a `data_uri`."""
+"""The folders and objects below a `data_uri`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Layout:
     root: str
 
     def raw(self, file: str) -> str:
-        """A source as it was fetched."""
+        """A data set as it was fetched."""
         return join(self.root, "raw", file)
 
     def batch(self, name: str) -> str:
-        """The encounters of a batch as this system writes them: csv in raw form, without the outcome."""
+        """The encounters of a batch that this system made: csv in raw form, without the outcome."""
         return join(self.batches_folder, f"{name}.csv")
 
     def outcomes(self, name: str) -> str:
-        """The outcomes of a batch as this system writes them: csv of `encounter_id` and `readmitted`."""
+        """The outcomes of a batch that this system made: csv of `encounter_id` and `readmitted`."""
         return join(self.outcomes_folder, f"{name}.csv")
 
     def processed(self, name: str) -> str:
@@ -34,7 +34,7 @@ class Layout:
         return join(self.processed_folder, f"{name}.parquet")
 
     def accepted(self, name: str) -> str:
-        """What became of the rows of a batch: JSON, written when all of it is there."""
+        """The result of accepting a batch: JSON, written after its other objects."""
         return join(self.processed_folder, f"{name}.json")
 
     def excluded(self, name: str) -> str:
@@ -42,11 +42,11 @@ class Layout:
         return join(self.root, "excluded", f"{name}.parquet")
 
     def known_outcomes(self, name: str) -> str:
-        """The outcomes of a batch that are used: Parquet of an outcomes frame."""
+        """The valid outcomes of a batch: Parquet of an outcomes frame."""
         return join(self.root, "known", f"{name}.parquet")
 
     def outcomes_check(self, name: str) -> str:
-        """What became of the outcomes that were delivered for a batch: JSON."""
+        """The result of accepting the outcomes of a batch: JSON."""
         return join(self.root, "known", f"{name}.json")
 
     def quarantine(self, name: str) -> str:
@@ -54,20 +54,20 @@ class Layout:
         return join(self.root, "quarantine", f"{name}.parquet")
 
     def predictions(self, name: str) -> str:
-        """The risks that were predicted for a batch: Parquet."""
+        """The predicted risks of a batch: Parquet."""
         return join(self.root, "predictions", f"{name}.parquet")
 
     def check(self, name: str) -> str:
-        """What a batch showed and what was decided: JSON, written when predictions and reports are there."""
+        """Drift and decision of a batch: JSON, written after predictions and reports."""
         return join(self.root, "predictions", f"{name}.json")
 
     def collected(self, name: str) -> str:
-        """Which objects of the prediction log a batch is made of: JSON, only for batches made from it."""
+        """The objects of the prediction log that a batch was made from: JSON, only for such batches."""
         return join(self.batches_folder, f"{name}.json")
 
     @property
     def logged_predictions(self) -> str:
-        """The folder of shipped predictions of the API: Parquet."""
+        """The folder of the API's shipped predictions: Parquet."""
         return join(self.root, "predictions", "log")
 
     @property
@@ -77,17 +77,17 @@ class Layout:
 
     @property
     def manifest(self) -> str:
-        """What was prepared: JSON, written when all of it is there."""
+        """The result of `prepare`: JSON, written after its other objects."""
         return join(self.processed_folder, "manifest.json")
 
     @property
     def batches_folder(self) -> str:
-        """The folder of the batches as they arrived."""
+        """The folder of delivered batches."""
         return join(self.root, "batches")
 
     @property
     def outcomes_folder(self) -> str:
-        """The folder of the outcomes as they arrived."""
+        """The folder of delivered outcomes."""
         return join(self.root, "outcomes")
 
     @property
@@ -97,7 +97,7 @@ class Layout:
 
     @property
     def prepared_folders(self) -> tuple[str, ...]:
-        """Every folder that depends on how a source was cut."""
+        """The folders that `prepare` writes, or that depend on its batches."""
         names = ("batches", "outcomes", "processed", "excluded", "known", "quarantine", "predictions")
         return tuple(join(self.root, name) for name in names)
 
@@ -107,7 +107,7 @@ class Layout:
         return join(self.root, "ledger")
 
     def lease(self, name: str) -> str:
-        """The object of a lease: who works on this data now."""
+        """The object of a lease."""
         return join(self.leases, f"{name}.json")
 
     @property

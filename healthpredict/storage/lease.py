@@ -17,9 +17,9 @@ from healthpredict.storage.uris import read_bytes, replace_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
 _RENEWALS: Final = 4
-"""Renewals in the time after which a silent holder loses its lease."""
+"""Renewals in the time after which a holder that does not renew loses its lease."""
 _LOOKS: Final = 60
-"""Reads in the same time, of a lease that another process holds."""
+"""Reads of a lease in that time by a process that waits for it."""
 
 
 class Lease:
@@ -49,7 +49,7 @@ class Lease:
             raise LeaseLost(self.what, _name(holder))
 
     def acquire(self) -> None:
-        """Take the lease if it is free, if its holder is silent for too long, or if the holder has the same owner, see `hold`."""
+        """Take the lease if it is free, if its owner is the same, or if its holder does not renew it, see `hold`."""
         seen, since = None, time.monotonic()
         while True:
             found = self._read()
@@ -71,7 +71,7 @@ class Lease:
             time.sleep(seconds / _LOOKS)
 
     def renew(self) -> None:
-        """Show that the holder is alive.
+        """Renew the lease.
 
         Raises:
             LeaseLost: another holder took the lease over.
@@ -154,7 +154,7 @@ def hold(uri: str, what: str, owner: str, seconds: float = 60.0) -> Iterator[Lea
         except AlreadyExists:
             pass  # another process has taken it over
         except StorageError as error:
-            _logger.warning("The lease %s ends by itself in %.0f s: %s", uri, seconds, error)
+            _logger.warning("The lease %s was not released and expires in %.0f s: %s", uri, seconds, error)
 
 
 def _name(holder: dict[str, Any]) -> str:
@@ -162,7 +162,7 @@ def _name(holder: dict[str, Any]) -> str:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """Read the record of a lease. Unreadable content is an empty record, which counts as a free lease."""
+    """Parse the record of a lease. Unreadable content is an empty record, which counts as a free lease."""
     try:
         record = json.loads(data)
     except ValueError:

@@ -1,8 +1,8 @@
-"""The ledger: what was done and decided, in order, never changed.
+"""The ledger: an append-only list of what was done and decided.
 
-Every event is a file of its own, `000001.json` and so on, written only if that number is free: of two writers that want the same
-number one takes the next. So the ledger is append-only on a local disk and on S3 alike, and a writer that is killed leaves no half
-event. The kind is in the file and not in its name, because then two writers could both have a number.
+Every event is an object of its own, `000001.json` and so on, written only if its number is free; if two writers want the same
+number, one takes the next. So the ledger is append-only on a local disk and on S3, and a killed writer leaves no partial event. The
+kind is not part of the name, because two writers could then write different kinds with the same number.
 
 Each event has a unique `id` and, as `previous_sha256`, the digest of the stored bytes of the event before it. Events of older
 versions have neither; the first event with a digest covers the last of them.
@@ -31,22 +31,28 @@ Event = dict[str, Any]
 OWN_FACTS: Final = frozenset({"sequence", "time", "kind", "id", "previous_sha256", "key"})
 _NAME: Final = re.compile(r"[0-9]{6,}\.json")
 _READERS: Final = 8
-"""At once: S3 takes some 30 ms for each event."""
-_READ_AT_ONCE: Final = 32
+"""Parallel reads, because S3 takes about 30 ms for each event."""
+_EVENTS_PER_PART: Final = 32
 
 
 class Ledger:
-    """The events below one folder or prefix."""
+    """The events below one folder or prefix.
+
+    The folder is listed once and each event is read once. `refresh` lets others' new events be seen: call it after waiting for
+    another process.
+    """
 
     def __init__(self, uri: str, head_path: Path | None = None) -> None:
         """Open a ledger.
 
         Args:
-            uri: the folder or prefix of the events; it need not exist.
-            head_path: local file that remembers the last event that this host wrote or checked, see `ledger_check`.
+            uri: folder or prefix of the events; it need not exist.
+            head_path: local file with number and digest of the last event that this host wrote or checked, see `ledger_check`.
         """
         self.uri = uri
         self.head_path = head_path
+        self._listed: list[str] | None = None
+        self._events: dict[str, Event] = {}
 
     def append(self, kind: str, *, key: str | None = None, **facts: Any) -> Event:
         """Write one event and return it.
@@ -54,7 +60,7 @@ class Ledger:
         Args:
             kind: what happened, such as `promotion`.
             key: identifies what happened. If an event with this key exists, it is returned and nothing is written.
-            facts: JSON values, under any name except those in `OWN_FACTS`.
+            facts: JSON values, with any names except those in `OWN_FACTS`.
 
         Raises:
             StorageError: it cannot be written, or a fact is not JSON. The event may still have been written if the store lost
@@ -62,7 +68,7 @@ class Ledger:
         """
         assert not OWN_FACTS & facts.keys(), f"the ledger itself sets {', '.join(sorted(OWN_FACTS))}"
         identity = uuid.uuid4().hex
-        uris = self.uris()
+        uris = self._known_uris()
         if key is not None:
             known = next((event for event in self._read(uris) if event.get("key") == key), None)
             if known is not None:
@@ -87,12 +93,13 @@ class Ledger:
                 write_bytes(uri, data, exclusive=True)
             except AlreadyExists:
                 stored = read_bytes(uri)
-                if key is not None and (other := _parse(uri, stored)).get("key") == key:
+                other = self._add(uri, stored)
+                if key is not None and other.get("key") == key:
                     return other
                 previous = digest(stored)
                 continue
             self.remember(sequence, data)
-            return event
+            return self._add(uri, data)
 
     def restore(self, events: Sequence[Event]) -> None:
         """Write events 1 to n of a backup. Equal events that exist already, and later ones, are left as they are.
@@ -110,14 +117,19 @@ class Ledger:
         self.restore_bytes(written)
 
     def restore_bytes(self, events: Sequence[bytes]) -> None:
-        """Do the same with the stored bytes of the events, without a check of their digests."""
+        """Like `restore`, with the stored bytes of the events and without a check of their digests."""
         present = list(read_all(self.uris()))
         common = min(len(present), len(events))
         if present[:common] != list(events[:common]):
-            raise StorageError(f"The ledger {self.uri} holds other events. Restore to an empty place.")
+            raise StorageError(f"The ledger {self.uri} contains other events. Restore into an empty installation.")
         for sequence, data in enumerate(events[len(present) :], len(present) + 1):
             write_bytes(self._uri(sequence), data, exclusive=True)
             self.remember(sequence, data)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """List the folder again before the next read."""
+        self._listed = None
 
     def events(self, kind: str | None = None) -> list[Event]:
         """Return the events, or those of one kind, in order.
@@ -125,7 +137,7 @@ class Ledger:
         Raises:
             StorageError: they cannot be read.
         """
-        return [event for event in self._read(self.uris()) if kind in (None, event["kind"])]
+        return [event for event in self._read(self._known_uris()) if kind in (None, event["kind"])]
 
     def last(self, kind: str, **match: Any) -> Event | None:
         """Return the latest event of a kind with these facts, or None.
@@ -134,22 +146,22 @@ class Ledger:
             StorageError: the events cannot be read.
         """
         wanted = {"kind": kind, **match}
-        uris = self.uris()
-        # From the end and in parts, because callers mostly want a recent event.
-        for end in range(len(uris), 0, -_READ_AT_ONCE):
-            part = list(self._read(uris[max(0, end - _READ_AT_ONCE) : end]))
+        uris = self._known_uris()
+        # In parts from the end, because callers usually want a recent event.
+        for end in range(len(uris), 0, -_EVENTS_PER_PART):
+            part = self._read(uris[max(0, end - _EVENTS_PER_PART) : end])
             found = next((event for event in reversed(part) if wanted.items() <= event.items()), None)
             if found is not None:
                 return found
         return None
 
     def uris(self) -> list[str]:
-        """The events' URIs, in order. By number: as text, event 1000000 would come before event 999999."""
+        """List the URIs of the events, sorted by number. Sorted as text, event 1000000 would come before event 999999."""
         found = list_uris(self.uri, suffix=".json")
         return sorted((uri for uri in found if _NAME.fullmatch(uri.rpartition("/")[2])), key=sequence_of)
 
     def remember(self, sequence: int, data: bytes) -> None:
-        """Keep number and digest of an event on this host, if it is the latest that this host knows of."""
+        """Store number and digest of an event on this host, unless the host knows a later one."""
         if self.head_path is None:
             return
         head = self.head()
@@ -168,8 +180,21 @@ class Ledger:
         head: dict[str, Any] = read_json(str(self.head_path))
         return head if head["ledger"] == self.uri else None
 
-    def _read(self, uris: Sequence[str]) -> Iterator[Event]:
-        return map(_parse, uris, read_all(uris))
+    def _known_uris(self) -> list[str]:
+        if self._listed is None:
+            self._listed = self.uris()
+        return self._listed
+
+    def _read(self, uris: Sequence[str]) -> list[Event]:
+        unread = [uri for uri in uris if uri not in self._events]
+        self._events |= zip(unread, map(_parse, unread, read_all(unread)), strict=True)
+        return [self._events[uri] for uri in uris]
+
+    def _add(self, uri: str, data: bytes) -> Event:
+        """Add an event that follows the known ones."""
+        self._known_uris().append(uri)
+        self._events[uri] = _parse(uri, data)
+        return self._events[uri]
 
     def _uri(self, sequence: int) -> str:
         return join(self.uri, f"{sequence:06d}.json")

@@ -1,7 +1,7 @@
 """Detect whether events of the ledger were changed, dropped or reordered.
 
-Limits: if somebody changes an event together with all later ones, or drops the last ones, only a host that remembers the last event
-(`Ledger.head_path`) detects it. A host cannot detect that events of another host were dropped before it wrote or checked any event.
+Limits: if somebody changes an event together with all later ones, or drops the last ones, only a host that has stored the last
+event (`Ledger.head_path`) detects it. A host that never wrote or checked an event cannot detect dropped ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Altered(BaseModel):
 
 
 def find_altered(ledger: Ledger) -> tuple[int, Altered | None]:
-    """Check a ledger, and remember its last event if nothing was altered.
+    """Check a ledger. If nothing was altered, store its last event on this host.
 
     Returns:
         The number of events, and the first that was changed, dropped or reordered, or None.

@@ -1,13 +1,10 @@
-"""Files in local folders. Used through `healthpredict.storage.uris` only."""
+"""Files in local folders. Only `healthpredict.storage.uris` uses this module."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,10 +12,11 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from healthpredict.errors import AlreadyExists, NotFound, StorageError
+from healthpredict.storage.atomic import write_atomically
 from healthpredict.storage.stored import Listing, Stored
 
 _LOCK_SECONDS: Final = 30.0
-"""For which one replacement of a file waits for another."""
+"""How long a replacement of a file waits for another one."""
 _ADVICE: Final = {
     errno.ENOSPC: "Free some space on that disk, then start again",
     errno.EDQUOT: "Free some of the disk quota, then start again",
@@ -28,7 +26,7 @@ _ADVICE: Final = {
 
 
 def exists(uri: str) -> bool:
-    """Say whether there is a file."""
+    """Whether a file exists."""
     return Path(uri).is_file()
 
 
@@ -39,16 +37,16 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes, *, exclusive: bool) -> None:
-    """Write a whole file, or nothing."""
+    """Write a file, completely or not at all."""
     _write(uri, BytesIO(data), exclusive=exclusive)
 
 
 def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
-    """Replace a file on the condition that it has the expected content. A lock file beside it serialises the writers."""
+    """Replace a file if it has the expected content. A lock file beside it serialises the writers."""
     from filelock import FileLock
 
     path = Path(uri)
-    # flock works across hosts on NFS and SMB too, and the system frees it when its process ends.
+    # flock also works across hosts on NFS and SMB, and the system releases it when the process ends.
     with _translated("write", uri), FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_SECONDS):
         if path.read_bytes() != expected:
             raise AlreadyExists(f"Cannot write {uri}: another writer has changed it.")
@@ -56,19 +54,19 @@ def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
 
 
 def write_file(uri: str, source: Path) -> None:
-    """Copy a whole file, or nothing."""
+    """Copy a file, completely or not at all."""
     with _translated("read", str(source)), source.open("rb") as stream:
         _write(uri, stream, exclusive=False)
 
 
 def is_plain(uri: str) -> bool:
-    """Whether a regular file is there, or nothing."""
+    """Whether the path is a regular file or does not exist."""
     path = Path(uri)
     return not path.is_symlink() and (path.is_file() or not path.exists())
 
 
 def is_same(uri: str, other: str) -> bool:
-    """Whether two paths lead to the same file."""
+    """Whether two paths name the same file."""
     with contextlib.suppress(OSError):
         return Path(uri).samefile(other)
     return Path(uri).resolve() == Path(other).resolve()
@@ -81,18 +79,18 @@ def local_copy(uri: str) -> Iterator[Path]:
 
 
 def list_uris(prefix_uri: str, suffix: str) -> list[str]:
-    """List the files of one folder; none where there is no such folder."""
+    """List the files of one folder. Empty if it does not exist."""
     folder = Path(prefix_uri)
     with _translated("list", prefix_uri):
         if not folder.exists():
             return []
-        # A hidden file is a write that was killed, or one that is going on.
+        # Hidden files are writes in progress, or writes that were killed.
         names = (entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
         return sorted(f"{prefix_uri.rstrip('/')}/{name}" for name in names if name.endswith(suffix))
 
 
 def list_folder(folder_uri: str) -> Listing:
-    """List a folder, without hidden files: those are writes that go on, or were killed."""
+    """List a folder without its hidden files, see `list_uris`."""
     folder = Path(folder_uri)
     objects, folders, others = [], [], []
     with _translated("list", folder_uri):
@@ -105,7 +103,7 @@ def list_folder(folder_uri: str) -> Listing:
             if entry.is_dir():
                 folders.append(entry.name)
             elif entry.is_file():
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
                     objects.append(_stored(entry, f"{folder_uri.rstrip('/')}/{entry.name}", now))
             else:
                 others.append(entry.name)
@@ -114,50 +112,23 @@ def list_folder(folder_uri: str) -> Listing:
 
 def _stored(path: Path, uri: str, now: float) -> Stored:
     status = path.stat()
-    # The change time as well: a copy may carry over the modification time of its source.
+    # With the change time, because a copy may have the modification time of its source.
     version = f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
     return Stored(uri, status.st_size, now - status.st_mtime, version)
 
 
 def delete(uri: str) -> None:
-    """Remove a file, if there is one."""
+    """Delete a file, if it exists."""
     with _translated("delete", uri):
         Path(uri).unlink(missing_ok=True)
 
 
 def _write(uri: str, stream: BinaryIO, *, exclusive: bool) -> None:
-    path = Path(uri)
-    # In the same folder, because a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with _translated("write", uri):
-        _make_folder(path.parent)
         try:
-            with temporary.open("xb") as file:
-                shutil.copyfileobj(stream, file, length=1 << 20)
-                file.flush()
-                # Without it a power cut may keep the name and lose the content.
-                os.fsync(file.fileno())
-            if exclusive:
-                _link(temporary, path, uri)
-            else:
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder with its missing parents, all closed to other users; `Path.mkdir` gives parents another mode."""
-    if not path.exists():
-        _make_folder(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-
-
-def _link(temporary: Path, path: Path, uri: str) -> None:
-    try:
-        # Unlike a rename, a link fails where the name is taken.
-        os.link(temporary, path)
-    except FileExistsError as error:
-        raise AlreadyExists(f"Cannot write {uri}: it is there already.") from error
+            write_atomically(Path(uri), stream, exclusive=exclusive)
+        except FileExistsError as error:
+            raise AlreadyExists(f"Cannot write {uri}: it exists already.") from error
 
 
 @contextmanager

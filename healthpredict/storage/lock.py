@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""A lock between the processes of one host."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from healthpredict.errors import AlreadyRunning, StorageError
 
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock for the time of a `with` block. The operating system frees it when the process ends, however it ends.
+    """Hold a lock for the time of a `with` block. The operating system releases it if the process is killed.
 
     Args:
-        path: the lock file, on a local disk; it stays when the lock is freed.
-        what: what is locked, for the message: "The drift loop".
+        path: the lock file, on a local disk. It is not deleted.
+        what: the subject of messages, such as "The drift loop".
 
     Raises:
         AlreadyRunning: another process, or another part of this one, holds the lock.
@@ -25,7 +25,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    # Beside the lock, because the locked file itself cannot be read on every system.
+    # A file of its own, because some systems do not allow reading a locked file.
     holder = path.with_name(f"{path.name}.holder")
     lock = FileLock(path, timeout=0)
     try:
@@ -36,9 +36,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         raise AlreadyRunning(what, _read(holder)) from error
     except OSError as error:
         lock.release()
-        raise StorageError(
-            f"Cannot lock {path}: {error.strerror}. Choose a state folder that can be written."
-        ) from error
+        raise StorageError(f"Cannot lock {path}: {error.strerror}. Choose a writable state folder.") from error
     try:
         yield
     finally:

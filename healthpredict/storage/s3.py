@@ -1,6 +1,6 @@
-"""Objects in S3, or in what speaks its API. Used through `healthpredict.storage.uris` only.
+"""Objects in S3, or in a store with the same API. Only `healthpredict.storage.uris` uses this module.
 
-Credentials, region and endpoint are those that boto3 itself finds in the environment (`AWS_ENDPOINT_URL` and so on).
+boto3 reads credentials, region and endpoint from the environment (`AWS_ENDPOINT_URL` and so on).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ADVICE: Final = {
 
 
 def exists(uri: str) -> bool:
-    """Say whether there is an object."""
+    """Whether an object exists."""
     try:
         with _translated("read", uri):
             client().head_object(**_address(uri))
@@ -44,14 +44,14 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes, *, exclusive: bool) -> None:
-    """Write a whole object by one PUT, which is atomic."""
+    """Write a whole object with one PUT, which is atomic."""
     condition = {"IfNoneMatch": "*"} if exclusive else {}
     with _translated("write", uri):
         client().put_object(**_address(uri), Body=data, **condition)
 
 
 def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
-    """Replace an object by one PUT, on the condition that it has the expected content."""
+    """Replace an object with one PUT, if it has the expected content."""
     with _translated("write", uri):
         found = client().get_object(**_address(uri))
         if found["Body"].read() != expected:
@@ -60,14 +60,14 @@ def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
 
 
 def write_file(uri: str, source: Path) -> None:
-    """Upload a file, in parts when large; the object appears when all parts are there."""
+    """Upload a file, in parts if it is large. The object appears when all parts are complete."""
     address = _address(uri)
     with _translated("write", uri):
         client().upload_file(str(source), address["Bucket"], address["Key"])
 
 
 def is_plain(_uri: str) -> bool:
-    """A store of objects has nothing else."""
+    """Always true: S3 has only objects."""
     return True
 
 
@@ -112,14 +112,14 @@ def list_folder(folder_uri: str) -> Listing:
 
 
 def delete(uri: str) -> None:
-    """Remove an object, if there is one."""
+    """Delete an object, if it exists."""
     with _translated("delete", uri):
         client().delete_object(**_address(uri))
 
 
 @functools.cache
 def client() -> Any:
-    """Return the process's S3 client, which threads may share."""
+    """The S3 client of this process. It is safe for threads."""
     return boto3.client("s3")
 
 
@@ -136,11 +136,11 @@ def _translated(verb: str, uri: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        # HEAD has no body to carry a code, so only the status is there.
+        # The response to HEAD has no body, so the code is the status.
         if code in ("NoSuchKey", "404"):
             raise NotFound(f"Cannot {verb} {uri}: there is no such object.") from error
         if code in ("PreconditionFailed", "ConditionalRequestConflict"):
-            raise AlreadyExists(f"Cannot {verb} {uri}: it is there already.") from error
+            raise AlreadyExists(f"Cannot {verb} {uri}: it exists already.") from error
         advice = _ADVICE.get(code, "Check bucket, region and permissions, then start again")
         raise StorageError(f"Cannot {verb} {uri}: {code}. {advice}.") from error
     except (BotoCoreError, Boto3Error) as error:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One object.
+    """One stored object.
 
     Attributes:
         uri: of the object.
         size: in bytes.
-        age_seconds: time since the last change, by the store's clock; negative if the modification time is in the future.
+        age_seconds: time since the last change, by the store's clock; negative if that time is in the future.
         version: differs after every change of the object (S3: the ETag; a file: its times and inode).
     """
 
@@ -34,7 +34,7 @@ class Listing:
     Attributes:
         objects: sorted by URI.
         folders: names of subfolders or longer prefixes.
-        others: names of what is neither, such as sockets and broken links.
+        others: names of everything else, such as sockets and broken links.
     """
 
     objects: tuple[Stored, ...]

@@ -1,4 +1,4 @@
-"""Write a table of any size in parts, as Parquet or csv."""
+"""Write a table in parts, as Parquet or csv."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def format_of(uri: str) -> str:
     ending = next((ending for ending in ENDINGS if uri.lower().endswith(ending)), None)
     if ending is None:
         name = uri.rpartition("/")[2]
-        raise ConfigurationError(f"{name!r} has none of the endings of a result: {', '.join(ENDINGS)}. Choose one.")
+        raise ConfigurationError(f"{name!r} has none of the possible endings: {', '.join(ENDINGS)}. Choose one.")
     return uri[-len(ending) :]
 
 

@@ -15,14 +15,14 @@ from healthpredict.errors import StorageError
 from healthpredict.storage.uris import read_bytes, write_bytes
 
 _CATEGORIES = b"healthpredict.categories"
-"""Parquet keeps only the categories of a column that has rows; all of them are in this metadata."""
+"""Metadata with all categories of each column. Parquet itself keeps only those that occur."""
 
 
 def read_frame(uri: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a frame, or some of its columns, with the dtypes and categories it was written with.
+    """Read a frame, or some of its columns, with its original dtypes and categories.
 
     Raises:
-        NotFound: there is none.
+        NotFound: the object does not exist.
         StorageError: it cannot be read, or is not Parquet with these columns.
     """
     data = read_bytes(uri)
@@ -34,9 +34,9 @@ def read_frame(uri: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
             if name in frame:
                 frame[name] = frame[name].astype(pd.CategoricalDtype(values))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise StorageError(f"{uri} is not a readable table ({error}). Delete it and make it again.") from error
+        raise StorageError(f"{uri} is not a readable table ({error}). Delete it and create it again.") from error
     if absent:
-        raise StorageError(f"{uri} has no columns {', '.join(sorted(absent))}. Delete it and make it again.")
+        raise StorageError(f"{uri} has no columns {', '.join(sorted(absent))}. Delete it and create it again.")
     return frame
 
 
@@ -44,7 +44,7 @@ def write_frame(uri: str, frame: pd.DataFrame) -> None:
     """Write a frame as Parquet, without its index.
 
     Raises:
-        StorageError: it cannot be written; nothing partial is left.
+        StorageError: it cannot be written. Nothing partial is left.
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
     categorical = frame.select_dtypes("category")
@@ -59,27 +59,27 @@ def read_json(uri: str) -> Any:
     """Read a JSON document.
 
     Raises:
-        NotFound: there is none.
+        NotFound: the object does not exist.
         StorageError: it cannot be read, or is not JSON.
     """
     data = read_bytes(uri)
     try:
         return json.loads(data)
     except ValueError as error:
-        raise StorageError(f"{uri} is not JSON ({error}). Delete it and make it again.") from error
+        raise StorageError(f"{uri} is not JSON ({error}). Delete it and create it again.") from error
 
 
 def write_json(uri: str, content: Any, *, exclusive: bool = False) -> None:
-    """Write a JSON document for programs and people.
+    """Write a JSON document, indented.
 
     Args:
-        uri: where to.
+        uri: of the object.
         content: dicts, lists, text, finite numbers, booleans and None.
-        exclusive: as in `write_bytes`.
+        exclusive: see `write_bytes`.
 
     Raises:
-        AlreadyExists: exclusive, and there is something.
-        StorageError: it cannot be written or is not JSON; nothing partial is left.
+        AlreadyExists: `exclusive` is set, and another object is stored.
+        StorageError: it cannot be written or is not JSON. Nothing partial is left.
     """
     write_bytes(uri, json_bytes(uri, content), exclusive=exclusive)
 

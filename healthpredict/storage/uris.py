@@ -1,7 +1,7 @@
-"""Reading and writing whole objects by URI: a local path, or `s3://bucket/key`. Files are opened nowhere else.
+"""Read and write whole objects by URI: a local path or `s3://bucket/key`. All access to data goes through this module.
 
-A write is all or nothing: whoever reads sees the old content or the new one, also when the writer is killed or the disk
-is full. Every failure is a `StorageError` that names the URI and what to do.
+Writes are atomic: a reader sees the old content or the new one, even if the writer is killed or the disk is full. Every
+failure is a `StorageError` that names the URI and what to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, St
 from healthpredict.storage.stored import Listing
 
 _CONFLICTS: Final = 3
-"""After which a conditional write is given up although nothing is in its way."""
+"""After so many rejections, a conditional write fails although the stored content is as expected."""
 
 
 def join(uri: str, *parts: str) -> str:
@@ -25,20 +25,20 @@ def join(uri: str, *parts: str) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Say whether there is an object (a folder is none).
+    """Whether an object exists. A folder is not an object.
 
     Raises:
-        StorageError: it cannot be told.
+        StorageError: the store does not respond.
     """
-    answer: bool = _store(uri).exists(uri)
-    return answer
+    found: bool = _store(uri).exists(uri)
+    return found
 
 
 def read_bytes(uri: str) -> bytes:
     """Read a whole object.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it does not exist.
         StorageError: it cannot be read.
     """
     data: bytes = _store(uri).read_bytes(uri)
@@ -46,17 +46,17 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes, *, exclusive: bool = False) -> None:
-    """Write a whole object; folders are made as needed.
+    """Write a whole object. Missing folders are created.
 
     Args:
-        uri: where to.
+        uri: of the object.
         data: the content.
-        exclusive: write only if there is nothing yet. Of several writers with different data exactly one succeeds. If the
-            same data is stored already, the write counts as done: a store can carry out a write and lose its response.
+        exclusive: write only if the object does not exist. Of several writers with different data, exactly one succeeds. If
+            the same data is stored already, the write succeeds, because an earlier response may have been lost.
 
     Raises:
-        AlreadyExists: exclusive, and other data is stored.
-        StorageError: it cannot be written; nothing partial is left.
+        AlreadyExists: `exclusive` is set, and other data is stored.
+        StorageError: it cannot be written. Nothing partial is left.
     """
     store = _store(uri)
     if not exclusive:
@@ -66,18 +66,18 @@ def write_bytes(uri: str, data: bytes, *, exclusive: bool = False) -> None:
 
 
 def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
-    """Replace an object if it still has the expected content. Of several writers exactly one succeeds.
+    """Replace an object if it still has the expected content. Of several writers, exactly one succeeds.
 
     Raises:
-        AlreadyExists: the object has other content by now, or is gone.
-        StorageError: it cannot be read or written; nothing partial is left.
+        AlreadyExists: the object has other content, or no longer exists.
+        StorageError: it cannot be read or written. Nothing partial is left.
     """
     store = _store(uri)
     _conditionally(uri, data, expected, lambda: store.replace_bytes(uri, data, expected))
 
 
 def _conditionally(uri: str, data: bytes, expected: bytes | None, write: Callable[[], None]) -> None:
-    """Write; after a failure, look what the store has: the write may have been carried out, or another writer's before it."""
+    """Write. After a failure, read the object: this write, or that of another writer, may have succeeded."""
     for attempt in range(_CONFLICTS, -1, -1):
         try:
             return write()
@@ -96,15 +96,15 @@ def _conditionally(uri: str, data: bytes, expected: bytes | None, write: Callabl
                 raise AlreadyExists(f"Cannot write {uri}: another writer was faster.") from error
             if not isinstance(error, AlreadyExists) or attempt == 0:
                 raise
-            # S3 rejects writes that conflict for a moment, and wants them again.
+            # S3 rejects a write during another one, and expects a retry.
 
 
 def write_file(uri: str, source: Path) -> None:
-    """Write a local file of any size to a URI, in bounded memory.
+    """Write a local file to a URI, in bounded memory.
 
     Raises:
-        NotFound: there is no such local file.
-        StorageError: it cannot be written; nothing partial is left.
+        NotFound: the local file does not exist.
+        StorageError: it cannot be written. Nothing partial is left.
     """
     if not source.is_file():
         raise NotFound(f"Cannot read {source}: there is no such file.")
@@ -112,23 +112,23 @@ def write_file(uri: str, source: Path) -> None:
 
 
 def is_plain(uri: str) -> bool:
-    """Whether a URI can be written without replacing anything but an object: no folder, link, pipe or device is there."""
-    answer: bool = _store(uri).is_plain(uri)
-    return answer
+    """Whether a URI is an object or does not exist, and so is no folder, link, pipe or device."""
+    plain: bool = _store(uri).is_plain(uri)
+    return plain
 
 
 def is_same(uri: str, other: str) -> bool:
-    """Whether two URIs name the same object, also by another path."""
-    answer: bool = _store(uri) is _store(other) and _store(uri).is_same(uri, other)
-    return answer
+    """Whether two URIs name the same object, even by different paths."""
+    same: bool = _store(uri) is _store(other) and _store(uri).is_same(uri, other)
+    return same
 
 
 @contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
-    """A local file with the content of a URI, for the time of a `with` block; a local one is not copied.
+    """Provide a local file with the content of a URI, for the time of a `with` block. A local file is not copied.
 
     Raises:
-        NotFound: there is nothing.
+        NotFound: the object does not exist.
         StorageError: it cannot be read.
     """
     if not exists(uri):
@@ -138,7 +138,7 @@ def local_copy(uri: str) -> Iterator[Path]:
 
 
 def list_uris(prefix_uri: str, suffix: str = "") -> list[str]:
-    """List the objects of one folder or prefix, not those deeper down, sorted; none where nothing is.
+    """List the objects directly below a folder or prefix, sorted. Empty if it does not exist.
 
     Raises:
         StorageError: it cannot be listed.
@@ -148,7 +148,7 @@ def list_uris(prefix_uri: str, suffix: str = "") -> list[str]:
 
 
 def list_folder(folder_uri: str) -> Listing:
-    """List what is directly below a folder or prefix, with size and age; nothing if it does not exist.
+    """List objects, with size and age, and folders directly below a folder or prefix. Empty if it does not exist.
 
     Raises:
         StorageError: it cannot be listed.
@@ -158,24 +158,24 @@ def list_folder(folder_uri: str) -> Listing:
 
 
 def delete(uri: str) -> None:
-    """Remove an object; no error where there is none.
+    """Delete an object, if it exists.
 
     Raises:
-        StorageError: it cannot be removed.
+        StorageError: it cannot be deleted.
     """
     _store(uri).delete(uri)
 
 
 def _store(uri: str) -> ModuleType:
     if not uri.strip():
-        raise ConfigurationError("A path or URI is empty. Give a file, a folder or s3://bucket/prefix.")
+        raise ConfigurationError("A path or URI is empty. Name a file, a folder or s3://bucket/prefix.")
     if uri.startswith("s3://"):
-        # Here, because boto3 takes a fifth of a second to import and local use needs none of it.
+        # Imported here, because boto3 takes 0.2 s to import and local use does not need it.
         from healthpredict.storage import s3
 
         return s3
     if "://" in uri:
-        raise ConfigurationError(f"{uri!r} cannot be stored to. Use a local folder or s3://bucket/prefix.")
+        raise ConfigurationError(f"{uri!r} is not a supported store. Use a local folder or s3://bucket/prefix.")
     from healthpredict.storage import local
 
     return local

@@ -87,34 +87,31 @@ def search_models(
     train: Examples,
     validation: Examples,
     params: SearchParams,
+    state_path: Path,
     *,
-    name: str,
-    storage_path: Path,
-    n_trials: int,
-    time_budget_seconds: float,
     known: Sequence[Candidate] = (),
     callbacks: Sequence[Any] = (),
     ray_address: str | None = None,
 ) -> SearchResult:
     """Search families and parameters for the highest AUROC on the validation side.
 
-    If a search under the same name was interrupted, it is resumed, or starts over if its saved state is damaged.
+    If a search with this state was interrupted, it is resumed, or starts over if its state is damaged. It ends after the time
+    budget, but not before one trial is complete.
 
     Args:
         train: cross-fitted examples of training patients.
         validation: examples of other patients.
-        params: families and seed.
-        name: of the search. Its state is in `storage_path / name` until it is complete.
-        storage_path: a local folder, or one that all nodes of the cluster share.
-        n_trials: largest number of trials.
-        time_budget_seconds: the search ends after this time, but not before one trial is complete.
-        known: candidates of an earlier search, best first. They are tried first, and only their families are searched.
+        params: families, budgets and seed.
+        state_path: folder of the state until the search is complete: local, or shared by all nodes of the cluster.
+        known: candidates of the champion's search, best first. With them, the search is a retraining: the first
+            `retrain_families` of them are tried first, and only their families are searched.
         callbacks: Ray Tune callbacks, for instance one that logs to MLflow.
         ray_address: see `ray_runtime`.
 
     Raises:
         NotEnoughData: no trial could be completed.
     """
+    known = known[: params.retrain_families]
     families = tuple(dict.fromkeys(c.family for c in known)) or params.families
     points = [c.as_point for c in known] or [_as_point(f, FAMILIES[f].first) for f in families]
     noise = _NOISE / max(1, int(validation.label.sum())) ** 0.5
@@ -128,22 +125,21 @@ def search_models(
         )
         # Ray reads this setting from the environment only.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SECONDS_BETWEEN_STATES)
-        state = storage_path / name
-        result = _resume(state, trainable, points, noise) if state.exists() else None
+        result = _resume(state_path, trainable, points, noise) if state_path.exists() else None
         if result is None:
             tuner = tune.Tuner(
                 trainable,
-                tune_config=_tune_config(families, points, params, max(n_trials, len(points))),
+                tune_config=_tune_config(families, points, params, retraining=bool(known)),
                 run_config=tune.RunConfig(
-                    name=name,
-                    storage_path=str(storage_path.resolve()),
-                    stop=TimeBudget(time_budget_seconds, STEPS),
+                    name=state_path.name,
+                    storage_path=str(state_path.parent.resolve()),
+                    stop=TimeBudget(params.retrain_time_budget_seconds if known else params.time_budget_seconds, STEPS),
                     verbose=0,
                     callbacks=list(callbacks),
                 ),
             )
             result = _summary(tuner.fit(), points, noise)
-    shutil.rmtree(state, ignore_errors=True)
+    shutil.rmtree(state_path, ignore_errors=True)
     return result
 
 
@@ -186,10 +182,7 @@ def _check_state(state: Path) -> None:
 
 
 def _tune_config(
-    families: Sequence[FamilyName],
-    points: list[dict[str, Any]],
-    params: SearchParams,
-    n_trials: int,
+    families: Sequence[FamilyName], points: list[dict[str, Any]], params: SearchParams, *, retraining: bool
 ) -> Any:
     import optuna
     from ray import tune
@@ -204,7 +197,7 @@ def _tune_config(
         # The default sampler of Optuna is TPE (Bergstra et al. 2011).
         search_alg=OptunaSearch(space, points_to_evaluate=points, seed=params.seed, metric=METRIC, mode="max"),
         scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
-        num_samples=n_trials,
+        num_samples=max(params.retrain_n_trials if retraining else params.n_trials, len(points)),
         max_concurrent_trials=params.max_concurrent or 0,
         # Starting a process for each trial would cost more than the trial.
         reuse_actors=True,

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from healthpredict.cli.step_lines import step_lines
-from healthpredict.operations.context import log_step
+from healthpredict.operations.timing import log_step
 
 LONG = "retrain: " + "28 of 47 features differ. " * 20
 OURS = logging.getLogger("healthpredict.test")

@@ -16,6 +16,7 @@ import pytest
 from healthpredict.cli import main as command
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.storage.uris import read_bytes
 
@@ -70,7 +71,7 @@ def test_an_empty_argument_is_an_error(run: Run, arguments: list[str]) -> None:
 
 def test_the_flow_too_refuses_an_empty_source(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="source is empty"):
-        prepare(Settings(data_uri=str(tmp_path)), "")
+        prepare(Installation(Settings(data_uri=str(tmp_path))), "")
     with pytest.raises(ConfigurationError, match="is empty"):
         read_bytes(" ")
 

@@ -1,4 +1,4 @@
-"""A stack on a moto server, made by the Pulumi program itself, and a folder with its configuration."""
+"""A stack on a moto server, created by the Pulumi program, and a folder with its configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "cloud"
 
 @pytest.fixture(scope="session")
 def made(moto_endpoint: str) -> Stack:
-    """What the program made on the moto server."""
+    """The stack that the program created on the moto server."""
     from moto_engine import MotoEngine
 
     return run_program(MotoEngine(moto_endpoint), stack=NAME)
@@ -41,13 +41,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stack(made: Stack, folder: Path, aws_environment: None) -> account.Stack:  # noqa: F811
-    """The stack, as the command line would choose it."""
+    """The stack, as the command line chooses it."""
     return account.choose_stack(None, None, folder)
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Puts a program before all others on the path. Returns the file it may note its calls in."""
+    """Create a stand-in for a program, first on the PATH. Returns: the file for a log of its calls."""
     place = tmp_path / "bin"
     place.mkdir()
     monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")

@@ -1,4 +1,4 @@
-"""Cost, logs, and running Pulumi: against moto, the program's own estimate, and a stand-in for pulumi."""
+"""Cost, logs and Pulumi, with moto, the program's own estimate, and a stand-in for pulumi."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOTES = '#!/bin/sh\necho "$@" >>$LOG\n'
 # Cost
 
 
-def test_the_estimate_is_the_program_s_own(stack: Stack, made: Made) -> None:
+def test_the_estimate_is_that_of_the_program(stack: Stack, made: Made) -> None:
     assert estimate(stack).model_dump() == made.outputs["estimate"]
 
 
@@ -44,21 +44,21 @@ def test_the_estimate_follows_the_configuration(stack: Stack) -> None:
     assert estimate(stack).total < before
 
 
-def test_a_wrong_configuration_is_refused_with_its_own_words(stack: Stack) -> None:
+def test_a_wrong_setting_is_named(stack: Stack) -> None:
     file = stack.folder / f"Pulumi.{stack.name}.yaml"
     file.write_text(file.read_text() + "  health-predict:stopTime: midnight\n")
     with pytest.raises(ConfigurationError, match="stopTime"):
         estimate(stack)
 
 
-def test_without_the_program_the_folder_is_asked_for(stack: Stack, tmp_path: Path) -> None:
+def test_without_the_program_the_message_names_the_option_for_its_folder(stack: Stack, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--infra"):
         estimate(replace(stack, folder=tmp_path))
 
 
 @pytest.fixture
 def explorer(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The Cost Explorer's answer; notes what it was asked. Moto's answers any question, also one AWS would refuse."""
+    """A stand-in for the Cost Explorer that records its requests. Moto would accept requests that AWS refuses."""
     asked: list[dict[str, Any]] = []
 
     class Explorer:
@@ -73,7 +73,7 @@ def explorer(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("now", "start", "end"), [((2026, 11, 24), "2026-11-01", "2026-11-25"), ((2026, 12, 1), "2026-12-01", "2026-12-02")]
 )
-def test_the_actual_cost_is_this_stack_s_since_the_first_of_the_month(
+def test_the_actual_cost_is_that_of_this_stack_since_the_first_of_the_month(
     stack: Stack, explorer: list[dict[str, Any]], now: tuple[int, int, int], start: str, end: str
 ) -> None:
     actual = read_actual(stack, datetime(*now, tzinfo=UTC))
@@ -93,7 +93,7 @@ def test_the_cost_is_printed_with_the_date_of_its_prices_and_the_explorer_is_not
     options = ["--infra", str(stack.folder)]
     shown = CliRunner().invoke(app, ["cost", *options]).output
     month = estimate(stack)
-    assert f"{month.total:.2f}" in shown and month.as_of in shown and "were the host never stopped" in shown
+    assert f"{month.total:.2f}" in shown and month.as_of in shown and "if the host is never stopped" in shown
     assert explorer == []
     assert "counted by AWS" in CliRunner().invoke(app, ["cost", "--actual", *options]).output
     assert json.loads(CliRunner().invoke(app, ["cost", "--json", *options]).output)["actual"] is None
@@ -108,7 +108,7 @@ def running(stack: Stack) -> None:
 
 
 def sent_command(stack: Stack) -> str:
-    """The newest command that was sent to the host."""
+    """The newest command sent to the host."""
     commands = boto3.client("ssm").list_commands(InstanceId=find_host(stack).instance)["Commands"]
     newest: str = commands[-1]["Parameters"]["commands"][0]
     return newest
@@ -127,30 +127,30 @@ def sent_command(stack: Stack) -> str:
         ),
     ],
 )
-def test_the_host_is_asked_for_the_end_of_one_log(stack: Stack, running: None, source: HostLog, command: str) -> None:
+def test_a_log_is_read_from_its_end(stack: Stack, running: None, source: HostLog, command: str) -> None:
     read_logs(stack, source, 7)
     assert sent_command(stack) == command
 
 
-def test_every_unit_that_can_be_asked_for_exists() -> None:
+def test_every_unit_with_a_readable_log_exists() -> None:
     units = Path(__file__).parents[2] / "infra/host/root/etc/systemd/system"
     others = logs_module._CONTAINERS | {HostLog.ALL, HostLog.CLOUD_INIT}
     assert all((units / f"health-predict-{each}.service").exists() for each in set(HostLog) - others)
 
 
-def test_nothing_but_a_known_source_reaches_the_host_s_shell(stack: Stack) -> None:
+def test_only_known_names_of_logs_reach_the_shell_of_the_host(stack: Stack) -> None:
     shown = CliRunner().invoke(app, ["logs", "stack; reboot", "--infra", str(stack.folder)])
     assert shown.exit_code == 2
 
 
-def test_logs_of_a_stopped_host_cannot_be_read_and_it_says_why(stack: Stack) -> None:
+def test_logs_of_a_stopped_host_are_refused_with_the_reason(stack: Stack) -> None:
     boto3.client("ec2").stop_instances(InstanceIds=[find_host(stack).instance])
     with pytest.raises(CloudError, match="stopped"):
         read_logs(stack)
 
 
 class Answers:
-    """A Session Manager that gives these answers one after another."""
+    """A Session Manager that gives these responses one after another."""
 
     class exceptions:  # noqa: N801
         class InvocationDoesNotExist(Exception):
@@ -169,9 +169,7 @@ class Answers:
         raise answer
 
 
-def test_an_answer_that_is_not_there_yet_is_waited_for(
-    stack: Stack, running: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_in_progress_is_waited_for(stack: Stack, running: None, monkeypatch: pytest.MonkeyPatch) -> None:
     done = {"Status": "Success", "StandardOutputContent": "the end"}
     ssm = Answers(Answers.exceptions.InvocationDoesNotExist, {"Status": "InProgress"}, done)
     monkeypatch.setattr(logs_module, "client", lambda stack, service: ssm)
@@ -179,12 +177,12 @@ def test_an_answer_that_is_not_there_yet_is_waited_for(
     assert read_logs(stack) == "the end"
 
 
-def test_a_host_that_does_not_answer_and_a_command_that_fails_are_said(
+def test_a_host_that_does_not_respond_and_a_failed_command_are_errors(
     stack: Stack, running: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs_module, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(logs_module, "_TIMEOUT_SECONDS", 0)
     monkeypatch.setattr(logs_module, "client", lambda stack, service: Answers({"Status": "Pending"}))
-    with pytest.raises(CloudError, match="did not answer"):
+    with pytest.raises(CloudError, match="did not respond"):
         read_logs(stack)
     failed = {"Status": "Failed", "StandardErrorContent": "no journal"}
     monkeypatch.setattr(logs_module, "client", lambda stack, service: Answers(failed))
@@ -204,20 +202,20 @@ def test_up_selects_the_stack_with_a_passphrase_and_runs_pulumi(stack: Stack, pr
     ]
 
 
-def test_pulumi_asks_unless_told_not_to(stack: Stack, program: Program) -> None:
+def test_pulumi_asks_for_confirmation_unless_it_is_given(stack: Stack, program: Program) -> None:
     log = program("pulumi", NOTES)
     bring_up(stack, confirmed=True)
     assert log.read_text().splitlines()[-1].endswith("up --stack cloud --yes")
 
 
-def test_up_without_a_configuration_says_which_file(stack: Stack, program: Program) -> None:
+def test_up_without_a_configuration_names_the_missing_file(stack: Stack, program: Program) -> None:
     program("pulumi", NOTES)
     with pytest.raises(ConfigurationError, match=r"Pulumi\.new\.yaml"):
         bring_up(replace(stack, name="new"))
 
 
 @pytest.mark.parametrize("operation", [bring_up, take_down])
-def test_without_pulumi_it_says_where_to_get_it(
+def test_without_pulumi_the_message_says_where_to_get_it(
     stack: Stack, operation: Callable[[Stack], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -225,13 +223,13 @@ def test_without_pulumi_it_says_where_to_get_it(
         operation(stack)
 
 
-def test_an_error_of_pulumi_ends_with_words(stack: Stack, program: Program) -> None:
+def test_a_failure_of_pulumi_is_reported(stack: Stack, program: Program) -> None:
     program("pulumi", "#!/bin/sh\nexit 255\n")
     with pytest.raises(CloudError, match="255"):
         bring_up(stack)
 
 
-def test_down_wants_the_name_of_the_stack(stack: Stack, program: Program) -> None:
+def test_down_requires_the_name_of_the_stack(stack: Stack, program: Program) -> None:
     log = program("pulumi", NOTES)
     refused = CliRunner().invoke(app, ["down", "--infra", str(stack.folder)], input="yes\n")
     assert refused.exit_code == 1
@@ -239,11 +237,11 @@ def test_down_wants_the_name_of_the_stack(stack: Stack, program: Program) -> Non
     assert not log.exists()
 
 
-def test_down_names_everything_that_is_left(stack: Stack, program: Program) -> None:
+def test_down_names_what_is_left(stack: Stack, program: Program) -> None:
     log = program("pulumi", NOTES)
     shown = CliRunner().invoke(app, ["down", "--infra", str(stack.folder)], input="cloud\n")
     assert log.read_text().splitlines() == [f"--cwd {stack.folder} destroy --stack cloud"]
-    # The stand-in has destroyed nothing.
+    # The stand-in destroys nothing.
     assert shown.exit_code == 1
     assert f"left: instance {find_host(stack).instance}" in shown.output
 
@@ -255,7 +253,7 @@ def test_the_check_destroys_nothing(stack: Stack, program: Program) -> None:
     assert not log.exists()
 
 
-# What the program makes is what the search after the end must find, but for what goes with its owner.
+# The types that the search for leftovers must find. AWS deletes the others together with their owners.
 GOES_WITH_ITS_OWNER = {
     "BucketLifecycleConfiguration",
     "BucketOwnershipControls",
@@ -293,7 +291,7 @@ FOUND_AS = {
 }
 
 
-def test_everything_that_the_program_makes_is_found_while_it_is_there(stack: Stack, made: Made) -> None:
+def test_everything_that_the_program_creates_is_found_while_it_exists(stack: Stack, made: Made) -> None:
     found = find_leftovers(stack)
     kinds = {each.kind for each in made.resources if each.type.startswith("aws:") and each.name != "call"}
     assert kinds == GOES_WITH_ITS_OWNER | set(FOUND_AS)
@@ -303,15 +301,13 @@ def test_everything_that_the_program_makes_is_found_while_it_is_there(stack: Sta
         assert {each.id for each in made.all(kind)} <= names
 
 
-def test_nothing_of_another_stack_is_found(stack: Stack) -> None:
-    # `cloud` is the start of its name.
+def test_resources_of_another_stack_are_not_found(stack: Stack) -> None:
+    # Its name starts with `cloud`.
     assert find_leftovers(replace(stack, name="clou")) == []
     assert find_leftovers(replace(stack, name="cloud-2")) == []
 
 
-def test_a_spot_request_is_cancelled_before_the_end_because_it_would_start_the_host_anew(
-    stack: Stack, program: Program
-) -> None:
+def test_down_cancels_spot_requests_which_would_start_the_host_again(stack: Stack, program: Program) -> None:
     ec2 = boto3.client("ec2")
     image = ec2.describe_images(Owners=["099720109477"])["Images"][0]["ImageId"]
     spot = replace(stack, name="spot")

@@ -1,4 +1,4 @@
-"""Tunnels, with stand-ins for the AWS CLI and SSH that really listen on the local ports."""
+"""Tunnels, with stand-ins for the AWS CLI and SSH that listen on the local ports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from healthpredict.cloud.tunnel import Forward, forwards, session_command, ssh_c
 from healthpredict.errors import ConfigurationError
 from healthpredict.rollout.ports import free_port
 
-# Notes its words, then listens where the last ones say, in a child as the real plugin does.
+# Logs its arguments, then listens on the local ports that they name, in a child as the real plugin does.
 LISTENER = f"""#!{sys.executable}
 import json, os, re, socket, sys, time
 with open("$LOG", "a") as log:
@@ -55,7 +55,7 @@ def running(stack: Stack) -> None:
 
 
 class Enough(Exception):
-    """The test has seen what it wanted."""
+    """Raised to end a tunnel."""
 
 
 def leave(host: CloudHost) -> None:
@@ -66,9 +66,7 @@ def calls(log: Path) -> list[list[str]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def test_a_tunnel_to_each_service_is_open_when_it_says_so(
-    stack: Stack, wanted: tuple[Forward, ...], program: Program
-) -> None:
+def test_when_ready_is_called_all_tunnels_are_open(stack: Stack, wanted: tuple[Forward, ...], program: Program) -> None:
     log = program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
     opened = []
@@ -85,9 +83,7 @@ def test_a_tunnel_to_each_service_is_open_when_it_says_so(
     assert sorted(calls(log)) == sorted(session_command("aws", find_host(stack), REGION, f)[1:] for f in wanted)
 
 
-def test_closing_ends_the_programs_and_their_children(
-    stack: Stack, wanted: tuple[Forward, ...], program: Program
-) -> None:
+def test_closing_ends_programs_and_their_children(stack: Stack, wanted: tuple[Forward, ...], program: Program) -> None:
     log = program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
     with pytest.raises(Enough):
@@ -98,7 +94,7 @@ def test_closing_ends_the_programs_and_their_children(
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, or ends within a moment; one that nobody has buried counts as ended."""
+    """Whether a process has ended or ends soon. A zombie counts as ended."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -119,12 +115,12 @@ def test_the_api_is_reached_on_the_minikube_node_and_the_rest_on_the_host(stack:
     assert all(host.instance in command and REGION in command for command in (prefect, mlflow, api))
 
 
-def test_the_node_s_address_is_the_one_the_host_gives_it() -> None:
+def test_the_address_of_the_node_is_the_one_that_the_host_sets() -> None:
     script = Path(__file__).parents[2] / "infra/host/root/usr/local/lib/health-predict/start-minikube"
     assert f"--static-ip={tunnel_module.MINIKUBE}" in script.read_text()
 
 
-def test_ssh_carries_all_three_in_one_connection(
+def test_ssh_forwards_all_three_ports_in_one_connection(
     stack: Stack, wanted: tuple[Forward, ...], program: Program, tmp_path: Path
 ) -> None:
     log = program("ssh", LISTENER)
@@ -133,12 +129,12 @@ def test_ssh_carries_all_three_in_one_connection(
     (words,) = calls(log)
     assert words == ssh_command("ssh", find_host(stack), wanted, tmp_path / "key")[1:]
     assert f"127.0.0.1:{wanted[2].local}:192.168.49.2:30080" in words
-    # A port that cannot be forwarded must not go unnoticed.
+    # A port that cannot be forwarded must be an error.
     assert "ExitOnForwardFailure=yes" in words
 
 
 @pytest.mark.parametrize("present", [(), ("aws",)])
-def test_a_missing_program_is_named_with_where_to_get_it(
+def test_a_missing_program_is_named_with_its_address(
     stack: Stack, wanted: tuple[Forward, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: tuple[str, ...]
 ) -> None:
     for name in present:
@@ -150,7 +146,7 @@ def test_a_missing_program_is_named_with_where_to_get_it(
         tunnel(stack, wanted, ready=leave)
 
 
-def test_a_stopped_host_is_said_to_be_stopped(stack: Stack, wanted: tuple[Forward, ...], program: Program) -> None:
+def test_a_stopped_host_is_reported(stack: Stack, wanted: tuple[Forward, ...], program: Program) -> None:
     program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
     boto3.client("ec2").stop_instances(InstanceIds=[find_host(stack).instance])
@@ -158,7 +154,7 @@ def test_a_stopped_host_is_said_to_be_stopped(stack: Stack, wanted: tuple[Forwar
         tunnel(stack, wanted, ready=leave)
 
 
-def test_a_taken_port_is_named_with_the_option_for_another(
+def test_a_port_in_use_is_named_with_the_option_for_another(
     stack: Stack, wanted: tuple[Forward, ...], program: Program
 ) -> None:
     program("aws", LISTENER)
@@ -167,18 +163,14 @@ def test_a_taken_port_is_named_with_the_option_for_another(
         tunnel(stack, wanted, ready=leave)
 
 
-def test_what_the_aws_cli_says_when_it_fails_is_passed_on(
-    stack: Stack, wanted: tuple[Forward, ...], program: Program
-) -> None:
+def test_the_error_of_the_aws_cli_is_shown(stack: Stack, wanted: tuple[Forward, ...], program: Program) -> None:
     program("aws", "#!/bin/sh\necho 'TargetNotConnected: the agent is not there' >&2\nexit 254\n")
     program("session-manager-plugin", "#!/bin/sh\n")
     with pytest.raises(CloudError, match="TargetNotConnected"):
         tunnel(stack, wanted, ready=leave)
 
 
-def test_a_tunnel_that_breaks_ends_the_command_with_words(
-    stack: Stack, wanted: tuple[Forward, ...], program: Program
-) -> None:
+def test_a_tunnel_that_ends_is_an_error(stack: Stack, wanted: tuple[Forward, ...], program: Program) -> None:
     log = program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
 
@@ -190,21 +182,23 @@ def test_a_tunnel_that_breaks_ends_the_command_with_words(
         tunnel(stack, wanted, ready=cut)
 
 
-def test_a_tunnel_that_never_opens_is_given_up(
+def test_a_tunnel_that_never_opens_times_out(
     stack: Stack, wanted: tuple[Forward, ...], program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program("aws", "#!/bin/sh\nsleep 60\n")
     program("session-manager-plugin", "#!/bin/sh\n")
-    monkeypatch.setattr(tunnel_module, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(tunnel_module, "_TIMEOUT_SECONDS", 0)
     with pytest.raises(CloudError, match="No tunnel to prefect, mlflow, api"):
         tunnel(stack, wanted, ready=leave)
 
 
-def test_ctrl_c_closes_the_command_quietly(stack: Stack, wanted: tuple[Forward, ...], program: Program) -> None:
+def test_ctrl_c_closes_the_tunnels_without_a_traceback(
+    stack: Stack, wanted: tuple[Forward, ...], program: Program
+) -> None:
     program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
     ports = [word for f in wanted for word in (f"--{f.name}", str(f.local))]
-    # Tests that a shell runs in the background inherit that Ctrl-C means nothing.
+    # A shell that runs tests in the background lets them ignore Ctrl-C.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     words = ["tunnel", "--infra", str(stack.folder), *ports]
     code = f"{heard}; from healthpredict.cli.cloud import app; app({words!r})"
@@ -229,7 +223,7 @@ def test_the_command_prints_the_addresses(
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tunnel_module, "_wait_for_an_end", interrupt)
+    monkeypatch.setattr(tunnel_module, "_wait_until_one_ends", interrupt)
     ports = [word for f in wanted for word in (f"--{f.name}", str(f.local))]
     shown = CliRunner().invoke(app, ["tunnel", "--infra", str(stack.folder), *ports]).output
     assert all(f"http://127.0.0.1:{forward.local}" in shown for forward in wanted)

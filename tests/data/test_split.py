@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healthpredict.data.split import Side, ids_on_side, side_index, side_of, splitmix64, splitmix64_seed
+from healthpredict.data.split import Side, side_of, splitmix64
 
 ids = st.integers(min_value=1, max_value=2**63 - 1)
 
@@ -46,26 +46,6 @@ def test_shares_are_70_15_15() -> None:
     sides = side_of(np.arange(1, 200_001))
     for side, share in ((Side.TRAIN, 0.70), (Side.VALIDATION, 0.15), (Side.TEST, 0.15)):
         assert abs(np.mean(sides == side) - share) < 0.005
-
-
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=1))
-def test_hash_is_a_permutation(seeds: list[int]) -> None:
-    assert splitmix64_seed(splitmix64(np.array(seeds, dtype=np.uint64))).tolist() == seeds
-
-
-@given(st.sampled_from(range(len(Side))), st.lists(st.integers(0, 2**64 - 1), min_size=1))
-def test_ids_made_on_a_side_are_on_it(side: int, bits: list[int]) -> None:
-    ids = ids_on_side(np.array([side]), np.array([0, 2**64 - 1, *bits], dtype=np.uint64))
-    assert set(side_index(ids.view(np.int64))) == {side}
-
-
-def test_ids_made_on_a_side_are_anywhere_on_it() -> None:
-    """They are as evenly spread as random ids."""
-    bits = np.random.default_rng(0).integers(2**64, size=100_000, dtype=np.uint64)
-    for side, (low, high) in enumerate(((0, 0.7), (0.7, 0.85), (0.85, 1))):
-        hashes = splitmix64(ids_on_side(np.array([side]), bits))
-        found, _ = np.histogram(hashes, bins=np.linspace(low, high, 11) * 2.0**64)
-        assert np.abs(found / len(bits) - 0.1).max() < 0.005
 
 
 def test_no_patients_have_no_sides() -> None:

@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.plots import calibration_plot, roc_plot
 from healthpredict.evaluation.report import TestReport, evaluate_subgroups, report_on
+from healthpredict.reporting.plots import calibration_plot, roc_plot
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -1,4 +1,4 @@
-"""Acting as a role on the moto server, which then evaluates the role's policies for every request."""
+"""Act as a role on the moto server, which then enforces the role's policies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403
 
 @functools.cache
 def owner(endpoint: str, service: str) -> Any:
-    """A client of the account's owner."""
+    """A client with the rights of the account's owner."""
     return boto3.client(
         service,
         endpoint_url=endpoint,
@@ -43,7 +43,7 @@ class Role:
         )
 
     def client(self, service: str) -> Any:
-        """A client of a service."""
+        """A client for a service."""
         if service not in self._clients:
             self._clients[service] = self.session.client(service, endpoint_url=self._endpoint)
         return self._clients[service]
@@ -51,7 +51,7 @@ class Role:
 
 @contextmanager
 def permissions_enforced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every request is checked against the policies of who sends it, with the resource that it names.
+    """Let moto check every request against the policies of its sender and the resource that it names.
 
     Moto knows the resource of a request to S3. For the other services it takes `*`, which no statement with a resource
     matches: here it learns to read the resource from the request. It also learns that a session of a role is that role, as a trust
@@ -76,7 +76,7 @@ def permissions_enforced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def assert_denied(call: Any, **arguments: Any) -> None:
-    """The call ends because it is not permitted, and for no other reason."""
+    """Assert that a call fails because it is not permitted, and for no other reason."""
     with pytest.raises(ClientError) as raised:
         call(**arguments)
     assert raised.value.response["Error"]["Code"] in DENIED, raised.value

@@ -1,4 +1,4 @@
-"""What the program describes, in Terraform's language: Pulumi's AWS provider is made from Terraform's, and checkov reads it."""
+"""Translate the program's resources to Terraform, which checkov reads. Pulumi's AWS provider is generated from Terraform's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from engine import ACCOUNT, REGION, Resource, Stack
 
-# Where Terraform's name is not the service and the kind, or not the kind alone.
+# Exceptions to the rule that Terraform names a resource after its service and kind, or after its kind.
 _NAMES = {
     "MetricAlarm": "aws_cloudwatch_metric_alarm",
     "Repository": "aws_ecr_repository",
@@ -21,16 +21,16 @@ _NAMES = {
     "SecurityGroupIngressRule": "aws_vpc_security_group_ingress_rule",
 }
 _PREFIXES = {"ec2": "aws_", "s3": "aws_s3_", "iam": "aws_iam_", "ssm": "aws_ssm_", "sns": "aws_sns_"}
-# Blocks that may come several times have the singular in Terraform.
+# Terraform names repeatable blocks in the singular.
 _SINGULAR = {"rules": "rule", "notifications": "notification", "encryption_configurations": "encryption_configuration"}
 
 
-# Objects that are values; all others are blocks.
+# Objects that are values. All others are blocks.
 _MAPS = {"tags", "dimensions"}
 
 
 def as_terraform(stack: Stack) -> str:
-    """The resources of a stack, with references between them instead of the recorder's ids and ARNs."""
+    """The resources of a stack, with references in place of the recorded ids and ARNs."""
     made = [each for each in stack.resources if each.type.startswith("aws:") and each.name != "call"]
     references = {}
     for each in made:

@@ -1,4 +1,4 @@
-"""A moto server, and an environment in which boto3 finds it."""
+"""A moto server, and the environment with which boto3 uses it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine import REGION
 
 @pytest.fixture
 def aws_environment(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What boto3 reads: the moto server, as the account's owner, and nothing of whoever runs the tests."""
+    """Let boto3 use the moto server as the account's owner, without the settings of the person who runs the tests."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
@@ -17,7 +17,7 @@ def aws_environment(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None
         "AWS_SECRET_ACCESS_KEY": "root",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
-        # What moto does not have it answers with 501, which is not worth trying again.
+        # moto responds 501 to unsupported requests; retries would not help.
         "AWS_MAX_ATTEMPTS": "1",
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",

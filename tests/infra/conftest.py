@@ -1,4 +1,4 @@
-"""The program run once with recording mocks, and once against a moto server."""
+"""The program, run once with recording mocks and once on a moto server."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import pytest
 from aws_server import aws_environment  # noqa: F401
 from engine import INFRA, Stack, run_program
 
-# As Pulumi does for the program: its modules are imported by their plain names.
+# The program imports its modules by plain names, as under Pulumi.
 sys.path.append(str(INFRA))
 
 
 @pytest.fixture(scope="session")
 def stack() -> Stack:
-    """What the program describes with the configuration of the tests."""
+    """The stack that the program declares with the tests' settings."""
     return run_program()
 
 
 @pytest.fixture(scope="session")
 def deployed(moto_endpoint: str) -> Stack:
-    """The stack, created resource by resource on the moto server."""
+    """The stack, created on the moto server."""
     from moto_engine import MotoEngine
 
     return run_program(MotoEngine(moto_endpoint))

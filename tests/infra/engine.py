@@ -1,4 +1,4 @@
-"""Runs the Pulumi program as Pulumi does, with mocks in the engine's place."""
+"""Run the Pulumi program with mocks in place of the engine."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ PREFIXES = (
     "mlflow",
     "backups",
 )
-"""What the system keeps in the bucket."""
+"""The prefixes of the bucket."""
 _SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
 
 
 @dataclass
 class Resource:
-    """One resource as the program described it: `inputs` in Pulumi's camelCase, secrets opened and named."""
+    """A resource that the program declared. Its inputs are in camelCase, with readable secrets and a list of their names."""
 
     type: str
     name: str
@@ -64,24 +64,24 @@ class Resource:
 
     @property
     def kind(self) -> str:
-        """The last part of the type: Instance."""
+        """The last part of the type, such as Instance."""
         return self.type.rpartition(":")[2]
 
 
 @dataclass
 class Stack:
-    """What a run of the program left behind."""
+    """The result of a run of the program."""
 
     resources: list[Resource] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
 
     def all(self, kind: str) -> list[Resource]:
-        """Resources of AWS of a kind; not the program's own components, some of which have the same names."""
+        """The AWS resources of a kind, without the program's components, some of which have the same names."""
         return [each for each in self.resources if each.kind == kind and each.type.startswith("aws:")]
 
     def one(self, kind: str, name: str = "") -> Resource:
-        """The only resource of a kind whose name ends so."""
+        """The only resource of a kind whose name has this ending."""
         (found,) = [resource for resource in self.all(kind) if resource.name.endswith(name)]
         return found
 
@@ -92,7 +92,7 @@ class Stack:
 
 
 class Recorder(pulumi.runtime.Mocks):
-    """Records every resource and gives each an id and an ARN."""
+    """Records each resource, with an invented id and ARN."""
 
     def __init__(self) -> None:
         self.stack = Stack()
@@ -117,12 +117,12 @@ class Recorder(pulumi.runtime.Mocks):
         return resource.id, {**state, **args.inputs}
 
     def create(self, resource: Resource) -> tuple[str, dict[str, Any]]:
-        """Make up the id and the outputs of a resource."""
+        """Invent the id and the outputs of a resource."""
         service = resource.type.split(":")[1].partition("/")[0]
         id_ = f"{resource.kind}-{resource.name}"
         return id_, {
             "arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource.kind}/{resource.name}",
-            # IAM's ids are names.
+            # The ids of IAM are names.
             "name": id_,
             "keyName": resource.name,
             "repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{resource.name}",
@@ -130,7 +130,7 @@ class Recorder(pulumi.runtime.Mocks):
 
 
 class _Monitor(runtime_mocks.MockMonitor):
-    """The mocked engine, which also notes the options of a resource; Pulumi's own drops them."""
+    """The mocked engine. It also records the options of resources, which Pulumi's own mocks drop."""
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
         response = super().RegisterResource(request)
@@ -147,7 +147,7 @@ class _Monitor(runtime_mocks.MockMonitor):
 
 
 class _Log:
-    """The engine's log."""
+    """The log of the engine."""
 
     def __init__(self, stack: Stack) -> None:
         self.debug = self.info = self.error = lambda message: None
@@ -155,7 +155,7 @@ class _Log:
 
 
 def run_program(mocks: Recorder | None = None, *, stack: str = STACK, **changes: str | None) -> Stack:
-    """Run `infra/` with the configuration of the tests, with these changes; None takes a value away.
+    """Run `infra/` with the tests' settings and these changes. None removes a setting.
 
     In a thread of its own: Pulumi notes the whole call stack with every resource, and pytest's is deep.
     """
@@ -164,7 +164,7 @@ def run_program(mocks: Recorder | None = None, *, stack: str = STACK, **changes:
 
 
 def _run(mocks: Recorder, stack: str, changes: dict[str, str | None]) -> Stack:
-    asyncio.set_event_loop(asyncio.new_event_loop())  # Pulumi takes the loop of the thread
+    asyncio.set_event_loop(asyncio.new_event_loop())  # Pulumi uses the event loop of the thread
     values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
     runtime_mocks.set_mocks(
         mocks,
@@ -174,16 +174,16 @@ def _run(mocks: Recorder, stack: str, changes: dict[str, str | None]) -> Stack:
         monitor=_Monitor(mocks),
         logger=_Log(mocks.stack),  # type: ignore[arg-type]
     )
-    # Where Pulumi puts the configuration for a program.
+    # The program reads its configuration from here.
     os.environ["PULUMI_CONFIG"] = json.dumps(
         {"aws:region": REGION, **{f"{PROJECT}:{key}": value for key, value in values.items()}}
     )
-    # set_mocks makes a stack of its own, which takes no outputs from the program.
+    # set_mocks creates a root stack, which would not record the program's outputs.
     set_root_resource(None)  # type: ignore[arg-type]
     sys.path.insert(0, str(INFRA))
     try:
         with warnings.catch_warnings():
-            # Its old names warn when they are imported, whether they are used or not.
+            # The import of deprecated names causes warnings even if they are not used.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="pulumi_aws")
             _sync_await(run_in_stack(lambda: runpy.run_path(str(INFRA), run_name="__main__") and None))
     finally:
@@ -193,7 +193,7 @@ def _run(mocks: Recorder, stack: str, changes: dict[str, str | None]) -> Stack:
 
 
 def read_written_files(user_data: str) -> dict[str, str]:
-    """The files that cloud-init writes, by their paths."""
+    """The files that cloud-init writes, by path."""
     entries = yaml.safe_load(user_data)["write_files"]
     return {each["path"]: _unpack(each["content"]) if "encoding" in each else each["content"] for each in entries}
 
@@ -207,7 +207,7 @@ def _is_secret(value: Any) -> bool:
 
 
 def _open(value: Any) -> Any:
-    """Without the envelopes of secrets, and with whole numbers as integers: the engine speaks of floats only."""
+    """Unwrap secrets, and turn whole numbers into integers, because the engine has only floats."""
     if _is_secret(value):
         return _open(value["value"])
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ from engine import ACCOUNT, REGION, Recorder, Resource
 
 
 class MotoEngine(Recorder):
-    """Creates what the program describes."""
+    """Creates the resources that the program declares."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class MotoEngine(Recorder):
             case "getCallerIdentity":
                 return {"accountId": self.sts.get_caller_identity()["Account"]}
             case "getAmi":
-                # Moto's list of images is older than this Ubuntu: one of the same maker stands for it.
+                # moto does not know this Ubuntu, so another image of Canonical stands in for it.
                 images = self.ec2.describe_images(Owners=args.args["owners"])["Images"]
                 return {"id": images[0]["ImageId"]}
             case "getInstanceTypeOfferings":
@@ -124,7 +124,7 @@ class MotoEngine(Recorder):
             VpcId=given["vpcId"],
             TagSpecifications=_tagged("security-group", given),
         )["GroupId"]
-        # As the provider does: a new group lets everything out until that is taken away.
+        # As the provider does: delete the outbound rule that AWS adds to a new group.
         group = self.ec2.describe_security_groups(GroupIds=[id_])["SecurityGroups"][0]
         self.ec2.revoke_security_group_egress(GroupId=id_, IpPermissions=group["IpPermissionsEgress"])
         return id_
@@ -182,7 +182,7 @@ class MotoEngine(Recorder):
 
     def _make_bucket_policy(self, name: str, given: dict[str, Any]) -> Any:
         self.s3.put_bucket_policy(Bucket=given["bucket"], Policy=given["policy"])
-        # Moto does not look at the condition (only without TLS) and would deny everything.
+        # moto ignores the condition and would deny everything.
         self.s3.delete_bucket_policy(Bucket=given["bucket"])
         return given["bucket"]
 
@@ -212,7 +212,7 @@ class MotoEngine(Recorder):
         return name, {"arn": role["Arn"], "name": name}
 
     def _make_role_policy(self, name: str, given: dict[str, Any]) -> Any:
-        # Moto takes a statement with a condition for one that denies: the condition is tested by itself.
+        # moto treats a statement with a condition as denied. Another test covers the condition.
         policy = json.loads(given["policy"])
         for statement in policy["Statement"]:
             statement.pop("Condition", None)
@@ -372,7 +372,7 @@ def _permissions(given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _aws_names(value: Any) -> Any:
-    """Pulumi's names (httpTokens) in the API's spelling (HttpTokens)."""
+    """Turn Pulumi's names (httpTokens) into those of the API (HttpTokens)."""
     if isinstance(value, dict):
         return {key[0].upper() + key[1:]: _aws_names(item) for key, item in value.items()}
     if isinstance(value, list):

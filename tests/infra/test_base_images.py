@@ -1,4 +1,4 @@
-"""Base images are named by the digest that their registry gave, and by their tag if it gave none."""
+"""Base images are named by the digest from their registry, or by their tag if there is none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLD, NEW = (f"sha256:{digit * 64}" for digit in "12")
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
-    """A stand-in for Docker with images from a registry; `digest` is theirs, and `calls` is how it was called."""
+    """A stand-in for Docker. The file `digest` has the digest of its images, and `calls` its calls."""
     command = tmp_path / "bin" / "docker"
     command.parent.mkdir()
     command.write_text(
@@ -53,13 +53,13 @@ def test_a_digest_is_kept_until_it_is_renewed(engine: Path) -> None:
     assert pin(engine, "renew") == [line.replace(OLD, NEW) for line in first]
 
 
-def test_what_else_is_in_the_file_stays(engine: Path) -> None:
+def test_other_lines_of_the_file_stay(engine: Path) -> None:
     (engine / "images.env").write_text("HEALTHPREDICT_WEBHOOK_URL=\n")
     (engine / "images.env").chmod(0o600)
     assert pin(engine, "renew")[0] == "HEALTHPREDICT_WEBHOOK_URL="
 
 
-def test_an_image_of_no_registry_keeps_its_tag(engine: Path) -> None:
+def test_an_image_from_no_registry_keeps_its_tag(engine: Path) -> None:
     (engine / "digest").write_text("")
     assert pin(engine) == []
     # It is there, so nothing is pulled.

@@ -1,4 +1,4 @@
-"""The user data: valid, small, and put into effect by the real cloud-init as far as that goes without a network."""
+"""The user data is valid and small, and the real cloud-init applies it, as far as possible without a network."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def user_data(stack: Stack) -> str:
     return data
 
 
-def test_the_user_data_fits_into_what_ec2_takes(user_data: str) -> None:
+def test_the_user_data_is_within_the_limit_of_ec2(user_data: str) -> None:
     assert len(user_data.encode()) < 16_384
 
 
-def test_user_data_that_is_too_large_is_refused_before_ec2_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_data_above_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "USER_DATA_LIMIT", 1000)
     with pytest.raises(ValueError, match="1,000"):
         program.render_user_data(read_settings(STACK, REGION, CONFIG))
 
 
-def test_every_file_of_the_host_is_in_it_unchanged(user_data: str) -> None:
+def test_the_user_data_contains_every_file_unchanged(user_data: str) -> None:
     written = read_written_files(user_data)
     files = {f"/{path.relative_to(ROOT)}": path.read_text() for path in ROOT.rglob("*") if path.is_file()}
     assert files.items() <= written.items()
     assert set(written) - set(files) == {"/etc/health-predict/host.env"}
 
 
-def test_the_user_data_says_where_the_settings_are_and_not_what_they_are(user_data: str) -> None:
+def test_the_user_data_has_the_path_of_the_settings_and_no_settings(user_data: str) -> None:
     other = read_settings(STACK, REGION, {**CONFIG, "sourceCommit": "f" * 40, "maxHours": "3", "budgetUsd": "11"})
     # So a new commit needs no new host.
     assert program.render_user_data(other) == user_data
@@ -56,7 +56,7 @@ def test_the_user_data_says_where_the_settings_are_and_not_what_they_are(user_da
 
 
 @needs_cloud_init
-def test_cloud_init_s_own_schema_accepts_it(user_data: str, tmp_path: Path) -> None:
+def test_the_schema_of_cloud_init_accepts_the_user_data(user_data: str, tmp_path: Path) -> None:
     (tmp_path / "user-data").write_text(user_data)
     command = ["cloud-init", "schema", "--config-file", str(tmp_path / "user-data")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -65,7 +65,7 @@ def test_cloud_init_s_own_schema_accepts_it(user_data: str, tmp_path: Path) -> N
 
 @dataclass
 class Booted:
-    """What is there after cloud-init ran once, and after it ran again."""
+    """The files and users after the first run of cloud-init, and after the second."""
 
     first: dict[str, str]
     second: dict[str, str]
@@ -98,37 +98,37 @@ def booted(user_data: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def read_listing(path: Path) -> dict[str, str]:
-    """name: the rest of the line."""
+    """Parse a listing: name to the rest of the line."""
     lines = [re.fullmatch(r"(.+?) +((?:etc|usr|home)\S*(?: -> .*)?)", line) for line in path.read_text().splitlines()]
     return {found[2].partition(" -> ")[0]: found[0] for found in lines if found}
 
 
-def test_every_file_is_there_owned_by_root_and_scripts_can_be_run(booted: Booted) -> None:
+def test_every_file_exists_with_owner_root_and_scripts_are_executable(booted: Booted) -> None:
     for path in (path for path in ROOT.rglob("*") if path.is_file()):
         mode = "755" if "lib" in path.relative_to(ROOT).parts and "usr" in path.parts else "644"
         assert booted.first[str(path.relative_to(ROOT))].startswith(f"{mode} 0 0 ")
 
 
-def test_the_services_have_a_user_without_a_shell_that_may_use_docker(booted: Booted) -> None:
+def test_the_user_of_the_services_has_no_shell_and_may_use_docker(booted: Booted) -> None:
     assert "(docker)" in booted.user
     assert booted.user.rstrip().endswith("/usr/sbin/nologin")
 
 
-def test_a_reboot_brings_everything_back_because_the_target_and_the_timers_are_enabled(booted: Booted) -> None:
+def test_target_and_timers_are_enabled_so_that_a_reboot_starts_everything(booted: Booted) -> None:
     enabled = {name.rpartition("/")[2] for name in booted.first if ".wants/" in name}
     assert enabled == {"health-predict.target", "health-predict-health.timer", "health-predict-credentials.timer"}
 
 
-def test_set_up_twice_it_is_as_set_up_once(booted: Booted) -> None:
+def test_a_second_run_of_cloud_init_changes_nothing(booted: Booted) -> None:
     assert booted.second == booted.first
 
 
-def test_systemd_finds_no_fault_in_the_units(booted: Booted) -> None:
+def test_systemd_accepts_the_units(booted: Booted) -> None:
     assert booted.verify == ""
 
 
 def read_unit(name: str) -> dict[str, list[str]]:
-    """The settings of a unit; each may come several times."""
+    """The settings of a unit, name to values."""
     settings: dict[str, list[str]] = {}
     for line in (ROOT / "etc/systemd/system" / name).read_text().splitlines():
         if "=" in line and not line.startswith("#"):
@@ -150,7 +150,7 @@ def test_services_start_in_order() -> None:
         assert f"health-predict-{before}.service" in read_unit(f"health-predict-{after}.service")["After"]
 
 
-def test_what_fails_for_a_moment_is_tried_again() -> None:
+def test_failed_units_are_restarted() -> None:
     for name in ("secrets", "credentials", "tools", "minikube", "stack", "deployments"):
         unit = read_unit(f"health-predict-{name}.service")
         assert unit["Restart"] == ["on-failure"]
@@ -165,7 +165,7 @@ def test_the_limit_of_hours_does_not_need_the_settings() -> None:
     assert "Requires" not in unit
 
 
-def test_no_container_starts_without_credentials_and_they_are_renewed_before_they_expire() -> None:
+def test_containers_start_after_the_credentials_which_are_renewed_before_they_expire() -> None:
     assert "health-predict-credentials.service" in read_unit("health-predict-stack.service")["Requires"]
     # Those of a role that was taken by another role are good for an hour, and botocore renews what expires within 15 minutes.
     assert read_unit("health-predict-credentials.timer")["OnCalendar"] == ["*:0/15"]

@@ -1,4 +1,4 @@
-"""The stack on a moto server: it can be created there, and its host and its containers may do their work and nothing else."""
+"""The stack on a moto server: its host and containers may do their work and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARAMETERS = f"/health-predict/{STACK}"
 
 @pytest.fixture(scope="module")
 def others(deployed: Stack, moto_endpoint: str) -> None:
-    """What else is in the account, and none of the host's business."""
+    """Other resources in the account, which the host must not reach."""
     owner(moto_endpoint, "s3").create_bucket(Bucket="somebody-elses")
     owner(moto_endpoint, "s3").put_object(Bucket="somebody-elses", Key="raw/secret.csv", Body=b"1")
     owner(moto_endpoint, "s3").put_object(Bucket=deployed.one("Bucket").id, Key="private/secret.csv", Body=b"1")
@@ -29,7 +29,7 @@ def others(deployed: Stack, moto_endpoint: str) -> None:
 
 @pytest.fixture(scope="module")
 def roles(others: None, deployed: Stack, moto_endpoint: str) -> dict[str, Role]:
-    """Who acts: the host, by the role of its instance profile, its containers, and the schedules."""
+    """The roles of the host (from its instance profile), its containers and the schedules."""
     profile = owner(moto_endpoint, "iam").get_instance_profile(
         InstanceProfileName=deployed.one("Instance").inputs["iamInstanceProfile"]
     )
@@ -43,21 +43,21 @@ def roles(others: None, deployed: Stack, moto_endpoint: str) -> dict[str, Role]:
 
 @pytest.fixture
 def host(roles: dict[str, Role], monkeypatch: pytest.MonkeyPatch) -> Iterator[Role]:
-    """Clients as the host has them, with permissions enforced."""
+    """Act as the host, with permissions enforced."""
     with permissions_enforced(monkeypatch):
         yield roles["host"]
 
 
 @pytest.fixture
 def containers(roles: dict[str, Role], monkeypatch: pytest.MonkeyPatch) -> Iterator[Role]:
-    """Clients as the containers have them, with permissions enforced."""
+    """Act as the containers, with permissions enforced."""
     with permissions_enforced(monkeypatch):
         yield roles["containers"]
 
 
 @pytest.fixture
 def scheduler(roles: dict[str, Role], monkeypatch: pytest.MonkeyPatch) -> Iterator[Role]:
-    """Clients as the schedules have them, with permissions enforced."""
+    """Act as the schedules, with permissions enforced."""
     with permissions_enforced(monkeypatch):
         yield roles["scheduler"]
 
@@ -78,7 +78,7 @@ def test_the_host_runs_with_its_role_group_disk_and_tags(deployed: Stack, moto_e
     assert (volume["Encrypted"], volume["Size"]) == (True, 40)
 
 
-def test_the_group_lets_nothing_in_and_two_ports_out(deployed: Stack, moto_endpoint: str) -> None:
+def test_the_security_group_has_no_inbound_rule_and_two_outbound_ports(deployed: Stack, moto_endpoint: str) -> None:
     (group,) = owner(moto_endpoint, "ec2").describe_security_groups(GroupIds=[deployed.one("SecurityGroup").id])[
         "SecurityGroups"
     ]
@@ -86,7 +86,7 @@ def test_the_group_lets_nothing_in_and_two_ports_out(deployed: Stack, moto_endpo
     assert sorted(rule["FromPort"] for rule in group["IpPermissionsEgress"]) == [80, 443]
 
 
-def test_the_subnet_leads_out_through_the_gateway(deployed: Stack, moto_endpoint: str) -> None:
+def test_the_subnet_routes_through_the_gateway(deployed: Stack, moto_endpoint: str) -> None:
     (table,) = owner(moto_endpoint, "ec2").describe_route_tables(
         Filters=[{"Name": "association.subnet-id", "Values": [deployed.one("Subnet").id]}]
     )["RouteTables"]
@@ -98,7 +98,7 @@ def test_the_subnet_leads_out_through_the_gateway(deployed: Stack, moto_endpoint
     assert ways["0.0.0.0/0"] == deployed.one("InternetGateway").id
 
 
-def test_the_schedules_carry_the_id_of_the_host(deployed: Stack, moto_endpoint: str) -> None:
+def test_the_schedules_name_the_id_of_the_host(deployed: Stack, moto_endpoint: str) -> None:
     client = owner(moto_endpoint, "scheduler")
     for verb in ("start", "stop"):
         schedule = client.get_schedule(GroupName=REPOSITORY, Name=f"{REPOSITORY}-{verb}")
@@ -121,7 +121,7 @@ def test_the_containers_read_write_and_list_their_prefixes(containers: Role, dep
 
 
 @pytest.mark.parametrize("prefix", sorted(set(PREFIXES) - {"ledger", "backups"}))
-def test_the_containers_delete_where_that_is_their_work(containers: Role, deployed: Stack, prefix: str) -> None:
+def test_the_containers_delete_below_the_prefixes_that_allow_it(containers: Role, deployed: Stack, prefix: str) -> None:
     s3, bucket = containers.client("s3"), deployed.one("Bucket").id
     s3.put_object(Bucket=bucket, Key=f"{prefix}/gone", Body=b"")
     s3.delete_object(Bucket=bucket, Key=f"{prefix}/gone")
@@ -154,7 +154,7 @@ def test_the_host_reads_its_settings_and_secrets(host: Role) -> None:
     assert len(one["Value"]) >= 40
 
 
-def test_the_host_takes_the_role_of_its_containers(host: Role, deployed: Stack) -> None:
+def test_the_host_assumes_the_role_of_its_containers(host: Role, deployed: Stack) -> None:
     arn = f"arn:aws:iam::{ACCOUNT}:role/{deployed.one('Role', '-containers').id}"
     assert host.client("sts").assume_role(RoleArn=arn, RoleSessionName="tests")["Credentials"]["SessionToken"]
 
@@ -175,7 +175,7 @@ def test_the_containers_cannot_delete_history_or_backups(containers: Role, deplo
     assert_denied(s3.delete_object, Bucket=bucket, Key=f"{prefix}/kept")
 
 
-def test_the_containers_cannot_touch_other_prefixes_of_their_bucket(containers: Role, deployed: Stack) -> None:
+def test_the_containers_cannot_use_other_prefixes_of_their_bucket(containers: Role, deployed: Stack) -> None:
     s3, bucket = containers.client("s3"), deployed.one("Bucket").id
     assert_denied(s3.get_object, Bucket=bucket, Key="private/secret.csv")
     assert_denied(s3.put_object, Bucket=bucket, Key="elsewhere/file", Body=b"")
@@ -183,7 +183,7 @@ def test_the_containers_cannot_touch_other_prefixes_of_their_bucket(containers: 
     assert_denied(s3.delete_object, Bucket=bucket, Key="private/secret.csv")
 
 
-def test_the_containers_cannot_see_other_buckets(containers: Role) -> None:
+def test_the_containers_cannot_use_other_buckets(containers: Role) -> None:
     s3 = containers.client("s3")
     assert_denied(s3.list_buckets)
     assert_denied(s3.list_objects_v2, Bucket="somebody-elses")
@@ -210,7 +210,7 @@ def test_the_containers_cannot_change_the_bucket(
     assert_denied(getattr(containers.client("s3"), call), Bucket=deployed.one("Bucket").id, **more)
 
 
-def test_the_containers_cannot_touch_other_repositories_or_the_rules_of_their_own(containers: Role) -> None:
+def test_the_containers_cannot_use_other_repositories_or_change_the_rules_of_their_own(containers: Role) -> None:
     ecr = containers.client("ecr")
     assert_denied(ecr.describe_images, repositoryName="somebody-elses")
     assert_denied(ecr.put_image, repositoryName="somebody-elses", imageManifest="{}", imageTag="1")
@@ -258,7 +258,7 @@ def test_the_host_cannot_change_its_parameters_or_send_commands(host: Role, depl
     assert_denied(ssm.send_command, InstanceIds=[deployed.outputs["instance_id"]], DocumentName="AWS-RunShellScript")
 
 
-def test_the_host_cannot_start_tag_or_end_machines(host: Role, deployed: Stack, moto_endpoint: str) -> None:
+def test_the_host_cannot_start_tag_or_terminate_instances(host: Role, deployed: Stack, moto_endpoint: str) -> None:
     ec2, own = host.client("ec2"), deployed.outputs["instance_id"]
     assert_denied(
         ec2.create_tags, Resources=["i-0123456789abcdef0"], Tags=[{"Key": "HealthPredictHealth", "Value": "ok"}]
@@ -271,7 +271,7 @@ def test_the_host_cannot_start_tag_or_end_machines(host: Role, deployed: Stack, 
     assert_denied(ec2.describe_instances)
 
 
-def test_the_host_cannot_give_itself_more(host: Role, deployed: Stack) -> None:
+def test_the_host_cannot_extend_its_permissions(host: Role, deployed: Stack) -> None:
     iam, role = host.client("iam"), deployed.one("Role", "-host").id
     everything = json.dumps(
         {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -295,7 +295,7 @@ def test_the_schedules_stop_and_start_the_host_and_no_other(scheduler: Role, dep
     assert_denied(scheduler.client("s3").list_objects_v2, Bucket=deployed.one("Bucket").id)
 
 
-def test_every_place_of_the_system_is_one_that_the_containers_may_write() -> None:
+def test_the_containers_may_write_every_folder_of_the_layout() -> None:
     layout = Layout("s3://bucket")
     parts = [getattr(layout, name) for name in dir(Layout) if not name.startswith("_") and name != "root"]
     places = [part("name") if callable(part) else part for part in parts]

@@ -1,4 +1,4 @@
-"""The scripts of the host, run here: with local files for downloads, a moto server for AWS, and stand-ins for docker."""
+"""The scripts of the host, run with local files for downloads, a moto server for AWS, and stand-ins for docker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PYTHON = ("pass-credentials", "read-parameters", "report-health")
 
 
 def run(script: Path | str, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the host with this folder as the working directory and first on the path."""
+    """Run a script of the host in a folder that is also first on the PATH."""
     path = SCRIPTS / script
     command = [sys.executable, str(path)] if path.name in PYTHON else [str(path)]
     return subprocess.run(
@@ -43,7 +43,7 @@ def run(script: Path | str, *arguments: str, folder: Path, **environment: str) -
 
 
 def stand_in(folder: Path, name: str) -> Path:
-    """A command that only notes how it was called."""
+    """A command that only logs its arguments."""
     log = folder / f"{name}.log"
     command = folder / name
     command.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
@@ -51,7 +51,7 @@ def stand_in(folder: Path, name: str) -> Path:
     return log
 
 
-def test_every_script_is_known_here_and_can_be_run() -> None:
+def test_every_script_is_tested_and_executable() -> None:
     assert {path.name for path in SCRIPTS.iterdir()} == {*SHELL, *PYTHON}
     assert all(os.access(path, os.X_OK) for path in SCRIPTS.iterdir())
 
@@ -78,7 +78,7 @@ def settings_of_the_host(deployed: Stack, aws_environment: None, tmp_path: Path)
     return {"RUNTIME_DIRECTORY": str(tmp_path), "HEALTHPREDICT_PARAMETERS": f"/health-predict/{STACK}"}
 
 
-def test_settings_and_secrets_arrive_in_memory_and_secrets_in_files_of_their_own(
+def test_settings_and_secrets_are_written_in_memory_and_each_secret_to_its_own_file(
     deployed: Stack, settings_of_the_host: dict[str, str], tmp_path: Path
 ) -> None:
     done = run("read-parameters", folder=tmp_path, **settings_of_the_host)
@@ -100,7 +100,7 @@ def test_settings_and_secrets_arrive_in_memory_and_secrets_in_files_of_their_own
     assert done.stdout == done.stderr == ""
 
 
-def test_read_again_nothing_changes_and_what_is_no_longer_there_goes(
+def test_a_second_run_changes_nothing_and_deletes_secrets_that_no_longer_exist(
     settings_of_the_host: dict[str, str], tmp_path: Path
 ) -> None:
     run("read-parameters", folder=tmp_path, **settings_of_the_host)
@@ -110,9 +110,7 @@ def test_read_again_nothing_changes_and_what_is_no_longer_there_goes(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_without_parameters_it_fails_and_says_where_it_looked(
-    settings_of_the_host: dict[str, str], tmp_path: Path
-) -> None:
+def test_without_parameters_the_message_names_the_path(settings_of_the_host: dict[str, str], tmp_path: Path) -> None:
     done = run("read-parameters", folder=tmp_path, **{**settings_of_the_host, "HEALTHPREDICT_PARAMETERS": "/nothing"})
     assert done.returncode != 0
     assert "/nothing/config" in done.stderr and "Traceback" not in done.stderr
@@ -130,7 +128,7 @@ def test_a_setting_that_systemd_and_compose_would_read_differently_is_refused(
     assert "HEALTHPREDICT_DATA_URI" in done.stderr and "reboot" not in done.stderr
 
 
-def test_with_what_arrives_compose_is_complete_and_publishes_on_loopback_only(
+def test_compose_is_complete_with_these_settings_and_publishes_on_loopback_only(
     settings_of_the_host: dict[str, str], tmp_path: Path
 ) -> None:
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], check=False).returncode:
@@ -169,7 +167,7 @@ def test_with_what_arrives_compose_is_complete_and_publishes_on_loopback_only(
 
 
 def mounted_credentials(service: dict[str, Any]) -> str | None:
-    """The folder of the host that a service has as /run/aws, read-only."""
+    """The folder of the host that a service mounts as /run/aws, read-only."""
     found = [mount for mount in service.get("volumes", ()) if mount["target"] == "/run/aws"]
     assert all(mount["read_only"] for mount in found)
     return found[0]["source"] if found else None
@@ -180,7 +178,7 @@ def mounted_credentials(service: dict[str, Any]) -> str | None:
 
 @pytest.fixture
 def passed_on(deployed: Stack, settings_of_the_host: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The environment of a container that reads what the host passes on."""
+    """The environment of a container that uses the credentials from the host."""
     assert run("read-parameters", folder=tmp_path, **settings_of_the_host).returncode == 0
     stack = dict(line.split("=", 1) for line in (tmp_path / "stack.env").read_text().splitlines())
     done = run("pass-credentials", folder=tmp_path, **stack)
@@ -190,7 +188,7 @@ def passed_on(deployed: Stack, settings_of_the_host: dict[str, str], tmp_path: P
 
 
 @pytest.mark.parametrize("folder", ["HEALTHPREDICT_AWS_DIR", "HEALTHPREDICT_AWS_READER_DIR"])
-def test_boto_finds_the_credentials_that_the_host_passes_on_and_renews_them(
+def test_boto_reads_and_renews_the_credentials_from_the_host(
     passed_on: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     place = Path(passed_on[folder])
@@ -247,7 +245,7 @@ def test_a_notebook_gets_credentials_that_write_nothing() -> None:
 
 @pytest.fixture
 def good_service() -> Iterator[str]:
-    """host:port of a service that answers everything."""
+    """host:port of a service that responds to every request with success."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -264,7 +262,7 @@ def good_service() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("down", [(), ("mlflow",), ("prefect", "api")])
-def test_the_health_of_the_host_is_in_its_tag(
+def test_the_health_is_reported_in_the_tag(
     deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path, down: tuple[str, ...]
 ) -> None:
     stand_in(tmp_path, "systemctl")
@@ -311,7 +309,7 @@ def test_a_failed_unit_is_named_in_the_health(
 
 @pytest.fixture
 def tools(tmp_path: Path) -> dict[str, str]:
-    """Local files to download, and a folder to install into."""
+    """Local files to download, and the folder to install into."""
     (tmp_path / "bin").mkdir()
     for name in ("kubectl", "minikube"):
         (tmp_path / f"{name}.download").write_text(f"#!/bin/sh\necho this is {name}\n")
@@ -323,7 +321,7 @@ def tools(tmp_path: Path) -> dict[str, str]:
 
 
 def pin_to_downloads(folder: Path) -> Path:
-    """The script, with the digests of the local files in place of the pinned ones."""
+    """A copy of the script with the digests of the local files."""
     text = (SCRIPTS / "install-tools").read_text()
     for name in ("kubectl", "minikube"):
         digest = hashlib.sha256((folder / f"{name}.download").read_bytes()).hexdigest()
@@ -335,9 +333,7 @@ def pin_to_downloads(folder: Path) -> Path:
     return script
 
 
-def test_a_download_that_is_not_what_was_pinned_is_refused_and_leaves_nothing(
-    tools: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_download_with_another_digest_is_refused_and_leaves_nothing(tools: dict[str, str], tmp_path: Path) -> None:
     done = run("install-tools", folder=tmp_path, **tools)
     assert done.returncode != 0
     assert "kubectl.download" in done.stderr and "sha256" in done.stderr
@@ -360,7 +356,7 @@ def test_tools_are_installed_once(tools: dict[str, str], tmp_path: Path) -> None
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "bin").iterdir()} == installed
 
 
-def test_a_tool_that_was_changed_on_the_host_is_put_right(tools: dict[str, str], tmp_path: Path) -> None:
+def test_a_changed_tool_is_installed_again(tools: dict[str, str], tmp_path: Path) -> None:
     script = pin_to_downloads(tmp_path)
     run(script, folder=tmp_path, **tools)
     (tmp_path / "bin" / "kubectl").write_text("something else")
@@ -386,7 +382,7 @@ def test_kubectl_and_the_cluster_have_the_same_version(tmp_path: Path) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> dict[str, str]:
-    """A repository of two commits; the settings name the first, which is not the newest."""
+    """A repository with two commits, and settings that name the older one."""
     place = tmp_path / "origin"
     place.mkdir()
 
@@ -427,14 +423,14 @@ def test_the_same_source_is_not_fetched_again_and_another_replaces_it(
     assert (tmp_path / "source" / "README.md").read_text() == "second"
 
 
-def test_a_commit_that_is_not_there_leaves_the_source_as_it_was(repository: dict[str, str], tmp_path: Path) -> None:
+def test_a_missing_commit_leaves_the_source_unchanged(repository: dict[str, str], tmp_path: Path) -> None:
     run("fetch-source", folder=tmp_path, **repository)
     done = run("fetch-source", folder=tmp_path, **{**repository, "HEALTHPREDICT_SOURCE_COMMIT": "f" * 40})
     assert done.returncode != 0
     assert (tmp_path / "source" / "README.md").read_text() == "first"
 
 
-def test_an_archive_is_taken_by_its_digest_only(tmp_path: Path) -> None:
+def test_an_archive_with_another_digest_is_refused(tmp_path: Path) -> None:
     (tmp_path / "health-predict-1.0").mkdir()
     (tmp_path / "health-predict-1.0" / "README.md").write_text("released")
     archive = tmp_path / "r.tar.gz"
@@ -479,7 +475,7 @@ FILES = (
 
 
 def make_source(folder: Path) -> Path:
-    """A fetched source, with what the script uses of it besides the compose files."""
+    """A fetched source with the files that the script uses."""
     source = folder / "source"
     (source / "docker-compose").mkdir(parents=True)
     shutil.copy(INFRA.parent / "docker-compose" / "pin-base-images", source / "docker-compose")
@@ -501,7 +497,7 @@ def test_the_stack_is_built_once_for_a_version_and_started_every_time(tmp_path: 
     assert calls.count(f"compose {FILES} up -d --wait --remove-orphans") == 3
 
 
-def test_a_build_that_failed_is_tried_again(tmp_path: Path) -> None:
+def test_a_failed_build_is_repeated(tmp_path: Path) -> None:
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
@@ -513,7 +509,7 @@ def test_a_build_that_failed_is_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("hours", "minutes"), [("9", "540"), (None, "720")])
-def test_the_host_shuts_down_after_its_hours_also_when_nobody_told_it(
+def test_the_host_shuts_down_after_its_hours_even_without_settings(
     tmp_path: Path, hours: str | None, minutes: str
 ) -> None:
     log = stand_in(tmp_path, "shutdown")

@@ -1,4 +1,4 @@
-"""The estimate of a month is plain arithmetic over one table of prices."""
+"""The estimate of a month is computed from one table of prices."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def test_the_table_has_every_price_for_every_region_and_a_date() -> None:
                 assert estimate(settings).total > 0
 
 
-def test_a_region_without_prices_is_said() -> None:
+def test_a_region_without_prices_is_reported() -> None:
     with pytest.raises(ConfigError, match="mars-1"):
         estimate(read_settings(STACK, "mars-1", CONFIG))
 
 
-def test_the_example_becomes_a_configuration_by_filling_in_its_first_lines(tmp_path: Path) -> None:
+def test_the_example_is_a_configuration_once_its_first_lines_are_filled_in(tmp_path: Path) -> None:
     example = (INFRA / "Pulumi.example.yaml").read_text()
     (tmp_path / "Pulumi.mine.yaml").write_text(example.replace("OWNER", "someone"))
     settings = read_stack("mine", tmp_path)
@@ -105,7 +105,7 @@ def test_the_example_names_every_setting() -> None:
     assert named == set(_DEFAULTS)
 
 
-def test_it_runs_alone_and_prints_json(tmp_path: Path) -> None:
+def test_the_script_prints_json(tmp_path: Path) -> None:
     shutil.copy(INFRA / "Pulumi.example.yaml", tmp_path / "Pulumi.mine.yaml")
     command = [sys.executable, str(INFRA / "estimate.py"), "mine", "--folder", str(tmp_path)]
     shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -113,7 +113,7 @@ def test_it_runs_alone_and_prints_json(tmp_path: Path) -> None:
     assert len(shown["lines"]) == 6
 
 
-def test_without_a_configuration_it_says_which_file_to_write(tmp_path: Path) -> None:
+def test_without_a_configuration_the_message_names_the_file_to_write(tmp_path: Path) -> None:
     command = [sys.executable, str(INFRA / "estimate.py"), "mine", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -121,7 +121,7 @@ def test_without_a_configuration_it_says_which_file_to_write(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("column", [0, 1])
-def test_the_table_in_the_readme_is_what_the_program_counts(column: int) -> None:
+def test_the_table_in_the_readme_is_up_to_date(column: int) -> None:
     rows = re.findall(r"^\| ([^|]+?) +\| ([\d.]+) \| ([\d.]+) \|$", (INFRA / "README.md").read_text(), re.MULTILINE)
     written = {what: float(numbers[column]) for what, *numbers in rows}
 

@@ -1,4 +1,4 @@
-"""What others' rules say of the program: parliament of the policies, checkov of everything."""
+"""Parliament accepts the policies, and checkov the whole program. Every exception has a reason in one file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from policy_tools import assert_every_finding_has_a_reason, run_checkov, run_too
 
 
 def findings(policy: str) -> list[str]:
-    """The names of parliament's findings of a policy."""
+    """Parliament's findings on a policy."""
     return [json.loads(line)["issue"] for line in run_tool("parliament", "--string", policy, "--json").splitlines()]
 
 
-def test_parliament_would_find_a_policy_that_is_wrong() -> None:
+def test_parliament_finds_a_wrong_policy() -> None:
     wrong = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObjekt"], "Resource": "arn:aws:s3:::bucket/*"}
     assert findings(json.dumps({"Version": "2012-10-17", "Statement": [wrong]})) != []
 
@@ -43,7 +43,7 @@ def test_parliament_finds_nothing_in_the_policies(stack: Stack) -> None:
 
 @pytest.fixture(scope="module")
 def reports(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Checkov's reports of two stacks, the default and one with what can be chosen."""
+    """Checkov's reports on two stacks, with the default settings and with all optional resources."""
     more = {"sshCidr": "203.0.113.7/32", "sshPublicKey": "ssh-ed25519 AAAA", "spot": "true", "keepData": "true"}
     folder = tmp_path_factory.mktemp("terraform")
     for name, described in {"default": stack, "ssh-and-spot": run_program(**more)}.items():
@@ -58,5 +58,5 @@ def test_checkov_read_every_resource_of_both_stacks(reports: list[dict[str, Any]
     assert report["summary"]["passed"] > 200
 
 
-def test_checkov_finds_what_has_a_reason_and_nothing_else(reports: list[dict[str, Any]]) -> None:
+def test_every_finding_has_a_reason(reports: list[dict[str, Any]]) -> None:
     assert_every_finding_has_a_reason(reports, Path(__file__).with_name("checkov_exceptions.yaml"))

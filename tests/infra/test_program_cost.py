@@ -1,4 +1,4 @@
-"""Each test is one promise about what is paid, when it stops, and who hears of it."""
+"""Each test is one promise about cost, schedule and alarms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_a_month_of_the_defaults_is_estimated_under_twenty_dollars(stack: Stack)
     assert stack.warnings == []
 
 
-def test_the_default_host_is_a_t3_large_whose_processor_cannot_cost_extra(stack: Stack) -> None:
+def test_the_default_host_is_a_t3_large_without_charges_for_cpu_credits(stack: Stack) -> None:
     host = stack.one("Instance").inputs
     assert host["instanceType"] == "t3.large"
     assert host["creditSpecification"] == {"cpuCredits": "standard"}
@@ -25,7 +25,7 @@ def test_the_disk_is_gp3(stack: Stack) -> None:
     assert (disk["volumeType"], disk["volumeSize"]) == ("gp3", 40)
 
 
-def test_nothing_with_a_price_by_the_hour_is_made_beside_the_host(stack: Stack) -> None:
+def test_only_the_host_has_an_hourly_price(stack: Stack) -> None:
     kinds = {resource.kind for resource in stack.resources}
     assert kinds.isdisjoint({"NatGateway", "Eip", "LoadBalancer", "Key", "FlowLog", "Cluster", "TransitGateway"})
     assert all(endpoint.inputs["vpcEndpointType"] == "Gateway" for endpoint in stack.all("VpcEndpoint"))
@@ -50,7 +50,7 @@ def test_times_days_and_timezone_of_the_schedule_are_the_configured_ones() -> No
     assert {each.inputs["scheduleExpressionTimezone"] for each in stack.all("Schedule")} == {"Europe/Berlin"}
 
 
-def test_started_by_hand_only_it_still_stops_every_day() -> None:
+def test_a_host_that_is_started_by_hand_stops_every_day() -> None:
     (only,) = run_program(startTime="none").all("Schedule")
     assert only.inputs["name"].endswith("-stop")
 
@@ -61,11 +61,11 @@ def test_the_schedule_may_start_and_stop_this_host_and_nothing_else(stack: Stack
     assert statement["Resource"].endswith(f"Instance/{stack.one('Instance').name}")
 
 
-def test_a_shutdown_from_inside_stops_the_host_and_does_not_destroy_it(stack: Stack) -> None:
+def test_a_shutdown_of_the_system_stops_the_host_and_does_not_terminate_it(stack: Stack) -> None:
     assert stack.one("Instance").inputs["instanceInitiatedShutdownBehavior"] == "stop"
 
 
-def test_the_host_is_told_after_how_many_hours_to_shut_itself_down() -> None:
+def test_the_host_gets_its_limit_of_hours() -> None:
     parameter = run_program(maxHours="9").named("Parameter", "/config/max-hours")
     assert parameter.inputs["value"] == "9"
 
@@ -101,7 +101,7 @@ def test_a_host_whose_hardware_fails_is_recovered_and_one_that_hangs_is_rebooted
         assert any(each.endswith(f":ec2:{action}") for each in alarm["alarmActions"])
 
 
-def test_every_alarm_mails_and_none_fires_because_the_host_is_stopped(stack: Stack) -> None:
+def test_every_alarm_sends_mails_and_none_fires_while_the_host_is_stopped(stack: Stack) -> None:
     topic = stack.one("Topic")
     subscription = stack.one("TopicSubscription").inputs
     assert (subscription["protocol"], subscription["endpoint"]) == ("email", MAIL)
@@ -128,7 +128,7 @@ def test_no_more_than_ten_images_are_kept(stack: Stack) -> None:
     assert rule["selection"] == {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 10}
 
 
-def test_old_versions_and_broken_uploads_do_not_pile_up(stack: Stack) -> None:
+def test_old_versions_and_incomplete_uploads_are_deleted(stack: Stack) -> None:
     rules = stack.one("BucketLifecycleConfiguration").inputs["rules"]
     (everything,) = [rule for rule in rules if rule["filter"]["prefix"] == ""]
     assert everything["noncurrentVersionExpiration"]["noncurrentDays"] <= 90
@@ -144,18 +144,18 @@ def test_old_versions_and_broken_uploads_do_not_pile_up(stack: Stack) -> None:
         {"cpuCredits": "unlimited"},
     ],
 )
-def test_an_estimate_above_the_budget_is_warned_of(changes: dict[str, str]) -> None:
+def test_an_estimate_above_the_budget_is_a_warning(changes: dict[str, str]) -> None:
     (warning,) = run_program(**changes).warnings
     assert "above the budget" in warning
 
 
-def test_a_host_without_a_known_price_is_warned_of_and_not_refused() -> None:
+def test_a_host_without_a_known_price_is_a_warning_and_no_error() -> None:
     stack = run_program(instanceType="m8i.large")
     assert "m8i.large" in stack.warnings[0] and "prices.yaml" in stack.warnings[0]
     assert stack.one("Instance").inputs["instanceType"] == "m8i.large"
 
 
-def test_people_get_the_commands_of_the_tunnels(stack: Stack) -> None:
+def test_the_outputs_have_the_commands_of_the_tunnels(stack: Stack) -> None:
     outputs = stack.outputs
     assert outputs["instance_id"] == stack.one("Instance").id
     assert outputs["bucket"] == stack.one("Bucket").id
@@ -168,7 +168,7 @@ def test_people_get_the_commands_of_the_tunnels(stack: Stack) -> None:
     assert "portNumber=30080" in outputs["tunnel_without_healthpredict"]["api"]
 
 
-def test_the_documentation_counts_what_the_first_up_makes(stack: Stack) -> None:
+def test_the_number_of_resources_in_the_documentation_is_right(stack: Stack) -> None:
     made = [each.type.partition(":")[0] for each in stack.resources if each.name != "call"]
     aws, groups = made.count("aws"), made.count("health-predict")
     text = (INFRA / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Each test is one promise about who can reach or do what."""
+"""Each test is one promise about access and permissions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJlRtA6Y6PbBWdRFPtWVbcIXwSlWx9jMQUGLh
 
 
 def statements(resource: Resource, key: str = "policy") -> dict[str, dict[str, Any]]:
-    """The statements of a policy by their names."""
+    """The statements of a policy, by Sid."""
     return {each.get("Sid", "trust"): each for each in json.loads(resource.inputs[key])["Statement"]}
 
 
@@ -30,13 +30,13 @@ def policies(stack: Stack) -> list[dict[str, Any]]:
 # Network
 
 
-def test_no_rule_lets_anything_in_by_default(stack: Stack) -> None:
+def test_by_default_there_is_no_inbound_rule(stack: Stack) -> None:
     assert stack.all("SecurityGroupIngressRule") == []
     assert "ingress" not in stack.one("SecurityGroup").inputs
     assert "keyName" not in stack.one("Instance").inputs
 
 
-def test_the_host_is_in_its_own_group_only(stack: Stack) -> None:
+def test_the_host_has_only_its_own_security_group(stack: Stack) -> None:
     assert stack.one("Instance").inputs["vpcSecurityGroupIds"] == [stack.one("SecurityGroup").id]
 
 
@@ -49,7 +49,7 @@ def test_ssh_is_open_to_the_one_configured_address_only() -> None:
     assert stack.one("Instance").inputs["keyName"] == stack.one("KeyPair").name
 
 
-def test_the_host_reaches_the_web_and_nothing_else(stack: Stack) -> None:
+def test_the_only_outbound_rules_are_http_and_https(stack: Stack) -> None:
     rules = [rule.inputs for rule in stack.all("SecurityGroupEgressRule")]
     assert sorted((rule["ipProtocol"], rule["fromPort"], rule["toPort"]) for rule in rules) == [
         ("tcp", 80, 80),
@@ -58,13 +58,13 @@ def test_the_host_reaches_the_web_and_nothing_else(stack: Stack) -> None:
     assert "egress" not in stack.one("SecurityGroup").inputs
 
 
-def test_the_default_group_of_the_network_is_emptied(stack: Stack) -> None:
+def test_the_default_security_group_has_no_rules(stack: Stack) -> None:
     group = stack.one("DefaultSecurityGroup").inputs
     assert group["vpcId"] == stack.one("Vpc").id
     assert group.get("ingress", []) == group.get("egress", []) == []
 
 
-def test_the_subnet_gives_no_address_to_whatever_starts_in_it(stack: Stack) -> None:
+def test_the_subnet_assigns_no_public_addresses(stack: Stack) -> None:
     assert stack.one("Subnet").inputs["mapPublicIpOnLaunch"] is False
 
 
@@ -86,7 +86,7 @@ def test_the_bucket_can_never_be_public(stack: Stack) -> None:
     assert stack.one("BucketOwnershipControls").inputs["rule"] == {"objectOwnership": "BucketOwnerEnforced"}
 
 
-def test_the_bucket_answers_over_tls_only(stack: Stack) -> None:
+def test_the_bucket_requires_tls(stack: Stack) -> None:
     (statement,) = statements(stack.one("BucketPolicy")).values()
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
@@ -94,7 +94,7 @@ def test_the_bucket_answers_over_tls_only(stack: Stack) -> None:
     assert statement["Resource"] == [arn, f"{arn}/*"]
 
 
-def test_objects_are_encrypted_and_can_be_brought_back(stack: Stack) -> None:
+def test_objects_are_encrypted_and_versioned(stack: Stack) -> None:
     (rule,) = stack.one("BucketServerSideEncryptionConfiguration").inputs["rules"]
     assert rule["applyServerSideEncryptionByDefault"]["sseAlgorithm"] == "AES256"
     assert stack.one("BucketVersioning").inputs["versioningConfiguration"] == {"status": "Enabled"}
@@ -122,12 +122,12 @@ def test_image_tags_never_move_and_images_are_scanned(stack: Stack) -> None:
 # Identity
 
 
-def test_only_ec2_can_be_the_host(stack: Stack) -> None:
+def test_only_ec2_can_assume_the_role_of_the_host(stack: Stack) -> None:
     (statement,) = statements(stack.one("Role", "-host"), "assumeRolePolicy").values()
     assert statement == {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
 
 
-def test_only_the_host_can_be_its_containers(stack: Stack) -> None:
+def test_only_the_host_can_assume_the_role_of_its_containers(stack: Stack) -> None:
     (statement,) = statements(stack.one("Role", "-containers"), "assumeRolePolicy").values()
     host = f"arn:aws:iam:{REGION}:{ACCOUNT}:Role/{stack.one('Role', '-host').name}"
     assert statement == {"Effect": "Allow", "Principal": {"AWS": host}, "Action": "sts:AssumeRole"}
@@ -146,7 +146,7 @@ def test_the_containers_use_bucket_and_images_and_only_the_host_reads_parameters
     assert holders["host"] == {"ssm", "ssmmessages", "ec2messages", "ec2", "sts"}
 
 
-def test_only_this_stack_s_schedules_can_start_and_stop_it(stack: Stack) -> None:
+def test_only_schedules_of_this_stack_can_start_and_stop_the_host(stack: Stack) -> None:
     (statement,) = statements(stack.one("Role", "-schedule"), "assumeRolePolicy").values()
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
     condition = statement["Condition"]["StringEquals"]
@@ -154,7 +154,7 @@ def test_only_this_stack_s_schedules_can_start_and_stop_it(stack: Stack) -> None
     assert condition["aws:SourceArn"].endswith(f"ScheduleGroup/health-predict-{STACK}")
 
 
-def test_roles_have_no_policy_that_is_not_written_here(stack: Stack) -> None:
+def test_roles_have_no_managed_policies(stack: Stack) -> None:
     assert {"RolePolicyAttachment", "PolicyAttachment", "Policy"}.isdisjoint({each.kind for each in stack.resources})
     assert all("managedPolicyArns" not in role.inputs for role in stack.all("Role"))
 
@@ -165,7 +165,7 @@ def test_no_statement_allows_a_whole_service_or_uses_a_wildcard_action(stack: St
         assert not [action for action in as_list(statement["Action"]) if "*" in action]
 
 
-def test_only_actions_that_know_no_resource_are_allowed_on_everything(stack: Stack) -> None:
+def test_only_actions_without_resource_level_permissions_are_allowed_on_all_resources(stack: Stack) -> None:
     everywhere = {
         action.partition(":")[0] if action != "ecr:GetAuthorizationToken" else action
         for statement in policies(stack)
@@ -176,7 +176,7 @@ def test_only_actions_that_know_no_resource_are_allowed_on_everything(stack: Sta
     assert everywhere == {"ecr:GetAuthorizationToken", "ssmmessages", "ec2messages"}
 
 
-def test_the_containers_may_delete_where_deleting_is_their_work_and_never_in_ledger_or_backups(stack: Stack) -> None:
+def test_the_containers_may_never_delete_from_ledger_or_backups(stack: Stack) -> None:
     data = statements(stack.one("RolePolicy", "-data"))
     arn = data["List"]["Resource"]
 
@@ -187,8 +187,8 @@ def test_the_containers_may_delete_where_deleting_is_their_work_and_never_in_led
     assert prefixes("Delete") == {f"{name}/*" for name in {*PREFIXES} - {"ledger", "backups"}}
 
 
-def test_the_host_may_write_one_tag_of_itself(stack: Stack) -> None:
-    statement = statements(stack.one("RolePolicy", "-health"))["SayHowItIs"]
+def test_the_host_may_write_only_its_health_tag(stack: Stack) -> None:
+    statement = statements(stack.one("RolePolicy", "-health"))["ReportHealth"]
     assert statement["Action"] == "ec2:CreateTags"
     assert statement["Resource"].endswith(f"Instance/{stack.one('Instance').name}")
     assert statement["Condition"] == {
@@ -198,7 +198,7 @@ def test_the_host_may_write_one_tag_of_itself(stack: Stack) -> None:
     }
 
 
-def test_alarms_of_this_account_alone_may_use_the_topic(stack: Stack) -> None:
+def test_only_alarms_of_this_account_may_publish_to_the_topic(stack: Stack) -> None:
     policy = statements(stack.one("TopicPolicy"))
     assert policy["Alarms"]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert policy["Alarms"]["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
@@ -208,7 +208,7 @@ def test_alarms_of_this_account_alone_may_use_the_topic(stack: Stack) -> None:
 # The host
 
 
-def test_the_metadata_service_wants_a_token_and_answers_neither_containers_nor_pods(stack: Stack) -> None:
+def test_the_metadata_service_requires_a_token_and_is_out_of_reach_of_containers_and_pods(stack: Stack) -> None:
     assert stack.one("Instance").inputs["metadataOptions"] == {
         "httpEndpoint": "enabled",
         "httpTokens": "required",
@@ -220,7 +220,7 @@ def test_the_disk_is_encrypted(stack: Stack) -> None:
     assert stack.one("Instance").inputs["rootBlockDevice"]["encrypted"] is True
 
 
-def test_the_image_is_ubuntu_s_own(stack: Stack) -> None:
+def test_the_image_is_from_canonical(stack: Stack) -> None:
     lookup = stack.one("getAmi").inputs
     assert lookup["owners"] == ["099720109477"]
     assert lookup["mostRecent"] is True
@@ -233,7 +233,7 @@ def test_a_new_image_or_new_user_data_does_not_replace_the_host(stack: Stack) ->
     assert stack.one("Instance").inputs.get("userDataReplaceOnChange", False) is False
 
 
-def test_another_generation_is_another_host() -> None:
+def test_another_generation_replaces_the_host() -> None:
     assert run_program(hostGeneration="2").one("Instance").name.endswith("-host-2")
 
 
@@ -267,7 +267,7 @@ def test_every_secret_is_stored_encrypted_and_marked_secret_in_the_state(stack: 
         assert len(parameter.inputs["value"]) >= 40
 
 
-def test_secrets_are_made_once_and_differ_from_each_other_and_from_stack_to_stack(stack: Stack) -> None:
+def test_secrets_are_created_once_and_are_all_different(stack: Stack) -> None:
     other = run_program()
     values = [
         each.inputs["value"]
@@ -290,7 +290,7 @@ def test_no_secret_is_in_the_user_data_or_in_the_outputs(stack: Stack) -> None:
 # Tags
 
 
-def test_everything_that_can_carry_tags_says_whose_it_is(stack: Stack) -> None:
+def test_every_resource_that_supports_tags_names_its_stack(stack: Stack) -> None:
     untagged = []
     for resource in stack.resources:
         if resource.type.startswith("aws:") and resource.name != "call" and takes_tags(resource):
@@ -307,7 +307,7 @@ def takes_tags(resource: Resource) -> bool:
 
 
 @pytest.mark.parametrize(("keep", "force"), [("false", True), ("true", False)])
-def test_destroy_takes_data_and_images_unless_they_are_to_be_kept(keep: str, force: bool) -> None:
+def test_destroy_deletes_data_and_images_unless_keepdata_is_set(keep: str, force: bool) -> None:
     stack = run_program(keepData=keep)
     assert stack.one("Bucket").inputs["forceDestroy"] is force
     assert stack.one("Repository").inputs["forceDelete"] is force

@@ -1,4 +1,4 @@
-"""The real engine of Pulumi over a simulated AWS: whatever happens to a host, `pulumi up` keeps it, and its disk."""
+"""With Pulumi's real engine and a simulated AWS, `pulumi up` keeps the host and its disk, whatever happened to them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SECONDS = 120
 
 
 class Program:
-    """The program of `infra/`, as one stack of its own."""
+    """A stack of the program in `infra/`."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder = folder / "infra"
@@ -59,27 +59,27 @@ class Program:
         return ran.stdout + ran.stderr
 
     def up(self, **config: str) -> str:
-        """`pulumi up` with further settings; what it printed."""
+        """Run `pulumi up` with these settings and return what it printed."""
         for key, value in (CONFIG | config).items():
             self.pulumi("config", "set", key, value)
         self.pulumi("config", "set", "aws:region", REGION)
         return self.pulumi("up", "--yes", "--skip-preview")
 
     def hosts(self) -> list[dict[str, Any]]:
-        """The hosts that live."""
+        """The instances that are not terminated."""
         filters = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
         found = self.ec2.describe_instances(Filters=filters)["Reservations"]
         return [instance for reservation in found for instance in reservation["Instances"]]
 
     def host(self) -> dict[str, Any]:
-        """The one host."""
+        """The only instance."""
         (host,) = self.hosts()
         return host
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
-    """The program after its first `up`; destroyed at the end."""
+    """The stack after its first `up`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -103,7 +103,7 @@ def _started(folder: Path, environment: dict[str, str], exports: str) -> Program
     return program
 
 
-def test_the_first_up_makes_as_many_resources_as_the_documentation_says(program: Program) -> None:
+def test_the_first_up_creates_as_many_resources_as_the_documentation_says(program: Program) -> None:
     resources = json.loads(program.pulumi("stack", "export"))["deployment"]["resources"]
     # Without the provider, which the engine does not count.
     made = [each for each in resources if not each["type"].startswith("pulumi:providers:")]
@@ -111,7 +111,7 @@ def test_the_first_up_makes_as_many_resources_as_the_documentation_says(program:
 
 
 def test_a_host_that_stopped_for_the_night_stays_after_a_refresh(program: Program) -> None:
-    """A stopped host has no public address, and reads back so."""
+    """A stopped host has no public address, so AWS returns other values."""
     before = program.host()["InstanceId"]
     program.ec2.stop_instances(InstanceIds=[before])
     program.pulumi("refresh", "--yes", "--skip-preview")
@@ -119,7 +119,7 @@ def test_a_host_that_stopped_for_the_night_stays_after_a_refresh(program: Progra
     assert [host["InstanceId"] for host in program.hosts()] == [before]
 
 
-def test_the_tag_in_which_the_host_tells_its_health_stays_after_a_refresh(program: Program) -> None:
+def test_the_health_tag_stays_after_a_refresh(program: Program) -> None:
     before = program.host()["InstanceId"]
     tag = {"Key": "HealthPredictHealth", "Value": "ok"}
     program.ec2.create_tags(Resources=[before], Tags=[tag])
@@ -129,19 +129,19 @@ def test_the_tag_in_which_the_host_tells_its_health_stays_after_a_refresh(progra
     assert program.host()["InstanceId"] == before
 
 
-def test_a_key_or_spot_that_is_set_later_waits_for_the_next_host_and_up_says_so(program: Program) -> None:
+def test_a_later_ssh_key_or_spot_takes_effect_with_the_next_host_and_up_warns(program: Program) -> None:
     before = program.host()["InstanceId"]
-    assert "The host keeps" not in program.up()
+    assert "This host has" not in program.up()
     for config, named in ((SSH, "an sshPublicKey"), ({"spot": "true"}, "spot true")):
         printed = program.up(**config)
         assert program.host()["InstanceId"] == before
-        assert re.search(rf"The host keeps .* can have .*{named}.*hostGeneration 2", printed, re.DOTALL)
-    # A host of a release before the tag that says what it was made with.
+        assert re.search(rf"This host has .*settings .*{named}.*hostGeneration 2", printed, re.DOTALL)
+    # A host of an older release lacks the tag.
     program.ec2.delete_tags(Resources=[before], Tags=[{"Key": "HealthPredictMadeWith"}])
     program.pulumi("refresh", "--yes", "--skip-preview")
-    assert "the set-up of an older release" in program.up()
+    assert "settings of an older release" in program.up()
     printed = program.up(hostGeneration="2")
     (host,) = program.hosts()
     assert host["InstanceId"] != before
     assert host["KeyName"]
-    assert "The host keeps" not in printed
+    assert "This host has" not in printed

@@ -1,4 +1,4 @@
-"""A configuration that would be open, silent or ambiguous is refused, with what to write instead."""
+"""Insecure, incomplete and ambiguous settings are refused, with what to write instead."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJlRtA6Y6PbBWdRFPtWVbcIXwSlWx9jMQUGLh
 
 
 def refusal(**changes: str | None) -> str:
-    """The message of the refusal of the tests' configuration with these changes."""
+    """The error message for the tests' settings with these changes."""
     values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
     with pytest.raises(ConfigError) as raised:
         read_settings(STACK, REGION, values)
     return str(raised.value)
 
 
-def test_pulumi_ends_with_the_refusal_before_it_makes_anything() -> None:
+def test_pulumi_reports_the_error_before_it_creates_anything() -> None:
     engine = Recorder()
     with pytest.raises(pulumi.RunError, match="/32"):
         run_program(engine, sshCidr="0.0.0.0/0", sshPublicKey=KEY)
     assert engine.stack.resources == []
 
 
-def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
+def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(pulumi.RunError, match="stoptime"):
         run_program(stoptime="17:00")
 
 
 @pytest.mark.parametrize("name", ["Prod", "averylongnameofastack", "1", "prod_eu", "prod-eu", ""])
-def test_a_stack_whose_name_would_do_harm_later_is_refused_now(name: str) -> None:
+def test_a_stack_name_that_could_not_be_used_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="stack"):
         read_settings(name, REGION, CONFIG)
 
@@ -48,7 +48,7 @@ def test_ssh_from_more_than_one_address_is_refused(cidr: str) -> None:
 
 
 @pytest.mark.parametrize("cidr", ["::/0", "everyone", "203.0.113.7/33", ""])
-def test_ssh_from_what_is_no_ipv4_address_is_refused(cidr: str) -> None:
+def test_ssh_from_an_invalid_address_is_refused(cidr: str) -> None:
     assert "sshCidr" in refusal(sshCidr=cidr, sshPublicKey=KEY)
 
 
@@ -56,7 +56,7 @@ def test_ssh_without_a_key_is_refused() -> None:
     assert "sshPublicKey" in refusal(sshCidr="203.0.113.7/32")
 
 
-def test_a_private_key_is_refused_and_not_repeated() -> None:
+def test_a_private_key_is_refused_and_not_shown() -> None:
     message = refusal(sshCidr="203.0.113.7/32", sshPublicKey="-----BEGIN OPENSSH PRIVATE KEY-----")
     assert "sshPublicKey" in message and "PRIVATE" not in message
 
@@ -66,17 +66,17 @@ def test_a_missing_or_wrong_alert_mail_is_refused(mail: str | None) -> None:
     assert "alertMail" in refusal(alertMail=mail)
 
 
-def test_without_an_alert_mail_it_says_what_that_would_mean() -> None:
-    assert "nobody would hear" in refusal(alertMail=None)
+def test_the_message_for_a_missing_alert_mail_says_why_it_is_needed() -> None:
+    assert "nobody would get the mails" in refusal(alertMail=None)
 
 
 @pytest.mark.parametrize("commit", ["main", "v1.0", "0123456", "0123456789ABCDEF0123456789abcdef01234567", None])
-def test_a_source_that_can_move_is_refused(commit: str | None) -> None:
+def test_a_source_that_is_no_full_commit_is_refused(commit: str | None) -> None:
     assert "sourceCommit" in refusal(sourceCommit=commit)
 
 
 @pytest.mark.parametrize("repository", ["http://example.org/r", "https://me:token@example.org/r", "git@example.org:r"])
-def test_a_source_over_an_open_line_or_with_a_token_is_refused(repository: str) -> None:
+def test_a_source_without_tls_or_with_a_token_is_refused(repository: str) -> None:
     message = refusal(sourceRepository=repository)
     assert "sourceRepository" in message and "token" not in message.partition("Expected")[0]
 
@@ -90,7 +90,7 @@ def test_an_archive_without_its_digest_is_refused() -> None:
     assert "sourceSha256" in message
 
 
-def test_an_archive_with_its_digest_is_taken() -> None:
+def test_an_archive_with_its_digest_is_accepted() -> None:
     stack = run_program(
         sourceRepository=None, sourceCommit=None, sourceArchive="https://example.org/r.tar.gz", sourceSha256="a" * 64
     )
@@ -117,6 +117,6 @@ def test_an_archive_with_its_digest_is_taken() -> None:
         ("instanceType", "large"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_name(key: str, value: str) -> None:
+def test_a_setting_with_a_wrong_value_is_named(key: str, value: str) -> None:
     message = refusal(**{key: value})
     assert key in message or value in message

@@ -11,41 +11,40 @@ from statistics import median
 from typing import Any
 
 import pytest
-from rig import CRASHES, OTHER_RISKS, Installation
+from rig import CRASHES, OTHER_RISKS, Rig
 from traffic import PER_SECOND, Traffic
 
 from benchmarks.results import FOLDER, at_most, conditions, write
 from healthpredict.errors import RolloutError
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.rollout.kubernetes import KubernetesTarget
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
 RUNS = 5
 BAD = {
-    # The pods before still run.
+    # The earlier pods still run.
     "crash at start": CRASHES,
-    # Every pod has been replaced when it is found out.
+    # All pods were replaced before the failure was detected.
     "golden rows differ": OTHER_RISKS,
 }
 
 
-def test_times(
-    installation: Installation, champion: int, traffic: Traffic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Versions that are good, and as many that are not, under requests all the time."""
+def test_times(rig: Rig, champion: int, traffic: Traffic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many good versions as bad ones, under constant requests."""
     began = time.monotonic()
     runs = []
     for _ in range(RUNS):
-        version, start = installation.register(), time.perf_counter()
-        seconds = roll_out(installation.settings, version).seconds
+        version, start = rig.register(), time.perf_counter()
+        seconds = roll_out(rig.installation, version).seconds
         runs.append({**seconds, "promote to verified": time.perf_counter() - start})
     taken = seconds_to_put_back(monkeypatch)
     back: dict[str, list[float]] = {}
     for kind, alterations in BAD.items():
-        bad = installation.altered(tmp_path / kind.replace(" ", "-"), alterations)
+        bad = rig.altered(tmp_path / kind.replace(" ", "-"), alterations)
         for _ in range(RUNS):
             with pytest.raises(RolloutError, match="was put back and verified"):
-                roll_out(bad, installation.register())
+                roll_out(Installation(bad), rig.register())
         back[kind] = [taken.pop() for _ in range(RUNS)]
     answers = traffic.since(began)
     middle = {stage: median(run[stage] for run in runs) for stage in runs[0]}
@@ -65,7 +64,7 @@ def test_times(
 
 
 def seconds_to_put_back(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long going back takes from now on, each time."""
+    """Record the duration of each rollback from now on."""
     taken: list[float] = []
     put_back = KubernetesTarget.put_back
 

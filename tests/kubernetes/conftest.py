@@ -14,11 +14,11 @@ import httpx
 import pytest
 import yaml
 from bundles import as_records, build_tiny_bundle, draw_encounters
-from rig import NAMESPACE, NODE_PORT, Installation, copy_source, is_here, remove, render, replace
+from rig import NAMESPACE, NODE_PORT, Rig, copy_source, is_here, remove, render, replace
 from traffic import Traffic
 
 from healthpredict.config import Settings
-from healthpredict.operations.context import open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.operations.set_up_cluster import set_up_cluster
@@ -30,7 +30,7 @@ REGISTRY = os.environ.get("HEALTHPREDICT_TEST_REGISTRY", "127.0.0.1:5001")
 
 @pytest.fixture(scope="session")
 def administrator() -> tuple[Path, str]:
-    """The administrator's kubeconfig, and its context."""
+    """The administrator's kubeconfig and context."""
     kubeconfig = os.environ.get("HEALTHPREDICT_KUBECONFIG")
     if not kubeconfig or not Path(kubeconfig).exists():
         pytest.skip("no cluster: HEALTHPREDICT_KUBECONFIG names no kubeconfig")
@@ -52,7 +52,7 @@ def registry_host() -> str:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, str]) -> Path:
-    """A copy of the source, for a namespace, a port and a log folder that nobody else uses."""
+    """A copy of the source with a namespace, a port and a log folder of its own."""
     source = copy_source(tmp_path_factory.mktemp("source"))
     log = tmp_path_factory.mktemp("log")
     for path in (source / "k8s").rglob("*.yaml"):
@@ -64,7 +64,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, 
         source / "k8s/administrator/log-volume.yaml", "name: healthpredict-log\nspec", f"name: {NAMESPACE}-log\nspec"
     )
     replace(source / "k8s/base/log-claim.yaml", "volumeName: healthpredict-log", f"volumeName: {NAMESPACE}-log")
-    if not is_here(Cluster(*administrator, "default").host):
+    if not is_here(Cluster(*administrator, "default").api_host):
         deployment = source / "k8s/base/deployment.yaml"
         replace(deployment, "persistentVolumeClaim: {claimName: healthpredict-log}", "emptyDir: {}")
         render(source)
@@ -78,10 +78,10 @@ def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, 
 
 
 @pytest.fixture(scope="session")
-def installation(
+def rig(
     tmp_path_factory: pytest.TempPathFactory, source: Path, administrator: tuple[Path, str], registry_host: str
-) -> Iterator[Installation]:
-    """A cluster that was set up, and nothing rolled out yet. Tests leave the champion in service."""
+) -> Iterator[Rig]:
+    """A cluster that was set up. Tests leave the champion in service."""
     folder = tmp_path_factory.mktemp("installation")
     settings = Settings(
         data_uri=str(folder / "data"),
@@ -103,10 +103,10 @@ def installation(
     volume = yaml.safe_load((source / "k8s/administrator/log-volume.yaml").read_text())
     log = Path(volume["spec"]["hostPath"]["path"])
     remove(cluster)
-    set_up_cluster(settings, *administrator)
+    set_up_cluster(Installation(settings), *administrator)
 
     def register() -> int:
-        registry = open_registry(settings)
+        registry = Installation(settings).registry
         run_id = registry.open_run("test", {"trigger": str(len(registry.versions()))})
         version = registry.reserve_version(run_id)
         bundle = build_tiny_bundle(folder / f"built-{version}", model_version=version, seed=version)
@@ -114,24 +114,24 @@ def installation(
         registry.close_run(run_id)
         return version
 
-    yield Installation(settings, cluster, log, key, register)
+    yield Rig(settings, cluster, log, key, register)
     remove(cluster)
 
 
 @pytest.fixture(scope="session")
-def traffic(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
+def traffic(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
     """20 requests a second through the node port, from the first rollout to the last test."""
-    url = kubernetes_target(installation.settings).url
+    url = kubernetes_target(rig.installation).url
     records = as_records(draw_encounters(50, seed=9))
-    traffic = Traffic(tmp_path_factory.mktemp("traffic"), url, installation.key, records)
+    traffic = Traffic(tmp_path_factory.mktemp("traffic"), url, rig.key, records)
     yield traffic
     traffic.stop()
 
 
 @pytest.fixture(scope="session")
-def champion(installation: Installation, traffic: Traffic) -> int:
-    """The first version, in service and asked all the time."""
-    version = installation.register()
-    roll_out(installation.settings, version)
+def champion(rig: Rig, traffic: Traffic) -> int:
+    """The first version, in service and under constant requests."""
+    version = rig.register()
+    roll_out(rig.installation, version)
     traffic.start()
     return version

@@ -1,4 +1,4 @@
-"""Roll a version out in a process of its own and end it with SIGKILL at a given point: `python killed_rollout.py POINT VERSION`.
+"""Roll out a version, and end this process with SIGKILL at a given point: `python killed_rollout.py POINT VERSION`.
 
 The settings come as JSON on standard input.
 """
@@ -11,6 +11,7 @@ import sys
 from typing import Any, NoReturn
 
 from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.registry.models import Registry
 from healthpredict.rollout.deployment import LiveDeployment
@@ -36,4 +37,4 @@ def arm(point: str) -> None:
 
 if __name__ == "__main__":
     arm(sys.argv[1])
-    roll_out(Settings.model_validate_json(sys.stdin.read()), int(sys.argv[2]))
+    roll_out(Installation(Settings.model_validate_json(sys.stdin.read())), int(sys.argv[2]))

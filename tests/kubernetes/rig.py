@@ -1,4 +1,4 @@
-"""What the tests of rollouts share: a copy of the source that they may alter, and an installation that rolls it out."""
+"""A copy of the source that tests may alter, and an installation that rolls it out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from healthpredict.config import Settings
-from healthpredict.operations.context import open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.rollout.cluster import Cluster
 from healthpredict.rollout.manifests import RENDERED
@@ -23,7 +23,7 @@ NAMESPACE = "health-predict-e2e"
 NODE_PORT = 30180
 
 Alter = dict[str, tuple[str, str]]
-"""What to replace in which file."""
+"""The text to replace, and its replacement, by file."""
 
 DEPLOYMENT = "k8s/base/deployment.yaml"
 CRASHES: Alter = {"k8s/base/arguments": ("--port=8080", "--port=8080\n--no-such-option")}
@@ -44,7 +44,7 @@ ALTERATIONS = (CRASHES, OTHER_RISKS, LITTLE_MEMORY, NEVER_READY)
 
 
 def copy_source(folder: Path) -> Path:
-    """The code that images and Kubernetes files come from."""
+    """Copy the code that images are built from, and the Kubernetes manifests."""
     for name in ("healthpredict", "k8s"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("docker-compose/Dockerfile.serving", "requirements.serving.lock"):
@@ -60,7 +60,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 
 def render(source: Path) -> None:
-    """Render the Kubernetes files of a source anew, as `make manifests` does."""
+    """Render the Kubernetes manifests of a source again, as `make manifests` does."""
     for folder in (source / "k8s/administrator", source / "k8s/overlays/local"):
         done = subprocess.run(["kubectl", "kustomize", str(folder)], check=True, capture_output=True)
         (folder / RENDERED).write_bytes(done.stdout)
@@ -71,8 +71,8 @@ def is_here(host: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Installation:
-    """Settings, and what tests do with them."""
+class Rig:
+    """An installation on the cluster, with what tests do to it."""
 
     settings: Settings
     administrator: Cluster
@@ -80,8 +80,13 @@ class Installation:
     key: str
     register: Callable[[], int]
 
+    @property
+    def installation(self) -> Installation:
+        """A newly opened one, which sees what others have written."""
+        return Installation(self.settings)
+
     def altered(self, folder: Path, alterations: Alter, **params: Any) -> Settings:
-        """Settings with an altered copy of the source, and other rollout params."""
+        """Settings with an altered copy of the source and other rollout parameters."""
         assert self.settings.source_path is not None
         shutil.copytree(self.settings.source_path, folder)
         for name, (old, new) in alterations.items():
@@ -100,11 +105,11 @@ def remove(cluster: Cluster) -> None:
 
 
 def alias(settings: Settings) -> int | None:
-    found = open_registry(settings).by_alias("champion")
+    found = Installation(settings).registry.by_alias("champion")
     return found.version if found else None
 
 
-def template_hash(installation: Installation) -> str:
-    replica_set = kubernetes_target(installation.settings).verified()
+def template_hash(rig: Rig) -> str:
+    replica_set = kubernetes_target(rig.installation).verified()
     assert replica_set is not None
     return str(replica_set["metadata"]["labels"]["pod-template-hash"])

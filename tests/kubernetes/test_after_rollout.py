@@ -1,4 +1,4 @@
-"""What comes before and after a rollout by choice: a canary, watching, and going back by hand."""
+"""Canary, watch, and rollback by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from rig import Installation, alias, template_hash
+from rig import Rig, alias, template_hash
 from traffic import Traffic, nothing_fails
 
 from healthpredict.errors import ConfigurationError, RolloutError
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.roll_back import roll_back
 from healthpredict.operations.roll_out import roll_out
@@ -25,39 +25,35 @@ pytestmark = pytest.mark.kubernetes
 CANARY = "healthpredict-api-canary"
 
 
-def test_back_by_hand_to_the_version_before_with_its_own_image(
-    installation: Installation, champion: int, traffic: Traffic
-) -> None:
-    settings = installation.settings
-    version = installation.register()
+def test_a_rollback_by_hand_uses_the_image_that_the_version_had(rig: Rig, champion: int, traffic: Traffic) -> None:
+    settings = rig.settings
+    version = rig.register()
     before = alias(settings)
-    image = open_ledger(settings).last("promotion", version=before)["image"]  # type: ignore[index]
+    image = rig.installation.ledger.last("promotion", version=before)["image"]  # type: ignore[index]
     with nothing_fails(traffic):
-        roll_out(settings, version)
-        done = roll_back(settings)
+        roll_out(rig.installation, version)
+        done = roll_back(rig.installation)
     assert (done.version, done.previous, done.image, alias(settings)) == (before, version, image, before)
     assert set(done.seconds) == {"rollout", "watch"}, "nothing was built"
-    assert open_ledger(settings).events("promotion")[-1]["reason"] == f"rolled back from version {version}"
+    assert rig.installation.ledger.events("promotion")[-1]["reason"] == f"rolled back from version {version}"
 
 
-def test_a_version_that_never_was_in_service_cannot_be_gone_back_to(installation: Installation, champion: int) -> None:
-    version = installation.register()
-    with pytest.raises(ConfigurationError, match=f"no going back to version {version}"):
-        roll_back(installation.settings, version)
+def test_a_version_that_was_never_in_service_is_no_target_of_a_rollback(rig: Rig, champion: int) -> None:
+    version = rig.register()
+    with pytest.raises(ConfigurationError, match=f"Version {version} cannot be rolled back to"):
+        roll_back(rig.installation, version)
 
 
-def test_a_good_canary_has_its_share_and_then_everything(
-    installation: Installation, champion: int, traffic: Traffic
-) -> None:
+def test_a_good_canary_answers_its_share_and_then_all_requests(rig: Rig, champion: int, traffic: Traffic) -> None:
     params = {"strategy": "canary", "canary": CanaryParams(seconds=5, risk_distance=1)}
-    settings = installation.settings
+    settings = rig.settings
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
-    before, version = alias(settings), installation.register()
+    before, version = alias(settings), rig.register()
     shares: list[int] = []
 
     def look() -> None:
         while done.is_alive():
-            shares.append(len(installation.administrator.find("Pod", {"healthpredict/track": "canary"})))
+            shares.append(len(rig.administrator.find("Pod", {"healthpredict/track": "canary"})))
             time.sleep(0.5)
 
     done = threading.Thread(target=roll_out, args=(settings, version))
@@ -66,50 +62,46 @@ def test_a_good_canary_has_its_share_and_then_everything(
         look()
     assert versions == {before, version}
     assert max(shares) == 1
-    assert installation.administrator.read("Deployment", CANARY) is None
+    assert rig.administrator.read("Deployment", CANARY) is None
     assert alias(settings) == version
 
 
-def test_a_canary_that_says_something_else_is_removed(
-    installation: Installation, champion: int, traffic: Traffic
-) -> None:
+def test_a_canary_with_other_risks_is_deleted(rig: Rig, champion: int, traffic: Traffic) -> None:
     params = {"strategy": "canary", "canary": CanaryParams(seconds=1, risk_distance=1e-9)}
-    settings = installation.settings
+    settings = rig.settings
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
-    before, template, version = alias(settings), template_hash(installation), installation.register()
+    before, template, version = alias(settings), template_hash(rig), rig.register()
     with nothing_fails(traffic), pytest.raises(RolloutError, match=r"lie 0\.\d+ from the champion's"):
-        roll_out(settings, version)
-    assert (alias(settings), template_hash(installation)) == (before, template)
-    assert installation.administrator.read("Deployment", CANARY) is None
+        roll_out(rig.installation, version)
+    assert (alias(settings), template_hash(rig)) == (before, template)
+    assert rig.administrator.read("Deployment", CANARY) is None
 
 
-def test_a_version_that_does_not_do_well_is_taken_back(
-    installation: Installation, champion: int, traffic: Traffic
-) -> None:
-    """Nothing is wrong with it, but half of nothing is allowed for a prediction."""
-    settings = installation.settings
+def test_a_version_that_fails_in_the_watch_is_rolled_back(rig: Rig, champion: int, traffic: Traffic) -> None:
+    """The version is good, but the limit of the response time is close to zero."""
+    settings = rig.settings
     params = {"watch_seconds": 30, "watch_mean_seconds": 1e-9}
     strict = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
-    before, version = alias(settings), installation.register()
+    before, version = alias(settings), rig.register()
     with nothing_fails(traffic), pytest.raises(RolloutError, match=r"takes .* s on average") as caught:
-        roll_out(strict, version)
+        roll_out(Installation(strict), version)
     assert f"Version {before} was put back and verified." in str(caught.value)
     assert alias(settings) == before
-    replica_set = kubernetes_target(settings).verified()
+    replica_set = kubernetes_target(rig.installation).verified()
     assert replica_set is not None
     assert served(replica_set).version == before
-    first, second = open_ledger(settings).events("promotion")[-2:]
+    first, second = rig.installation.ledger.events("promotion")[-2:]
     assert (first["version"], second["version"]) == (version, before)
     assert "on average" in second["reason"]
 
 
-def test_a_pod_that_falls_over_is_seen(installation: Installation, champion: int) -> None:
-    target = kubernetes_target(installation.settings)
-    pods = filter(is_ready, installation.administrator.find("Pod", {"healthpredict/track": "stable"}))
+def test_the_watch_reports_a_restarted_pod(rig: Rig, champion: int) -> None:
+    target = kubernetes_target(rig.installation)
+    pods = filter(is_ready, rig.administrator.find("Pod", {"healthpredict/track": "stable"}))
     pod = next(pods)["metadata"]["name"]
     killing = threading.Timer(2, kill_container, args=(pod,))
     killing.start()
-    assert target.watch(60) == "A pod ended and was started again."
+    assert target.watch(60) == "A pod was restarted."
     target.wait()
 
 
@@ -120,12 +112,12 @@ def kill_container(pod: str) -> None:
         container.kill()
 
 
-def test_every_image_has_its_bill_of_materials(installation: Installation, champion: int) -> None:
+def test_every_image_has_a_bill_of_materials(rig: Rig, champion: int) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    settings = installation.settings
-    for event in open_ledger(settings).events("promotion"):
+    settings = rig.settings
+    for event in rig.installation.ledger.events("promotion"):
         digest = event["image"].rpartition(":")[2]
         text = Path(settings.reports_uri, "images", f"{digest}.cdx.json").read_text()
         names = {component["name"] for component in json.loads(text)["components"]}
@@ -133,20 +125,20 @@ def test_every_image_has_its_bill_of_materials(installation: Installation, champ
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
-def test_keys_are_changed_by_promoting_again(installation: Installation, champion: int, traffic: Traffic) -> None:
-    """And the Secret with the old ones goes when no template that is kept names it."""
+def test_promoting_again_updates_the_keys(rig: Rig, champion: int, traffic: Traffic) -> None:
+    """The API then accepts a new key, and rejects a revoked one."""
     from healthpredict.storage.key_file import add_key, revoke_key
 
-    settings = installation.settings
+    settings = rig.settings
     version = alias(settings)
     assert version is not None
     key = add_key(settings.api_keys_path, "another")
     with nothing_fails(traffic):
-        roll_out(settings, version)
-    url = kubernetes_target(settings).url
+        roll_out(rig.installation, version)
+    url = kubernetes_target(rig.installation).url
     asked = httpx.get(f"{url}/model", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
     assert asked.status_code == 200
     revoke_key(settings.api_keys_path, "another")
-    roll_out(settings, version)
+    roll_out(rig.installation, version)
     asked = httpx.get(f"{url}/model", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
     assert asked.status_code == 401

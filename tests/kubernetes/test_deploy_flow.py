@@ -1,13 +1,14 @@
-"""The flow: what a person sees on its page."""
+"""What the page of a deploy flow run shows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from rig import CRASHES, Installation, alias
+from rig import CRASHES, Rig, alias
 
 from healthpredict.errors import RolloutError
+from healthpredict.operations.installation import Installation
 
 pytestmark = pytest.mark.kubernetes
 
@@ -19,22 +20,22 @@ def artifacts(key: str) -> list[str]:
         return [str(artifact.data) for artifact in client.read_artifacts() if artifact.key == key]
 
 
-def test_its_page_shows_what_is_in_service_and_why_something_is_not(
-    prefect_server: None, installation: Installation, champion: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_page_shows_what_is_in_service_and_why_a_rollout_failed(
+    prefect_server: None, rig: Rig, champion: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import flows.deploy as flow
 
-    version = installation.register()
-    monkeypatch.setattr(flow, "Settings", lambda: installation.settings)
+    version = rig.register()
+    monkeypatch.setattr(flow, "Installation", lambda: rig.installation)
     forced = {"force": True, "because": "no gate in this test"}
     rollout = flow.deploy(version, **forced)
-    assert alias(installation.settings) == version
+    assert alias(rig.settings) == version
     (shown,) = artifacts(f"rollout-version-{version}")
     assert str(rollout.image) in shown
 
-    bad = installation.altered(tmp_path / "source", CRASHES)
-    monkeypatch.setattr(flow, "Settings", lambda: bad)
-    another = installation.register()
+    bad = rig.altered(tmp_path / "source", CRASHES)
+    monkeypatch.setattr(flow, "Installation", lambda: Installation(bad))
+    another = rig.register()
     with pytest.raises(RolloutError):
         flow.deploy(another, **forced)
     (shown,) = artifacts(f"rollout-failed-version-{another}")

@@ -1,4 +1,4 @@
-"""The AWS host's own set-up of its cluster, in kubectl's words, does what `healthpredict cluster set-up` does."""
+"""`k8s/set-up-cluster`, which the AWS host runs, does what `healthpredict cluster set-up` does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rig import NAMESPACE, ROOT, Installation
+from rig import NAMESPACE, ROOT, Rig
 
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.cluster import Cluster
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.kubernetes
 SCRIPT = ROOT / "k8s/set-up-cluster"
 
 
-def test_the_deployer_of_the_host_may_touch_its_namespace_only(
-    installation: Installation, administrator: tuple[Path, str], tmp_path: Path
+def test_the_deployer_of_the_host_has_rights_to_its_namespace_only(
+    rig: Rig, administrator: tuple[Path, str], tmp_path: Path
 ) -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not there")
@@ -26,11 +26,11 @@ def test_the_deployer_of_the_host_may_touch_its_namespace_only(
     (context,) = [context for context in kubeconfig["contexts"] if context["name"] == administrator[1]]
     context["name"] = "minikube"
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    assert installation.settings.source_path is not None
-    (tmp_path / "source").symlink_to(installation.settings.source_path)
+    assert rig.settings.source_path is not None
+    (tmp_path / "source").symlink_to(rig.settings.source_path)
     script = tmp_path / "set-up-cluster"
     script.write_text(SCRIPT.read_text().replace("health-predict", NAMESPACE))
-    for _ in range(2):  # again, it changes nothing
+    for _ in range(2):  # it is safe to repeat
         subprocess.run(["bash", str(script)], cwd=tmp_path, check=True, capture_output=True)
     deployer = tmp_path / "deployer-kubeconfig"
     assert Cluster(deployer, "minikube", NAMESPACE).find("Secret")

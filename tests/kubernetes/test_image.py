@@ -1,4 +1,4 @@
-"""The image of the API, built by a real engine."""
+"""The image of the API, built by a real Docker engine."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from healthpredict.rollout.image import (
     DIGEST_LABEL,
     REF_LABEL,
     VERSION_LABEL,
-    SourceTree,
     build_image,
     push_image,
     read_from_image,
 )
+from healthpredict.rollout.source_tree import SourceTree
 
 pytestmark = pytest.mark.kubernetes
 MEGABYTE = 1024 * 1024
@@ -61,10 +61,10 @@ def test_the_bundle_is_the_last_layer_and_depends_on_the_bundle_alone(
     layers = [found["RootFS"]["Layers"] for found in (one, other, again)]
     assert layers[0][:-1] == layers[1][:-1] == layers[2][:-1]
     assert layers[0][-1] != layers[1][-1]
-    assert layers[0][-1] == layers[2][-1], "whatever else the image says"
+    assert layers[0][-1] == layers[2][-1], "with other labels"
 
 
-def test_what_the_image_says_of_itself(engine: docker.DockerClient, repository: str, bundle: Bundle) -> None:
+def test_the_labels_of_the_image(engine: docker.DockerClient, repository: str, bundle: Bundle) -> None:
     image = build_image(bundle, repository, SourceTree(ROOT, "a" * 40, "v1"), PYTHON)
     found = details(engine, image.id)
     assert found["Config"]["User"] == "10001:10001"

@@ -1,4 +1,4 @@
-"""Rolled out, verified, and taken back by itself, while 20 requests a second go through the node port."""
+"""Rollouts and automatic rollbacks, while 20 requests a second go through the node port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rig import (
     NEVER_READY,
     OTHER_RISKS,
     Alter,
-    Installation,
+    Rig,
     alias,
     render,
     replace,
@@ -26,7 +26,7 @@ from traffic import Traffic, nothing_fails
 
 from healthpredict.errors import RolloutError
 from healthpredict.operations import put_on_kubernetes as operation
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.rollout.objects import served
@@ -34,46 +34,46 @@ from healthpredict.rollout.objects import served
 pytestmark = pytest.mark.kubernetes
 
 
-def test_the_first_rollout_is_written_down(installation: Installation, champion: int) -> None:
-    first = open_ledger(installation.settings).events("promotion")[0]
+def test_the_first_rollout_is_recorded(rig: Rig, champion: int) -> None:
+    first = rig.installation.ledger.events("promotion")[0]
     assert (first["version"], first["previous"]) == (champion, None)
-    assert first["url"] == kubernetes_target(installation.settings).url
+    assert first["url"] == kubernetes_target(rig.installation).url
     assert "@sha256:" in first["image"]
 
 
-def test_what_is_in_service_is_the_champion_and_asks_for_a_key(installation: Installation, champion: int) -> None:
-    target = kubernetes_target(installation.settings)
+def test_the_champion_is_in_service_and_requires_a_key(rig: Rig, champion: int) -> None:
+    target = kubernetes_target(rig.installation)
     found = target.verified()
     assert found is not None
-    assert served(found).version == alias(installation.settings)
+    assert served(found).version == alias(rig.settings)
     assert httpx.post(f"{target.url}/predict", json={}, trust_env=False).status_code == 401
 
 
 def test_a_new_version_replaces_the_old_one_without_one_failed_request(
-    installation: Installation, champion: int, traffic: Traffic
+    rig: Rig, champion: int, traffic: Traffic
 ) -> None:
-    settings = installation.settings
-    before, version = alias(settings), installation.register()
+    settings = rig.settings
+    before, version = alias(settings), rig.register()
     with nothing_fails(traffic) as versions:
-        done = roll_out(settings, version)
+        done = roll_out(rig.installation, version)
     assert versions == {before, version}
     assert traffic.since(time.monotonic() - 1)[-1].version == version
     assert alias(settings) == version == done.version
     assert done.previous == before
 
 
-def test_the_same_version_again_changes_nothing(installation: Installation, champion: int) -> None:
-    settings = installation.settings
+def test_the_same_version_again_changes_nothing(rig: Rig, champion: int) -> None:
+    settings = rig.settings
     current = alias(settings)
     assert current is not None
-    before, events = template_hash(installation), open_ledger(settings).events("promotion")
-    roll_out(settings, current)
-    assert template_hash(installation) == before
-    assert open_ledger(settings).events("promotion") == events
+    before, events = template_hash(rig), rig.installation.ledger.events("promotion")
+    roll_out(rig.installation, current)
+    assert template_hash(rig) == before
+    assert rig.installation.ledger.events("promotion") == events
 
 
-def bill_of_an_image_that_is_gone(reference: str, image_id: str, *others: Any) -> str:
-    """The last that is made of an image before it is rolled out; then it is removed from registry and engine."""
+def bill_of_a_deleted_image(reference: str, image_id: str, *others: Any) -> str:
+    """Write the bill of materials, the last step before the rollout, then delete the image from registry and engine."""
     bill = BILL(reference, image_id, *others)
     repository, _, digest = reference.partition("@")
     host, _, name = repository.partition("/")
@@ -88,7 +88,7 @@ FAULTS: dict[str, tuple[Alter, str]] = {
     "missing image": ({}, r"its image cannot be pulled \(ImagePullBackOff"),
     "crash at start": (
         CRASHES,
-        r"(?s)ends again and again.*exit code 2.*log: .*unrecognized arguments: --no-such-option",
+        r"(?s)crashes repeatedly.*exit code 2.*log: .*unrecognized arguments: --no-such-option",
     ),
     "golden rows differ": (OTHER_RISKS, r"differs from training by 1\.0e-04 on its golden rows"),
     "out of memory": (LITTLE_MEMORY, r"OOMKilled"),
@@ -97,60 +97,60 @@ FAULTS: dict[str, tuple[Alter, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_one_is_taken_back(
-    fault: str, installation: Installation, champion: int, traffic: Traffic, request: pytest.FixtureRequest
+def test_a_version_that_fails_is_rolled_back(
+    fault: str, rig: Rig, champion: int, traffic: Traffic, request: pytest.FixtureRequest
 ) -> None:
     tmp_path, monkeypatch = request.getfixturevalue("tmp_path"), request.getfixturevalue("monkeypatch")
     alterations, words = FAULTS[fault]
-    settings = installation.altered(tmp_path / "source", alterations)
+    settings = rig.altered(tmp_path / "source", alterations)
     if fault == "missing image":
-        monkeypatch.setattr(operation, "bill_of_materials", bill_of_an_image_that_is_gone)
+        monkeypatch.setattr(operation, "bill_of_materials", bill_of_a_deleted_image)
     if fault == "never ready":
         path = tmp_path / "source" / "k8s/overlays/local/sooner.yaml"
         replace(path, "value: 30", "value: 10")
         render(tmp_path / "source")
-    before, template = alias(settings), template_hash(installation)
-    version = installation.register()
+    before, template = alias(settings), template_hash(rig)
+    version = rig.register()
     with nothing_fails(traffic) as versions, pytest.raises(RolloutError, match=words) as caught:
-        roll_out(settings, version)
+        roll_out(Installation(settings), version)
     assert f"Version {before} was put back and verified." in str(caught.value)
     assert alias(settings) == before
-    assert template_hash(installation) == template
-    failure = open_ledger(settings).events("rollout_failed")[-1]
+    assert template_hash(rig) == template
+    failure = Installation(settings).ledger.events("rollout_failed")[-1]
     assert (failure["version"], failure["champion"], failure["problem"]) == (version, before, str(caught.value))
     assert versions == ({before, version} if fault == "golden rows differ" else {before})
     assert traffic.since(time.monotonic() - 1)[-1].version == before
 
 
-def test_the_deployer_sees_its_own_namespace_only(installation: Installation, champion: int) -> None:
+def test_the_deployer_has_rights_to_its_namespace_only(rig: Rig, champion: int) -> None:
     from healthpredict.rollout.cluster import Cluster
 
-    settings = installation.settings
+    settings = rig.settings
     assert settings.kubeconfig is not None
-    own = Cluster(settings.kubeconfig, "e2e", installation.administrator.namespace)
+    own = Cluster(settings.kubeconfig, "e2e", rig.administrator.namespace)
     assert own.find("Pod")
     other = Cluster(settings.kubeconfig, "e2e", "kube-system")
     for kind in ("Secret", "Pod", "ConfigMap", "Deployment"):
         with pytest.raises(RolloutError, match="forbidden"):
             other.find(kind)
     with pytest.raises(RolloutError, match="forbidden"):
-        own.read("Namespace", installation.administrator.namespace)
+        own.read("Namespace", rig.administrator.namespace)
 
 
-def test_a_namespace_that_was_never_set_up(installation: Installation, champion: int, tmp_path: Path) -> None:
+def test_a_rollout_to_a_namespace_that_was_not_set_up_is_refused(rig: Rig, champion: int, tmp_path: Path) -> None:
     nowhere = {"k8s/overlays/local/kustomization.yaml": (f"namespace: {NAMESPACE}", "namespace: nowhere")}
-    settings = installation.altered(tmp_path / "source", nowhere)
+    settings = rig.altered(tmp_path / "source", nowhere)
     with pytest.raises(RolloutError, match=r"Kubernetes did not read Lease .* forbidden"):
-        roll_out(settings, installation.register())
+        roll_out(Installation(settings), rig.register())
 
 
-def test_predictions_are_shipped_from_the_log_of_the_pods(installation: Installation, champion: int) -> None:
+def test_predictions_are_shipped_from_the_log_of_the_pods(rig: Rig, champion: int) -> None:
     from healthpredict.operations.ship_log import ship_log
 
     deadline = time.monotonic() + 90
     shipped: Any = None
     while time.monotonic() < deadline:
-        shipped = ship_log(installation.settings, installation.log)
+        shipped = ship_log(rig.installation, rig.log)
         if shipped.predictions:
             break
         time.sleep(2)

@@ -1,4 +1,4 @@
-"""Requests that never stop, sent by a process of its own: `python traffic.py URL` with the key on standard input."""
+"""Send requests until the process is ended: `python traffic.py URL` with the key on standard input."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 PER_SECOND = 20
 CLIENTS = 4
-"""Every other one keeps its connection, the others take a new one for each request."""
+"""Every other client keeps its connection alive; the others open a new one for each request."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request.
+    """The result of a request.
 
     Attributes:
         at: `time.monotonic` when it was due.
@@ -38,7 +38,7 @@ class Answer:
 
 
 class Traffic:
-    """The process that asks, and what it has noted."""
+    """The process that sends requests, and their results."""
 
     def __init__(self, folder: Path, url: str, key: str, records: list[dict[str, Any]]) -> None:
         self._notes = folder / "answers.jsonl"
@@ -47,7 +47,7 @@ class Traffic:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Begin, once something is in service."""
+        """Start, once a version is in service."""
         with self._notes.open("w") as notes:
             command = [sys.executable, __file__, self._url]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=notes, text=True)
@@ -61,7 +61,7 @@ class Traffic:
             self._process.wait()
 
     def since(self, moment: float) -> list[Answer]:
-        """The answers to what was asked since then, those still under way included."""
+        """The results of requests since then. Waits for those in progress."""
         now = time.monotonic()
         while True:
             answers = [
@@ -74,11 +74,11 @@ class Traffic:
 
 @contextmanager
 def nothing_fails(traffic: Traffic) -> Iterator[set[int | None]]:
-    """No request of the block, and none of the seconds after it, has failed. The versions that answered are in the set then."""
+    """Assert that no request fails in a `with` block and shortly after it. Then add the versions that answered to the set."""
     start = time.monotonic()
     versions: set[int | None] = set()
     yield versions
-    time.sleep(6)  # pods on their way out are still asked by connections that were kept
+    time.sleep(6)  # connections that are kept alive still use pods that are being deleted
     answers = traffic.since(start)
     assert [answer for answer in answers if answer.fault] == []
     assert len(answers) / (time.monotonic() - start) > 0.9 * PER_SECOND

@@ -11,6 +11,7 @@ from installation import environment
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import DriftPlan, synthesize
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.roll_out import local_target
 
 
@@ -36,6 +37,6 @@ def finished(
     drift_loop()
     settings = Settings()
     yield settings
-    local_target(settings).stop()
+    local_target(Installation(settings)).stop()
     for name in variables:
         del os.environ[name]

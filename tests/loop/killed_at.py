@@ -6,8 +6,8 @@ import os
 import signal
 from typing import Any, NoReturn
 
-from healthpredict.config import Settings
 from healthpredict.operations.drift_loop import drift_loop
+from healthpredict.operations.installation import Installation
 from healthpredict.registry.models import Registry
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.storage.ledger import Ledger
@@ -57,4 +57,4 @@ def run(point: str, variables: dict[str, str]) -> None:
     """Run the loop with these environment variables."""
     os.environ.update(variables)
     arm(point)
-    drift_loop(Settings())
+    drift_loop(Installation())

@@ -18,7 +18,7 @@ from flows.automations import await_backup, set_up_automations
 from flows.backup import backup
 from flows.events import BACKUP_MADE
 from healthpredict.config import Settings
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.installation import Installation
 
 pytestmark = pytest.mark.slow
 PATIENCE = 90.0
@@ -69,7 +69,7 @@ def test_a_backup_is_made_and_the_team_is_warned_when_no_other_follows(
             time.sleep(0.5)
     assert b"backup is older than" in sent[0]
     assert Path(made.uri).is_file()
-    assert [event["uri"] for event in open_ledger(Settings()).events("backup")] == [made.uri]
+    assert [event["uri"] for event in Installation(Settings()).ledger.events("backup")] == [made.uri]
 
 
 def test_it_runs_every_day_where_the_passwords_are() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
+from accepting import accept
+from bundles import stored_bundle
 from installation import environment
 from typer.testing import CliRunner
 
@@ -27,12 +28,16 @@ from healthpredict.errors import (
     RolloutError,
     StorageError,
 )
-from healthpredict.operations.context import open_ledger, open_registry
-from healthpredict.operations.drift_loop import PLAIN_STEPS, Steps, drift_loop, train
+from healthpredict.operations.arrivals import Delivered
+from healthpredict.operations.detect_drift import detect_drift
+from healthpredict.operations.drift_loop import Steps, drift_loop
 from healthpredict.operations.gate import gate
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.roll_out import local_target, roll_out
+from healthpredict.operations.search import Training
+from healthpredict.operations.train import train
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
 
@@ -49,12 +54,12 @@ def served(
     for name, value in variables.items():
         patch.setenv(name, value)
     settings = Settings()
-    prepare(settings, small_source)
-    outcome = train(settings, "initial", "batch-01")
-    roll_out(settings, outcome.challenger.version)
+    prepare(Installation(settings), small_source)
+    outcome = train(Installation(settings), Training(trigger="initial", arriving="batch-01"))
+    roll_out(Installation(settings), outcome.challenger.version)
     patch.undo()
     yield settings, variables
-    local_target(settings).stop()
+    local_target(Installation(settings)).stop()
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def settings(served: tuple[Settings, dict[str, str]], monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     yield settings
     monkeypatch.undo()
-    champion = open_registry(settings).by_alias("champion")
+    champion = Installation(settings).registry.by_alias("champion")
     assert champion is not None
     assert champion.version == 1
     model = httpx.get(f"http://127.0.0.1:{settings.api_port}/model", trust_env=False).json()
@@ -75,20 +80,20 @@ def settings(served: tuple[Settings, dict[str, str]], monkeypatch: pytest.Monkey
 def always_retrain(steps: Steps) -> Steps:
     """The same steps with a detection that asks for retraining."""
 
-    def detect(settings: Settings, name: str) -> Any:
-        check = PLAIN_STEPS.detect(settings, name)
+    def detect(installation: Installation, name: str) -> Any:
+        check = detect_drift(installation, name)
         return check.model_copy(update={"decision": check.decision.model_copy(update={"state": "retrain"})})
 
     return replace(steps, detect=detect)
 
 
 def test_second_loop_says_who_runs_and_leaves(settings: Settings) -> None:
-    before = open_ledger(settings).events()
+    before = Installation(settings).ledger.events()
     with exclusive(settings.state_path / "drift-loop.lock", "The drift loop"), pytest.raises(AlreadyRunning) as caught:
-        drift_loop(settings)
+        drift_loop(Installation(settings))
     assert f"process {os.getpid()}" in str(caught.value)
     assert caught.value.exit_code == 11
-    assert open_ledger(settings).events() == before
+    assert Installation(settings).ledger.events() == before
 
 
 def test_failed_training_leaves_the_batch_for_the_next_start(settings: Settings) -> None:
@@ -96,27 +101,25 @@ def test_failed_training_leaves_the_batch_for_the_next_start(settings: Settings)
         raise NotEnoughData("One class only. Wait for more matured outcomes.")
 
     with pytest.raises(NotEnoughData):
-        drift_loop(settings, always_retrain(replace(PLAIN_STEPS, train=fail)))
-    assert find_pending(settings).names[0] == "batch-01"
+        drift_loop(Installation(settings), always_retrain(Steps(train=fail)))
+    assert find_pending(Installation(settings)).names[0] == "batch-01"
 
 
 def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    challenger = train(settings, "manual", "batch-02").challenger
-    bundle = open_registry(settings).fetch_bundle(open_registry(settings).version(challenger.version))
-    kept = bundle.path.with_suffix(".kept")
-    shutil.copytree(bundle.path, kept)
-    (bundle.path / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(BundleError, match=r"Changed after the bundle was built: model\.onnx"):
-        roll_out(settings, challenger.version)
-    shutil.rmtree(bundle.path)
-    kept.rename(bundle.path)
+    challenger = train(Installation(settings), Training(trigger="manual", arriving="batch-02")).challenger
+    model = stored_bundle(Installation(settings).registry, challenger.version) / "model.onnx"
+    content = model.read_bytes()
+    model.write_bytes(b"not a model")
+    with pytest.raises(BundleError, match=r"was altered: model\.onnx"):
+        roll_out(Installation(settings), challenger.version)
+    model.write_bytes(content)
 
     monkeypatch.setattr("healthpredict.rollout.verify.TOLERANCE", -1.0)
     with pytest.raises(RolloutError, match="golden rows"):
-        roll_out(settings, challenger.version)
-    failures = open_ledger(settings).events("rollout_failed")
+        roll_out(Installation(settings), challenger.version)
+    failures = Installation(settings).ledger.events("rollout_failed")
     assert [event["version"] for event in failures[-2:]] == [challenger.version] * 2
     assert "golden rows" in failures[-1]["problem"]
 
@@ -127,36 +130,40 @@ def test_first_model_that_does_not_pass_the_gate_ends_the_loop_with_the_reasons(
     for name, value in (environment(tmp_path) | {"HEALTHPREDICT_PROMOTION__MAX_ECE": "0.000001"}).items():
         monkeypatch.setenv(name, value)
     settings = Settings()
-    prepare(settings, small_source)
+    prepare(Installation(settings), small_source)
     for _ in range(2):
         with pytest.raises(
             NoChampion, match=r"Version 1 did not pass .* Calibration error .* above .*promote 1 --force"
         ):
-            drift_loop(settings)
-    assert len(open_ledger(settings).events("training")) == 1, "the second start found it done"
-    assert find_pending(settings).names == ["batch-01", "batch-02", "batch-03"]
+            drift_loop(Installation(settings))
+    assert len(Installation(settings).ledger.events("training")) == 1, "the second start found it done"
+    assert find_pending(Installation(settings)).names == ["batch-01", "batch-02", "batch-03"]
 
-    def refuse(_: Settings, name: str) -> Any:
-        raise BatchRefused(name, "it is a test")
+    def refuse(_: Installation, file: Delivered) -> Any:
+        raise BatchRefused(file.name, "it is a test")
 
     try:
         assert CliRunner().invoke(app, ["promote", "1", "--force", "--because", "a test"]).exit_code == 0
-        assert drift_loop(settings, replace(PLAIN_STEPS, accept=refuse)).done == ["batch-01", "batch-02", "batch-03"]
+        assert drift_loop(Installation(settings), Steps(accept=refuse)).done == [
+            "batch-01",
+            "batch-02",
+            "batch-03",
+        ]
     finally:
-        local_target(settings).stop()
+        local_target(Installation(settings)).stop()
 
 
 def test_gate_decides_once_for_each_arrival(settings: Settings) -> None:
-    before = len(open_ledger(settings).events("gate"))
-    first = gate(settings, 1, "batch-03")
-    assert gate(settings, 1, "batch-03") == first
-    assert len(open_ledger(settings).events("gate")) == before + 1
+    before = len(Installation(settings).ledger.events("gate"))
+    first = gate(Installation(settings), 1, "batch-03")
+    assert gate(Installation(settings), 1, "batch-03") == first
+    assert len(Installation(settings).ledger.events("gate")) == before + 1
 
 
 def test_batch_without_matured_outcomes_is_checked_without_concept_drift(settings: Settings) -> None:
     layout = Layout(settings.data_uri)
-    PLAIN_STEPS.accept(settings, "batch-01")
-    check = PLAIN_STEPS.detect(settings, "batch-01")
+    accept(settings, "batch-01")
+    check = detect_drift(Installation(settings), "batch-01")
     assert check.concept is None, "all that has matured is in the training data"
     Path(layout.check("batch-01")).unlink()
 
@@ -167,11 +174,11 @@ def test_mlflow_that_cannot_be_written_is_a_clear_error(settings: Settings, tmp_
     )
     (tmp_path / "mlflow.db").write_bytes(b"not a database, but long enough to be taken for one" * 10)
     with pytest.raises(RegistryError, match=r"mlflow\.db .*cannot be upgraded.*The file is unchanged"):
-        drift_loop(broken)
+        drift_loop(Installation(broken))
 
 
 def test_full_disk_leaves_no_half_written_check(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    PLAIN_STEPS.accept(settings, "batch-01")
+    accept(settings, "batch-01")
     layout = Layout(settings.data_uri)
 
     def full(*_: object) -> None:
@@ -179,7 +186,7 @@ def test_full_disk_leaves_no_half_written_check(settings: Settings, monkeypatch:
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left"):
-        PLAIN_STEPS.detect(settings, "batch-01")
+        detect_drift(Installation(settings), "batch-01")
     assert not Path(layout.check("batch-01")).exists()
     assert not list(Path(layout.root).rglob(".*")), "no temporary file is left"
 
@@ -210,12 +217,16 @@ def test_refused_batch_is_written_down_and_the_loop_goes_on(settings: Settings) 
     Path(layout.batch("batch-01")).write_bytes(delivered.replace(b"time_in_hospital", b"days", 1))
     Path(f"{layout.batch('batch-01')}.done").touch()
 
-    def stable(settings: Settings, name: str) -> Any:
-        check = PLAIN_STEPS.detect(settings, name)
+    def stable(installation: Installation, name: str) -> Any:
+        check = detect_drift(installation, name)
         return check.model_copy(update={"decision": check.decision.model_copy(update={"state": "stable"})})
 
-    assert drift_loop(settings, replace(PLAIN_STEPS, detect=stable)).done == ["batch-01", "batch-02", "batch-03"]
-    first, *others = open_ledger(settings).events("batch")
+    assert drift_loop(Installation(settings), Steps(detect=stable)).done == [
+        "batch-01",
+        "batch-02",
+        "batch-03",
+    ]
+    first, *others = Installation(settings).ledger.events("batch")
     assert first["decision"] == "refused"
     assert "missing columns: time_in_hospital" in first["reasons"][0]
     assert [event["decision"] for event in others] == ["stable", "stable"]

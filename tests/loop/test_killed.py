@@ -14,7 +14,7 @@ import pytest
 from installation import environment
 
 from healthpredict.config import Settings
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.roll_out import local_target
 
@@ -49,13 +49,13 @@ def test_loop_killed_at_every_step_goes_on(tmp_path: Path, small_source: str, mo
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
-    prepare(settings, small_source)
+    prepare(Installation(settings), small_source)
     try:
         for point in POINTS:
             assert run(point, variables) == -signal.SIGKILL, f"was not killed {point}"
         assert run("never", variables) == 0
 
-        registry, ledger = open_registry(settings), open_ledger(settings)
+        registry, ledger = Installation(settings).registry, Installation(settings).ledger
         kinds = Counter(event["kind"] for event in ledger.events())
         retrained = ledger.events("batch")[0]["decision"] == "retrain"
         trainings = 1 + retrained
@@ -73,4 +73,4 @@ def test_loop_killed_at_every_step_goes_on(tmp_path: Path, small_source: str, mo
         assert len(runs) == 1, "the training that was killed went on in its own run"
         assert runs[0].info.status == "FINISHED"
     finally:
-        local_target(settings).stop()
+        local_target(Installation(settings)).stop()

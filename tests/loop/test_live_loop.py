@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from healthpredict.data.contract import COLUMNS, DEATH_OR_HOSPICE, MISSING, Kind
 from healthpredict.data.raw import format_raw
 from healthpredict.data.split import side_of
 from healthpredict.data.synthetic import synthesize
-from healthpredict.operations.context import open_ledger, open_registry
-from healthpredict.operations.detect_drift import DriftCheck
-from healthpredict.operations.drift_loop import PLAIN_STEPS, drift_loop
+from healthpredict.operations.detect_drift import DriftCheck, detect_drift
+from healthpredict.operations.drift_loop import Steps, drift_loop
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.roll_out import local_target, roll_out
 from healthpredict.storage.layout import Layout
@@ -44,7 +43,7 @@ def settings(tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv(name, value)
     settings = Settings()
     yield settings
-    local_target(settings).stop()
+    local_target(Installation(settings)).stop()
 
 
 def as_json(raw: pd.DataFrame) -> list[dict[str, Any]]:
@@ -56,30 +55,33 @@ def as_json(raw: pd.DataFrame) -> list[dict[str, Any]]:
 def test_live_predictions_and_outcomes_become_batches_and_a_challenger(settings: Settings, tmp_path: Path) -> None:
     source = tmp_path / "history.csv"
     source.write_bytes(format_raw(HISTORY))
-    assert prepare(settings, str(source)).batches == ["initial"]
-    assert drift_loop(settings, source="live").done == []
-    assert [event["version"] for event in open_ledger(settings).events("promotion")] == [1]
+    assert prepare(Installation(settings), str(source)).batches == ["initial"]
+    assert drift_loop(Installation(settings), source="live").done == []
+    assert [event["version"] for event in Installation(settings).ledger.events("promotion")] == [1]
 
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.api_port}", trust_env=False, timeout=30) as api:
         for encounter in as_json(FIRST[:20]):
             api.post("/predict", json=encounter).raise_for_status()
         api.post("/predict/batch", json={"encounters": as_json(FIRST[20:])}).raise_for_status()
-    local_target(settings).stop()  # closes its files, as a minute would
-    roll_out(settings, 1)
+    local_target(Installation(settings)).stop()  # closes its files, as a minute would
+    roll_out(Installation(settings), 1)
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.api_port}", trust_env=False, timeout=30) as api:
         answer = api.post("/predict/batch", json={"encounters": as_json(SECOND)}).raise_for_status().json()
         outcomes = FIRST[["encounter_id", OUTCOME_COLUMN]].assign(encounter_id=FIRST["encounter_id"].astype(int))
         api.post("/outcomes", json={"outcomes": outcomes.to_dict("records")}).raise_for_status()
-    local_target(settings).stop()
+    local_target(Installation(settings)).stop()
 
     checks: dict[str, DriftCheck] = {}
 
-    def detect(settings: Settings, name: str) -> DriftCheck:
-        check = checks[name] = PLAIN_STEPS.detect(settings, name)
+    def detect(installation: Installation, name: str) -> DriftCheck:
+        check = checks[name] = detect_drift(installation, name)
         state = "retrain" if name == "live-000002" else "stable"
         return check.model_copy(update={"decision": check.decision.model_copy(update={"state": state})})
 
-    assert drift_loop(settings, replace(PLAIN_STEPS, detect=detect), "live").done == ["live-000001", "live-000002"]
+    assert drift_loop(Installation(settings), Steps(detect=detect), "live").done == [
+        "live-000001",
+        "live-000002",
+    ]
     layout = Layout(settings.data_uri)
     for name, sent in (("live-000001", FIRST), ("live-000002", SECOND)):
         batch = read_frame(layout.processed(name)).set_index("encounter_id").loc[sent["encounter_id"].astype(int)]
@@ -92,8 +94,8 @@ def test_live_predictions_and_outcomes_become_batches_and_a_challenger(settings:
     )
     assert checks["live-000001"].concept is None
     assert checks["live-000002"].concept is not None, "the outcomes of the first batch are known by then"
-    registry = open_registry(settings)
+    registry = Installation(settings).registry
     trained_on = [registry.fetch_bundle(version).manifest.trained_on for version in registry.versions()]
     assert trained_on == [("initial",), ("initial", "live-000001")]
-    assert open_ledger(settings).last("gate", version=2, arriving="live-000002") is not None
-    assert drift_loop(settings, source="live").done == [], "nothing is done twice"
+    assert Installation(settings).ledger.last("gate", version=2, arriving="live-000002") is not None
+    assert drift_loop(Installation(settings), source="live").done == [], "nothing is done twice"

@@ -19,9 +19,9 @@ from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.data.synthetic import synthesize_to_parquet
 from healthpredict.features.frame import encode_frame
-from healthpredict.operations.context import open_ledger, open_registry
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
 from healthpredict.operations.drift_loop import drift_loop
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.score import score
@@ -33,12 +33,12 @@ SCREENSHOTS = Path(__file__).parents[2] / "reports" / "e2e"
 
 
 def events(settings: Settings, kind: str) -> list[dict[str, Any]]:
-    return open_ledger(settings).events(kind)
+    return Installation(settings).ledger.events(kind)
 
 
 def test_every_batch_is_done_once_and_in_order(finished: Settings) -> None:
     assert [event["batch"] for event in events(finished, "batch")] == ["batch-01", "batch-02", "batch-03"]
-    assert find_pending(finished).names == []
+    assert find_pending(Installation(finished)).names == []
 
 
 def test_planted_drift_leads_to_a_retrained_champion(finished: Settings) -> None:
@@ -50,7 +50,7 @@ def test_planted_drift_leads_to_a_retrained_champion(finished: Settings) -> None
 
 
 def test_champion_is_what_answers(finished: Settings) -> None:
-    champion = open_registry(finished).by_alias("champion")
+    champion = Installation(finished).registry.by_alias("champion")
     assert champion is not None
     model = httpx.get(f"http://127.0.0.1:{finished.api_port}/model", trust_env=False).json()
     assert model["bundle_digest"] == champion.bundle_digest
@@ -58,7 +58,7 @@ def test_champion_is_what_answers(finished: Settings) -> None:
 
 
 def test_predictions_were_made_before_the_outcomes_of_the_batch_were_used(finished: Settings) -> None:
-    registry = open_registry(finished)
+    registry = Installation(finished).registry
     for event in events(finished, "batch"):
         name = event["batch"]
         predicted = read_frame(Layout(finished.data_uri).predictions(name))
@@ -66,23 +66,23 @@ def test_predictions_were_made_before_the_outcomes_of_the_batch_were_used(finish
         assert version == event["champion_before"]
         trained_on = registry.fetch_bundle(registry.version(version)).manifest.trained_on
         assert name not in trained_on
-        assert set(trained_on) <= set(matured_batches(finished, name))
+        assert set(trained_on) <= set(matured_batches(Installation(finished), name))
 
 
 def test_no_model_has_seen_a_patient_of_the_test_side(finished: Settings) -> None:
     """The number of training rows that MLflow knows is that of the other two sides."""
-    registry = open_registry(finished)
+    registry = Installation(finished).registry
     for version in registry.versions():
-        labelled = read_labelled(finished, json.loads(version.tags["trained_on"]))
+        labelled = read_labelled(Installation(finished), json.loads(version.tags["trained_on"]))
         params = registry.client.get_run(version.run_id).data.params
         assert int(params["training_rows"]) == int((sides(labelled) != "test").sum())
 
 
 def test_bundle_gives_what_was_written_as_prediction(finished: Settings) -> None:
-    registry = open_registry(finished)
+    registry = Installation(finished).registry
     predicted = read_frame(Layout(finished.data_uri).predictions("batch-01"))
     bundle = registry.fetch_bundle(registry.version(int(predicted["model_version"].iloc[0])))
-    encounters = read_labelled(finished, ["batch-01"])
+    encounters = read_labelled(Installation(finished), ["batch-01"])
     assert LABEL in encounters
     both = encounters.merge(predicted, on="encounter_id", validate="one_to_one")
     risk = bundle.risks(encode_frame(bundle.encoder, both))
@@ -90,7 +90,7 @@ def test_bundle_gives_what_was_written_as_prediction(finished: Settings) -> None
 
 
 def test_trials_are_nested_runs_with_curves(finished: Settings) -> None:
-    registry = open_registry(finished)
+    registry = Installation(finished).registry
     run_id = registry.versions()[0].run_id
     trials = registry.client.search_runs([registry.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
     assert len(trials) >= 3
@@ -100,16 +100,16 @@ def test_trials_are_nested_runs_with_curves(finished: Settings) -> None:
 
 
 def test_best_of_each_family_is_a_logged_model(finished: Settings) -> None:
-    registry = open_registry(finished)
+    registry = Installation(finished).registry
     version = registry.versions()[0]
     models = registry.client.search_logged_models([registry.experiment_id], f"source_run_id = '{version.run_id}'")
     assert {model.name for model in models} == {"logistic_regression", "lightgbm"}
 
 
 def test_loop_started_again_does_nothing(finished: Settings) -> None:
-    before = open_ledger(finished).events()
-    assert drift_loop(finished).done == []
-    assert open_ledger(finished).events() == before
+    before = Installation(finished).ledger.events()
+    assert drift_loop(Installation(finished)).done == []
+    assert Installation(finished).ledger.events() == before
 
 
 def test_trace_leads_from_version_to_data_run_commit_gate_and_bundle(finished: Settings) -> None:
@@ -142,7 +142,9 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
     assert all(0 < batch["auroc"] < 1 and 0 < batch["auroc_frozen"] < 1 for batch in summary["batches"])
     first = summary["batches"][0]
     assert first["auroc"] == pytest.approx(first["auroc_frozen"], abs=1e-12), "the first champion predicted it"
-    assert [model["version"] for model in summary["models"]] == [v.version for v in open_registry(finished).versions()]
+    assert [model["version"] for model in summary["models"]] == [
+        v.version for v in Installation(finished).registry.versions()
+    ]
     page = (Path(finished.reports_uri) / "index.html").read_text()
     assert "batch-02" in page
     assert not re.findall(r"""(?:src=|url\(|@import|<link[^>]*href=)(?!["']?data:)""", page), (
@@ -183,7 +185,7 @@ def test_scoring_a_file_gives_a_risk_or_a_reason_for_every_row(finished: Setting
     frame.loc[7, "time_in_hospital"] = 99
     frame.to_parquet(source)
     seen: list[int] = []
-    scored = score(finished, str(source), str(tmp_path / "risks.parquet"), seen.append)
+    scored = score(Installation(finished), str(source), str(tmp_path / "risks.parquet"), seen.append)
     risks, rejected = pd.read_parquet(scored.result_uri), pd.read_parquet(scored.rejected_uri)
     assert (scored.rows, len(risks), len(rejected)) == (3000, scored.predicted, scored.rejected)
     assert set(risks["encounter_id"]) | set(rejected["encounter_id"].astype(int)) == set(frame["encounter_id"])

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from accepting import accept
 
 from healthpredict.config import Settings
 from healthpredict.data.contract import DEATH_OR_HOSPICE
 from healthpredict.data.raw import format_raw, read_encounters
 from healthpredict.data.schema import DUPLICATE
 from healthpredict.errors import BatchRefused, MissingColumns, NotFound, NothingToPredict, StorageError
-from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.dataset import matured_batches
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.prepare import prepare
 from healthpredict.storage.layout import Layout
@@ -28,7 +29,7 @@ NAME = "batch-01"
 @pytest.fixture
 def layout(settings: Settings, source: str) -> Layout:
     """Prepared data: `initial` accepted, two batches waiting."""
-    prepare(settings, source)
+    prepare(Installation(settings), source)
     return Layout(settings.data_uri)
 
 
@@ -51,7 +52,7 @@ def files_of(layout: Layout) -> dict[str, bytes]:
 
 
 def test_good_batch_is_processed(settings: Settings, layout: Layout) -> None:
-    accepted = accept_batch(settings, NAME)
+    accepted = accept(settings, NAME)
     at_risk = ~arrived(layout)["discharge_disposition_id"].isin(DEATH_OR_HOSPICE)
     assert accepted.delivered is not None
     assert accepted.delivered.sha256 == hashlib.sha256(read_bytes(layout.batch(NAME))).hexdigest()
@@ -77,7 +78,7 @@ def test_every_bad_row_is_in_quarantine_with_its_reasons(settings: Settings, lay
     raw.loc[3, "encounter_id"] = raw.loc[4, "encounter_id"]
     raw.loc[5, "encounter_id"] = str(read_frame(layout.processed("initial"))["encounter_id"].iloc[0])
     deliver(layout, raw)
-    accepted = accept_batch(settings, NAME)
+    accepted = accept(settings, NAME)
     quarantine = read_frame(layout.quarantine(NAME))
     assert accepted.quarantined == len(quarantine) == 5
     assert accepted.reasons == {
@@ -90,18 +91,18 @@ def test_every_bad_row_is_in_quarantine_with_its_reasons(settings: Settings, lay
 
 
 def test_accepting_again_changes_nothing(settings: Settings, layout: Layout) -> None:
-    first = accept_batch(settings, NAME)
+    first = accept(settings, NAME)
     before = files_of(layout)
-    assert accept_batch(settings, NAME) == first
+    assert accept(settings, NAME) == first
     assert files_of(layout) == before
 
 
 def test_batch_of_earlier_encounters_is_refused(settings: Settings, layout: Layout) -> None:
     """The same delivery twice must not train a model twice."""
-    accept_batch(settings, NAME)
+    accept(settings, NAME)
     deliver_as(layout.batch("batch-02"), read_bytes(layout.batch(NAME)))
-    with pytest.raises(BatchRefused, match="encounter_id is a duplicate"):
-        accept_batch(settings, "batch-02")
+    with pytest.raises(BatchRefused, match="encounter_id is there already"):
+        accept(settings, "batch-02")
 
 
 @pytest.mark.parametrize("fault", ["empty", "truncated", "renamed", "types", "all missing"])
@@ -117,13 +118,13 @@ def test_refused_batch_changes_nothing(settings: Settings, layout: Layout, fault
     deliver_as(layout.batch(NAME), data)
     before = files_of(layout)
     with pytest.raises(MissingColumns if fault == "renamed" else BatchRefused, match=NAME):
-        accept_batch(settings, NAME)
+        accept(settings, NAME)
     assert files_of(layout) == before
 
 
 def test_batch_that_is_not_there_is_named(settings: Settings, layout: Layout) -> None:
     with pytest.raises(NotFound, match="no batch 'batch-77'"):
-        accept_batch(settings, "batch-77")
+        accept(settings, "batch-77")
 
 
 def test_batch_with_nobody_at_risk_or_no_rows_says_so_and_keeps_its_bad_rows(
@@ -135,11 +136,11 @@ def test_batch_with_nobody_at_risk_or_no_rows_says_so_and_keeps_its_bad_rows(
     with pytest.raises(
         NothingToPredict, match="nobody in it is at risk of readmission: of its 100 encounters, 99 ended"
     ):
-        accept_batch(settings, NAME)
+        accept(settings, NAME)
     assert len(read_frame(layout.quarantine(NAME))) == 1
     deliver(layout, raw.head(0))
     with pytest.raises(NothingToPredict, match=r"batch-01\.csv.*a header and no rows"):
-        accept_batch(settings, NAME)
+        accept(settings, NAME)
     assert not Path(layout.accepted(NAME)).exists()
 
 
@@ -153,18 +154,18 @@ def test_disk_full_leaves_the_batch_to_be_accepted_later(
     with monkeypatch.context() as context:
         context.setattr("os.fsync", full)
         with pytest.raises(StorageError, match=r"No space left on device\. Free some space"):
-            accept_batch(settings, NAME)
+            accept(settings, NAME)
     assert files_of(layout) == before
-    assert accept_batch(settings, NAME).rows == 100
+    assert accept(settings, NAME).rows == 100
 
 
 def test_batches_may_arrive_out_of_order(settings: Settings, layout: Layout) -> None:
     """A batch that comes late is taken in all the same, is done next, and its outcomes count where its name belongs."""
     late = Path(layout.batch(NAME)).rename(Path(layout.root) / "late.csv")
-    assert NAME not in find_pending(settings).names
-    accept_batch(settings, "batch-02")
+    assert NAME not in find_pending(Installation(settings)).names
+    accept(settings, "batch-02")
     late.rename(layout.batch(NAME))
-    assert find_pending(settings).names[0] == NAME
-    assert accept_batch(settings, NAME).quarantined == 0
-    accept_outcomes(settings)
-    assert matured_batches(settings, "batch-02")[-1] == NAME
+    assert find_pending(Installation(settings)).names[0] == NAME
+    assert accept(settings, NAME).quarantined == 0
+    accept_outcomes(Installation(settings))
+    assert matured_batches(Installation(settings), "batch-02")[-1] == NAME

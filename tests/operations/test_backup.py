@@ -26,7 +26,7 @@ from healthpredict.errors import ConfigurationError, NotFound, StorageError
 from healthpredict.operations import backup as module
 from healthpredict.operations.backup import backup, backups
 from healthpredict.operations.check_ledger import check_ledger
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.operations.restore import restore
 from healthpredict.operations.status import status
@@ -63,19 +63,19 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A small installation with a champion, keys, batches and a ledger."""
     settings = settings_in(tmp_path / "one", monkeypatch)
     settings.state_path.mkdir(parents=True)
-    registry = open_registry(settings)
+    registry = Installation(settings).registry
     run_id = registry.open_run(settings.model_name, {"trigger": "initial"})
     version = registry.reserve_version(run_id)
     registry.complete_version(run_id, build_tiny_bundle(tmp_path / "built", model_version=version), {})
     registry.close_run(run_id)
     registry.make_champion(version)
-    ensure_patient_key(settings)
+    ensure_patient_key(Installation(settings))
     add_key(settings.api_keys_path, "ward")
     layout = Layout(settings.data_uri)
     for name in ("batch-01", "batch-02"):
         write_bytes(layout.batch(name), b"encounter_id\n1\n")
         write_bytes(layout.outcomes(name), b"encounter_id,readmitted\n1,NO\n")
-        open_ledger(settings).append("batch", batch=name, decision="stable", reasons=[])
+        Installation(settings).ledger.append("batch", batch=name, decision="stable", reasons=[])
     return settings
 
 
@@ -137,23 +137,23 @@ def test_a_backup_while_a_log_rotates_comes_back_elsewhere(
     for n in range(2000):  # enough to read that the log rotates meanwhile
         (rotating_log / f"predictions-20250101T000000.{n:06d}-00000000-1-9.jsonl").write_text(f'{{"old": {n}}}\n')
     before = rows(rotating_log, "*.jsonl")
-    champion = open_registry(settings).by_alias("champion")
-    key = ensure_patient_key(settings)
-    made = [backup(settings) for _ in range(3)][-1]
-    events = open_ledger(settings).events()
+    champion = Installation(settings).registry.by_alias("champion")
+    key = ensure_patient_key(Installation(settings))
+    made = [backup(Installation(settings)) for _ in range(3)][-1]
+    events = Installation(settings).ledger.events()
     shutil.move(tmp_path / "one", tmp_path / "gone")
 
     elsewhere = settings_in(tmp_path / "two", monkeypatch)
     result = CliRunner().invoke(app, ["restore", "--json"])
     assert result.exit_code == 0, result.output
-    restored = open_ledger(elsewhere).events()
+    restored = Installation(elsewhere).ledger.events()
     assert restored == events[: len(restored)]
-    assert check_ledger(elsewhere).altered is None
-    assert ensure_patient_key(elsewhere) == key
-    found = open_registry(elsewhere).by_alias("champion")
+    assert check_ledger(Installation(elsewhere)).altered is None
+    assert ensure_patient_key(Installation(elsewhere)) == key
+    found = Installation(elsewhere).registry.by_alias("champion")
     assert found == champion
     assert found is not None
-    open_registry(elsewhere).fetch_bundle(found).verify()
+    Installation(elsewhere).registry.fetch_bundle(found).verify()
     after = rows(elsewhere.prediction_log_path)
     assert set(before) <= set(after)
     assert len(after) == len(set(after)), "a file of the log that was renamed meanwhile came back twice"
@@ -166,7 +166,7 @@ def test_a_backup_while_a_log_rotates_comes_back_elsewhere(
 
 
 def test_what_must_be_in_it_is_listed_and_is_in_the_ledger(settings: Settings) -> None:
-    made = backup(settings)
+    made = backup(Installation(settings))
     with tarfile.open(made.uri) as archive:
         names = set(archive.getnames())
     assert {
@@ -184,7 +184,7 @@ def test_what_must_be_in_it_is_listed_and_is_in_the_ledger(settings: Settings) -
     assert made.counts["batches"] == made.counts["outcomes"] == 2
     assert made.counts["databases"] == 1
     assert made.counts["models"] > 0
-    event = open_ledger(settings).last("backup")
+    event = Installation(settings).ledger.last("backup")
     assert event is not None
     assert {name: event[name] for name in ("uri", "sha256", "bytes", "counts")} == made.model_dump(exclude={"deleted"})
     assert list(settings.state_path.glob(".backup-*")) == []
@@ -198,9 +198,9 @@ def test_a_file_that_is_missing_in_the_archive_fails_the_backup(
         module, "list_archive", lambda path: {n: s for n, s in listing(path).items() if n != "state/patient-key"}
     )
     with pytest.raises(StorageError, match=r"not complete: 1 files are missing or empty \(state/patient-key\)"):
-        backup(settings)
-    assert backups(settings) == []
-    assert open_ledger(settings).last("backup") is None
+        backup(Installation(settings))
+    assert backups(Installation(settings)) == []
+    assert Installation(settings).ledger.last("backup") is None
 
 
 def test_so_many_are_kept_as_configured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,19 +209,19 @@ def test_so_many_are_kept_as_configured(settings: Settings, monkeypatch: pytest.
     for day in range(1, 5):
         (folder / f"health-predict-2026010{day}T000000Z.tar.gz").touch()
     (folder / "health-predict-notes.txt").touch()
-    made = backup(settings.model_copy(update={"backups_kept": 3}))
-    assert backups(settings)[-1] == made.uri
+    made = backup(Installation(settings.model_copy(update={"backups_kept": 3})))
+    assert backups(Installation(settings))[-1] == made.uri
     assert [Path(uri).name[15:23] for uri in made.deleted] == ["20260101", "20260102"]
-    assert len(backups(settings)) == 3
+    assert len(backups(Installation(settings))) == 3
     assert (folder / "health-predict-notes.txt").exists()
 
 
 def test_a_backup_goes_to_s3_and_comes_back(
     settings: Settings, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = backup(settings, f"{s3_bucket}/backups")
+    made = backup(Installation(settings), f"{s3_bucket}/backups")
     assert made.uri.startswith(f"{s3_bucket}/backups/health-predict-")
-    restored = restore(settings_in(tmp_path / "two", monkeypatch), made.uri)
+    restored = restore(Installation(settings_in(tmp_path / "two", monkeypatch)), made.uri)
     assert restored.events == 3
 
 
@@ -234,20 +234,20 @@ def test_the_command_writes_to_standard_output_and_reads_from_standard_input(
     elsewhere = settings_in(tmp_path / "two", monkeypatch)
     restored = CliRunner().invoke(app, ["restore", "-"], input=made.stdout_bytes)
     assert restored.exit_code == 0, restored.output
-    assert [event["kind"] for event in open_ledger(elsewhere).events()] == ["patient_key", "batch", "batch"]
-    assert [event["uri"][:15] for event in open_ledger(settings).events("backup")] == ["health-predict-"]
+    assert [event["kind"] for event in Installation(elsewhere).ledger.events()] == ["patient_key", "batch", "batch"]
+    assert [event["uri"][:15] for event in Installation(settings).ledger.events("backup")] == ["health-predict-"]
 
 
 def test_nothing_is_restored_over_what_is_there(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = backup(settings)
+    made = backup(Installation(settings))
     with pytest.raises(StorageError, match="are there already"):
-        restore(settings, made.uri)
+        restore(Installation(settings), made.uri)
     two = settings_in(tmp_path / "two", monkeypatch)
-    open_ledger(two).append("batch", batch="batch-09")
-    with pytest.raises(StorageError, match="holds other events"):
-        restore(two, made.uri)
+    Installation(two).ledger.append("batch", batch="batch-09")
+    with pytest.raises(StorageError, match="contains other events"):
+        restore(Installation(two), made.uri)
     assert not two.patient_key_path.exists()
 
 
@@ -255,35 +255,35 @@ def test_a_ledger_that_went_on_since_the_backup_is_left(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a bucket, when the host's disk is gone."""
-    made = backup(settings)
-    events = open_ledger(settings).events()
+    made = backup(Installation(settings))
+    events = Installation(settings).ledger.events()
     two = settings_in(tmp_path / "two", monkeypatch)
-    open_ledger(two).restore(events)
-    assert restore(two, made.uri).events == len(events) - 1
-    assert open_ledger(two).events() == events
+    Installation(two).ledger.restore(events)
+    assert restore(Installation(two), made.uri).events == len(events) - 1
+    assert Installation(two).ledger.events() == events
 
 
 def test_a_damaged_archive_is_named_before_anything_is_written(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = Path(backup(settings).uri)
+    path = Path(backup(Installation(settings)).uri)
     data = path.read_bytes()
     two = settings_in(tmp_path / "two", monkeypatch)
     with pytest.raises(NotFound):
-        restore(two, str(tmp_path / "nothing.tar.gz"))
+        restore(Installation(two), str(tmp_path / "nothing.tar.gz"))
     for damaged in (data[: len(data) // 2], data[:-4] + b"0000", b"", gzip.compress(b"no archive")):
         path.write_bytes(damaged)
         with pytest.raises(StorageError):
-            restore(two, str(path))
+            restore(Installation(two), str(path))
     assert not two.patient_key_path.exists()
-    assert open_ledger(two).events() == []
+    assert Installation(two).ledger.events() == []
 
 
 def test_status_shows_the_age(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert status(settings).backup.startswith("none yet")
-    backup(settings)
-    assert status(settings).backup.startswith("0.0 hours old, ")
-    ledger = open_ledger(settings)
+    assert status(Installation(settings)).backup.startswith("none yet")
+    backup(Installation(settings))
+    assert status(Installation(settings)).backup.startswith("0.0 hours old, ")
+    ledger = Installation(settings).ledger
 
     class Later(datetime):
         @classmethod
@@ -292,7 +292,7 @@ def test_status_shows_the_age(settings: Settings, monkeypatch: pytest.MonkeyPatc
 
     assert ledger.last("backup") is not None
     monkeypatch.setattr("healthpredict.operations.status.datetime", Later)
-    assert status(settings).backup.startswith("TOO OLD: 27.0 hours old")
+    assert status(Installation(settings)).backup.startswith("TOO OLD: 27.0 hours old")
 
 
 @pytest.mark.skipif(not POSTGRES, reason="Postgres is not installed")
@@ -305,19 +305,19 @@ def test_databases_of_postgres_are_part_of_it(
         run(["psql", f"--dbname={url}/postgres", "--command=CREATE DATABASE empty"])
         run(["psql", f"--dbname={url}/mlflow", "--command=CREATE TABLE runs AS SELECT 42 AS run"])
         dumping = settings.model_copy(update={"backup_databases": (f"{url}/mlflow",)})
-        made = backup(dumping)
+        made = backup(Installation(dumping))
         assert made.counts["databases"] == 2
         two = settings_in(tmp_path / "two", monkeypatch).model_copy(
             update=dumping.model_dump(include={"backup_databases"})
         )
         with pytest.raises(StorageError, match="is not empty"):
-            restore(two, made.uri)
+            restore(Installation(two), made.uri)
         run(["psql", f"--dbname={url}/postgres", "--command=DROP DATABASE mlflow"])
         run(["psql", f"--dbname={url}/postgres", "--command=CREATE DATABASE mlflow"])
-        assert restore(two, made.uri).databases == ["databases/mlflow.dump"]
+        assert restore(Installation(two), made.uri).databases == ["databases/mlflow.dump"]
         assert run(["psql", "--tuples-only", "--no-align", f"--dbname={url}/mlflow", "--command=TABLE runs"]) == "42\n"
         with pytest.raises(StorageError, match="Cannot dump the database nothing"):
-            backup(settings.model_copy(update={"backup_databases": (f"{url}/nothing",)}))
+            backup(Installation(settings.model_copy(update={"backup_databases": (f"{url}/nothing",)})))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="no pg_dump"):
-        backup(dumping)
+    with pytest.raises(ConfigurationError, match="pg_dump is not installed"):
+        backup(Installation(dumping))

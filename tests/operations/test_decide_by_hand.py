@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.monitoring.policy import Override
-from healthpredict.operations.context import open_ledger
 from healthpredict.operations.decide_by_hand import pending_override
+from healthpredict.operations.installation import Installation
 
 
 @pytest.fixture
@@ -26,18 +26,18 @@ def decide(state: str, because: str) -> None:
 
 
 def test_nothing_is_pending_at_first(settings: Settings) -> None:
-    assert pending_override(settings) is None
+    assert pending_override(Installation(settings)) is None
 
 
 def test_the_newest_decision_is_pending_until_a_batch_has_used_it(settings: Settings) -> None:
     decide("stable", "known outage of the laboratory feed")
     decide("retrain", "new laboratory system")
-    pending = pending_override(settings)
+    pending = pending_override(Installation(settings))
     assert pending == (2, Override(state="retrain", because="new laboratory system"))
-    open_ledger(settings).append("batch", batch="batch-01", override=None)
-    assert pending_override(settings) == pending, "a batch that was under way has not used it"
-    open_ledger(settings).append("batch", batch="batch-02", override=2)
-    assert pending_override(settings) is None
+    Installation(settings).ledger.append("batch", batch="batch-01", override=None)
+    assert pending_override(Installation(settings)) == pending, "a batch that was under way has not used it"
+    Installation(settings).ledger.append("batch", batch="batch-02", override=2)
+    assert pending_override(Installation(settings)) is None
 
 
 def test_a_state_that_does_not_exist_is_refused(settings: Settings) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from accepting import accept
 
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw, read_encounters
@@ -16,13 +18,15 @@ from healthpredict.operations import accept_batch as accepting
 from healthpredict.operations import arrivals
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.accept_outcomes import look_at_outcomes
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations.arrivals import Delivered
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.drift_loop import LoopRun, Steps, drift_loop
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import Pending, find_pending
 from healthpredict.operations.prepare import prepare
+from healthpredict.storage import ledger
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.uris import local_copy, read_bytes
+from healthpredict.storage.uris import list_uris, local_copy, read_bytes
 
 
 @pytest.fixture
@@ -30,8 +34,8 @@ def settings(settings: Settings, source: str, tracking_uri: str) -> Settings:
     """Two batches wait, and a version was promoted. Nothing is rolled out."""
     rollout = settings.rollout.model_copy(update={"target": "none"})
     settings = settings.model_copy(update={"tracking_uri": tracking_uri, "model_name": "arrivals", "rollout": rollout})
-    prepare(settings, source)
-    open_ledger(settings).append("promotion", version=1)
+    prepare(Installation(settings), source)
+    Installation(settings).ledger.append("promotion", version=1)
     return settings
 
 
@@ -39,12 +43,12 @@ def unused(*_: object) -> Any:
     raise AssertionError("no batch gets this far")
 
 
-def refuse(_: Settings, name: str) -> AcceptedBatch:
-    raise BatchRefused(name, "it is a test")
+def refuse(_: Installation, file: Delivered) -> AcceptedBatch:
+    raise BatchRefused(file.name, "it is a test")
 
 
 def run(settings: Settings, accept: Any = refuse) -> LoopRun:
-    return drift_loop(settings, Steps(accept, unused, unused, unused))
+    return drift_loop(Installation(settings), Steps(accept, unused, unused, unused))
 
 
 def remove_before_reading(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
@@ -60,6 +64,22 @@ def remove_before_reading(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr(arrivals, "local_copy", removing)
 
 
+def test_a_run_reads_the_ledger_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check at its end reads it again, because it checks what is stored."""
+    run(settings)
+    listed, read = [], Counter[str]()
+
+    def counting(uri: str) -> bytes:
+        read[uri] += 1
+        return read_bytes(uri)
+
+    monkeypatch.setattr(ledger, "list_uris", lambda *a, **k: listed.append(a) or list_uris(*a, **k))
+    monkeypatch.setattr(ledger, "read_bytes", counting)
+    assert run(settings).done == []
+    assert len(listed) == 2
+    assert set(read.values()) == {2}
+
+
 def test_a_batch_that_is_removed_after_it_was_listed_is_reported(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,13 +90,13 @@ def test_a_batch_that_is_removed_after_it_was_listed_is_reported(
 
 
 def test_a_batch_that_is_removed_before_it_is_accepted_is_reported(settings: Settings) -> None:
-    def accept(settings: Settings, name: str) -> AcceptedBatch:
-        if name == "batch-01":
-            Path(Layout(settings.data_uri).batch(name)).unlink()
-            return accept_batch(settings, name)
-        return refuse(settings, name)
+    def accept_late(installation: Installation, file: Delivered) -> AcceptedBatch:
+        if file.name == "batch-01":
+            Path(file.stored.uri).unlink()
+            return accept_batch(installation, file)
+        return refuse(installation, file)
 
-    ran = run(settings, accept)
+    ran = run(settings, accept_late)
     assert ran.done == ["batch-02"]
     assert "batches/batch-01.csv was removed before it was read." in ran.sentences
 
@@ -87,24 +107,24 @@ def test_a_refused_batch_that_is_removed_is_not_pending(settings: Settings, monk
     batch = Layout(settings.data_uri).batch("batch-01")
     Path(batch).touch()
     remove_before_reading(monkeypatch, batch)
-    assert find_pending(settings).names == []
+    assert find_pending(Installation(settings)).names == []
 
 
 def test_outcomes_that_are_removed_after_they_were_listed_are_reported(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("batch-01", "batch-02"):
-        accept_batch(settings, name)
+        accept(settings, name)
     outcomes = Path(Layout(settings.data_uri).outcomes("batch-01"))
     content = outcomes.read_bytes()
     remove_before_reading(monkeypatch, str(outcomes))
-    assert [found.batch for found in look_at_outcomes(settings)] == ["initial", "batch-02"]
+    assert [found.batch for found in look_at_outcomes(Installation(settings))] == ["initial", "batch-02"]
     outcomes.write_bytes(content)
     Path(f"{outcomes}.done").touch()
     ran = run(settings)
     assert ran.done == ["batch-01", "batch-02"]
     assert "outcomes/batch-01.csv was removed before it was read." in ran.sentences
-    assert [event["batch"] for event in open_ledger(settings).events("outcomes")] == ["batch-02"]
+    assert [event["batch"] for event in Installation(settings).ledger.events("outcomes")] == ["batch-02"]
 
 
 @pytest.mark.parametrize("marker", [True, False])
@@ -130,18 +150,18 @@ def test_a_batch_that_was_killed_while_it_was_accepted_leaves_no_encounters(
     delivered = read_bytes(layout.batch("batch-01"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(accepting, "write_json", killed)
-        accept_batch(settings, "batch-01")
+        accept(settings, "batch-01")
     assert Path(layout.processed("batch-01")).exists()
     raw = read_encounters(delivered, "batch-01").frame
     Path(layout.batch("batch-01")).write_bytes(format_raw(raw.assign(age="71")))
     Path(f"{layout.batch('batch-01')}.done").touch()
     with pytest.raises(BatchRefused):
-        accept_batch(settings, "batch-01")
+        accept(settings, "batch-01")
     Path(layout.batch("batch-02")).write_bytes(delivered)
     Path(f"{layout.batch('batch-02')}.done").touch()
-    assert accept_batch(settings, "batch-02").quarantined == 0
+    assert accept(settings, "batch-02").quarantined == 0
     Path(layout.batch("batch-01")).unlink()
-    assert arrived_batches(settings) == ["initial", "batch-02"]
+    assert arrived_batches(Installation(settings)) == ["initial", "batch-02"]
 
 
 def test_the_page_of_a_flow_run_shows_the_notices_of_every_look_once(
@@ -160,7 +180,7 @@ def test_the_page_of_a_flow_run_shows_the_notices_of_every_look_once(
     shown: list[str] = []
     monkeypatch.setattr(flow.loop, "drift_loop", lambda *_: next(looks))
     monkeypatch.setattr(flow, "as_task", lambda _: lambda *_: None)
-    monkeypatch.setattr(flow, "Settings", lambda: settings)
+    monkeypatch.setattr(flow, "Installation", lambda: Installation(settings))
     monkeypatch.setattr(flow, "find_pending", lambda _: Pending({}, next(ready), {}, {}, []))
     monkeypatch.setattr(flow, "show_history", lambda _: None)
     monkeypatch.setattr(flow, "show_notices", shown.extend)

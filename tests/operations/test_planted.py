@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accepting import accept
 from typer.testing import CliRunner
 
 from healthpredict.cli.main import app
@@ -16,8 +17,8 @@ from healthpredict.errors import ConfigurationError
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import build_profile
-from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 
 PLAN = """
@@ -45,9 +46,9 @@ def test_planted_drift_survives_into_training_and_detection(settings: Settings, 
     arguments = ["prepare", "--source", str(tmp_path / "encounters.csv"), "--plant", str(tmp_path / "plan.yaml")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    accept_batch(settings, "batch-01")
-    accept_outcomes(settings)
-    known, new = (read_labelled(settings, [name]) for name in ("initial", "batch-01"))
+    accept(settings, "batch-01")
+    accept_outcomes(Installation(settings))
+    known, new = (read_labelled(Installation(settings), [name]) for name in ("initial", "batch-01"))
     assert (new["payer_code"] == "ZZ").mean() == pytest.approx(0.3, abs=0.05)
     assert new["race"].isna().mean() > 0.25
     risk = np.full(len(known), 0.1)

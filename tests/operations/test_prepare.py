@@ -19,6 +19,7 @@ from healthpredict.data.raw import format_raw, read_encounters, read_outcomes
 from healthpredict.data.synthetic import synthesize
 from healthpredict.errors import BatchRefused, ConfigurationError, NotFound, SourceError, StorageError
 from healthpredict.operations import fetch as fetching
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare, read_prepared
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.storage.layout import Layout
@@ -40,7 +41,7 @@ def files_of(settings: Settings) -> dict[str, tuple[bytes, int]]:
 
 
 def test_source_becomes_initial_data_and_batches_in_the_order_of_time(settings: Settings, source: str) -> None:
-    prepared = prepare(settings, source)
+    prepared = prepare(Installation(settings), source)
     assert prepared.batches == ["initial", "batch-01", "batch-02"]
     assert (prepared.encounters, prepared.quarantined, prepared.synthetic) == (400, 0, False)
     assert prepared.cohort < prepared.encounters
@@ -56,50 +57,50 @@ def test_source_becomes_initial_data_and_batches_in_the_order_of_time(settings: 
 
 def test_what_was_prepared_can_be_read_again(settings: Settings, source: str) -> None:
     with pytest.raises(ConfigurationError, match="Run `healthpredict prepare` first"):
-        read_prepared(settings)
-    assert prepare(settings, source) == read_prepared(settings)
+        read_prepared(Installation(settings))
+    assert prepare(Installation(settings), source) == read_prepared(Installation(settings))
 
 
 def test_preparing_again_changes_nothing(settings: Settings, source: str) -> None:
-    first = prepare(settings, source)
+    first = prepare(Installation(settings), source)
     before = files_of(settings)
-    assert prepare(settings, source) == first
-    assert prepare(settings) == first, "without a source, what was prepared stays"
+    assert prepare(Installation(settings), source) == first
+    assert prepare(Installation(settings)) == first, "without a source, what was prepared stays"
     assert files_of(settings) == before
 
 
 def test_local_zip_is_taken_like_its_csv(settings: Settings, source: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "diabetes.zip", "w") as file:
         file.write(source, "diabetic_data.csv")
-    first = prepare(settings, str(tmp_path / "diabetes.zip"))
+    first = prepare(Installation(settings), str(tmp_path / "diabetes.zip"))
     assert first.read_as == "csv, comma-separated, UTF-8, LF line endings, zip"
-    assert prepare(settings, source) == first
+    assert prepare(Installation(settings), source) == first
 
 
 def test_other_cut_replaces_the_first_one(settings: Settings, source: str) -> None:
-    prepare(settings, source)
-    prepared = prepare(settings.model_copy(update={"n_batches": 1}), source)
+    prepare(Installation(settings), source)
+    prepared = prepare(Installation(settings.model_copy(update={"n_batches": 1})), source)
     assert prepared.batches == ["initial", "batch-01"]
     assert "batches/batch-02.csv" not in files_of(settings)
 
 
 def test_other_data_never_mix_with_a_ledger(settings: Settings, source: str, tmp_path: Path) -> None:
-    prepare(settings, source)
+    prepare(Installation(settings), source)
     Ledger(Layout(settings.data_uri).ledger).append("batch", name="batch-01")
     before = files_of(settings)
     other = tmp_path / "other.csv"
     other.write_bytes(format_raw(synthesize(400, seed=12)))
     with pytest.raises(ConfigurationError, match="Choose another data_uri"):
-        prepare(settings, str(other))
+        prepare(Installation(settings), str(other))
     with pytest.raises(ConfigurationError, match="Choose another data_uri"):
-        prepare(settings.model_copy(update={"n_batches": 3}), source)
+        prepare(Installation(settings.model_copy(update={"n_batches": 3})), source)
     assert files_of(settings) == before
 
 
 def test_unpublished_local_data_are_taken_with_a_warning(
     settings: Settings, source: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepared = prepare(settings, source)
+    prepared = prepare(Installation(settings), source)
     assert "is not the published data set" in caplog.text
     assert prepared.sha256 in caplog.text
 
@@ -110,7 +111,7 @@ def test_bad_rows_reach_the_quarantine(settings: Settings, tmp_path: Path) -> No
     raw.loc[399, "age"] = "[5-7)"
     path = tmp_path / "source.csv"
     path.write_bytes(format_raw(raw))
-    prepared = prepare(settings, str(path))
+    prepared = prepare(Installation(settings), str(path))
     assert (prepared.encounters, prepared.quarantined) == (400, 2)
 
 
@@ -121,21 +122,21 @@ def test_bad_rows_reach_the_quarantine(settings: Settings, tmp_path: Path) -> No
 def test_unusable_source_changes_nothing(
     settings: Settings, source: str, tmp_path: Path, data: bytes, error: Any
 ) -> None:
-    prepare(settings, source)
+    prepare(Installation(settings), source)
     before = files_of(settings)
     bad = tmp_path / "bad.csv"
     bad.write_bytes(data)
     with pytest.raises(error, match=r"bad\.csv"):
-        prepare(settings, str(bad))
+        prepare(Installation(settings), str(bad))
     with pytest.raises(NotFound, match=r"nowhere\.csv"):
-        prepare(settings, str(tmp_path / "nowhere.csv"))
+        prepare(Installation(settings), str(tmp_path / "nowhere.csv"))
     assert files_of(settings) == before
 
 
 def test_unreachable_url_is_an_error(settings: Settings) -> None:
     """An explicit source is never replaced by made-up data."""
     with pytest.raises(SourceError, match="Check the connection, or give a local file"):
-        prepare(settings, NOWHERE, allow_synthetic=True)
+        prepare(Installation(settings), NOWHERE, allow_synthetic=True)
 
 
 def test_without_source_and_network_encounters_are_made_up_and_said_to_be(
@@ -144,8 +145,8 @@ def test_without_source_and_network_encounters_are_made_up_and_said_to_be(
     monkeypatch.setattr(fetching, "ARCHIVE_URL", NOWHERE)
     monkeypatch.setattr(fetching, "PUBLISHED_ENCOUNTERS", 300)
     with pytest.raises(SourceError):
-        prepare(settings)
-    prepared = prepare(settings, allow_synthetic=True)
+        prepare(Installation(settings))
+    prepared = prepare(Installation(settings), allow_synthetic=True)
     assert prepared.synthetic
     assert prepared.source == "synthetic encounters (seed 0, drift planted in the second half)"
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
@@ -189,14 +190,14 @@ def test_published_data_set_is_downloaded_once(
     settings: Settings, archive: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = publish(source, monkeypatch)
-    assert prepare(settings, archive).sha256 == sha256
-    again = prepare(settings.model_copy(update={"n_batches": 1}), NOWHERE)
+    assert prepare(Installation(settings), archive).sha256 == sha256
+    again = prepare(Installation(settings.model_copy(update={"n_batches": 1})), NOWHERE)
     assert again.batches == ["initial", "batch-01"]
 
 
 def test_something_else_at_the_url_is_not_taken(settings: Settings, archive: str) -> None:
     with pytest.raises(SourceError, match="is not the published data set"):
-        prepare(settings, archive)
+        prepare(Installation(settings), archive)
     assert files_of(settings) == {}
 
 
@@ -208,7 +209,7 @@ def test_a_zip_is_not_unpacked_before_its_directory_names_the_published_csv(
     monkeypatch.setattr(fetching, wrong, 1)
     monkeypatch.setattr(fetching, "unpack", lambda *_: pytest.fail("it was unpacked"))
     with pytest.raises(SourceError, match=r"its diabetic_data\.csv is [\d,]+ bytes with CRC-32 [0-9a-f]{8} instead of"):
-        prepare(settings, archive)
+        prepare(Installation(settings), archive)
     assert files_of(settings) == {}
 
 
@@ -218,7 +219,7 @@ def test_a_zip_whose_content_is_not_what_its_directory_says_is_not_taken(
     publish(source, monkeypatch)
     monkeypatch.setattr(fetching, "PUBLISHED_SHA256", "0" * 64)
     with pytest.raises(SourceError, match="its sha256 is"):
-        prepare(settings, archive)
+        prepare(Installation(settings), archive)
 
 
 def test_a_csv_at_a_url_is_taken_by_its_digest(
@@ -227,9 +228,9 @@ def test_a_csv_at_a_url_is_taken_by_its_digest(
     (tmp_path / "www" / "data.csv").write_bytes(Path(source).read_bytes())
     url = archive.replace("diabetes.zip", "data.csv")
     with pytest.raises(SourceError, match="its sha256 is"):
-        prepare(settings, url)
+        prepare(Installation(settings), url)
     sha256 = publish(source, monkeypatch)
-    assert prepare(settings, url).sha256 == sha256
+    assert prepare(Installation(settings), url).sha256 == sha256
 
 
 @pytest.fixture
@@ -256,32 +257,32 @@ def test_disk_full_at_any_write_is_made_good_by_preparing_again(
 ) -> None:
     """Until the last write nothing counts as prepared, and no temporary file stays."""
     fill_disk_at(1_000)
-    wanted = prepare(settings.model_copy(update={"data_uri": f"{settings.data_uri}-wanted"}), source)
+    wanted = prepare(Installation(settings.model_copy(update={"data_uri": f"{settings.data_uri}-wanted"})), source)
     writes = 20
     for number in range(writes):
         fill_disk_at(number)
         with pytest.raises(StorageError, match="No space left on device"):
-            prepare(settings, source)
+            prepare(Installation(settings), source)
         with pytest.raises(ConfigurationError):
-            read_prepared(settings)
+            read_prepared(Installation(settings))
         assert not [name for name in files_of(settings) if Path(name).name.startswith(".")]
     fill_disk_at(writes)
-    assert prepare(settings, source) == wanted
+    assert prepare(Installation(settings), source) == wanted
 
 
 def test_labelled_encounters_are_those_with_a_known_outcome(settings: Settings, source: str) -> None:
-    prepared = prepare(settings, source)
-    labelled = read_labelled(settings, ["initial"])
+    prepared = prepare(Installation(settings), source)
+    labelled = read_labelled(Installation(settings), ["initial"])
     assert labelled["readmitted_within_30_days"].dtype == bool
     assert labelled["encounter_id"].is_monotonic_increasing
     with pytest.raises(NotFound):
-        read_labelled(settings, prepared.batches)
+        read_labelled(Installation(settings), prepared.batches)
 
 
 @pytest.mark.skipif(not REAL, reason="HEALTHPREDICT_TEST_DATA does not name a local diabetic_data.csv")
 def test_published_data_set_has_its_published_figures(settings: Settings) -> None:
     """101,766 encounters of 71,518 patients keep the contract; 11.39 % of the cohort come back within 30 days."""
-    prepared = prepare(settings, REAL)
+    prepared = prepare(Installation(settings), REAL)
     assert prepared.sha256 == fetching.PUBLISHED_SHA256
     data = Path(REAL).read_bytes()
     assert (len(data), zlib.crc32(data)) == (fetching.PUBLISHED_BYTES, fetching.PUBLISHED_CRC32)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundles import champion
+from bundles import champion, stored_bundle
 
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError, RolloutUnknown
-from healthpredict.operations.context import open_ledger, open_registry
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import last_unknown
 from healthpredict.operations.roll_back import roll_back
 from healthpredict.operations.roll_out import roll_out, serving, settle
@@ -26,30 +26,32 @@ def test_nowhere_only_the_alias_moves_and_the_bundle_is_checked_all_the_same(
     settings: Settings, register: Callable[[], int]
 ) -> None:
     first, second = register(), register()
-    assert roll_out(settings, first).url is None
-    assert serving(settings) is None
+    assert roll_out(Installation(settings), first).url is None
+    assert serving(Installation(settings)) is None
     assert champion(settings) == first
-    bundle = open_registry(settings).fetch_bundle(open_registry(settings).version(second))
-    (bundle.path / "model.onnx").write_bytes(b"not a model")
+    stored = stored_bundle(Installation(settings).registry, second)
+    (stored / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(BundleError):
-        roll_out(settings, second)
+        roll_out(Installation(settings), second)
     assert champion(settings) == first
 
 
 def test_rollbacks_go_back_step_by_step_and_to_a_named_version(settings: Settings, register: Callable[[], int]) -> None:
-    with pytest.raises(ConfigurationError, match="nothing to go back to"):
-        roll_back(settings)
+    with pytest.raises(ConfigurationError, match="nothing to roll back to"):
+        roll_back(Installation(settings))
     versions = [register(), register(), register()]
     for version in versions:
-        roll_out(settings, version)
-    assert roll_back(settings).version == versions[1]
-    assert roll_back(settings).version == versions[0], "not to the version that was just rolled back"
-    with pytest.raises(ConfigurationError, match="nothing to go back to"):
-        roll_back(settings)
-    assert roll_back(settings, versions[2]).version == versions[2] == champion(settings)
-    with pytest.raises(ConfigurationError, match=r"no going back to version 99\. In service before: 1, 2; now: 3"):
-        roll_back(settings, 99)
-    reasons = [event["reason"] for event in open_ledger(settings).events("promotion")]
+        roll_out(Installation(settings), version)
+    assert roll_back(Installation(settings)).version == versions[1]
+    assert roll_back(Installation(settings)).version == versions[0], "not to the version that was just rolled back"
+    with pytest.raises(ConfigurationError, match="nothing to roll back to"):
+        roll_back(Installation(settings))
+    assert roll_back(Installation(settings), versions[2]).version == versions[2] == champion(settings)
+    with pytest.raises(
+        ConfigurationError, match=r"Version 99 cannot be rolled back to\. In service before: 1, 2; in service now: 3"
+    ):
+        roll_back(Installation(settings), 99)
+    reasons = [event["reason"] for event in Installation(settings).ledger.events("promotion")]
     assert reasons[:3] == [None] * 3
     assert reasons[3] == f"rolled back from version {versions[2]}"
 
@@ -69,8 +71,8 @@ def test_a_cluster_is_named_or_nothing_happens(
     kubeconfig = Path(given["kubeconfig"]) if given else None
     unnamed = settings.model_copy(update={"rollout": rollout, "kubeconfig": kubeconfig})
     with pytest.raises(ConfigurationError, match=words):
-        roll_out(unnamed, version)
-    (failure,) = open_ledger(settings).events("rollout_failed")
+        roll_out(Installation(unnamed), version)
+    (failure,) = Installation(settings).ledger.events("rollout_failed")
     assert words in failure["problem"]
     assert champion(settings) is None
 
@@ -104,10 +106,10 @@ def test_an_unexpected_error_after_the_switch_leaves_it_unknown_what_serves(
 ) -> None:
     settings, _ = as_process(settings, monkeypatch, "switch")
     with pytest.raises(RolloutUnknown, match="PermissionError: a test"):
-        roll_out(settings, register())
-    (event,) = open_ledger(settings).events("rollout_unknown")
+        roll_out(Installation(settings), register())
+    (event,) = Installation(settings).ledger.events("rollout_unknown")
     assert event["version"] == 1
-    assert open_ledger(settings).events("rollout_failed") == []
+    assert Installation(settings).ledger.events("rollout_failed") == []
     assert champion(settings) is None
 
 
@@ -117,10 +119,10 @@ def test_an_unexpected_error_before_the_switch_ends_the_new_process(
     """What served before was not touched."""
     settings, target = as_process(settings, monkeypatch, "verify")
     with pytest.raises(PermissionError):
-        roll_out(settings, register())
+        roll_out(Installation(settings), register())
     assert target.calls[-1] == "abandon"
-    assert [event["version"] for event in open_ledger(settings).events("rollout_failed")] == [1]
-    assert last_unknown(settings) is None
+    assert [event["version"] for event in Installation(settings).ledger.events("rollout_failed")] == [1]
+    assert last_unknown(Installation(settings)) is None
 
 
 def test_a_process_that_is_gone_settles_an_unknown_rollout(
@@ -128,10 +130,11 @@ def test_a_process_that_is_gone_settles_an_unknown_rollout(
 ) -> None:
     register()
     settings, _ = as_process(settings, monkeypatch, "nothing")
-    ledger = open_ledger(settings)
+    ledger = Installation(settings).ledger
     ledger.append("promotion", version=1)
     ledger.append("rollout_unknown", version=2, image=None, problem="a test")
-    assert settle(settings) is None
-    assert settle(settings) is None
+    assert settle(Installation(settings)) is None
+    assert settle(Installation(settings)) is None
+    ledger.refresh()
     assert [event["version"] for event in ledger.events("rollout_settled")] == [None]
-    assert status(settings).serving is None
+    assert status(Installation(settings)).serving is None

@@ -28,6 +28,7 @@ from healthpredict.config import Settings
 from healthpredict.data.contract import COLUMNS, Kind
 from healthpredict.errors import AlreadyRunning, StorageError
 from healthpredict.operations import ship_log as shipping
+from healthpredict.operations.installation import Installation
 from healthpredict.operations.ship_log import Shipped, ship_log, usable_rows
 from healthpredict.prediction_log import writer
 from healthpredict.prediction_log.rolled_file import LogLimits, closed_files
@@ -39,14 +40,14 @@ from healthpredict.storage.uris import list_uris, read_bytes
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from healthpredict.config import Settings
+from healthpredict.operations.installation import Installation
 from healthpredict.operations import ship_log as shipping
 
 def die(*arguments, **_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(shipping, sys.argv[2], die)
-shipping.ship_log(Settings(), Path(sys.argv[1]))
+shipping.ship_log(Installation(), Path(sys.argv[1]))
 """
 
 
@@ -72,7 +73,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
         for line in lines:
             log.add((line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)))
     written = lines_of(folder)
-    assert ship_log(settings, folder) == Shipped(files=1, predictions=2, outcomes=0, broken=0)
+    assert ship_log(Installation(settings), folder) == Shipped(files=1, predictions=2, outcomes=0, broken=0)
     table = shipped(settings)
     texts = {c.field for c in COLUMNS if c.kind in (Kind.CATEGORY, Kind.CODE)} | {
         "request_id",
@@ -96,7 +97,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
 
 def test_outcomes_are_in_the_store_with_their_types(settings: Settings, folder: Path) -> None:
     write_log(folder, [outcome(1), outcome(2**63 - 1, "<30", time=5)])
-    assert ship_log(settings, folder) == Shipped(files=1, predictions=0, outcomes=2, broken=0)
+    assert ship_log(Installation(settings), folder) == Shipped(files=1, predictions=0, outcomes=2, broken=0)
     frame = shipped(settings, "outcomes").to_pandas()
     assert frame["encounter_id"].tolist() == [1, 2**63 - 1]
     assert frame["readmitted"].tolist() == ["NO", "<30"]
@@ -106,15 +107,15 @@ def test_outcomes_are_in_the_store_with_their_types(settings: Settings, folder: 
 def test_shipping_to_s3_is_the_same(settings: Settings, folder: Path, s3_bucket: str) -> None:
     there = settings.model_copy(update={"data_uri": f"{s3_bucket}/hospital"})
     write_log(folder, [prediction(1)], [prediction(2)], [outcome(1)])
-    assert ship_log(there, folder) == Shipped(files=3, predictions=2, outcomes=1, broken=0)
+    assert ship_log(Installation(there), folder) == Shipped(files=3, predictions=2, outcomes=1, broken=0)
     assert shipped_ids(there) == [1, 2]
     assert len(list_uris(f"{s3_bucket}/hospital/outcomes/log")) == 1
 
 
 def test_shipping_again_finds_nothing(settings: Settings, folder: Path) -> None:
     write_log(folder, [prediction(1)])
-    ship_log(settings, folder)
-    assert ship_log(settings, folder) == Shipped(files=0, predictions=0, outcomes=0, broken=0)
+    ship_log(Installation(settings), folder)
+    assert ship_log(Installation(settings), folder) == Shipped(files=0, predictions=0, outcomes=0, broken=0)
     assert shipped_ids(settings) == [1]
 
 
@@ -122,7 +123,7 @@ def test_name_of_an_object_says_how_many_rows_something_can_be_learned_from(sett
     write_log(
         folder, [prediction(1), prediction(2, dry_run=True), prediction(None), prediction(4, None), prediction(5)]
     )
-    ship_log(settings, folder)
+    ship_log(Installation(settings), folder)
     (uri,) = list_uris(Layout(settings.data_uri).logged_predictions)
     assert usable_rows(uri) == 2
 
@@ -135,7 +136,7 @@ def test_shipper_that_is_killed_neither_loses_nor_doubles_a_row(settings: Settin
     killed = subprocess.run([sys.executable, "-c", KILLED_AT, folder, point], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list_uris(Layout(settings.data_uri).logged_predictions)) == (point == "delete")
-    ship_log(settings, folder)
+    ship_log(Installation(settings), folder)
     assert shipped_ids(settings) == [1, 2, 3]
     assert shipped(settings, "outcomes").num_rows == 1
 
@@ -145,7 +146,7 @@ def test_what_a_killed_service_left_is_shipped_too(settings: Settings, folder: P
     path.rename(path.with_name("predictions-20261101T000000.000000-0011aabb.open"))
     with (folder / "predictions-20261101T000000.000000-0011aabb.open").open("ab") as file:
         file.write(b"[18000")
-    assert ship_log(settings, folder).predictions == 2
+    assert ship_log(Installation(settings), folder).predictions == 2
     assert shipped_ids(settings) == [1, 2]
 
 
@@ -169,7 +170,7 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
     def ship_until(done: threading.Event) -> None:
         while not done.is_set():
             try:
-                ship_log(settings, folder)
+                ship_log(Installation(settings), folder)
             except StorageError:
                 continue
 
@@ -201,7 +202,7 @@ def test_second_shipper_is_told_who_ships(settings: Settings, folder: Path) -> N
         exclusive(folder / "ship-log.lock", "Shipping"),
         pytest.raises(AlreadyRunning, match=rf"Shipping .*log is already running \(.+, process {os.getpid()}\)"),
     ):
-        ship_log(settings, folder)
+        ship_log(Installation(settings), folder)
     assert len(closed_files(folder, "predictions")) == 1
 
 
@@ -213,7 +214,7 @@ def test_several_shippers_at_once_ship_every_row_once(settings: Settings, folder
     def ship() -> None:
         while closed_files(folder, "predictions"):
             try:
-                counts.append(ship_log(settings, folder).predictions)
+                counts.append(ship_log(Installation(settings), folder).predictions)
             except AlreadyRunning:
                 continue
 
@@ -242,11 +243,11 @@ def test_file_that_is_no_log_is_kept_aside_and_named_without_its_content(
 ) -> None:
     broken, _ = write_log(folder, [prediction(1)], [prediction(2)])
     broken.write_bytes(content)
-    assert ship_log(settings, folder) == Shipped(files=1, predictions=1, outcomes=0, broken=1)
+    assert ship_log(Installation(settings), folder) == Shipped(files=1, predictions=1, outcomes=0, broken=1)
     assert broken.with_suffix(".broken").read_bytes() == content
     assert broken.name in caplog.text
     assert "SECRET" not in caplog.text
-    assert ship_log(settings, folder).broken == 0
+    assert ship_log(Installation(settings), folder).broken == 0
 
 
 def test_file_that_the_service_gave_up_meanwhile_is_passed_over(
@@ -260,7 +261,7 @@ def test_file_that_the_service_gave_up_meanwhile_is_passed_over(
         return read(uri)
 
     monkeypatch.setattr(shipping, "read_bytes", read_after_it_was_given_up)
-    assert ship_log(settings, folder).predictions == 1
+    assert ship_log(Installation(settings), folder).predictions == 1
 
 
 def test_folder_of_another_user_is_an_error_with_advice(
@@ -271,7 +272,7 @@ def test_folder_of_another_user_is_an_error_with_advice(
 
     monkeypatch.setattr(shipping, "adopt_left_files", refuse)
     with pytest.raises(StorageError, match=r"log cannot be moved \(Permission denied\)\. Give this user access"):
-        ship_log(settings, folder)
+        ship_log(Installation(settings), folder)
 
 
 def test_command_ships_the_local_log_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

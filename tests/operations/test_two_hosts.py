@@ -13,9 +13,9 @@ import pytest
 
 from healthpredict.config import Settings
 from healthpredict.errors import AlreadyRunning
-from healthpredict.operations import context
-from healthpredict.operations.context import open_ledger
+from healthpredict.operations import installation
 from healthpredict.operations.drift_loop import Steps, drift_loop
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lease import hold
 from healthpredict.storage.uris import read_bytes, write_bytes
@@ -24,17 +24,16 @@ SECONDS = 3.0
 WORKING = f"""
 import time
 from functools import partial
-from healthpredict.config import Settings
-from healthpredict.operations import context
+from healthpredict.operations import installation
 from healthpredict.operations.drift_loop import Steps, drift_loop
 from healthpredict.storage.lease import hold
 
-def accept(settings, name):
+def accept(*_):
     print("working", flush=True)
     time.sleep(600)
 
-context.hold = partial(hold, seconds={SECONDS})
-drift_loop(Settings(), Steps(accept, None, None, None))
+installation.hold = partial(hold, seconds={SECONDS})
+drift_loop(installation.Installation(), Steps(accept, None, None, None))
 """
 
 
@@ -47,9 +46,9 @@ def test_two_loops_exclude_each_other_until_one_is_killed(
     request: pytest.FixtureRequest, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = f"{request.getfixturevalue('s3_bucket')}/data" if place == "s3" else str(tmp_path / "shared")
-    monkeypatch.setattr(context, "hold", partial(hold, seconds=SECONDS))
+    monkeypatch.setattr(installation, "hold", partial(hold, seconds=SECONDS))
     settings = Settings(data_uri=root, state_path=tmp_path / "two")
-    open_ledger(settings).append("promotion", version=1)
+    Installation(settings).ledger.append("promotion", version=1)
     write_bytes(Layout(root).batch("batch-01"), b"encounter_id\n")
     write_bytes(f"{Layout(root).batch('batch-01')}.done", b"")  # it has arrived whole
     environment = {"HEALTHPREDICT_DATA_URI": root, "HEALTHPREDICT_STATE_PATH": str(tmp_path / "one")}
@@ -58,14 +57,14 @@ def test_two_loops_exclude_each_other_until_one_is_killed(
         assert first.stdout is not None
         assert first.stdout.readline() == b"working\n"
         with pytest.raises(AlreadyRunning, match=rf"state {tmp_path / 'one'} .*process {first.pid}"):
-            drift_loop(settings, Steps(unused, unused, unused, unused))
+            drift_loop(Installation(settings), Steps(unused, unused, unused, unused))
         assert first.poll() is None
         first.kill()
         first.wait()
         with pytest.raises(
             AssertionError, match="the other host"
         ):  # which is dead: this one takes over, and reaches the batch
-            drift_loop(settings, Steps(unused, unused, unused, unused))
+            drift_loop(Installation(settings), Steps(unused, unused, unused, unused))
     finally:
         first.kill()
         first.wait()

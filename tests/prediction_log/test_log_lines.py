@@ -1,4 +1,4 @@
-"""Lines of the log: what was written is read, by this version and by those to come."""
+"""Lines of the log can be read, also those of earlier versions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def values(column: Column) -> st.SearchStrategy[Any]:
 RECORDS = st.fixed_dictionaries({column.field: values(column) for column in RECORD_COLUMNS})
 
 
-def noted(record: dict[str, Any], risk: float = 0.5) -> LogEntry:
+def entry_of(record: dict[str, Any], risk: float = 0.5) -> LogEntry:
     answer = {
         "request_id": "id",
         "model_version": 2,
@@ -65,19 +65,19 @@ def text_of(*predictions: LogEntry) -> bytes:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(RECORDS, st.floats(0, 1)), min_size=1, max_size=5))
-def test_what_was_predicted_is_read_under_a_pseudonym(predicted: list[tuple[dict[str, Any], float]]) -> None:
-    said = {"time": 1, "request_id": "id", "endpoint": "/explain", "dry_run": False, "model_version": 2}
-    said |= {"bundle_digest": "digest", "high_risk": True}
+def test_predictions_are_read_with_the_pseudonym(predicted: list[tuple[dict[str, Any], float]]) -> None:
+    answered = {"time": 1, "request_id": "id", "endpoint": "/explain", "dry_run": False, "model_version": 2}
+    answered |= {"bundle_digest": "digest", "high_risk": True}
     expected = []
     for record, risk in predicted:
         patient_id = record["patient_id"]
         replaced = {"patient_id": patient_id and pseudonyms(KEY, [patient_id])[0]}
-        expected.append(said | {"readmission_risk": risk} | record | replaced)
-    assert rows(text_of(*(noted(record, risk) for record, risk in predicted))) == expected
+        expected.append(answered | {"readmission_risk": risk} | record | replaced)
+    assert rows(text_of(*(entry_of(record, risk) for record, risk in predicted))) == expected
 
 
 def test_line_of_an_earlier_version_is_read() -> None:
-    """If this fails, logs that wait to be shipped are lost: a new version has to read both."""
+    """If this fails, logs that wait to be shipped are lost: a new version must read the old format too."""
     (read,) = rows(WRITTEN)
     assert (read["time"], read["request_id"], read["dry_run"], read["readmission_risk"]) == (
         18 * 10**14,
@@ -91,16 +91,16 @@ def test_line_of_an_earlier_version_is_read() -> None:
 
 
 def test_outcomes_are_read_as_they_were_written() -> None:
-    said = [outcome(1), outcome(2**63 - 1, ">30", time=5)]
-    assert rows(outcome_text([OutcomeLine(**each) for each in said]), "outcomes") == said
+    reported = [outcome(1), outcome(2**63 - 1, ">30", time=5)]
+    assert rows(outcome_text([OutcomeLine(**each) for each in reported]), "outcomes") == reported
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4), st.data())
 def test_every_line_has_its_own_patient_wherever_the_file_ends(groups: list[list[int]], data: st.DataObject) -> None:
-    """A process that is killed leaves pseudonyms without their lines at the end."""
-    groups_noted = [[noted(prediction(patient, patient)) for patient in group] for group in groups]
-    lines = b"".join(text_of(*group) for group in groups_noted).splitlines(keepends=True)
+    """A process that is killed leaves pseudonyms without predictions at the end of a file."""
+    entries = [[entry_of(prediction(patient, patient)) for patient in group] for group in groups]
+    lines = b"".join(text_of(*group) for group in entries).splitlines(keepends=True)
     left = lines[: data.draw(st.integers(2, len(lines)))]
     read = rows(b"".join(left))
     assert len(read) == sum(line.startswith(b"[") for line in left)
@@ -128,7 +128,7 @@ def test_every_line_has_its_own_patient_wherever_the_file_ends(groups: list[list
         WRITTEN + WRITTEN.replace(b":652", b":653"),
     ],
 )
-def test_what_is_no_line_of_this_version_is_refused_without_its_values(text: bytes) -> None:
+def test_other_lines_are_errors_that_contain_no_values(text: bytes) -> None:
     for read in (read_predictions, read_outcomes):
         with pytest.raises(ValueError, match=r"log|empty|version") as caught:
             read(text)
@@ -136,5 +136,5 @@ def test_what_is_no_line_of_this_version_is_refused_without_its_values(text: byt
 
 
 def test_a_line_is_short() -> None:
-    """Requests pay for its length: with names it would take three times as much."""
-    assert len(text_of(noted(prediction(10**9, 10**9)))) < 600
+    """Each request writes one. With names of fields, it would be three times as long."""
+    assert len(text_of(entry_of(prediction(10**9, 10**9)))) < 600

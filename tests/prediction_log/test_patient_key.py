@@ -1,4 +1,4 @@
-"""The key of the pseudonyms: made once, whole, and never said."""
+"""The key for pseudonyms is made once, as a whole, and is never shown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_keys_differ(tmp_path: Path) -> None:
     assert read_patient_key(tmp_path / "one") != read_patient_key(tmp_path / "two")
 
 
-def test_of_several_makers_all_find_the_same_whole_key(tmp_path: Path) -> None:
+def test_concurrent_makers_all_find_the_same_whole_key(tmp_path: Path) -> None:
     def make_and_read(number: int) -> bytes:
         path = tmp_path / str(number // 4)
         make_patient_key(path)
@@ -65,7 +65,7 @@ def test_full_disk_leaves_no_half_key(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_existing_key_needs_no_permission_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a secret that the platform mounts read-only."""
+    """A platform may mount the key read-only."""
     path = tmp_path / "patient-key"
     make_patient_key(path)
     monkeypatch.setattr("tempfile.NamedTemporaryFile", None)
@@ -82,7 +82,7 @@ def test_existing_key_needs_no_permission_to_write(tmp_path: Path, monkeypatch: 
         (b"\xff\xfe", "holds no patient key. Restore it"),
     ],
 )
-def test_what_is_no_key_is_named_and_not_shown(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_a_file_without_a_key_is_named_and_not_shown(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "patient-key"
     if content is not None:
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""A file of whole lines: nothing is lost or doubled, whatever ends the process that writes it."""
+"""No line of a file is lost or written twice, however the process ends."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_files_are_for_this_user_only(tmp_path: Path) -> None:
 
 
 def test_file_of_its_age_is_closed_whatever_the_clock_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is set back a year between two files, and only the monotonic one says when a file is old."""
+    """The clock is set back a year between two files. The age of a file follows from the monotonic clock."""
     seconds, now = 1000.0, datetime(2026, 11, 1, tzinfo=UTC)
 
     class Clock:
@@ -98,7 +98,7 @@ def test_file_of_its_age_is_closed_whatever_the_clock_says(tmp_path: Path, monke
     assert sorted(closed_lines(tmp_path)) == [b"1\n", b"2\n"]
 
 
-def test_lines_that_do_not_fit_are_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_do_not_fit_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = log_file(tmp_path)
     file.append(b"1\n", 1)
     write, left = os.write, 5
@@ -119,7 +119,7 @@ def test_lines_that_do_not_fit_are_taken_back(tmp_path: Path, monkeypatch: pytes
     assert closed_lines(tmp_path) == [b"1\n", b"4\n"]
 
 
-def test_half_a_line_that_cannot_be_taken_back_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_line_that_cannot_be_removed_harms_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = log_file(tmp_path)
     file.append(b"1\n", 1)
     write = os.write
@@ -144,7 +144,7 @@ def test_file_without_lines_is_no_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lines_that_may_not_outlive_a_power_cut_are_closed_all_the_same(
+def test_a_file_is_closed_although_its_lines_may_not_survive_a_power_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = log_file(tmp_path)
@@ -171,7 +171,7 @@ def test_file_of_a_killed_process_is_adopted_without_half_a_line(tmp_path: Path,
     assert adopt_left_files(tmp_path) == []
 
 
-def test_lines_about_rows_are_not_counted_among_them(tmp_path: Path) -> None:
+def test_lines_of_pseudonyms_are_not_counted_as_rows(tmp_path: Path) -> None:
     content = b'{"format":1,"patients":[5,6]}\n[1]\n[2]\n{"format":1,"patients":[7,8]}\n[3]\n[4'
     (tmp_path / "predictions-20261101T000000.000000-0011aabb.open").write_bytes(content)
     (path,) = adopt_left_files(tmp_path)
@@ -188,10 +188,8 @@ def test_file_that_was_left_without_a_whole_row_is_removed(tmp_path: Path, conte
 
 
 @pytest.mark.parametrize("moment", ["before the lock", "while locked"])
-def test_file_that_is_just_made_is_not_taken_for_one_that_was_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    """Its lines would go into a file without a name."""
+def test_a_new_file_is_not_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Otherwise its lines would be written to a deleted file."""
     flock: Callable[[int, int], None] = fcntl.flock
     looked = False
 
@@ -212,7 +210,7 @@ def test_file_that_is_just_made_is_not_taken_for_one_that_was_left(
     assert closed_lines(tmp_path) == [b"1\n"]
 
 
-def test_oldest_files_are_beyond_what_the_folder_may_take(tmp_path: Path) -> None:
+def test_the_oldest_files_exceed_the_limit_of_the_folder(tmp_path: Path) -> None:
     file = log_file(tmp_path)
     for lines in (b"1\n" * 5, b"2\n" * 20, b"3\n" * 20, b"4\n" * 5):
         file.append(lines, len(lines) // 2)

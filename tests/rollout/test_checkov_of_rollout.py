@@ -1,4 +1,4 @@
-"""What others' rules say of the pods and of the image: what a rollout applies, with every exception explained in one file."""
+"""Checkov accepts what a rollout applies, and the Dockerfile. Every exception has a reason in one file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policy_tools import assert_every_finding_has_a_reason, run_checkov
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.rollout.manifests import read_manifests
-from healthpredict.rollout.objects import wanted
+from healthpredict.rollout.objects import objects_to_apply
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -23,7 +23,7 @@ IMAGE = f"registry.example/health-predict@sha256:{'0' * 64}"
 def reports(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Checkov's reports of the Kubernetes objects and of the Dockerfile."""
     folder = tmp_path_factory.mktemp("checked")
-    applied = wanted(read_manifests(ROOT / "k8s/overlays/minikube"), bundle, IMAGE, {"api-keys.json": b"{}"})
+    applied = objects_to_apply(read_manifests(ROOT / "k8s/overlays/minikube"), bundle, IMAGE, {"api-keys.json": b"{}"})
     objects = [*read_manifests(ROOT / "k8s/administrator"), *applied]
     (folder / "objects.yaml").write_text(yaml.safe_dump_all(objects))
     shutil.copy(ROOT / "docker-compose/Dockerfile.serving", folder / "Dockerfile")
@@ -35,5 +35,5 @@ def test_checkov_read_everything(reports: list[dict[str, Any]]) -> None:
     assert sum(report["summary"]["passed"] for report in reports) > 140
 
 
-def test_checkov_finds_what_has_a_reason_and_nothing_else(reports: list[dict[str, Any]]) -> None:
+def test_every_finding_has_a_reason(reports: list[dict[str, Any]]) -> None:
     assert_every_finding_has_a_reason(reports, HERE / "checkov_exceptions.yaml")

@@ -1,4 +1,4 @@
-"""What an image is made of, and the login for its registry."""
+"""The build context of an image, its source, and the login for its registry."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import ConfigurationError, RolloutError
-from healthpredict.rollout.ecr import log_in
+from healthpredict.rollout.ecr import ecr_login
 from healthpredict.rollout.image import build_context
-from healthpredict.rollout.source import fetch_source
+from healthpredict.rollout.source_tree import fetch_source
 
 ROOT = Path(__file__).parents[2]
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/health-predict"
 
 
-def test_the_same_files_make_the_same_context(bundle: Bundle) -> None:
+def test_the_same_files_give_the_same_context(bundle: Bundle) -> None:
     assert build_context(ROOT, bundle).getvalue()[10:] == build_context(ROOT, bundle).getvalue()[10:]
 
 
-def test_the_context_holds_lock_package_and_bundle_and_nothing_else(bundle: Bundle) -> None:
+def test_the_context_contains_lock_package_and_bundle_and_nothing_else(bundle: Bundle) -> None:
     with tarfile.open(fileobj=io.BytesIO(build_context(ROOT, bundle).getvalue())) as archive:
         names = archive.getnames()
         owners = {(member.uid, member.gid, member.mtime) for member in archive}
@@ -36,27 +36,27 @@ def test_the_context_holds_lock_package_and_bundle_and_nothing_else(bundle: Bund
     assert [name for name in names if name.endswith((".pyc", ".env"))] == []
 
 
-def test_a_source_that_is_not_whole_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+def test_an_incomplete_source_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Name a checkout of this project"):
         build_context(tmp_path, bundle)
 
 
-def test_ecr_gives_a_login_and_other_registries_have_their_own(s3_bucket: str) -> None:
-    login = log_in(ECR)
+def test_only_ecr_has_a_login_from_aws(s3_bucket: str) -> None:
+    login = ecr_login(ECR)
     assert login is not None
     assert login["username"] == "AWS"
     assert login["password"]
-    assert log_in("127.0.0.1:5001/health-predict") is None
-    assert log_in("registry.example/123456789012.dkr.ecr.us-east-1.amazonaws.com") is None
+    assert ecr_login("127.0.0.1:5001/health-predict") is None
+    assert ecr_login("registry.example/123456789012.dkr.ecr.us-east-1.amazonaws.com") is None
 
 
-def test_without_aws_credentials_it_says_so(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_aws_credentials_are_reported(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps credentials that it once found
     with pytest.raises(RolloutError, match="Check the AWS credentials"):
-        log_in(ECR)
+        ecr_login(ECR)
 
 
 def test_a_named_ref_is_fetched_into_a_clean_folder(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_named_ref_is_fetched_into_a_clean_folder(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "sources").iterdir()} == {commit, newer.commit}
 
 
-def test_a_source_that_cannot_be_fetched_is_said_to_be_that_without_its_password(tmp_path: Path) -> None:
+def test_a_failed_fetch_does_not_reveal_the_password_of_the_repository(tmp_path: Path) -> None:
     for repository in ("http://me:secret@127.0.0.1:9/source", str(tmp_path / "gone")):
         with pytest.raises(RolloutError, match="could not be fetched") as caught:
             fetch_source(repository, "main", tmp_path / "sources")

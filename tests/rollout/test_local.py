@@ -1,4 +1,4 @@
-"""Replacing the local API: no failed request, and nothing left behind, wherever it is killed."""
+"""Rollouts of the local API fail no request, and repair what a killed rollout left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def target(tmp_path: Path) -> Iterator[LocalTarget]:
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Iterator[tuple[LocalTarget, ServingProcess]]:
-    """A target that serves version 1. Tests that use it leave it so."""
+    """A target that serves version 1. Its tests must not change that."""
     target = LocalTarget(tmp_path_factory.mktemp("state"), port=free_port())
     yield target, roll_out(target, bundle)
     target.stop()
@@ -48,14 +48,14 @@ def own_processes(target: LocalTarget) -> list[int]:
     return [process.pid for process in target._processes()]
 
 
-def test_nothing_runs_at_first(target: LocalTarget) -> None:
+def test_at_first_nothing_serves(target: LocalTarget) -> None:
     assert target.current() is None
 
 
 def test_a_rollout_replaces_the_old_process_without_one_failed_request(
     target: LocalTarget, bundle: Bundle, next_bundle: Bundle
 ) -> None:
-    """Under requests on new connections and on one kept alive."""
+    """With requests on new connections and on a connection that is kept alive."""
     first = roll_out(target, bundle)
     assert (first.bundle_digest, first.model_version, first.bundle_path) == (bundle.digest, 1, bundle.path)
     seen: list[int] = []
@@ -123,7 +123,7 @@ def test_a_killed_candidate_keeps_the_old_process(
 def test_a_rollout_that_never_reached_the_switch_leaves_the_old_process(
     serving: tuple[LocalTarget, ServingProcess], next_bundle: Bundle
 ) -> None:
-    """What `kill -9` before the switch leaves is a private candidate."""
+    """`kill -9` before the switch leaves a candidate on its private port."""
     target, old = serving
     target.start(next_bundle.path)
     assert len(own_processes(target)) == 2
@@ -132,7 +132,7 @@ def test_a_rollout_that_never_reached_the_switch_leaves_the_old_process(
     assert target.current() == old
 
 
-def test_targets_leave_the_processes_of_each_other_alone(
+def test_a_target_does_not_end_processes_of_other_targets(
     serving: tuple[LocalTarget, ServingProcess], tmp_path: Path
 ) -> None:
     target, running = serving
@@ -141,7 +141,7 @@ def test_targets_leave_the_processes_of_each_other_alone(
     assert target.current() == running
 
 
-def test_a_port_of_someone_else_is_left_alone(tmp_path: Path, bundle: Bundle) -> None:
+def test_a_port_that_another_process_uses_is_reported(tmp_path: Path, bundle: Bundle) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         target = LocalTarget(tmp_path, port=other.getsockname()[1])
         with pytest.raises(RolloutError, match=r"(?s)ended before .*Address already in use"):
@@ -150,7 +150,7 @@ def test_a_port_of_someone_else_is_left_alone(tmp_path: Path, bundle: Bundle) ->
 
 
 def roll_out_and_die(state_path: Path, port: int, bundle_path: Path) -> None:
-    """Roll out, in a process of its own that is killed when both processes answer on the public port."""
+    """Roll out, and be killed when both processes answer on the public port. Runs in a process of its own."""
     from healthpredict.rollout import local
 
     target = LocalTarget(state_path, port=port)
@@ -159,10 +159,10 @@ def roll_out_and_die(state_path: Path, port: int, bundle_path: Path) -> None:
     target.switch(candidate)
 
 
-def test_a_rollout_killed_before_the_old_process_ended_is_put_right(
+def test_after_a_kill_before_the_old_process_ended_the_new_one_stays(
     target: LocalTarget, bundle: Bundle, next_bundle: Bundle
 ) -> None:
-    """The new one stays: the old one may have been told to end already."""
+    """The old one may be shutting down already."""
     roll_out(target, bundle)
     arguments = (target._folder.parent, target._port, next_bundle.path)
     victim = multiprocessing.get_context("spawn").Process(target=roll_out_and_die, args=arguments)
@@ -178,16 +178,14 @@ def test_a_rollout_killed_before_the_old_process_ended_is_put_right(
     assert httpx.get(f"{running.url}/model", trust_env=False).json()["model_version"] == 2
 
 
-def test_a_killed_service_is_not_current_and_the_next_rollout_takes_its_place(
-    target: LocalTarget, bundle: Bundle
-) -> None:
+def test_a_killed_process_is_not_current_and_the_next_rollout_replaces_it(target: LocalTarget, bundle: Bundle) -> None:
     psutil.Process(roll_out(target, bundle).pid).kill()
     time.sleep(0.1)
     assert target.current() is None
     assert roll_out(target, bundle).model_version == 1
 
 
-def test_beyond_loopback_it_asks_for_keys_and_the_rollout_has_one(tmp_path: Path, bundle: Bundle) -> None:
+def test_on_other_addresses_keys_are_required_and_the_rollout_has_one(tmp_path: Path, bundle: Bundle) -> None:
     keys = tmp_path / "api-keys.json"
     key = add_key(keys, "rollout")
     target = LocalTarget(tmp_path, "0.0.0.0", free_port(), [f"--keys={keys}"], key)

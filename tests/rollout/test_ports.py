@@ -1,4 +1,4 @@
-"""Ports for processes that are about to start."""
+"""Free ports for new processes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from healthpredict.errors import HealthPredictError
 from healthpredict.rollout import ports
 from healthpredict.rollout.ports import free_port
 
-_GIVEN_TO_ANYBODY = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_ASSIGNED_BY_LINUX = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-@pytest.mark.skipif(not _GIVEN_TO_ANYBODY.exists(), reason="not Linux")
-def test_the_system_gives_it_to_nobody_else() -> None:
-    first, last = map(int, _GIVEN_TO_ANYBODY.read_text().split())
+@pytest.mark.skipif(not _ASSIGNED_BY_LINUX.exists(), reason="not Linux")
+def test_the_system_does_not_assign_the_port_to_another_process() -> None:
+    first, last = map(int, _ASSIGNED_BY_LINUX.read_text().split())
     assert not {free_port() for _ in range(20)} & set(range(first, last + 1))
 
 
-def test_a_seed_does_not_make_two_processes_draw_the_same() -> None:
+def test_processes_with_the_same_seed_get_different_ports() -> None:
     drawn = set()
     for _ in range(5):
         random.seed(1)
@@ -30,7 +30,7 @@ def test_a_seed_does_not_make_two_processes_draw_the_same() -> None:
     assert len(drawn) > 1
 
 
-def test_the_preferred_one_where_it_is_free_and_another_where_it_is_taken() -> None:
+def test_the_preferred_port_if_it_is_free_and_another_otherwise() -> None:
     preferred = free_port()
     assert free_port(preferred=preferred) == preferred
     with socket.create_server(("127.0.0.1", preferred)):
@@ -39,7 +39,7 @@ def test_the_preferred_one_where_it_is_free_and_another_where_it_is_taken() -> N
         socket.create_server(("127.0.0.1", other)).close()
 
 
-def test_where_all_are_taken_it_says_among_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_port_is_free_the_range_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.ExitStack() as servers:
         first = next(port for port in iter(free_port, None) if _three_are_free(port, servers))
         monkeypatch.setattr(ports, "_RANGE", range(first, first + 3))
@@ -49,7 +49,7 @@ def test_where_all_are_taken_it_says_among_which(monkeypatch: pytest.MonkeyPatch
 
 
 def _three_are_free(first: int, servers: contextlib.ExitStack) -> bool:
-    """Take three ports in a row."""
+    """Try to listen on three consecutive ports."""
     try:
         for port in range(first, first + 3):
             servers.enter_context(socket.create_server(("127.0.0.1", port)))

@@ -1,4 +1,4 @@
-"""What a rollout has come to, read from objects as clusters show them."""
+"""The progress of a rollout, read from objects as a cluster returns them."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": message}}
 
 
-def test_complete() -> None:
+def test_a_rollout_whose_replicas_are_all_updated_and_available_is_complete() -> None:
     assert is_complete(deployment())
 
 
 @pytest.mark.parametrize(
     "status", [{"observedGeneration": 2}, {"updatedReplicas": 1}, {"availableReplicas": 1}, {"replicas": 3}]
 )
-def test_not_complete(status: dict[str, int]) -> None:
-    """Not seen yet; one old; one not available; one too many, of the old ones."""
+def test_a_rollout_is_not_complete(status: dict[str, int]) -> None:
+    """While it is not observed, one replica is old, one is not available, or an old one is left."""
     assert not is_complete(deployment(**status))
 
 
-def test_the_replica_set_of_the_present_template() -> None:
+def test_the_newest_replica_set_has_the_revision_of_its_deployment() -> None:
     def replica_set(revision: str, owner: str = "d") -> dict[str, Any]:
         annotations = {"deployment.kubernetes.io/revision": revision}
         return {"metadata": {"ownerReferences": [{"uid": owner}], "annotations": annotations}}
@@ -61,11 +61,11 @@ def test_the_replica_set_of_the_present_template() -> None:
         (pod(state=waiting("CreateContainerConfigError", 'secret "k" not found')), 'configured.*secret "k" not found'),
         (
             pod(state=waiting("CrashLoopBackOff"), lastState={"terminated": {"exitCode": 2, "reason": "Error"}}),
-            "ends again and again (CrashLoopBackOff, exit code 2)",
+            "crashes repeatedly (CrashLoopBackOff, exit code 2)",
         ),
         (pod(lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, restarts=1), "OOMKilled"),
         (pod(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "OOMKilled"),
-        (pod(restarts=2, lastState={"terminated": {"exitCode": 1}}), "ends again and again (restarts, exit code 1)"),
+        (pod(restarts=2, lastState={"terminated": {"exitCode": 1}}), "crashes repeatedly (restarts, exit code 1)"),
     ],
 )
 def test_hopeless(found: dict[str, Any], words: str) -> None:
@@ -100,13 +100,13 @@ def test_no_room_counts_after_a_while() -> None:
     assert failure.reason == "no node has room for it: 0/1 nodes"
 
 
-def test_a_pod_on_its_way_out_is_not_looked_at() -> None:
+def test_a_pod_that_is_being_deleted_is_no_failure() -> None:
     leaving = pod(state=waiting("CrashLoopBackOff"))
     leaving["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
     assert failure_of(deployment(), [leaving], WAITS) is None
 
 
-def test_what_the_deployment_itself_says() -> None:
+def test_the_conditions_of_the_deployment_are_failures() -> None:
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": ""}
     failure = failure_of(deployment(conditions=[late]), [pod()], WAITS)
     assert failure is not None
@@ -114,4 +114,4 @@ def test_what_the_deployment_itself_says() -> None:
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
     failure = failure_of(deployment(conditions=[refused]), [], WAITS)
     assert failure is not None
-    assert failure.reason == "no pod could be made: exceeded quota"
+    assert failure.reason == "no pod could be created: exceeded quota"

@@ -42,28 +42,28 @@ def wait_for(port: int) -> None:
 
 @dataclass(frozen=True)
 class Service:
-    """A running one. `client` keeps its connections."""
+    """A running service. `client` keeps its connections."""
 
     process: subprocess.Popen[bytes]
     port: int
     log: Path
     client: httpx.Client
 
-    def says(self) -> str:
+    def output(self) -> str:
         return self.log.read_text()
 
-    def wait_until_it_says(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.says().count(text) >= times, text)
+    def wait_for_output(self, text: str, times: int = 1) -> None:
+        wait_until(lambda: self.output().count(text) >= times, text)
 
 
 @contextmanager
 def service(
     log: Path, *arguments: str | Path, program: str | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Service]:
-    """Start one and wait until it is ready; end it with the block.
+    """Start a service, wait until it is ready, and end it with the block.
 
     Args:
-        log: file for what it says.
+        log: file for its output.
         arguments: of `python -m healthpredict.serving`, without the port.
         program: runs in place of the module, with the port as the last of the arguments.
         environment: added to that of this process.

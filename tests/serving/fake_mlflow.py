@@ -1,4 +1,4 @@
-"""A server that answers like MLflow's, or worse: what no real one can be made to do."""
+"""A fake MLflow server, for responses that a real one never sends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 
 class FakeMlflow:
-    """Answers every question about a version with `answer`, after `may_answer` is set.
+    """Sends `answer` to every request, after `may_answer` is set.
 
     Attributes:
-        asked: number of questions.
-        authorization: of the last one.
+        asked: number of requests.
+        authorization: header of the last request.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ def fake_mlflow() -> Iterator[FakeMlflow]:
             self.wfile.write(fake.answer)
 
         def log_message(self, *_: Any) -> None:
-            """Be quiet."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

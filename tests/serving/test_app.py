@@ -84,20 +84,20 @@ def wrong_about_its_golden_rows(bundle: Bundle) -> Bundle:
 
 
 def test_ready_asks_the_model_and_not_a_flag(api: httpx.Client, app: FastAPI, bundle: Bundle) -> None:
-    app.state.bundle = wrong_about_its_golden_rows(bundle)
+    app.state.service.bundle = wrong_about_its_golden_rows(bundle)
     try:
         assert api.get("/health/ready").status_code == 503
         assert api.get("/health/live").status_code == 200
     finally:
-        app.state.bundle = bundle
+        app.state.service.bundle = bundle
 
 
 def test_a_fault_is_answered_without_its_message(api: httpx.Client, app: FastAPI, bundle: Bundle) -> None:
-    app.state.bundle = None
+    app.state.service.bundle = None
     try:
         response = api.post("/predict", json=bundle.golden[0].record)
     finally:
-        app.state.bundle = bundle
+        app.state.service.bundle = bundle
     assert (response.status_code, response.json()["detail"]) == (500, "The service failed. Its log says where.")
 
 

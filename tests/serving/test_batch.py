@@ -17,7 +17,7 @@ from healthpredict.serving.app import create_app
 from healthpredict.serving.batch import read_batch
 from healthpredict.serving.encounter import as_sent
 from healthpredict.serving.limits import Limits
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import ProblemError
 
 GOOD = [as_sent(record) for record in as_records(draw_encounters(300, seed=4))]
 
@@ -54,7 +54,7 @@ def test_a_wrong_row_has_its_own_problem_and_harms_no_other(api: httpx.Client) -
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize("name", ["weight", "num_procedures", "diag_1", "age"])
 def test_what_is_not_a_number_refuses_its_row_only(api: httpx.Client, name: str, value: str) -> None:
-    """Also beside a text with that word, quotes and a negative number, and for a row that is nothing else."""
+    """Also beside a text that contains the word, quotes and a negative number, and if the whole row is such a value."""
     odd = GOOD[1] | {"medical_specialty": f'"{value}, \\" {value}', "num_medications": -1}
     body = json.dumps({"encounters": [GOOD[0], GOOD[2] | {name: "PLACE"}, odd, "PLACE", GOOD[0]]})
     answer = api.post("/predict/batch", content=body.replace('"PLACE"', value)).raise_for_status().json()
@@ -160,6 +160,6 @@ def test_the_example_of_a_batch_is_real(api: httpx.Client) -> None:
 
 def test_millions_of_tiny_rows_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healthpredict.serving.batch.read_list", None)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_batch(b'{"encounters":[' + b"0," * 2_000_000 + b"0]}", 10_000)
     assert refused.value.problem.status == 413

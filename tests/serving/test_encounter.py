@@ -1,4 +1,4 @@
-"""The contract at the door."""
+"""Encounters of requests are checked against the contract."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, RECORD_COLUMNS, Kind
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
-from healthpredict.serving.json_body import read_json
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import ProblemError
+from healthpredict.serving.request import read_json
 
 GOOD = as_sent(as_records(draw_encounters(5, seed=3))[0])
 JSON_VALUES = st.one_of(
@@ -39,7 +39,7 @@ def read_body(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_encounter(read_json(body if isinstance(body, bytes) else json.dumps(body).encode()))
     assert refused.value.__cause__ is None
     return {error.field: error.problem for error in refused.value.problem.errors}
@@ -74,7 +74,7 @@ def test_a_field_given_under_both_names_is_refused() -> None:
 )
 @pytest.mark.parametrize("left_out", [(), ("race", "weight")])
 def test_a_name_that_occurs_twice_is_refused(again: str, left_out: tuple[str, ...]) -> None:
-    """Also if as many optional fields are left out."""
+    """Also if the same number of optional fields is left out."""
     good = {**GOOD, "payer_code": "MC", "num_procedures": 1, "age": "[50-60)"}
     text = json.dumps({name: value for name, value in good.items() if name not in left_out})
     name = json.loads(f"{{{again}}}").popitem()[0]
@@ -136,6 +136,12 @@ def test_not_measured_is_a_value_and_not_missing() -> None:
     assert read(A1Cresult="None")["A1Cresult"] == "None"
 
 
+@pytest.mark.parametrize("text", ["None", " None ", "\tNone\n"])
+def test_not_measured_may_have_blanks_around_it_as_in_a_file(text: str) -> None:
+    assert read(A1Cresult=text)["A1Cresult"] == BY_FIELD["A1Cresult"].read(text) == "None"
+    Encounter.model_validate({**GOOD, "A1Cresult": text})
+
+
 def test_an_unseen_code_passes_and_an_unseen_category_does_not() -> None:
     assert read(medical_specialty="Astrology")["medical_specialty"] == "Astrology"
     assert problems({**GOOD, "race": "Martian"}) == {
@@ -173,14 +179,14 @@ def test_the_longest_name_repeated_is_64_characters() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"\\ud800": 1}', b"[" * 100_000])
 def test_what_is_not_json_is_a_bad_request(body: bytes) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_encounter(read_json(body))
     assert refused.value.problem.status == 400
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"x"', b"NaN"])
 def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProblemError) as refused:
         read_encounter(read_json(body))
     assert refused.value.problem.status == 422
 
@@ -196,8 +202,8 @@ def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
 @example(BY_FIELD["gender"], "Unknown")
 @example(BY_FIELD["diag_1"], "250\n")
 @example(BY_FIELD["diag_1"], "٢٥٠")
-def test_the_door_agrees_with_the_contract(column: Any, value: Any) -> None:
-    """What `Column.problem` accepts is accepted, what it refuses is refused in its words."""
+def test_values_are_accepted_as_in_the_contract(column: Any, value: Any) -> None:
+    """A value is accepted if `Column.problem` accepts it; otherwise its message is the problem."""
     meant = value
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         meant = int(value)
@@ -219,12 +225,12 @@ def test_every_column_but_the_outcome_is_described_in_the_schema() -> None:
 
 
 def test_a_name_given_twice_is_found_however_many_others_are_absent() -> None:
-    """Also if as many names are repeated as optional ones are absent."""
+    """Also if the same number of optional names is absent."""
     required = {name: value for name, value in GOOD.items() if value is not None}
     for sent in (required, {**required, "encounter_id": 1}, {**required, "encounter_id": 1, "patient_nbr": 2}):
         text = json.dumps(sent)
         for repeated in (["age"], ["age", "gender"], ["age", "gender", "change"]):
             twice = "".join(f", {json.dumps(name)}: {json.dumps(GOOD[name])}" for name in repeated)
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(ProblemError) as caught:
                 read_encounter(read_json(f"{text[:-1]}{twice}}}".encode()))
             assert {error.field for error in caught.value.problem.errors} == set(repeated)

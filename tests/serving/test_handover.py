@@ -1,4 +1,4 @@
-"""A listening socket goes from process to process, and to nobody else."""
+"""A listening socket is handed from process to process, and to no other user."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_successor_may_take_it_and_other_users_may_not(path: Path) -> None
     asyncio.run(change())
 
 
-def test_nothing_is_taken_where_nothing_is_offered(path: Path) -> None:
+def test_without_an_offer_there_is_no_socket(path: Path) -> None:
     assert take(path) is None
     with socket.socket(socket.AF_UNIX) as left_by_a_killed_process:
         left_by_a_killed_process.bind(str(path))

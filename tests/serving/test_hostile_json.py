@@ -1,4 +1,4 @@
-"""Whatever is sent as JSON: no fault, and no value repeated."""
+"""Hostile JSON causes no error of the service, and no value is repeated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ AROUND: dict[str, Wrap] = {
     "/predict/batch": lambda change: {"encounters": [GOOD, {**GOOD, **change}, change]},
     "/outcomes": lambda change: {"outcomes": [OUTCOME, {**OUTCOME, **change}]},
 }
-"""What is right, with something else in it."""
+"""A valid body, with one part replaced."""
 
 LEAVES = (
     st.none()
@@ -117,7 +117,7 @@ ODD_VALUES = {
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("what", ODD_VALUES)
 def test_odd_values_are_refused(api: httpx.Client, path: str, what: str) -> None:
-    """Each in the place of the identifier; in a batch the row beside it is answered."""
+    """Each replaces the identifier; in a batch, the other row is answered."""
     body = json.dumps(AROUND[path]({"encounter_id": "PLACE"})).replace('"PLACE"', ODD_VALUES[what]).encode()
     answer = ask(api, path, body)
     assert answer.status_code in (400, 422) or answer.json()["refused"] == 2
@@ -176,7 +176,7 @@ def test_a_byte_order_mark_is_accepted(api: httpx.Client, path: str) -> None:
 
 
 def test_values_in_place_of_names_are_cut(api: httpx.Client) -> None:
-    """A name that is no field has to be named, or nobody finds the mistake; but no more of it than of the longest column."""
+    """An unknown name is repeated, so that the caller finds it, but not more of it than the longest column name has."""
     answer = ask(api, "/predict", json.dumps({**GOOD, "x" * 1000: 1}).encode())
     assert max(len(error["field"]) for error in answer.json()["errors"]) == 64
     assert max(map(len, BY_FIELD)) < 64

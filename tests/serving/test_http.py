@@ -1,4 +1,4 @@
-"""HTTP itself: what clients get that send too much, in pieces, all at once, or from a web page."""
+"""HTTP itself: clients that send too much, in pieces, pipelined, or from a web page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def post(path: bytes, body: bytes = BODY, more: bytes = b"") -> bytes:
 
 
 def responses(connection: socket.socket, number: int) -> list[tuple[int, dict[str, Any]]]:
-    """Read so many responses: status and JSON of each."""
+    """Read a number of responses, and return status and JSON of each."""
     found = []
     with connection.makefile("rb") as stream:
         for _ in range(number):
@@ -64,7 +64,7 @@ def connect(api: Service) -> socket.socket:
 
 
 def send_what_is_taken(connection: socket.socket, piece: bytes, at_most: int) -> None:
-    """Send a piece again and again, until the server closes the connection or takes no more."""
+    """Send a piece again and again, until the server closes the connection or reads no more."""
     connection.settimeout(2)
     sent = 0
     with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ def send_what_is_taken(connection: socket.socket, piece: bytes, at_most: int) ->
 
 
 def test_hostile_clients_fill_no_memory(alone: Service) -> None:
-    """Trailers, headers, pipelined requests and bodies without end take less than 32 MB in all."""
+    """Endless trailers, headers, pipelined requests and bodies add less than 32 MB in all."""
     process = psutil.Process(alone.process.pid)
     alone.client.post("/predict", json=ENCOUNTER).raise_for_status()
     before = process.memory_info().rss
@@ -136,7 +136,7 @@ def test_a_body_that_would_be_too_long_is_not_asked_for(alone: Service, length: 
 
 
 def test_an_offer_of_http_2_is_declined_and_the_request_answered(alone: Service) -> None:
-    """As Java's HTTP client and `curl --http2` ask."""
+    """Java's HTTP client and `curl --http2` send this header."""
     for _ in range(100):
         with connect(alone) as connection:
             connection.sendall(post(b"/predict", more=UPGRADE))
@@ -144,7 +144,7 @@ def test_an_offer_of_http_2_is_declined_and_the_request_answered(alone: Service)
 
 
 def test_pipelined_requests_are_answered_in_their_order(alone: Service) -> None:
-    """A thousand on twenty connections, the last of each broken: no error overtakes a response."""
+    """A thousand on twenty connections, the last of each invalid: no error overtakes a response."""
     refused, model, unknown = (
         post(b"/predict", b"{}"),
         b"GET /model HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",

@@ -1,14 +1,17 @@
-"""API keys and the file that keeps their hashes."""
+"""API keys and the file of their hashes."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from healthpredict.errors import ConfigurationError
+from healthpredict.api_keys import sha256_of
+from healthpredict.errors import ConfigurationError, StorageError
 from healthpredict.serving.keys import KeyRing
 from healthpredict.storage.key_file import add_key, admit_key, list_keys, revoke_key
 
@@ -43,7 +46,7 @@ def test_a_name_that_cannot_be_used_is_refused(keys_path: Path, name: str) -> No
     assert not keys_path.exists()
 
 
-def test_a_name_is_used_once_and_an_unknown_one_is_told(keys_path: Path, key: str) -> None:
+def test_a_name_is_used_once_and_an_unknown_one_is_an_error(keys_path: Path, key: str) -> None:
     with pytest.raises(ConfigurationError, match="There is a key 'ward'"):
         add_key(keys_path, "ward")
     with pytest.raises(ConfigurationError, match="There are: ward"):
@@ -68,7 +71,7 @@ def test_a_file_of_something_else_is_not_repeated(tmp_path: Path) -> None:
 
 
 def test_the_last_key_revoked_closes_the_service(keys_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healthpredict.serving.keys._LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("healthpredict.serving.keys._CHECK_SECONDS", 0.0)
     ring = KeyRing(keys_path)
     assert ring.accepts(f"Bearer {key}")
     revoke_key(keys_path, "ward")
@@ -98,3 +101,42 @@ def test_a_key_that_could_be_guessed_is_not_admitted(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="fewer than 32"):
         admit_key(tmp_path / "keys.json", "rollout", given)
     assert not (tmp_path / "keys.json").exists()
+
+
+def test_keys_that_cannot_be_written_leave_the_file_as_it_was(
+    keys_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = keys_path.read_bytes()
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=r"keys\.json cannot be written \(No space left on device\)"):
+            add_key(keys_path, "other")
+    assert keys_path.read_bytes() == before
+    assert not [path for path in keys_path.parent.iterdir() if path.name.startswith(f".{keys_path.name}.")]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a" * 32)
+    with pytest.raises(StorageError, match=r"file/keys\.json"):
+        add_key(tmp_path / "file" / "keys.json", "ward")
+    with pytest.raises(StorageError, match=r"file/keys\.json"):
+        admit_key(tmp_path / "file" / "keys.json", "ward", tmp_path / "file")
+
+
+def test_a_file_of_the_same_size_and_time_is_read_again(
+    keys_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cp --preserve` leaves such a file."""
+    monkeypatch.setattr("healthpredict.serving.keys._CHECK_SECONDS", 0.0)
+    ring = KeyRing(keys_path)
+    before = keys_path.stat()
+    other = "b" * 32
+    keys_path.write_text(keys_path.read_text().replace(list_keys(keys_path)[0].sha256, sha256_of(other).hex()))
+    os.utime(keys_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = keys_path.stat()
+    assert (after.st_mtime_ns, after.st_size, after.st_ino) == (before.st_mtime_ns, before.st_size, before.st_ino)
+    assert ring.accepts(f"Bearer {other}")
+    assert not ring.accepts(f"Bearer {key}")

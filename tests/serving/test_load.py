@@ -1,4 +1,4 @@
-"""The real process under load, bad clients and bad luck."""
+"""The real process under load, with slow and hostile clients."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def connect(api: Service) -> socket.socket:
 
 
 class Answer(NamedTuple):
-    """Status 0 where the connection ended before there was one; whether it stays."""
+    """A response; status 0 if the connection ended before, and whether the connection stays."""
 
     status: int
     body: bytes
@@ -92,13 +92,13 @@ def api(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="module")
 def impatient(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that waits for a body for a second, and for a head not much longer."""
+    """A service with a time limit of a second for bodies, and of half a second for heads."""
     with service(tmp_path_factory.mktemp("slow") / "log", bundle.path, program=IMPATIENT) as started:
         yield started
 
 
 def test_two_hundred_connections_at_once_are_all_answered(api: Service, bundle: Bundle) -> None:
-    """Each with an encounter of its own, on a connection that stays for a second one."""
+    """Each sends its own encounter, and a second one on the same connection."""
     connections = [connect(api) for _ in range(200)]
     risks = []
     for number in range(2):
@@ -115,7 +115,7 @@ def test_two_hundred_connections_at_once_are_all_answered(api: Service, bundle: 
 
 
 def drip(api: Service, at_once: bytes, slowly: bytes) -> bytes:
-    """Send a request, its end one byte at a time, until there is an answer; return all answers."""
+    """Send a request, its end byte by byte, until a response arrives, and return all responses."""
     connection = connect(api)
     with closing(connection):
         connection.sendall(at_once)
@@ -153,8 +153,8 @@ SLOW_BODIES = {
 }
 
 
-def test_slow_clients_are_sent_away_and_disturb_nobody(impatient: Service, bundle: Bundle) -> None:
-    """Others are answered all the time; in the end nothing of the slow ones is left."""
+def test_slow_clients_are_disconnected_and_disturb_nobody(impatient: Service, bundle: Bundle) -> None:
+    """Others are answered meanwhile, and no slow request is left in the end."""
     record = bundle.golden[0].record
     slow = SLOW_HEADS | SLOW_BODIES
     with ThreadPoolExecutor(3 * len(slow)) as pool:
@@ -191,8 +191,8 @@ def connections_of(api: Service) -> int:
     return sum(connection.status == psutil.CONN_ESTABLISHED for connection in connections)
 
 
-def test_a_client_that_never_reads_is_let_go(impatient: Service) -> None:
-    """Its responses fill the buffers of both ends, and then its connection is ended."""
+def test_a_client_that_never_reads_is_disconnected(impatient: Service) -> None:
+    """Its responses fill the buffers of both ends, and then the server closes the connection."""
     impatient.client.close()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -202,8 +202,8 @@ def test_a_client_that_never_reads_is_let_go(impatient: Service) -> None:
         wait_until(lambda: connections_of(impatient) == 0)
 
 
-def test_every_request_that_was_accepted_is_answered_and_noted(bundle: Bundle, tmp_path: Path) -> None:
-    """SIGTERM while clients ask as fast as they can: on connections that stay, on new ones, and with large batches."""
+def test_every_request_that_was_accepted_is_answered_and_logged(bundle: Bundle, tmp_path: Path) -> None:
+    """SIGTERM while clients send requests at full speed: on persistent and on new connections, and large batches."""
     make_patient_key(tmp_path / "key")
     options = (f"--log={tmp_path / 'log'}", f"--patient-key={tmp_path / 'key'}")
     body = json.dumps(ENCOUNTERS[0]).encode()
@@ -214,7 +214,7 @@ def test_every_request_that_was_accepted_is_answered_and_noted(bundle: Bundle, t
     refused: list[OSError | None] = []
 
     def ask(request: bytes, rows_of_one: int) -> None:
-        """Ask on one connection after the other, until a new one is refused, or reset before it was accepted."""
+        """Send requests on one connection after the other, until a new one is refused, or reset before it was accepted."""
         nonlocal rows
         while True:
             try:
@@ -273,7 +273,7 @@ def test_a_bundle_altered_on_disk_changes_no_answer_and_is_not_loaded_again(bund
         refused = api.client.post("/admin/reload", headers={"Authorization": f"Bearer {key}"})
         assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
         api.process.send_signal(signal.SIGHUP)
-        api.wait_until_it_says("Reload refused", 2)
+        api.wait_for_output("Reload refused", 2)
         assert answers() == before
         assert api.client.get("/health/ready").status_code == 200
 
@@ -282,7 +282,7 @@ def test_a_bundle_altered_on_disk_changes_no_answer_and_is_not_loaded_again(bund
 def test_a_clock_that_jumps_changes_neither_keys_nor_limits(
     bundle: Bundle, serve_app: Serve, tmp_path: Path, years: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time is measured with a clock that only goes on; the log alone tells the time of day."""
+    """Time limits use the monotonic clock; only the log uses the time of day."""
     keys_path = tmp_path / "keys"
     key = add_key(keys_path, "ward")
     jump = years * 365 * 24 * 3600

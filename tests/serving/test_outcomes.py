@@ -1,4 +1,4 @@
-"""`POST /outcomes`: all or none, on the disk before it is answered, and every problem at once."""
+"""`POST /outcomes` stores all or none, responds when they are on the disk, and lists every problem."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.outcomes import Outcomes, record_outcomes
-from healthpredict.serving.problems import Refused
+from healthpredict.serving.problems import ProblemError
 
 GOOD = [{"encounter_id": 4711, "readmitted": "NO"}, {"encounter_id": 2**63 - 1, "readmitted": "<30"}]
 MISSING = "is missing: leave the encounter out until its outcome is known"
@@ -36,8 +36,8 @@ def ask(api: httpx.Client, *outcomes: Any) -> httpx.Response:
     return api.post("/outcomes", json={"outcomes": outcomes})
 
 
-def noted(folder: Path) -> list[dict[str, Any]]:
-    """What is on the disk, though nothing was closed."""
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """Return the outcomes on the disk, also of files that are open."""
     return [json.loads(line) for path in folder.glob("outcomes-*") for line in path.read_bytes().splitlines()]
 
 
@@ -47,17 +47,17 @@ def test_outcomes_are_on_the_disk_when_they_are_answered(
     flushed: list[str] = []
     flush = os.fsync
 
-    def noting_flush(file: int) -> None:
+    def recording_flush(file: int) -> None:
         flush(file)
         flushed.append("folder" if stat.S_ISDIR(os.fstat(file).st_mode) else Path(f"/proc/self/fd/{file}").read_text())
 
-    monkeypatch.setattr(os, "fsync", noting_flush)
+    monkeypatch.setattr(os, "fsync", recording_flush)
     answer = ask(logged_api, *GOOD).raise_for_status().json()
     assert answer.keys() == {"recorded", "request_id"}
     assert answer["recorded"] == 2
     assert "folder" in flushed, "else the file could be gone with its name"
-    assert [json.loads(line) for line in flushed[-1].splitlines()] == noted(tmp_path / "log")
-    assert [{name: line[name] for name in ("encounter_id", "readmitted")} for line in noted(tmp_path / "log")] == GOOD
+    assert [json.loads(line) for line in flushed[-1].splitlines()] == stored(tmp_path / "log")
+    assert [{name: line[name] for name in ("encounter_id", "readmitted")} for line in stored(tmp_path / "log")] == GOOD
 
 
 def test_outcomes_have_a_file_of_their_own_for_shipping(
@@ -100,7 +100,7 @@ def test_all_problems_are_listed_and_nothing_is_recorded(logged_api: httpx.Clien
         ("outcomes.7.encounter_id", "is not a whole number"),
     ]
     assert "SECRET" not in response.text
-    assert noted(tmp_path / "log") == []
+    assert stored(tmp_path / "log") == []
 
 
 @pytest.mark.parametrize(
@@ -122,22 +122,22 @@ def test_odd_json_names_its_field(
     response = logged_api.post("/outcomes", content=body)
     assert response.status_code == 422
     assert response.json()["errors"] == [{"field": field, "problem": problem}]
-    assert noted(tmp_path / "log") == []
+    assert stored(tmp_path / "log") == []
 
 
 @pytest.mark.parametrize("word", ["NA", "nan", " null ", "None", "?", ""])
 def test_a_word_for_missing_is_no_outcome(logged_api: httpx.Client, tmp_path: Path, word: str) -> None:
-    """As in a file."""
+    """The same words are missing in a file."""
     response = ask(logged_api, {"encounter_id": 1, "readmitted": word})
     assert response.status_code == 422
     assert response.json()["errors"] == [{"field": "outcomes.0.readmitted", "problem": MISSING}]
-    assert noted(tmp_path / "log") == []
+    assert stored(tmp_path / "log") == []
 
 
 def test_an_id_may_be_written_as_a_decimal(logged_api: httpx.Client, tmp_path: Path) -> None:
     body = b'\xef\xbb\xbf{"outcomes":[{"encounter_id":4711.0,"readmitted":"NO"}]}'
     logged_api.post("/outcomes", content=body).raise_for_status()
-    assert [line["encounter_id"] for line in noted(tmp_path / "log")] == [4711]
+    assert [line["encounter_id"] for line in stored(tmp_path / "log")] == [4711]
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,15 @@ def test_an_id_may_be_written_as_a_decimal(logged_api: httpx.Client, tmp_path: P
         (b'{"outcomes": []}', 422, "There are no outcomes; nothing was recorded."),
     ],
 )
-def test_what_is_no_list_of_outcomes_is_refused(
+def test_a_body_without_a_list_of_outcomes_is_rejected(
     logged_api: httpx.Client, tmp_path: Path, body: bytes, status: int, detail: str
 ) -> None:
     response = logged_api.post("/outcomes", content=body)
     assert (response.status_code, response.json()["detail"]) == (status, detail)
-    assert noted(tmp_path / "log") == []
+    assert stored(tmp_path / "log") == []
 
 
-def test_too_many_outcomes_or_bytes_are_refused_before_they_are_looked_at(
+def test_too_many_outcomes_or_bytes_are_rejected_before_they_are_checked(
     bundle: Bundle, log: PredictionLog, serve_app: Serve, tmp_path: Path
 ) -> None:
     api = serve_app(create_app(bundle, log=log, limits=Limits(batch_rows=3, outcomes_body_bytes=1000)))
@@ -176,28 +176,33 @@ def test_too_many_outcomes_or_bytes_are_refused_before_they_are_looked_at(
     )
     long = ask(api, {"encounter_id": 1, "readmitted": "N" * 1000})
     assert (long.status_code, long.json()["detail"]) == (413, "The body is longer than 1,000 bytes. Send less at once.")
-    assert noted(tmp_path / "log") == []
+    assert stored(tmp_path / "log") == []
     ask(api, GOOD[0], GOOD[0], GOOD[0]).raise_for_status()
 
 
-@pytest.mark.parametrize("call", ["write", "fsync"])
-def test_outcomes_that_cannot_be_written_are_to_be_sent_again(
-    logged_api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [("write", "were not written"), ("fsync", "were written, but may not survive a power cut")],
+)
+def test_a_failed_write_says_what_happened_to_the_outcomes(
+    logged_api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, problem: str
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    ask(logged_api, GOOD[0]).raise_for_status()
     with monkeypatch.context() as context:
         context.setattr(os, call, full)
         response = ask(logged_api, GOOD[0])
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
-    assert response.json()["detail"] == "The outcomes were not written (No space left on device). Send them again."
+    assert response.json()["detail"] == f"The outcomes {problem} (No space left on device). Send them again."
+    assert len(stored(tmp_path / "log")) == (1 if call == "write" else 2)
     assert ask(logged_api, GOOD[1]).status_code == 200
-    assert noted(tmp_path / "log")[-1]["encounter_id"] == 2**63 - 1
+    assert stored(tmp_path / "log")[-1]["encounter_id"] == 2**63 - 1
 
 
-def test_outcomes_of_several_callers_at_once_are_written_one_after_the_other(
+def test_concurrent_outcomes_are_written_one_after_the_other(
     logged_api: httpx.Client, log: PredictionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, writing = RolledFile.append, threading.Lock()
@@ -223,13 +228,13 @@ def test_outcomes_of_several_callers_at_once_are_written_one_after_the_other(
     assert sorted(ids) == [1000 * number + i for number in range(20) for i in range(1, 50)]
 
 
-def test_without_a_log_there_is_nothing_to_note_outcomes_in(api: httpx.Client) -> None:
+def test_without_a_log_there_is_no_such_endpoint(api: httpx.Client) -> None:
     assert ask(api, GOOD[0]).status_code == 404
 
 
 class Nowhere:
     def add_outcomes(self, outcomes: list[Any]) -> None:
-        """Forget them."""
+        """Drop them."""
 
 
 VALUES = st.sampled_from(["NO", ">30", "<30", "?", "", None]) | st.integers(-1, 2**64) | st.floats() | st.booleans()
@@ -251,6 +256,6 @@ def test_what_is_recorded_is_what_the_documentation_says(body: dict[str, Any]) -
     try:
         record_outcomes(Nowhere(), text.encode(), 10_000)  # type: ignore[arg-type]
         recorded = True
-    except Refused:
+    except ProblemError:
         recorded = False
     assert recorded == documented

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(not REAL, reason="HEALTHPREDICT_TEST_DATA does n
 
 @dataclass(frozen=True)
 class Sample:
-    """Encounters as they stand in the file, ready to be sent, and what the training pipeline says of them."""
+    """Encounters as in the file, ready to be sent, and their risks by the training pipeline."""
 
     sent: list[dict[str, Any]]
     risks: np.ndarray
@@ -52,7 +52,7 @@ class Sample:
 
 @pytest.fixture(scope="module")
 def sample(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
-    """LightGBM as a search starts it, fitted on a part of the file; every tenth or so of the whole is sent."""
+    """LightGBM with its first parameters, fitted on a part of the file. About every tenth encounter is sent."""
     raw = read_history(Path(REAL).read_bytes(), "real").frame
     encounters = check_encounters(raw.drop(columns="readmitted"), "real", ContractParams()).encounters
     cohort = select_cohort(encounters)
@@ -80,7 +80,7 @@ def sample(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def rows_of_file(encounter_ids: pd.Series) -> list[dict[str, Any]]:
-    """The rows as text, but for numbers, in the order of the ids: nothing of the training's reading is in them."""
+    """Return the rows in the order of the ids, as text except for numbers. The reader of the training is not used."""
     place = {str(encounter_id): i for i, encounter_id in enumerate(encounter_ids)}
     rows: list[dict[str, Any]] = [{}] * len(place)
     with Path(REAL).open(newline="") as file:
@@ -105,7 +105,7 @@ def test_ten_thousand_encounters_in_one_request(sample: Sample) -> None:
 
 @pytest.mark.parametrize("underscores", [False, True])
 def test_some_hundred_encounters_one_by_one(sample: Sample, underscores: bool) -> None:
-    """By the names of the file, which are read quickly, and with underscores, which are not."""
+    """With the names of the file, and with underscores."""
     differences = []
     for i in range(0, N_SENT, N_SENT // N_ALONE):
         row = {name.replace("-", "_") if underscores else name: value for name, value in sample.sent[i].items()}

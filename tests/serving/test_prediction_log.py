@@ -1,4 +1,4 @@
-"""The prediction log: every prediction is in it once, without the patient, and whatever happens the service answers."""
+"""The prediction log contains every prediction once, without the patient, and its errors never fail a request."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def metric(api: httpx.Client, name: str) -> float:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs of this process write a hundred times a second."""
+    """Make logs of this process write a hundred times a second."""
     monkeypatch.setattr(writer, "_WRITE_EVERY_SECONDS", 0.01)
 
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
-    """A disk with room for `disk["room"]` bytes of the log; at first for any."""
+    """A disk with room for `disk["room"]` bytes of the log; unlimited at first."""
     disk = {"room": float("inf")}
     write, flush = os.write, os.fsync
 
@@ -96,7 +96,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, 
     disk["room"] = float("inf")
 
 
-def test_every_prediction_is_noted_with_all_that_it_was_made_of(
+def test_every_prediction_is_logged_with_all_its_inputs(
     logged_api: httpx.Client, log: PredictionLog, bundle: Bundle, tmp_path: Path
 ) -> None:
     before = time.time_ns() // 1000
@@ -122,7 +122,7 @@ def test_every_prediction_is_noted_with_all_that_it_was_made_of(
         }
 
 
-def test_the_id_of_a_patient_is_nowhere(logged_api: httpx.Client, log: PredictionLog, tmp_path: Path) -> None:
+def test_the_id_of_a_patient_is_in_no_file(logged_api: httpx.Client, log: PredictionLog, tmp_path: Path) -> None:
     logged_api.post("/predict", json=sent(0)).raise_for_status()
     logged_api.post("/predict/batch", json={"encounters": [sent(1)]}).raise_for_status()
     log.close()
@@ -134,7 +134,7 @@ def test_the_id_of_a_patient_is_nowhere(logged_api: httpx.Client, log: Predictio
 @pytest.mark.parametrize(
     "missing", [{"encounter_id": None, "patient_nbr": None}, dict.fromkeys(("encounter_id", "patient_nbr"), "?")]
 )
-def test_who_is_not_named_is_noted_as_nobody(
+def test_missing_ids_are_logged_as_null(
     logged_api: httpx.Client, log: PredictionLog, tmp_path: Path, missing: dict[str, Any]
 ) -> None:
     logged_api.post("/predict", json=sent(0, **missing)).raise_for_status()
@@ -143,7 +143,7 @@ def test_who_is_not_named_is_noted_as_nobody(
     assert [(line["patient_id"], line["encounter_id"]) for line in lines_of(tmp_path / "log")] == [(None, None)] * 2
 
 
-def test_what_is_refused_is_not_noted(logged_api: httpx.Client, log: PredictionLog, tmp_path: Path) -> None:
+def test_rejected_encounters_are_not_logged(logged_api: httpx.Client, log: PredictionLog, tmp_path: Path) -> None:
     assert logged_api.post("/predict", json=sent(0, age="old")).status_code == 422
     answer = logged_api.post("/predict/batch", json={"encounters": [sent(0, age="old"), sent(1)]}).json()
     assert answer["refused"] == 1
@@ -151,9 +151,7 @@ def test_what_is_refused_is_not_noted(logged_api: httpx.Client, log: PredictionL
     assert [line["encounter_id"] for line in lines_of(tmp_path / "log")] == [101]
 
 
-def test_an_encounter_that_is_not_real_is_noted_as_such(
-    logged_api: httpx.Client, log: PredictionLog, tmp_path: Path
-) -> None:
+def test_a_dry_run_is_logged_as_one(logged_api: httpx.Client, log: PredictionLog, tmp_path: Path) -> None:
     for path, body in (("/predict", sent(0)), ("/explain", sent(1)), ("/predict/batch", {"encounters": [sent(2)]})):
         for value in ("true", "false", "TRUE", "False"):
             logged_api.post(path, json=body, headers={"X-Dry-Run": value}).raise_for_status()
@@ -184,7 +182,7 @@ def test_nothing_is_lost_or_doubled_while_it_is_written(tmp_path: Path, monkeypa
     assert len(closed_files(tmp_path, "predictions")) > 10
 
 
-def test_metrics_say_what_is_written(logged_api: httpx.Client) -> None:
+def test_metrics_count_what_is_written(logged_api: httpx.Client) -> None:
     for number in range(3):
         logged_api.post("/predict", json=sent(number)).raise_for_status()
     wait_until(lambda: metric(logged_api, "written_total") == 3)
@@ -194,7 +192,7 @@ def test_metrics_say_what_is_written(logged_api: httpx.Client) -> None:
 def test_full_disk_costs_the_oldest_predictions_and_no_answer(
     bundle: Bundle, serve_app: Serve, tmp_path: Path, disk: dict[str, float]
 ) -> None:
-    """Every prediction is written, given up, or in the queue; what is given up is the oldest and is counted."""
+    """Every prediction is written, dropped, or in the queue. The oldest are dropped, and they are counted."""
     limits = LogLimits(roll_bytes=4_000)
     with closing(PredictionLog(tmp_path / "log", KEY, limits)) as log:
         api = serve_app(create_app(bundle, log=log))
@@ -210,7 +208,7 @@ def test_full_disk_costs_the_oldest_predictions_and_no_answer(
     assert kept == answered[dropped:]
 
 
-def test_full_disk_without_anything_to_give_up_fills_the_queue_up_to_its_bound(
+def test_full_disk_without_files_to_drop_fills_the_queue_up_to_its_bound(
     tmp_path: Path, disk: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(PredictionLog(tmp_path / "log", KEY, LogLimits(queue_rows=2_000))) as log:
@@ -224,9 +222,10 @@ def test_full_disk_without_anything_to_give_up_fills_the_queue_up_to_its_bound(
         wait_until(lambda: not log.failing)
     assert ids_of(tmp_path / "log") == [0, *range(4_000, 6_000)]
     assert "No space left on device; 1 predictions wait in memory" in caplog.text
+    assert "ship-log" not in caplog.text, "there is nothing to ship"
 
 
-def test_lines_that_are_dropped_while_others_are_taken_cost_these_nothing(tmp_path: Path) -> None:
+def test_lines_that_are_dropped_during_a_write_harm_no_others(tmp_path: Path) -> None:
     class DroppingTheRest(deque[Any]):
         def popleft(self) -> Any:
             taken = super().popleft()
@@ -241,7 +240,7 @@ def test_lines_that_are_dropped_while_others_are_taken_cost_these_nothing(tmp_pa
     assert len(ids) == log.written > 0
 
 
-def test_what_cannot_be_written_at_the_end_is_said_to_be_lost(
+def test_lines_that_cannot_be_written_at_the_end_are_reported_as_lost(
     tmp_path: Path, disk: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(PredictionLog(tmp_path / "log", KEY)) as log:
@@ -250,7 +249,9 @@ def test_what_cannot_be_written_at_the_end_is_said_to_be_lost(
     assert "3 predictions are lost, not written" in caplog.text
 
 
-def test_files_that_are_never_shipped_take_no_more_than_allowed(tmp_path: Path) -> None:
+def test_files_that_are_never_shipped_take_no_more_than_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     limits = LogLimits(roll_bytes=1, folder_bytes=8_000)
     with closing(PredictionLog(tmp_path, KEY, limits)) as log:
         for number in range(40):
@@ -260,9 +261,10 @@ def test_files_that_are_never_shipped_take_no_more_than_allowed(tmp_path: Path) 
     sizes = [path.stat().st_size for path in files]
     assert 8_000 - max(sizes) - 10 < sum(sizes) <= 8_000
     assert ids_of(tmp_path) == list(range(log.dropped, 40))
+    assert "predictions that were not shipped are dropped. Is `healthpredict ship-log` running?" in caplog.text
 
 
-def test_file_that_was_shipped_while_it_should_be_given_up_is_not_counted(
+def test_file_that_was_shipped_before_it_was_dropped_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def listed_before_it_was_shipped(folder: Path, kind: str, at_most: int) -> list[Path]:
@@ -293,6 +295,20 @@ def test_a_fault_of_the_log_ends_neither_the_log_nor_the_service(
     log.close()
     assert [line["encounter_id"] for line in lines_of(tmp_path / "log")] == [100, 101]
     assert "it failed" in caplog.text
+
+
+def test_a_line_that_cannot_be_made_costs_no_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lines that were taken from the queue are written once the error is over."""
+    with closing(PredictionLog(tmp_path, KEY)) as log:
+        with monkeypatch.context() as context:
+            context.setattr(writer, "patients_text", None)
+            add(log, 3)
+            wait_until(lambda: log.failing)
+            assert (log.waiting, log.written) == (3, 0)
+        wait_until(lambda: log.written == 3)
+    assert ids_of(tmp_path) == [0, 1, 2]
 
 
 def test_clock_that_jumps_back_changes_times_and_nothing_else(
@@ -327,7 +343,7 @@ def test_folder_that_cannot_be_written_is_found_at_the_start(
 
 
 def test_further_signals_do_not_cut_the_end_short(tmp_path: Path) -> None:
-    """The first one has ended the service; others come while what waits is being written."""
+    """The first one has ended the service; others arrive while the rest is written."""
     program = """
 import os, signal, sys
 from pathlib import Path
@@ -358,7 +374,7 @@ def log_options(folder: Path) -> tuple[str, str]:
     return f"--log={folder / 'log'}", f"--patient-key={folder / 'key'}"
 
 
-def test_process_that_is_told_to_end_writes_every_answer_it_gave(bundle: Bundle, tmp_path: Path) -> None:
+def test_process_that_gets_sigterm_logs_every_response(bundle: Bundle, tmp_path: Path) -> None:
     answered = []
     with service(tmp_path / "said", bundle.path, *log_options(tmp_path)) as api:
         for number in range(50):
@@ -392,7 +408,7 @@ def test_process_that_is_killed_loses_only_what_came_just_before(bundle: Bundle,
     assert [line["encounter_id"] for line in lines_of(tmp_path / "log", "outcomes")] == [100]
 
 
-def test_log_without_a_key_for_pseudonyms_is_no_service(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_service_with_a_log_needs_a_key_for_pseudonyms(bundle: Bundle, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -410,7 +426,7 @@ def test_log_without_a_key_for_pseudonyms_is_no_service(bundle: Bundle, tmp_path
 def test_when_one_process_replaces_another_both_logs_are_whole(
     bundle: Bundle, next_bundle: Bundle, tmp_path: Path
 ) -> None:
-    """Under requests; the golden rows that verify each process are noted as not real."""
+    """Under requests; the golden rows that verify each process are logged as dry runs."""
     target = LocalTarget(tmp_path / "state", port=free_port(), options=log_options(tmp_path))
     answered: list[str] = []
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""Why a risk is what it is."""
+"""The reasons for a risk."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_an_encounter_that_breaks_the_contract_is_not_explained(api: httpx.Clien
 
 
 def test_a_bundle_without_explanations_says_so(api: httpx.Client, app: FastAPI, bundle: Bundle) -> None:
-    app.state.bundle = dataclasses.replace(bundle, explainer=None)
+    app.state.service.bundle = dataclasses.replace(bundle, explainer=None)
     try:
         assert api.post("/explain", json=GOOD[0]).status_code == 501
         assert api.post("/predict", json=GOOD[0]).status_code == 200
     finally:
-        app.state.bundle = bundle
+        app.state.service.bundle = bundle
 
 
 def test_an_explainer_of_another_model_gets_no_bundle(bundle: Bundle, tmp_path: Path) -> None:

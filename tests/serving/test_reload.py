@@ -1,4 +1,4 @@
-"""Another bundle in place of the one that is served."""
+"""A reload replaces the served bundle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RELOAD = "/admin/reload"
 
 @dataclass(frozen=True)
 class Reloadable:
-    """A service of a folder, and the keys of a caller and of an administrator."""
+    """A service that serves a folder, and the keys of a caller and of an administrator."""
 
     service: Service
     folder: Path
@@ -94,7 +94,7 @@ def by_request(api: Reloadable, bundle: Bundle) -> None:
 def test_a_new_bundle_is_served_between_two_requests(
     api: Reloadable, bundle: Bundle, next_bundle: Bundle, reload: Callable[[Reloadable, Bundle], None]
 ) -> None:
-    """Clients ask all the time: each answer is wholly of the old bundle or wholly of the new one, and none is missing."""
+    """Under requests: each response comes from the old bundle or from the new one as a whole, and none is missing."""
     risks = {b.digest: b.risk(bundle.golden[0].record) for b in (bundle, next_bundle)}
     assert len(set(risks.values())) == 2
     seen: list[tuple[str, float]] = []
@@ -131,9 +131,7 @@ def test_a_new_bundle_is_served_between_two_requests(
     assert all(risk == pytest.approx(risks[digest], abs=1e-7) for digest, risk in seen)
 
 
-def test_a_reload_says_what_is_served_now_and_what_was_before(
-    api: Reloadable, bundle: Bundle, next_bundle: Bundle
-) -> None:
+def test_a_reload_names_the_old_and_the_new_bundle(api: Reloadable, bundle: Bundle, next_bundle: Bundle) -> None:
     api.put(next_bundle)
     answer = {"model_version": 2, "bundle_digest": next_bundle.digest, "previous_digest": bundle.digest}
     assert api.reload().json() == answer
@@ -142,7 +140,7 @@ def test_a_reload_says_what_is_served_now_and_what_was_before(
 
 
 def test_what_was_loaded_is_served_without_its_folder(api: Reloadable, next_bundle: Bundle) -> None:
-    """Explanations too, which nobody has asked for yet."""
+    """Also explanations, which were not requested before."""
     api.put(next_bundle)
     api.reload()
     shutil.rmtree(api.folder)
@@ -153,7 +151,7 @@ def test_what_was_loaded_is_served_without_its_folder(api: Reloadable, next_bund
 
 
 def rewrite(folder: Path, name: str, data: bytes) -> None:
-    """Replace a file of a bundle and its digest in the manifest: a bundle that was made wrong."""
+    """Replace a file of a bundle and its digest in the manifest, as a faulty build would."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / MANIFEST).read_bytes())
     manifest["files"][name] = hashlib.sha256(data).hexdigest()
@@ -191,7 +189,7 @@ def test_a_bad_bundle_leaves_the_old_one(
     api.put(next_bundle)
     spoil(api.folder)
     refused = "Reload refused, version 1 stays: "
-    before = api.service.says().count(refused)
+    before = api.service.output().count(refused)
     if ask == "request":
         response = api.reload()
         assert (response.status_code, response.headers["content-type"]) == (409, "application/problem+json")
@@ -199,9 +197,9 @@ def test_a_bad_bundle_leaves_the_old_one(
         assert response.json()["detail"].endswith(" Version 1 keeps answering.")
     else:
         api.service.process.send_signal(signal.SIGHUP)
-    api.service.wait_until_it_says(refused, before + 1)
-    assert reason in api.service.says().rpartition(refused)[2]
-    assert "Traceback" not in api.service.says()
+    api.service.wait_for_output(refused, before + 1)
+    assert reason in api.service.output().rpartition(refused)[2]
+    assert "Traceback" not in api.service.output()
     assert api.predict(bundle).json()["readmission_risk"] == bundle.risk(bundle.golden[0].record)
     assert api.served() == bundle.digest
     api.put(next_bundle)
@@ -223,7 +221,7 @@ def test_only_an_administrator_reloads_and_does_nothing_else(api: Reloadable, ne
     assert api.served() != next_bundle.digest
 
 
-def test_without_keys_of_administrators_nobody_reloads_by_request(bundle: Bundle, serve_app: Serve) -> None:
+def test_without_keys_of_administrators_there_is_no_reload_by_request(bundle: Bundle, serve_app: Serve) -> None:
     client = serve_app(create_app(bundle, source=lambda: bundle.path))
     assert client.post(RELOAD).status_code == 404
 
@@ -241,10 +239,10 @@ def test_one_file_of_keys_for_both_is_refused(bundle: Bundle, keys_path: Path, k
         serve(params)
 
 
-def test_reloads_that_are_asked_for_at_once_follow_each_other(
+def test_concurrent_reloads_run_one_after_the_other(
     bundle: Bundle, next_bundle: Bundle, serve_app: Serve, keys_path: Path, key: str
 ) -> None:
-    """The second looks again: the source may have changed since the first has looked."""
+    """The second reads the source again, because it may have changed since the first did."""
     at_work, most, looks = 0, 0, [next_bundle.path, bundle.path, bundle.path, next_bundle.path]
 
     def source() -> Path:
@@ -286,8 +284,8 @@ def test_a_source_that_hangs_delays_neither_answers_nor_the_end(bundle: Bundle, 
             assert api.process.wait(timeout=10) == 0, "the question alone may take 30 seconds"
 
 
-def test_a_reload_that_is_asked_for_while_the_service_starts_is_done(bundle: Bundle, tmp_path: Path) -> None:
-    """The signal would end a process that is not prepared for it."""
+def test_a_reload_during_the_start_is_carried_out(bundle: Bundle, tmp_path: Path) -> None:
+    """Without a handler, the signal would end the process."""
     port = free_port()
     with fake_mlflow() as mlflow, (tmp_path / "log").open("wb") as log:
         mlflow.has(bundle.digest, str(bundle.path))

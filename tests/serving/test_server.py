@@ -56,7 +56,7 @@ runpy.run_module("healthpredict.serving", run_name="__main__")
 
 
 def test_the_process_imports_nothing_that_only_training_needs(bundle: Bundle, tmp_path: Path, key: str) -> None:
-    """With everything that it can do: bundle from MLflow, keys, log, every endpoint, reload. Listed at its end."""
+    """With all features in use: bundle from MLflow, keys, log, every endpoint, reload. The modules are listed at the end."""
     make_patient_key(tmp_path / "patient-key")
     administrator = add_key(tmp_path / "admin-keys.json", "operator")
     listed = tmp_path / "modules.json"
@@ -131,7 +131,7 @@ def test_it_is_private_until_asked_and_ends_with_zero(bundle: Bundle) -> None:
 
 
 def test_a_request_accepted_before_the_end_is_answered(bundle: Bundle) -> None:
-    """The headers are there when the signal comes, the body follows. The process was still private."""
+    """The head arrives before the signal, and the body after it. The process was still private."""
     port = free_port()
     process = start(str(bundle.path), f"--port={free_port()}", f"--verify-port={port}")
     wait_for(port)
@@ -179,7 +179,9 @@ def test_a_traceback_in_the_log_has_places_and_no_values() -> None:
         (["--admin-keys=absent"], "The API keys in absent cannot be read"),
     ],
 )
-def test_wrong_arguments_are_told_in_a_line(bundle: Bundle, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_reported_in_one_line(
+    bundle: Bundle, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     add_key(tmp_path / "KEYS", "ward")
     process = start(str(bundle.path), *(word.replace("=FOLDER", f"={tmp_path}") for word in arguments))
     _, error = process.communicate(timeout=30)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_a_manifest_of_endless_depth_is_no_manifest(tmp_path: Path, fake: FakeMl
 
 @dataclass(frozen=True)
 class Mlflow:
-    """A real server and where it keeps what it alone may read."""
+    """A real server, and the folder of its artifacts."""
 
     uri: str
     artifacts: Path
@@ -218,7 +219,7 @@ def test_a_process_follows_the_alias(registry: Registry, tmp_path: Path) -> None
         ("models:/readmission/3", "was never completed"),
     ],
 )
-def test_what_is_not_registered_is_said(registry: Registry, cache: Path, source: str, problem: str) -> None:
+def test_a_version_that_is_not_registered_is_named(registry: Registry, cache: Path, source: str, problem: str) -> None:
     with pytest.raises(RegistryError, match=problem) as error:
         fetch_bundle(source, cache, registry.tracking_uri)
     assert source in str(error.value)
@@ -230,7 +231,7 @@ def test_what_is_not_registered_is_said(registry: Registry, cache: Path, source:
 def test_an_altered_artifact_is_neither_kept_nor_served(
     mlflow: Mlflow, registry: Registry, cache: Path, name: str, problem: str
 ) -> None:
-    """Also where the manifest was altered so that it agrees with itself: its digest is registered."""
+    """Also if the manifest agrees with itself, because the registered digest differs."""
     (stored,) = mlflow.artifacts.glob(f"*/{registry.version(2).run_id}/artifacts/{BUNDLE_ARTIFACT}/{name}")
     right = stored.read_bytes()
     stored.write_bytes(right.replace(b'"threshold":0.3', b'"threshold":0.9') if name == MANIFEST else right[:-1])
@@ -243,7 +244,7 @@ def test_an_altered_artifact_is_neither_kept_nor_served(
     assert fetch_bundle("models:/readmission/2", cache, registry.tracking_uri).is_dir()
 
 
-def test_a_server_that_is_down_is_said_at_once(tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_reported_quickly(tmp_path: Path) -> None:
     options = [f"--tracking-uri=http://127.0.0.1:{free_port()}", f"--cache={tmp_path / 'cache'}"]
     command = [sys.executable, "-m", "healthpredict.serving", CHAMPION, *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
@@ -253,13 +254,13 @@ def test_a_server_that_is_down_is_said_at_once(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """As `kill -9` at this point, but for the temporary folder, which is removed."""
+    """Ends the fetch like `kill -9`, except that the temporary folder is removed."""
 
 
 def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_a_bundle(
     fake: FakeMlflow, cache: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at every file in turn."""
+    """The fetch is killed at each file in turn."""
     fake.has(bundle.digest, str(bundle.path))
     n_files = len(list(bundle.path.iterdir()))
     for survives in range(n_files):
@@ -300,7 +301,7 @@ def lose_all(folder: Path) -> None:
 def test_what_was_damaged_in_the_cache_is_fetched_again(
     fake: FakeMlflow, cache: Path, bundle: Bundle, damage: Callable[[Path], None]
 ) -> None:
-    """As a power cut leaves files that were never flushed, or a half copied backup."""
+    """A power cut or an incomplete copy of a backup leaves such files."""
     fake.has(bundle.digest, str(bundle.path))
     damage(fetch_bundle(CHAMPION, cache, fake.uri))
     assert load_bundle(fetch_bundle(CHAMPION, cache, fake.uri)).digest == bundle.digest
@@ -329,6 +330,26 @@ def test_of_many_that_fetch_at_once_each_gets_the_bundle(
     assert kept(cache) == [bundle.digest]
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_connections_to_mlflow_are_closed(
+    fake: FakeMlflow, cache: Path, bundle: Bundle, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a service that runs for months leaks one connection with each reload."""
+    clients: list[httpx.Client] = []
+
+    class RecordedClient(httpx.Client):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            clients.append(self)
+
+    monkeypatch.setattr(httpx, "Client", RecordedClient)
+    fake.has(bundle.digest, str(bundle.path))
+    fake.status = status
+    with suppress(RegistryError):
+        fetch_bundle(CHAMPION, cache, fake.uri)
+    assert [client.is_closed for client in clients] == [True]
+
+
 def test_a_cache_that_cannot_be_written_is_named(fake: FakeMlflow, tmp_path: Path, bundle: Bundle) -> None:
     (tmp_path / "file").write_text("")
     fake.has(bundle.digest, str(bundle.path))
@@ -354,7 +375,7 @@ def test_a_tag_that_is_no_digest_names_no_folder(fake: FakeMlflow, cache: Path, 
 @pytest.mark.parametrize(
     "answer", [b"", b"<html>", b"[]", b"{}", b'{"model_version": 3}', b'{"model_version": {}}', b"\xff"]
 )
-def test_what_is_not_mlflow_is_said(fake: FakeMlflow, cache: Path, answer: bytes) -> None:
+def test_a_server_that_is_not_mlflow_is_reported(fake: FakeMlflow, cache: Path, answer: bytes) -> None:
     fake.answer = answer
     with pytest.raises(RegistryError, match="is not MLflow"):
         fetch_bundle(CHAMPION, cache, fake.uri)
@@ -406,7 +427,7 @@ def test_an_address_that_cannot_be_used_is_not_repeated(cache: Path, uri: str | 
 
 
 def test_serve_keeps_a_password_out_of_the_list_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arguments can be read by everyone on the machine."""
+    """Every user of the machine can read the arguments of a process."""
     monkeypatch.setenv("HEALTHPREDICT_STATE_PATH", str(tmp_path))
     monkeypatch.setenv("HEALTHPREDICT_TRACKING_URI", "http://nurse:s3cret@127.0.0.1:1")
     arguments: list[str] = []

@@ -1,4 +1,4 @@
-"""One rig: every storage test runs on a local folder and on S3 (a real HTTP server that speaks its API)."""
+"""Storage tests run on a local folder and on S3 (moto, a real HTTP server)."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(params=["local", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A place to store to that is empty and need not exist yet."""
+    """An empty folder or prefix, which need not exist."""
     if request.param == "local":
         return str(tmp_path / "data")
     return f"{request.getfixturevalue('s3_bucket')}/data"

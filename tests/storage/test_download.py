@@ -1,4 +1,4 @@
-"""Downloads: whole and as expected, or not at all."""
+"""A download is stored completely and with the expected content, or not at all."""
 
 import hashlib
 import threading
@@ -40,26 +40,26 @@ def archive() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["/whole", "/moved"])
-def test_file_arrives_with_its_digest(root: str, archive: str, path: str) -> None:
+def test_a_download_is_stored_and_its_digest_returned(root: str, archive: str, path: str) -> None:
     digest = download(archive + path, join(root, "raw", "source"))
     assert read_bytes(join(root, "raw", "source")) == CONTENT
     assert digest == hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.mark.parametrize("path", ["/missing", "/cut"])
-def test_failed_download_leaves_nothing(root: str, archive: str, path: str) -> None:
+def test_a_failed_download_stores_nothing(root: str, archive: str, path: str) -> None:
     with pytest.raises(SourceError, match=f"Cannot fetch {archive}{path}"):
         download(archive + path, join(root, "source"))
     assert not exists(join(root, "source"))
 
 
-def test_other_content_than_expected_is_not_kept(root: str, archive: str) -> None:
+def test_unexpected_content_is_not_stored(root: str, archive: str) -> None:
     with pytest.raises(SourceError, match=r"/whole has sha256 .* instead of 00"):
         download(f"{archive}/whole", join(root, "source"), sha256="00")
     assert not exists(join(root, "source"))
 
 
-def test_download_beyond_the_limit_is_not_kept(root: str, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_above_the_limit_is_not_stored(root: str, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healthpredict.storage.download.MAX_DOWNLOAD_BYTES", len(CONTENT) - 1)
     with pytest.raises(SourceError, match=rf"/whole sends more than {len(CONTENT) - 1:,} bytes"):
         download(f"{archive}/whole", join(root, "source"))
@@ -69,6 +69,6 @@ def test_download_beyond_the_limit_is_not_kept(root: str, archive: str, monkeypa
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "gopher://127.0.0.1/x", "http://["])
-def test_unreachable_address_says_what_to_do(root: str, url: str) -> None:
+def test_the_message_for_an_unreachable_address_says_what_to_do(root: str, url: str) -> None:
     with pytest.raises(SourceError, match="give a local file"):
         download(url, join(root, "source"))

@@ -1,4 +1,4 @@
-"""One holder at a time, on whatever host; a silent one is replaced, a live one is not."""
+"""A lease has one holder at a time, across hosts. A silent holder is replaced, a live one is not."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def holder(uri: str, owner: str) -> Iterator[subprocess.Popen[bytes]]:
         process.stdout.close()
 
 
-def test_a_lease_that_was_released_is_free(uri: str) -> None:
+def test_a_released_lease_is_free(uri: str) -> None:
     for owner in ("one", "two", "one"):
         with hold(uri, WHAT, owner) as lease:
             lease.check()
 
 
-def test_a_live_holder_is_named_and_keeps_it(uri: str) -> None:
+def test_a_live_holder_keeps_the_lease_and_is_named(uri: str) -> None:
     with holder(uri, "host a") as process:
         with (
             pytest.raises(
@@ -74,14 +74,14 @@ def test_a_killed_holder_is_replaced_after_its_time(uri: str) -> None:
 
 
 def test_the_same_owner_does_not_wait(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock in its state folder says that the earlier process is gone."""
+    """The owner's lock file guarantees that its earlier process has ended."""
     Lease(uri, WHAT, "host a", 60.0).acquire()
     monkeypatch.setattr(module.time, "sleep", None)
     with hold(uri, WHAT, "host a") as lease:
         lease.check()
 
 
-def test_a_holder_that_was_silent_for_too_long_stops(uri: str) -> None:
+def test_a_holder_that_lost_its_lease_stops(uri: str) -> None:
     silent = Lease(uri, WHAT, "host a", 0.5)
     silent.acquire()
     with hold(uri, WHAT, "host b", 0.5):
@@ -92,7 +92,7 @@ def test_a_holder_that_was_silent_for_too_long_stops(uri: str) -> None:
             silent.renew()
 
 
-def test_a_renewal_whose_response_was_lost_loses_nothing(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_succeeds_although_its_response_was_lost(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = Lease(uri, WHAT, "host a", 60.0)
     lease.acquire()
     replace = module.replace_bytes
@@ -109,13 +109,13 @@ def test_a_renewal_whose_response_was_lost_loses_nothing(uri: str, monkeypatch: 
     lease.check()
 
 
-def test_what_is_no_lease_counts_as_free(uri: str) -> None:
+def test_unreadable_content_counts_as_a_free_lease(uri: str) -> None:
     module.write_bytes(uri, b"not a lease")
     with hold(uri, WHAT, "host a") as lease:
         lease.check()
 
 
-def test_of_many_that_ask_for_a_free_lease_one_has_it(uri: str) -> None:
+def test_of_many_that_want_a_free_lease_one_gets_it(uri: str) -> None:
     everybody_asked = threading.Barrier(5)
     held = []
 

@@ -1,4 +1,4 @@
-"""The ledger: append-only, in order, safe for two writers."""
+"""The ledger is append-only, ordered, and safe for two writers."""
 
 import subprocess
 import sys
@@ -31,6 +31,17 @@ def test_empty_ledger_has_no_events(root: str) -> None:
     assert Ledger(join(root, "ledger")).last("batch") is None
 
 
+def test_events_of_another_writer_are_seen_after_a_refresh(root: str) -> None:
+    ours, others = (Ledger(join(root, "ledger")) for _ in range(2))
+    ours.append("batch", name="batch-01")
+    others.append("batch", name="batch-02", key="second")
+    assert ours.last("batch", name="batch-02") is None
+    assert ours.append("batch", name="batch-02", key="second")["sequence"] == 2, "it meets the event at this number"
+    others.append("batch", name="batch-03")
+    ours.refresh()
+    assert [event["name"] for event in ours.events()] == ["batch-01", "batch-02", "batch-03"]
+
+
 def test_last_finds_the_latest_with_these_facts(root: str) -> None:
     ledger = Ledger(join(root, "ledger"))
     ledger.append("batch", name="batch-01", attempt=1)
@@ -43,7 +54,7 @@ def test_last_finds_the_latest_with_these_facts(root: str) -> None:
     assert ledger.last("batch", unknown_fact=1) is None
 
 
-def test_last_finds_what_is_far_back(tmp_path: Path) -> None:
+def test_last_finds_an_event_far_back(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
     for number in range(70):
         ledger.append("first" if number in (0, 37) else "batch", n=number)
@@ -53,8 +64,8 @@ def test_last_finds_what_is_far_back(tmp_path: Path) -> None:
     assert ledger.last("first", n=1) is None
 
 
-def test_writers_at_once_lose_nothing(root: str) -> None:
-    """Every event has a number of its own, whatever its kind."""
+def test_concurrent_writers_lose_no_event(root: str) -> None:
+    """Every event has its own number, whatever its kind."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: Ledger(join(root, "ledger")).append(f"kind-{number}", n=number), range(12)))
     events = Ledger(join(root, "ledger")).events()
@@ -63,7 +74,7 @@ def test_writers_at_once_lose_nothing(root: str) -> None:
 
 
 def test_two_processes_leave_no_gap_and_no_duplicate(root: str) -> None:
-    """Also of events that both want to append, by their key."""
+    """Also if both append an event with the same key."""
     program = """
 import sys
 from healthpredict.storage.ledger import Ledger
@@ -96,7 +107,7 @@ def test_an_event_with_a_key_is_written_once(root: str) -> None:
 
 
 @pytest.mark.parametrize("failure", ["response lost", "no retry left"])
-def test_an_event_whose_response_was_lost_is_there_once(
+def test_an_event_whose_response_was_lost_is_stored_once(
     root: str, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     ledger = Ledger(join(root, "ledger"))
@@ -105,7 +116,7 @@ def test_an_event_whose_response_was_lost_is_there_once(
 
     def lossy(uri: str, data: bytes, *, exclusive: bool) -> None:
         write(uri, data, exclusive=exclusive)
-        # What boto's retry of a request that was carried out ends with, or an error of the connection.
+        # The error of boto's retry after a lost response, or a connection error.
         raise AlreadyExists("412") if failure == "response lost" else StorageError("connection closed")
 
     with monkeypatch.context() as context:
@@ -140,14 +151,14 @@ def test_an_append_that_failed_although_it_was_written_is_not_repeated(
     assert len(ledger.events()) == 1
 
 
-def test_fact_that_is_not_json_leaves_the_ledger_as_it_was(root: str) -> None:
+def test_a_fact_that_is_not_json_writes_no_event(root: str) -> None:
     ledger = Ledger(join(root, "ledger"))
     with pytest.raises(StorageError, match="not JSON"):
         ledger.append("batch", auroc=float("nan"))
     assert ledger.events() == []
 
 
-def test_a_backup_is_restored_once_and_never_over_other_events(root: str) -> None:
+def test_a_backup_is_restored_once_and_never_overwrites_other_events(root: str) -> None:
     ledger, restored = Ledger(join(root, "ledger")), Ledger(join(root, "restored"))
     ledger.append("batch", name="batch-01")
     ledger.append("promotion", version=2)

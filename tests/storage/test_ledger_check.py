@@ -1,4 +1,4 @@
-"""What was changed, dropped or reordered is found and named."""
+"""Changed, dropped and reordered events are detected and named."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from healthpredict.cli.main import app
 from healthpredict.errors import LedgerAltered, StorageError
+from healthpredict.operations.installation import Installation
 from healthpredict.storage.ledger import Event, Ledger
 from healthpredict.storage.ledger_check import find_altered
 from healthpredict.storage.tables import write_json
@@ -19,7 +20,7 @@ from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
 
 @pytest.fixture
 def ledger(root: str, tmp_path: Path) -> Ledger:
-    """Six events, of which a host remembers the last."""
+    """Six events. This host has stored the last one."""
     ledger = Ledger(join(root, "ledger"), tmp_path / "head.json")
     for number in range(1, 7):
         ledger.append("batch", batch=f"batch-{number}", rows=number)
@@ -53,7 +54,7 @@ def drop_and_renumber(ledger: Ledger) -> None:
 
 
 def rewrite_from(ledger: Ledger, number: int) -> None:
-    """As somebody does who knows how the digests are made."""
+    """Rewrite events with matching digests, as an attacker would."""
     events = ledger.events()
     for uri in ledger.uris()[number - 1 :]:
         delete(uri)
@@ -99,7 +100,7 @@ def test_the_first_altered_event_is_named(ledger: Ledger, what: str) -> None:
     assert (altered.sequence, problem in altered.problem) == (sequence, True), altered.problem
 
 
-def test_a_ledger_without_digests_stays_readable_and_is_chained_from_there_on(root: str) -> None:
+def test_a_ledger_without_digests_is_readable_and_new_events_have_digests(root: str) -> None:
     ledger = Ledger(join(root, "ledger"))
     old: list[Event] = [
         {"sequence": n, "time": "2026-01-01T00:00:00+00:00", "kind": "batch", "n": n} for n in (1, 2, 3)
@@ -128,13 +129,14 @@ def test_restored_events_are_the_same_bytes(ledger: Ledger, tmp_path: Path) -> N
     assert Ledger(str(tmp_path / "third")).events() == []
 
 
-def test_command_and_status_show_the_result(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from healthpredict.config import Settings
+def test_the_command_and_status_show_the_result(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from healthpredict.operations.check_ledger import last_ledger_check
 
     monkeypatch.setenv("HEALTHPREDICT_DATA_URI", ledger.uri.removesuffix("/ledger"))
     monkeypatch.setenv("HEALTHPREDICT_STATE_PATH", str(tmp_path / "state"))
-    assert last_ledger_check(Settings()) is None
+    assert last_ledger_check(Installation()) is None
     result = CliRunner().invoke(app, ["ledger", "--verify"])
     assert (result.exit_code, "is unaltered: 6 events" in result.output) == (0, True)
     change(ledger, 2, rows=9)
@@ -142,7 +144,7 @@ def test_command_and_status_show_the_result(ledger: Ledger, tmp_path: Path, monk
     assert isinstance(result.exception, LedgerAltered)
     assert result.exception.exit_code not in {0, 1}
     assert "Event 2 was changed" in str(result.exception)
-    check = last_ledger_check(Settings())
+    check = last_ledger_check(Installation())
     assert check is not None
     assert check.altered is not None
     assert check.altered.sequence == 2

@@ -1,4 +1,4 @@
-"""The lock: the second one says so and leaves; a killed holder holds nothing."""
+"""A second holder of the lock is refused, and a killed holder loses the lock."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def test_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_second_holder_in_one_process_is_told(tmp_path: Path) -> None:
+def test_a_second_holder_in_the_same_process_is_refused(tmp_path: Path) -> None:
     with (
         exclusive(tmp_path / "loop.lock", "The drift loop"),
         pytest.raises(AlreadyRunning, match=rf"The drift loop is already running \(.+, process {os.getpid()}\)"),
@@ -43,7 +43,7 @@ def test_second_holder_in_one_process_is_told(tmp_path: Path) -> None:
         pass
 
 
-def test_second_process_is_told_who_holds_it_until_that_one_is_killed(tmp_path: Path) -> None:
+def test_the_holder_is_named_to_a_second_process_until_it_is_killed(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "loop.lock")], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None

@@ -1,4 +1,4 @@
-"""A store that carries out writes and loses the responses duplicates no event, loses none, and leaves the chain whole."""
+"""If a store loses the responses to writes, no event is lost or duplicated, and the chain is intact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole objects by URI: the same behaviour on a local folder and on S3."""
+"""Local folders and S3 behave in the same way."""
 
 import errno
 import os
@@ -21,12 +21,12 @@ from healthpredict.storage.uris import (
 )
 
 
-def test_join_puts_one_slash_between() -> None:
+def test_join_puts_one_slash_between_parts() -> None:
     assert join("s3://bucket/prefix/", "/raw/", "a.csv") == "s3://bucket/prefix/raw/a.csv"
     assert join("var/data", "raw") == "var/data/raw"
 
 
-def test_what_was_written_is_read(root: str) -> None:
+def test_an_object_is_read_as_written(root: str) -> None:
     uri = join(root, "batches", "initial.csv")
     write_bytes(uri, b"one")
     write_bytes(uri, b"two")
@@ -34,7 +34,7 @@ def test_what_was_written_is_read(root: str) -> None:
     assert exists(uri)
 
 
-def test_every_folder_that_is_made_is_closed_to_other_users(tmp_path: Path) -> None:
+def test_created_folders_are_closed_to_other_users(tmp_path: Path) -> None:
     umask = os.umask(0)
     try:
         write_bytes(str(tmp_path / "data" / "batches" / "initial.csv"), b"")
@@ -44,26 +44,26 @@ def test_every_folder_that_is_made_is_closed_to_other_users(tmp_path: Path) -> N
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]
 
 
-def test_reading_nothing_says_so(root: str) -> None:
+def test_a_missing_object_is_reported(root: str) -> None:
     uri = join(root, "nothing")
     assert not exists(uri)
     with pytest.raises(NotFound, match="nothing"):
         read_bytes(uri)
 
 
-def test_folder_is_no_object(root: str) -> None:
+def test_a_folder_is_not_an_object(root: str) -> None:
     write_bytes(join(root, "raw", "a.csv"), b"")
     assert not exists(join(root, "raw"))
 
 
-def test_list_is_sorted_and_one_level_deep(root: str) -> None:
+def test_a_list_is_sorted_and_one_level_deep(root: str) -> None:
     for name in ("b.csv", "a.csv", "c.json", "deeper/d.csv"):
         write_bytes(join(root, name), b"")
     assert list_uris(root, suffix=".csv") == [join(root, "a.csv"), join(root, "b.csv")]
     assert list_uris(join(root, "nowhere")) == []
 
 
-def test_delete_is_the_end_of_it_and_can_be_repeated(root: str) -> None:
+def test_delete_removes_the_object_and_can_be_repeated(root: str) -> None:
     uri = join(root, "a.csv")
     write_bytes(uri, b"")
     delete(uri)
@@ -71,7 +71,7 @@ def test_delete_is_the_end_of_it_and_can_be_repeated(root: str) -> None:
     assert not exists(uri)
 
 
-def test_exclusive_write_never_overwrites(root: str) -> None:
+def test_an_exclusive_write_never_overwrites(root: str) -> None:
     uri = join(root, "000001.json")
     write_bytes(uri, b"first", exclusive=True)
     with pytest.raises(AlreadyExists, match=r"000001\.json"):
@@ -95,30 +95,32 @@ def test_of_many_exclusive_writers_one_succeeds(root: str) -> None:
     assert read_bytes(uri) == str(won.index(True)).encode()
 
 
-def test_local_file_is_copied_to_a_uri(root: str, tmp_path: Path) -> None:
+def test_a_local_file_is_copied_to_a_uri(root: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"content")
     write_file(join(root, "raw", "copy"), source)
     assert read_bytes(join(root, "raw", "copy")) == b"content"
 
 
-def test_missing_local_file_is_named(root: str, tmp_path: Path) -> None:
+def test_a_missing_local_file_is_named(root: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no-source"):
         write_file(join(root, "copy"), tmp_path / "no-source")
 
 
-def test_missing_bucket_says_what_to_do(s3_bucket: str) -> None:
+def test_the_message_for_a_missing_bucket_says_what_to_do(s3_bucket: str) -> None:
     with pytest.raises(StorageError, match=r"NoSuchBucket\. Create the bucket"):
         write_bytes("s3://elsewhere/a.csv", b"")
 
 
 @pytest.mark.parametrize("uri", ["https://example.org/a.csv", "s3:///a.csv"])
-def test_uri_that_names_no_store_is_a_configuration_error(uri: str) -> None:
+def test_an_unsupported_uri_is_a_configuration_error(uri: str) -> None:
     with pytest.raises(ConfigurationError, match="s3://bucket"):
         write_bytes(uri, b"")
 
 
-def test_unreachable_store_says_what_to_check(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_for_an_unreachable_store_says_what_to_check(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from healthpredict.storage import s3
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -131,10 +133,8 @@ def test_unreachable_store_says_what_to_check(s3_bucket: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
-def test_full_disk_leaves_the_old_content_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    """Neither half a file nor a temporary one, whether the disk is found full on writing or on flushing."""
+def test_a_full_disk_leaves_only_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """No partial and no temporary file stays, whether writing or flushing fails."""
     uri = str(tmp_path / "a.csv")
     write_bytes(uri, b"old")
 
@@ -149,29 +149,29 @@ def test_full_disk_leaves_the_old_content_and_nothing_else(
     assert read_bytes(uri) == b"old"
 
 
-def test_folder_whose_name_is_taken_by_a_file_is_an_error(tmp_path: Path) -> None:
-    """Not "already there", which a writer of the ledger would answer with the next number, for ever."""
+def test_a_file_in_place_of_a_folder_is_a_storage_error(tmp_path: Path) -> None:
+    """It is not `AlreadyExists`, after which a writer of the ledger would try the next number forever."""
     (tmp_path / "ledger").write_bytes(b"")
     with pytest.raises(StorageError) as caught:
         write_bytes(str(tmp_path / "ledger" / "000001.json"), b"", exclusive=True)
     assert not isinstance(caught.value, AlreadyExists)
 
 
-def test_killed_write_is_not_listed(tmp_path: Path) -> None:
-    """The temporary file of a killed writer stays behind, hidden."""
+def test_a_killed_write_is_not_listed(tmp_path: Path) -> None:
+    """It leaves a hidden temporary file."""
     (tmp_path / ".a.csv.1234").write_bytes(b"half")
     assert list_uris(str(tmp_path)) == []
 
 
-def test_exclusive_write_of_what_is_stored_already_counts_as_written(root: str) -> None:
-    """The store carried it out and its response was lost."""
+def test_an_exclusive_write_of_the_stored_content_succeeds(root: str) -> None:
+    """The response to an earlier write may have been lost."""
     uri = join(root, "ledger", "000001.json")
     write_bytes(uri, b"first", exclusive=True)
     write_bytes(uri, b"first", exclusive=True)
     assert read_bytes(uri) == b"first"
 
 
-def test_an_object_is_replaced_only_if_it_is_as_expected(root: str) -> None:
+def test_an_object_is_replaced_only_if_it_has_the_expected_content(root: str) -> None:
     uri = join(root, "lease.json")
     with pytest.raises(AlreadyExists, match=r"lease\.json"):  # it is gone
         replace_bytes(uri, b"new", b"old")
@@ -184,7 +184,7 @@ def test_an_object_is_replaced_only_if_it_is_as_expected(root: str) -> None:
     assert list_uris(root, suffix=".json") == [uri]
 
 
-def test_of_many_who_replace_the_same_content_one_succeeds(root: str) -> None:
+def test_of_many_replacements_of_the_same_content_one_succeeds(root: str) -> None:
     uri = join(root, "lease.json")
     write_bytes(uri, b"old")
 

@@ -22,8 +22,23 @@ KNOWN = tuple(
 )
 """What an earlier search found: one family, two candidates of it."""
 _seconds_per_report = 0.0
-PARAMS = SearchParams(families=("logistic_regression", "random_forest"), max_concurrent=2, seed=1)
-ONE_AT_A_TIME = PARAMS.model_copy(update={"max_concurrent": 1})
+
+
+def limited(n_trials: int, seconds: float = 120, max_concurrent: int = 2) -> SearchParams:
+    """Small params with the same limits for a first search and for a retraining."""
+    return SearchParams(
+        families=("logistic_regression", "random_forest"),
+        n_trials=n_trials,
+        time_budget_seconds=seconds,
+        retrain_n_trials=n_trials,
+        retrain_time_budget_seconds=seconds,
+        max_concurrent=max_concurrent,
+        seed=1,
+    )
+
+
+PARAMS = limited(N_TRIALS)
+ONE_AT_A_TIME = limited(N_TRIALS, max_concurrent=1)
 
 
 class Notes(Callback):
@@ -61,10 +76,7 @@ def search(hospital: Hospital, folder: Path, **changed: Any) -> SearchResult:
     """Run a small search, with notes in `folder`."""
     arguments: dict[str, Any] = {
         "params": PARAMS,
-        "name": NAME,
-        "storage_path": folder / "state",
-        "n_trials": N_TRIALS,
-        "time_budget_seconds": 120,
+        "state_path": folder / "state" / NAME,
         "callbacks": [Notes(folder / "notes")],
     }
     return search_models(hospital.train, hospital.validation, **(arguments | changed))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from encoded_hospital import Hospital
-from killed_search import KNOWN, N_TRIALS, NAME, ONE_AT_A_TIME, PARAMS, Notes, read_notes, search
+from killed_search import KNOWN, N_TRIALS, NAME, PARAMS, Notes, limited, read_notes, search
 
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
@@ -39,7 +39,9 @@ def searched(
     folder = tmp_path_factory.mktemp("search")
     run_id = registry.open_run("train", {"trigger": "search test"})
     logger = trial_logger(registry.tracking_uri, registry.experiment, run_id, METRIC)
-    result = search(hospital, folder, n_trials=3, callbacks=[Notes(folder / "notes"), logger], ray_address=cluster)
+    result = search(
+        hospital, folder, params=limited(3), callbacks=[Notes(folder / "notes"), logger], ray_address=cluster
+    )
     return result, folder, run_id
 
 
@@ -108,9 +110,7 @@ def test_every_trial_is_a_run_nested_under_the_search(
 
 def test_a_search_without_time_still_completes_a_trial(cluster: str, hospital: Hospital, tmp_path: Path) -> None:
     """Then it ends, although nineteen trials are left."""
-    result = search(
-        hospital, tmp_path, params=ONE_AT_A_TIME, n_trials=20, time_budget_seconds=0.001, ray_address=cluster
-    )
+    result = search(hospital, tmp_path, params=limited(20, seconds=0.001, max_concurrent=1), ray_address=cluster)
     assert result.best.steps == STEPS
     assert result.trials < 20
 
@@ -211,7 +211,7 @@ def test_a_search_whose_state_is_damaged_starts_over_and_says_so(  # noqa: PLR09
     for path in damaged:
         data = DAMAGES[damage](path.read_bytes())
         path.unlink() if data is None else path.write_bytes(data)
-    result = search(hospital, tmp_path, n_trials=1, known=KNOWN[:1], ray_address=cluster)
+    result = search(hospital, tmp_path, params=limited(1), known=KNOWN[:1], ray_address=cluster)
     assert result.best.steps == STEPS
     assert not (tmp_path / "state" / NAME).exists()
     assert result.trials == 1

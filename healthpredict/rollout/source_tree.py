@@ -1,6 +1,6 @@
-"""The code that goes into an image: what runs here, or a named ref, fetched into a clean folder of its own.
+"""The source tree that an image is built from: the code that runs here, or a Git ref that is fetched.
 
-With dulwich, because the image of the workers has no git.
+It uses dulwich, because the image of the workers has no git.
 """
 
 from __future__ import annotations
@@ -8,27 +8,42 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.image import SourceTree
 
 if TYPE_CHECKING:
     from dulwich.objects import ObjectID
     from dulwich.refs import Ref
 
 
+@dataclass(frozen=True)
+class SourceTree:
+    """The code that goes into an image.
+
+    Attributes:
+        path: folder with package, lock and Dockerfile.
+        commit: None if it is unknown.
+        ref: branch, tag or commit that was requested; None for the code that runs here.
+    """
+
+    path: Path
+    commit: str | None
+    ref: str | None = None
+
+
 def fetch_source(repository: str, ref: str, folder: Path) -> SourceTree:
     """Fetch a ref.
 
     Args:
-        repository: URL or path, as git takes it.
+        repository: URL or path, as for `git fetch`.
         ref: branch, tag or full commit.
-        folder: for checkouts, each in a folder named by its commit.
+        folder: in which each checkout has a folder named after its commit.
 
     Raises:
-        RolloutError: there is no such ref, or it cannot be fetched.
+        RolloutError: the ref does not exist or cannot be fetched.
     """
     from dulwich.client import get_transport_and_path
     from dulwich.index import build_index_from_tree
@@ -56,10 +71,10 @@ def fetch_source(repository: str, ref: str, folder: Path) -> SourceTree:
     except RolloutError:
         raise
     except Exception as error:  # dulwich's errors have no common base
-        # Without their texts, in which an address may hold a password.
+        # Without the error's text, because its URL may contain a password.
         raise RolloutError(
-            f"The source could not be fetched ({type(error).__name__}). Is HEALTHPREDICT_SOURCE_REPOSITORY right, "
-            "and can it be read from here?"
+            f"The source could not be fetched ({type(error).__name__}). Check that HEALTHPREDICT_SOURCE_REPOSITORY is right "
+            "and can be read from here."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

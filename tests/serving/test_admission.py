@@ -1,10 +1,12 @@
-"""Who is let in, how many at once, and what is counted."""
+"""Admission: keys, limits, and what is counted."""
 
 from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -21,14 +23,14 @@ from healthpredict.storage.key_file import add_key, revoke_key
 
 
 def counted(client: httpx.Client) -> dict[tuple[str, ...], float]:
-    """Every sample by name and values of its labels; read as Prometheus reads it."""
+    """Return every sample by name and values of its labels, as Prometheus reads it."""
     text = client.get("/metrics").raise_for_status().text
     samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
     return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
 
 def half_a_request(client: httpx.Client, path: str) -> socket.socket:
-    """A request whose body does not come."""
+    """Send a request without its body."""
     connection = socket.create_connection((client.base_url.host, client.base_url.port or 80))
     connection.sendall(
         b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
@@ -38,7 +40,7 @@ def half_a_request(client: httpx.Client, path: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer hp_wrong", "Basic KEY", "KEY", "Bearer KEYx"])
-def test_without_a_key_in_force_nothing_is_said(
+def test_without_a_valid_key_nothing_is_answered(
     bundle: Bundle, serve_app: Serve, keys_path: Path, key: str, header: str | None
 ) -> None:
     client = serve_app(create_app(bundle, keys=KeyRing(keys_path)))
@@ -55,7 +57,7 @@ def test_without_a_key_in_force_nothing_is_said(
 def test_keys_change_while_the_service_runs(
     bundle: Bundle, serve_app: Serve, keys_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healthpredict.serving.keys._LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("healthpredict.serving.keys._CHECK_SECONDS", 0.0)
     client = serve_app(create_app(bundle, keys=KeyRing(keys_path)))
 
     def status(key: str) -> int:
@@ -69,7 +71,7 @@ def test_keys_change_while_the_service_runs(
     assert (status(key), status(second)) == (401, 200)
 
 
-def test_the_documentation_says_what_needs_a_key(bundle: Bundle, keys_path: Path, key: str) -> None:
+def test_the_documentation_names_what_needs_a_key(bundle: Bundle, keys_path: Path, key: str) -> None:
     document = create_app(bundle, keys=KeyRing(keys_path)).openapi()
     assert document["paths"]["/predict"]["post"]["security"] == [{"key": []}]
     assert "401" in document["paths"]["/model"]["get"]["responses"]
@@ -78,7 +80,7 @@ def test_the_documentation_says_what_needs_a_key(bundle: Bundle, keys_path: Path
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_long_body_is_refused_and_the_connection_goes_on(bundle: Bundle, serve_app: Serve, chunked: bool) -> None:
+def test_a_long_body_is_rejected_and_the_connection_stays(bundle: Bundle, serve_app: Serve, chunked: bool) -> None:
     client = serve_app(create_app(bundle, limits=Limits(body_bytes=2000)))
     body = b" " * 300_000
     response = client.post("/predict", content=iter([body[:1500], body[1500:]]) if chunked else body)
@@ -86,14 +88,14 @@ def test_a_long_body_is_refused_and_the_connection_goes_on(bundle: Bundle, serve
     assert client.post("/predict", json=as_sent(bundle.golden[0].record)).status_code == 200
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(bundle: Bundle, serve_app: Serve) -> None:
+def test_a_body_that_is_not_sent_times_out(bundle: Bundle, serve_app: Serve) -> None:
     client = serve_app(create_app(bundle, limits=Limits(body_seconds=0.1)))
     with half_a_request(client, "/predict") as connection:
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_a_caller_that_leaves_is_counted_and_not_a_fault(bundle: Bundle, serve_app: Serve) -> None:
+def test_a_client_that_disconnects_is_counted_and_is_no_error(bundle: Bundle, serve_app: Serve) -> None:
     client = serve_app(create_app(bundle))
     half_a_request(client, "/predict").close()
     deadline = time.monotonic() + 5
@@ -102,7 +104,7 @@ def test_a_caller_that_leaves_is_counted_and_not_a_fault(bundle: Bundle, serve_a
         time.sleep(0.01)
 
 
-def test_above_the_limit_requests_are_sent_away_and_probes_are_not(bundle: Bundle, serve_app: Serve) -> None:
+def test_above_the_limit_requests_are_rejected_and_probes_are_answered(bundle: Bundle, serve_app: Serve) -> None:
     client = serve_app(create_app(bundle, limits=Limits(requests=1)))
     with half_a_request(client, "/predict"):
         response = wait_for_status(client, "/model", 503)
@@ -121,10 +123,34 @@ def test_batches_have_a_limit_of_their_own(bundle: Bundle, serve_app: Serve) -> 
         assert client.post("/predict", json=as_sent(bundle.golden[0].record)).status_code == 200
 
 
-def test_a_batch_that_takes_too_long_is_ended(bundle: Bundle, serve_app: Serve) -> None:
+def test_a_batch_that_takes_too_long_fails(bundle: Bundle, serve_app: Serve) -> None:
     client = serve_app(create_app(bundle, limits=Limits(batch_seconds=0.001)))
     response = client.post("/predict/batch", json={"encounters": [{}] * 2000})
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+
+
+def test_a_batch_holds_its_slot_until_its_thread_has_ended(
+    bundle: Bundle, serve_app: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread cannot be cancelled, so after the time limit it still uses memory and CPU."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def read_slowly(body: bytes, at_most: int) -> list[object]:
+        started.set()
+        assert go_on.wait(30)
+        return []
+
+    client = serve_app(create_app(bundle, limits=Limits(batches=1, batch_seconds=0.05)))
+    with ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as context:
+            context.setattr("healthpredict.serving.batch.read_batch", read_slowly)
+            slow = pool.submit(client.post, "/predict/batch", json={"encounters": []}, timeout=60)
+            assert started.wait(30)
+        time.sleep(0.2)
+        assert client.post("/predict/batch", json={"encounters": []}).status_code == 429
+        go_on.set()
+        assert slow.result().status_code == 503
+    assert client.post("/predict/batch", json={"encounters": []}).status_code == 200
 
 
 def test_two_hundred_connections_at_once_are_all_answered(api: httpx.Client, bundle: Bundle) -> None:
@@ -179,7 +205,7 @@ def wait_for_status(client: httpx.Client, path: str, status: int) -> httpx.Respo
     return response
 
 
-def test_slow_requests_without_a_key_take_the_place_of_no_caller(
+def test_slow_requests_without_a_key_do_not_count_towards_the_limit(
     bundle: Bundle, serve_app: Serve, keys_path: Path, key: str
 ) -> None:
     client = serve_app(create_app(bundle, keys=KeyRing(keys_path), limits=Limits(requests=1)))

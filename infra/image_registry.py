@@ -1,4 +1,4 @@
-"""The image registry: one repository for the images that serve."""
+"""The image registry: one repository for the images of the API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMAGES_KEPT = 10
 
 
 class ImageRegistry(pulumi.ComponentResource):
-    """A private repository whose tags never move, scanned on push."""
+    """A private repository with immutable tags. Images are scanned on push."""
 
     def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Registry", settings.prefix)

@@ -1,7 +1,7 @@
-"""MLflow's server behind one password: HTTP basic authentication before every route, whatever it is and whoever added it.
+"""MLflow's server with one password: HTTP basic authentication before every route.
 
-MLflow's own `basic-auth` application knows users and permissions, in tables of their own and at tens of milliseconds for each
-request's password hash. Here a team shares one password of 192 random bits, and a plain comparison is enough.
+MLflow's own `basic-auth` application has users and permissions in tables of its own, and hashes a password for tens of
+milliseconds at each request. Here a team shares one password of 192 random bits, so a plain comparison is enough.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _EXPECTED = b"Basic " + base64.b64encode(
 
 
 def create() -> Any:
-    """Make the application that `mlflow server` serves."""
-    return _door
+    """Return the application that `mlflow server` serves."""
+    return _require_password
 
 
-async def _door(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Pass a request on where it has the password, or asks whether the server lives; answer 401 otherwise."""
+async def _require_password(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Pass a request on if it has the password or is the health check; otherwise respond with status 401."""
     headers = dict(scope.get("headers", ()))
     allowed = hmac.compare_digest(headers.get(b"authorization", b""), _EXPECTED)
     if scope["type"] == "lifespan" or allowed or (scope["type"] == "http" and scope["path"] == OPEN):

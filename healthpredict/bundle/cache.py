@@ -1,0 +1,104 @@
+"""The local cache of bundles, one folder for each, named by the bundle's digest.
+
+What is fetched is checked file by file before it is kept. A bundle appears in the cache with all its files, or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from healthpredict.bundle.model import MANIFEST
+from healthpredict.errors import BundleError, StorageError
+
+_FILE_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+Read = Callable[[str], bytes]
+"""Returns the content of a file of the bundle, by its name."""
+
+
+def fetch_into_cache(cache: Path, source: str, read: Read, registered: str | None = None) -> Path:
+    """Fetch a bundle that is not in the cache, or is damaged there.
+
+    Args:
+        cache: the folder of all bundles.
+        source: names the bundle in messages.
+        read: reads a file of the source.
+        registered: the digest that the bundle must have; by default any.
+
+    Returns:
+        The folder of the bundle.
+
+    Raises:
+        BundleError: the source is not a bundle, was altered, or is not the registered one.
+        StorageError: the cache cannot be written.
+    """
+    if registered is not None and _is_whole(cache / registered, registered):
+        return cache / registered
+    manifest = read(MANIFEST)
+    digest = _sha256(manifest)
+    if registered not in (None, digest):
+        raise BundleError(
+            f"The bundle of {source} was altered: its digest is {digest[:12]}, registered was {str(registered)[:12]}. "
+            "Choose another version."
+        )
+    folder = cache / digest
+    if _is_whole(folder, digest):
+        return folder
+    content = {MANIFEST: manifest}
+    for name, expected in _files(source, manifest).items():
+        content[name] = read(name)
+        if _sha256(content[name]) != expected:
+            raise BundleError(
+                f"The bundle of {source} was altered: {name} is not what its manifest says. Build it again."
+            )
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            part = Path(temporary) / "bundle"
+            part.mkdir()
+            for name, data in content.items():
+                (part / name).write_bytes(data)
+            try:
+                part.rename(folder)
+            except OSError:
+                # Another process was faster, or the folder is damaged: the same files replace its files one by one.
+                for name in content:
+                    (part / name).replace(folder / name)
+    except OSError as error:
+        raise StorageError(
+            f"The bundle of {source} cannot be kept in {cache} ({error.strerror}). Free some space there, "
+            "or name another cache."
+        ) from error
+    return folder
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    """Return whether a folder contains the bundle of this digest, unchanged since it was fetched."""
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+        if _sha256(manifest) != digest:
+            return False
+        files = _files(str(folder), manifest)
+        return all(_sha256((folder / name).read_bytes()) == expected for name, expected in files.items())
+    except (OSError, BundleError):
+        return False
+
+
+def _files(source: str, manifest: bytes) -> dict[str, str]:
+    """Return the digests of the files of a bundle, by name."""
+    try:
+        files = {str(name): str(digest) for name, digest in json.loads(manifest)["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BundleError(f"{source} holds no manifest of a bundle. Name the folder of a bundle.") from None
+    if not all(map(_FILE_NAME.fullmatch, files)) or MANIFEST in files:
+        raise BundleError(f"The manifest of {source} names what cannot be a file of a bundle. Do not trust it.")
+    return files
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,42 @@
+"""What the preparation of a data set leaves in its manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class PreparedData(BaseModel):
+    """What was prepared.
+
+    Attributes:
+        source: where the data came from, for people.
+        sha256: digest of the csv.
+        synthetic: whether the encounters are made up.
+        encounters: rows of the source.
+        read_as: how the source is written, for people.
+        quarantined: bad rows among them.
+        patients: distinct patients of the valid encounters.
+        cohort: valid encounters that did not end in death or hospice.
+        readmitted_share: share (0-1) of the cohort that was readmitted.
+        batches: the names in the order of arrival, `initial` first.
+        problems: rows in quarantine by reason, outcomes that cannot be used, and notices, in sentences without values of
+            patients.
+        settings: those that shaped the batches.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    sha256: str
+    synthetic: bool
+    read_as: str = ""
+    encounters: int
+    quarantined: int
+    patients: int
+    cohort: int
+    readmitted_share: float
+    batches: list[str]
+    problems: tuple[str, ...] = ()
+    settings: dict[str, Any]

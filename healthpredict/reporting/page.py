@@ -1,0 +1,114 @@
+"""The page of a report: one HTML file without network requests, and its plots."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+
+from healthpredict.monitoring.words import name_of
+from healthpredict.reporting.plots import Series, heat_map, history_plot
+from healthpredict.reporting.summary import BatchSummary, Summary
+
+_PLOTS: Final = {
+    "auroc": "AUROC by batch: the champion that predicted it, what was expected before outcomes were known, and the first model, "
+    "never replaced. The values are in the table of batches.",
+    "offset": "Mean risk minus share of readmissions by batch, of champion and first model. The values are in the table.",
+    "roc": "ROC curves of the champions and of the first model over all batches with known outcomes.",
+    "calibration": "Readmissions against predicted risk, of the champions and of the first model, in ten bins of equal size.",
+    "drift": "Distance of each drifted feature from the training data by batch. The values are in the table of drift.",
+}
+"""Name -> what is seen, for those who cannot see it."""
+
+
+def page(
+    summary: Summary, plots: Mapping[str, bytes], events: Sequence[dict[str, Any]], prefect_url: str | None
+) -> str:
+    """Render the page as HTML.
+
+    Args:
+        summary: of the whole run.
+        plots: name -> PNG; names as in `history_plots`, `roc` and `calibration`.
+        events: of the ledger.
+        prefect_url: of Prefect's pages, for links, or None.
+    """
+    from jinja2 import Environment
+
+    template = resources.files("healthpredict.reporting").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["name_of"] = name_of
+    return environment.from_string(template).render(
+        summary=summary,
+        plots={name: base64.b64encode(plot).decode() for name, plot in plots.items()},
+        seen=_PLOTS,
+        columns=drifted_columns(summary),
+        checked=_checked(summary),
+        ledger=events,
+        prefect_url=prefect_url,
+    )
+
+
+def history_plots(summary: Summary) -> dict[str, bytes]:
+    """Return the plots over all batches: `auroc`, `offset` and `drift`, as PNG."""
+    return {"auroc": history(summary), "offset": _offsets(summary), "drift": _heat_map(summary)}
+
+
+def history(summary: Summary) -> bytes:
+    """AUROC by batch of the champion, as it was expected, and of the first model, as PNG."""
+    checked = _checked(summary)
+    lines = [
+        Series("first model, frozen", [_or_nan(batch.auroc_frozen) for batch in checked], "frozen"),
+        Series("champion, expected before outcomes", [_or_nan(batch.expected_auroc) for batch in checked], "expected"),
+        Series(
+            "champion",
+            [_or_nan(batch.auroc) for batch in checked],
+            "champion",
+            [f"v{batch.champion}" if batch.auroc is not None else "" for batch in checked],
+        ),
+    ]
+    return history_plot(_short(checked), lines, "Each batch, predicted on arrival", "AUROC")
+
+
+def _offsets(summary: Summary) -> bytes:
+    checked = _checked(summary)
+    lines = [
+        Series("first model, frozen", [_or_nan(batch.offset_frozen) for batch in checked], "frozen"),
+        Series("champion", [_or_nan(batch.offset) for batch in checked], "champion"),
+    ]
+    return history_plot(_short(checked), lines, "Calibration in the large", "Mean risk minus readmissions")
+
+
+def _heat_map(summary: Summary) -> bytes:
+    checked, columns = _checked(summary), drifted_columns(summary)
+    severity = np.array([[batch.severity.get(column, 0.0) for batch in checked] for column in columns])
+    return heat_map(
+        [name_of(column) for column in columns],
+        _short(checked),
+        severity.reshape(len(columns), len(checked)),
+        "Features that drifted in any batch",
+    )
+
+
+def drifted_columns(summary: Summary) -> list[str]:
+    """The features that drifted in any batch, the most often drifted first."""
+    often: dict[str, int] = {}
+    for batch in summary.batches:
+        for column, severity in batch.severity.items():
+            often[column] = often.get(column, 0) + (severity >= 1)
+    return sorted((column for column, times in often.items() if times), key=lambda column: -often[column])
+
+
+def _checked(summary: Summary) -> list[BatchSummary]:
+    """The batches that a champion predicted."""
+    return [batch for batch in summary.batches if batch.champion is not None]
+
+
+def _short(batches: list[BatchSummary]) -> list[str]:
+    return [batch.name.removeprefix("batch-") for batch in batches]
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value

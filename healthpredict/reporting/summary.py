@@ -1,0 +1,103 @@
+"""What a report contains."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.data.prepared import PreparedData
+from healthpredict.evaluation.metrics import Interval
+from healthpredict.monitoring.subgroups import SubgroupDrift
+
+
+class ModelSummary(BaseModel):
+    """One version: what it is worth on the test side, whether it was promoted and why.
+
+    Attributes:
+        run_url: page of its MLflow run, or None if MLflow has no server.
+        flow_run_id: the Prefect flow run that trained it, or None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    family: str
+    trigger: str
+    auroc: Interval
+    auprc: Interval
+    ece: Interval
+    baseline_auroc: Interval
+    promoted: bool
+    reason: str
+    bundle_digest: str
+    run_url: str | None
+    flow_run_id: str | None
+
+
+class BatchSummary(BaseModel):
+    """One batch: its drift, the decision, and the performance of the champion that predicted it.
+
+    Attributes:
+        name: of the batch.
+        rows: encounters of the cohort; 0 if nothing of it was used.
+        drifted_share: share of features that drifted (0-1).
+        drifted_columns: their names, the most severe first.
+        decision: stable, warn, retrain, refused, or empty (no encounters to predict).
+        reasons: of the decision.
+        notices: what was unusual about its file.
+        champion: version that predicted the batch.
+        champion_after: version once the batch was done.
+        auroc: of the champion's predictions; None while outcomes are unknown.
+        auprc: of the same predictions.
+        ece: of the same predictions.
+        auroc_frozen: of the first champion on the same encounters.
+        expected_auroc: of the champion, estimated before the outcomes were known; None if the batch was refused.
+        offset: mean risk minus readmitted share of the champion's predictions; None while outcomes are unknown.
+        offset_frozen: of the first champion.
+        severity: feature -> its highest score, in units of the limit: 1 or more is drift.
+        severity_together: the same for associations between features.
+        subgroups: sexes, races and age bands with enough rows.
+        time: when the batch was done, UTC.
+        report: Evidently's page, relative to the reports; None if the batch was refused.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rows: int = 0
+    drifted_share: float = 0.0
+    drifted_columns: tuple[str, ...] = ()
+    decision: str
+    reasons: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+    champion: int | None = None
+    champion_after: int | None = None
+    auroc: float | None = None
+    auprc: float | None = None
+    ece: float | None = None
+    auroc_frozen: float | None = None
+    expected_auroc: float | None = None
+    offset: float | None = None
+    offset_frozen: float | None = None
+    severity: dict[str, float] = {}
+    severity_together: dict[str, float] = {}
+    subgroups: tuple[SubgroupDrift, ...] = ()
+    time: str
+    report: str | None = None
+
+
+class Summary(BaseModel):
+    """The whole run.
+
+    Attributes:
+        data: what was prepared, its source named.
+        models: every version, the oldest first.
+        batches: every batch done, in order.
+        seconds: wall time by stage, as far as the ledger knows.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    data: PreparedData
+    models: tuple[ModelSummary, ...]
+    batches: tuple[BatchSummary, ...]
+    seconds: dict[str, float]
