@@ -79,8 +79,10 @@ restore:  ## Restore a backup, by default the newest, into empty services: make 
 	@docker-compose/make-secrets
 	@COMPOSE='$(COMPOSE)' docker-compose/restore $(call quoted,$(value FILE))
 
+# Three processes, because tests often wait for a server. One thread of BLAS in each: on busy cores, more wait for each other.
+test: export OPENBLAS_NUM_THREADS := 1
 test: $(STAMP)  ## Run all tests that need no Docker and no cluster
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check-cases: $(STAMP)  ## Run a folder of files and requests through the command line and the API: make check-cases CASES=folder
 	$(BIN)/python -m tests.cases $(call quoted,$(value CASES))

@@ -73,12 +73,7 @@ class Trees:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model. Features count as independent. An unknown feature has its mean in the training data.
-
-    Attributes:
-        coefficient: shape (n_features,).
-        mean: shape (n_features,).
-    """
+    """A linear model, both shapes (n_features,). An unknown feature has its mean in the training data."""
 
     coefficient: NDArray[np.float64]
     mean: NDArray[np.float64]

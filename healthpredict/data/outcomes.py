@@ -35,11 +35,7 @@ class CheckedOutcomes:
 
 
 def check_outcomes(raw: pd.DataFrame) -> CheckedOutcomes:
-    """Select the outcomes that can be used.
-
-    Args:
-        raw: with the columns `encounter_id` and `readmitted` as text.
-    """
+    """Select the outcomes that can be used. Args: raw, the columns `encounter_id` and `readmitted` as text."""
     checked = check_rows(raw, OUTCOMES_CONTRACT)
     reasons = {str(reason): int(rows) for reason, rows in pd.Series(checked.reasons).value_counts().items() if reason}
     distinct = checked.frame[checked.valid].drop_duplicates()

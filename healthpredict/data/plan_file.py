@@ -90,6 +90,5 @@ def _problem_of_column(column: Column, value: str) -> str | None:
 
 
 def _tag(text: str) -> str:
-    """How YAML 1.1 reads a scalar without quotes."""
     tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
     return tag

@@ -133,7 +133,6 @@ def _vocabulary(field: str) -> tuple[str, ...]:
 
 
 def _draw(rng: np.random.Generator, field: str, shares: Shares, n: int) -> NDArray[Any]:
-    """Draw positions in the vocabulary of a column."""
     vocabulary = _vocabulary(field)
     positions = np.array([_MISSING if value is None else vocabulary.index(value) for value in shares], dtype=np.int16)
     return positions[_choose(rng, tuple(shares.values()), n)]

@@ -83,7 +83,6 @@ def unpack(data: bytes, name: str) -> tuple[bytes, str | None]:
 
 @contextmanager
 def _member(packed: IO[bytes], name: str) -> Iterator[IO[bytes]]:
-    """Open the one table in a zip."""
     with zipfile.ZipFile(packed) as archive:
         files = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
         names = {info.filename for info in files}

@@ -21,15 +21,7 @@ BASELINE_COLUMN = "number_inpatient"
 
 
 class Subgroup(BaseModel):
-    """Metrics of a model on one group of patients.
-
-    Attributes:
-        column: `gender`, `race` or `age`.
-        value: the group, for instance `Female`.
-        rows: encounters evaluated.
-        auroc: with its interval.
-        calibration_in_the_large: mean risk minus prevalence.
-    """
+    """Metrics of a model on one group of patients, such as `gender` `Female`; see `Evaluation`."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -116,6 +116,5 @@ class RecordEncoder:
 
 
 def _by_level(encoder: Encoder, name: str, by_position: Any) -> _Table:
-    """Return a table by level from values by position."""
     missing, *known, other = by_position
     return _Table({None: missing, **dict(zip(encoder.levels[name], known, strict=True))}, other)

@@ -65,7 +65,7 @@ class AssociationProfile(BaseModel):
 
 
 class Associations:
-    """Measures the distance between a profile and frames as `comparable` returns them."""
+    """Compares frames, as `comparable` returns them, with a profile."""
 
     def __init__(self, profile: AssociationProfile) -> None:
         """Args: profile, of the reference; its limits are not used."""
@@ -163,16 +163,13 @@ def build_associations(
 def null_associations(
     associations: Associations, indicators: Indicators, samples: Codes, sizes: Sequence[int]
 ) -> Floats:
-    """Measure how far samples of the reference are from the rest of it.
+    """Measure how far samples of the reference are from the rest of it. Samples, sizes and result as in `null_distances`.
 
     Args:
         associations: of the reference.
         indicators: of the bins of its rows, see `build_associations`.
-        samples: rows of the reference, see `null_samples`.
-        sizes: rows of a sample, ascending, the last as many as were drawn.
-
-    Returns:
-        Shape (n_sizes, n_samples, n_distances): the methods (`TOGETHER`) of the first column, then those of the next.
+        samples: rows of the reference.
+        sizes: rows of a sample.
     """
     found = []
     with _one_thread():
@@ -214,8 +211,8 @@ def _indicators(frame: pd.DataFrame, bins: dict[str, tuple[float, ...] | tuple[s
 def _coefficients(products: Floats, reference_shares: Floats) -> Floats:
     """Return phi coefficients from the shares of pairs, in the same shape.
 
-    The variance of a bin counts as at least a quarter of its variance in the reference. Otherwise a few rows could change the
-    coefficients of a bin that has nearly vanished a lot.
+    The variance of a bin counts as at least a quarter of its variance in the reference. Otherwise, a few rows would
+    strongly change the coefficients of a bin that has nearly vanished.
     """
     shares = np.diagonal(products)
     floor = reference_shares * (1 - reference_shares) / 4

@@ -59,9 +59,9 @@ class DataDrift(BaseModel):
 
     Attributes:
         rows: encounters of the batch.
-        columns: each feature on its own, in the contract's order, by each of its methods.
-        joint: the relations of each feature to all others, by each of its methods.
-        prediction: the readmission risk, by each of its methods.
+        columns: each feature on its own, in the contract's order, by each method.
+        joint: the relations of each feature to all others, by each method.
+        prediction: the readmission risk, by each method.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,13 +108,7 @@ def _severest(columns: tuple[ColumnDrift, ...]) -> list[ColumnDrift]:
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """The counts of a batch that are compared.
-
-    Attributes:
-        rows: its encounters.
-        occurrences: column -> value -> rows, of columns as `comparable` returns them.
-        products: see `Associations.products`.
-    """
+    """The counts of a batch: encounters, column -> value -> rows (as in `comparable`), and `Associations.products`."""
 
     rows: int
     occurrences: dict[str, Counter[Any]]
@@ -163,7 +157,6 @@ def compare(profile: ReferenceProfile, batch: BatchCounts) -> DataDrift:
 
 
 def _occurrences(column: pd.Series) -> dict[Any, int]:
-    """Return how often each value of a column occurs."""
     counts = column.value_counts(sort=False)
     return dict(zip(counts.index.tolist(), counts.tolist(), strict=True))
 

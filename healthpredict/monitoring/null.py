@@ -22,13 +22,7 @@ _SMALLEST_SCALE = 1e-12
 
 @dataclass(frozen=True)
 class CodedColumn:
-    """A column of the reference.
-
-    Attributes:
-        codes: of the values of its rows, 0 to n_values - 1, shape (n_rows,).
-        values: numbers (ascending) or categories that the codes stand for, shape (n_values,).
-        methods: of comparison.
-    """
+    """A column of the reference: codes of its rows, shape (n_rows,), and the ascending numbers or categories that they index."""
 
     codes: Codes
     values: Values

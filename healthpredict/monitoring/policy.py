@@ -29,12 +29,7 @@ class DriftDecision(BaseModel):
 
 
 class Override(BaseModel):
-    """A person's decision for the next batch.
-
-    Attributes:
-        state: the decision.
-        because: the reason that the person gave.
-    """
+    """A person's decision for the next batch, with the reason."""
 
     model_config = ConfigDict(frozen=True)
 

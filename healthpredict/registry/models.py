@@ -136,13 +136,7 @@ class Registry:
             self.client.log_artifacts(run_id, temporary, folder)
 
     def log_onnx(self, run_id: str, name: str, onnx_model: bytes) -> None:
-        """Log an ONNX model to a run, so that MLflow's own tools can load it.
-
-        Args:
-            run_id: of the run.
-            name: of the logged model, such as `lightgbm`.
-            onnx_model: its input are encoded features, its output probabilities.
-        """
+        """Log an ONNX model to a run, under a name such as `lightgbm`, so that MLflow's own tools can load it."""
         import mlflow
         import onnx
 

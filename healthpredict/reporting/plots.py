@@ -94,14 +94,7 @@ def _png(figure: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a plot over batches.
-
-    Attributes:
-        label: its name in the legend.
-        values: shape (n_batches,), NaN where unknown.
-        style: "champion", "frozen" or "expected".
-        notes: written at its points, shape (n_batches,), or empty.
-    """
+    """A line of a plot by batch. Values and notes have the shape (n_batches,); unknown values are NaN, and notes may be empty."""
 
     label: str
     values: Sequence[float]

@@ -74,7 +74,7 @@ def _as_trees(roots: Iterable[_Node]) -> Trees:
 
 
 def _leaves(node: _Node, path: tuple[_Step, ...]) -> Iterator[tuple[tuple[_Step, ...], float]]:
-    """Yield the path to each leaf, with one step per feature, and the value of the leaf."""
+    """Yield path and value of each leaf. A path has one step per feature."""
     if isinstance(node, _Leaf):
         yield path, node.value
         return

@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import Event, RelatedResource
+from prefect.events.worker import EventsWorker
 from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Pending, Running
@@ -47,6 +48,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
         ):
             set_up_pools(client)
             yield client
+            # Otherwise, events that were not sent yet would wait for this server for ever, and `prefect_server` for them.
+            EventsWorker.drain_all()
     finally:
         services.stop()
 
