@@ -16,7 +16,7 @@ class Limits(BaseModel):
         requests: requests in flight. Each takes well under a millisecond, so more would only wait.
         batches: batches in flight. Each holds its whole body in memory.
         head_seconds: time for the head of a request, and for a client to read its response.
-        body_seconds: time from the head of a request to the end of its body. Discarding a body that is too long may take as long again.
+        body_seconds: time from the head of a request to the end of its body. A body that is too long may take as long again.
         batch_seconds: time from the body of a batch to its response. A batch that takes longer fails after its current step.
     """
 
