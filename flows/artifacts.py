@@ -19,7 +19,7 @@ from healthpredict.reporting.summary import Summary
 
 
 def artifact_key(kind: str, name: str) -> str:
-    """Return the key of a batch's artifact. Prefect allows only small letters, digits and dashes; other names get a digest."""
+    """Return the key of a batch's artifact. Prefect allows only lower-case letters, digits and dashes; other names get a digest."""
     slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
     if slug == name:
         return f"{kind}-{slug}"
@@ -75,7 +75,7 @@ def show_training(outcome: TrainingOutcome) -> None:
 
 
 def show_failed_rollout(version: int, error: Exception) -> None:
-    """Create a text on why a version is not in service, or why that is unknown, with the pod's log and Kubernetes events."""
+    """Create a text on why a version is not in service, or why that is unknown."""
     unknown = isinstance(error, RolloutUnknown)
     heading = (
         f"It is unknown whether version {version} is in service" if unknown else f"Version {version} is not in service"

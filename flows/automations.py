@@ -16,7 +16,7 @@ from flows.events import BACKUP, BACKUP_AWAITED, BACKUP_MADE, DRIFT, RESOURCE
 from healthpredict.operations.backup import MAX_HOURS
 
 
-def _wanted(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta) -> list[AutomationCore]:
+def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta) -> list[AutomationCore]:
     """Return every automation. Notifications need a webhook."""
     dead = end_dead_runs(silence)
     if webhook is None:
@@ -43,11 +43,11 @@ def _wanted(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta)
 
 
 def _backup_too_old(webhook: UUID, max_age: timedelta) -> AutomationCore:
-    """Notify once if the last backup, or the set-up, is older than this."""
+    """Notify once if the last backup is older than this or, before the first backup, the set-up is."""
     hours = max_age.total_seconds() / 3600
     description = f"The last backup is older than {hours:g} hours: look at the runs of backup/backup."
     warning = _notification("old backups", description, {BACKUP_MADE}, BACKUP, webhook)
-    # Each backup restarts the time. Without `after`, Prefect would use fixed windows, and a gap could be twice as long.
+    # Each backup restarts the timer. Without `after`, Prefect would use fixed windows, and a gap could be twice as long.
     trigger = EventTrigger(
         match={RESOURCE: BACKUP},
         for_each={RESOURCE},
@@ -60,10 +60,10 @@ def _backup_too_old(webhook: UUID, max_age: timedelta) -> AutomationCore:
     return warning.model_copy(update={"trigger": trigger})
 
 
-def await_backup(client: SyncPrefectClient) -> None:
-    """Start the time for the first backup, unless it runs already."""
+def expect_backup(client: SyncPrefectClient) -> None:
+    """Start the timer for the first backup, if it is not running."""
     event = Event(event=BACKUP_AWAITED, resource=Resource({RESOURCE: BACKUP}))
-    # Not by `emit_event`, which ignores that the server did not accept the event.
+    # Not with `emit_event`, which ignores it if the server rejects the event.
     client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
@@ -96,16 +96,16 @@ def set_up_automations(
     Args:
         client: of the server.
         webhook: id of the webhook's block, or None for no notifications.
-        silence: after this time without a heartbeat, a run is ended.
-        max_backup_age: if the last backup is older, a notification is sent.
+        silence: time without a heartbeat after which a run is ended.
+        max_backup_age: age of the last backup after which a notification is sent.
     """
-    wanted = {automation.name: automation for automation in _wanted(webhook, silence, max_backup_age)}
+    wanted = {automation.name: automation for automation in _automations(webhook, silence, max_backup_age)}
     known = {found.name: found for found in client.read_automations()}
     for name, automation in wanted.items():
         if name not in known:
             client.create_automation(automation)
         elif AutomationCore.model_validate(known[name].model_dump()) != automation:
-            # The team switches automations on and off in the UI.
+            # Keep `enabled`, because the team switches automations on and off in the UI.
             client.update_automation(known[name].id, automation.model_copy(update={"enabled": known[name].enabled}))
     for name, left in known.items():
         if name.startswith("health-predict: ") and name not in wanted:

@@ -1,4 +1,4 @@
-"""`backup/backup`: databases, ledger, data, models and keys into one archive, every day."""
+"""`backup/backup`: copy databases, ledger, data, models and keys into one archive, every day."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def set_up_webhook(settings: Settings) -> UUID | None:
 def set_up_s3(settings: Settings) -> None:
     """Save the bucket for results of flows, if the reports are in a bucket.
 
-    The block contains no key. AWS's chain of credentials finds one, which on a host is the role of its instance.
+    The block contains no credentials. The default credential chain of AWS finds them; on a host, they are those of its role.
     """
     if not settings.reports_uri.startswith("s3://"):
         return
@@ -31,6 +31,6 @@ def set_up_s3(settings: Settings) -> None:
 
     bucket, _, prefix = settings.reports_uri.removeprefix("s3://").partition("/")
     AwsCredentials().save(NAME, overwrite=True)
-    # Beside the reports, because the host's role may write there.
+    # Beside the reports, because the host's role has write access there.
     folder = "/".join(filter(None, (prefix, "results")))
     S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=AwsCredentials.load(NAME)).save(NAME, overwrite=True)

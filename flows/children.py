@@ -1,4 +1,4 @@
-"""Child flows of the drift loop: runs of their own deployments if the loop is a deployment, else subflows."""
+"""Child flows of the drift loop. If the loop runs as a deployment, they run as deployments too, otherwise as subflows."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ChildFailed(HealthPredictError):
 
 
 def run_child(child: Flow[..., Any], **parameters: Any) -> None:
-    """Run a flow and wait for it: through its deployment if this run has one, else as a subflow.
+    """Run a flow and wait for it: through its deployment if this run has a deployment, otherwise as a subflow.
 
     Args:
-        child: with a deployment of its own name.
-        parameters: of the flow.
+        child: the flow. Its deployment has the same name.
+        parameters: parameters of the flow.
 
     Raises:
         ChildFailed: it did not complete.
@@ -42,12 +42,12 @@ def run_child(child: Flow[..., Any], **parameters: Any) -> None:
         said = state.message or "" if state else ""
         name = state.name if state else "unknown"
         raise ChildFailed(
-            f"{child.name} run {run.name!r} ended as {name}. {said} Its page says more.".replace("  ", " ")
+            f"{child.name} run {run.name!r} ended as {name}. {said} Its page has the details.".replace("  ", " ")
         )
 
 
 def run_again(seconds: float) -> None:
-    """Schedule this run's deployment once more, after some seconds. Without a deployment, nothing happens."""
+    """Schedule one more run of this deployment, after some seconds. Outside a deployment, do nothing."""
     if runtime.deployment.id is not None:
         later = datetime.now(UTC) + timedelta(seconds=seconds)
         run_deployment(

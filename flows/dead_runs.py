@@ -34,13 +34,13 @@ _NAME: Final = "prefect.resource.name"
 
 
 def end_dead_runs(silence: timedelta) -> AutomationCore:
-    """Return the automation that ends a run without heartbeats, from when a worker took it.
+    """Return the automation that ends a run without heartbeats. Its timer starts when a worker takes the run.
 
-    It applies to runs of our pools only. Their workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY),
+    It applies to runs of our pools only. Our workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY),
     while a flow in a notebook sends one every 180 s, which is Prefect's default.
 
     Args:
-        silence: time without a heartbeat. Three minutes are enough for a server that is down for two.
+        silence: time without a heartbeat. With three minutes, runs survive two minutes without the server.
     """
     return AutomationCore(
         name="health-predict: end dead runs",
@@ -65,10 +65,10 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
     )
 
 
-def await_life(client: SyncPrefectClient) -> None:
-    """Start the automation's time for every run that a worker has taken.
+def expect_heartbeats(client: SyncPrefectClient) -> None:
+    """Start the timer of the automation for every run that a worker has taken.
 
-    An automation that was changed, or restored from a backup, does not know these runs.
+    An automation that was changed, or restored from a backup, has no timers for these runs.
     """
     states = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
     runs = client.read_flow_runs(
@@ -92,5 +92,5 @@ def await_life(client: SyncPrefectClient) -> None:
         for run in runs
     ]
     if events:
-        # Not by `emit_event`, which ignores that the server did not accept the event.
+        # Not with `emit_event`, which ignores it if the server rejects the event.
         client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])

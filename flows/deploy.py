@@ -1,4 +1,4 @@
-"""`deploy/deploy`: put a version into service, verified, and make it the champion."""
+"""`deploy/deploy`: roll out a version, verify it, and make it the champion."""
 
 from __future__ import annotations
 

@@ -12,17 +12,17 @@ from healthpredict.operations.detect_drift import DriftCheck
 RESOURCE: Final = "prefect.resource.id"
 DRIFT: Final = "health-predict.drift"
 AWAITED: Final = "health-predict.run.awaited"
-"""From now on, a run must send heartbeats, or it is ended."""
+"""Starts the timer of a run: without heartbeats, it is ended."""
 
 BACKUP: Final = "health-predict.backup"
 """The resource of the two events about backups."""
 BACKUP_MADE: Final = "health-predict.backup.made"
 BACKUP_AWAITED: Final = "health-predict.backup.awaited"
-"""From now on, the first backup is due."""
+"""Starts the timer for the first backup."""
 
 
 def emit_backup(made: Backup) -> None:
-    """Send the event of a complete backup."""
+    """Send the event that a backup is complete."""
     emit_event(BACKUP_MADE, resource={RESOURCE: BACKUP}, payload={"uri": made.uri, "bytes": made.bytes})
 
 

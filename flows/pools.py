@@ -10,8 +10,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 SETTINGS: Final = "health_predict_settings"
-"""Variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}. The next run reads it."""
-# Name, description, and limit of concurrent runs: a loop, its training, a preparation and a scoring; one rollout.
+"""Prefect variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}."""
+# Name, description, and limit of concurrent runs. Four: a loop, its training, a preparation and a scoring. One: a rollout.
 _POOLS = (
     ("health-predict", "Data, training, monitoring and scoring", 4),
     ("health-predict-deploy", "Rollouts: only these workers may replace the API", 1),
@@ -53,10 +53,10 @@ def _set_up_pool(client: SyncPrefectClient, name: str, description: str, limit: 
 
 
 def _job_template() -> dict[str, Any]:
-    """Return Prefect's template for processes, with the variable as environment. The worker reads it at every run."""
+    """Return Prefect's template for processes, with the environment from the variable, which the worker reads for each run."""
     template = ProcessWorker.get_default_base_job_template()
     environment = template["variables"]["properties"]["env"]
-    # Prefect checks a new pool's defaults against their types, and this one is a text until the worker reads the variable.
+    # Prefect checks a new pool's defaults against their types, and this one is a string until the worker reads the variable.
     kinds = [{"type": environment.pop("type"), "additionalProperties": environment.pop("additionalProperties")}]
     environment |= {"anyOf": [*kinds, {"type": "string"}], "default": f"{{{{ prefect.variables.{SETTINGS} }}}}"}
     return template

@@ -17,7 +17,7 @@ def prepare(source: str | None = None, allow_synthetic: bool = False) -> Prepare
 
     Args:
         source: path or URL of the csv or zip; by default the UCI archive.
-        allow_synthetic: use made-up encounters if the archive cannot be reached.
+        allow_synthetic: use synthetic encounters if the archive cannot be used.
     """
     prepared = as_task(prepare_data)(Installation(), source, allow_synthetic=allow_synthetic)
     facts = prepared.model_dump(mode="json", exclude={"settings", "batches"})

@@ -12,8 +12,8 @@ from healthpredict.operations.put_on_kubernetes import refresh_login as operatio
 
 @flow(name="refresh-login")
 def refresh_login() -> bool:
-    """Renew the cluster's login for the image registry. Returns: whether it needs one."""
+    """Renew the cluster's login for the image registry. Returns: whether the registry needs one."""
     installation = Installation()
     if installation.settings.rollout.target != "kubernetes":
         return False
-    return as_task(operation, may_pass=(RolloutError,))(installation)
+    return as_task(operation, retry_on=(RolloutError,))(installation)

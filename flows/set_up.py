@@ -1,4 +1,4 @@
-"""`python -m flows.set_up`: set up the Prefect server of PREFECT_API_URL. A second call changes nothing."""
+"""`python -m flows.set_up`: set up the Prefect server at PREFECT_API_URL. A second call changes nothing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.variables import Variable
 
-from flows.automations import await_backup, set_up_automations
+from flows.automations import expect_backup, set_up_automations
 from flows.blocks import set_up_s3, set_up_webhook
-from flows.dead_runs import await_life
+from flows.dead_runs import expect_heartbeats
 from flows.pools import SETTINGS, set_up_pools
 from healthpredict.config import Settings
 
@@ -37,8 +37,8 @@ def set_up() -> None:
         program = Path(sys.executable).with_name("prefect")
         environment = {**os.environ, "HEALTHPREDICT_HOME": str(HOME)}
         subprocess.run([str(program), "--no-prompt", "deploy", "--all"], cwd=HOME, env=environment, check=True)
-        await_life(client)
-        await_backup(client)
+        expect_heartbeats(client)
+        expect_backup(client)
 
 
 if __name__ == "__main__":

@@ -17,20 +17,20 @@ _RETRY_DELAYS_SECONDS: Final[list[float]] = [5, 10, 20, 40]
 
 
 def as_task(
-    operation: Operation, *, may_pass: tuple[type[HealthPredictError], ...] = (RegistryError, StorageError)
+    operation: Operation, *, retry_on: tuple[type[HealthPredictError], ...] = (RegistryError, StorageError)
 ) -> Operation:
     """Return a task with the same arguments and result.
 
-    The task may be retried, and results are not cached, because ledger and registry tell an operation what is done already.
+    Retries are safe and results are not cached, because an operation reads from ledger and registry what is done already.
 
     Args:
         operation: to wrap.
-        may_pass: errors after which it is retried, for more than a minute; by default those of a server that does not respond.
+        retry_on: errors after which it is retried, for more than a minute; by default, those of a server that does not respond.
     """
 
     def may_succeed_later(_task: Any, _run: Any, state: Any) -> bool:
         error = state.result(raise_on_failure=False)
-        return isinstance(error, may_pass) and not isinstance(error, NotFound)
+        return isinstance(error, retry_on) and not isinstance(error, NotFound)
 
     wrapped = task(
         name=operation.__name__.replace("_", "-"),
@@ -43,5 +43,5 @@ def as_task(
 
 
 def run_tags() -> dict[str, str]:
-    """Return tags that name the flow run in which a model is trained."""
+    """Return tags that name the current flow run, for the run in MLflow."""
     return {"flow_run_id": str(flow_run.id), "flow_run_name": str(flow_run.name)}

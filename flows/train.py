@@ -1,4 +1,4 @@
-"""`train/train`: search, fit, calibrate, register a challenger and gate it."""
+"""`train/train`: train a challenger, register it, and compare it with the champion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def train(trigger: str = "manual", arriving: str | None = None) -> TrainingOutco
     """Train a challenger on all batches with known outcomes, and compare it with the champion.
 
     Args:
-        trigger: name of the training. The same name with the same data trains once.
+        trigger: name of the training. A second training with the same name and data is not repeated.
         arriving: train as if this batch were arriving; by default the newest batch.
     """
     installation = Installation()

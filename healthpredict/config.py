@@ -22,8 +22,8 @@ from healthpredict.training.gate import PromotionPolicy
 from healthpredict.training.params import ModelParams, SearchParams
 
 _PREFIX: Final = "HEALTHPREDICT_"
-_CLOSE: Final = 0.9
-"""A prefix of which one character is wrong, missing, too many or in another place has a similarity of at least .92."""
+_MIN_SIMILARITY: Final = 0.9
+"""Minimum similarity of a misspelt prefix. A prefix with one character wrong, missing, added or moved has at least .92."""
 _TRACEBACK: Final = "HEALTHPREDICT_TRACEBACK"
 OTHER_VARIABLES: Final = (
     _TRACEBACK,
@@ -38,7 +38,7 @@ OTHER_VARIABLES: Final = (
     "HEALTHPREDICT_PREFECT_PORT",
     "HEALTHPREDICT_SECRETS_DIR",
     "HEALTHPREDICT_TAG",
-    # Scripts of the host on AWS, and what they hand to compose.
+    # Scripts of the host on AWS, and variables that they pass to compose.
     "HEALTHPREDICT_AWS_DIR",
     "HEALTHPREDICT_AWS_READER_DIR",
     "HEALTHPREDICT_CONTAINERS_ROLE",
@@ -61,10 +61,10 @@ BatchSource = Literal["batches", "live"]
 
 
 class _Variables(EnvSettingsSource):
-    """The environment. A variable of this system that nothing reads is an error. A list may be written as `a,b`."""
+    """Reads the environment. A variable with our prefix that nothing reads is an error. A list may be written as `a,b`."""
 
     def __call__(self) -> dict[str, Any]:
-        """Check all names, then read."""
+        """Check the names of all variables, then read the settings."""
         settings = set(variables(self.settings_cls))
         known = sorted({*settings, *OTHER_VARIABLES})
         for name, value in os.environ.items():
@@ -77,13 +77,13 @@ class _Variables(EnvSettingsSource):
                 raise ConfigurationError(f"{name} is empty: it holds only spaces. Set a value, or unset it.")
         values = super().__call__()
         for name in _names(values):
-            # Names in the JSON of a nested model.
+            # Names inside the JSON of a nested model.
             if f"{_PREFIX}{name}".upper() not in known and name.partition("__")[0] in self.settings_cls.model_fields:
                 raise _misspelt(f"{_PREFIX}{name}".upper(), known)
         return values
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Parse a list or a nested model. Text that is not JSON is left to the validation, which names the variable."""
+        """Parse a list or a nested model. Other text is returned unchanged; its validation error names the variable."""
         text = value.strip()
         if not text.startswith(("[", "{")):
             return [part.strip() for part in text.split(",")]
@@ -101,9 +101,9 @@ def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _has_prefix(name: str) -> bool:
-    """Whether a variable begins with the prefix or nearly so, as `HEALTHPREDICTION_X` does. Args: name, in capitals."""
+    """Return whether a name begins with the prefix or a misspelling of it, such as `HEALTHPREDICTION_`. Args: name, in capitals."""
     starts = {name[: len(_PREFIX) + more] for more in (-1, 0, 1)}
-    return bool(difflib.get_close_matches(_PREFIX, starts, n=1, cutoff=_CLOSE))
+    return bool(difflib.get_close_matches(_PREFIX, starts, n=1, cutoff=_MIN_SIMILARITY))
 
 
 def _misspelt(name: str, known: Sequence[str]) -> ConfigurationError:
@@ -112,7 +112,7 @@ def _misspelt(name: str, known: Sequence[str]) -> ConfigurationError:
 
 
 def variables(model: type[BaseModel], prefix: str = _PREFIX) -> Iterator[str]:
-    """Names of the environment variables of a settings model, nested ones included."""
+    """Yield the environment variables of a settings model, including nested ones."""
     for name, field in model.model_fields.items():
         if field.validation_alias is not None:
             continue
@@ -141,9 +141,11 @@ class Settings(BaseSettings):
     data_uri: str = Field("var/data", description="Folder or s3://bucket/prefix that holds data and ledger")
     reports_uri: str = Field("reports", description="Folder or s3://bucket/prefix for reports")
     state_path: Path = Field(Path("var"), description="Local folder for databases, locks, search state and logs")
-    initial_share: float = Field(0.2, gt=0, lt=1, description="Share of encounters, by time, that is there at first")
-    n_batches: int = Field(10, ge=0, description="Batches the rest arrives in; 0 takes everything as initial data")
-    label_delay: int = Field(1, ge=1, description="Batches after which the outcomes of a batch are known")
+    initial_share: float = Field(0.2, gt=0, lt=1, description="Share of encounters, the earliest, in the initial data")
+    n_batches: int = Field(
+        10, ge=0, description="Number of batches for the other encounters; with 0, all are initial data"
+    )
+    label_delay: int = Field(1, ge=1, description="How many batches later the outcomes of a batch are known")
     known_share: float = Field(
         0.95,
         gt=0,
@@ -151,32 +153,36 @@ class Settings(BaseSettings):
         description="Share of a batch's encounters at risk whose outcome must be known to learn from it",
     )
     arrival_seconds: float = Field(
-        60, ge=0, description="For which a delivered file must not have changed, unless its marker NAME.done is there"
+        60, ge=0, description="Seconds without a change after which a file without a marker NAME.done is complete"
     )
     outcome: Literal["within_30_days", "any"] = Field("within_30_days", description="Which readmissions count")
     model_name: str = Field("readmission", description="Name of the registered model")
-    tracking_uri: str | None = Field(None, description="MLflow; by default a SQLite file in the state folder")
-    mlflow_ui_url: str | None = Field(None, description="MLflow's pages, for links; by default those of the server")
+    tracking_uri: str | None = Field(
+        None, description="Tracking URI of MLflow; by default a SQLite file in the state folder"
+    )
+    mlflow_ui_url: str | None = Field(
+        None, description="URL of MLflow's pages for links; by default that of the server"
+    )
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
-    api_key_path: Path | None = Field(None, description="File with the key that rollouts ask the API with")
-    webhook_url: str | None = Field(None, description="Where Prefect posts failures and drift, as JSON")
-    silence_seconds: int = Field(180, ge=75, description="After which silence of its worker a flow run is ended")
+    api_key_path: Path | None = Field(None, description="File with the API key that rollouts use")
+    webhook_url: str | None = Field(None, description="URL to which Prefect posts notifications as JSON")
+    silence_seconds: int = Field(180, ge=75, description="Seconds without a heartbeat after which a flow run is ended")
     git_commit: str | None = Field(None, description="Commit of the code, if it does not run from a Git work tree")
     source_path: Path | None = Field(
         None, description="Checkout that images are built from; by default that of this code"
     )
-    source_repository: str | None = Field(None, description="Git repository that a named ref is fetched from")
-    image_repository: str | None = Field(None, description="Where images are pushed to, such as HOST/health-predict")
+    source_repository: str | None = Field(None, description="Git repository for a rollout with a Git ref")
+    image_repository: str | None = Field(None, description="Repository for images, such as HOST/health-predict")
     backup_uri: str | None = Field(
         None, description="Folder or s3://bucket/prefix for backups; by default a folder of the state"
     )
-    backups_kept: int = Field(14, ge=1, description="Backups that are kept; older ones are deleted after a new one")
+    backups_kept: int = Field(14, ge=1, description="Number of backups to keep; each new backup deletes older ones")
     backup_databases: tuple[str, ...] = Field(
-        (), description="Postgres databases in a backup, postgresql://user@host:port/name; SQLite needs none"
+        (), description="Postgres databases to back up, postgresql://user@host:port/name; SQLite needs none"
     )
     artifacts_path: Path | None = Field(
-        None, description="Folder of MLflow's artifacts for backups, where MLflow is a server with a local folder"
+        None, description="MLflow's artifact folder for backups, if MLflow is a server with a local folder"
     )
     python_image: str = Field(
         "python:3.11-slim-bookworm", description="Base image of the API's image: a tag, or NAME:TAG@sha256:DIGEST"
@@ -190,7 +196,9 @@ class Settings(BaseSettings):
     drift: DriftPolicy = DriftPolicy()
     rollout: RolloutParams = RolloutParams()
     ray_address: str | None = Field(
-        None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"), description="Ray cluster to search on"
+        None,
+        validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"),
+        description="Ray cluster for searches and scoring",
     )
 
     prefect_api_url: str | None = Field(
@@ -200,7 +208,7 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
-        """Read the settings; values given here go before those of the environment.
+        """Read the settings. Values given here take precedence over the environment.
 
         Raises:
             ConfigurationError: a variable is misspelt, or its value is wrong. The message names it and not its value.
@@ -209,7 +217,7 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
-            raise ConfigurationError(f"Wrong setting. {problems}.") from None  # the cause holds values
+            raise ConfigurationError(f"Wrong setting. {problems}.") from None  # the cause contains values
 
     @classmethod
     def settings_customise_sources(
@@ -220,17 +228,17 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read arguments and the environment, and nothing else."""
+        """Read only arguments and the environment."""
         return init_settings, _Variables(settings_cls)
 
     @property
     def prefect_ui_url(self) -> str | None:
-        """Prefect's pages; None if there is no server."""
+        """URL of Prefect's pages, or None if there is no server."""
         return self.prefect_api_url.removesuffix("/api") if self.prefect_api_url else None
 
     @property
     def prediction_log_path(self) -> Path:
-        """Folder of the local API's prediction log, until it is shipped."""
+        """Folder of the local API's prediction log before it is shipped."""
         return self.state_path.resolve() / "prediction-log"
 
     @property
@@ -240,22 +248,22 @@ class Settings(BaseSettings):
 
     @property
     def api_keys_path(self) -> Path:
-        """File of the hashes of the API's keys, which pods always ask for, and the local API where `api_key_path` is set."""
+        """File with the hashes of API keys. Pods always require a key; the local API requires one if `api_key_path` is set."""
         return self.state_path.resolve() / "api-keys.json"
 
     @property
     def backup_place(self) -> str:
-        """Where backups go."""
+        """Folder or S3 prefix for backups."""
         return self.backup_uri or str(self.state_path / "backups")
 
     @property
     def mlflow_uri(self) -> str:
-        """Where MLflow is."""
+        """Tracking URI of MLflow."""
         return self.tracking_uri or f"sqlite:///{self.state_path.resolve() / 'mlflow.db'}"
 
 
 def _variable(place: tuple[int | str, ...]) -> str:
-    """The environment variable of a value that validation rejected. Args: place, field names, and indices within a list."""
+    """Return the environment variable of a value that validation rejected. Args: place, field names and list indices."""
     field = Settings.model_fields.get(str(place[0]))
     if field is None or field.validation_alias is not None:
         return str(place[0]).upper()
@@ -268,12 +276,12 @@ def _variable(place: tuple[int | str, ...]) -> str:
 
 
 def shows_tracebacks() -> bool:
-    """Whether the command shows the traceback of an unexpected error: `HEALTHPREDICT_TRACEBACK=1`."""
+    """Return whether the command shows the traceback of an unexpected error: `HEALTHPREDICT_TRACEBACK=1`."""
     return os.environ.get(_TRACEBACK, "") not in ("", "0")
 
 
 def quiet_vendors() -> None:
-    """Turn off telemetry and console output of libraries. Entry points call it before anything else."""
+    """Turn off telemetry and console output of libraries. Entry points call this first."""
     defaults = {
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -292,7 +300,7 @@ def quiet_vendors() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # A Prefect worker has imported Prefect before our code, so the variables above come too late there.
+    # A Prefect worker imports Prefect before our code, too early for the variables above.
     for name in ("alembic", "mlflow", "prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("healthpredict").setLevel(logging.INFO)

@@ -20,7 +20,7 @@ def backup(
     to: Annotated[
         str | None,
         typer.Option(
-            help="Folder or s3://bucket/prefix; by default that of the settings. - writes to standard output."
+            help="Folder or s3://bucket/prefix; by default the place in the settings. - writes to standard output."
         ),
     ] = None,
     as_json: Json = False,

@@ -18,7 +18,7 @@ app = typer.Typer(
     help="The host on AWS: create it, start and stop it, connect to it, show its cost.", no_args_is_help=True
 )
 
-# In a checkout, beside the package: for commands that are run in another folder.
+# The checkout's folder, for commands that are run in another folder.
 _CHECKOUT = Path(__file__).resolve().parents[2] / "infra"
 
 StackName = Annotated[str | None, typer.Option("--stack", help="Pulumi stack; by default the only configured one.")]
@@ -60,8 +60,8 @@ def down(
             raise typer.Exit(1)
         take_down(chosen, confirmed=yes)
     left = find_leftovers(chosen)
-    for each in left:
-        typer.echo(f"left: {each.kind} {each.name}")
+    for leftover in left:
+        typer.echo(f"left: {leftover.kind} {leftover.name}")
     if left:
         typer.echo("keepData keeps bucket and repository on purpose. If anything else is left, try again in a minute.")
         raise typer.Exit(1)
@@ -73,7 +73,7 @@ def start(stack: StackName = None, region: Region = None, infra: Infra = None) -
     """Start the host now. The schedule still stops it in the evening."""
     from healthpredict.cloud.host import start_host
 
-    _say(
+    _print_host(
         start_host(_stack(stack, region, infra)),
         "Its services respond after some minutes (healthpredict cloud status).",
     )
@@ -84,7 +84,7 @@ def stop(stack: StackName = None, region: Region = None, infra: Infra = None) ->
     """Stop the host now. Data and models stay."""
     from healthpredict.cloud.host import stop_host
 
-    _say(stop_host(_stack(stack, region, infra)), "Its disk still costs money (healthpredict cloud cost).")
+    _print_host(stop_host(_stack(stack, region, infra)), "Its disk still costs money (healthpredict cloud cost).")
 
 
 @app.command()
@@ -191,5 +191,5 @@ def _stack(name: str | None, region: str | None, infra: Path | None) -> Stack:
     return choose_stack(name, region, folder)
 
 
-def _say(host: CloudHost, more: str) -> None:
+def _print_host(host: CloudHost, more: str) -> None:
     typer.echo(f"{host.instance} is {host.state}. {more}")

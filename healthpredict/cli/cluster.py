@@ -14,7 +14,7 @@ app = typer.Typer(help="Set up the Kubernetes cluster, and refresh its registry 
 
 @app.command("set-up")
 def set_up(
-    kubeconfig: Annotated[Path, typer.Option(help="Kubeconfig of the administrator. Rollouts never use it.")],
+    kubeconfig: Annotated[Path, typer.Option(help="Kubeconfig of the administrator. Rollouts do not use it.")],
     context: Annotated[str, typer.Option(help="Name of a context in that kubeconfig.")],
     folder: Annotated[
         Path, typer.Option(help="Folder of the administrator's manifests, relative to the source.")

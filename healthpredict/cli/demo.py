@@ -38,7 +38,7 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
         state: folder of the demo's data, databases and logs.
         source: path or URL of the data. None is the UCI archive, or synthetic data if the archive cannot be reached.
         keep: keep the services running.
-        fresh: delete what an earlier demo left.
+        fresh: delete the files of an earlier demo first.
 
     Raises:
         HealthPredictError: a step failed.
@@ -73,7 +73,7 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
 
 
 def stop_demo(state: Path) -> None:
-    """Stop what a demo left running."""
+    """Stop the services of a demo."""
     state = state.resolve()
     if state.exists():
         local_target(_configure(state)[0]).stop()
@@ -81,7 +81,7 @@ def stop_demo(state: Path) -> None:
 
 
 def _configure(state: Path) -> tuple[Installation, dict[str, int]]:
-    """Return the demo's installation and ports. The settings are put into the environment, where the flows read them."""
+    """Return the demo's installation and ports. Set the environment variables that the flows read."""
     state.mkdir(parents=True, exist_ok=True)
     record = state / "ports.json"
     if not record.exists():
@@ -90,7 +90,7 @@ def _configure(state: Path) -> tuple[Installation, dict[str, int]]:
     os.environ["HEALTHPREDICT_DATA_URI"] = str(state / "data")
     os.environ["HEALTHPREDICT_STATE_PATH"] = str(state)
     os.environ["HEALTHPREDICT_API_PORT"] = str(ports["api"])
-    # The links lead there while the demo is kept.
+    # For links, which work while the demo keeps MLflow running.
     os.environ["HEALTHPREDICT_MLFLOW_UI_URL"] = f"http://127.0.0.1:{ports['mlflow']}"
     return Installation(), ports
 
@@ -100,7 +100,7 @@ def _run_flows(
 ) -> None:
     with contextlib.ExitStack() as ray:
         with timed(seconds, "services"):
-            # While Prefect's server starts: one Ray for all searches, MLflow's database and the flows.
+            # While Prefect's server starts, start one Ray for all searches, create MLflow's database and import the flows.
             ray.enter_context(ray_runtime(installation.settings.ray_address))
             installation.registry.versions()
             # Prefect reads its settings when it is imported.
@@ -157,11 +157,11 @@ def _show(summary: Summary) -> None:
 
 
 def _ask_api(installation: Installation, state: Path) -> None:
-    """Send one made-up encounter to the API, as its callers do."""
+    """Send one synthetic encounter to the API, as its callers do."""
     settings, registry = installation.settings, installation.registry
     champion = registry.by_alias("champion")
     assert champion is not None
-    # The golden rows of a bundle belong to no patient.
+    # Golden rows are synthetic.
     body = json.dumps(registry.fetch_bundle(champion).golden[-1].record, indent=1)
     path = state / "encounter.json"
     path.write_text(body)
@@ -178,5 +178,5 @@ def _ask_api(installation: Installation, state: Path) -> None:
 
 
 def _print(text: str) -> None:
-    """Print text without markup or line breaks of its own."""
+    """Print text as it is, without markup, highlighting or wrapping."""
     console.print(text, soft_wrap=True, highlight=False, markup=False)

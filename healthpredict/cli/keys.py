@@ -23,7 +23,7 @@ def add_key(
         typer.Option("--given", help="File with a key that was made elsewhere. It replaces the key of this name."),
     ] = None,
 ) -> None:
-    """Make a key and print it. It is shown only now. To rotate: add a key, let the caller switch, revoke the old one."""
+    """Make a key and print it, once. To rotate keys: add a new one, let the caller switch, then revoke the old one."""
     from healthpredict.storage.key_file import add_key as operation
     from healthpredict.storage.key_file import admit_key
 
@@ -39,9 +39,9 @@ def add_patient_key(
     new: Annotated[
         bool, typer.Option("--new", help="Replace the key. Later pseudonyms of a patient will not match earlier ones.")
     ] = False,
-    because: Annotated[str, typer.Option(help="Why the key is replaced; for the ledger.")] = "",
+    because: Annotated[str, typer.Option(help="Why the key is replaced, which the ledger records.")] = "",
 ) -> None:
-    """Make the key for pseudonyms of patients in the prediction log, if there is none. Every backup contains it."""
+    """Make the key for the pseudonyms of patients in the prediction log, if there is none. Backups contain it."""
     from healthpredict.operations.patient_key import ensure_patient_key, start_new_patient_key
 
     installation = Installation()

@@ -24,13 +24,13 @@ def prepare(
     source: Annotated[
         str | None, typer.Option(help="Path or URL of the csv or zip; by default the UCI archive.")
     ] = None,
-    synthetic: Annotated[bool, typer.Option(help="Use made-up encounters if the archive cannot be reached.")] = False,
+    synthetic: Annotated[bool, typer.Option(help="Use synthetic encounters if the archive cannot be used.")] = False,
     plant: Annotated[
         Path | None, typer.Option(help="YAML file that describes drift to plant, for tests and demonstrations.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch a data set, check it, and lay it out as initial data and batches."""
+    """Fetch a data set, check it, and split it into initial data and batches."""
     from healthpredict.operations.prepare import prepare as operation
 
     planted = _plan(plant) if plant else None
@@ -51,7 +51,7 @@ def _plan(path: Path) -> Plan:
 @app.command()
 def train(
     trigger: Annotated[
-        str, typer.Option(help="Name of the training. The same name with the same data trains once.")
+        str, typer.Option(help="Name of the training. A second training with the same name and data is not repeated.")
     ] = "manual",
     arriving: Annotated[
         str | None, typer.Option(help="Train as if this batch were arriving; by default the newest batch.")
@@ -73,7 +73,7 @@ def train(
 def promote(
     version: Annotated[int, typer.Argument(min=1, help="Version of the registry.")],
     force: Annotated[bool, typer.Option(help="Promote it even if it did not pass the gate. Needs --because.")] = False,
-    because: Annotated[str | None, typer.Option(help="The reason; for the ledger.")] = None,
+    because: Annotated[str | None, typer.Option(help="The reason, which the ledger records.")] = None,
     git_ref: Annotated[
         str | None,
         typer.Option(help="Branch, tag or commit of the code in the image; by default the code that runs here."),
@@ -115,11 +115,11 @@ def resume(as_json: Json = False) -> None:
 def drift_loop(
     source: Annotated[
         BatchSource,
-        typer.Option(help="live first cuts batches from the logged predictions of the API."),
+        typer.Option(help="With live, first cut batches from the logged predictions of the API."),
     ] = "batches",
     as_json: Json = False,
 ) -> None:
-    """Process every batch that is not done; retrain and roll out if the drift requires it."""
+    """Process every batch that is not done; retrain and roll out if the decision is to retrain."""
     from healthpredict.operations.drift_loop import drift_loop as operation
 
     run = operation(Installation(), source=source)
@@ -146,8 +146,8 @@ def decide(
 def demo(
     source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
     keep: Annotated[bool, typer.Option(help="Keep the API, Prefect and MLflow running.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Delete what an earlier demo left.")] = False,
-    stop: Annotated[bool, typer.Option(help="Only stop what an earlier demo left running.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Delete the files of an earlier demo first.")] = False,
+    stop: Annotated[bool, typer.Option(help="Only stop the services of an earlier demo.")] = False,
     state: Annotated[Path, typer.Option(help="Folder of the demo's data, databases and logs.")] = Path("var/demo"),
 ) -> None:
     """Run the whole system on this machine: train, serve, ten batches, drift, retraining, rollout."""

@@ -1,4 +1,4 @@
-"""The `healthpredict` command: parses, calls one operation, renders."""
+"""The `healthpredict` command: parse the arguments, call one operation, print its result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for name, part in {"keys": keys, "cluster": cluster, "cloud": cloud}.items():
 
 
 def main() -> None:
-    """Run the command. An error ends with its message and exit code, without a traceback."""
+    """Run the command. On an error, print its message without a traceback, and exit with its code."""
     quiet_vendors()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def unexpected(error: Exception) -> str:
-    """A sentence about a fault of ours. The error's own text is left out, because it may hold a patient's value."""
+    """Describe a bug in this system, without the error's own message, which may contain a patient's value."""
     ours = Path(__file__).parents[1]
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if ours in Path(frame.filename).parents] or frames
@@ -61,10 +61,10 @@ def unexpected(error: Exception) -> str:
 
 
 def reject_blanks(arguments: Sequence[str]) -> None:
-    """Check that no value on the command line is empty: a script's variable that is not set must not mean the default.
+    """Check that no value on the command line is empty. Otherwise, an unset variable in a script would select the default.
 
     Raises:
-        ConfigurationError: a value is empty or holds only spaces.
+        ConfigurationError: a value is empty or contains only spaces.
     """
     for before, word in pairwise(("healthpredict", *arguments)):
         option, equals, value = word.partition("=")

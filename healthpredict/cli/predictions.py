@@ -21,9 +21,11 @@ def serve(
     bundle: Annotated[
         str | None, typer.Option(help="Folder, s3://bucket/prefix or models:/NAME@ALIAS; by default the champion's.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address; by default that of the settings.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; by default that of the settings.")] = None,
-    keys: Annotated[Path | None, typer.Option(help="File of API keys; without it, loopback addresses only.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address; by default the one in the settings.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; by default the one in the settings.")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of API keys; without it, only a loopback address is allowed.")
+    ] = None,
     admin_keys: Annotated[Path | None, typer.Option(help="File of keys for POST /admin/reload.")] = None,
 ) -> None:
     """Serve a bundle in the foreground, with a prediction log in the state folder. On SIGHUP it reloads the bundle."""
@@ -41,16 +43,16 @@ def serve(
         "patient-key": settings.patient_key_path,
         "cache": settings.state_path / "bundles",
     }
-    words = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
     source = bundle or _champion(installation)
     if settings.tracking_uri is not None:
-        words.append(_in_a_pipe(f"--tracking-uri={settings.tracking_uri}"))
-    # Replace this process, which may have loaded MLflow: the API alone needs a tenth of the memory.
-    os.execv(sys.executable, [sys.executable, "-m", "healthpredict.serving", source, *words])  # noqa: S606
+        arguments.append(_hidden(f"--tracking-uri={settings.tracking_uri}"))
+    # Replace this process, because the API alone needs a tenth of the memory of a process that has loaded MLflow.
+    os.execv(sys.executable, [sys.executable, "-m", "healthpredict.serving", source, *arguments])  # noqa: S606
 
 
-def _in_a_pipe(argument: str) -> str:
-    """Return a path from which an argument can be read that may contain a password, because `ps` shows arguments to everyone."""
+def _hidden(argument: str) -> str:
+    """Write an argument to a pipe, and return an `@FILE` argument for it. Otherwise, `ps` would show a password to all users."""
     to_read, to_write = os.pipe()
     os.write(to_write, argument.encode())
     os.close(to_write)
@@ -59,7 +61,7 @@ def _in_a_pipe(argument: str) -> str:
 
 
 def _champion(installation: Installation) -> str:
-    """Where the API finds the champion: the alias if MLflow is a server, else the folder of its bundle."""
+    """Return the bundle argument for the champion: its alias if MLflow is a server, else the folder of its bundle."""
     settings = installation.settings
     if settings.mlflow_uri.startswith("http"):
         return f"models:/{settings.model_name}@champion"

@@ -41,7 +41,7 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write summary.json, index.html and plots about everything in the ledger."""
+    """Write a report on all batches and models: index.html, summary.json and plots."""
     from healthpredict.operations.report import write_report
 
     installation = Installation()
@@ -58,13 +58,13 @@ def report(
 @app.command()
 def ledger(
     restore: Annotated[
-        bool, typer.Option(help="Read such lines from standard input and write them to an empty ledger.")
+        bool, typer.Option(help="Read such events from standard input, one JSON object per line, into an empty ledger.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option(help="Check whether an event was changed, dropped or reordered, and name the first one.")
+        bool, typer.Option(help="Check that no event was changed, removed or reordered; report the first one that was.")
     ] = False,
 ) -> None:
-    """Print everything that was done and decided, one JSON object per line."""
+    """Print all events of the ledger, one JSON object per line."""
     from healthpredict.operations.check_ledger import check_ledger
 
     installation = Installation()

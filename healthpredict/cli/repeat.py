@@ -16,13 +16,13 @@ _LONGEST_WAIT_SECONDS = 300.0
 
 
 def repeat(action: Callable[[], BaseModel], seconds: float) -> None:
-    """Repeat an action until SIGTERM or SIGINT. After each failure of the storage, wait twice as long.
+    """Repeat an action until SIGTERM or SIGINT. After each expected failure, wait twice as long, up to five minutes.
 
     Args:
-        action: to repeat. A result that is not empty is logged.
-        seconds: between two calls.
+        action: the action. Its result is logged if any field is not empty.
+        seconds: wait between two calls.
     """
-    # Not an Event, which can deadlock if its `set` interrupts its own `wait`.
+    # Not a `threading.Event`, which can deadlock if a signal handler calls `set` during `wait`.
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: signals.put(number))

@@ -40,7 +40,7 @@ class LocalServices:
     def start_mlflow(self, port: int, tracking_uri: str) -> str:
         """Start MLflow's server on a tracking store, if it does not run. Returns: its URL, which may not respond yet."""
         command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
-        # Its job execution needs a gigabyte, for features that are not used here.
+        # Without job execution, which needs a gigabyte and is not used here.
         self._start(
             "mlflow", [*command, "--backend-store-uri", tracking_uri], {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         )
@@ -95,7 +95,7 @@ class LocalServices:
         (self._folder / f"{name}.pid").write_text(f"{child.pid} {started.create_time()}")
 
     def _process(self, name: str) -> psutil.Process | None:
-        """Return the running process of a service, or None if it has ended, even if another process has its id now."""
+        """Return the running process of a service, or None if it has ended. Its id may belong to another process by then."""
         record = self._folder / f"{name}.pid"
         if not record.exists():
             return None

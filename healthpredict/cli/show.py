@@ -12,12 +12,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def show(result: BaseModel, as_json: bool, *, hide: set[str] | None = None, title: str | None = None) -> None:
-    """Print a result as a table or as JSON. Args: hide, fields that the table omits; title, of the table."""
+    """Print a result as a table or as JSON. Args: hide, fields that are not in the table; title, title of the table."""
     if as_json:
         typer.echo(result.model_dump_json(indent=2))
         return
     if not sys.stdout.isatty():
-        # Programs read whole lines, which a table would break.
+        # Programs read whole lines, and a table would wrap them.
         typer.echo("\n".join(f"{name}: {_text(value)}" for name, value in result.model_dump(exclude=hide).items()))
         return
     from rich.console import Console

@@ -17,11 +17,11 @@ _FILE_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def step_lines(console: Console, log_path: Path) -> Iterator[None]:
-    """Print the log records of this system to the console. They also go to a file, with those of libraries and warnings.
+    """Print the log records of this system to the console. A file receives them too, with warnings and the records of libraries.
 
     Args:
-        console: on a terminal, a step has one line and a search a progress bar. Otherwise lines are complete, without a bar.
-        log_path: the file, which is appended to.
+        console: on a terminal, lines are cut to its width and a search shows a progress bar. Otherwise, lines are complete.
+        log_path: file to append to.
     """
     root, ours = logging.getLogger(), logging.getLogger("healthpredict")
     before = root.handlers[:]

@@ -1,4 +1,4 @@
-"""Accept a batch: valid cohort encounters go to `processed/`, bad rows to `quarantine/`."""
+"""Accept a batch: valid encounters of the cohort go to `processed/`, bad rows to `quarantine/`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class AcceptedBatch(BaseModel):
     """The result of accepting a batch.
 
     Attributes:
-        name: the batch.
+        name: name of the batch.
         rows: number of rows of the file.
-        cohort_rows: number of valid rows of the cohort, which are in `processed/`.
-        quarantined: number of bad rows, which are in `quarantine/`. All other rows ended in death or hospice.
+        cohort_rows: number of valid rows of the cohort, which go to `processed/`.
+        quarantined: number of bad rows, which go to `quarantine/`. All other rows ended in death or hospice.
         reasons: reason -> number of quarantined rows, the most frequent first. A row may have several reasons.
         delivered: the accepted file; None if an earlier version of this system accepted it.
         read_as: format, encoding and compression of the file, for people.
@@ -55,7 +55,7 @@ class AcceptedBatch(BaseModel):
 
 
 def accept_batch(installation: Installation, delivered: Delivered) -> AcceptedBatch:
-    """Check a batch and write its valid and its bad rows. A batch that was accepted before is left as it is.
+    """Check a batch and write its valid and its bad rows. A batch that was accepted before stays unchanged.
 
     Args:
         installation: where the data is.
@@ -107,7 +107,7 @@ def accept_batch(installation: Installation, delivered: Delivered) -> AcceptedBa
         notices=table.notices,
         seconds=seconds,
     )
-    # Written last, because it shows that the other files are complete.
+    # Written last: its existence means that the other files are complete.
     write_json(layout.accepted(name), accepted.model_dump())
     result = f"{len(cohort):,} encounters at risk, {len(checked.quarantine):,} rows in quarantine"
     log_step(name, "accept", seconds["accept"], result)

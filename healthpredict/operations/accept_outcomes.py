@@ -1,4 +1,4 @@
-"""Accept the files in `outcomes/`: usable outcomes go to `known/`; the others are counted and reported.
+"""Accept the files in `outcomes/`: usable outcomes go to `known/`, and the others are counted and reported.
 
 A batch has matured when the outcomes of enough of its encounters at risk are known. A readmission is known before its absence is,
 so the first few outcomes are nearly all readmissions.
@@ -57,7 +57,7 @@ class AcceptedOutcomes(BaseModel):
 
 
 class NewOutcomes(NamedTuple):
-    """The files of outcomes that were read, and what the operator should know about them."""
+    """The files of outcomes that were read, and notices for the operator."""
 
     accepted: list[AcceptedOutcomes]
     notices: list[str]
@@ -84,7 +84,7 @@ def accept_outcomes(installation: Installation) -> NewOutcomes:
         if accepted.batch != INITIAL:  # `prepare` records these itself
             facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
             ledger.append("outcomes", key=f"outcomes {accepted.batch} {accepted.delivered.sha256}", **facts)
-        # Written last, because it shows that the others are complete.
+        # Written last: its existence means that the other files are complete.
         write_json(layout.outcomes_check(accepted.batch), accepted.model_dump(mode="json"))
         new.accepted.append(accepted)
         new.notices.extend(accepted.sentences)
@@ -93,8 +93,8 @@ def accept_outcomes(installation: Installation) -> NewOutcomes:
     return new
 
 
-def look_at_outcomes(installation: Installation) -> list[AcceptedOutcomes]:
-    """Return what `accept_outcomes` would leave for every accepted batch with a file of outcomes. Nothing is written."""
+def preview_outcomes(installation: Installation) -> list[AcceptedOutcomes]:
+    """Return the record that each batch would have after `accept_outcomes`. Nothing is written."""
     layout = installation.layout
     new = {}
     for delivered in _new_files(installation):
@@ -125,7 +125,7 @@ def pending_outcomes(installation: Installation) -> list[str]:
 
 
 def _new_files(installation: Installation) -> list[Delivered]:
-    """Files of accepted batches that are complete, and new or changed."""
+    """Return the complete files of accepted batches that are new or changed."""
     layout, found = installation.layout, []
     for name, delivered in delivered_outcomes(installation).files.items():
         if delivered.waits is None and exists(layout.accepted(name)):
@@ -167,7 +167,7 @@ def _check_file(installation: Installation, delivered: Delivered) -> tuple[Accep
     if usable is not None and not enough:
         problems.append(
             f"The outcomes of {known} of {len(cohort)} encounters at risk are known, fewer than {known_share:.0%}; "
-            "the batch is not learned from until more are."
+            "the batch is not used for training until more are."
         )
     if before is not None and before.known > known:
         problems.append(f"The {before.known} outcomes that were accepted before stay in use.")

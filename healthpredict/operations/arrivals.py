@@ -25,20 +25,20 @@ from healthpredict.storage.uris import list_folder, local_copy, write_bytes
 MARKER: Final = ".done"
 _ENDINGS: Final = (".csv", ".csv.gz", ".parquet")
 _RESERVED: Final = frozenset({"manifest"})
-"""Batches of this name would replace files of the system."""
-_LONGEST_NAME: Final = 200
-"""In bytes. A temporary file of a batch has a name that is 42 bytes longer; file systems allow 255."""
+"""A batch with one of these names would overwrite files of the system."""
+_MAX_NAME_BYTES: Final = 200
+"""File systems allow 255 bytes. The name of a temporary file is 42 bytes longer than that of its batch."""
 _LIVE_CONTENTS: Final = re.compile(r"live-[0-9]+\.json")
-"""What live batches are made of, see `collect_live`."""
+"""Lists the contents of a live batch, see `collect_live`."""
 _LOG_FOLDER: Final = "log"
-"""In `outcomes/`: those that the API received."""
+"""Subfolder of `outcomes/` for outcomes that the API received."""
 
 
 class Fingerprint(BaseModel):
     """Identifies the content of a delivered file.
 
     Attributes:
-        file: its path below the data URI.
+        file: path below the data URI.
         size: in bytes.
         sha256: of the content.
         version: see `Stored.version`.
@@ -60,7 +60,7 @@ class Delivered:
         name: of its batch.
         file: its path below the data URI, for messages.
         stored: its entry in the listing of the store.
-        waits: why it is not read yet, or None if it is complete.
+        waits: why the file is not read yet, or None if it is complete.
     """
 
     name: str
@@ -93,7 +93,7 @@ def delivered_outcomes(installation: Installation) -> Folder:
 
 
 def deliver(uri: str, data: bytes, *, exclusive: bool = False) -> None:
-    """Write a file that this system made, and its marker, so that it is read without waiting. Arguments as `write_bytes`."""
+    """Write a file and its marker, so that the file counts as complete at once. The arguments are those of `write_bytes`."""
     write_bytes(uri, data, exclusive=exclusive)
     write_bytes(uri + MARKER, b"")
 
@@ -111,7 +111,7 @@ def fingerprint(delivered: Delivered) -> Fingerprint:
 
 @contextmanager
 def open_delivered(delivered: Delivered) -> Iterator[Path]:
-    """Give a file a local path for a `with` block.
+    """Yield a local path to a delivered file, valid within the `with` block.
 
     Raises:
         Removed: the file does not exist any more.
@@ -173,7 +173,7 @@ def _list_delivered(installation: Installation, folder: str) -> Folder:
         elif name in files:
             ignored.append(f"{folder}/{file} is not read, because {files[name].file} has the same name.")
         else:
-            waits = _why_it_waits(stored[file], stored.get(file + MARKER), installation.settings.arrival_seconds)
+            waits = _incomplete_because(stored[file], stored.get(file + MARKER), installation.settings.arrival_seconds)
             files[name] = Delivered(name, f"{folder}/{file}", stored[file], waits)
     return Folder(
         dict(sorted(files.items(), key=lambda item: (item[0] != INITIAL, natural_key(item[0])))), tuple(ignored)
@@ -181,13 +181,13 @@ def _list_delivered(installation: Installation, folder: str) -> Folder:
 
 
 def _problem_of_name(name: str) -> str | None:
-    """Say why a batch cannot have this name, or None."""
+    """Return why a batch cannot have this name, or None if it can."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
         return "its name is not UTF-8"
-    if size > _LONGEST_NAME:
-        return f"its name is longer than {_LONGEST_NAME} bytes"
+    if size > _MAX_NAME_BYTES:
+        return f"its name is longer than {_MAX_NAME_BYTES} bytes"
     return None
 
 
@@ -196,7 +196,8 @@ def _shown(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _why_it_waits(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:
+def _incomplete_because(stored: Stored, marker: Stored | None, arrival_seconds: float) -> str | None:
+    """Return why a file may be incomplete, or None if it is complete."""
     if marker is not None and marker.age_seconds <= stored.age_seconds:
         return None
     if stored.age_seconds < 0:

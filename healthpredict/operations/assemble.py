@@ -1,4 +1,4 @@
-"""Build the bundle of a fitted model, with a version number of its own."""
+"""Build the bundle of a fitted model under a new version number."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def assemble(
 
     Args:
         installation: where the registry is.
-        search: that found the model.
+        search: the search that found the model.
         fitted: the model.
-        training: the encounters that it was fitted on; they are the reference for drift.
-        test: encounters of the same period, of patients that it was not fitted on.
-        report: the evaluation on them.
+        training: the encounters that the model was fitted on; they are the reference for drift.
+        test: encounters of the same period, of patients that the model was not fitted on.
+        report: the evaluation on `test`.
 
     Raises:
         BundleError: the bundle does not reproduce the training pipeline.

@@ -26,9 +26,9 @@ from healthpredict.storage.uris import delete, join, list_uris, write_file
 
 _logger = logging.getLogger(__name__)
 FORMAT: Final = 2
-"""Of the archive; archives of the shell script before it were 1."""
+"""Format of the archive. Format 1 was written by the shell script that came before."""
 MAX_HOURS: Final = 26
-"""Age of the newest backup that triggers a warning: a day, and two hours for a late start."""
+"""Maximum age of the newest backup before a warning: a day, and two hours for a late start."""
 FACTS: Final = "backup.json"
 LEDGER: Final = "ledger"
 MLFLOW: Final = "databases/mlflow.db"
@@ -41,8 +41,8 @@ WORK: Final = ".backup-"
 """Prefix of temporary folders."""
 _LOCAL_ONLY: Final = {LEDGER_HEAD, LEDGER_CHECK, STATE_ID}
 _REPRODUCIBLE: Final = {"bundles", "sources", "services"}
-"""Folders of the state that are fetched again, or that describe the processes of this host."""
-_OF_PROCESSES: Final = (".lock", ".holder", ".pid")
+"""Subfolders of the state that can be fetched again, or that describe processes of this host."""
+_PROCESS_FILES: Final = (".lock", ".holder", ".pid")
 _SQLITE_SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
 
@@ -53,7 +53,7 @@ class Backup(BaseModel):
         uri: of the archive.
         sha256: of the archive.
         bytes: size of the archive.
-        counts: number of files by kind: databases, ledger, batches, outcomes, models, state, and data for all others.
+        counts: number of files by kind: databases, ledger, batches, outcomes, models, state, and data for other data files.
         deleted: URIs of older backups that were deleted.
     """
 
@@ -71,8 +71,8 @@ class Sources:
     """The local folders that a backup contains.
 
     Attributes:
-        folders: prefix in the archive -> folder, in the order in which they are read.
-        left_out: subfolders that are not read, or that have a prefix of their own.
+        folders: prefix in the archive -> folder, in the order of reading.
+        left_out: subfolders that are excluded, or that have their own prefix.
         mlflow: MLflow's database if it is a SQLite file, else None.
     """
 
@@ -81,8 +81,8 @@ class Sources:
     mlflow: Path | None
 
     def skip(self, path: Path) -> bool:
-        """Whether a file or folder is left out. Databases are, because they are copied by `copy_sqlite`."""
-        local_only = path.name in _LOCAL_ONLY or path.suffix in _OF_PROCESSES or path.name.startswith(WORK)
+        """Whether a file or folder is left out. SQLite databases are left out because `copy_sqlite` copies them."""
+        local_only = path.name in _LOCAL_ONLY or path.suffix in _PROCESS_FILES or path.name.startswith(WORK)
         return local_only or path in self.left_out or path.name.endswith(_SQLITE_SIDE_FILES) or is_sqlite(path)
 
     def databases(self) -> dict[str, Path]:
@@ -107,7 +107,7 @@ class Sources:
 
 
 def open_sources(installation: Installation, *left_out: str) -> Sources:
-    """Return the folders to back up. Args: left_out, more folders that are not read."""
+    """Return the folders to back up. Args: left_out, further folders to exclude."""
     settings = installation.settings
     state, uri = settings.state_path.resolve(), settings.mlflow_uri
     mlflow = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
@@ -134,18 +134,18 @@ def backup(installation: Installation, to: str | None = None, stream: IO[bytes] 
 
     Args:
         installation: to back up.
-        to: folder or s3://bucket/prefix. By default that of the settings; old archives are deleted only there.
+        to: folder or s3://bucket/prefix. By default, the place in the settings, where old archives are then deleted.
         stream: write the archive to this stream instead.
 
     Raises:
         AlreadyRunning: another backup is being made.
-        StorageError: something cannot be read or written, or is missing in the archive. Then no archive is left.
+        StorageError: something cannot be read or written, or is missing in the archive. No archive is left.
         ConfigurationError: `pg_dump` is not installed.
     """
     state, place = installation.settings.state_path.resolve(), to or installation.settings.backup_place
     name = f"{_NAME}{datetime.now(UTC):%Y%m%dT%H%M%SZ}{_SUFFIX}"
     with exclusive(state / "backup.lock", "A backup"):
-        for left_over in state.glob(f"{WORK}*"):  # of a backup that was killed
+        for left_over in state.glob(f"{WORK}*"):  # left by a backup that was killed
             shutil.rmtree(left_over)
         with tempfile.TemporaryDirectory(dir=state, prefix=WORK) as folder:
             work = Path(folder)
@@ -193,7 +193,7 @@ def _make_archive(installation: Installation, sources: Sources, path: Path, work
         for prefix, folder in sources.folders.items():
             writer.add_folder(prefix, folder, sources.skip)
     listed = list_archive(path)
-    # Files that existed during the whole backup must be in it; files that appeared or vanished meanwhile need not.
+    # Files that existed before and after must be in the archive. Files that appeared or vanished meanwhile may be missing.
     expected |= {*databases} | (before & sources.present())
     missing = sorted(expected - listed.keys()) + sorted(name for name in databases if listed.get(name) == 0)
     if missing:
@@ -246,7 +246,7 @@ def _counts(listed: dict[str, int], databases: list[str]) -> dict[str, int]:
             if name in databases
             else {ARTIFACTS: "models", "batches": inner, "outcomes": inner}.get(inner, first)
         )
-        if kind in counts:  # the facts of the backup itself are not counted
+        if kind in counts:  # `FACTS` has no kind
             counts[kind] += 1
     return counts
 

@@ -22,7 +22,7 @@ class LedgerCheck(BaseModel):
     Attributes:
         time: of the check.
         events: number of events in the ledger.
-        altered: the first event that was changed, dropped or reordered; None if there is none.
+        altered: the first event that was changed, removed or reordered, or None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,4 +54,4 @@ def last_ledger_check(installation: Installation) -> LedgerCheck | None:
     try:
         return LedgerCheck.model_validate(read_json(uri))
     except (StorageError, ValidationError):
-        return None  # of another version: the next check replaces it
+        return None  # written by another version of this system; the next check replaces it

@@ -1,6 +1,6 @@
-"""Cut batches from the shipped predictions of the API, and add their outcomes.
+"""Cut batches from the shipped predictions of the API, and write their outcomes.
 
-Such a batch is in raw form, with pseudonyms for patients, and is processed like any other.
+Such a batch has the raw columns, with pseudonyms for patients, and is processed like any other.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
 _REPORTED: Final = (*OUTCOMES_COLUMNS, "time")
 _FILE: Final = "file-"
 _MANY_OBJECTS: Final = 100
-"""Objects of outcomes that are merged into one, because S3 takes some 30 ms to read each."""
+"""With more objects of outcomes than this, they are merged into one, because S3 takes some 30 ms to read each."""
 
 
 class Collected(BaseModel):
     """The result of cutting batches.
 
     Attributes:
-        batches: names of the new ones.
+        batches: names of the new batches.
         waiting: number of predictions that are in no batch yet.
         matured: names of the batches whose outcomes were written.
     """
@@ -58,8 +58,8 @@ class _Contents(BaseModel):
     """What a batch is made of.
 
     Attributes:
-        objects: names of objects of the prediction log; they are in no other batch.
-        encounter_ids: from these objects.
+        objects: names of objects of the prediction log, which no other batch contains.
+        encounter_ids: the encounters in these objects that are new.
     """
 
     objects: list[str]
@@ -67,10 +67,10 @@ class _Contents(BaseModel):
 
 
 def collect_live(installation: Installation) -> Collected:
-    """Cut batches from the shipped predictions while there are enough, and write the outcomes of batches that have nearly all.
+    """Cut batches from the shipped predictions while there are enough, and write the outcomes of each batch once enough are known.
 
     If a batch has several predictions for one encounter, the last one counts, because it is nearest to discharge. Encounters of
-    earlier batches, dry runs, and encounters without the id of encounter or patient are left out.
+    earlier batches, dry runs, and predictions without an encounter or patient id are left out.
 
     Raises:
         StorageError: something cannot be read or written. The next call continues.
@@ -79,7 +79,7 @@ def collect_live(installation: Installation) -> Collected:
     uris = list_uris(layout.batches_folder, suffix=".json")
     batches = {_name(uri).removesuffix(".json"): _Contents.model_validate(read_json(uri)) for uri in uris}
     for name, contents in batches.items():
-        if not exists(layout.batch(name)):  # killed between the two
+        if not exists(layout.batch(name)):  # an earlier run was killed between the two writes
             _write_batch(layout, name, contents)
     taken = {name for contents in batches.values() for name in contents.objects}
     names = map(_name, list_uris(layout.logged_predictions, suffix=".parquet"))
@@ -88,7 +88,7 @@ def collect_live(installation: Installation) -> Collected:
     if sum(map(usable_rows, fresh)) >= min_rows:
         for contents in _cut(layout, fresh, _earlier_ids(layout, batches.values()), min_rows):
             name = f"live-{len(batches) + 1:06d}"
-            # First its contents, so that the same batch is written after a kill.
+            # Contents first, so that the next run writes the same batch if this one is killed.
             write_json(layout.collected(name), contents.model_dump(), exclusive=True)
             _write_batch(layout, name, contents)
             batches[name] = contents
@@ -136,7 +136,7 @@ def record_outcomes(installation: Installation, source_uri: str) -> RecordedOutc
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     checked = check_outcomes(table.frame)
     uri = join(installation.layout.logged_outcomes, f"{_FILE}{digest[:32]}.parquet")
-    if not exists(uri):  # else newer outcomes may have been reported since
+    if not exists(uri):  # a second write would make these outcomes newer than corrections reported since
         usable = checked.usable
         write_frame(uri, usable.assign(time=pd.Timestamp.now("UTC"), readmitted=usable["readmitted"].astype("str")))
     return RecordedOutcomes(
@@ -149,12 +149,12 @@ def record_outcomes(installation: Installation, source_uri: str) -> RecordedOutc
 
 
 def _earlier_ids(layout: Layout, batches: Iterable[_Contents]) -> set[int]:
-    """The encounters of all batches. An encounter must not be in two batches."""
+    """Return the encounters of all batches, because an encounter must not be in two batches."""
     return {*(number for contents in batches for number in contents.encounter_ids), *accepted_ids(layout)}
 
 
 def _cut(layout: Layout, names: list[str], earlier: set[int], min_rows: int) -> Iterator[_Contents]:
-    """Yield the contents of batches, each of as few objects as contain enough new encounters."""
+    """Yield the contents of batches. Each takes the next objects until it has enough new encounters."""
     objects: list[str] = []
     ids: dict[int, None] = {}
     for name in names:
@@ -180,7 +180,7 @@ def _write_batch(layout: Layout, name: str, contents: _Contents) -> None:
 
 
 def _read(layout: Layout, name: str) -> pa.Table:
-    """The usable rows of an object."""
+    """Read the usable rows of an object."""
     uri = join(layout.logged_predictions, name)
     try:
         return pq.read_table(BytesIO(read_bytes(uri))).filter(USABLE)
@@ -191,7 +191,7 @@ def _read(layout: Layout, name: str) -> pa.Table:
 def _add_outcomes(installation: Installation, batches: dict[str, _Contents]) -> list[str]:
     """Write the outcomes of batches that have enough of them, and return their names.
 
-    Outcomes that are written stay, because models were trained on them.
+    Outcomes are written once, because models are trained on them.
     """
     layout, known_share = installation.layout, installation.settings.known_share
     pending = {name: contents for name, contents in batches.items() if not exists(layout.outcomes(name))}
@@ -212,7 +212,7 @@ def _add_outcomes(installation: Installation, batches: dict[str, _Contents]) -> 
 def _reported(layout: Layout) -> pd.DataFrame:
     """Read all reported outcomes. Many small objects are merged into a large one."""
     uris = list_uris(layout.logged_outcomes, suffix=".parquet")
-    # The object of a file stays, because it shows that the file was recorded.
+    # Objects of recorded files are not merged, because their names show which files were recorded.
     merged = [uri for uri in uris if not _name(uri).startswith(_FILE)]
     reported = _together(read_frame(uri, _REPORTED) for uri in merged)
     if len(merged) > _MANY_OBJECTS:

@@ -23,7 +23,7 @@ LABEL = "readmitted_within_30_days"
 
 
 def arrived_batches(installation: Installation) -> list[str]:
-    """Names of all batches that have arrived, in natural order, `initial` first. An accepted batch stays if its file is removed."""
+    """Names of all batches that have arrived, in natural order, `initial` first, with accepted batches whose files were removed."""
     names = {*accepted_names(installation.layout), *delivered_batches(installation).files}
     return [INITIAL, *sorted(names - {INITIAL}, key=natural_key)]
 
@@ -44,7 +44,7 @@ def arriving_batch(installation: Installation, name: str | None) -> str:
 
 
 def matured_batches(installation: Installation, arriving: str) -> list[str]:
-    """Accepted batches with known outcomes when `arriving` arrives. The initial data is always among them."""
+    """Matured batches at the arrival of `arriving`, in natural order. With none that old, the initial data if it has matured."""
     layout = installation.layout
     known = matured(arrived_batches(installation), arriving, installation.settings.label_delay) or [INITIAL]
     return [name for name in known if has_matured(layout, name)]

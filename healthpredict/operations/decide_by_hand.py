@@ -1,4 +1,4 @@
-"""A person's decision on the next batch, in the ledger."""
+"""Override the decision on the next batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from healthpredict.operations.installation import Installation
 
 
 def decide_by_hand(installation: Installation, override: Override) -> None:
-    """Set the decision on the next batch of the drift loop, whatever drift it shows.
+    """Set the decision on the next batch of the drift loop by hand, whatever drift it shows, and record it in the ledger.
 
     Raises:
         StorageError: the ledger cannot be written.
@@ -16,7 +16,7 @@ def decide_by_hand(installation: Installation, override: Override) -> None:
 
 
 def pending_override(installation: Installation) -> tuple[int, Override] | None:
-    """Return the newest manual decision that no batch has used yet, with its number in the ledger, or None."""
+    """Return the newest manual decision and its sequence number in the ledger, or None if a batch has used it or there is none."""
     ledger = installation.ledger
     override = ledger.last("override")
     if override is None or ledger.last("batch", override=override["sequence"]) is not None:

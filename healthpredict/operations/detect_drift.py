@@ -1,4 +1,4 @@
-"""Check an accepted batch: compare it with the champion's reference, and decide what follows."""
+"""Check an accepted batch: compare it with the champion's reference, and decide whether to retrain."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class DriftCheck(BaseModel):
     """The result of a check.
 
     Attributes:
-        batch: its name.
-        champion: version that it was compared with.
-        rows: encounters of the cohort.
+        batch: name of the batch.
+        champion: version that the batch was compared with.
+        rows: number of encounters in the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
-        subgroups: sexes, races and age bands with enough rows.
-        decision: what follows.
-        override: number in the ledger of the manual decision that was followed, or None.
-        report_uri: Evidently's page.
+        subgroups: drift of sexes, races and age bands with enough rows.
+        decision: stable, warn or retrain, with reasons.
+        override: sequence number of the manual decision that was followed, or None.
+        report_uri: URI of Evidently's page.
         seconds: wall time by stage.
     """
 
@@ -59,7 +59,7 @@ class DriftCheck(BaseModel):
 
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:
-    """Check a batch once, write its reports, and decide what follows.
+    """Check a batch, write its reports, and decide whether to retrain. A second call returns the first result.
 
     Args:
         installation: where data and models are.
@@ -75,7 +75,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
     registry, settings = installation.registry, installation.settings
     champion = registry.by_alias("champion")
     if champion is None:
-        raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict train`.")
+        raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict drift-loop`.")
     seconds: Seconds = {}
     with timed(seconds, "drift"):
         bundle = registry.fetch_bundle(champion)
@@ -109,7 +109,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         seconds=seconds,
     )
     write_json(join(folder, "drift.json"), check.model_dump(mode="json"))
-    # Written last, because it shows that the other files are complete.
+    # Written last: its existence means that the other files are complete.
     write_json(layout.check(name), check.model_dump(mode="json"))
     log_step(name, "drift", seconds["drift"], f"{decision.state}: {' '.join(decision.reasons)}")
     return check

@@ -1,9 +1,9 @@
-"""The loop: process every batch that is not done yet; retrain and roll out if the decision is to retrain.
+"""The drift loop: process every batch that is not done yet; retrain and roll out if the decision is to retrain.
 
 A batch is predicted after the update that it leads to. So its predictions use everything that was known when it arrived.
 
-The ledger contains what is done. The event of a batch is appended after everything that the batch led to. So a loop that was killed
-repeats the last batch. Each of its steps can be repeated and does nothing twice (see `search`, `register`, `roll_out`).
+The ledger records which batches are done. The event of a batch is appended last, after any training and rollout. So a loop that was
+killed repeats its last batch. The steps are idempotent (see `search`, `register`, `roll_out`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Steps:
-    """What the loop does with each batch. The flow replaces these steps by flows and tasks of the same behaviour."""
+    """What the loop does with each batch. The Prefect flow passes tasks and flows that do the same."""
 
     accept: Callable[[Installation, Delivered], AcceptedBatch] = accept_batch
     detect: Callable[[Installation, str], DriftCheck] = detect_drift
@@ -65,8 +65,8 @@ class LoopRun(BaseModel):
     Attributes:
         done: names of the batches that it processed, in order, including refused ones.
         notices: what the operator should know about the batches and outcomes of this run.
-        state: which files are pending, changed or ignored at its end.
-        waits: whether a file of a batch or of outcomes may still be copied, so that another run is needed soon.
+        state: sentences on files that are pending, changed or ignored at the end of the run.
+        waits: whether a file of a batch or of outcomes may still be incomplete, so that another run is needed soon.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,7 +82,7 @@ class LoopRun(BaseModel):
         return list(dict.fromkeys([*self.notices, *self.state]))
 
     def followed_by(self, later: LoopRun) -> LoopRun:
-        """Both runs as one."""
+        """Return the result of both runs together."""
         return LoopRun(
             done=[*self.done, *later.done],
             notices=[*self.notices, *later.notices],
@@ -104,7 +104,7 @@ def drift_loop(installation: Installation, steps: Steps | None = None, source: B
     Raises:
         AlreadyRunning: another loop, perhaps on another host, uses the same state or the same data.
         NoChampion: the first model did not pass the gate; no batch was processed.
-        HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next run tries it again.
+        HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next run repeats it.
     """
     with (
         exclusive(installation.settings.state_path / "drift-loop.lock", "The drift loop"),
@@ -135,7 +135,7 @@ class _Loop:
 
     Attributes:
         done, notices: see `LoopRun`.
-        tried: the contents that this run has tried, so that each is tried once.
+        tried: fingerprints of the files that this run has processed, so that each is processed once.
     """
 
     installation: Installation
@@ -150,7 +150,7 @@ class _Loop:
         self._accept_outcomes()
         if (problem := settle(self.installation)) is not None:
             self.notices.append(problem)
-        # Not the alias: a rollout that was killed after it moved the alias is not in the ledger yet.
+        # Ask the ledger and not the alias, because a rollout may be killed after it moved the alias and before it is recorded.
         if self.installation.ledger.last("promotion") is None:
             ready = find_pending(self.installation).ready
             training = Training(trigger=INITIAL, arriving=ready[0] if ready else INITIAL)
@@ -159,7 +159,7 @@ class _Loop:
                 raise NoChampion(version, decision.reasons)
 
     def next(self) -> tuple[Delivered, Fingerprint] | None:
-        """The next batch that is ready and that this run has not tried with the same content."""
+        """Return the next batch that is ready and that this run has not processed yet, or None."""
         pending = find_pending(self.installation)
         for name in pending.ready:
             file = pending.files[name]
@@ -241,7 +241,7 @@ class _Loop:
         self.notices += notices
 
     def _train_and_deploy(self, training: Training) -> tuple[int, GateDecision]:
-        """Train, and deploy what passes the gate. Returns: the version, and the gate's decision."""
+        """Train a challenger, and deploy it if it passes the gate. Returns: its version, and the gate's decision."""
         ledger = self.installation.ledger
         self.steps.train(self.installation, training)
         ledger.refresh()  # another process may have trained
@@ -262,13 +262,13 @@ class _Loop:
         self.notices += accept_outcomes(self.installation).notices
 
     def _notices_of_order(self, name: str) -> list[str]:
-        """A notice if a batch sorts before one that is done, because it arrived later."""
+        """Return a notice if a batch sorts before one that is done."""
         later = [other for other in batch_events(self.installation) if natural_key(other) > natural_key(name)]
         if not later:
             return []
         notice = (
-            f"{name} sorts before {later[-1]}, which is done. Batches are processed in the order of their names; give it a name "
-            "that sorts after it."
+            f"{name} sorts before {later[-1]}, which is done. Batches are processed in the order of their names: give a late batch "
+            "a name that sorts after those that are done."
         )
         _logger.warning("%s", notice)
         return [notice]
@@ -285,6 +285,6 @@ class _Loop:
             _logger.warning("%s changed: %s.", name, how)
 
     def _report(self, sentence: str) -> None:
-        """Log a warning, and keep it for the operator."""
+        """Log a warning and add it to the notices."""
         _logger.warning("%s", sentence)
         self.notices.append(sentence)

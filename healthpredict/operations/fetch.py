@@ -18,7 +18,7 @@ from healthpredict.storage.uris import delete, exists, read_bytes
 
 ARCHIVE_URL: Final = "https://archive.ics.uci.edu/static/public/296/diabetes+130-us+hospitals+for+years+1999-2008.zip"
 PUBLISHED_SHA256: Final = "0689e7ec031237dc63031b938805c48377748761a3b26acab621567afa24df97"
-"""Of the csv in the archive, like its size and CRC-32 below: computed from the file that UCI published."""
+"""Computed, like the size and the CRC-32 below, from the csv in the archive that UCI published."""
 PUBLISHED_BYTES: Final = 19_159_383
 PUBLISHED_CRC32: Final = 0xF785C050
 PUBLISHED_ENCOUNTERS: Final = 101_766
@@ -34,9 +34,9 @@ class Fetched:
     Attributes:
         data: the csv.
         name: where it came from, for people.
-        file: the name to keep it under.
-        synthetic: whether it is made up.
-        compression: of the file that it was unpacked from; None if it was not compressed.
+        file: name of the copy in the raw folder.
+        synthetic: whether the encounters are synthetic.
+        compression: compression of the source, or None.
     """
 
     data: bytes
@@ -57,8 +57,8 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
     Args:
         layout: of the data URI; a copy of the published data set there saves the download.
         source: path, `s3://` URI or `http(s)://` URL of a csv or of the published zip. A URL must lead to the published data
-            set. Other content of a local file is used with a warning. None is the UCI archive.
-        allow_synthetic: if there is no source and the archive cannot be reached, make up encounters.
+            set. A local file may contain other data, which is logged as a warning. None is the UCI archive.
+        allow_synthetic: generate encounters if there is no source and the archive cannot be used.
 
     Raises:
         SourceError: the URL cannot be reached, or is not the published data set.
@@ -81,7 +81,7 @@ def _read(source: str) -> Fetched:
     fetched = Fetched(data, source, compression=compression)
     if fetched.sha256 != PUBLISHED_SHA256:
         _logger.warning(
-            "%s is not the published data set (its SHA-256 is %s). It is used all the same.", source, fetched.sha256
+            "%s is not the published data set (its SHA-256 is %s). It is used anyway.", source, fetched.sha256
         )
     return fetched
 
@@ -107,7 +107,7 @@ def _download(layout: Layout, url: str) -> Fetched:
 
 
 def _check_directory(archive: bytes, url: str) -> None:
-    """Check the csv's entry in the directory of a zip, so that nothing else is ever unpacked."""
+    """Check size and CRC-32 in the directory of a zip, so that only the published csv is unpacked."""
     try:
         with zipfile.ZipFile(BytesIO(archive)) as opened:
             members = [info for info in opened.infolist() if info.filename.rpartition("/")[2] == DATA_SET_FILE]

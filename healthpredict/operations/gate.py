@@ -15,12 +15,12 @@ from healthpredict.training.gate import Comparison, GateDecision, decide_promoti
 
 
 def gate(installation: Installation, version: int, arriving: str) -> GateDecision:
-    """Decide whether a version may replace the champion, once for each arriving batch, and append the decision to the ledger.
+    """Decide whether a version may replace the champion, and append the decision to the ledger, once for each arriving batch.
 
     Args:
         installation: where data and models are.
         version: the challenger.
-        arriving: the batch that is arriving; outcomes that are not known by then are not used.
+        arriving: the batch that is arriving. Only outcomes that are known by then are used.
 
     Raises:
         NotEnoughData: no test-side outcomes, or one class only.
@@ -63,7 +63,7 @@ def gate(installation: Installation, version: int, arriving: str) -> GateDecisio
 
 
 def read_decision(installation: Installation, version: int, arriving: str) -> GateDecision | None:
-    """Return the decision in the ledger, or None if there is none."""
+    """Return the decision that the ledger has for a version at the arrival of a batch, or None if there is none."""
     event = installation.ledger.last("gate", version=version, arriving=arriving)
     if event is None:
         return None
@@ -71,7 +71,7 @@ def read_decision(installation: Installation, version: int, arriving: str) -> Ga
 
 
 def _newest_test_side(installation: Installation, arriving: str) -> pd.DataFrame:
-    """Test-side encounters of the newest matured batches, pooled back until there are enough."""
+    """Return test-side encounters of the newest matured batches, as many batches as are needed to have enough."""
     parts: list[pd.DataFrame] = []
     for name in reversed(matured_batches(installation, arriving)):
         labelled = read_labelled(installation, [name])

@@ -31,10 +31,10 @@ class Installation:
     """The settings, data, ledger and models of one installation. Each entry point opens one and passes it to the operations."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Open an installation. Nothing is read yet.
+        """Open an installation. Its data and models are read when they are first used.
 
         Args:
-            settings: by default those of the environment.
+            settings: by default, those of the environment.
 
         Raises:
             ConfigurationError: a setting is wrong.
@@ -68,14 +68,16 @@ class Installation:
             return None
 
     def hold_lease(self, name: str, what: str) -> AbstractContextManager[Lease]:
-        """Hold a lease at the data URI. The caller holds a lock in the state folder, so that this owner is one process.
+        """Hold a lease at the data URI.
+
+        The lease names the state folder as its owner. The caller must hold a lock in that folder, so that only one process owns it.
 
         Args:
             name: of the lease.
-            what: is leased, for messages: "The drift loop".
+            what: subject of messages, such as "The drift loop".
 
         Raises:
-            AlreadyRunning: a process with another state folder, perhaps on another host, holds it and is alive.
+            AlreadyRunning: a live process with another state folder, perhaps on another host, holds the lease.
         """
         state = self.settings.state_path
         uri = str(state / STATE_ID)

@@ -20,11 +20,11 @@ _ADVICE = (
 
 
 def ensure_patient_key(installation: Installation, path: Path | None = None) -> bytes:
-    """Read the key. Make one if it is missing and no prediction was logged with an earlier key.
+    """Return the key. Make one if none exists and no prediction was logged with an earlier key.
 
     Args:
         installation: where the ledger, the log and the key are.
-        path: of the key; by default that of the settings.
+        path: file of the key; by default, that of the settings.
 
     Raises:
         ConfigurationError: predictions were logged, and the key is missing or is not the one that the ledger names; or the file
@@ -55,10 +55,10 @@ def ensure_patient_key(installation: Installation, path: Path | None = None) -> 
 
 
 def start_new_patient_key(installation: Installation, because: str, path: Path | None = None) -> Path | None:
-    """Make another key, and record the reason in the ledger. New pseudonyms will not match those of earlier predictions.
+    """Replace the key, and record the reason in the ledger. New pseudonyms do not match those of earlier predictions.
 
     Returns:
-        Where the earlier key is kept; None if it is lost.
+        Path to which the earlier key was moved, or None if it was missing.
 
     Raises:
         ConfigurationError: no reason is given, or the file cannot be written.
@@ -79,7 +79,7 @@ def start_new_patient_key(installation: Installation, because: str, path: Path |
 
 
 def has_logged_predictions(installation: Installation) -> bool:
-    """Whether predictions wait in the log of this host, or were shipped to the store."""
+    """Return whether predictions are in the log of this host or were shipped to the store."""
     folder = installation.settings.prediction_log_path
     waiting = folder.is_dir() and any(folder.glob(f"{PREDICTIONS}-*"))
     return waiting or bool(list_uris(installation.layout.logged_predictions, suffix=".parquet"))

@@ -13,7 +13,7 @@ from healthpredict.storage.tables import read_json
 from healthpredict.storage.uris import exists
 
 NOT_USED: Final = ("refused", "empty")
-"""Decisions on batches of which nothing was used. Such a batch is pending again when its file has new content."""
+"""Decisions on batches that were not used. Such a batch is pending again when its file has new content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Pending:
     """The batches that are not done.
 
     Attributes:
-        files: every delivered file, done or not, by its batch.
+        files: batch -> its delivered file, for all batches, done or not.
         ready: batches that can be processed now, in order.
-        waiting: batch whose file may still be copied -> why it waits.
-        changed: batch that is done -> how its file differs from the accepted one.
+        waiting: batch whose file may be incomplete -> the reason.
+        changed: batch that is done -> how its file differs from the one that was accepted.
         ignored: see `Folder.ignored`.
     """
 
@@ -52,7 +52,7 @@ class Pending:
 def find_pending(installation: Installation) -> Pending:
     """Compare the delivered batches with those in the ledger.
 
-    A file is read only if its version at the store differs from that in the ledger.
+    A file whose batch is in the ledger is read only if its version in the store differs from the recorded one.
 
     Raises:
         StorageError: the folder, a file or the ledger cannot be read.
@@ -86,7 +86,7 @@ def find_pending(installation: Installation) -> Pending:
 
 
 def batch_events(installation: Installation) -> dict[str, dict[str, Any]]:
-    """Return the latest event of each batch, in the order of these events."""
+    """Return the latest event of each batch, in the order of the events."""
     latest: dict[str, dict[str, Any]] = {}
     for event in installation.ledger.events("batch"):
         latest.pop(event["batch"], None)
@@ -95,14 +95,14 @@ def batch_events(installation: Installation) -> dict[str, dict[str, Any]]:
 
 
 def _initial(installation: Installation) -> dict[str, dict[str, Any]]:
-    """The initial data, which `prepare` accepts, in the form of a ledger event."""
+    """Return an event for the initial data like those in the ledger, because `prepare` appends none."""
     uri = installation.layout.accepted(INITIAL)
     delivered = read_json(uri).get("delivered") if exists(uri) else None
     return {INITIAL: {"decision": "prepared", **(delivered or {})}}
 
 
 def _is_new(installation: Installation, event: dict[str, Any] | None, delivered: Delivered) -> bool:
-    """Whether the content of a file is in no event of its batch. Args: event, the latest one of the batch."""
+    """Return whether a file has content that was not processed yet. Args: event, the latest one of its batch, or None."""
     if event is None:
         return True
     # Events of earlier versions of this system contain no digest.
@@ -111,6 +111,6 @@ def _is_new(installation: Installation, event: dict[str, Any] | None, delivered:
     content = fingerprint(delivered).sha256
     if event["decision"] not in NOT_USED:
         return bool(event["sha256"] != content)
-    # A refused content may be older than the latest event.
+    # The same content may have been refused before the latest event.
     events = installation.ledger.events("batch")
     return all((other["batch"], other.get("sha256")) != (delivered.name, content) for other in events)

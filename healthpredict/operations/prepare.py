@@ -1,4 +1,4 @@
-"""Prepare a data set: fetch it, check it, and lay it out as the initial data and the batches to come."""
+"""Prepare a data set: fetch it, check it, and split it into initial data and batches."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def prepare(
 ) -> PreparedData:
     """Fetch and check a data set and write batches, outcomes and the accepted initial data.
 
-    With the same data and settings, the second call changes nothing. Without a source, prepared data stays.
+    A second call with the same data and settings changes nothing. If source and plan are both None, data that was prepared with the
+    same settings counts as the same.
 
     Args:
         installation: where the data goes.
         source: see `fetch`.
         allow_synthetic: see `fetch`.
-        planted: drift to plant into the encounters, or None.
+        planted: plan of the drift to plant into the encounters, or None.
 
     Raises:
         SourceError: the source cannot be reached, or is not the published data set.
@@ -64,7 +65,7 @@ def prepare(
     if raw.empty:
         raise BatchRefused(fetched.name, "it has a header and no rows; deliver it again")
     if planted is not None:
-        # The order of the numbers is that of time.
+        # Encounter ids increase with time.
         time = pd.to_numeric(raw["encounter_id"], errors="coerce")
         raw = plant(raw.iloc[np.argsort(time.to_numpy(dtype=float), kind="stable")].reset_index(drop=True), planted)
     checked = check_encounters(raw, fetched.name, settings.contract)
@@ -96,13 +97,13 @@ def prepare(
         ),
         settings=shape,
     )
-    # Written last, because it shows that the other files are complete.
+    # Written last: its existence means that the other files are complete.
     write_json(layout.manifest, prepared.model_dump())
     return prepared
 
 
 def _clear(layout: Layout) -> None:
-    # The manifest first: without it, the rest counts as not prepared.
+    # The manifest first, because without it the data counts as not prepared.
     delete(layout.manifest)
     for folder in layout.prepared_folders:
         for uri in list_uris(folder):

@@ -1,4 +1,4 @@
-"""Promote a version. The command, the deploy flow and the drift loop all call this, so none of them can skip the gate."""
+"""Promote a version. The command, the deploy flow and the drift loop all promote through this, so none can skip the gate."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def promote(
 
     Args:
         installation: where models and API are.
-        version: of the registry. The version in service may be rolled out again, for instance with other keys.
+        version: version in the registry. The version in service may be rolled out again, for instance with other keys.
         force: promote even if it did not pass the gate.
         because: the reason, which the ledger records; required with `force`.
         git_ref: see `roll_out`.
 
     Raises:
-        ConfigurationError: it did not pass the gate, or a reason is missing. Nothing was touched.
+        ConfigurationError: the version did not pass the gate, or a reason is missing. Nothing was changed.
         RolloutError, RolloutUnknown, BundleError, AlreadyRunning: see `roll_out`.
     """
     if force and not (because and because.strip()):

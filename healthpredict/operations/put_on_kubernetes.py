@@ -28,16 +28,16 @@ from healthpredict.storage.uris import join, write_bytes
 _logger = logging.getLogger(__name__)
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _ROLLOUTS: Final = "rollout-on-kubernetes"
-"""Name of the API key that rollouts use themselves."""
+"""Name of the API key with which rollouts verify the API."""
 
 
 def source_path(installation: Installation) -> Path:
-    """The checkout that images are built from, with the Kubernetes manifests."""
+    """Return the checkout with the Kubernetes manifests, from which images are built."""
     return installation.settings.source_path or _CHECKOUT
 
 
 def kubernetes_target(installation: Installation) -> KubernetesTarget:
-    """The rollout target that the settings name.
+    """Return the cluster that the settings name.
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
@@ -63,10 +63,10 @@ def put_on_kubernetes(
 
     Args:
         installation: its settings name cluster and image repository.
-        bundle: of the version.
-        seconds: wall time by stage is added to it.
-        git_ref: of the code in the image; None for the code that runs here.
-        image: an existing image, by digest; None to build one.
+        bundle: bundle of the version.
+        seconds: the wall time of each stage is added here.
+        git_ref: Git ref of the code in the image, or None for the code that runs here.
+        image: digest of an existing image, or None to build one.
 
     Raises:
         RolloutError: the image could not be built or pushed, or the cluster does not respond. Nothing was changed in the cluster.
@@ -94,13 +94,14 @@ def put_on_kubernetes(
 def watch_on_kubernetes(
     installation: Installation, result: InService, before: KubernetesObject | None, seconds: Seconds
 ) -> RolloutResult:
-    """Watch a version for `watch_seconds`. If it fails, put back the version before.
+    """Watch a version for `watch_seconds`. If it fails, put back the previous one.
 
     Args:
         installation: its settings name the cluster, and how long to watch.
-        result: of the rollout.
-        before: ReplicaSet of the version before, from `KubernetesTarget.verified`; None if there was none, or the same.
-        seconds: wall time is added to it.
+        result: result of the rollout.
+        before: ReplicaSet of the previous version, from `KubernetesTarget.verified`; None if there was none, or if the same version
+            and image was rolled out again.
+        seconds: the wall time is added here.
     """
     target = kubernetes_target(installation)
     try:
@@ -122,14 +123,14 @@ def watch_on_kubernetes(
     return target.put_back(before, _bundle_of(installation), problem, (result.version, result.image))
 
 
-def find_out_on_kubernetes(installation: Installation) -> RolloutResult | None:
-    """Determine what serves on Kubernetes, see `KubernetesTarget.find_out`."""
+def serving_on_kubernetes(installation: Installation) -> RolloutResult | None:
+    """Determine which version serves on Kubernetes, see `KubernetesTarget.find_out`."""
     return kubernetes_target(installation).find_out(_bundle_of(installation))
 
 
 @contextmanager
-def alone(installation: Installation) -> Iterator[None]:
-    """Prevent rollouts of other machines to the same cluster. The caller holds the lock of this machine.
+def only_rollout(installation: Installation) -> Iterator[None]:
+    """Prevent rollouts of other machines to the same cluster. The caller must hold the lock of this machine.
 
     Raises:
         AlreadyRunning: another machine is rolling out.
@@ -142,7 +143,7 @@ def refresh_login(installation: Installation) -> bool:
     """Renew the cluster's login for ECR, which expires after 12 hours.
 
     Returns:
-        False if the images are in another registry, which needs no login.
+        Whether the images are in ECR. Other registries need no login.
 
     Raises:
         RolloutError: AWS or Kubernetes refused.
@@ -171,7 +172,7 @@ def _source(installation: Installation, git_ref: str | None) -> SourceTree:
 
 
 def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str, bytes]:
-    """The content of the pods' Secret: hashes of API keys, and the key for the pseudonyms of patients."""
+    """Return the files of the pods' Secret: hashes of API keys, and the key for the pseudonyms of patients."""
     own, created_at = target.own_key()
     keys = [stored_key(_ROLLOUTS, own, created_at)]
     if installation.settings.api_keys_path.exists():

@@ -17,14 +17,14 @@ def read_labelled(installation: Installation, names: Sequence[str]) -> pd.DataFr
 
     Args:
         installation: where the data is.
-        names: matured batches, see `matured_batches`.
+        names: batches whose outcomes were accepted, see `matured_batches`.
 
     Returns:
         An encounters frame with `readmitted_within_30_days`, in the order of the names, without encounters of unknown outcome.
 
     Raises:
-        NotEnoughData: no names.
-        NotFound: a batch, or its outcomes, were not accepted.
+        NotEnoughData: `names` is empty.
+        NotFound: a batch or its outcomes were not accepted.
     """
     if not names:
         raise NotEnoughData("No batch has known outcomes yet. Wait for the next one.")

@@ -21,14 +21,14 @@ class Rollout(BaseModel):
 
     Attributes:
         version: the version in service.
-        previous: the version before; None if there was none.
-        bundle_digest: of its bundle.
-        url: of the API; None if the target is `none`.
-        image: by digest; None if the target is not Kubernetes.
-        git_ref: of the code in the image; None if none was given.
-        reason: why, if a person or a failure decided and not the gate.
-        forced: whether it was promoted although it did not pass the gate.
-        rolled_back: whether this goes back to what was in service before.
+        previous: the version in service before, or None if there was none.
+        bundle_digest: of the bundle of `version`.
+        url: URL of the API; None if the target is `none`.
+        image: digest of the image; None if the target is not Kubernetes.
+        git_ref: Git ref of the code in the image, or None if none was given.
+        reason: the reason, if a person or a failure caused the rollout and not the gate.
+        forced: whether the version was promoted although it did not pass the gate.
+        rolled_back: whether the rollout returned to a version that was in service before.
         seconds: wall time by stage.
     """
 
@@ -46,19 +46,17 @@ class Rollout(BaseModel):
     seconds: Seconds
 
 
-def record_rollout(
-    installation: Installation, result: RolloutResult, *, asked: int | None, **why: Any
-) -> Rollout | None:
+def record_rollout(installation: Installation, result: RolloutResult, *, asked: int | None, **why: Any) -> Rollout:
     """Update alias and ledger to the result of a rollout.
 
     Args:
         installation: where models and ledger are.
-        result: of a rollout, or of `settle`, which only determines what serves.
-        asked: the version that was to be rolled out; None for `settle`.
+        result: result of a rollout, or what `settle` found in service.
+        asked: the version to roll out; None for `settle`.
         why: fields of `Rollout`: git_ref, reason, forced, rolled_back, seconds.
 
     Returns:
-        The version in service. None never happens with an `asked` version.
+        The version in service.
 
     Raises:
         RolloutError: the version is not in service, or failed while it was watched. The ledger names the version in service.
@@ -92,13 +90,13 @@ def last_unknown(installation: Installation) -> dict[str, Any] | None:
 
 
 def record_nothing_serves(installation: Installation) -> None:
-    """Record that nothing serves, if the last rollout ended unknown. The alias stays until the next rollout."""
+    """Record that nothing serves, if the result of the last rollout was unknown. The alias stays until the next rollout."""
     if last_unknown(installation) is not None:
         installation.ledger.append("rollout_settled", version=None, image=None)
 
 
 def _last_result(installation: Installation) -> dict[str, Any] | None:
-    """The latest event with the result of a rollout."""
+    """Return the latest event with the result of a rollout, or None."""
     kinds = ("promotion", "rollout_settled", "rollout_unknown")
     return next((event for event in reversed(installation.ledger.events()) if event["kind"] in kinds), None)
 
@@ -115,7 +113,7 @@ def _record_in_service(
     if champion is None or champion.version != result.version:
         registry.make_champion(result.version)
     if asked is None:
-        # An interrupted rollback has not recorded that it was one. It was, if the result was in service before.
+        # An interrupted run did not record whether it was a rollback. It was one if its result had been in service before.
         why["rolled_back"] = (result.version, result.image) in in_service(ledger.events("promotion"))[:-1]
     rollout = Rollout(
         version=result.version,
@@ -138,7 +136,7 @@ def _record_failure(installation: Installation, asked: int | None, result: PutBa
 
 
 def in_service(promotions: Iterable[dict[str, Any]]) -> list[Service]:
-    """Return what was in service and has not been rolled back, the oldest first. The last one is in service now."""
+    """Return what was in service and was not rolled back, the oldest first. The last one is in service now."""
     stack: list[Service] = []
     for event in promotions:
         service = (event["version"], event.get("image"))

@@ -33,10 +33,10 @@ class Challenger(BaseModel):
 
     Attributes:
         version: in the registry.
-        training: that it comes from.
+        training: why and when it was trained.
         family: model family.
         run_id: the MLflow run.
-        run_url: its page, or None if MLflow has no server.
+        run_url: page of the run, or None if MLflow has no server.
         bundle_digest: of its bundle.
         test: the evaluation on test-side patients.
         seconds: wall time by stage, search included.
@@ -59,10 +59,10 @@ def register(installation: Installation, search: Search) -> Challenger:
 
     Args:
         installation: where data and models are.
-        search: a complete one.
+        search: a complete search.
 
     Raises:
-        LeakSuspected: the model is better than is plausible for this problem; nothing was registered.
+        LeakSuspected: the AUROC is implausibly high for this problem; nothing was registered.
         BundleError: the bundle does not reproduce the training pipeline; nothing was registered.
         RegistryError: MLflow failed.
     """
@@ -131,7 +131,7 @@ def _evaluate(
         min_subgroup_rows=params.min_subgroup_rows,
         n_bootstrap=params.n_bootstrap,
     )
-    # The lower end, because on a small test side chance alone can exceed the limit.
+    # Compare the lower end of the interval: on a small test side, the AUROC can exceed the limit by chance.
     if report.evaluation.auroc.low > params.leak_auroc:
         raise LeakSuspected(f"The {fitted.candidate.family} model", report.evaluation.auroc.low, params.leak_auroc)
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"

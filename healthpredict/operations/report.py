@@ -53,7 +53,7 @@ def read_report(installation: Installation) -> Summary:
 
 
 def _performance_plots(installation: Installation, summary: Summary) -> dict[str, bytes]:
-    """ROC and calibration of the predictions on arrival, over all batches with known outcomes."""
+    """ROC and calibration plots of the predictions made on arrival, over all batches with known outcomes."""
     known = [batch.name for batch in summary.batches if batch.auroc is not None]
     promotions = installation.ledger.events("promotion")
     if not known or not promotions:

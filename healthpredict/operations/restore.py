@@ -44,10 +44,10 @@ class Restored(BaseModel):
 
     Attributes:
         uri: of the archive.
-        time: when it was made.
+        time: when the backup was made.
         files: number of files that were written.
         events: number of events of the ledger.
-        databases: names of the Postgres databases in the archive.
+        databases: names of the Postgres dumps that were restored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,7 +60,7 @@ class Restored(BaseModel):
 
 
 def restore(installation: Installation, uri: str) -> Restored:
-    """Restore ledger, databases, data, models and keys. No service may run on them meanwhile.
+    """Restore ledger, databases, data, models and keys. Stop all services first.
 
     Args:
         installation: an empty one. Its folders may differ from those of the installation that was backed up.
@@ -90,7 +90,7 @@ def restore(installation: Installation, uri: str) -> Restored:
 
 
 def _target(sources: Sources, name: str) -> Path | None:
-    """Return where a file of the archive belongs; None if it is not part of a folder."""
+    """Return the path to which a file of the archive is restored, or None if it belongs to no folder."""
     if name == MLFLOW:
         return sources.mlflow
     prefix, _, rest = name.partition("/")
@@ -103,7 +103,9 @@ def _target(sources: Sources, name: str) -> Path | None:
 def _below(folder: Path, rest: str) -> Path:
     path = (folder / rest).resolve()
     if not path.is_relative_to(folder):
-        raise StorageError(f"The archive names {rest!r}, which is outside its folder. It is not one of ours.")
+        raise StorageError(
+            f"The archive names {rest!r}, which is outside its folder. This system did not make the archive."
+        )
     return path
 
 
@@ -119,7 +121,7 @@ def _refuse_other_content(installation: Installation, targets: dict[str, Path]) 
 
 
 def _read(installation: Installation, path: Path, work: Path) -> tuple[dict[str, Any], list[bytes], dict[str, Path]]:
-    """Read what is not part of a folder: facts, events in order, and dumps of Postgres."""
+    """Read the files that belong to no folder: facts, events in order, and Postgres dumps."""
     facts: dict[str, Any] = {}
     events: dict[str, bytes] = {}
     dumps: dict[str, Path] = {}

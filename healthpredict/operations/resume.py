@@ -1,4 +1,4 @@
-"""Start the local API again, which ended with its container or host."""
+"""Put the last promoted version back into service after its container or host was restarted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from healthpredict.operations.roll_out import roll_out, settle
 
 
 def resume(installation: Installation) -> Rollout | None:
-    """Roll out the last promoted version again. If it is still in service, it is only verified.
+    """Roll out the last promoted version again. If it is in service, it is only verified.
 
     Returns:
         What is in service, or None if nothing was promoted yet.
 
     Raises:
-        RolloutError: it did not become ready, or its predictions differ from those at training.
-        RegistryError: MLflow does not answer.
+        RegistryError: MLflow failed.
+        RolloutError, RolloutUnknown, BundleError, AlreadyRunning: see `roll_out`.
     """
     settle(installation)
     promoted = installation.ledger.last("promotion")

@@ -13,7 +13,7 @@ def roll_back(installation: Installation, version: int | None = None) -> Rollout
 
     Args:
         installation: where models and API are.
-        version: that was in service before. By default the last version and image in service that were not rolled back.
+        version: a version that was in service before. By default, the previous one that was not rolled back, with its image.
 
     Raises:
         ConfigurationError: the version was never in service or is in service now, or there is nothing to roll back to.
@@ -24,7 +24,7 @@ def roll_back(installation: Installation, version: int | None = None) -> Rollout
     present, *earlier = reversed(in_service(promotions)) if promotions else (None,)
     if present is None or (version is None and not earlier):
         raise ConfigurationError(
-            "There is nothing to roll back to: no earlier version was in service that has not been rolled back already."
+            "There is nothing to roll back to: every earlier version was rolled back already, or there was none."
         )
     if version is None:
         wanted = earlier[0]

@@ -1,4 +1,4 @@
-"""Put a version into service, verify it, and record the result in alias and ledger."""
+"""Put a version into service, verify it, and record the result in the alias and the ledger."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from healthpredict.errors import AlreadyRunning, ConfigurationError, HealthPredi
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.patient_key import ensure_patient_key
 from healthpredict.operations.put_on_kubernetes import (
-    alone,
-    find_out_on_kubernetes,
     kubernetes_target,
+    only_rollout,
     put_on_kubernetes,
+    serving_on_kubernetes,
     watch_on_kubernetes,
 )
 from healthpredict.operations.record_rollout import Rollout, record_nothing_serves, record_rollout
@@ -40,26 +40,26 @@ def roll_out(
     forced: bool = False,
     rolled_back: bool = False,
 ) -> Rollout:
-    """Put a version where `rollout.target` says, check its golden rows there, and move the alias `champion`, in this order.
+    """Put a version into service at the target in the settings, verify its golden rows there, and then move the alias `champion`.
 
-    If an earlier run was interrupted, alias and ledger are repaired first, see `settle`. A rollout that was interrupted can be
-    repeated: a version that is in service already is only verified. On Kubernetes, the version is then watched; if it fails, the
-    previous one is put back.
+    If an earlier run was interrupted, alias and ledger are repaired first, see `settle`. An interrupted rollout can be repeated:
+    a version that is already in service is only verified. On Kubernetes, the version is then watched. If it fails, the previous
+    one is put back.
 
     Args:
         installation: where models and API are.
-        version: of the registry.
-        git_ref: of the code in the image, on Kubernetes; by default the code that runs here.
-        image: by digest, on Kubernetes; by default one is built.
+        version: version in the registry.
+        git_ref: on Kubernetes, Git ref of the code in the image; by default, the code that runs here.
+        image: on Kubernetes, digest of an existing image; by default, one is built.
         reason: see `Rollout`.
         forced: see `Rollout`.
         rolled_back: see `Rollout`.
 
     Raises:
-        RolloutError: the version is not in service. The previous one is; alias and ledger name it, and the ledger says why.
+        RolloutError: the version is not in service. Alias and ledger name the version that is, and the ledger records the problem.
         RolloutUnknown: it could not be determined what serves. The alias was not moved, and the ledger records the problem.
-        BundleError: the bundle was altered; nothing was touched.
-        AlreadyRunning: another rollout is going on.
+        BundleError: the bundle was altered. The version in service did not change.
+        AlreadyRunning: another rollout is running.
     """
     registry, ledger = installation.registry, installation.ledger
     model_version = registry.version(version)
@@ -69,20 +69,19 @@ def roll_out(
         try:
             held.enter_context(_one_at_a_time(installation))
             if (problem := _settle(installation)) is not None:
-                # Go on, because this rollout may repair the problem, and its result shows what serves.
+                # Continue: this rollout may repair the problem, and its result shows what serves.
                 _logger.warning("%s", problem)
             bundle = registry.fetch_bundle(model_version)
             result, before = _put_into_service(installation, bundle, seconds, git_ref=git_ref, image=image)
         except AlreadyRunning:
-            raise  # nothing was tried
+            raise  # nothing was attempted
         except Exception as error:
-            # What serves was not touched. The ledger records the problem, because the caller may be a flow that nobody watches.
+            # The version in service did not change. Record the problem, because the caller may be a flow that nobody watches.
             promoted = ledger.last("promotion")
             champion = promoted["version"] if promoted else None
             ledger.append("rollout_failed", version=version, champion=champion, problem=str(error))
             raise
         rollout = record_rollout(installation, result, asked=version, seconds=seconds, **why)
-        assert rollout is not None, "a result without a version raises"
         if isinstance(result, InService) and installation.settings.rollout.target == "kubernetes":
             result = watch_on_kubernetes(installation, result, before, rollout.seconds)
             record_rollout(installation, result, asked=version, seconds=rollout.seconds, **why)
@@ -95,7 +94,7 @@ def settle(installation: Installation) -> str | None:
     """Determine what serves, and repair alias and ledger if an earlier run left them wrong.
 
     Returns:
-        Why this failed, or None if alias and ledger name what serves, or nothing serves.
+        Why this failed. None if alias and ledger name what serves, if nothing serves, or if the settings do not name the target.
     """
     try:
         with _one_at_a_time(installation):
@@ -111,7 +110,7 @@ def _settle(installation: Installation) -> str | None:
             case "process":
                 result = _process_in_service(installation)
             case "kubernetes":
-                result = find_out_on_kubernetes(installation)
+                result = serving_on_kubernetes(installation)
             case "none":
                 result = _alias_in_service(installation)
     except ConfigurationError as error:
@@ -133,7 +132,8 @@ def _put_into_service(
     """Put a bundle into service.
 
     Returns:
-        The result; and on Kubernetes, the template to go back to if the watch shows a fault, or None if it is the same.
+        The result; and on Kubernetes, the previous ReplicaSet, to put back if the watch finds a problem. None if there is none, or
+        if it has the same version and image.
     """
     match installation.settings.rollout.target:
         case "process":
@@ -166,13 +166,13 @@ def _as_process(installation: Installation, bundle: Bundle) -> RolloutResult:
     try:
         problem = _switch(target, candidate) or "The new process ended as soon as the old one had been stopped."
         return _process_after(target, bundle, running, problem)
-    except Exception as error:  # of any class: either process may serve now
+    except Exception as error:  # either process may serve now
         version = bundle.manifest.model_version
         return Unknown(version, None, f"Replacing the process failed: {type(error).__name__}: {error}")
 
 
 def _start_verified(target: LocalTarget, bundle: Bundle) -> CandidateProcess:
-    """Start a process beside the one that serves, and verify it. Raises: RolloutError."""
+    """Start a process beside the one that serves, and verify it. Raises: RolloutError if it fails."""
     candidate = target.start(bundle.path)
     try:
         target.verify(candidate)
@@ -183,7 +183,7 @@ def _start_verified(target: LocalTarget, bundle: Bundle) -> CandidateProcess:
 
 
 def _switch(target: LocalTarget, candidate: CandidateProcess) -> str | None:
-    """Replace the process that serves. Returns: the problem, or None."""
+    """Replace the process that serves. Returns: the problem, or None if there was none."""
     try:
         target.switch(candidate)
     except RolloutError as error:
@@ -192,12 +192,12 @@ def _switch(target: LocalTarget, candidate: CandidateProcess) -> str | None:
 
 
 def _process_after(target: LocalTarget, bundle: Bundle, running: ServingProcess | None, problem: str) -> RolloutResult:
-    """Determine the result of a rollout from the processes that run.
+    """Determine the result of a rollout from the process that serves now.
 
     Args:
         target: the local API.
-        bundle: that was rolled out.
-        running: what served before.
+        bundle: the bundle that was rolled out.
+        running: the process that served before, or None.
         problem: why the bundle does not serve, if it does not.
     """
     found = target.current()
@@ -234,13 +234,13 @@ def _one_at_a_time(installation: Installation) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         held.enter_context(exclusive(installation.settings.state_path / "rollout.lock", "A rollout"))
         if installation.settings.rollout.target == "kubernetes":
-            held.enter_context(alone(installation))
+            held.enter_context(only_rollout(installation))
         installation.ledger.refresh()
         yield
 
 
 def local_target(installation: Installation) -> LocalTarget:
-    """The local API, with a prediction log, and with API keys if the settings name a key."""
+    """Return the local API. It has a prediction log, and it requires API keys if the settings name a key for rollouts."""
     settings = installation.settings
     options = [f"--log={settings.prediction_log_path}", f"--patient-key={settings.patient_key_path}"]
     key = None

@@ -35,7 +35,7 @@ class Scored(BaseModel):
         read_as: its format, encoding and compression, for people.
         notices: what was unusual about it, in sentences.
         result_uri: the predictions: `encounter_id`, `readmission_risk`, `high_risk`.
-        rejected_uri: the side file: rows that were not predicted, in raw form, with `reason`, in the order of the file.
+        rejected_uri: the side file: the raw rows that were not predicted, with a column `reason`, in the order of the file.
         rows: number of rows of the file.
         predicted: number of rows of the result.
         rejected: number of rows of the side file.
@@ -74,7 +74,7 @@ def score(
         RegistryError: there is no champion, or MLflow failed.
         StorageError: something cannot be read or written; neither file is left.
     """
-    _rejected_uri(source_uri, result_uri)  # before the bundle is fetched
+    _rejected_uri(source_uri, result_uri)  # fail before the bundle is fetched
     registry, settings = installation.registry, installation.settings
     champion = registry.by_alias("champion")
     if champion is None:
@@ -156,7 +156,7 @@ def _chunks(bundle: Bundle, table: Table, ray_address: str | None) -> Iterator[t
 
 
 def _reject_repeated(chunk: ScoredChunk, seen: BitMap64) -> None:
-    """Reject the rows that repeat the id of an earlier valid row. Updates `chunk`, and `seen`, the ids so far."""
+    """Reject the rows that repeat the id of an earlier valid row. Update `chunk` and `seen`, the set of ids so far."""
     valid = chunk.encounter_id > 0
     new = BitMap64(chunk.encounter_id[valid])
     repeated = valid & pd.Series(chunk.encounter_id).duplicated().to_numpy()

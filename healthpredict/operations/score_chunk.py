@@ -21,8 +21,8 @@ class ScoredChunk(NamedTuple):
     """The result for each row of a chunk, in its order.
 
     Attributes:
-        encounter_id: 0 if the row breaks the contract, shape (n_rows,).
-        risk: NaN if the row was not predicted, shape (n_rows,).
+        encounter_id: id of the encounter; 0 if the row breaks the contract, shape (n_rows,).
+        risk: calibrated risk (0-1); NaN if the row was not predicted, shape (n_rows,).
         reason: why the row was not predicted, "" if it was, shape (n_rows,).
     """
 

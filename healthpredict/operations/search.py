@@ -1,6 +1,6 @@
-"""Search for the best candidates on everything that has matured.
+"""Search for the best candidates on all matured batches.
 
-A training is identified by its trigger and its data. A search that was killed is resumed, and a complete one is not repeated.
+Trigger and data identify a training. A search that was killed is resumed, and a complete one is not repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Training(BaseModel):
 
     Attributes:
         trigger: `initial`, the batch whose drift led to it, or a name that a person gave.
-        arriving: the batch that is arriving; outcomes that are not known by then are not used.
+        arriving: the batch that is arriving. Only outcomes that are known by then are used.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,12 +49,12 @@ class Search(BaseModel):
     """A complete search.
 
     Attributes:
-        training: that it is part of.
+        training: the training that it is part of.
         trained_on: the batches whose outcomes were known.
         data_digest: SHA-256 of their data.
         run_id: the MLflow run of the training.
         result: the best candidate of each family.
-        finalists: how many of them are compared on all training patients.
+        finalists: how many of the candidates are compared on all training patients.
         seconds: wall time by stage; empty if the search was complete already.
     """
 
@@ -75,12 +75,12 @@ class Search(BaseModel):
 
 
 def search(installation: Installation, training: Training, tags: Mapping[str, str] | None = None) -> Search:
-    """Search on the training and validation side of all matured data.
+    """Search on the train and validation sides of all matured batches.
 
     Args:
         installation: where data and models are.
-        training: why, and on the arrival of which batch.
-        tags: kept with the MLflow run, for instance the id of the flow run.
+        training: see `Training`.
+        tags: for the MLflow run, for instance the id of the flow run.
 
     Raises:
         NotEnoughData: too few outcomes, or one class only.
@@ -101,7 +101,7 @@ def search(installation: Installation, training: Training, tags: Mapping[str, st
     with timed(seconds, "encode"):
         train, validation = _examples(installation, trained_on)
     with timed(seconds, "search"):
-        known = _known(registry)
+        known = _known_candidates(registry)
         result = _search(installation, run_id, train, validation, known)
     found = Search(
         training=training,
@@ -119,14 +119,14 @@ def search(installation: Installation, training: Training, tags: Mapping[str, st
 
 
 def _read_complete(state: Path) -> Search | None:
-    """Return the search that was completed before, or None if there is none or it cannot be read."""
+    """Return the saved result of a complete search, or None if there is none or it cannot be read."""
     if not state.exists():
         return None
     try:
         return Search.model_validate_json(state.read_bytes())
     except (ValidationError, OSError) as error:
         _logger.warning(
-            "The saved result of a search in %s is damaged (%s); it starts over.", state, type(error).__name__
+            "The saved result of a search in %s is damaged (%s); the search starts over.", state, type(error).__name__
         )
         return None
 
@@ -147,7 +147,7 @@ def _examples(installation: Installation, trained_on: tuple[str, ...]) -> tuple[
     return Examples(features, label), Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy())
 
 
-def _known(registry: Registry) -> list[Candidate]:
+def _known_candidates(registry: Registry) -> list[Candidate]:
     """The best candidate of each family in the champion's search; empty if there is no champion."""
     champion = registry.by_alias("champion")
     return [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])] if champion else []

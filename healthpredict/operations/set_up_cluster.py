@@ -1,4 +1,4 @@
-"""Set up a cluster once, as its administrator: namespace, volume of the log, and a deployer with rights to this namespace only."""
+"""Set up a cluster once, as its administrator: a namespace, a volume for the log, and a deployer limited to that namespace."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class SetUp(BaseModel):
     """What was set up.
 
     Attributes:
-        namespace: of rollouts.
-        kubeconfig: of the deployer.
+        namespace: namespace of rollouts.
+        kubeconfig: kubeconfig of the deployer.
         context: in that kubeconfig.
     """
 
@@ -40,13 +40,13 @@ class SetUp(BaseModel):
 
 
 def set_up_cluster(installation: Installation, kubeconfig: Path, context: str, folder: Path = ADMINISTRATOR) -> SetUp:
-    """Apply the administrator's manifests, and write the deployer's kubeconfig. It is safe to repeat.
+    """Apply the administrator's manifests, and write the deployer's kubeconfig. A second call changes nothing else.
 
     Args:
-        installation: whose settings name the deployer's kubeconfig and context.
-        kubeconfig: of the administrator. Rollouts do not use it.
+        installation: its settings name the deployer's kubeconfig and context.
+        kubeconfig: the administrator's kubeconfig. Rollouts do not use it.
         context: name of a context in it.
-        folder: of the administrator's manifests, relative to the source.
+        folder: folder of the administrator's manifests, relative to the source.
 
     Raises:
         ConfigurationError: a setting is missing, or a file cannot be read.

@@ -1,4 +1,4 @@
-"""Move closed files of the prediction log to the data URI, as Parquet, each exactly once."""
+"""Move closed files of the prediction log to the data URI as Parquet, each exactly once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PREDICTIONS: Final = pa.schema(
 )
 _OUTCOMES: Final = pa.schema({"time": _TIME, "encounter_id": pa.int64(), "readmitted": pa.string()})
 USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()
-"""Predictions to learn from: of real encounters that can be matched with an outcome."""
+"""Filter for predictions to learn from: those of real encounters that can be matched with an outcome."""
 
 
 class Shipped(BaseModel):
@@ -47,7 +47,7 @@ class Shipped(BaseModel):
         files: number of files that were moved.
         predictions: number of predictions in them.
         outcomes: number of outcomes in them.
-        broken: number of files that are not in the format of this log. They stay, renamed.
+        broken: number of files that are not in the format of this log. They were renamed and not moved.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,16 +61,16 @@ class Shipped(BaseModel):
 def ship_log(installation: Installation, folder: Path) -> Shipped:
     """Move every closed file of a log to `predictions/log/` and `outcomes/log/`.
 
-    An object has the name of its file, and the file is deleted after the object is written. So after a kill or a failure the same
-    object is written again: no row is lost, and none is there twice.
+    The name of an object follows from that of its file, and the file is deleted after the object is written. So after a kill or a
+    failure the same object is written again: no row is lost or stored twice.
 
     Args:
         installation: where the data goes.
-        folder: of the log. Files that killed processes left there are moved too.
+        folder: folder of the log. Files that killed processes left there are moved too.
 
     Raises:
         AlreadyRunning: another process ships this folder.
-        StorageError: the data URI or the folder cannot be written. What was not moved stays.
+        StorageError: the data URI or the folder cannot be written. Files that were not moved stay.
     """
     layout = installation.layout
     with exclusive(folder / "ship-log.lock", f"Shipping {folder}"):
@@ -84,7 +84,7 @@ def ship_log(installation: Installation, folder: Path) -> Shipped:
 
 
 def usable_rows(uri: str) -> int:
-    """Return the number of `USABLE` rows of an object of predictions, which is part of its name."""
+    """Return the number of `USABLE` rows of an object of predictions, from its name."""
     return int(uri.removesuffix(".parquet").rpartition("-")[2])
 
 
@@ -96,7 +96,7 @@ def _ship(folder: Path, targets: dict[str, str]) -> Shipped:
         try:
             table = _parse(read_bytes(str(path)), kind)
         except NotFound:
-            continue  # the API has deleted it, because the log had reached its limit
+            continue  # the API deleted it, because the log reached its size limit
         except ValueError:
             _logger.error("%s is not a file of the %s log. It was renamed to .broken: look at it.", path, kind)
             path.rename(path.with_suffix(".broken"))

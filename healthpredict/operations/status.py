@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import ConfigurationError, RolloutError
-from healthpredict.operations.accept_outcomes import look_at_outcomes, pending_outcomes
+from healthpredict.operations.accept_outcomes import pending_outcomes, preview_outcomes
 from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.installation import Installation
@@ -21,16 +21,16 @@ class Status(BaseModel):
     """The state of the installation.
 
     Attributes:
-        champion: its version; None before the first training.
+        champion: version of the champion, or None if there is none.
         family: of the champion.
-        auroc: of the champion on the test side at its training.
-        serving: version that serves, and its URL, or why it is unknown; None if nothing serves.
+        auroc: AUROC of the champion on the test side at its training, with its interval.
+        serving: version and URL of the API, or why they are unknown; None if nothing serves, or if the rollout target is `none`.
         last_batch: the last batch done, with its decision.
-        last_event: of the ledger.
+        last_event: the last event of the ledger.
         pending: batches that have arrived and are not done.
         known_outcomes: batch -> number of encounters at risk with a known outcome, including new files.
-        sentences: what the operator should know about delivered files that wait, changed, are ignored or cannot be used.
-        ledger: result and time of its last check on this host.
+        sentences: notices about delivered files that are pending, changed, ignored or unusable.
+        ledger: result and time of the last ledger check on this host.
         backup: age and place of the newest backup.
     """
 
@@ -50,7 +50,7 @@ class Status(BaseModel):
 
 
 def status(installation: Installation) -> Status:
-    """Read registry, ledger and data, and ask the API.
+    """Read the registry, the ledger and the data, and query the API.
 
     Raises:
         RegistryError: MLflow failed.
@@ -60,7 +60,7 @@ def status(installation: Installation) -> Status:
     champion = registry.by_alias("champion")
     manifest = registry.fetch_bundle(champion).manifest if champion else None
     events = ledger.events()
-    pending, outcomes = find_pending(installation), look_at_outcomes(installation)
+    pending, outcomes = find_pending(installation), preview_outcomes(installation)
     batch = ledger.last("batch")
     shown = ("batch", "time", "decision", "reasons")
     return Status(

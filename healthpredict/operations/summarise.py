@@ -1,4 +1,4 @@
-"""Summarise the whole run from the ledger, the registry and the predictions."""
+"""Summarise all batches and models from the ledger, the registry and the predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from healthpredict.storage.tables import read_frame, read_json
 
 
 def summarise(installation: Installation) -> Summary:
-    """Summarise everything that was done.
+    """Summarise all batches and models.
 
     Raises:
         ConfigurationError: nothing was prepared.

@@ -16,15 +16,15 @@ class Trace(BaseModel):
     Attributes:
         version: in the registry.
         family: model family.
-        trigger: why it was trained.
+        trigger: see `Training`.
         trained_on: batches in the training data.
         data_digest: SHA-256 of their data.
         run_id: the MLflow run.
         flow_run_id: the Prefect flow run that trained it, or None.
         git_commit: of the code.
         gate: the decisions of the gate, each with its reasons.
-        bundle_digest: of what is served.
-        promoted_at: when it became champion, UTC; empty if it never did.
+        bundle_digest: of its bundle.
+        promoted_at: times at which it became the champion, UTC.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -32,7 +32,7 @@ class TrainingOutcome(BaseModel):
     gate: GateDecision
 
 
-def _as_it_is(operation: Operation) -> Operation:
+def _unchanged(operation: Operation) -> Operation:
     return operation
 
 
@@ -41,14 +41,14 @@ def train(
     training: Training,
     tags: Mapping[str, str] | None = None,
     *,
-    as_step: StepWrapper = _as_it_is,
+    as_step: StepWrapper = _unchanged,
 ) -> TrainingOutcome:
-    """Train a challenger on everything that has matured, and compare it with the champion.
+    """Train a challenger on all matured batches, and compare it with the champion.
 
     Args:
         installation: where data and models are.
-        training: why, and on the arrival of which batch.
-        tags: kept with the MLflow run, for instance the id of the flow run.
+        training: see `Training`.
+        tags: for the MLflow run, for instance the id of the flow run.
         as_step: wraps each of the three operations, for instance into a Prefect task.
 
     Raises:

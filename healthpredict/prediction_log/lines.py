@@ -2,7 +2,7 @@
 
 A prediction is an array of values without names, which makes its line a third as long. So the order of the fields of
 `PredictionLine`, `_Answer` and `RECORD_COLUMNS` is the file format: after a change, files that wait to be shipped cannot be read.
-Pseudonyms are made for many patients at once, so they are in a line of their own, before the predictions that they belong to.
+Pseudonyms are computed for many patients at once, so they are in a separate line before the predictions to which they belong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LogEntry(NamedTuple):
         time_ns: nanoseconds since 1970.
         endpoint: see `PredictionLine`.
         dry_run: see `PredictionLine`.
-        answer: the fields of the response, which may be more than the log keeps.
+        answer: fields of the response. The log keeps only those of `_Answer`.
         encounter: values of `RECORD_COLUMNS`, in this order.
     """
 
@@ -59,7 +59,7 @@ class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True
         time: microseconds since 1970.
         endpoint: path of the request.
         dry_run: whether the caller said that the encounter is not a real one.
-        answer: part of the response; a batch has one request id for all its rows.
+        answer: fields of the response. All predictions of a batch have the same request id.
         encounter_id: null if the request has none.
         features: values of `FEATURE_COLUMNS`.
     """
@@ -76,7 +76,7 @@ class PatientsLine(TypedDict):
     """The patients of the predictions that follow in a file.
 
     Attributes:
-        format: digest of the names of the features, which differ between versions.
+        format: checksum of the names of the features, which may differ between versions of this system.
         patients: one pseudonym for each prediction that follows. Fewer follow only if the process was killed while it wrote them.
     """
 
@@ -151,7 +151,7 @@ def _read(text: bytes, kind: Any) -> list[Any]:
     try:
         lines: list[Any] = msgspec.json.Decoder(kind).decode_lines(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ValueError("not lines of the log") from None  # the cause holds values
+        raise ValueError("not lines of the log") from None  # the cause contains values
     if not lines:
         raise ValueError("it is empty")
     return lines

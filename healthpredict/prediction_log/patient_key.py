@@ -1,4 +1,4 @@
-"""The key for the pseudonyms of patients. Whoever has the key and a list of patients can identify them."""
+"""The key for the pseudonyms of patients. With the key and a list of patient ids, patients can be identified."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def read_patient_key(path: Path) -> bytes:
 
 
 def fingerprint(key: bytes) -> str:
-    """Name a key without revealing it, 16 hexadecimal digits."""
+    """Return a fingerprint of a key that does not reveal it, 16 hexadecimal digits."""
     return hmac.new(key, _FINGERPRINT, hashlib.sha256).hexdigest()[:16]
 
 
 def make_patient_key(path: Path) -> None:
-    """Make a key if there is none. An existing key is never replaced, because another one changes every pseudonym.
+    """Make a key if there is none. An existing key is never replaced, because that would change every pseudonym.
 
-    Operations call `ensure_patient_key`, which checks that no key was lost.
+    Operations call `ensure_patient_key` instead, which also checks that no key was lost.
 
     Raises:
         ConfigurationError: the file cannot be written.
@@ -57,7 +57,7 @@ def make_patient_key(path: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Whole and on the disk before it has its name, because another process uses a key as soon as it sees it.
+        # Write the whole file to the disk before it gets its name, because another process uses the key as soon as the file exists.
         with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as file:  # readable for this user only
             file.write(secrets.token_hex(KEY_BYTES))
             file.flush()

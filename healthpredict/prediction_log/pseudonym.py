@@ -1,8 +1,8 @@
-"""Pseudonyms of patients, for what leaves the service that knows them.
+"""Pseudonyms of patients, for data that leaves the API.
 
-A pseudonym is an HMAC of the patient, so nobody without the key can tell who the patient is, and a patient always has the same one.
-It is on the patient's own side (`healthpredict.data.split`). Otherwise a patient whose history is trained on could be tested on
-under the pseudonym. The side is all that it reveals.
+A pseudonym is an HMAC of the patient id. So nobody without the key can identify the patient, and a patient always has the same one.
+A pseudonym is on the same side of the split as its patient (`healthpredict.data.split`). Otherwise, a model could be trained on the
+patient and tested on the pseudonym. The side is all that a pseudonym reveals.
 
 A pseudonym has 63 bits, so the probability that any two of a million patients share one is below 1e-6.
 """
@@ -24,8 +24,8 @@ KEY_BYTES: Final = 32
 def pseudonyms(key: bytes, patient_ids: Sequence[int]) -> list[int]:
     """Return the pseudonym of each patient: positive, below 2**63, on the patient's side of the split.
 
-    It is the first number on that side among the HMACs of the patient with 0, 1, 2 and so on. Changing this changes pseudonyms that
-    were shipped.
+    It is the first number on that side among the HMACs of the patient with 0, 1, 2 and so on. If this changed, a patient would
+    have other pseudonyms than in data that was shipped.
 
     Args:
         key: secret, `KEY_BYTES` long.

@@ -1,6 +1,6 @@
-"""A local file that grows by whole lines until it is closed and may be shipped.
+"""A local file that grows by whole lines until it is closed. Closed files can be shipped.
 
-An open file is locked. An open file without a lock was left by a process that was killed.
+An open file is locked. If it has no lock, its process was killed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ OPEN: Final = ".open"
 CLOSED: Final = ".jsonl"
 PREDICTIONS: Final = "predictions"
 OUTCOMES: Final = "outcomes"
-"""The two kinds of lines, and of names."""
+"""The two kinds of files. The name of a file begins with its kind."""
 NOT_A_ROW: Final = b'{"format":'
-"""A line that begins like this describes the rows that follow: `format` must stay the first field of `lines.PatientsLine`."""
+"""A line with this prefix is a `lines.PatientsLine` and not a row, so `format` must stay the first field of that class."""
 _CLOSED_NAME: Final = re.compile(
     rf"(?P<kind>[a-z]+)-[0-9T.]+-[0-9a-f]{{8}}-(?P<rows>[0-9]+)-(?P<bytes>[0-9]+){re.escape(CLOSED)}"
 )
@@ -33,10 +33,10 @@ class LogLimits(BaseModel):
     """Limits of the log on this machine.
 
     Attributes:
-        roll_bytes: a file of this size is closed.
-        roll_seconds: a file of this age is closed.
-        queue_rows: predictions that may wait to be written; beyond it, the oldest are dropped. One takes about 500 bytes.
-        folder_bytes: closed files that may wait to be shipped; beyond it, the oldest are deleted.
+        roll_bytes: size at which a file is closed.
+        roll_seconds: age at which a file is closed.
+        queue_rows: maximum number of predictions in memory, about 500 bytes each. Beyond it, the oldest are dropped.
+        folder_bytes: maximum size of all closed files of predictions. Beyond it, the oldest are deleted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,7 +85,7 @@ class RolledFile:
         self._rows += rows
 
     def sync(self) -> None:
-        """Return when the lines are on the disk.
+        """Wait until the lines are on the disk.
 
         Raises:
             OSError: they are not.
@@ -113,7 +113,7 @@ class RolledFile:
         """Close the file, for `ship-log` to take.
 
         Raises:
-            OSError: its lines may not survive a power cut, or it kept its name and is adopted like a file of a killed process.
+            OSError: the lines may not survive a power cut, or the file kept its open name and is adopted later.
         """
         if self._file is None:
             return
@@ -150,12 +150,12 @@ class RolledFile:
         sync_folder(self._folder)
 
     def _cut_off(self) -> None:
-        """Remove lines that were written only in part."""
+        """Remove a write that was only done in part."""
         assert self._file is not None
         try:
             os.ftruncate(self._file, self._bytes)
         except OSError:
-            # Lines after half a line would be lost with it. So this file is left open, and adopted without the half.
+            # Lines after half a line would be lost with it. So leave the file open, to be adopted without it.
             os.close(self._file)
             self._file = None
 
@@ -187,14 +187,14 @@ def rows_of(path: Path) -> int:
 
 
 def _count_in_name(path: Path, what: str) -> int:
-    """Return a count from the name of a file: a system call for each file would release the GIL, and wait for it again."""
+    """Return a count from the name of a file. A system call for each file would release the GIL and wait for it again."""
     match = _CLOSED_NAME.fullmatch(path.name)
     assert match is not None
     return int(match[what])
 
 
 def adopt_left_files(folder: Path) -> list[Path]:
-    """Close the files that killed processes left open. A line that was half written is removed.
+    """Adopt the open files of killed processes: remove a half-written last line, and give the file the name of a closed one.
 
     Returns:
         The closed files.
@@ -221,7 +221,7 @@ def adopt_left_files(folder: Path) -> list[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names of a folder's files are on the disk. Otherwise a power cut may remove a file whose content is there."""
+    """Wait until the names of a folder's files are on the disk. Otherwise, a power cut may remove a file with complete content."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

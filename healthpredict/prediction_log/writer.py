@@ -31,18 +31,18 @@ from healthpredict.prediction_log.rolled_file import (
 
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_SECONDS: Final = 1.0
-"""A process that is killed loses the predictions of at most twice this time. On SIGTERM, nothing is lost."""
+"""A process that is killed loses at most the predictions of the last two seconds. On SIGTERM, nothing is lost."""
 _ROWS_AT_ONCE: Final = 2_000
-"""Lines that are written with one system call: about a megabyte."""
+"""Number of lines, about a megabyte, that are written with one system call."""
 _REPORT_EVERY_SECONDS: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class PredictionLog:
-    """The log of one process.
+    """The prediction log of one process.
 
     Attributes:
-        written: predictions in files since the start.
+        written: number of predictions written to files since the start.
         failing: whether the last attempt to write failed.
     """
 
@@ -50,9 +50,9 @@ class PredictionLog:
         """Start the thread that writes.
 
         Args:
-            folder: of the files. It is made if needed, for this user only. Several processes may use it.
-            patient_key: for the pseudonyms of patients.
-            limits: by default those of `LogLimits`.
+            folder: folder of the files. It is created for this user only if it does not exist. Several processes may share it.
+            patient_key: key for the pseudonyms of patients.
+            limits: by default, those of `LogLimits`.
 
         Raises:
             StorageError: the folder cannot be made, or this user may not write there.
@@ -62,7 +62,7 @@ class PredictionLog:
         self._limits = limits or LogLimits()
         self.written = 0
         self.failing = False
-        # Two counters, because two threads count.
+        # Two counters, because two threads count and `+=` is not atomic.
         self._dropped_from_queue = 0
         self._dropped_from_disk = 0
         self._queue: deque[tuple[int | None, bytes]] = deque()
@@ -84,16 +84,16 @@ class PredictionLog:
 
     @property
     def waiting(self) -> int:
-        """Predictions that are not in a file yet."""
+        """Number of predictions that are not in a file yet."""
         return len(self._queue) + len(self._pending)
 
     @property
     def dropped(self) -> int:
-        """Predictions lost since the start, because neither memory nor disk had room."""
+        """Number of predictions lost since the start, because memory or disk was full."""
         return self._dropped_from_queue + self._dropped_from_disk
 
     def add(self, entry: LogEntry) -> None:
-        """Log one prediction. Only one thread may call it, that of the event loop."""
+        """Log one prediction. Only the thread of the event loop may call this."""
         self._queue.append(prediction_text(entry))
         if len(self._queue) > self._limits.queue_rows:
             with contextlib.suppress(IndexError):  # the thread has just emptied the queue
@@ -101,10 +101,10 @@ class PredictionLog:
                 self._dropped_from_queue += 1
 
     def add_outcomes(self, outcomes: list[dict[str, Any]]) -> None:
-        """Log outcomes, and return when they are on the disk. Not for the event loop, because it waits for the disk.
+        """Log outcomes, and return when they are on the disk. Do not call this in the event loop, because it blocks.
 
         Args:
-            outcomes: `encounter_id` and `readmitted` each, of the contract.
+            outcomes: `encounter_id` and `readmitted` of each, valid under the contract.
 
         Raises:
             StorageError: they are not written, or may not be on the disk.
@@ -121,7 +121,7 @@ class PredictionLog:
             raise StorageError(f"{problem} ({error.strerror}). Send them again.") from error
 
     def close(self) -> None:
-        """Write what waits, and close the files."""
+        """Write the remaining predictions, and close the files."""
         self._ending.set()
         while not self._ended.is_set():
             with contextlib.suppress(SystemExit, KeyboardInterrupt):  # the process is ending already
@@ -203,7 +203,7 @@ class PredictionLog:
         return bool(files)
 
     def _succeeds(self, action: Callable[[], object]) -> bool:
-        """Use the disk, report an error, and return whether there was none."""
+        """Call an action that uses the disk, and report an error. Returns: whether it succeeded."""
         try:
             action()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file without network requests, and its plots."""
+"""The HTML page of a report: one file that needs no network, and its plots."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from healthpredict.monitoring.words import name_of
 from healthpredict.reporting.plots import Series, heat_map, history_plot
 from healthpredict.reporting.summary import BatchSummary, Summary
 
-_PLOTS: Final = {
-    "auroc": "AUROC by batch: the champion that predicted it, what was expected before outcomes were known, and the first model, "
-    "never replaced. The values are in the table of batches.",
-    "offset": "Mean risk minus share of readmissions by batch, of champion and first model. The values are in the table.",
+_CAPTIONS: Final = {
+    "auroc": "AUROC by batch: the champion that predicted it, its AUROC as expected before outcomes were known, and the first "
+    "model without replacement. The values are in the table of batches.",
+    "offset": "Mean risk minus readmission rate by batch, for champion and first model. The values are in the table of batches.",
     "roc": "ROC curves of the champions and of the first model over all batches with known outcomes.",
     "calibration": "Readmissions against predicted risk, of the champions and of the first model, in ten bins of equal size.",
     "drift": "Distance of each drifted feature from the training data by batch. The values are in the table of drift.",
 }
-"""Name -> what is seen, for those who cannot see it."""
+"""Plot -> its caption, which is also its alternative text."""
 
 
 def page(
@@ -30,10 +30,10 @@ def page(
     """Render the page as HTML.
 
     Args:
-        summary: of the whole run.
-        plots: name -> PNG; names as in `history_plots`, `roc` and `calibration`.
-        events: of the ledger.
-        prefect_url: of Prefect's pages, for links, or None.
+        summary: the content.
+        plots: name -> PNG, with the names of `history_plots`, `roc` and `calibration`.
+        events: events of the ledger.
+        prefect_url: URL of Prefect's pages for links, or None.
     """
     from jinja2 import Environment
 
@@ -43,7 +43,7 @@ def page(
     return environment.from_string(template).render(
         summary=summary,
         plots={name: base64.b64encode(plot).decode() for name, plot in plots.items()},
-        seen=_PLOTS,
+        captions=_CAPTIONS,
         columns=drifted_columns(summary),
         checked=_checked(summary),
         ledger=events,
@@ -57,7 +57,7 @@ def history_plots(summary: Summary) -> dict[str, bytes]:
 
 
 def history(summary: Summary) -> bytes:
-    """AUROC by batch of the champion, as it was expected, and of the first model, as PNG."""
+    """Plot by batch the AUROC of the champion, its expected AUROC, and the AUROC of the first model, as PNG."""
     checked = _checked(summary)
     lines = [
         Series("first model, frozen", [_or_nan(batch.auroc_frozen) for batch in checked], "frozen"),
@@ -93,7 +93,7 @@ def _heat_map(summary: Summary) -> bytes:
 
 
 def drifted_columns(summary: Summary) -> list[str]:
-    """The features that drifted in any batch, the most often drifted first."""
+    """Return the features that drifted in any batch, the most frequent first."""
     often: dict[str, int] = {}
     for batch in summary.batches:
         for column, severity in batch.severity.items():
@@ -102,7 +102,7 @@ def drifted_columns(summary: Summary) -> list[str]:
 
 
 def _checked(summary: Summary) -> list[BatchSummary]:
-    """The batches that a champion predicted."""
+    """Return the batches that a champion predicted."""
     return [batch for batch in summary.batches if batch.champion is not None]
 
 

@@ -25,8 +25,8 @@ def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple
     Args:
         label: shape (n_encounters,).
         risk: shape (n_encounters,).
-        title: above the plot.
-        other: name and risks of a model to compare with.
+        title: title of the plot.
+        other: name and risks of a second model, or None.
     """
     figure, axes = _axes(title, "False positive rate", "Sensitivity")
     axes.plot([0, 1], [0, 1], color=_REFERENCE, linewidth=1, linestyle=":")
@@ -49,7 +49,7 @@ def _roc(label: NDArray[np.bool_], risk: Floats) -> tuple[Floats, Floats]:
 def calibration_plot(
     label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None
 ) -> bytes:
-    """Plot observed readmissions against predicted risk in bins of equal size, as PNG. Arguments as `roc_plot`."""
+    """Plot observed readmissions against predicted risk in bins of equal size, as PNG. The arguments are those of `roc_plot`."""
     figure, axes = _axes(title, "Predicted risk", "Readmitted within 30 days")
     predicted, observed, error = _bins(label, risk)
     top = max(*predicted, *observed) * 1.1
@@ -69,7 +69,7 @@ def _bins(label: NDArray[np.bool_], risk: Floats) -> tuple[list[float], list[flo
     bins = [part for part in np.array_split(order, ECE_BINS) if len(part)]
     predicted = [float(risk[part].mean()) for part in bins]
     observed = [float(label[part].mean()) for part in bins]
-    # Normal approximation of the binomial interval: a bin has hundreds of encounters.
+    # A bin has hundreds of encounters, so the normal approximation of the binomial interval is good enough.
     error = [float(1.96 * np.sqrt(rate * (1 - rate) / len(part))) for rate, part in zip(observed, bins, strict=True)]
     return predicted, observed, error
 
@@ -94,7 +94,14 @@ def _png(figure: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a plot by batch. Values and notes have the shape (n_batches,); unknown values are NaN, and notes may be empty."""
+    """A line of a plot over batches.
+
+    Attributes:
+        label: its name in the legend.
+        values: shape (n_batches,), NaN where unknown.
+        style: "champion", "frozen" or "expected".
+        notes: labels of the points, shape (n_batches,), or empty.
+    """
 
     label: str
     values: Sequence[float]
@@ -113,9 +120,9 @@ def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: s
     """Plot a metric by batch, as PNG.
 
     Args:
-        names: of the batches, shape (n_batches,).
-        lines: to draw.
-        title: above the plot.
+        names: names of the batches, shape (n_batches,).
+        lines: lines to draw.
+        title: title of the plot.
         y: name of the metric.
     """
     figure, axes = _axes(title, "Batch", y, size=(8.0, 3.6))
@@ -133,13 +140,13 @@ def heat_map(rows: Sequence[str], names: Sequence[str], severity: Floats, title:
 
     Args:
         rows: names of the columns.
-        names: of the batches.
+        names: names of the batches.
         severity: distances in units of the limit, shape (n_rows, n_batches).
         title: above the plot.
     """
     figure, axes = _axes(title, "Batch", "", size=(8.0, 1.2 + 0.22 * max(len(rows), 1)))
     axes.grid(visible=False)
-    # Without rows, Matplotlib's own extent is empty, and it warns.
+    # Set the extent, because Matplotlib warns about the empty one that it computes without rows.
     extent = (-0.5, len(names) - 0.5, max(len(rows), 1) - 0.5, -0.5)
     image = axes.imshow(severity, aspect="auto", cmap="Blues", vmin=0, vmax=4, extent=extent)
     axes.set_xticks(range(len(names)), names)

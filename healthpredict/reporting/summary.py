@@ -1,4 +1,4 @@
-"""What a report contains."""
+"""The content of a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from healthpredict.monitoring.subgroups import SubgroupDrift
 
 
 class ModelSummary(BaseModel):
-    """One version: what it is worth on the test side, whether it was promoted and why.
+    """One version: its performance on the test side, whether it was promoted and why.
 
     Attributes:
         run_url: page of its MLflow run, or None if MLflow has no server.
@@ -38,7 +38,7 @@ class BatchSummary(BaseModel):
 
     Attributes:
         name: of the batch.
-        rows: encounters of the cohort; 0 if nothing of it was used.
+        rows: encounters of the cohort; 0 if the batch was not used.
         drifted_share: share of features that drifted (0-1).
         drifted_columns: their names, the most severe first.
         decision: stable, warn, retrain, refused, or empty (no encounters to predict).
@@ -47,16 +47,16 @@ class BatchSummary(BaseModel):
         champion_before: version in service when the batch arrived.
         champion: version that predicted the batch, after the update that the batch led to.
         live: whether the API predicted the batch, at discharge.
-        auroc: of the champion's predictions; None while outcomes are unknown.
-        auprc: of the same predictions.
-        ece: of the same predictions.
-        auroc_frozen: of the first champion on the same encounters.
-        expected_auroc: of the champion, estimated before the outcomes were known; None if the batch was refused.
-        offset: mean risk minus readmitted share of the champion's predictions; None while outcomes are unknown.
-        offset_frozen: of the first champion.
+        auroc: AUROC of the champion's predictions; None while outcomes are unknown.
+        auprc: AUPRC of the same predictions.
+        ece: ECE of the same predictions.
+        auroc_frozen: AUROC of the first champion on the same encounters.
+        expected_auroc: AUROC of the champion, estimated before the outcomes were known; None if the batch was refused.
+        offset: mean risk minus readmission rate for the champion's predictions; None while outcomes are unknown.
+        offset_frozen: the same for the first champion.
         severity: feature -> its highest score, in units of the limit: 1 or more is drift.
         severity_together: the same for associations between features.
-        subgroups: sexes, races and age bands with enough rows.
+        subgroups: drift of sexes, races and age bands with enough rows.
         time: when the batch was done, UTC.
         report: Evidently's page, relative to the reports; None if the batch was refused.
     """
@@ -106,15 +106,15 @@ class Delivered(BaseModel):
 
 
 class Summary(BaseModel):
-    """The whole run.
+    """All batches and models of an installation.
 
     Attributes:
-        data: what was prepared, its source named.
+        data: the prepared data and its source.
         models: every version, the oldest first.
-        batches: every batch done, in order.
+        batches: every batch that is done, in the order of processing.
         delivered: performance on batches that the loop predicted, or None while no outcomes are known.
         delivered_live: the same for batches that the API predicted.
-        seconds: wall time by stage, as far as the ledger knows.
+        seconds: wall time by stage, from the ledger.
     """
 
     model_config = ConfigDict(frozen=True)

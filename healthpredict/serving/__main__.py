@@ -12,16 +12,16 @@ from healthpredict.serving.server import ServiceParams, serve
 
 
 def main() -> None:
-    """Serve, or print the error in one line and exit with its code."""
+    """Serve until the process is stopped. On an error, print its message and exit with its code."""
     parser = argparse.ArgumentParser(
         prog="healthpredict.serving",
-        description="Answer predictions from one bundle. @FILE stands for arguments in a file, one a line.",
-        fromfile_prefix_chars="@",  # `ps` shows the arguments of a process, a password among them, to every user
+        description="Serve predictions of one bundle. @FILE reads further arguments from a file, one per line.",
+        fromfile_prefix_chars="@",  # for passwords, because `ps` shows the arguments of a process to every user
         argument_default=argparse.SUPPRESS,
     )
     for name, field in ServiceParams.model_fields.items():
         parser.add_argument(f"--{name.replace('_', '-')}" if name != "bundle" else name, help=field.description)
-    parser.add_argument("--owner", help="ignored here: rollout/local.py finds the processes of an installation by it")
+    parser.add_argument("--owner", help="ignored; rollout/local.py recognises the processes of an installation by it")
     arguments = vars(parser.parse_args())
     arguments.pop("owner", None)
     try:

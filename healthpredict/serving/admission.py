@@ -1,4 +1,4 @@
-"""Which requests are admitted, and how many at a time: one middleware in front of every endpoint, which also counts responses."""
+"""The middleware in front of every endpoint: it checks keys, limits the requests in flight, and counts responses."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from healthpredict.serving.service import Service
 _log = logging.getLogger(__name__)
 ADMIN: Final = "/admin/"
 PATHS_WITHOUT_KEY: Final = frozenset({"/health", "/health/live", "/health/ready", "/docs", "/openapi.json"})
-"""These paths need no key and are answered under any load: probes of the platform, and documentation, which shows no patient."""
+"""Paths that need no key and are answered under any load: health probes, and documentation, which contains no patient data."""
 SCRIPTS: Final = "/docs/scripts"
 _CLIENT_LEFT: Final = 499
-"""Not a status of HTTP, but widely used for a client that did not wait for the response."""
+"""Not an HTTP status, but widely used in logs for a client that did not wait for the response."""
 
 
 class Admission:
@@ -33,10 +33,10 @@ class Admission:
         """Put admission in front of an application.
 
         Args:
-            app: the next application. While its `state.draining` is true, responses ask clients to close their connections.
-            service: has the limits, and counts requests.
-            keys: of callers. Without them, the service answers only programs on this machine.
-            admin_keys: needed below `/admin/`, in place of `keys`.
+            app: the application. While its `state.draining` is true, responses ask clients to close their connections.
+            service: provides limits and metrics.
+            keys: keys of callers. Without them, the service answers only programs on this machine.
+            admin_keys: keys for `/admin/`, which replace `keys` there.
         """
         self._app = app
         self._limits = service.limits
@@ -58,7 +58,7 @@ class Admission:
             await send(message)
 
         rejection = self._rejection(scope["path"], Headers(scope=scope), scope["method"])
-        # A rejected request may be slow to send its body; it must not take the place of an admitted one.
+        # Do not count rejected requests: slow bodies of theirs must not use up the limit.
         self._metrics.in_flight += rejection is None
         try:
             if rejection is None:
@@ -92,7 +92,7 @@ class Admission:
         if keys is not None and not keys.accepts(headers.get("authorization")):
             return ProblemError(
                 401,
-                "An API key is needed that is in force. Send it as `Authorization: Bearer KEY`.",
+                "A valid API key is needed. Send it as `Authorization: Bearer KEY`.",
                 headers={"www-authenticate": "Bearer"},
             )
         if keys is None and method == "POST" and not _is_json(headers):
@@ -117,10 +117,10 @@ def _is_json(headers: Headers) -> bool:
 
 
 def _cross_site_problem(headers: Headers) -> str | None:
-    """Return what shows that a request comes from a web page of another site, or None.
+    """Return the header that shows that a request comes from a web page of another site, or None.
 
-    Such a page can make a browser on this machine send requests to 127.0.0.1, under this address or under a name that the
-    site's own name server points there.
+    Such a page can make a browser on this machine send requests to 127.0.0.1, by its address or by a name that the site's own
+    name server resolves to it.
     """
     hosts = headers.getlist("host") or [""]
     if not all(is_loopback(_host(f"//{host}")) for host in hosts):

@@ -27,13 +27,13 @@ from healthpredict.serving.service import RawBodyRoute, Service
 
 
 class ServedModel(Manifest):
-    """The manifest of the bundle, and the digest that names it."""
+    """The manifest of the bundle, and its digest."""
 
     bundle_digest: str
 
 
 class Health(BaseModel):
-    """The service is well."""
+    """The response if the check passed."""
 
     status: str = "ok"
 
@@ -51,11 +51,11 @@ def create_app(
 
     Args:
         bundle: to serve until a reload replaces it.
-        limits: of callers; by default those of `Limits`.
-        keys: that callers need. Without them, the service answers only programs on its own machine.
-        log: of predictions and outcomes. The caller closes it.
-        source: where `app.state.reloader` looks for another bundle.
-        admin_keys: needed to ask for a reload over HTTP. Without them there is no such endpoint.
+        limits: limits of requests; by default, those of `Limits`.
+        keys: keys of callers. Without them, the service answers only programs on its own machine.
+        log: log of predictions and outcomes. The caller closes it.
+        source: source from which `app.state.reloader` fetches another bundle. Without it, the reloader is None.
+        admin_keys: keys for the endpoint that reloads the bundle. Without them, that endpoint does not exist.
 
     Raises:
         BundleError: the bundle does not reproduce its golden rows.
@@ -82,7 +82,7 @@ def create_app(
 
 
 def _routes(service: Service, *, needs_key: bool, reloader: Reloader | None) -> list[BaseRoute]:
-    """Return all routes; FastAPI matches them one by one, so the one that is called most is the first."""
+    """Return all routes. FastAPI matches them in order, so the most frequent one comes first."""
     of_callers = openapi.needs_key("key", "Of a caller") if needs_key else {}
     raw = APIRouter(route_class=RawBodyRoute, **of_callers)
     add_prediction(raw, service)
@@ -107,7 +107,7 @@ def _add_model(router: APIRouter, service: Service) -> None:
 
     @router.get(
         "/metrics",
-        summary="What the service counted, for Prometheus",
+        summary="Metrics for Prometheus",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
@@ -116,14 +116,14 @@ def _add_model(router: APIRouter, service: Service) -> None:
 
 
 def _add_health(router: APIRouter, service: Service) -> None:
-    @router.get("/health/live", summary="The process answers")
+    @router.get("/health/live", summary="Whether the process responds")
     async def live() -> Health:
         return Health()
 
     @router.get("/health", include_in_schema=False)
     @router.get(
         "/health/ready",
-        summary="The model predicts as it was trained to",
+        summary="Whether the model reproduces a golden row",
         responses={503: openapi.problem("It does not")},
     )
     async def ready() -> Health:
@@ -136,7 +136,7 @@ def _add_health(router: APIRouter, service: Service) -> None:
 def _add_reload(router: APIRouter, reloader: Reloader) -> None:
     @router.post(
         f"{ADMIN}reload",
-        summary="Look at the source of the bundle again, and serve what is there once it is verified",
+        summary="Fetch the bundle from its source again, verify it and serve it",
         responses={409: openapi.problem("The bundle was refused; the old one keeps answering"), 503: openapi.BUSY},
     )
     async def reload() -> Reloaded:

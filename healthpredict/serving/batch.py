@@ -1,4 +1,4 @@
-"""Predict for many encounters in one request. Each is read and encoded like a single one; the model predicts for all at once."""
+"""Predict for many encounters in one request. Each is read and encoded like a single one; the model predicts all together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from healthpredict.serving.request import discard_body, is_dry_run, read_body, r
 from healthpredict.serving.service import Service
 
 _PATH: Final = "/predict/batch"
-_COMMAS_A_ROW: Final = 2 * len(Encounter.model_fields)
+_MAX_COMMAS_PER_ROW: Final = 2 * len(Encounter.model_fields)
 _ROWS_AT_ONCE: Final = 50
 """Encounters between two event loop iterations, in which other requests are handled: about a millisecond."""
 
@@ -82,7 +82,7 @@ def add_batch(router: APIRouter, service: Service) -> None:
         if slots.locked():
             await discard_body(request.scope, request.receive, limits.body_seconds)
             raise ProblemError(429, f"{limits.batches} batches are being answered. Ask again.", headers=RETRY_SOON)
-        # The time limit cancels nothing in the block, because a thread cannot be cancelled: it would go on without a slot.
+        # The time limit cancels nothing here: a thread cannot be cancelled, and would continue after its slot is free.
         async with slots:
             body = await read_body(request, limits.batch_body_bytes, limits.body_seconds)
             dry_run = is_dry_run(request)
@@ -119,7 +119,7 @@ def read_batch(body: bytes, at_most: int) -> list[Any]:
     Raises:
         ProblemError: not JSON (400), not a batch (422), or too many encounters (413).
     """
-    if body.count(b",") > at_most * _COMMAS_A_ROW:  # millions of tiny rows would take a gigabyte
+    if body.count(b",") > at_most * _MAX_COMMAS_PER_ROW:  # decoding millions of tiny rows would take a gigabyte
         raise ProblemError(
             413, f"There are too many values: {at_most:,} encounters is the most. Send several requests."
         )
@@ -184,7 +184,7 @@ async def _log_batch(
     results: list[dict[str, Any]],
     encounters: list[tuple[Value, ...] | None],
 ) -> None:
-    """Log the predictions of a whole batch, so that a batch that failed and is sent again is logged once."""
+    """Log the predictions of a batch once all are made, so that a batch that fails and is sent again is logged once."""
     for i, (result, encounter) in enumerate(zip(results, encounters, strict=True)):
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)

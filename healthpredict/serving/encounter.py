@@ -1,4 +1,4 @@
-"""Check one encounter of a request, and describe it for OpenAPI. Both follow from the table of columns.
+"""Check one encounter of a request, and describe it for OpenAPI. Both are derived from the table of columns.
 
 Names are accepted as in the data set and with underscores for hyphens. Every problem is listed, and no message repeats a value.
 """
@@ -97,7 +97,7 @@ def read_encounter(sent: Any) -> tuple[Value, ...]:
         The values of `RECORD_COLUMNS`, in this order; None is missing.
 
     Raises:
-        ProblemError: not an object, or fields that break the contract, all of them listed (422).
+        ProblemError: it is not an object, or fields break the contract; all of them are listed (422).
     """
     if not isinstance(sent, tuple):
         raise ProblemError(422, "The encounter is not one JSON object.")
@@ -142,7 +142,7 @@ def _shown(name: str) -> str:
 
 
 def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
-    """Return the value of the record, and what is wrong with it. As in files, `None` and words for missing may have blanks."""
+    """Return the value for the record, and its problem or None. As in files, spaces around words for missing are ignored."""
     if isinstance(value, str) and column.is_missing(value):
         value = None
     elif isinstance(value, str) and NOT_MEASURED in column.allowed and value.strip() == NOT_MEASURED:

@@ -1,7 +1,7 @@
 """Hand the listening socket of a process over to the process that replaces it.
 
-Both accept connections from one queue until the old process stops, so no connection waits in a queue that is closed. The listening
-socket is sent through a Unix socket that only this user can open.
+Both accept connections from one queue until the old process stops, so no connection is lost in a closed queue. The listening socket
+is sent through a Unix socket that only this user can open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def offering(listening: socket.socket, path: Path) -> Iterator[None]:
 
     Args:
         listening: the socket to hand over.
-        path: of the Unix socket, which replaces that of an earlier process. The system allows about 100 bytes.
+        path: path of the Unix socket, of at most about 100 bytes. It replaces the socket of an earlier process.
     """
     loop = asyncio.get_running_loop()
 

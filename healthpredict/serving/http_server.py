@@ -25,7 +25,7 @@ _BUFFER_BYTES: Final = 16 * 1024
 """Memory of a connection, and the longest head of a request."""
 _BACKLOG: Final = 2048
 _SECONDS_TO_CLOSE: Final = 0.3
-"""How long, at the end, responses ask clients to close their connections before idle ones are closed."""
+"""At the end, responses ask clients to close their connections for this long. Then idle connections are closed."""
 
 
 class HttpServer(Server):
@@ -42,12 +42,12 @@ class HttpServer(Server):
             http1_settings=HTTP1Settings(header_read_timeout=int(head_seconds * 1000), max_buffer_size=_BUFFER_BYTES),
             log_enabled=False,
         )
-        # Linux only, like the whole system: ends connections whose clients do not read.
+        # Linux only, like the whole system. Ends connections whose clients do not read.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(head_seconds * 1000))
         self._listening = listening
 
     def _init_shared_socket(self) -> None:
-        """Use the socket, where the base class would bind an address. Check both with each new version of granian."""
+        """Use the given socket; the base class would bind an address. Check this override with each new version of granian."""
         # The stub of `SocketHolder` lacks two arguments.
         self._shd = SocketHolder(os.dup(self._listening.fileno()), False, _BACKLOG)  # type: ignore[call-arg, assignment]
 
@@ -87,7 +87,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
     Args:
         host: name or address of this machine.
-        port: 0 for any that is free.
+        port: port number, or 0 for any free port.
         shared: let another process of this user listen on the same port at another address.
 
     Raises:
@@ -101,5 +101,5 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror
         raise ConfigurationError(
-            f"Cannot listen on {host} port {port} ({reason}). End what listens there, or choose another port."
+            f"Cannot listen on {host} port {port} ({reason}). Stop the process that listens there, or choose another port."
         ) from error

@@ -54,14 +54,14 @@ class KeyRing:
         self._version = version
         try:
             self._digests = _digests(self._path)
-            _log.info("API keys read again: %d", len(self._digests))
+            _log.info("API keys were read again: %d", len(self._digests))
         except ConfigurationError as error:
-            # A file that is half restored must not lock a hospital out. Revoking replaces the whole file.
-            _log.error("The API keys read before stay in force. %s", error)
+            # A file that is half restored must not lock a hospital out. Revoking a key replaces the whole file.
+            _log.error("The API keys that were read before stay valid. %s", error)
 
 
 def _version(path: Path) -> tuple[int, ...] | None:
-    """Return what changes whenever the file does, or None if it cannot be read."""
+    """Return a value that changes whenever the file changes, or None if the file cannot be read."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""How much one caller may ask for, so that the others are still answered."""
+"""Limits of requests, so that one caller cannot block the others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ class Limits(BaseModel):
     """The limits of a service.
 
     Attributes:
-        body_bytes: of one encounter, which takes about 1,100.
-        batch_body_bytes: of a batch; 10,000 encounters take 11 million.
-        outcomes_body_bytes: of outcomes; 10,000 take half a million.
+        body_bytes: body of one encounter, which takes about 1,100 bytes.
+        batch_body_bytes: body of a batch. 10,000 encounters take 11 million bytes.
+        outcomes_body_bytes: body with outcomes. 10,000 outcomes take half a million bytes.
         batch_rows: encounters in a batch, and outcomes in a request.
-        requests: answered at the same time. Each takes well under a millisecond, so more would only wait.
-        batches: answered at the same time. Each holds its whole body in memory.
-        head_seconds: for the head of a request, and for a response that the client does not read.
-        body_seconds: from the headers of a request to the end of its body. A body that is too long may take as long again.
-        batch_seconds: from the body of a batch to its response. A batch that takes longer fails at the end of its current step.
+        requests: requests in flight. Each takes well under a millisecond, so more would only wait.
+        batches: batches in flight. Each holds its whole body in memory.
+        head_seconds: time for the head of a request, and for a client to read its response.
+        body_seconds: time from the head of a request to the end of its body. A body that is too long may take as long again.
+        batch_seconds: time from the body of a batch to its response. A batch that takes longer fails after its current step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

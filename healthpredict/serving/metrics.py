@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""The metrics of the service, for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RISKS: Final = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0
 """Close together around .11, the share of encounters with a readmission."""
 _FIELDS: Final = frozenset(column.name for column in COLUMNS)
 _OTHER: Final = "other"
-"""The label of all names that callers make up, because a label for each would fill the memory."""
+"""The label for all unknown names, because callers could fill the memory with labels."""
 
 
 class Metrics:
@@ -36,7 +36,7 @@ class Metrics:
         """Create the counters.
 
         Args:
-            log: whose own counters are shown too.
+            log: prediction log, whose counters are shown too.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.endpoints: set[str] = set()

@@ -14,7 +14,7 @@ from healthpredict.data.contract import LARGEST_ID
 from healthpredict.serving.problems import JSON, Problem
 
 Responses = dict[int | str, dict[str, Any]]
-"""Of an endpoint, by status."""
+"""Descriptions of the responses of an endpoint, by status."""
 
 
 @cache
@@ -46,14 +46,14 @@ OF_ANY_BODY: Final[Responses] = {
 DRY_RUN: Final[dict[str, Any]] = {
     "name": "X-Dry-Run",
     "in": "header",
-    "description": "true: not a real encounter; it is logged as a dry run and never learned from. "
-    "true or false in any letter case; any other value is rejected (422).",
+    "description": "true: not a real encounter. It is logged as a dry run and never used for training. "
+    "Letter case does not matter; values other than true and false are rejected (422).",
     "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
 }
 
 
 def request_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that the endpoint reads by itself."""
+    """Describe a body that the endpoint reads itself."""
     content = {JSON: {"schema": schema, "example": example}}
     description = "JSON in UTF-8. A field that is given twice is rejected."
     return {"requestBody": {"required": True, "description": description, "content": content}}
@@ -65,10 +65,10 @@ def response_example(example: dict[str, Any]) -> dict[str, Any]:
 
 
 def needs_key(scheme: str, whose: str) -> dict[str, Any]:
-    """Return options of a router whose endpoints need a key; `Admission` is what checks it."""
+    """Return options of a router whose endpoints need a key. They only document it; `Admission` checks it."""
     description = f"{whose}: `healthpredict keys add NAME` makes one"
     bearer = HTTPBearer(scheme_name=scheme, description=description, auto_error=False)
-    unauthorized = problem("No API key, or one that is not in force", headers={"WWW-Authenticate": "Always `Bearer`"})
+    unauthorized = problem("The API key is missing or not valid", headers={"WWW-Authenticate": "Always `Bearer`"})
     return {"dependencies": [Security(bearer)], "responses": {401: unauthorized}}
 
 

@@ -20,25 +20,25 @@ from healthpredict.serving.problems import JSON, ProblemError
 from healthpredict.serving.request import is_dry_run, read_body, read_json
 from healthpredict.serving.service import Service
 
-_random: Final = Random()  # noqa: S311 -- a request id is unique, not secret; `uuid4` needs a system call for each
+_random: Final = Random()  # noqa: S311 -- a request id is not secret, and `uuid4` needs a system call each time
 RESPONSES: Final[openapi.Responses] = {
     **openapi.OF_ANY_BODY,
     413: openapi.problem("The body is too long"),
     422: openapi.problem("The encounter breaks the contract, or ended in death or hospice; or X-Dry-Run is wrong"),
     503: openapi.BUSY,
 }
-"""The responses to one encounter that are no prediction."""
+"""The error responses to one encounter."""
 Answer = Callable[[Bundle, dict[str, Value]], dict[str, Any]]
-"""From a bundle and a record, by `Column.field`, to the fields of a response that depend on them."""
+"""Takes a bundle and a record by `Column.field`, and returns the fields of the response, without those of `identity`."""
 
 
 class Identified(BaseModel):
     """Which model made a prediction, for which request.
 
     Attributes:
-        threshold: of this model version (0-1).
+        threshold: risk (0-1) from which this model version calls a risk high.
         model_version: in the registry.
-        bundle_digest: sha256 that identifies everything the prediction was made with.
+        bundle_digest: SHA-256 of the bundle, which contains everything that a prediction needs.
         request_id: new for every request, 32 hexadecimal digits.
     """
 
@@ -78,7 +78,7 @@ def add_prediction(router: APIRouter, service: Service) -> None:
 
 
 async def respond(request: Request, service: Service, answer: Answer) -> Response:
-    """Answer a request with one encounter, and log the answer.
+    """Answer a request with one encounter, and log the prediction.
 
     Raises:
         ProblemError: the body or the header X-Dry-Run cannot be used (400, 408, 413, 422).
@@ -130,5 +130,5 @@ def body_of_one(bundle: Bundle) -> dict[str, Any]:
 
 
 def example_record(bundle: Bundle) -> dict[str, Value]:
-    """Return a made-up encounter for the documentation, as complete as the bundle has one."""
+    """Return a golden row as an example for the documentation, without missing values if there is such a row."""
     return next((row.record for row in bundle.golden if None not in row.record.values()), bundle.golden[0].record)

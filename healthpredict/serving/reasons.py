@@ -1,4 +1,4 @@
-"""The reasons for a risk: what each column, or two columns together, add to it."""
+"""The reasons for a risk: the contributions of columns and of pairs of columns."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _COLUMN_OF: Final = {"age_years": "age", **{source.name: source.column for sourc
 
 
 class Reason(BaseModel):
-    """What one column, or several together, add to the risk.
+    """The contribution of one column, or of several together.
 
     Attributes:
-        name: in plain words.
-        fields: of the encounter that it is computed from.
+        name: description in plain words.
+        fields: fields of the encounter that it is computed from.
         contribution: added to the log-odds; above 0 it raises the risk.
     """
 
@@ -53,9 +53,9 @@ class Explained(Prediction):
 
     Attributes:
         log_odds: ln(risk / (1 - risk)), within 1e-4 in the risk.
-        expected_log_odds: for an encounter of which nothing is known.
+        expected_log_odds: log-odds of an encounter about which nothing is known.
         expected_risk: the same as a probability (0-1).
-        reasons: the strongest first, in either direction.
+        reasons: reasons for a higher or a lower risk, the strongest first.
     """
 
     log_odds: float

@@ -28,7 +28,7 @@ class Reloaded(BaseModel):
     Attributes:
         model_version: in the registry.
         bundle_digest: of the bundle that is served now.
-        previous_digest: of the bundle before; the same if the source has no other one.
+        previous_digest: of the bundle that was served before; the same if the source has no other.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -39,7 +39,7 @@ class Reloaded(BaseModel):
 
 
 class Reloader:
-    """Fetches the bundle from its source again and serves it."""
+    """Fetches the bundle from its source again, verifies it and serves it."""
 
     def __init__(self, service: Service, source: BundleSource) -> None:
         """Args: service, whose bundle is replaced; source, see `BundleSource`."""
@@ -52,7 +52,7 @@ class Reloader:
         """Fetch and verify the bundle while the old one serves, then serve it.
 
         Raises:
-            ProblemError: it cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one stays.
+            ProblemError: the bundle cannot be fetched, is altered, or does not reproduce its golden rows (409). The old one stays.
         """
         async with self._lock:
             previous = self._service.bundle
@@ -94,13 +94,13 @@ def verified_bundle(source: BundleSource) -> Bundle:
     except HealthPredictError:
         raise
     except Exception as error:
-        # A bundle with wrong content and right digests must not end a running service.
+        # A bundle with valid digests and bad content must not end a running service.
         raise BundleError(f"The bundle cannot be loaded ({type(error).__name__}). Build it again.") from error
     return bundle
 
 
 async def _in_a_daemon_thread(function: Callable[[], Bundle]) -> Bundle:
-    """Like `asyncio.to_thread`, but the process does not wait for the thread when it ends, because a store may hang."""
+    """Like `asyncio.to_thread`, but a process that ends does not wait for the thread, because the bundle's store may hang."""
     future: Future[Bundle] = Future()
     future.set_running_or_notify_cancel()
 

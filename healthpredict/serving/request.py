@@ -42,7 +42,7 @@ async def read_body(request: Request, at_most: int, seconds: float) -> bytes:
                     return bytes(body)
     except TimeoutError:
         detail = f"The body did not arrive within {seconds:g} seconds. Send it again."
-        # On a connection that stays, the rest of the body would be read as the next request.
+        # If the connection stayed open, the rest of the body would be read as the next request.
         raise ProblemError(408, detail, headers={"connection": "close"}) from None
     body.clear()
     await discard_body(request.scope, request.receive, seconds)
@@ -74,7 +74,7 @@ def is_dry_run(request: Request) -> bool:
     values = {value.strip().lower() for line in sent for value in line.split(",")}
     if values not in ({"true"}, {"false"}):
         problem = FieldProblem(field="X-Dry-Run", problem="is neither true nor false")
-        detail = "The header X-Dry-Run is neither true nor false. Send one of these, or no such header."
+        detail = "The header X-Dry-Run is neither true nor false. Send one of these, or leave the header out."
         raise ProblemError(422, detail, [problem])
     return values == {"true"}
 

@@ -1,7 +1,7 @@
-"""The process around the API: on which ports it listens, when, and how it ends.
+"""The process around the API: its ports, its signals and its end.
 
-A process that replaces another one listens on a private port first, where it is verified. On SIGUSR1, it takes the listening socket
-of the public port over from the earlier process, and both answer until the earlier one ends.
+A process that replaces another one listens on a private port first, where it is verified. On SIGUSR1, it takes over the listening
+socket of the public port from the earlier process. Both answer requests until the earlier one ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PlacesOnly(logging.Formatter):
 
 
 class ServiceParams(BaseModel):
-    """What a process serves, where, and to whom: the arguments of its command line."""
+    """The arguments of the command line: what a process serves, where, and to whom."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,11 +55,11 @@ class ServiceParams(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on; by default 127.0.0.1")
     port: int = Field(8080, ge=0, le=65535, description="public port; by default 8080")
     verify_port: int | None = Field(
-        None, ge=0, le=65535, description="listen here first, and on the public port from SIGUSR1 on"
+        None, ge=0, le=65535, description="listen on this port first, and on the public port too after SIGUSR1"
     )
     handover: Path | None = Field(
         None,
-        description="Unix socket to take the public port over from an earlier process, and to hand it to a later one",
+        description="Unix socket over which a process takes the public port from an earlier one and hands it to a later one",
     )
     keys: Path | None = Field(
         None, description="file of API keys; without it, only programs on this machine are answered"
@@ -72,24 +72,24 @@ class ServiceParams(BaseModel):
 
 
 def serve(params: ServiceParams, limits: Limits | None = None) -> None:
-    """Answer requests until SIGTERM or SIGINT, and then those that were received before.
+    """Serve until SIGTERM or SIGINT. Requests that were received before are still answered.
 
     Raises:
-        BundleError: the bundle is altered, incomplete, or does not reproduce its golden rows.
-        ConfigurationError: no keys for another address than a loopback one, a file without keys, one file of keys for callers and
-            administrators, a log without the key for its pseudonyms, or a port that is taken.
+        BundleError: the bundle is altered or incomplete, or does not reproduce its golden rows.
+        ConfigurationError: the address is not a loopback address and there are no keys; a file contains no keys; callers and
+            administrators share a file of keys; the log has no key for its pseudonyms; or the port is taken.
         RegistryError, StorageError: the bundle cannot be fetched.
     """
     if params.keys is None and not is_loopback(params.host):
         raise ConfigurationError(
             f"Refused to listen on {params.host!r}: without API keys the service is open to everyone who can reach it. "
-            "Make a key (healthpredict keys add NAME) and name the file of keys, or listen on 127.0.0.1."
+            "Make a key (healthpredict keys add NAME) and pass the file of keys, or listen on 127.0.0.1."
         )
     keys = None if params.keys is None else KeyRing(params.keys)
     admin_keys = None if params.admin_keys is None else KeyRing(params.admin_keys)
     if params.keys and params.admin_keys and params.keys.samefile(params.admin_keys):
         raise ConfigurationError(
-            f"Every caller with a key in {params.keys} could reload. Give administrators a file of their own."
+            f"Every caller with a key in {params.keys} could reload the bundle. Keep the keys of administrators in another file."
         )
 
     def source() -> Path:
@@ -99,7 +99,7 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     # Until the event loop handles signals.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    # Without a handler, the signal would end a process that is starting, or is writing the rest of its log.
+    # Without a handler, SIGHUP would end a process that is starting or that is writing the rest of its log.
     early_reloads: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, _: early_reloads.append(number))
     limits = limits or Limits()
@@ -157,7 +157,7 @@ async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, *, reload_
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any] | asyncio.Task[None]) -> None:
-    """Return when one of them is done. Coroutines are cancelled then, tasks are not."""
+    """Wait until one of them is done. Then cancel the coroutines, but not the tasks."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task, wait in zip(tasks, waits, strict=True):

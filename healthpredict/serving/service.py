@@ -20,10 +20,10 @@ class Service:
     """What the endpoints share.
 
     Attributes:
-        bundle: is served now. A reload replaces it.
-        limits: of callers.
-        metrics: counts requests, predictions and problems.
-        log: of predictions and outcomes, or None.
+        bundle: the bundle that is served now. A reload replaces it.
+        limits: limits of requests.
+        metrics: counters of requests, predictions and problems.
+        log: log of predictions and outcomes, or None.
     """
 
     bundle: Bundle
@@ -35,7 +35,7 @@ class Service:
 class RawBodyRoute(APIRoute):
     """A route whose endpoint takes the request, reads its body and returns the response.
 
-    FastAPI documents it and handles its exceptions, but neither reads nor validates a body.
+    FastAPI documents it and handles its exceptions, but does not read or validate the body.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

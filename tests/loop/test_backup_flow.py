@@ -14,7 +14,7 @@ import yaml
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 
-from flows.automations import await_backup, set_up_automations
+from flows.automations import expect_backup, set_up_automations
 from flows.backup import backup
 from flows.events import BACKUP_MADE
 from healthpredict.config import Settings
@@ -56,7 +56,7 @@ def test_a_backup_is_made_and_the_team_is_warned_when_no_other_follows(
     webhook = Webhook(method="POST", url=url, allow_private_urls=True).save("told", overwrite=True)
     with get_client(sync_client=True) as client:
         set_up_automations(client, webhook, timedelta(minutes=3), MAX_AGE)
-        await_backup(client)
+        expect_backup(client)
         # Within its time, so that nothing is warned of until this one is old as well.
         made = backup()
         told = {"event": {"name": [BACKUP_MADE]}}

@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, te
 from prefect.states import Completed, Pending, Running
 
 from flows.automations import set_up_automations
-from flows.dead_runs import await_life
+from flows.dead_runs import expect_heartbeats
 from flows.pools import NAMES, set_up_pools
 from healthpredict.cli.services import LocalServices
 from healthpredict.rollout.ports import free_port
@@ -99,7 +99,7 @@ def test_of_all_runs_only_the_silent_ones_of_our_pools_are_ended(client: SyncPre
     beat(client, notebook)
     alive = submitted(client, NAMES[1], Pending(), Running())
     dead = (unheard, pending, heard)
-    await_life(client)
+    expect_heartbeats(client)
     started = time.monotonic()
     while {state_of(client, run) for run in dead} != {"CRASHED"} or time.monotonic() < started + 2 * SILENCE.seconds:
         assert time.monotonic() < started + PATIENCE, {run.name: state_of(client, run) for run in dead}

@@ -25,10 +25,10 @@ class Failing:
         self._error, self._times = error, times
         self.tried = 0
 
-    def __call__(self, *may_pass: type[HealthPredictError]) -> None:
+    def __call__(self, *retry_on: type[HealthPredictError]) -> None:
         @flow(name="failing")
         def run() -> None:
-            task = as_task(self.operation, may_pass=may_pass) if may_pass else as_task(self.operation)
+            task = as_task(self.operation, retry_on=retry_on) if retry_on else as_task(self.operation)
             task()
 
         run()
@@ -63,7 +63,7 @@ def test_what_would_fail_again_is_not_tried_again(error: HealthPredictError) -> 
     assert failing.tried == 1
 
 
-def test_a_flow_may_say_what_else_may_pass() -> None:
+def test_a_flow_chooses_the_errors_after_which_a_task_is_retried() -> None:
     failing = Failing(RolloutError("no login yet"), 1)
     failing(RolloutError)
     assert failing.tried == 2

@@ -10,8 +10,8 @@ from accepting import accept
 from healthpredict.config import Settings
 from healthpredict.operations.accept_outcomes import (
     accept_outcomes,
-    look_at_outcomes,
     pending_outcomes,
+    preview_outcomes,
 )
 from healthpredict.operations.dataset import data_digest, matured_batches
 from healthpredict.operations.installation import Installation
@@ -36,7 +36,7 @@ def deliver(path: Path, lines: list[str]) -> None:
 
 
 def known(settings: Settings) -> int:
-    return next(found.known for found in look_at_outcomes(Installation(settings)) if found.batch == NAME)
+    return next(found.known for found in preview_outcomes(Installation(settings)) if found.batch == NAME)
 
 
 def test_whole_outcomes_mature_a_batch_and_are_accepted_once(settings: Settings, outcomes: Path) -> None:

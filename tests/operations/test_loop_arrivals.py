@@ -19,7 +19,7 @@ from healthpredict.monitoring.policy import DriftDecision
 from healthpredict.operations import accept_batch as accepting
 from healthpredict.operations import arrivals
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
-from healthpredict.operations.accept_outcomes import look_at_outcomes
+from healthpredict.operations.accept_outcomes import preview_outcomes
 from healthpredict.operations.arrivals import Delivered
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.detect_drift import DriftCheck
@@ -170,7 +170,7 @@ def test_outcomes_that_are_removed_after_they_were_listed_are_reported(
     outcomes = Path(Layout(settings.data_uri).outcomes("batch-01"))
     content = outcomes.read_bytes()
     remove_before_reading(monkeypatch, str(outcomes))
-    assert [found.batch for found in look_at_outcomes(Installation(settings))] == ["initial", "batch-02"]
+    assert [found.batch for found in preview_outcomes(Installation(settings))] == ["initial", "batch-02"]
     outcomes.write_bytes(content)
     Path(f"{outcomes}.done").touch()
     ran = run(settings)
