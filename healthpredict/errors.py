@@ -131,7 +131,7 @@ class RolloutError(HealthPredictError):
 
 
 class RolloutUnknown(HealthPredictError):
-    """It could not be determined which version serves, so the alias was not moved. The next run checks again and repairs the state."""
+    """It could not be determined which version serves, so the alias was not moved. The next run repairs the state."""
 
     exit_code = 13
 

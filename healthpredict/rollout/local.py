@@ -1,8 +1,8 @@
 """Roll out the API as a local process, without a failed request.
 
 The process table is the only record of what runs, so it is never out of date. The processes of a target have the same `--owner` on
-their command line. The newest of them that listens on the public port is in service. So a rollout can be killed at any step, and the
-next one ends what it left behind.
+their command line. The newest of them that listens on the public port is in service. So a rollout can be killed at any step. The
+next one ends the processes that it left behind.
 """
 
 from __future__ import annotations
