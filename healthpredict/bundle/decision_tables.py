@@ -121,7 +121,7 @@ class DecisionTables:
 
 
 def _groups(trees: Trees) -> list[tuple[list[int], list[_Question]]] | None:
-    """Group neighbouring leaves of a tree, as many as fit into a table. Returns: leaves and questions, or None if a path is too long."""
+    """Group adjacent leaves of a tree, as many as fit into a table. Returns: leaves and questions; None if a path is too long."""
     groups: list[tuple[list[int], list[_Question]]] = []
     last_tree = None
     # Lists, because Python iterates over them ten times as fast.

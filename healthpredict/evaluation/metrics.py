@@ -24,7 +24,7 @@ _NEWTON_STEPS = 8
 _SMALLEST_RISK = 1e-6
 _LARGEST_LOG_ODDS = 30.0
 _CHUNK = 500_000
-"""Number of bootstrap weights in memory at a time: 4 MB, which fit into a core's cache. With 160 MB, a bootstrap takes twice as long."""
+"""Number of bootstrap weights in memory at a time: 4 MB, which fit into a core's cache. With 160 MB, it takes twice as long."""
 
 
 class Interval(BaseModel):

@@ -25,8 +25,8 @@ from healthpredict.features.sources import (
 )
 
 SMOOTHING = 50.0
-"""Number of imaginary encounters with the mean rate that are added to each level. 20, 50 and 100 are equally good within noise; 50 is
-robust to rare levels."""
+"""Number of imaginary encounters with the mean rate that are added to each level. 20, 50 and 100 are equally good within noise. 50
+is robust to rare levels."""
 MIN_ROWS = 10
 """Levels and pairs with fewer training encounters count as "other", so that the encoder contains nothing about so few people."""
 N_FOLDS = 5
