@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
 
-# Let Python write bytecode: a run has many processes, and each would compile every library again.
+# Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
 
 # $(call quoted,$(value DATA)) is the value as one word of the shell, with any spaces, quotes and dollar signs.
@@ -87,7 +87,7 @@ test: $(STAMP)  ## Run all tests that need no Docker and no cluster
 check-cases: $(STAMP)  ## Run a folder of files and requests through the command line and the API: make check-cases CASES=folder
 	$(BIN)/python -m tests.cases $(call quoted,$(value CASES))
 
-chaos: $(STAMP)  ## Test with lost responses, kills and half-copied files that nothing is lost or reported falsely
+chaos: $(STAMP)  ## Inject lost responses, kills and half-copied files, and check that nothing is lost or reported falsely
 	$(BIN)/python -m benchmarks.chaos
 
 test-infra: $(STAMP)  ## Run the tests that concern AWS; those whose tools are missing are skipped with a reason
@@ -97,7 +97,7 @@ tools: $(STAMP)  ## Install checkov and parliament, in an environment of their o
 	$(UV) venv --quiet --allow-existing .venv-infra
 	$(UV) pip install --quiet --python .venv-infra/bin/python checkov==3.3.30 parliament==1.6.4 setuptools==80.9.0
 
-e2e-services: $(STAMP)  ## Test the services: Prefect server, workers and deployments
+e2e-services: $(STAMP)  ## Test the services of `make up`: Prefect server, workers and deployments
 	$(BIN)/python -m pytest -m e2e --numprocesses 2 --dist loadfile tests/e2e
 
 e2e-kubernetes: $(STAMP)  ## Test rollouts on a real cluster: make e2e-kubernetes HEALTHPREDICT_KUBECONFIG=file
@@ -113,7 +113,7 @@ format: $(STAMP)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Workers have no kubectl, so the rendered files are part of the source.
+# Workers have no kubectl, so rendered.yaml is part of the source.
 manifests:  ## Render the Kubernetes manifests in k8s/ again, after you changed a file there
 	for folder in administrator overlays/local overlays/minikube; do \
 		{ echo '# Rendered by `make manifests`. Do not edit.' && kubectl kustomize k8s/$$folder; } >k8s/$$folder/rendered.yaml.partial \

@@ -14,7 +14,7 @@ class HealthPredictError(Exception):
     """Base of all errors raised on purpose. The command line shows the message without a traceback.
 
     Attributes:
-        exit_code: of a process that ends with this error.
+        exit_code: exit code of a process that ends with this error.
     """
 
     exit_code: ClassVar[int] = 1
@@ -125,13 +125,13 @@ class BundleError(HealthPredictError):
 
 
 class RolloutError(HealthPredictError):
-    """A rollout failed. The version that the ledger names serves."""
+    """A rollout failed. The previous version serves."""
 
     exit_code = 10
 
 
 class RolloutUnknown(HealthPredictError):
-    """It could not be determined which version serves: check it, or let the next run do so. The alias was not moved."""
+    """It could not be determined which version serves, so the alias was not moved. The next run repairs the state."""
 
     exit_code = 13
 

@@ -42,7 +42,7 @@ class Budget(pulumi.ComponentResource):
 
 
 class Alarms(pulumi.ComponentResource):
-    """Alarms that send mails and, if possible, repair the host."""
+    """Alarms that send mails. If the host does not work, they also recover or reboot it."""
 
     def __init__(self, settings: StackSettings, account: str, instance: aws.ec2.Instance) -> None:
         super().__init__("health-predict:aws:Alarms", settings.prefix)
@@ -104,7 +104,7 @@ class Alarms(pulumi.ComponentResource):
         repair: str | None = None,
         below: float | None = None,
     ) -> None:
-        """Create an alarm for a metric that is above 0, or below a limit, for some minutes."""
+        """Create an alarm that is raised when a metric is above 0 for some minutes or, if `below` is given, under that limit."""
         name = f"{self._settings.prefix}-{key}"
         # EC2 measures status every minute and credits every five.
         period = 60 if metric.startswith("StatusCheck") else 300

@@ -31,10 +31,10 @@ FIXED = (
     "key_name",
     "instance_market_options",
     f"tags.{HEALTH_TAG}",
-    # It describes this host, not the configuration.
+    # This tag describes the existing host, not the configuration.
     f"tags.{MADE_WITH_TAG}",
 )
-"""Properties that do not change during the life of a host."""
+"""Properties whose changes Pulumi ignores, so that they never replace a host."""
 
 
 class Host(pulumi.ComponentResource):
@@ -107,7 +107,7 @@ class Host(pulumi.ComponentResource):
 
 
 def _made_with(settings: StackSettings) -> str:
-    """The settings that only a new host can change, as text."""
+    """The settings that take effect only on a new host, as text."""
     return f"{'an' if settings.ssh_public_key else 'no'} sshPublicKey, spot {str(settings.spot).lower()}"
 
 

@@ -1,7 +1,7 @@
 """The roles of the host and its containers, with the permissions that the system uses and no others.
 
-The host reads parameters and reports its health; the containers use the bucket and the image repository. The host passes on
-credentials of the containers' role, so no container can read a parameter.
+The host reads parameters and reports its health. The containers use the bucket and the image repository. They get credentials of
+their own role from the host, so no container can read a parameter.
 """
 
 from __future__ import annotations

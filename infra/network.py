@@ -1,4 +1,4 @@
-"""The network: one public subnet with a security group without inbound rules.
+"""The network: one public subnet, and a security group that has no inbound rules except, if configured, for SSH.
 
 A NAT gateway would cost more than the host, so the host has a public address.
 """
@@ -53,8 +53,8 @@ class Network(pulumi.ComponentResource):
         aws.ec2.RouteTableAssociation(
             f"{name}-subnet-routes", subnet_id=self.subnet.id, route_table_id=routes.id, opts=child
         )
-        # Free traffic to S3, not over the internet. It has no policy, because ECR and Ubuntu use buckets of their own; the roles
-        # limit what the host may do in S3.
+        # Traffic to S3 is free and does not cross the internet. The endpoint has no policy, because ECR and Ubuntu use buckets of
+        # their own. The roles limit what the host may do in S3.
         aws.ec2.VpcEndpoint(
             f"{name}-s3",
             vpc_id=self.vpc.id,

@@ -13,8 +13,8 @@ PROJECT = "health-predict"
 DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 DAYS_OF_MONTH = 30.44
 """Mean days of a month (365.25 / 12, rounded)."""
-# Assumed for a host without a schedule: the hours of the default schedule.
 HOURS_STARTED_BY_HAND = 8 * 22
+"""Assumed hours in a month of a host that is started by hand: those of the default schedule."""
 
 
 class ConfigError(Exception):
@@ -192,7 +192,7 @@ def _timezone(value: str) -> str:
 
 
 def _source(text: Mapping[str, str]) -> dict[str, str]:
-    """A repository with a commit, or an archive with its digest. A branch is refused, because it moves."""
+    """Check the source: a repository with a commit, or an archive with its digest. A branch is refused, because it moves."""
     names = ("sourceRepository", "sourceCommit", "sourceArchive", "sourceSha256")
     repository, commit, archive, digest = (text[name] for name in names)
     if bool(repository or commit) == bool(archive or digest):

@@ -10,7 +10,7 @@ from policy import deny_without_tls, document
 from settings import StackSettings
 
 NONCURRENT_DAYS = 30
-"""How long an overwritten or deleted object can be restored."""
+"""Days for which an overwritten or deleted object can be restored."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Storage(pulumi.ComponentResource):
         name = settings.prefix
         self.bucket = aws.s3.Bucket(
             f"{name}-data",
-            # Without it, `pulumi destroy` would fail if the bucket is not empty.
+            # Otherwise `pulumi destroy` fails if the bucket is not empty.
             force_destroy=not settings.keep_data,
             tags=settings.tags("data"),
             opts=child,

@@ -50,7 +50,7 @@ def build_bundle(
         onnx_model: input `features` float32 (n, n_features), output `probabilities` float32 (n, 2).
         reference: reference profile for drift, as plain data.
         golden: rows with the risks that the training pipeline predicts for them.
-        explainer: of the model. Without it, the bundle has no explanations.
+        explainer: of the model; None for a bundle without explanations.
 
     Returns:
         The bundle as it will be served.
@@ -79,7 +79,7 @@ def build_bundle(
         (partial / MANIFEST).write_bytes(_json(Manifest(**manifest, files=files).model_dump(mode="json")))
         built = load_bundle(partial)
         built.verify()
-        # The loaded model may be tables built from the explainer. The ONNX model, which other tools read, is checked as well.
+        # If the loaded model is decision tables, the ONNX model has not been checked yet. Other tools read it.
         replace(built, model=OnnxModel(onnx_model)).verify()
         _verify_explanations(built)
         shutil.rmtree(path, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The local cache of bundles, one folder for each, named by the bundle's digest.
 
-What is fetched is checked file by file before it is kept. A bundle appears in the cache with all its files, or not at all.
+Each fetched file is checked before it is stored. A bundle appears in the cache with all its files, or not at all.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from healthpredict.errors import BundleError, StorageError
 
 _FILE_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Read = Callable[[str], bytes]
-"""Returns the content of a file of the bundle, by its name."""
+"""Takes the name of a file of the bundle, and returns its content."""
 
 
 def fetch_into_cache(cache: Path, source: str, read: Read, registered: str | None = None) -> Path:
-    """Fetch a bundle that is not in the cache, or is damaged there.
+    """Fetch a bundle, unless the cache contains it undamaged.
 
     Args:
         cache: the folder of all bundles.
@@ -37,7 +37,7 @@ def fetch_into_cache(cache: Path, source: str, read: Read, registered: str | Non
         BundleError: the source is not a bundle, was altered, or is not the registered one.
         StorageError: the cache cannot be written.
     """
-    if registered is not None and _is_whole(cache / registered, registered):
+    if registered is not None and _is_undamaged(cache / registered, registered):
         return cache / registered
     manifest = read(MANIFEST)
     digest = _sha256(manifest)
@@ -47,14 +47,14 @@ def fetch_into_cache(cache: Path, source: str, read: Read, registered: str | Non
             "Choose another version."
         )
     folder = cache / digest
-    if _is_whole(folder, digest):
+    if _is_undamaged(folder, digest):
         return folder
     content = {MANIFEST: manifest}
     for name, expected in _files(source, manifest).items():
         content[name] = read(name)
         if _sha256(content[name]) != expected:
             raise BundleError(
-                f"The bundle of {source} was altered: {name} is not what its manifest says. Build it again."
+                f"The bundle of {source} was altered: {name} does not have the digest in its manifest. Build it again."
             )
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def fetch_into_cache(cache: Path, source: str, read: Read, registered: str | Non
     return folder
 
 
-def _is_whole(folder: Path, digest: str) -> bool:
+def _is_undamaged(folder: Path, digest: str) -> bool:
     """Return whether a folder contains the bundle of this digest, unchanged since it was fetched."""
     try:
         manifest = (folder / MANIFEST).read_bytes()
@@ -96,7 +96,7 @@ def _files(source: str, manifest: bytes) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BundleError(f"{source} holds no manifest of a bundle. Name the folder of a bundle.") from None
     if not all(map(_FILE_NAME.fullmatch, files)) or MANIFEST in files:
-        raise BundleError(f"The manifest of {source} names what cannot be a file of a bundle. Do not trust it.")
+        raise BundleError(f"The manifest of {source} contains a file name that no bundle has. Do not trust it.")
     return files
 
 

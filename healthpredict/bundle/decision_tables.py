@@ -23,7 +23,8 @@ from healthpredict.bundle.explainer import Explainer, Trees
 _QUESTIONS: Final = 8
 """The bits of a byte."""
 _ROWS: Final = 32_768
-"""Approximate number of encounters at a time. Fewer need more calls of numpy; the columns of more do not fit into the cache."""
+"""Approximate number of encounters per part. Smaller parts need more calls of numpy; the columns of larger ones do not fit into the
+CPU's cache."""
 _ANSWERS: Final = np.unpackbits(np.arange(2**_QUESTIONS, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 """The answers to all questions, by byte, shape (256, 8)."""
 _Question = tuple[int, float]
@@ -39,7 +40,7 @@ class DecisionTables:
         bound: of each question, same shape; infinite for a filler.
         first: index of the first question that is not a filler, shape (n_tables,).
         value: log-odds by answers, with the last question in the lowest bit, shape (n_tables, 2 ** largest number of questions).
-        start: log-odds without any tree.
+        start: log-odds to which the trees are added.
     """
 
     feature: NDArray[np.intp]
@@ -53,7 +54,7 @@ class DecisionTables:
         """Build the tables from the trees of an explainer.
 
         Returns:
-            None if the model has no trees, adds up probabilities, or has a path with more than eight questions.
+            The tables, or None if the model has no trees, adds up probabilities, or has a path with more than eight questions.
         """
         if not isinstance(explainer.model, Trees) or explainer.scale != "log_odds":
             return None
@@ -91,7 +92,7 @@ class DecisionTables:
         return np.arange(self.value.size, step=self.value.shape[1])
 
     @cached_property
-    def _asked(self) -> tuple[list[_Question], list[list[int]]]:
+    def _distinct_questions(self) -> tuple[list[_Question], list[list[int]]]:
         """The distinct questions of all tables (many occur in several trees), and the indices of each table's questions."""
         questions: dict[_Question, int] = {}
         asked = []
@@ -105,7 +106,7 @@ class DecisionTables:
     def _add(self, columns: NDArray[np.float32], log_odds: NDArray[np.float64]) -> None:
         """Add the values of all tables to `log_odds`, shape (n,), in place. `columns` has the shape (n_features, n)."""
         rows = columns.shape[1]
-        questions, tables = self._asked
+        questions, tables = self._distinct_questions
         answer = np.empty((len(questions), rows), dtype=np.uint8)
         for (feature, bound), yes in zip(questions, answer.view(np.bool_), strict=True):
             np.greater(columns[feature], np.float32(bound), out=yes)
@@ -120,7 +121,7 @@ class DecisionTables:
 
 
 def _groups(trees: Trees) -> list[tuple[list[int], list[_Question]]] | None:
-    """Group neighbouring leaves of a tree, as many as a table holds, with their questions. Returns: None if a path has too many."""
+    """Group adjacent leaves of a tree, as many as fit into a table. Returns: leaves and questions; None if a path is too long."""
     groups: list[tuple[list[int], list[_Question]]] = []
     last_tree = None
     # Lists, because Python iterates over them ten times as fast.
@@ -144,7 +145,7 @@ def _groups(trees: Trees) -> list[tuple[list[int], list[_Question]]] | None:
 def _values(
     trees: Trees, leaves: list[int], feature: NDArray[np.intp], bound: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Return the values of a table, shape (256,). Those of contradictory answers are never read."""
+    """Return the values of a table by answers, shape (256,). Values of contradictory answers are never read."""
     # Whether each question (first axis) is a step of each path, and with which answer. Shapes (8, longest path, n_leaves).
     same = (trees.feature[:, leaves] == feature[:, None, None]) & np.isfinite(bound)[:, None, None]
     yes = (same & (trees.low[:, leaves] == bound[:, None, None])).any(axis=1)

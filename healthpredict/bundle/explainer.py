@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 Scale = Literal["log_odds", "probability"]
 """What the contributions of a model add up to."""
+_SMALLEST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Trees:
 
     Attributes:
         feature: index of the feature, shape (longest path, n_leaves). A filler has an arbitrary feature, no bounds and share 1.
-        low: the path is taken if the feature is above this bound, float32, same shape.
-        high: and at most this bound, float32, same shape.
-        share: share of the training data at these splits that follows the path, same shape.
+        low: lower bound of the feature on this path, exclusive, float32, same shape.
+        high: upper bound of the feature on this path, inclusive, float32, same shape.
+        share: share of the training data that follows the path at the splits on this feature, same shape.
         value: of the leaf, shape (n_leaves,).
         tree: number of the leaf's tree, shape (n_leaves,). Leaves of a tree are adjacent.
     """
@@ -73,7 +74,12 @@ class Trees:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model, both shapes (n_features,). An unknown feature has its mean in the training data."""
+    """A linear model. Features are taken as independent, and an unknown feature as its mean in the training data.
+
+    Attributes:
+        coefficient: shape (n_features,).
+        mean: shape (n_features,).
+    """
 
     coefficient: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -134,9 +140,6 @@ class Explainer:
             return cls(
                 model, float(parts["expected"]), "log_odds" if str(parts["scale"]) == "log_odds" else "probability"
             )
-
-
-_SMALLEST = 1e-9
 
 
 def _log_odds(probability: float) -> float:

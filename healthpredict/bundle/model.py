@@ -31,15 +31,15 @@ CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 GOLDEN = "golden.json"
 EXPLAINER = "explainer.npz"
-"""Optional."""
-_CONTENT = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
+"""The only optional file."""
+_REQUIRED = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
 
 EXPLAINED_WITHIN = 1e-4
 """Largest allowed difference between a risk and the sum of its explanation."""
 
 TOLERANCE = 1e-6
-"""Largest allowed difference of a risk between training and serving. The rounding errors of 32-bit sums of some hundred leaves are
-much smaller."""
+"""Largest allowed difference of a risk between training and serving. Rounding errors are much smaller: the sums are of some hundred
+leaves, in 32 bits."""
 
 _SMALLEST = 1e-7
 _LARGEST_EXPONENT = 700.0
@@ -125,7 +125,7 @@ class Bundle:
             features: encoded, shape (n_features,).
 
         Returns:
-            None if the bundle was built without an explainer.
+            The explanation, or None if the bundle was built without an explainer.
         """
         if self.explainer is None:
             return None
@@ -173,11 +173,11 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(
             f"{path} has format {manifest.format}, but this version reads format {FORMAT}. Train the model again."
         )
-    unlisted = [name for name in _CONTENT if name not in manifest.files]
+    unlisted = [name for name in _REQUIRED if name not in manifest.files]
     if unlisted:
         raise BundleError(f"{path / MANIFEST} does not list {', '.join(unlisted)}. Fetch the bundle again.")
     optional = [EXPLAINER] if EXPLAINER in manifest.files else []
-    content = {name: _read(path / name) for name in (*_CONTENT, *optional)}
+    content = {name: _read(path / name) for name in (*_REQUIRED, *optional)}
     _check_unaltered(path, manifest, content)
     if json.loads(content[CONTRACT]) != contract_as_data():
         raise BundleError(f"{path} was trained for another data contract. Train the model again with this version.")
@@ -216,7 +216,7 @@ def largest_difference(risks: list[float], expected: list[float]) -> float:
 
 
 def contract_as_data() -> list[dict[str, Any]]:
-    """Return the contract of the features as a bundle stores it."""
+    """Return the contract of the feature columns in the form in which a bundle stores it."""
     rows = ({key: getattr(column, key) for key in _CONTRACT_KEYS} for column in FEATURE_COLUMNS)
     data: list[dict[str, Any]] = json.loads(json.dumps(list(rows)))
     return data

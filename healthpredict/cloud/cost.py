@@ -13,7 +13,7 @@ from healthpredict.errors import ConfigurationError
 
 
 class Line(BaseModel):
-    """One line of the estimate; USD a month."""
+    """One line of the estimate, in USD a month."""
 
     what: str
     amount: str
@@ -41,7 +41,7 @@ class Actual(BaseModel):
     """The cost of this month so far, as counted by AWS.
 
     Attributes:
-        usd: of resources with the stack's tag; 0 until the tag is activated for billing.
+        usd: cost of the resources with the stack's tag; 0 until the tag is activated for billing.
         until: last day that is included, UTC.
     """
 
@@ -67,10 +67,10 @@ def estimate(stack: Stack) -> Estimate:
 
 
 def read_actual(stack: Stack, now: datetime | None = None) -> Actual:
-    """Ask the Cost Explorer for the stack's cost since the first of the month. Each request costs 0.01 USD.
+    """Read the stack's cost since the first of the month from the Cost Explorer. Each request costs 0.01 USD.
 
     Args:
-        stack: to ask for.
+        stack: whose cost.
         now: None for the current time.
 
     Raises:

@@ -33,8 +33,8 @@ class StackStatus(BaseModel):
     """The status of a stack.
 
     Attributes:
-        session: whether the Session Manager reaches the host; None if these credentials may not ask.
-        schedules: times of starts and stops, by name.
+        session: whether the Session Manager reaches the host; None if it cannot be determined, for lack of permissions for example.
+        schedules: cron expressions of starts and stops, by name.
     """
 
     stack: str

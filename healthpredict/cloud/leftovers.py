@@ -27,7 +27,7 @@ class Leftover(BaseModel):
 
 
 def find_leftovers(stack: Stack) -> list[Leftover]:
-    """Look in each service for resources of the stack that have a name or a price.
+    """Search each service for resources of the stack. Resources without a name and a price, such as routes, are not searched for.
 
     AWS's tagging service is not used, because it still lists deleted resources.
 
@@ -38,7 +38,7 @@ def find_leftovers(stack: Stack) -> list[Leftover]:
 
 
 def _tagged(operation: str, items: str, key: str) -> Callable[[Stack], Iterator[str]]:
-    """Resources of EC2, by tag."""
+    """Build a search for resources of EC2 by tag."""
 
     def search(stack: Stack) -> Iterator[str]:
         ec2 = client(stack, "ec2")
@@ -54,7 +54,7 @@ def _instances(stack: Stack) -> Iterator[str]:
 
 
 def _named(service: str, operation: str, items: str, key: str) -> Callable[[Stack], Iterator[str]]:
-    """Resources of a service that can only list all of them, by the start of their names."""
+    """Build a search by the start of the name, for services that can only list all resources."""
 
     def search(stack: Stack) -> Iterator[str]:
         with translated(f"list {items}"):
@@ -77,7 +77,7 @@ def _parameters(stack: Stack) -> Iterator[str]:
 def _single(
     service: str, operation: str, arguments: Callable[[Stack], dict[str, Any]]
 ) -> Callable[[Stack], Iterator[str]]:
-    """One resource with a known name."""
+    """Build a search for one resource with a known name."""
 
     def search(stack: Stack) -> Iterator[str]:
         from botocore.exceptions import ClientError

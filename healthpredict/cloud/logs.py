@@ -17,7 +17,7 @@ _IN_PROGRESS: Final = {"Pending", "InProgress", "Delayed"}
 
 
 class HostLog(StrEnum):
-    """A systemd unit or container with a log, the log of cloud-init, or all units."""
+    """A log of the host: that of a systemd unit, of a container, of cloud-init, or of all units."""
 
     ALL = "all"
     CLOUD_INIT = "cloud-init"
@@ -91,7 +91,7 @@ def read_logs(stack: Stack, log: HostLog = HostLog.ALL, lines: int = 100) -> str
 
 
 def _command(log: HostLog, lines: int) -> str:
-    """A shell command without any text from the user."""
+    """Build the shell command. It contains no text from the user, so nothing can be injected."""
     if log is HostLog.CLOUD_INIT:
         return f"tail -n {lines:d} /var/log/cloud-init-output.log"
     if log in _CONTAINERS:

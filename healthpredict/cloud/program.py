@@ -18,7 +18,7 @@ def bring_up(stack: Stack, *, confirmed: bool = False) -> None:
 
     Args:
         stack: to create. Its `Pulumi.<stack>.yaml` must exist.
-        confirmed: do not ask.
+        confirmed: skip the question.
 
     Raises:
         ConfigurationError: Pulumi or the configuration is missing.
@@ -36,7 +36,7 @@ def take_down(stack: Stack, *, confirmed: bool = False) -> None:
 
     Args:
         stack: to destroy.
-        confirmed: do not ask.
+        confirmed: skip the question.
 
     Raises:
         ConfigurationError: Pulumi is missing.
@@ -63,7 +63,7 @@ def spot_requests(stack: Stack) -> list[str]:
 
 
 def cancel_spot_requests(stack: Stack) -> list[str]:
-    """Cancel these spot requests. The host keeps running. Returns: their ids."""
+    """Cancel the spot requests that `spot_requests` lists. The host keeps running. Returns: their ids."""
     found = spot_requests(stack)
     if found:
         with translated("cancel the spot request"):

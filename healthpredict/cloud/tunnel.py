@@ -20,7 +20,7 @@ from healthpredict.cloud.host import CloudHost, find_host
 from healthpredict.errors import ConfigurationError
 
 MINIKUBE: Final = "192.168.49.2"
-"""Address of the Minikube node on the host, which the host sets when it creates the cluster."""
+"""Address of the Minikube node. The host sets it when it creates the cluster (`start-minikube`)."""
 _POLL_SECONDS: Final = 0.2
 _TIMEOUT_SECONDS: Final = 60
 _END_SECONDS: Final = 5
@@ -88,15 +88,15 @@ def tunnel(
         wanted: the ports to forward.
         ssh: use SSH instead of the Session Manager.
         identity: file of the private key for SSH; None for the agent's keys.
-        ready: called when every local port accepts connections.
+        ready: called once every local port accepts connections.
 
     Raises:
         ConfigurationError: a program is missing, or a local port is in use.
-        CloudError: the host does not run, or a tunnel could not be opened or ended.
+        CloudError: the host does not run, a tunnel could not be opened, or one ended.
     """
     programs = _programs(["ssh"] if ssh else ["aws", "session-manager-plugin"])
     for forward in wanted:
-        if _answers(forward.local):
+        if _is_open(forward.local):
             raise ConfigurationError(
                 f"Port {forward.local} of this machine is in use. Name another with --{forward.name}."
             )
@@ -130,7 +130,7 @@ def _region(stack: Stack) -> str:
     return stack.region or boto3.Session().region_name
 
 
-def _answers(port: int) -> bool:
+def _is_open(port: int) -> bool:
     with socket.socket() as attempt:
         attempt.settimeout(1)
         return attempt.connect_ex(("127.0.0.1", port)) == 0
@@ -174,7 +174,7 @@ def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> Non
 
 def _wait_until_open(processes: Sequence[subprocess.Popen[str]], wanted: Sequence[Forward]) -> None:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
-    while closed := [forward for forward in wanted if not _answers(forward.local)]:
+    while closed := [forward for forward in wanted if not _is_open(forward.local)]:
         _raise_if_ended(processes)
         if time.monotonic() > deadline:
             names = ", ".join(forward.name for forward in closed)

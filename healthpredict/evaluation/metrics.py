@@ -24,7 +24,7 @@ _NEWTON_STEPS = 8
 _SMALLEST_RISK = 1e-6
 _LARGEST_LOG_ODDS = 30.0
 _CHUNK = 500_000
-"""Bootstrap weights in memory at a time: 4 MB, which fit into a core's cache. 160 MB take twice as long."""
+"""Number of bootstrap weights in memory at a time: 4 MB, which fit into a core's cache. With 160 MB, it takes twice as long."""
 
 
 class Interval(BaseModel):
@@ -144,7 +144,7 @@ def auroc_differences(
 
 
 def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int) -> Iterator[Floats]:
-    """Yield how often each encounter is drawn when patients are resampled, in chunks of shape (some resamples, n_encounters)."""
+    """Resample patients, and yield how often each encounter is drawn, in chunks of shape (some resamples, n_encounters)."""
     _, patient = np.unique(patient_id, return_inverse=True)
     n_patients = int(patient.max()) + 1
     rng = np.random.default_rng(seed)
@@ -165,13 +165,13 @@ def _require_two_classes(label: NDArray[np.bool_]) -> None:
 
 
 class _Sorted:
-    """Encounters in ascending order of risk. All weights are in this order, shape (n_resamples, n)."""
+    """Encounters in ascending order of risk. All weights must be in this order, shape (n_resamples, n)."""
 
     def __init__(self, label: NDArray[np.bool_] | Floats, risk: Floats) -> None:
         self.order = np.argsort(risk, kind="stable")
         self.risk = risk[self.order]
         self.label = np.asarray(label, dtype=np.float64)[self.order]
-        # For each encounter with a positive label: where the encounters of equal risk begin and end, among all and among these.
+        # For each readmitted encounter, where the encounters of equal risk begin and end: among all, and among the readmitted.
         self.positive = np.flatnonzero(self.label)
         self.start = np.searchsorted(self.risk, self.risk[self.positive], "left")
         self.end = np.searchsorted(self.risk, self.risk[self.positive], "right")
@@ -202,7 +202,7 @@ class _Sorted:
         return self._auroc(*self._ranked(weights))
 
     def _ranked(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the cumulative weights, the weights of encounters with a positive label, and the cumulative sums of the latter."""
+        """Return the cumulative weights of all encounters, the weights of the readmitted ones, and the cumulative sums of these."""
         positive = weights[:, self.positive] * self.label[self.positive]
         return _cumulative(weights), positive, _cumulative(positive)
 
@@ -246,5 +246,5 @@ class _Sorted:
 
 
 def _cumulative(weights: Floats) -> Floats:
-    """Return the sum of the weights before each encounter and, as the last column, of all, shape (n_resamples, n + 1)."""
+    """Return the sum of the weights before each encounter and, in the last column, the total, shape (n_resamples, n + 1)."""
     return np.pad(np.cumsum(weights, axis=1), ((0, 0), (1, 0)))

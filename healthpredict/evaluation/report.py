@@ -70,7 +70,7 @@ def report_on(
         encounters: frame with `patient_id`, `BASELINE_COLUMN` and `SUBGROUP_COLUMNS`, shape (n_encounters, ...).
         label: shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
-        threshold: of `high_risk`.
+        threshold: a risk at or above it is `high_risk`.
         min_subgroup_rows: smaller groups are left out.
         n_bootstrap: resamples behind each interval.
 

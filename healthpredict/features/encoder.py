@@ -30,7 +30,7 @@ class Encoder:
 
     Attributes:
         fills: the median of each count and of the age in years, used if the value is missing.
-        levels: for each level source, the known levels; level `levels[name][i]` has position `i + 1`.
+        levels: for each level source, the known levels. Level `levels[name][i]` has position `i + 1`.
         statistics: for each level source its log-odds by position, shape (n_levels + 2,).
         pair_statistics: for each pair its log-odds, shape ((n_levels_a + 2) * (n_levels_b + 2),), row-major.
     """
@@ -58,7 +58,7 @@ class Encoder:
         return len(self.levels[source]) + 2
 
     def position(self, source: LevelSource, value: Value) -> int:
-        """Return the position of a value (None if missing) in the tables of its source."""
+        """Return the position of a value in the tables of its source. A missing value is None."""
         if value is None:
             return MISSING_LEVEL
         known = self.positions[source.name]

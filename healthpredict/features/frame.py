@@ -25,19 +25,19 @@ from healthpredict.features.sources import (
 )
 
 SMOOTHING = 50.0
-"""Encounters with the mean rate that are added to each level. 20, 50 and 100 are equally good within noise; 50 is robust to rare
-levels."""
+"""Number of imaginary encounters with the mean rate that are added to each level. 20, 50 and 100 are equally good within noise. 50
+is robust to rare levels."""
 MIN_ROWS = 10
 """Levels and pairs with fewer training encounters count as "other", so that the encoder contains nothing about so few people."""
 N_FOLDS = 5
 _GRID = 1024.0
 _SMALLEST_RATE = 1e-6
-"""Smallest distance of a rate from 0 and 1. All of a few readmissions can be in one fold, and some families reject infinite
-log-odds."""
+"""Smallest distance of a rate from 0 and 1. If all of a few readmissions are in one fold, the rate without that fold is 0, and some
+model families reject infinite log-odds."""
 
 
 def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float32]:
-    """Encode encounters. Each row is equal to the result of `RecordEncoder.encode`.
+    """Encode encounters. Each row equals the result of `RecordEncoder.encode` for that encounter.
 
     Args:
         encoder: fitted.
@@ -107,7 +107,7 @@ def fit_encoder(
 def _log_odds(
     cell: NDArray[np.intp], size: int, label: NDArray[np.bool_], fold: NDArray[np.intp]
 ) -> tuple[tuple[float, ...], NDArray[np.float32]]:
-    """Return the statistic of every cell, shape (size,), and for each row that of its cell without its own fold, shape (n,)."""
+    """Return the statistic of each cell, shape (size,), and for each row that of its cell in the other folds, shape (n,)."""
     rows = np.bincount(fold * size + cell, minlength=N_FOLDS * size).reshape(N_FOLDS, size)
     readmitted = np.bincount(fold * size + cell, weights=label, minlength=N_FOLDS * size).reshape(N_FOLDS, size)
     table = _smoothed(readmitted.sum(axis=0), rows.sum(axis=0))

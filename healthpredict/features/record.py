@@ -28,7 +28,7 @@ _PRIOR_VISITS_AT = tuple(COUNTS.index(name) for name in PRIOR_VISITS)
 _AGE_AT = len(COUNTS)
 _DOSES = slice(_AGE_AT + 1, _AGE_AT + 1 + len(MEDICATION_FIELDS))
 _FIXED = (*COUNTS, "age", *MEDICATION_FIELDS)
-"""Columns whose values come first and in this order."""
+"""The columns with the first slots, in this order."""
 
 
 class _Table(dict[Any, Any]):
@@ -48,8 +48,8 @@ class RecordEncoder:
 
     Attributes:
         columns: fields of a record that are read, in the order of their slots.
-        fills: of the counts, in their order.
-        ages: band -> midpoint.
+        fills: of the counts, in the order of `COUNTS`.
+        ages: age band -> midpoint in years.
         derived: for each derived level, the slot of its value and the function that derives it.
         statistics: for each level source, its slot and level -> statistic, in the order of the features.
         positions: for each source that is in a pair, its slot and level -> position.

@@ -1,8 +1,8 @@
 """The sources of the features.
 
-A *level source* turns one value of one column into a level, a string; statistics of readmission are kept for each level,
-or for each pair of levels. A *number* is a count of the contract or a sum over columns. The evaluation of
-frames and that of single records call the same functions, one value at a time, so they agree.
+A *level source* turns one value of one column into a level, which is a string. The encoder has a statistic of readmission for each
+level, and for each pair of levels. A *number* is a count of the contract or is derived from several columns. Frames and single
+records are encoded with the same functions, which take one value at a time, so the results agree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_PRIOR_STAYS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class LevelSource:
-    """A level that comes from one column. `derive` maps a value to its level; without it, the value is the level."""
+    """A source of levels: one column. `derive` maps a value to its level; without it, the value is the level."""
 
     name: str
     column: str

@@ -46,7 +46,8 @@ class AssociationProfile(BaseModel):
     Attributes:
         edges: column of numbers -> upper ends of its bins; one more bin is open.
         levels: column of categories -> those with a bin of their own; one more bin holds the others.
-        cells: indices of the bins that are frequent enough to be compared, counted over edges, then levels, shape (n_cells,).
+        cells: indices of the bins that are frequent enough to be compared, shape (n_cells,). The bins of `edges` come first, then
+            those of `levels`.
         shares: of those bins in the reference (0-1), shape (n_cells,).
         phi: their coefficients below the diagonal, row by row.
         min_phi: coefficients of at least this size, positive or negative, are relations that can weaken.

@@ -79,7 +79,7 @@ def jensen_shannon(reference: Counts, current: Counts) -> Floats:
 
 
 def one_category(reference: Counts, current: Counts) -> Floats:
-    """Return the largest of `category_distances`: chance in hundreds of categories would hide a change of one."""
+    """Return the largest of `category_distances`. In a sum over hundreds of categories, chance would hide a change of one."""
     distance: Floats = category_distances(reference, current).max(axis=-1)
     return distance
 
@@ -100,7 +100,7 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> Floats:
 
 
 def chi_squared(reference: Counts, current: Counts) -> Floats:
-    """Return the root of Pearson's statistic over n m / (n + m). Arguments and shapes as `jensen_shannon`."""
+    """Return the root of Pearson's statistic divided by n m / (n + m). Arguments and shapes as `jensen_shannon`."""
     p, q = _shares(reference), _shares(current)
     n, m = (counts.sum(axis=-1, keepdims=True) for counts in (reference, current))
     pooled = (n * p + m * q) / (n + m)

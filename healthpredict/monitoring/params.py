@@ -23,7 +23,7 @@ class DriftPolicy(BaseModel):
         samples: number of samples that the limits are computed from.
         count_methods: how numbers and the risk are compared.
         category_methods: how categories are compared. Missing and unseen values are always compared as well.
-        min_changed_rows: smallest number of changed rows in a batch that can be drift of a column of categories.
+        min_changed_rows: a change of fewer rows than this is never drift of a column of categories.
         sample_sizes: effective sample sizes that the limits are computed for, ascending.
         min_rows: smallest batch (encounters) whose features and risks are judged.
         warn_share: share (0-1) of drifted features that leads to a warning.
@@ -33,8 +33,8 @@ class DriftPolicy(BaseModel):
         min_calibration_offset: smallest change, up or down, of mean risk minus readmitted share (0-1) that counts as concept drift.
         min_slope_change: smallest change, up or down, of the calibration slope that counts as concept drift.
         min_subgroup_rows: smallest number of encounters of a sex, race or age band that is checked.
-        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1). It alarms
-            if the whole interval is beyond.
+        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1). A group
+            raises an alarm if the whole interval of the difference is beyond it.
         assumed_gain: gain in AUROC that is assumed for a first retraining.
         min_expected_gain: if a smaller gain is expected, retraining needs twice as many new outcomes.
         min_new_share: number of encounters with new outcomes, divided by those trained on, that is enough to retrain.

@@ -227,8 +227,8 @@ def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
 def _expect_rare(counts: dict[str, int]) -> dict[str, int]:
     """Add to "(other)" the rows with rare or unseen values that a new sample of the same population will have.
 
-    In a new sample, values that occur less than `MIN_CATEGORY_COUNT` times here have as many rows as the values that occur at most
-    `MIN_CATEGORY_COUNT` times have here (Good 1953, doi 10.1093/biomet/40.3-4.237, equation 2).
+    Values that occur less than `MIN_CATEGORY_COUNT` times in the reference are expected to have as many rows in a new sample as
+    values that occur at most `MIN_CATEGORY_COUNT` times have in the reference (Good 1953, doi 10.1093/biomet/40.3-4.237, eq. 2).
     """
     at_the_edge = sum(count for value, count in counts.items() if value != MISSING and count == MIN_CATEGORY_COUNT)
     return counts | {OTHER: counts.get(OTHER, 0) + at_the_edge} if at_the_edge else counts

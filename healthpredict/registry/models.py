@@ -32,7 +32,7 @@ class ModelVersion(BaseModel):
     """A complete registered version.
 
     Attributes:
-        version: number.
+        version: its number.
         run_id: the MLflow run that created it.
         bundle_digest: see `Bundle.digest`.
         tags: trigger, data digest, git commit, flow run and others.
@@ -88,9 +88,9 @@ class Registry:
         return _EXPERIMENT
 
     def open_run(self, name: str, tags: Mapping[str, str]) -> str:
-        """Return the id of the unfinished run with this name and these tags, or of a new one.
+        """Return the id of the unfinished run with this name and these tags, or create one.
 
-        So a training that was killed and started again continues its run.
+        So if a training is killed and started again, it continues its run.
         """
         with self._translated():
             wanted = [
@@ -151,7 +151,7 @@ class Registry:
             self.client.update_run(run_id, status="RUNNING")
 
     def close_run(self, run_id: str) -> None:
-        """End a run, and its trials that a killed process left running."""
+        """End a run. Trials of it that a killed process left running are marked as killed."""
         with self._translated():
             query = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run_id}'"
             for trial in self.client.search_runs([self.experiment_id], query):
@@ -159,9 +159,9 @@ class Registry:
             self.client.set_terminated(run_id, "FINISHED")
 
     def reserve_version(self, run_id: str) -> int:
-        """Reserve the next version number for a bundle that will be built.
+        """Reserve the next version number, for a bundle that is not built yet.
 
-        A number that a killed process reserved for the same run is deleted.
+        If a killed process reserved a number for the same run, that number is deleted.
         """
         from mlflow.exceptions import MlflowException
 
@@ -171,9 +171,9 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            for left in self.client.search_model_versions(f"name = '{self.model_name}'"):
-                if left.run_id == run_id and _DIGEST not in left.tags:
-                    self.client.delete_model_version(self.model_name, left.version)
+            for existing in self.client.search_model_versions(f"name = '{self.model_name}'"):
+                if existing.run_id == run_id and _DIGEST not in existing.tags:
+                    self.client.delete_model_version(self.model_name, existing.version)
             artifacts = self.client.get_run(run_id).info.artifact_uri
             source = f"{artifacts}/{BUNDLE_ARTIFACT}"
             return int(self.client.create_model_version(self.model_name, source, run_id).version)
@@ -280,7 +280,7 @@ class Registry:
 
 
 def _literal(value: str) -> str:
-    """Quote a value for a filter of MLflow, which has no escapes."""
+    """Quote a value for an MLflow filter. Filters have no escapes, so the value must not contain both kinds of quotes."""
     quote = '"' if "'" in value else "'"
     return f"{quote}{value}{quote}"
 

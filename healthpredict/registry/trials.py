@@ -18,7 +18,7 @@ def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, metric:
         tracking_uri: of MLflow.
         experiment: its name.
         parent_run_id: the run of the search.
-        metric: logged at each report; everything else that Ray reports describes the process, not the model.
+        metric: the one that is logged. Everything else that Ray reports describes the process, not the model.
     """
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
@@ -50,7 +50,7 @@ def trial_logger(tracking_uri: str, experiment: str, parent_run_id: str, metric:
 
         def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
             super().on_experiment_end(trials, **info)
-            # The time may have been up before the last trial.
+            # The search may have run out of time before its last trial.
             extra = {"trials": (self._ended, self._ended)}
             _logger.info("The search ended after %d trials", self._ended, extra=extra)
 

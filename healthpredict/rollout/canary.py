@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from healthpredict.bundle.model import TOLERANCE, Bundle, GoldenRow, largest_difference
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.counts import breach, growth, read_counts
+from healthpredict.rollout.counts import exceeded_limit, growth, read_counts
 from healthpredict.rollout.deployment import LiveDeployment
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.params import RolloutParams
@@ -29,12 +29,12 @@ class DeployedBundle(NamedTuple):
 
 
 def judge_canary(canary: DeployedBundle, champion: DeployedBundle, key: str, params: RolloutParams) -> None:
-    """Compare the answers of canary and champion to the same records, then watch the canary answer its share of the requests.
+    """Compare the risks that canary and champion predict for the same records, then watch the canary serve its share of requests.
 
     Args:
-        canary: the version on trial.
+        canary: the new version.
         champion: the version in service.
-        key: of the API.
+        key: API key.
         params: see `RolloutParams`.
 
     Raises:
@@ -50,18 +50,19 @@ def judge_canary(canary: DeployedBundle, champion: DeployedBundle, key: str, par
     distance = _distance(_risks(canary.deployment, rows, key), _risks(champion.deployment, rows, key))
     if distance > params.canary.risk_distance:
         raise RolloutError(
-            f"The risks that the canary, version {version}, predicts lie {distance:.3f} from the champion's for the same "
-            f"records. The limit is {params.canary.risk_distance}."
+            f"The risks that the canary, version {version}, predicts differ from the champion's on the same records: their "
+            f"Wasserstein distance is {distance:.3f}, the limit is {params.canary.risk_distance}."
         )
-    pod = _pod(canary.deployment)
+    pod = _ready_pod(canary.deployment)
     name = pod["metadata"]["name"]
     start = {name: read_counts(canary.deployment.ask(pod, "/metrics", key))}
     deadline = time.monotonic() + params.canary.seconds
     while True:
-        if restarts(_pod(canary.deployment)):
+        if restarts(_ready_pod(canary.deployment)):
             raise RolloutError(f"A container of the canary, version {version}, was restarted.")
         counts = growth(start, {name: read_counts(canary.deployment.ask(pod, "/metrics", key))})
-        if (problem := breach(counts, params.canary.error_rate, params.watch_mean_seconds)) is not None:
+        problem = exceeded_limit(counts, params.canary.error_rate, params.watch_mean_seconds)
+        if problem is not None:
             raise RolloutError(f"The canary, version {version}, failed: {problem}.")
         if time.monotonic() > deadline:
             _logger.info("The canary, version %d, passed after %.0f requests", version, counts.requests)
@@ -69,7 +70,7 @@ def judge_canary(canary: DeployedBundle, champion: DeployedBundle, key: str, par
         time.sleep(_POLL_SECONDS)
 
 
-def _pod(deployment: LiveDeployment) -> KubernetesObject:
+def _ready_pod(deployment: LiveDeployment) -> KubernetesObject:
     ready = [pod for pod in deployment.pods() if is_ready(pod)]
     if not ready:
         raise RolloutError(f"{deployment.name} has no ready pod.")
@@ -82,7 +83,7 @@ def _distance(risks: list[float], others: list[float]) -> float:
 
 
 def _risks(deployment: LiveDeployment, rows: Sequence[GoldenRow], key: str) -> list[float]:
-    """The risks that a pod predicts for golden rows."""
+    """Request the risks of golden rows from a pod."""
     body: dict[str, Any] = {"encounters": [row.record for row in rows]}
-    results = json.loads(deployment.ask(_pod(deployment), "/predict/batch", key, body))["results"]
+    results = json.loads(deployment.ask(_ready_pod(deployment), "/predict/batch", key, body))["results"]
     return [result["readmission_risk"] for result in results]

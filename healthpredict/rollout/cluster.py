@@ -95,7 +95,7 @@ class Cluster:
 
     def supports(self, manifest: KubernetesObject) -> bool:
         """Whether the cluster has the kind of this object in its version."""
-        return self._resource(manifest["apiVersion"], manifest["kind"]) is not None
+        return self._find_resource(manifest["apiVersion"], manifest["kind"]) is not None
 
     def apply(self, manifest: KubernetesObject, manager: str = FIELD_MANAGER) -> KubernetesObject:
         """Create or change an object by server-side apply. Fields that the manifest does not name keep their values.
@@ -106,7 +106,7 @@ class Cluster:
         what = f"apply {manifest['kind']} {manifest['metadata']['name']}"
         with _translated(what):
             applied = self._dynamic.server_side_apply(
-                self._known(manifest["apiVersion"], manifest["kind"]),
+                self._require_resource(manifest["apiVersion"], manifest["kind"]),
                 body=manifest,
                 namespace=self.namespace,
                 field_manager=manager,
@@ -123,7 +123,7 @@ class Cluster:
             Conflict: it exists already.
         """
         with _translated(f"create {manifest['kind']}"):
-            resource = self._known(manifest["apiVersion"], manifest["kind"])
+            resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
             return _to_dict(
                 self._dynamic.create(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
             )
@@ -135,7 +135,7 @@ class Cluster:
             Conflict: it was changed in the meantime.
         """
         with _translated(f"replace {manifest['kind']}"):
-            resource = self._known(manifest["apiVersion"], manifest["kind"])
+            resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
             return _to_dict(
                 self._dynamic.replace(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
             )
@@ -146,7 +146,7 @@ class Cluster:
 
         with _translated(f"read {kind} {name}"):
             try:
-                resource = self._known(_VERSIONS[kind], kind)
+                resource = self._require_resource(_VERSIONS[kind], kind)
                 return _to_dict(
                     self._dynamic.get(resource, name=name, namespace=self.namespace, _request_timeout=_TIMEOUT)
                 )
@@ -157,7 +157,7 @@ class Cluster:
         self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None
     ) -> list[KubernetesObject]:
         """List the objects of a kind with these labels. Empty if the cluster does not have the kind."""
-        resource = self._resource(_VERSIONS[kind], kind)
+        resource = self._find_resource(_VERSIONS[kind], kind)
         if resource is None:
             return []
         with _translated(f"list {kind}"):
@@ -177,7 +177,7 @@ class Cluster:
 
         with _translated(f"delete {kind} {name}"):
             try:
-                resource = self._known(_VERSIONS[kind], kind)
+                resource = self._require_resource(_VERSIONS[kind], kind)
                 body = {"propagationPolicy": "Background"}
                 self._dynamic.delete(
                     resource, name=name, namespace=self.namespace, body=body, _request_timeout=_TIMEOUT
@@ -186,7 +186,7 @@ class Cluster:
                 return
 
     def log_lines(self, pod: str, *, previous: bool, lines: int) -> list[str]:
-        """The last log lines of a pod."""
+        """The last log lines of a pod. Args: previous, read the log of the container before its last restart."""
         from kubernetes.client import ApiException, CoreV1Api
 
         try:
@@ -209,7 +209,7 @@ class Cluster:
             pod: name of the pod.
             port: of the pod.
             path: of the endpoint.
-            key: of the pod's API.
+            key: API key.
             body: JSON for a POST, or None for a GET.
 
         Raises:
@@ -234,15 +234,15 @@ class Cluster:
             raise RolloutError(f"Pod {pod} responds to {path} with status {response.status}.")
         return body
 
-    def _known(self, version: str, kind: str) -> Resource:
-        resource = self._resource(version, kind)
+    def _require_resource(self, version: str, kind: str) -> Resource:
+        resource = self._find_resource(version, kind)
         if resource is None:
             raise RolloutError(
                 f"The cluster has no {kind} in {version}. Choose another overlay, or upgrade the cluster."
             )
         return resource
 
-    def _resource(self, version: str, kind: str) -> Resource | None:
+    def _find_resource(self, version: str, kind: str) -> Resource | None:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         with _translated("list its resource kinds"):

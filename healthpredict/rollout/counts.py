@@ -1,4 +1,4 @@
-"""Counters of pods, read from their `/metrics`, and whether they exceed a limit."""
+"""The request counters of pods: read them from `/metrics`, and compare them with limits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Self
 
-FEWEST_REQUESTS: Final = 20
-"""With fewer requests, a rate says nothing."""
-_FAILED: Final = 500
-"""From this status on, the service is at fault."""
+_MIN_REQUESTS: Final = 20
+"""A rate of fewer requests is not judged."""
+_FIRST_SERVER_ERROR: Final = 500
 
 
 @dataclass(frozen=True)
@@ -44,24 +43,24 @@ def read_counts(metrics: bytes) -> RequestCounts:
                 continue
             if sample.name == "healthpredict_requests_total":
                 requests += sample.value
-                errors += sample.value if int(sample.labels["status"]) >= _FAILED else 0
+                errors += sample.value if int(sample.labels["status"]) >= _FIRST_SERVER_ERROR else 0
             elif sample.name == "healthpredict_request_seconds_sum":
                 seconds += sample.value
     return RequestCounts(requests, errors, seconds)
 
 
 def growth(before: Mapping[str, RequestCounts], now: Mapping[str, RequestCounts]) -> RequestCounts:
-    """The sum of what each pod counted between two reads. A new pod started at zero."""
+    """Sum what the pods counted between two reads. The counters of a new pod started at zero."""
     return sum((counts - before.get(pod, RequestCounts()) for pod, counts in now.items()), RequestCounts())
 
 
-def breach(counts: RequestCounts, error_rate: float, mean_seconds: float) -> str | None:
+def exceeded_limit(counts: RequestCounts, error_rate: float, mean_seconds: float) -> str | None:
     """Compare counters with the limits.
 
     Returns:
-        A clause that names the limit that is exceeded. None if none is, or if there were too few requests to say.
+        A clause that names the exceeded limit, or None if no limit is exceeded or there were too few requests.
     """
-    if counts.requests < FEWEST_REQUESTS:
+    if counts.requests < _MIN_REQUESTS:
         return None
     if (rate := counts.errors / counts.requests) > error_rate:
         return f"{rate:.1%} of {counts.requests:.0f} requests failed, the limit is {error_rate:.1%}"

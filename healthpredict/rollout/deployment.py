@@ -29,10 +29,10 @@ _EVENTS_SHOWN: Final = 4
 
 
 class LiveDeployment:
-    """A Deployment by name. It need not exist."""
+    """A Deployment, which may not exist yet."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
-        """Args: cluster; name, of the Deployment."""
+        """Args: cluster, with the Deployment; name, of the Deployment."""
         self._cluster = cluster
         self.name = name
 
@@ -67,8 +67,8 @@ class LiveDeployment:
         """Wait until every pod has the current template and is available.
 
         Raises:
-            Unfit: this cannot happen, or did not happen in time.
-            Unreachable: the time is over, and the last poll got no response.
+            Unfit: a pod failed, or the pods were not available in time.
+            Unreachable: the time is over, and Kubernetes did not respond to the last poll.
             RolloutError: the Deployment does not exist.
         """
         deadline = time.monotonic() + seconds
@@ -95,12 +95,12 @@ class LiveDeployment:
             time.sleep(_POLL_SECONDS)
 
     def ask(self, pod: KubernetesObject, path: str, key: str, body: dict[str, Any] | None = None) -> bytes:
-        """Send a request to one pod, not through the Service.
+        """Send a request directly to one pod, not through the Service.
 
         Args:
             pod: the pod.
             path: of the endpoint.
-            key: of the API.
+            key: API key.
             body: JSON for a POST, or None for a GET.
 
         Raises:
@@ -110,7 +110,7 @@ class LiveDeployment:
         return self._cluster.ask_pod(pod["metadata"]["name"], _PORT, path, key, sent)
 
     def _explain(self, failure: Failure) -> str:
-        """The failure with the last log lines and warning events of its pod."""
+        """Describe a failure, with the last log lines and warning events of its pod."""
         if failure.pod is None:
             return f"The rollout of {self.name} failed: {failure.reason}."
         previous = self._cluster.log_lines(failure.pod, previous=True, lines=_LOG_LINES_SHOWN)

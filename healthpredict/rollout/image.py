@@ -80,7 +80,7 @@ def build_image(bundle: Bundle, repository: str, source: SourceTree, base: str) 
             forcerm=True,
             decode=True,
         )
-        built = _last(lines, "build", lambda aux: aux.get("ID"))
+        built = _read_digest(lines, "build", lambda aux: aux.get("ID"))
         # The id depends on the content, so the tag never moves.
         image = Image(repository, f"v{version}-{built.removeprefix('sha256:')[:12]}", built)
         engine.api.tag(image.id, repository, image.tag)
@@ -104,7 +104,7 @@ def push_image(image: Image, login: Mapping[str, str] | None = None) -> str:
         lines = engine.api.push(
             image.repository, image.tag, stream=True, decode=True, auth_config=dict(login) if login else None
         )
-        digest = _last(lines, f"push to {image.repository}", lambda aux: aux.get("Digest"))
+        digest = _read_digest(lines, f"push to {image.repository}", lambda aux: aux.get("Digest"))
     return f"{image.repository}@{digest}"
 
 
@@ -160,8 +160,8 @@ def _entry(name: str, mode: int, kind: bytes, size: int = 0) -> tarfile.TarInfo:
     return entry
 
 
-def _last(lines: Iterable[dict[str, Any]], purpose: str, wanted: Any) -> str:
-    """Read the engine's stream to its end. The engine reports failures only there."""
+def _read_digest(lines: Iterable[dict[str, Any]], purpose: str, wanted: Any) -> str:
+    """Read the engine's stream to its end, because failures are reported only there. Returns: the digest in it."""
     found = None
     log: list[str] = []
     for line in lines:

@@ -42,7 +42,7 @@ from healthpredict.rollout.objects import (
 from healthpredict.rollout.params import RolloutParams
 from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, is_ready
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
-from healthpredict.rollout.verify import ask_golden_rows
+from healthpredict.rollout.verify import verify_golden_rows
 from healthpredict.rollout.watch import watch_pods
 
 _logger = logging.getLogger(__name__)
@@ -58,12 +58,12 @@ _PRUNED: Final = (
 """Kinds whose unused objects are deleted. The claim of the log is not among them, because it contains predictions."""
 _SECONDS_TO_PUT_BACK: Final = 120.0
 _SECONDS_TO_SWITCH: Final = 10.0
-"""Within which nodes stop sending requests to pods that are being deleted."""
+"""For so long, nodes may still send requests to pods that are being deleted."""
 _SECONDS_TO_BIND: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 BundleOf = Callable[[int], Bundle]
 """Fetches the bundle of a version."""
-Result = TypeVar("Result", InService, PutBack)
+_Result = TypeVar("_Result", InService, PutBack)
 
 
 class KubernetesTarget:
@@ -103,7 +103,7 @@ class KubernetesTarget:
             yield
 
     def verified(self) -> KubernetesObject | None:
-        """The ReplicaSet of the template that was verified last, or None. `served` reads it."""
+        """The ReplicaSet of the template that was verified last, or None. `served` returns what it serves."""
         found = self._cluster.read("Deployment", self._api.name)
         name = ((found or {}).get("metadata", {}).get("annotations") or {}).get(VERIFIED)
         return next((r for r in self._api.replica_sets() if r["metadata"]["labels"][TEMPLATE_HASH] == name), None)
@@ -168,7 +168,8 @@ class KubernetesTarget:
         try:
             if before is None:
                 self._cluster.delete("Deployment", self._api.name)
-                return PutBack(None, None, None, None, f"{problem}\nIt was deleted, and nothing was in service before.")
+                problem = f"{problem}\nThe Deployment was deleted, because nothing was in service before."
+                return PutBack(None, None, None, None, problem)
             back = served(before)
             replicas = self._api.read()["spec"]["replicas"]
             self._cluster.apply(with_template(only_manifest(self._manifests, "Deployment"), before, replicas))
@@ -212,7 +213,7 @@ class KubernetesTarget:
         return self._marked(InService(found.version, found.image, found.bundle_digest, self.url))
 
     def wait(self) -> None:
-        """Wait until every pod is available. Raises: RolloutError, if this cannot happen or takes too long."""
+        """Wait until every pod is available. Raises: RolloutError, if a pod fails or it takes too long."""
         self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
     def watch(self, seconds: float) -> str | None:
@@ -226,11 +227,11 @@ class KubernetesTarget:
             _logger.warning("%s was not applied: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
 
     def _wait_for_claims(self, manifests: Sequence[KubernetesObject]) -> None:
-        """Wait until claims of named volumes are bound. A pod that is created before that can wait a minute for the scheduler."""
+        """Wait until claims of named volumes are bound. A pod that is created earlier may stay unscheduled for a minute."""
         deadline = time.monotonic() + _SECONDS_TO_BIND
         for claim in (m for m in manifests if m["kind"] == "PersistentVolumeClaim" and m["spec"].get("volumeName")):
             name = claim["metadata"]["name"]
-            while (phase := self._phase(name)) != "Bound":
+            while (phase := self._claim_phase(name)) != "Bound":
                 if time.monotonic() > deadline:
                     raise RolloutError(
                         f"Claim {name} is {phase} instead of bound to volume {claim['spec']['volumeName']}. "
@@ -238,13 +239,13 @@ class KubernetesTarget:
                     )
                 time.sleep(_POLL_SECONDS)
 
-    def _phase(self, claim: str) -> str | None:
+    def _claim_phase(self, claim: str) -> str | None:
         found = self._cluster.read("PersistentVolumeClaim", claim) or {}
         phase: str | None = found.get("status", {}).get("phase")
         return phase
 
     def _keep_replicas(self, deployment: KubernetesObject) -> None:
-        """If there is an autoscaler, keep the number of replicas that it has set."""
+        """If there is an autoscaler, keep its number of replicas."""
         found = self._cluster.read("Deployment", self._api.name)
         if found is not None and self._cluster.find("HorizontalPodAutoscaler", MANAGED):
             deployment["spec"]["replicas"] = found["spec"]["replicas"]
@@ -270,7 +271,7 @@ class KubernetesTarget:
         """
         version, (key, _) = bundle.manifest.model_version, self.own_key()
         headers = {"Authorization": f"Bearer {key}"}
-        verification = ask_golden_rows(self._http, self.url, bundle, headers, patience=_SECONDS_TO_SWITCH)
+        verification = verify_golden_rows(self._http, self.url, bundle, headers, patience=_SECONDS_TO_SWITCH)
         if verification.problem is not None:
             failure = Unfit if verification.answered else RolloutError
             raise failure(f"Version {version} at {self.url} {verification.problem}")
@@ -297,11 +298,11 @@ class KubernetesTarget:
             if digest != bundle_digest:
                 raise Unfit(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
 
-    def _marked(self, result: Result) -> Result | Unknown:
+    def _marked(self, result: _Result) -> _Result | Unknown:
         """Mark the template in service as verified, for the next run. If that fails, the result is unknown."""
         try:
             self._mark_verified()
-        except Exception as error:  # the pods serve all the same
+        except Exception as error:  # the pods serve nevertheless
             problem = f"{result.problem or 'It serves and was verified.'}\nIt could not be marked as verified: {error}"
             return Unknown(result.version, result.image, problem)
         if isinstance(result, InService):

@@ -40,7 +40,7 @@ def hold(cluster: Cluster, name: str, holder: str) -> Iterator[None]:
         nonlocal lease
         while not ended.wait(_RENEW_EVERY_SECONDS):
             try:
-                lease = cluster.replace(_held(lease, holder))
+                lease = cluster.replace(_with_holder(lease, holder))
             except RolloutError as error:
                 _logger.warning("The lease %s was not renewed: %s", name, error)
 
@@ -52,7 +52,7 @@ def hold(cluster: Cluster, name: str, holder: str) -> Iterator[None]:
         ended.set()
         renewing.join()
         try:
-            cluster.replace(_held(lease, ""))
+            cluster.replace(_with_holder(lease, ""))
         except RolloutError as error:
             _logger.warning("The lease %s was not released and expires in %d s: %s", name, _LEASE_SECONDS, error)
 
@@ -62,17 +62,17 @@ def _acquire(cluster: Cluster, name: str, holder: str) -> KubernetesObject:
     try:
         if found is None:
             lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
-            return cluster.create(_held(lease, holder))
+            return cluster.create(_with_holder(lease, holder))
         spec = found["spec"]
         ends = datetime.fromisoformat(spec["renewTime"]) + timedelta(seconds=_LEASE_SECONDS)
         if spec.get("holderIdentity") not in (None, "", holder) and ends > datetime.now(UTC):
             raise AlreadyRunning("A rollout", spec["holderIdentity"])
-        return cluster.replace(_held(found, holder))
+        return cluster.replace(_with_holder(found, holder))
     except Conflict as error:
         raise AlreadyRunning("A rollout", "just starting") from error
 
 
-def _held(lease: KubernetesObject, holder: str) -> KubernetesObject:
+def _with_holder(lease: KubernetesObject, holder: str) -> KubernetesObject:
     spec = {
         "holderIdentity": holder,
         "leaseDurationSeconds": _LEASE_SECONDS,

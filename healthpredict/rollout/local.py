@@ -1,8 +1,8 @@
 """Roll out the API as a local process, without a failed request.
 
-The process table says what runs, and is never out of date: the processes of a target name it as `--owner` on the command line,
-and the newest of them that listens on the public port is the one in service. So a rollout can be killed at any step, and the next
-one repairs what it left.
+The process table is the only record of what runs, so it is never out of date. The processes of a target have the same `--owner` on
+their command line. The newest of them that listens on the public port is in service. So a rollout can be killed at any step. The
+next one ends the processes that it left behind.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import psutil
 from healthpredict.bundle.model import Bundle, load_bundle
 from healthpredict.errors import RolloutError
 from healthpredict.rollout.ports import free_port
-from healthpredict.rollout.verify import ask_golden_rows
+from healthpredict.rollout.verify import verify_golden_rows
 
 _MODULE: Final = "healthpredict.serving"
 _VERIFY_PORT: Final = "--verify-port="
@@ -99,11 +99,11 @@ class LocalTarget:
         self._http = httpx.Client(trust_env=False, timeout=10, headers=headers)
 
     def start(self, bundle_path: Path) -> CandidateProcess:
-        """Start a process that serves a bundle on a private port. Processes that an interrupted rollout left are ended first.
+        """End what an interrupted rollout left behind, then start a process that serves a bundle on a private port.
 
         Raises:
             BundleError: the bundle is altered or incomplete.
-            RolloutError: the process ended, or was not ready in time and was ended. The message names its log.
+            RolloutError: the process ended, or was terminated because it was not ready in time. The message names its log.
         """
         self.recover()
         bundle = load_bundle(bundle_path.resolve())
@@ -133,7 +133,7 @@ class LocalTarget:
         Raises:
             RolloutError: it does not. It still runs, so the caller must `abandon` it.
         """
-        problem = ask_golden_rows(self._http, self._url(candidate.verify_port), candidate.bundle).problem
+        problem = verify_golden_rows(self._http, self._url(candidate.verify_port), candidate.bundle).problem
         if problem is not None:
             raise RolloutError(self._failure(candidate.bundle, problem))
 
@@ -141,8 +141,8 @@ class LocalTarget:
         """Let the candidate take over the public port, then end the old process.
 
         Raises:
-            RolloutError: the candidate could not take over and was ended; the old process still serves. Or the candidate ended
-                right after it took over, so nothing serves.
+            RolloutError: the candidate could not take over and was terminated, so the old process still serves; or the candidate
+                ended right after it took over, so nothing serves.
         """
         process, digest = candidate.process, candidate.bundle.digest
 
@@ -163,7 +163,7 @@ class LocalTarget:
         _end([candidate.process])
 
     def current(self) -> ServingProcess | None:
-        """Determine which process serves. Returns: None, if none does, or if it does not respond."""
+        """Determine which process serves. Returns: the process, or None if there is none or it does not respond."""
         process = self._serving()
         if process is None:
             return None
@@ -182,7 +182,7 @@ class LocalTarget:
         return self._serving() is not None
 
     def recover(self) -> None:
-        """End the processes that an interrupted rollout left: all but the one in service."""
+        """End all processes of this target except the one in service: those that an interrupted rollout left behind."""
         serving = self._serving()
         _end([process for process in self._processes() if process != serving])
 

@@ -1,7 +1,7 @@
-"""Read the manifests in `k8s/`: objects as they are to be applied.
+"""Read the rendered Kubernetes manifests in `k8s/`.
 
-`make manifests` renders each kustomization to a `rendered.yaml`, because a worker's image has no kustomize. Never edit that file. A
-test checks that it is up to date.
+`make manifests` renders each kustomization to a `rendered.yaml`, because the image of the workers has no kustomize. Never edit that
+file. A test checks that it is up to date.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def volumes(manifest: KubernetesObject) -> list[dict[str, Any]]:
 
 
 def only_manifest(manifests: list[KubernetesObject], kind: str) -> KubernetesObject:
-    """The only manifest of a kind.
+    """Return the manifest of a kind of which there must be exactly one.
 
     Raises:
         ConfigurationError: there is none, or more than one.

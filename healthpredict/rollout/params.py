@@ -14,7 +14,7 @@ class CanaryParams(BaseModel):
     Attributes:
         seconds: for which the canary answers its share of the requests.
         error_rate: highest share (0-1) of its requests that may fail.
-        risk_distance: largest Wasserstein distance of its risks from the champion's on the same requests (0-1).
+        risk_distance: largest Wasserstein distance of its risks from the champion's on the same golden rows (0-1).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -39,7 +39,8 @@ class RolloutParams(BaseModel):
         p50_seconds: highest median time of a prediction, measured by the rollout.
         watch_seconds: for which a version is watched after it became the champion.
         watch_error_rate: share (0-1) of failed requests above which a watched version is rolled back.
-        watch_mean_seconds: mean time of a prediction, measured by the pods, above which a watched version is rolled back.
+        watch_mean_seconds: mean time of a prediction, measured by the pods, above which a canary fails or a watched version is
+            rolled back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -8,8 +8,8 @@ import socket
 
 from healthpredict.errors import HealthPredictError
 
-# A range that nobody else assigns ports from, so that a port is still free when it is used: Linux assigns those from
-# 32,768 on, Ray those from 10,002 to 19,999, and Kubernetes those from 30,000 to 32,767.
+# No other program assigns ports from this range, so a port that is found free is still free when it is used. Linux assigns ports
+# from 32,768 on, Ray from 10,002 to 19,999, and Kubernetes from 30,000 to 32,767.
 _RANGE = range(20_000, 30_000)
 _ATTEMPTS = 100
 

@@ -49,7 +49,7 @@ def newest_replica_set(
 
 
 def owned(owner: KubernetesObject, objects: Sequence[KubernetesObject]) -> list[KubernetesObject]:
-    """The objects that another one owns."""
+    """The objects that `owner` owns."""
     uid = owner["metadata"]["uid"]
     return [o for o in objects if any(r["uid"] == uid for r in o["metadata"].get("ownerReferences", ()))]
 
@@ -73,7 +73,7 @@ def failure_of(
     """Look for a reason why a rollout cannot succeed.
 
     Args:
-        deployment: for which `is_observed` is true.
+        deployment: one for which `is_observed` is true.
         pods: of its current template.
         unschedulable_seconds: for which a pod may wait for a node.
 

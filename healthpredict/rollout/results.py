@@ -28,7 +28,7 @@ class InService:
 class PutBack:
     """The requested version failed; the previous one serves and was verified.
 
-    On Kubernetes, a version that fails while it is watched stays in service if there is no previous one; `version` then names it.
+    If a version fails while it is watched on Kubernetes and there is no previous one, it stays in service, and `version` names it.
 
     Attributes:
         version: that serves; None if nothing does.

@@ -24,7 +24,7 @@ _LOCKED: Final = re.compile(r"^(?P<requirement>[A-Za-z0-9][^\\\n]*?==[^\\\n]+?)\
 
 
 def bill_of_materials(reference: str, image_id: str, bundle: Bundle, source: SourceTree) -> str:
-    """Write the bill of materials of an image as JSON. For the same image, only its time differs.
+    """Write the bill of materials of an image as JSON. For the same image, only its time stamp differs.
 
     Args:
         reference: of the image, by digest.
@@ -87,5 +87,5 @@ def _python_packages(lock: str) -> Iterator[Component]:
 
 
 def bill_name(reference: str) -> str:
-    """The file name of the bill of an image."""
+    """The file name of the bill of materials of an image."""
     return f"{reference.rpartition(':')[2]}.cdx.json"

@@ -35,12 +35,12 @@ class SourceTree:
 
 
 def fetch_source(repository: str, ref: str, folder: Path) -> SourceTree:
-    """Fetch a ref.
+    """Fetch a ref into a folder without history.
 
     Args:
         repository: URL or path, as for `git fetch`.
         ref: branch, tag or full commit.
-        folder: in which each checkout has a folder named after its commit.
+        folder: for checkouts. Each has a subfolder named after its commit.
 
     Raises:
         RolloutError: the ref does not exist or cannot be fetched.

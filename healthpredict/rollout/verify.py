@@ -57,7 +57,7 @@ class Verification:
     """Whether a service reproduces golden rows.
 
     Attributes:
-        problem: a predicate with a full stop ("serves another bundle."); None if the rows were reproduced.
+        problem: the end of a sentence ("serves another bundle."), or None if the rows were reproduced.
         answered: False if a request failed. Then it is unknown what serves.
         p50_seconds: median response time; 0 if a request failed.
     """
@@ -67,7 +67,7 @@ class Verification:
     p50_seconds: float
 
 
-def ask_golden_rows(
+def verify_golden_rows(
     client: httpx.Client, url: str, bundle: Bundle, headers: Mapping[str, str] | None = None, patience: float = 0.0
 ) -> Verification:
     """Request the golden rows of a bundle from a service, and compare the risks.
@@ -77,7 +77,7 @@ def ask_golden_rows(
         url: of the service.
         bundle: that the service should serve.
         headers: of each request.
-        patience: seconds for which another bundle may still answer.
+        patience: seconds for which the previous bundle may still answer, because processes or pods are being replaced.
     """
     records = [row.record for row in bundle.golden]
     deadline = time.monotonic() + patience

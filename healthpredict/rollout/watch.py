@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from healthpredict.errors import RolloutError
-from healthpredict.rollout.counts import RequestCounts, breach, growth, read_counts
+from healthpredict.rollout.counts import RequestCounts, exceeded_limit, growth, read_counts
 from healthpredict.rollout.deployment import LiveDeployment
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.params import RolloutParams
@@ -18,7 +18,8 @@ _logger = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 3.0
 _UNREADY_POLLS: Final = 3
 _FAILED_POLLS: Final = 5
-"""Consecutive failed polls at the end of the watch. Fewer may only mean that the API server restarts."""
+"""If the last polls of the watch fail, it goes on until one succeeds or this many in a row have failed. The API server may only
+be restarting."""
 
 
 def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seconds: float) -> str | None:
@@ -26,7 +27,7 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
 
     Args:
         deployment: the Deployment.
-        key: of the API.
+        key: API key.
         params: limits of errors and response time.
         seconds: how long to watch.
 
@@ -59,7 +60,7 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
             unready = unready + 1 if sum(map(is_ready, pods)) < replicas else 0
             if unready >= _UNREADY_POLLS:
                 return f"A pod was not ready for {_UNREADY_POLLS * _POLL_SECONDS:.0f} s."
-            problem = breach(counts, params.watch_error_rate, params.watch_mean_seconds)
+            problem = exceeded_limit(counts, params.watch_error_rate, params.watch_mean_seconds)
             if problem is not None:
                 return f"The version in service failed: {problem}."
         time.sleep(_POLL_SECONDS)

@@ -33,7 +33,7 @@ class ArchiveWriter:
     """Adds files that may grow, vanish or be renamed while they are read."""
 
     def __init__(self, archive: tarfile.TarFile, work: Path) -> None:
-        """Args: archive, open for writing; work, a folder for temporary files."""
+        """Args: archive, open for writing; work, folder for temporary files."""
         self._archive = archive
         self._work = work
         self._added: set[Path] = set()
@@ -45,7 +45,7 @@ class ArchiveWriter:
             self._add(tarfile.TarInfo(name), copy)
 
     def add_file(self, name: str, path: Path) -> bool:
-        """Add a file as it is now. Returns: False, if it vanished."""
+        """Add a file as it is now. Returns: whether it still exists."""
         try:
             with (
                 path.open("rb") as source,

@@ -13,7 +13,7 @@ def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclus
     """Write a file completely or not at all, even if the process or the machine crashes.
 
     Args:
-        path: of the file. Missing folders are created, closed to other users.
+        path: of the file. Missing folders are created with access for this user only.
         content: to write.
         mode: of the file, before the umask of the process.
         exclusive: fail if the file exists, instead of replacing it.
@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclus
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             shutil.copyfileobj(content, file, length=1 << 20)
             file.flush()
-            # Without it, a power failure could leave the name without the content.
+            # Without this, a power failure could leave an empty file under the name.
             os.fsync(file.fileno())
         if exclusive:
             os.link(temporary, path)  # unlike a rename, a link fails if the name exists
@@ -40,7 +40,7 @@ def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclus
 
 
 def _make_folder(path: Path) -> None:
-    """Create a folder and its parents, closed to other users. `Path.mkdir` would create the parents with another mode."""
+    """Create a folder and its parents with access for this user only. `Path.mkdir` would give the parents another mode."""
     if not path.exists():
         _make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)

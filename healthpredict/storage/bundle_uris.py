@@ -28,11 +28,11 @@ def fetch_bundle(source: str, cache: Path, tracking_uri: str | None = None) -> P
         tracking_uri: of the MLflow server, `http(s)://[user:password@]host`; needed for `models:/` only.
 
     Returns:
-        The folder of the bundle. A folder that was given is not checked yet.
+        The folder of the bundle. If `source` is a folder, it is returned unchecked.
 
     Raises:
-        BundleError: it cannot be fetched whole, or is not what was registered.
-        ConfigurationError: the source is of no known form.
+        BundleError: the bundle is incomplete or altered, or is not the registered one.
+        ConfigurationError: the source has none of these forms.
         RegistryError: MLflow does not answer, or has no such version.
         StorageError: S3 failed, or the cache cannot be written.
     """
@@ -71,8 +71,8 @@ class _Mlflow:
         self._source = source
         try:
             parts = urlsplit(tracking_uri)
-            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-            if not known or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            if not usable or "@" in f"{parts.path}{parts.query}{parts.fragment}":
                 raise ValueError
             # Without the password, which must not be in a message.
             self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
@@ -89,10 +89,10 @@ class _Mlflow:
         self._client.close()
 
     def get(self, path: str) -> bytes:
-        """Return what the server has at a path.
+        """Send a GET request and return the body of the response.
 
         Raises:
-            RegistryError: it does not answer, or has nothing there.
+            RegistryError: the server does not respond, or not with success.
         """
         import httpx
 
@@ -121,7 +121,7 @@ class _Mlflow:
             digest, origin = str(tags.get("bundle_digest")), str(version["source"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise RegistryError(
-                f"{self._source}: what answers at {self.address} is not MLflow. Check the address."
+                f"{self._source}: the server at {self.address} is not MLflow. Check the address."
             ) from None
         if not _DIGEST.fullmatch(digest):
             raise RegistryError(f"{self._source} was never completed: it has no bundle. Choose another version.")

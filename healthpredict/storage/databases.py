@@ -50,12 +50,12 @@ def copy_sqlite(source: Path, target: Path) -> None:
 
 
 def move_artifacts(database: Path, old: str, new: str) -> None:
-    """Change the artifact folder in MLflow's SQLite database.
+    """Replace the artifact folder in all URIs of MLflow's SQLite database, after the artifacts were moved.
 
     Args:
         database: of MLflow.
-        old: URI of the folder that the database names.
-        new: URI of the folder where the artifacts are.
+        old: URI of the former folder.
+        new: URI of the present folder.
 
     Raises:
         StorageError: it cannot be changed.
@@ -114,13 +114,13 @@ def restore_postgres(url: str, dump: Path) -> None:
     _run(["pg_restore", *options, f"--dbname={url}", str(dump)], f"restore the database {database_name(url)}")
 
 
-def _run(command: list[str], verb: str) -> str:
+def _run(command: list[str], purpose: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"Cannot {verb}: {command[0]} is not installed. Install the Postgres client."
+            f"Cannot {purpose}: {command[0]} is not installed. Install the Postgres client."
         ) from error
     if done.returncode != 0:
-        raise StorageError(f"Cannot {verb}: {done.stderr.strip() or f'{command[0]} failed'}")
+        raise StorageError(f"Cannot {purpose}: {done.stderr.strip() or f'{command[0]} failed'}")
     return done.stdout

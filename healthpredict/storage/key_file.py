@@ -15,8 +15,8 @@ from healthpredict.errors import ConfigurationError, StorageError
 from healthpredict.storage.atomic import write_atomically
 from healthpredict.storage.lock import exclusive
 
-_SHORTEST: Final = 32
-"""Characters of a key that was created elsewhere: 128 random bits in hexadecimal."""
+_MIN_LENGTH: Final = 32
+"""Characters of a key that was created elsewhere. 128 random bits in hexadecimal have so many."""
 
 
 def add_key(path: Path, name: str) -> str:
@@ -50,15 +50,15 @@ def admit_key(path: Path, name: str, given: Path) -> None:
         given: a file that contains the key and nothing else.
 
     Raises:
-        ConfigurationError: the key cannot be read or is too short, or as with `add_key`.
+        ConfigurationError: the key cannot be read or is too short, the name is not usable, or the file does not contain keys.
         AlreadyRunning, StorageError: as with `add_key`.
     """
     try:
         secret = given.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The key in {given} cannot be read. Put one there, as ASCII.") from error
-    if len(secret) < _SHORTEST:
-        raise ConfigurationError(f"The key in {given} has fewer than {_SHORTEST} characters. Make it at random.")
+    if len(secret) < _MIN_LENGTH:
+        raise ConfigurationError(f"The key in {given} has fewer than {_MIN_LENGTH} characters. Make it at random.")
     key = stored_key(name, secret)
     with _change(path) as keys:
         if not any((known.name, known.sha256) == (name, key.sha256) for known in keys):
@@ -91,7 +91,7 @@ def revoke_key(path: Path, name: str) -> None:
         ConfigurationError: no key has this name, or the file cannot be read or does not contain keys.
         AlreadyRunning, StorageError: as with `add_key`.
     """
-    list_keys(path)  # a missing file is an error, and gets no lock file beside it
+    list_keys(path)  # raises if the file is missing, before a lock file is created beside it
     with _change(path) as keys:
         if name not in (names := [key.name for key in keys]):
             raise ConfigurationError(f"There is no key {name!r} in {path}. There are: {', '.join(names) or 'none'}.")

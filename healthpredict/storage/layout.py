@@ -22,7 +22,7 @@ class Layout:
         return join(self.root, "raw", file)
 
     def batch(self, name: str) -> str:
-        """The encounters of a batch that this system made: csv in raw form, without the outcome."""
+        """The encounters of a batch that this system made, not one that was delivered: csv in raw form, without the outcome."""
         return join(self.batches_folder, f"{name}.csv")
 
     def outcomes(self, name: str) -> str:
@@ -101,7 +101,7 @@ class Layout:
 
     @property
     def prepared_folders(self) -> tuple[str, ...]:
-        """The folders that `prepare` writes, or that depend on its batches."""
+        """The folders that `prepare` writes, and those whose content depends on its batches."""
         names = ("batches", "outcomes", "processed", "excluded", "known", "quarantine", "predictions")
         return tuple(join(self.root, name) for name in names)
 

@@ -17,9 +17,9 @@ from healthpredict.storage.uris import read_bytes, replace_bytes, write_bytes
 
 _logger = logging.getLogger(__name__)
 _RENEWALS: Final = 4
-"""Renewals in the time after which a holder that does not renew loses its lease."""
-_LOOKS: Final = 60
-"""Reads of a lease in that time by a process that waits for it."""
+"""How often a holder renews its lease within the time after which it would lose it."""
+_POLLS: Final = 60
+"""How often a process that waits for a lease reads it within that time."""
 
 
 class Lease:
@@ -46,10 +46,10 @@ class Lease:
         """
         holder = _parse(read_bytes(self.uri))
         if holder.get("token") != self._token:
-            raise LeaseLost(self.what, _name(holder))
+            raise LeaseLost(self.what, _describe(holder))
 
     def acquire(self) -> None:
-        """Take the lease if it is free, if its owner is the same, or if its holder does not renew it, see `hold`."""
+        """Take the lease if it is free, has the same owner, or is not renewed by its holder. See `hold`."""
         seen, since = None, time.monotonic()
         while True:
             found = self._read()
@@ -64,11 +64,13 @@ class Lease:
                 except AlreadyExists:
                     continue  # another process took it in between
             if seen is not None and found != seen:
-                raise AlreadyRunning(self.what, _name(holder))
+                raise AlreadyRunning(self.what, _describe(holder))
             if seen is None:
                 seen, since = found, time.monotonic()
-                _logger.info("%s waits up to %.0f s to see whether %s still runs", self.what, seconds, _name(holder))
-            time.sleep(seconds / _LOOKS)
+                _logger.info(
+                    "%s waits up to %.0f s to see whether %s still runs", self.what, seconds, _describe(holder)
+                )
+            time.sleep(seconds / _POLLS)
 
     def renew(self) -> None:
         """Renew the lease.
@@ -157,7 +159,7 @@ def hold(uri: str, what: str, owner: str, seconds: float = 60.0) -> Iterator[Lea
             _logger.warning("The lease %s was not released and expires in %.0f s: %s", uri, seconds, error)
 
 
-def _name(holder: dict[str, Any]) -> str:
+def _describe(holder: dict[str, Any]) -> str:
     return f"{holder.get('owner') or 'nobody'}, process {holder.get('process')}"
 
 

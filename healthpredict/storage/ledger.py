@@ -38,8 +38,8 @@ _EVENTS_PER_PART: Final = 32
 class Ledger:
     """The events below one folder or prefix.
 
-    The folder is listed once and each event is read once. `refresh` lets others' new events be seen: call it after waiting for
-    another process.
+    The folder is listed once, and each event is read once. After you waited for another process, call `refresh` to see its new
+    events.
     """
 
     def __init__(self, uri: str, head_path: Path | None = None) -> None:
@@ -63,8 +63,8 @@ class Ledger:
             facts: JSON values, with any names except those in `OWN_FACTS`.
 
         Raises:
-            StorageError: it cannot be written, or a fact is not JSON. The event may still have been written if the store lost
-                both request and response; with a key it can be appended again.
+            StorageError: it cannot be written, or a fact is not JSON. If the store did not respond, the event may still have been
+                written. With a key, it is safe to append it again.
         """
         assert not OWN_FACTS & facts.keys(), f"the ledger itself sets {', '.join(sorted(OWN_FACTS))}"
         identity = uuid.uuid4().hex
@@ -102,7 +102,7 @@ class Ledger:
             return self._add(uri, data)
 
     def restore(self, events: Sequence[Event]) -> None:
-        """Write events 1 to n of a backup. Equal events that exist already, and later ones, are left as they are.
+        """Write events 1 to n of a backup. Events that exist already must be equal. They stay, and so do later ones.
 
         Raises:
             StorageError: another event exists under one of the numbers, or an event does not follow from the one before it. Nothing
@@ -117,7 +117,7 @@ class Ledger:
         self.restore_bytes(written)
 
     def restore_bytes(self, events: Sequence[bytes]) -> None:
-        """Like `restore`, with the stored bytes of the events and without a check of their digests."""
+        """Restore the stored bytes of events, like `restore`, but without a check of their digests."""
         present = list(read_all(self.uris()))
         common = min(len(present), len(events))
         if present[:common] != list(events[:common]):
@@ -161,7 +161,7 @@ class Ledger:
         return sorted((uri for uri in found if _NAME.fullmatch(uri.rpartition("/")[2])), key=sequence_of)
 
     def remember(self, sequence: int, data: bytes) -> None:
-        """Store number and digest of an event on this host, unless the host knows a later one."""
+        """Store number and digest of an event at `head_path`, unless a later event is stored there."""
         if self.head_path is None:
             return
         head = self.head()

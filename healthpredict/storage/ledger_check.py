@@ -20,7 +20,7 @@ class Altered(BaseModel):
 
     Attributes:
         sequence: its number.
-        problem: one sentence on what happened to it.
+        problem: a sentence that says what happened to it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,7 +83,7 @@ def _problem_of_event(sequence: int, event: dict[str, Any], earlier: Sequence[di
 
 
 def _broken_link(sequence: int, events: Sequence[dict[str, Any]], stored: Sequence[bytes]) -> Altered:
-    """Find out which of two events was altered if the second does not follow from the first."""
+    """Determine which of two events was altered, if the second does not have the digest of the first."""
     before = sequence - 1
     if before == 0:
         return Altered(sequence=1, problem="Event 1 was changed, or events before it were dropped.")

@@ -16,7 +16,7 @@ from healthpredict.storage.atomic import write_atomically
 from healthpredict.storage.stored import Listing, Stored
 
 _LOCK_SECONDS: Final = 30.0
-"""How long a replacement of a file waits for another one."""
+"""How long a writer waits for another writer of the same file."""
 _ADVICE: Final = {
     errno.ENOSPC: "Free some space on that disk, then start again",
     errno.EDQUOT: "Free some of the disk quota, then start again",

@@ -33,7 +33,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         lock.acquire()
         holder.write_text(f"{socket.gethostname()}, process {os.getpid()}", encoding="utf-8")
     except Timeout as error:
-        raise AlreadyRunning(what, _read(holder)) from error
+        raise AlreadyRunning(what, _read_holder(holder)) from error
     except OSError as error:
         lock.release()
         raise StorageError(f"Cannot lock {path}: {error.strerror}. Choose a writable state folder.") from error
@@ -43,7 +43,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def _read(holder: Path) -> str:
+def _read_holder(holder: Path) -> str:
     try:
         return holder.read_text(encoding="utf-8") or "just starting"
     except OSError:

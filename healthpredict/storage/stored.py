@@ -29,7 +29,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is directly below a folder or prefix.
+    """The entries directly below a folder or prefix.
 
     Attributes:
         objects: sorted by URI.

@@ -16,7 +16,7 @@ ENDINGS: Final = (".parquet", ".csv.gz", ".csv")
 
 
 def format_of(uri: str) -> str:
-    """Return the ending of a URI, in its own letter case. It determines the format.
+    """Return the ending of a URI, which determines the format. Its letter case is kept.
 
     Raises:
         ConfigurationError: the ending is none of `ENDINGS`.
@@ -29,7 +29,7 @@ def format_of(uri: str) -> str:
 
 
 class TableWriter:
-    """Appends tables with the same columns to a file. A context manager."""
+    """A context manager that appends tables with the same columns to a file."""
 
     def __init__(self, path: Path, ending: str) -> None:
         """Args: path, local; ending, one of `ENDINGS` in any letter case."""

@@ -85,7 +85,7 @@ def write_json(uri: str, content: Any, *, exclusive: bool = False) -> None:
 
 
 def json_bytes(uri: str, content: Any) -> bytes:
-    """The bytes that `write_json` stores.
+    """Return the bytes that `write_json` would store.
 
     Raises:
         StorageError: the content is not JSON.

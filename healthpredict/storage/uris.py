@@ -15,8 +15,8 @@ from typing import Final
 from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, StorageError
 from healthpredict.storage.stored import Listing
 
-_CONFLICTS: Final = 3
-"""After so many rejections, a conditional write fails although the stored content is as expected."""
+_RETRIES: Final = 3
+"""How often a conditional write is repeated if it is rejected although the stored content is as expected."""
 
 
 def join(uri: str, *parts: str) -> str:
@@ -62,7 +62,7 @@ def write_bytes(uri: str, data: bytes, *, exclusive: bool = False) -> None:
     if not exclusive:
         store.write_bytes(uri, data, exclusive=False)
         return
-    _conditionally(uri, data, None, lambda: store.write_bytes(uri, data, exclusive=True))
+    _write_conditionally(uri, data, None, lambda: store.write_bytes(uri, data, exclusive=True))
 
 
 def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
@@ -73,12 +73,12 @@ def replace_bytes(uri: str, data: bytes, expected: bytes) -> None:
         StorageError: it cannot be read or written. Nothing partial is left.
     """
     store = _store(uri)
-    _conditionally(uri, data, expected, lambda: store.replace_bytes(uri, data, expected))
+    _write_conditionally(uri, data, expected, lambda: store.replace_bytes(uri, data, expected))
 
 
-def _conditionally(uri: str, data: bytes, expected: bytes | None, write: Callable[[], None]) -> None:
-    """Write. After a failure, read the object: this write, or that of another writer, may have succeeded."""
-    for attempt in range(_CONFLICTS, -1, -1):
+def _write_conditionally(uri: str, data: bytes, expected: bytes | None, write: Callable[[], None]) -> None:
+    """Write. After a failure, read the object, because this write or that of another writer may have succeeded."""
+    for retries_left in range(_RETRIES, -1, -1):
         try:
             return write()
         except StorageError as error:
@@ -94,9 +94,9 @@ def _conditionally(uri: str, data: bytes, expected: bytes | None, write: Callabl
                 if isinstance(error, AlreadyExists):
                     raise
                 raise AlreadyExists(f"Cannot write {uri}: another writer was faster.") from error
-            if not isinstance(error, AlreadyExists) or attempt == 0:
+            if not isinstance(error, AlreadyExists) or retries_left == 0:
                 raise
-            # S3 rejects a write during another one, and expects a retry.
+            # S3 rejects a write while another one is in progress, and expects a retry.
 
 
 def write_file(uri: str, source: Path) -> None:
@@ -112,7 +112,7 @@ def write_file(uri: str, source: Path) -> None:
 
 
 def is_plain(uri: str) -> bool:
-    """Whether a URI is an object or does not exist, and so is no folder, link, pipe or device."""
+    """Whether a URI is an object or a regular file, or does not exist. False for a folder, link, pipe or device."""
     plain: bool = _store(uri).is_plain(uri)
     return plain
 

@@ -23,7 +23,7 @@ class TimeBudget(Stopper):  # type: ignore[misc]
         self._complete = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Learn of a report. Returns: False, because single trials are not stopped here."""
+        """Record whether a trial is complete. Returns: False, because this stopper never ends a single trial."""
         self._complete = self._complete or result["step"] >= self._last_step
         return False
 

@@ -45,8 +45,8 @@ def explainer_of(family: FamilyName, model: Any, features: NDArray[np.float32]) 
     Args:
         family: of the model.
         model: as `Family.fit` returns it.
-        features: at least one encoded encounter, shape (n, n_features). The difference between the model's own prediction for it
-            and the sum of the trees is the constant that the trees leave out (an initial score, a bias).
+        features: at least one encoded encounter, shape (n, n_features). The model's prediction for the first one minus the sum of
+            its trees is the constant that the trees leave out (an initial score, a bias).
     """
     if family == "logistic_regression":
         scaler, regression = model[0], model[-1]

@@ -48,7 +48,7 @@ class FittedModel:
         return calibrate(self.calibrator, probability(self.model, encode_frame(self.encoder, encounters)))
 
     def threshold(self, alert_rate: float) -> float:
-        """Return the risk above which this share of encounters lies, by out-of-fold predictions."""
+        """Return the risk that this share of the out-of-fold predictions exceeds."""
         return float(np.quantile(self.out_of_fold_risk, 1 - alert_rate))
 
 

@@ -1,4 +1,4 @@
-"""The gate: decide whether a challenger may replace the champion. Operations carry the decision out."""
+"""The gate: decide whether a challenger may replace the champion. `operations.promote` acts on the decision."""
 
 from __future__ import annotations
 

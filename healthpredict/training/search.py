@@ -28,8 +28,8 @@ _NOISE = 0.1
 """Two AUROCs on the same encounters with n readmissions can differ by _NOISE / sqrt(n) by chance. This is two standard errors
 between models of one family, and more than one between families (measured on the real data: .035 to .085 / sqrt(n))."""
 _SECONDS_BETWEEN_STATES = "1"
-"""How often the state of a search is saved: a trial that ends in between is repeated after a crash. Ray's default is ten seconds or
-more."""
+"""How often the state of a search is saved. After a crash, trials that ended since then are repeated. Ray's default is at least ten
+seconds."""
 _STATE_FILES = ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl")
 
 
@@ -151,9 +151,8 @@ def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: fl
         _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
         return _summary(tuner.fit(), points, noise)
-    except (
-        Exception
-    ) as error:  # a damaged pickle can raise anything; a fault of the search itself will be raised by the new search
+    except Exception as error:
+        # A damaged pickle can raise anything. If the search itself is at fault, the new search raises the error again.
         _logger.warning(
             "The saved state of the search in %s is damaged (%s); it starts over.", state, type(error).__name__
         )

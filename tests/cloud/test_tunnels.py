@@ -90,7 +90,7 @@ def test_closing_ends_programs_and_their_children(stack: Stack, wanted: tuple[Fo
         tunnel(stack, wanted, ready=leave)
     for pid in Path(f"{log}.pids").read_text().split():
         assert gone(int(pid))
-    assert not any(tunnel_module._answers(forward.local) for forward in wanted)
+    assert not any(tunnel_module._is_open(forward.local) for forward in wanted)
 
 
 def gone(pid: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.rollout.counts import RequestCounts, breach, growth, read_counts
+from healthpredict.rollout.counts import RequestCounts, exceeded_limit, growth, read_counts
 from healthpredict.serving.metrics import Metrics
 
 
@@ -21,8 +21,8 @@ def test_growth_is_summed_over_pods_and_a_new_pod_started_at_zero() -> None:
     assert growth(before, now) == RequestCounts(25, 5, 2.0)
 
 
-def test_a_breach_names_the_limit_that_is_exceeded() -> None:
-    assert breach(RequestCounts(19, 19, 100.0), 0.01, 0.1) is None, "too few requests"
-    assert breach(RequestCounts(100, 1, 10.0), 0.01, 0.1) is None, "at the limits, not above"
-    assert breach(RequestCounts(100, 2, 1.0), 0.01, 0.1) == "2.0% of 100 requests failed, the limit is 1.0%"
-    assert "takes 0.200 s on average" in str(breach(RequestCounts(100, 0, 20.0), 0.01, 0.1))
+def test_the_exceeded_limit_is_named() -> None:
+    assert exceeded_limit(RequestCounts(19, 19, 100.0), 0.01, 0.1) is None, "too few requests"
+    assert exceeded_limit(RequestCounts(100, 1, 10.0), 0.01, 0.1) is None, "at the limits, not above"
+    assert exceeded_limit(RequestCounts(100, 2, 1.0), 0.01, 0.1) == "2.0% of 100 requests failed, the limit is 1.0%"
+    assert "takes 0.200 s on average" in str(exceeded_limit(RequestCounts(100, 0, 20.0), 0.01, 0.1))
