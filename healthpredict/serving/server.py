@@ -89,7 +89,7 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     admin_keys = None if params.admin_keys is None else KeyRing(params.admin_keys)
     if params.keys and params.admin_keys and params.keys.samefile(params.admin_keys):
         raise ConfigurationError(
-            f"Every caller with a key in {params.keys} could reload the bundle. Keep the keys of administrators in another file."
+            f"Every caller with a key in {params.keys} could reload the bundle. Give administrators a file of their own."
         )
 
     def source() -> Path:
