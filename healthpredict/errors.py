@@ -32,6 +32,10 @@ class SourceError(HealthPredictError):
     exit_code = 3
 
 
+class SourceUnreachable(SourceError):
+    """The server of the data set does not respond, or responds with an error."""
+
+
 class BatchRefused(HealthPredictError):
     """A batch breaks the contract. Nothing of it was used, and the file is unchanged."""
 

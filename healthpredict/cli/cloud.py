@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from healthpredict.cli.show import Json
 from healthpredict.cloud.logs import HostLog
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _CHECKOUT = Path(__file__).resolve().parents[2] / "infra"
 StackName = Annotated[str | None, typer.Option("--stack", help="Pulumi stack; by default the only configured one.")]
 Region = Annotated[str | None, typer.Option(help="AWS region; by default that of the stack's configuration.")]
 Infra = Annotated[Path | None, typer.Option(help="Folder of the Pulumi program; by default ./infra.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 

@@ -68,7 +68,8 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
     finally:
         if not keep:
             stop_demo(state)
-    _print(f"Report   {Path(settings.reports_uri).resolve() / 'index.html'}")
+    report = join(settings.reports_uri, "index.html")
+    _print(f"Report   {report if '://' in report else Path(report).resolve()}")
     _print(f"Done in {seconds['total']:.0f} s.")
 
 

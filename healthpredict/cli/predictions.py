@@ -36,7 +36,7 @@ def serve(
     ensure_patient_key(installation)
     options = {
         "host": host or settings.api_host,
-        "port": port or settings.api_port,
+        "port": settings.api_port if port is None else port,
         "keys": keys,
         "admin-keys": admin_keys,
         "log": settings.prediction_log_path,

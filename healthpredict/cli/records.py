@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,6 +67,8 @@ def ledger(
     """Print all events of the ledger, one JSON object per line."""
     from healthpredict.operations.check_ledger import check_ledger
 
+    if verify and restore:
+        raise errors.ConfigurationError("--verify and --restore are two commands. Give one of them.")
     installation = Installation()
     events = installation.ledger
     if verify:
@@ -80,10 +82,22 @@ def ledger(
         )
         return
     if restore:
-        events.restore([json.loads(line) for line in sys.stdin])
+        events.restore([_event(number, line) for number, line in enumerate(sys.stdin, 1)])
         return
     for event in events.events():
         typer.echo(json.dumps(event))
+
+
+def _event(number: int, line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or "sequence" not in event:
+        raise errors.ConfigurationError(
+            f"Line {number} of the standard input is not an event. Give the lines that `healthpredict ledger` printed."
+        )
+    return event
 
 
 @app.command()

@@ -28,7 +28,7 @@ _RESERVED: Final = frozenset({"manifest"})
 """A batch with one of these names would overwrite files of the system."""
 _MAX_NAME_BYTES: Final = 200
 """File systems allow 255 bytes. The name of a temporary file is 42 bytes longer than that of its batch."""
-_LIVE_CONTENTS: Final = re.compile(r"live-[0-9]+\.json")
+LIVE_CONTENTS: Final = re.compile(r"live-[0-9]+\.json")
 """Lists the contents of a live batch, see `collect_live`."""
 _LOG_FOLDER: Final = "log"
 """Subfolder of `outcomes/` for outcomes that the API received."""
@@ -67,6 +67,11 @@ class Delivered:
     file: str
     stored: Stored
     waits: str | None
+
+    @property
+    def will_be_complete(self) -> bool:
+        """Whether the file will count as complete without a change to it."""
+        return self.waits is not None and self.stored.age_seconds >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ def _list_delivered(installation: Installation, folder: str) -> Folder:
             if file.endswith(MARKER):
                 if file.removesuffix(MARKER) not in stored:
                     ignored.append(f"{folder}/{_shown(file)} is a marker without its file.")
-            elif not _LIVE_CONTENTS.fullmatch(file):
+            elif not LIVE_CONTENTS.fullmatch(file):
                 ignored.append(
                     f"{folder}/{_shown(file)} is not read; the endings that are read: {', '.join(_ENDINGS)}."
                 )

@@ -14,7 +14,7 @@ from typing import Final
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from healthpredict.data.columns import OUTCOMES_COLUMNS
 from healthpredict.data.contract import RECORD_COLUMNS
@@ -23,7 +23,7 @@ from healthpredict.data.raw import format_raw, read_outcomes
 from healthpredict.errors import StorageError
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.accept_batch import accepted_ids
-from healthpredict.operations.arrivals import deliver
+from healthpredict.operations.arrivals import LIVE_CONTENTS, deliver
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.ship_log import USABLE, usable_rows
 from healthpredict.storage.layout import Layout
@@ -76,8 +76,7 @@ def collect_live(installation: Installation) -> Collected:
         StorageError: something cannot be read or written. The next call continues.
     """
     layout, min_rows = installation.layout, installation.settings.live.min_rows
-    uris = list_uris(layout.batches_folder, suffix=".json")
-    batches = {_name(uri).removesuffix(".json"): _Contents.model_validate(read_json(uri)) for uri in uris}
+    batches = _read_contents(layout)
     for name, contents in batches.items():
         if not exists(layout.batch(name)):  # an earlier run was killed between the two writes
             _write_batch(layout, name, contents)
@@ -96,6 +95,18 @@ def collect_live(installation: Installation) -> Collected:
             taken.update(contents.objects)
     waiting = sum(usable_rows(name) for name in fresh if name not in taken)
     return Collected(batches=new, waiting=waiting, matured=_add_outcomes(installation, batches))
+
+
+def _read_contents(layout: Layout) -> dict[str, _Contents]:
+    """Return the contents of the live batches so far, by name."""
+    found = {}
+    for uri in list_uris(layout.batches_folder, suffix=".json"):
+        if LIVE_CONTENTS.fullmatch(_name(uri)):
+            try:
+                found[_name(uri).removesuffix(".json")] = _Contents.model_validate(read_json(uri))
+            except ValidationError as error:
+                raise StorageError(f"{uri} is damaged. Restore it from a backup.") from error
+    return found
 
 
 class RecordedOutcomes(BaseModel):

@@ -96,13 +96,14 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         write_bytes(report_uri, html)
+        subgroups = _subgroups(installation, profile, encounters, risk, matured)
     check = DriftCheck(
         batch=name,
         champion=champion.version,
         rows=len(encounters),
         data=data,
         concept=concept,
-        subgroups=_subgroups(installation, profile, encounters, risk, matured),
+        subgroups=subgroups,
         decision=decision,
         override=override[0] if override else None,
         report_uri=report_uri,

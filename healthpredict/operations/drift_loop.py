@@ -194,7 +194,7 @@ class _Loop:
             done=self.done,
             notices=self.notices,
             state=[*pending.sentences, *pending_outcomes(self.installation)],
-            waits=bool(pending.waiting) or any(file.waits for file in outcomes),
+            waits=any(file.will_be_complete for file in (*pending.files.values(), *outcomes)),
         )
 
     def _process(self, file: Delivered, content: Fingerprint) -> None:
@@ -245,7 +245,8 @@ class _Loop:
         ledger = self.installation.ledger
         self.steps.train(self.installation, training)
         ledger.refresh()  # another process may have trained
-        trained = ledger.last("training", **training.model_dump())
+        # By its trigger: a training that was interrupted may have begun when an earlier batch was arriving.
+        trained = ledger.last("training", trigger=training.trigger)
         decision = trained and read_decision(self.installation, trained["version"], training.arriving)
         if not trained or not decision:
             raise HealthPredictError(

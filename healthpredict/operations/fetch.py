@@ -11,7 +11,7 @@ from typing import Final
 
 from healthpredict.data.raw import format_raw
 from healthpredict.data.unpack import DATA_SET_FILE, unpack
-from healthpredict.errors import SourceError
+from healthpredict.errors import SourceError, SourceUnreachable
 from healthpredict.storage.download import download
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import delete, exists, read_bytes
@@ -58,7 +58,7 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
         layout: of the data URI; a copy of the published data set there saves the download.
         source: path, `s3://` URI or `http(s)://` URL of a csv or of the published zip. A URL must lead to the published data
             set. A local file may contain other data, which is logged as a warning. None is the UCI archive.
-        allow_synthetic: generate encounters if there is no source and the archive cannot be used.
+        allow_synthetic: generate encounters if there is no source and the archive cannot be reached.
 
     Raises:
         SourceError: the URL cannot be reached, or is not the published data set.
@@ -69,10 +69,10 @@ def fetch(layout: Layout, source: str | None, *, allow_synthetic: bool) -> Fetch
         if source and not source.startswith(("http://", "https://")):
             return _read(source)
         return _download(layout, source or ARCHIVE_URL)
-    except SourceError as error:
+    except SourceUnreachable as error:
         if source or not allow_synthetic:
             raise
-        _logger.warning("The data set cannot be fetched, so all encounters are synthetic. %s", error)
+        _logger.warning("The data set cannot be reached, so all encounters are synthetic. %s", error)
         return _synthetic()
 
 

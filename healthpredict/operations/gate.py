@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from healthpredict.data.split import Side
+from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.report import report_on
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
 from healthpredict.operations.installation import Installation
@@ -78,4 +79,6 @@ def _newest_test_side(installation: Installation, arriving: str) -> pd.DataFrame
         parts.insert(0, labelled[sides(labelled) == Side.TEST])
         if sum(map(len, parts)) >= installation.settings.promotion.min_rows:
             break
+    if not parts:
+        raise NotEnoughData("No batch has known outcomes yet. Wait for the next one.")
     return pd.concat(parts, ignore_index=True)

@@ -118,7 +118,7 @@ def watch_on_kubernetes(
             result.image,
             result.bundle_digest,
             result.url,
-            f"{problem} There is no previous version, so it stays in service.",
+            f"{problem} There is no other version to put back, so it stays in service.",
         )
     return target.put_back(before, _bundle_of(installation), problem, (result.version, result.image))
 

@@ -69,6 +69,7 @@ def register(installation: Installation, search: Search) -> Challenger:
     registry = installation.registry
     known = next((v for v in registry.versions() if search.identity.items() <= v.tags.items()), None)
     if known is not None:
+        registry.close_run(known.run_id)  # an earlier call may have been killed before it did
         return _record(installation, _challenger(registry, known, registry.fetch_bundle(known), search, search.seconds))
 
     seconds = dict(search.seconds)

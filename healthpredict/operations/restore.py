@@ -67,7 +67,8 @@ def restore(installation: Installation, uri: str) -> Restored:
         uri: of the archive.
 
     Raises:
-        StorageError: the archive is damaged, or the installation is not empty. Then nothing was changed.
+        StorageError: the archive is damaged, or the installation is not empty: nothing was changed. Or something could not be
+            written: empty the installation, then restore again.
         NotFound: there is no such archive.
     """
     state = installation.settings.state_path
@@ -81,11 +82,12 @@ def restore(installation: Installation, uri: str) -> Restored:
         targets = {name: target for name in listed if (target := _target(sources, name)) is not None}
         _refuse_other_content(installation, targets)
         facts, events, dumps = _read(installation, path, Path(folder))
+        # First the databases, each in one transaction: they fail most often, for instance if the server does not respond.
+        for url in installation.settings.backup_databases:
+            restore_postgres(url, dumps[dump_name(url)])
         installation.ledger.restore_bytes(events)
         _extract(path, targets)
         _after_extraction(installation, sources, facts["artifacts"])
-        for url in installation.settings.backup_databases:
-            restore_postgres(url, dumps[dump_name(url)])
     return Restored(uri=uri, time=facts["time"], files=len(targets), events=len(events), databases=sorted(dumps))
 
 
@@ -112,9 +114,8 @@ def _below(folder: Path, rest: str) -> Path:
 def _refuse_other_content(installation: Installation, targets: dict[str, Path]) -> None:
     present = sorted(str(path) for path in targets.values() if path.exists())
     if present:
-        raise StorageError(
-            f"{present[0]} and {len(present) - 1} other files are there already. Restore to an empty place."
-        )
+        others = f" and {len(present) - 1} other files exist" if len(present) > 1 else " exists"
+        raise StorageError(f"{present[0]}{others} already. Restore into an empty installation.")
     for url in installation.settings.backup_databases:
         if not is_empty_postgres(url):
             raise StorageError(f"The database {dump_name(url)} is not empty. Back it up, then: make destroy")

@@ -5,10 +5,12 @@ Trigger and data identify a training. A search that was killed is resumed, and a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -90,10 +92,10 @@ def search(installation: Installation, training: Training, tags: Mapping[str, st
     registry, settings, trigger = installation.registry, installation.settings, training.trigger
     trained_on = tuple(matured_batches(installation, training.arriving))
     identity = {"trigger": trigger, "data_digest": data_digest(installation, trained_on)}
-    state = settings.state_path / "search" / f"{trigger.replace('/', '_')}-{identity['data_digest'][:12]}.json"
+    state = settings.state_path / "search" / f"{quote(trigger, safe='')[:100]}-{_digest(identity)}.json"
     complete = _read_complete(state)
     if complete is not None:
-        return complete.model_copy(update={"seconds": {}})
+        return complete.model_copy(update={"training": training, "seconds": {}})
     run_id = registry.open_run(f"train {trigger}", identity)
     registry.tag_run(run_id, tags or {})
 
@@ -116,6 +118,10 @@ def search(installation: Installation, training: Training, tags: Mapping[str, st
     best = f"{result.best.family}, AUROC {result.best.validation_auroc:.3f} on the validation side"
     log_step(trigger, "search", sum(seconds.values()), f"{result.trials} trials, the best is {best}")
     return found
+
+
+def _digest(identity: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _read_complete(state: Path) -> Search | None:

@@ -84,8 +84,9 @@ def ship_log(installation: Installation, folder: Path) -> Shipped:
 
 
 def usable_rows(uri: str) -> int:
-    """Return the number of `USABLE` rows of an object of predictions, from its name."""
-    return int(uri.removesuffix(".parquet").rpartition("-")[2])
+    """Return the number of `USABLE` rows of an object of predictions, from its name. It is 0 for a file of another origin."""
+    rows = uri.removesuffix(".parquet").rpartition("-")[2]
+    return int(rows) if rows.isdecimal() else 0
 
 
 def _ship(folder: Path, targets: dict[str, str]) -> Shipped:

@@ -15,6 +15,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.record_rollout import last_unknown
 from healthpredict.operations.roll_out import serving
+from healthpredict.storage.ledger import Ledger
 
 
 class Status(BaseModel):
@@ -78,7 +79,7 @@ def status(installation: Installation) -> Status:
             *(sentence for found in outcomes for sentence in found.sentences),
         ],
         ledger=_ledger_check(installation),
-        backup=_backup_age(events),
+        backup=_backup_age(ledger),
     )
 
 
@@ -91,8 +92,8 @@ def _serving(installation: Installation) -> str | None:
     return found if unknown is None else f"{found or 'nothing'} (the last rollout ended unknown: {unknown['problem']})"
 
 
-def _backup_age(events: list[dict[str, Any]]) -> str:
-    made = next((event for event in reversed(events) if event["kind"] == "backup"), None)
+def _backup_age(ledger: Ledger) -> str:
+    made = ledger.last("backup")
     if made is None:
         return "none yet: healthpredict backup"
     hours = (datetime.now(UTC) - datetime.fromisoformat(made["time"])).total_seconds() / 3600

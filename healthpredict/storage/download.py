@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from healthpredict.errors import SourceError, StorageError
+from healthpredict.errors import SourceError, SourceUnreachable, StorageError
 from healthpredict.storage.uris import write_file
 
 CONNECT_SECONDS = 10.0
@@ -27,8 +27,8 @@ def download(url: str, destination_uri: str, sha256: str | None = None, timeout:
         The sha256 of the content.
 
     Raises:
-        SourceError: the server cannot be reached, responds with an error, sends more than `MAX_DOWNLOAD_BYTES`, or sends other
-            content than expected.
+        SourceUnreachable: the server cannot be reached, or responds with an error.
+        SourceError: it sends more than `MAX_DOWNLOAD_BYTES`, or other content than expected.
         StorageError: the destination cannot be written.
     """
     import httpx
@@ -54,7 +54,9 @@ def download(url: str, destination_uri: str, sha256: str | None = None, timeout:
                     digest.update(chunk)
                     file.write(chunk)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise SourceError(f"Cannot fetch {url}: {error}. Check the connection, or give a local file.") from error
+            raise SourceUnreachable(
+                f"Cannot fetch {url}: {error}. Check the connection, or give a local file."
+            ) from error
         except OSError as error:
             raise StorageError(f"Cannot store the download of {url}: {error}. Free some space in {folder}.") from error
         if sha256 not in (None, digest.hexdigest()):
