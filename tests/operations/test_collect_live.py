@@ -84,6 +84,20 @@ def test_batch_is_cut_when_there_are_enough_encounters(settings: Settings) -> No
     assert collect_live(Installation(settings)) == NOTHING
 
 
+def test_files_of_another_origin_are_ignored(settings: Settings) -> None:
+    layout = Layout(settings.data_uri)
+    write_bytes(f"{layout.batches_folder}/batch-01.json", b'{"rows": 3}')
+    write_bytes(f"{layout.logged_predictions}/export.parquet", b"not of this log")
+    ship(settings, [prediction(number) for number in range(1, 5)])
+    assert collect_live(Installation(settings)).batches == ["live-000001"]
+
+
+def test_contents_of_a_batch_that_are_damaged_are_named(settings: Settings) -> None:
+    write_bytes(Layout(settings.data_uri).collected("live-000001"), b"{}")
+    with pytest.raises(StorageError, match=r"live-000001\.json is damaged"):
+        collect_live(Installation(settings))
+
+
 def test_backlog_makes_several_batches(settings: Settings) -> None:
     """Also of encounters that were predicted again in the midst of it."""
     ship(settings, *([prediction(2 * number + 1), prediction(2 * number + 2), prediction(1)] for number in range(5)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +33,7 @@ from healthpredict.operations.prepare import prepare
 from healthpredict.operations.search import Training
 from healthpredict.storage import ledger
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.uris import list_uris, local_copy, read_bytes
+from healthpredict.storage.uris import list_uris, local_copy, read_bytes, write_bytes
 from healthpredict.training.gate import GateDecision
 
 
@@ -188,6 +190,35 @@ def test_outcomes_that_may_still_be_copied_need_another_run(settings: Settings, 
     done = Path(f"{outcomes}.done")
     done.touch() if marker else done.unlink()
     assert run(settings).waits is not marker
+
+
+def test_a_file_with_a_time_in_the_future_needs_a_person_and_no_further_run(settings: Settings) -> None:
+    """Else runs would follow each other until that time."""
+    run(settings)
+    outcomes = Layout(settings.data_uri).outcomes("batch-01")
+    Path(f"{outcomes}.done").unlink()
+    tomorrow = time.time() + 86_400
+    os.utime(outcomes, (tomorrow, tomorrow))
+    ran = run(settings)
+    assert any("its modification time is in the future" in sentence for sentence in ran.state)
+    assert not ran.waits
+
+
+def test_a_first_training_that_began_before_a_batch_arrived_is_found(settings: Settings) -> None:
+    """It was killed after the search, or its model did not pass the gate; then a batch arrived."""
+    installation = Installation(settings.model_copy(update={"data_uri": f"{settings.data_uri}-2"}))
+    deployed: list[int] = []
+
+    def train(installation: Installation, training: Training) -> None:
+        installation.ledger.append("training", version=1, trigger="initial", arriving="initial")
+        decision = GateDecision(promote=True, reasons=(), rows=1, auroc=0.7, champion_auroc=None, difference=None)
+        installation.ledger.append("gate", version=1, arriving=training.arriving, **decision.model_dump(mode="json"))
+
+    for name in ("batches/batch-01.csv", "batches/batch-01.csv.done"):
+        write_bytes(f"{installation.settings.data_uri}/{name}", b"encounter_id\n")
+    steps = Steps(refuse, train=train, deploy=lambda _, version: deployed.append(version))
+    assert drift_loop(installation, steps).done == ["batch-01"]
+    assert deployed == [1]
 
 
 def test_a_batch_that_was_killed_while_it_was_accepted_leaves_no_encounters(

@@ -195,6 +195,14 @@ def test_published_data_set_is_downloaded_once(
     assert again.batches == ["initial", "batch-01"]
 
 
+def test_an_archive_with_other_content_is_not_replaced_by_made_up_data(
+    settings: Settings, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "ARCHIVE_URL", archive)
+    with pytest.raises(SourceError, match="is not the published data set"):
+        prepare(Installation(settings), allow_synthetic=True)
+
+
 def test_something_else_at_the_url_is_not_taken(settings: Settings, archive: str) -> None:
     with pytest.raises(SourceError, match="is not the published data set"):
         prepare(Installation(settings), archive)
