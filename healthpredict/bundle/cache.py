@@ -54,7 +54,7 @@ def fetch_into_cache(cache: Path, source: str, read: Read, registered: str | Non
         content[name] = read(name)
         if _sha256(content[name]) != expected:
             raise BundleError(
-                f"The bundle of {source} was altered: {name} does not have the digest in its manifest. Build it again."
+                f"The bundle of {source} was altered: {name} is not what its manifest says. Build it again."
             )
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _files(source: str, manifest: bytes) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BundleError(f"{source} holds no manifest of a bundle. Name the folder of a bundle.") from None
     if not all(map(_FILE_NAME.fullmatch, files)) or MANIFEST in files:
-        raise BundleError(f"The manifest of {source} contains a file name that no bundle has. Do not trust it.")
+        raise BundleError(f"The manifest of {source} names what cannot be a file of a bundle. Do not trust it.")
     return files
 
 

@@ -57,8 +57,8 @@ def fitting_values(header: Sequence[str], values: Sequence[str]) -> int:
     return sum(column is not None and value in column.allowed for column, value in pairs)
 
 
-def is_cut_off(name: str, value: str) -> bool:
-    """Return whether a value breaks the contract of its column. If it is the last one of a file, the file is probably cut off."""
+def breaks_contract(name: str, value: str) -> bool:
+    """Return whether a text breaks the contract of the column with this name."""
     column = column_of(name)
     return column is not None and column.problem(column.read(value)) is not None
 

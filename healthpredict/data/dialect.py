@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from itertools import chain
 from typing import Final, Literal
 
-from healthpredict.data.columns import column_of, fitting_values, is_cut_off, known_names
+from healthpredict.data.columns import breaks_contract, column_of, fitting_values, known_names
 from healthpredict.data.encoding import detect_encoding
 from healthpredict.data.unpack import Opener
 from healthpredict.errors import BatchRefused
@@ -196,7 +196,7 @@ class _Rows:
             self.count
             and self.extra != "a trailing delimiter"
             and not line.endswith("\n")
-            and is_cut_off(self.header[-1], value.strip('"'))
+            and breaks_contract(self.header[-1], value.strip('"'))
         ):
             raise BatchRefused(
                 self._name, f"line {self._lines.number} is cut off, as in a truncated file; deliver it again"

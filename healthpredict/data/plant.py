@@ -50,7 +50,7 @@ class Shift(BaseModel):
                 return float(value) if isinstance(value, str | int) else value
             except ValueError:
                 raise ValueError("it is not a number") from None
-        if isinstance(value, int | float) and not (isinstance(value, float) and not value.is_integer()):
+        if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
             return str(int(value))
         return str(value) if isinstance(value, str | float) else value
 
@@ -170,8 +170,7 @@ def _moved(column: pd.Series, shift: Shift, chosen: NDArray[np.bool_]) -> pd.Ser
     moved = numbers + shift.value if shift.kind == "add" else (numbers * shift.value).round()
     moved = moved.clip(contract.minimum, contract.maximum)
     known = chosen & numbers.notna().to_numpy()
-    text = moved.where(known, numbers)
     if pd.api.types.is_numeric_dtype(column.dtype):
-        return text.astype(column.dtype)
+        return moved.where(known, numbers).astype(column.dtype)
     # Bad values stay as they are: the contract check reports them.
     return column.mask(known, moved.where(known, 0).astype(np.int64).astype("str"))

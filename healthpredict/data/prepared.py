@@ -1,4 +1,4 @@
-"""What the preparation of a data set leaves in its manifest."""
+"""The manifest of a prepared data set."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PreparedData(BaseModel):
-    """What was prepared.
+    """The result of `prepare`.
 
     Attributes:
         source: where the data came from, for people.
         sha256: digest of the csv.
-        synthetic: whether the encounters are made up.
+        synthetic: whether the encounters are synthetic.
         encounters: rows of the source.
         read_as: how the source is written, for people.
         quarantined: bad rows among them.
@@ -23,7 +23,7 @@ class PreparedData(BaseModel):
         batches: the names in the order of arrival, `initial` first.
         problems: rows in quarantine by reason, outcomes that cannot be used, and notices, in sentences without values of
             patients.
-        settings: those that shaped the batches.
+        settings: the settings that the batches depend on.
     """
 
     model_config = ConfigDict(frozen=True)

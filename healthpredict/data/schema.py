@@ -200,7 +200,7 @@ def _with_values(
 
 
 def _all_good_ids(texts: pd.Series[Any]) -> NDArray[np.int64] | None:
-    """Fast path: convert a column of ids if all of them are plain digits, else return None.
+    """Fast path: convert a column of ids. Returns: None, if any is not plain digits.
 
     Ids are nearly all distinct, so checking each distinct one would take longer than everything else. The pattern is checked first
     because Arrow would read 0x1F as 31.

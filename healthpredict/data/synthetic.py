@@ -53,7 +53,7 @@ class DriftPlan(BaseModel):
 
 _NO_DRIFT: Final = DriftPlan(strength=0)
 _POOL: Final = 1 / 0.75
-"""Size of the pool that patients are drawn from, per encounter: of so many, 1 / 1.42 per encounter are drawn at least once."""
+"""Patients in the pool per encounter. Some are never drawn. Those that are drawn have 1.42 encounters on average."""
 _INTERCEPT: Final = -2.77
 _DISPOSITION_EFFECT: Final = {"28": 1.8, "22": 1.5, "5": 1.1, "2": 0.7, "3": 0.5, "6": 0.35, "18": 0.3}
 _GROUP_EFFECT: Final = {"V": 0.6, "diabetes": 0.4, "blood": 0.3, "injury": 0.2, "respiratory": -0.3}

@@ -19,7 +19,7 @@ from healthpredict.errors import BatchRefused
 DATA_SET_FILE: Final = "diabetic_data.csv"
 """The file with the encounters in the published zip."""
 MAX_UNPACKED_BYTES: Final = 1_000_000_000
-"""A few kilobytes could unpack to terabytes."""
+"""A limit, because a few kilobytes could unpack to terabytes."""
 _COPY_BYTES: Final = 1 << 20
 _COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 _ZIP: Final = b"PK\x03\x04"

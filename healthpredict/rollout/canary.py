@@ -50,8 +50,8 @@ def judge_canary(canary: DeployedBundle, champion: DeployedBundle, key: str, par
     distance = _distance(_risks(canary.deployment, rows, key), _risks(champion.deployment, rows, key))
     if distance > params.canary.risk_distance:
         raise RolloutError(
-            f"The risks that the canary, version {version}, predicts differ from the champion's on the same records: their "
-            f"Wasserstein distance is {distance:.3f}, the limit is {params.canary.risk_distance}."
+            f"The risks that the canary, version {version}, predicts lie {distance:.3f} from the champion's for the same "
+            f"records. The limit is {params.canary.risk_distance}."
         )
     pod = _ready_pod(canary.deployment)
     name = pod["metadata"]["name"]
