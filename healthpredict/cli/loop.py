@@ -14,7 +14,7 @@ from healthpredict.monitoring.params import DriftState
 from healthpredict.operations.installation import Installation
 
 if TYPE_CHECKING:
-    from healthpredict.data.plant import Plan
+    from healthpredict.data.plant import ShiftPlan
 
 app = typer.Typer()
 
@@ -37,7 +37,7 @@ def prepare(
     show(operation(Installation(), source, allow_synthetic=synthetic, planted=planted), as_json, hide={"settings"})
 
 
-def _plan(path: Path) -> Plan:
+def _plan(path: Path) -> ShiftPlan:
     from healthpredict.data.plan_file import parse_plan
 
     try:

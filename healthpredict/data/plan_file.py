@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from healthpredict.data.contract import COLUMNS, Column, Kind
-from healthpredict.data.plant import Plan, read_plan
+from healthpredict.data.plant import ShiftPlan, read_plan
 from healthpredict.errors import ConfigurationError
 
 _BY_NAME: Final = {column.name: column for column in COLUMNS}
@@ -47,11 +47,11 @@ class _Loader(yaml.BaseLoader):  # type: ignore[misc] # PyYAML has no types
         return super().construct_mapping(node, deep=deep)
 
 
-def parse_plan(text: str, name: str) -> Plan:
+def parse_plan(text: str, name: str) -> ShiftPlan:
     """Read a plan.
 
     Args:
-        text: YAML of a `Plan`.
+        text: YAML of a `ShiftPlan`.
         name: of the file, for messages.
 
     Raises:

@@ -90,7 +90,7 @@ def _problem(column: Column, value: str | float | None) -> str | None:
     return column.problem(int(value)) if value.isascii() and value.isdigit() else "is not a whole number"
 
 
-class Plan(BaseModel):
+class ShiftPlan(BaseModel):
     """Changes that are applied one after the other.
 
     Attributes:
@@ -104,20 +104,20 @@ class Plan(BaseModel):
     shifts: tuple[Shift, ...] = Field(min_length=1)
 
 
-def read_plan(data: object, name: str) -> Plan:
+def read_plan(data: object, name: str) -> ShiftPlan:
     """Build a plan from plain data.
 
     Raises:
         ConfigurationError: the data is not a plan, or a value breaks the contract of its column.
     """
     try:
-        return Plan.model_validate(data)
+        return ShiftPlan.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigurationError(f"{name} is not a valid drift plan: {problems}.") from error
 
 
-def plant(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def plant(frame: pd.DataFrame, plan: ShiftPlan) -> pd.DataFrame:
     """Apply a plan.
 
     Args:

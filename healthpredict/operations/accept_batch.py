@@ -129,5 +129,5 @@ def accepted_ids(layout: Layout, without: str | None = None) -> list[int]:
 def accepted_names(layout: Layout) -> list[str]:
     """The names of all accepted batches, in no particular order."""
     # `accept_batch` writes these files last.
-    marks = [uri for uri in list_uris(layout.processed_folder, suffix=".json") if uri != layout.manifest]
+    marks = [uri for uri in list_uris(layout.processed_folder, suffix=".json") if uri != layout.prepared]
     return [uri.rpartition("/")[2].removesuffix(".json") for uri in marks]

@@ -67,7 +67,7 @@ class Backup(BaseModel):
 
 
 @dataclass(frozen=True)
-class Sources:
+class BackupSources:
     """The local folders that a backup contains.
 
     Attributes:
@@ -106,7 +106,7 @@ class Sources:
         }
 
 
-def open_sources(installation: Installation, *left_out: str) -> Sources:
+def open_sources(installation: Installation, *left_out: str) -> BackupSources:
     """Return the folders to back up. Args: left_out, further folders to exclude."""
     settings = installation.settings
     state, uri = settings.state_path.resolve(), settings.mlflow_uri
@@ -121,7 +121,7 @@ def open_sources(installation: Installation, *left_out: str) -> Sources:
     # The ledger is read separately, see `backup`. A folder inside another one has its own prefix.
     names = {*left_out, settings.backup_place, installation.layout.ledger, installation.layout.leases}
     reproducible = {state / name for name in _REPRODUCIBLE}
-    return Sources(
+    return BackupSources(
         folders, frozenset({*folders.values(), *reproducible, *(Path(name).resolve() for name in names)}), mlflow
     )
 
@@ -175,7 +175,7 @@ def _write_archive(path: Path, to: str, stream: IO[bytes] | None) -> str:
     return uri
 
 
-def _make_archive(installation: Installation, sources: Sources, path: Path, work: Path) -> dict[str, int]:
+def _make_archive(installation: Installation, sources: BackupSources, path: Path, work: Path) -> dict[str, int]:
     before = sources.present()
     # Low compression, because most files are compressed already. `dereference` stores hard links as files.
     with tarfile.open(path, "w:gz", compresslevel=3, dereference=True) as archive:
@@ -203,7 +203,7 @@ def _make_archive(installation: Installation, sources: Sources, path: Path, work
     return _counts(listed, databases)
 
 
-def artifacts_uri(sources: Sources) -> str | None:
+def artifacts_uri(sources: BackupSources) -> str | None:
     """The artifact folder that MLflow's SQLite database names; None if MLflow is a server."""
     return None if sources.mlflow is None else (sources.mlflow.parent / ARTIFACTS).as_uri()
 
@@ -216,7 +216,7 @@ def _add_ledger(writer: ArchiveWriter, ledger: Ledger) -> list[str]:
     return names
 
 
-def _add_databases(writer: ArchiveWriter, urls: Sequence[str], sources: Sources, work: Path) -> list[str]:
+def _add_databases(writer: ArchiveWriter, urls: Sequence[str], sources: BackupSources, work: Path) -> list[str]:
     copy = work / "database"
     names = [dump_name(url) for url in urls]
     for name, url in zip(names, urls, strict=True):

@@ -9,7 +9,7 @@ from healthpredict.data.batches import INITIAL, split_batches
 from healthpredict.data.cohort import add_label, select_cohort
 from healthpredict.data.columns import OUTCOME_COLUMN, OUTCOMES_COLUMNS
 from healthpredict.data.outcomes import check_outcomes
-from healthpredict.data.plant import Plan, plant
+from healthpredict.data.plant import ShiftPlan, plant
 from healthpredict.data.prepared import PreparedData
 from healthpredict.data.raw import format_raw, read_history
 from healthpredict.data.schema import check_encounters
@@ -25,7 +25,11 @@ from healthpredict.storage.uris import delete, exists, list_uris, write_bytes
 
 
 def prepare(
-    installation: Installation, source: str | None = None, *, allow_synthetic: bool = False, planted: Plan | None = None
+    installation: Installation,
+    source: str | None = None,
+    *,
+    allow_synthetic: bool = False,
+    planted: ShiftPlan | None = None,
 ) -> PreparedData:
     """Fetch and check a data set and write batches, outcomes and the accepted initial data.
 
@@ -49,7 +53,7 @@ def prepare(
     layout, settings = installation.layout, installation.settings
     shape = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
     shape["planted"] = planted.model_dump(mode="json") if planted else None
-    previous = PreparedData.model_validate(read_json(layout.manifest)) if exists(layout.manifest) else None
+    previous = PreparedData.model_validate(read_json(layout.prepared)) if exists(layout.prepared) else None
     if previous and source is None and previous.settings | {"planted": shape["planted"]} == shape and planted is None:
         return previous
     fetched = fetch(layout, source, allow_synthetic=allow_synthetic)
@@ -98,13 +102,13 @@ def prepare(
         settings=shape,
     )
     # Written last: its existence means that the other files are complete.
-    write_json(layout.manifest, prepared.model_dump())
+    write_json(layout.prepared, prepared.model_dump())
     return prepared
 
 
 def _clear(layout: Layout) -> None:
     # The manifest first, because without it the data counts as not prepared.
-    delete(layout.manifest)
+    delete(layout.prepared)
     for folder in layout.prepared_folders:
         for uri in list_uris(folder):
             delete(uri)
@@ -119,7 +123,7 @@ def read_prepared(installation: Installation) -> PreparedData:
     """
     layout = installation.layout
     try:
-        return PreparedData.model_validate(read_json(layout.manifest))
+        return PreparedData.model_validate(read_json(layout.prepared))
     except NotFound as error:
         raise ConfigurationError(
             f"{installation.settings.data_uri} contains no data. Run `healthpredict prepare` first."

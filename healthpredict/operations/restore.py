@@ -22,7 +22,7 @@ from healthpredict.operations.backup import (
     LEDGER,
     MLFLOW,
     WORK,
-    Sources,
+    BackupSources,
     artifacts_uri,
     dump_name,
     open_sources,
@@ -91,7 +91,7 @@ def restore(installation: Installation, uri: str) -> Restored:
     return Restored(uri=uri, time=facts["time"], files=len(targets), events=len(events), databases=sorted(dumps))
 
 
-def _target(sources: Sources, name: str) -> Path | None:
+def _target(sources: BackupSources, name: str) -> Path | None:
     """Return the path to which a file of the archive is restored, or None if it belongs to no folder."""
     if name == MLFLOW:
         return sources.mlflow
@@ -163,7 +163,7 @@ def _copy(content: IO[bytes], target: Path) -> None:
         shutil.copyfileobj(content, file, 1 << 20)
 
 
-def _after_extraction(installation: Installation, sources: Sources, artifacts: str | None) -> None:
+def _after_extraction(installation: Installation, sources: BackupSources, artifacts: str | None) -> None:
     now = artifacts_uri(sources)
     if artifacts is not None and now is not None and artifacts != now and sources.mlflow is not None:
         move_artifacts(sources.mlflow, artifacts, now)

@@ -80,7 +80,7 @@ class Layout:
         return join(self.root, "outcomes", "log")
 
     @property
-    def manifest(self) -> str:
+    def prepared(self) -> str:
         """The result of `prepare`: JSON, written after its other objects."""
         return join(self.processed_folder, "manifest.json")
 

@@ -8,7 +8,7 @@ import pytest
 
 from healthpredict.data.params import ContractParams
 from healthpredict.data.plan_file import parse_plan
-from healthpredict.data.plant import Plan, Shift, plant, read_plan
+from healthpredict.data.plant import Shift, ShiftPlan, plant, read_plan
 from healthpredict.data.schema import check_encounters
 from healthpredict.data.synthetic import synthesize
 from healthpredict.errors import ConfigurationError
@@ -181,7 +181,7 @@ def test_a_name_that_occurs_twice_in_a_plan_is_refused() -> None:
 def test_plans_made_in_python_may_hold_numbers(raw: pd.DataFrame) -> None:
     for value in (428, 428.0, "428"):
         shift = Shift(kind="set", columns=("diag_1",), value=value, strength=1.0)
-        assert set(plant(raw, Plan(shifts=(shift,)))["diag_1"]) == {"428"}
+        assert set(plant(raw, ShiftPlan(shifts=(shift,)))["diag_1"]) == {"428"}
     with pytest.raises(ConfigurationError, match="in quotes"):
         read_plan({"shifts": [{"kind": "set", "columns": ["insulin"], "value": False}]}, "plan.yaml")
 
@@ -189,6 +189,6 @@ def test_plans_made_in_python_may_hold_numbers(raw: pd.DataFrame) -> None:
 def test_a_frame_of_encounters_can_be_planted_too() -> None:
     frame = pd.DataFrame({"number_inpatient": [0, 1, 366]})
     shift = Shift(kind="add", columns=("number_inpatient",), value=5.0, strength=1.0)
-    assert plant(frame, Plan(shifts=(shift,)))["number_inpatient"].tolist() == [5, 6, 366]
+    assert plant(frame, ShiftPlan(shifts=(shift,)))["number_inpatient"].tolist() == [5, 6, 366]
     more = Shift(kind="more_of", columns=("number_inpatient",), value=1, strength=1.0)
-    assert plant(frame, Plan(shifts=(more,)))["number_inpatient"].tolist() == [1, 1, 1]
+    assert plant(frame, ShiftPlan(shifts=(more,)))["number_inpatient"].tolist() == [1, 1, 1]
