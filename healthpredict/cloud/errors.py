@@ -8,4 +8,4 @@ from healthpredict.errors import HealthPredictError
 class CloudError(HealthPredictError):
     """AWS refused, did not respond, or lacks the resource."""
 
-    exit_code = 12
+    exit_code = 15

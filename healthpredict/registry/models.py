@@ -93,13 +93,11 @@ class Registry:
         So if a training is killed and started again, it continues its run.
         """
         with self._translated():
-            wanted = [
-                f"tags.`{key}` = {_literal(value)}" for key, value in ({"mlflow.runName": name} | dict(tags)).items()
-            ]
+            wanted = [_condition(key, value) for key, value in ({"mlflow.runName": name} | dict(tags)).items()]
             query = " and ".join(["attributes.status = 'RUNNING'", *wanted])
-            found = self.client.search_runs([self.experiment_id], query, max_results=1)
-            if found:
-                return str(found[0].info.run_id)
+            for run in self.client.search_runs([self.experiment_id], query):
+                if dict(tags).items() <= run.data.tags.items():
+                    return str(run.info.run_id)
             run = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
             return str(run.info.run_id)
 
@@ -279,10 +277,16 @@ class Registry:
             raise RegistryError(re.sub(r"://[^/@\s]*@", "://", message)) from error  # a URI may contain a password
 
 
-def _literal(value: str) -> str:
-    """Quote a value for an MLflow filter. Filters have no escapes, so the value must not contain both kinds of quotes."""
+def _condition(tag: str, value: str) -> str:
+    """Return the condition of an MLflow filter that a tag has a value, perhaps among others.
+
+    Filters have no escapes. If the value contains both kinds of quotes, one kind is replaced by a wildcard.
+    """
+    if "'" in value and '"' in value:
+        pattern = value.replace("'", "_")
+        return f"tags.`{tag}` LIKE '{pattern}'"
     quote = '"' if "'" in value else "'"
-    return f"{quote}{value}{quote}"
+    return f"tags.`{tag}` = {quote}{value}{quote}"
 
 
 def _model_version(found: Any) -> ModelVersion:

@@ -188,6 +188,7 @@ class Cluster:
     def log_lines(self, pod: str, *, previous: bool, lines: int) -> list[str]:
         """The last log lines of a pod. Args: previous, read the log of the container before its last restart."""
         from kubernetes.client import ApiException, CoreV1Api
+        from urllib3.exceptions import HTTPError
 
         try:
             response = CoreV1Api(self._client).read_namespaced_pod_log(
@@ -198,8 +199,8 @@ class Cluster:
                 _request_timeout=_TIMEOUT,
                 _preload_content=False,
             )
-        except ApiException:
-            return []  # the container never started
+        except (ApiException, HTTPError):
+            return []  # the container never started, or the API server does not respond
         return str(response.data.decode(errors="replace")).splitlines()
 
     def ask_pod(self, pod: str, port: int, path: str, key: str, body: bytes | None = None) -> bytes:

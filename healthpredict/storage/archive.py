@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -93,6 +94,6 @@ def list_archive(path: Path) -> dict[str, int]:
             listed = {member.name: member.size for member in archive if member.isfile()}
             while stream.read(_BLOCK):  # up to the checksum at the end
                 pass
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise StorageError(f"The archive {path.name} is damaged ({error}). Use another one.") from error
     return listed

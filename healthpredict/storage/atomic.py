@@ -35,8 +35,18 @@ def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclus
             os.link(temporary, path)  # unlike a rename, a link fails if the name exists
         else:
             temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """Sync a folder, because a power failure could otherwise lose the new name of a file in it."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _make_folder(path: Path) -> None:

@@ -164,13 +164,13 @@ class Ledger:
         """Store number and digest of an event at `head_path`, unless a later event is stored there."""
         if self.head_path is None:
             return
-        head = self.head()
-        if head is not None and head["sequence"] > sequence:
-            return
         try:
+            head = self.head()
+            if head is not None and head["sequence"] > sequence:
+                return
             write_json(str(self.head_path), {"ledger": self.uri, "sequence": sequence, "sha256": digest(data)})
         except StorageError as error:
-            # The event itself is written. Without the head, this host cannot detect that the event was dropped later.
+            # The event itself is written, so this must not fail. Without the head, this host cannot detect that events are dropped.
             _logger.warning("%s", error)
 
     def head(self) -> dict[str, Any] | None:
@@ -178,6 +178,10 @@ class Ledger:
         if self.head_path is None or not self.head_path.exists():
             return None
         head: dict[str, Any] = read_json(str(self.head_path))
+        if not isinstance(head, dict) or not head.keys() >= {"ledger", "sequence", "sha256"}:
+            raise StorageError(
+                f"{self.head_path} is damaged. Check the ledger against a backup, then remove this file."
+            )
         return head if head["ledger"] == self.uri else None
 
     def _known_uris(self) -> list[str]:

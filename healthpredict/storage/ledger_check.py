@@ -63,8 +63,10 @@ def _check_content(stored: Sequence[bytes]) -> Altered | None:
         if not isinstance(event, dict):
             return Altered(sequence=sequence, problem=f"Event {sequence} was changed: it is not a JSON object.")
         events.append(event)
+    chained = False
     for sequence, event in enumerate(events, 1):
-        problem = _problem_of_event(sequence, event, events[: sequence - 1])
+        problem = _problem_of_event(sequence, event, chained)
+        chained = chained or "previous_sha256" in event
         if problem:
             return Altered(sequence=sequence, problem=problem)
         before = digest(stored[sequence - 2]) if sequence > 1 else None
@@ -73,11 +75,11 @@ def _check_content(stored: Sequence[bytes]) -> Altered | None:
     return None
 
 
-def _problem_of_event(sequence: int, event: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str | None:
-    """Check an event's number, and that it has a digest if an earlier one has."""
+def _problem_of_event(sequence: int, event: dict[str, Any], chained: bool) -> str | None:
+    """Check an event's number, and that it has a digest if an earlier one has. Args: chained, whether an earlier one has."""
     if event.get("sequence") != sequence:
         return f"Event {sequence} was reordered or changed: it was written as event {event.get('sequence')}."
-    if "previous_sha256" not in event and any("previous_sha256" in other for other in earlier):
+    if "previous_sha256" not in event and chained:
         return f"Event {sequence} was changed: it lacks the digest of the event before it."
     return None
 

@@ -27,7 +27,8 @@ _ADVICE: Final = {
 
 def exists(uri: str) -> bool:
     """Whether a file exists."""
-    return Path(uri).is_file()
+    with _translated("look for", uri):
+        return Path(uri).is_file()
 
 
 def read_bytes(uri: str) -> bytes:
@@ -62,14 +63,16 @@ def write_file(uri: str, source: Path) -> None:
 def is_plain(uri: str) -> bool:
     """Whether the path is a regular file or does not exist."""
     path = Path(uri)
-    return not path.is_symlink() and (path.is_file() or not path.exists())
+    with _translated("look for", uri):
+        return not path.is_symlink() and (path.is_file() or not path.exists())
 
 
 def is_same(uri: str, other: str) -> bool:
     """Whether two paths name the same file."""
     with contextlib.suppress(OSError):
         return Path(uri).samefile(other)
-    return Path(uri).resolve() == Path(other).resolve()
+    with _translated("look for", uri):
+        return Path(uri).resolve() == Path(other).resolve()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from healthpredict import errors
 from healthpredict.cli.main import app
+from healthpredict.cloud.errors import CloudError
 from healthpredict.config import OTHER_VARIABLES, Settings, variables
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +168,9 @@ def test_every_command_is_documented() -> None:
 
 def test_exit_codes_are_those_of_the_errors() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    codes = {kind.exit_code for kind in kinds}
+    own = [kind.exit_code for kind in (*kinds, CloudError) if "exit_code" in vars(kind)]
+    assert len(own) == len(set(own)), "each has its own meaning"
+    codes = {kind.exit_code for kind in (*kinds, CloudError)}
     table = re.findall(r"^\| (\d+) \|", (ROOT / "docs/operate.md").read_text(), re.MULTILINE)
     assert [int(code) for code in table] == sorted({0, *codes})
 

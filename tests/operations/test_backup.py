@@ -242,7 +242,7 @@ def test_nothing_is_restored_over_what_is_there(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = backup(Installation(settings))
-    with pytest.raises(StorageError, match="are there already"):
+    with pytest.raises(StorageError, match="other files exist already"):
         restore(Installation(settings), made.uri)
     two = settings_in(tmp_path / "two", monkeypatch)
     Installation(two).ledger.append("batch", batch="batch-09")

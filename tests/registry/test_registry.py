@@ -56,6 +56,13 @@ def test_a_new_registry_holds_nothing(registry: Registry) -> None:
         registry.version(1)
 
 
+@pytest.mark.parametrize("trigger", ["ward's", 'the "new" ward', """ward's "new" batch""", "50%_x"])
+def test_an_open_run_is_found_again_by_any_trigger(registry: Registry, trigger: str) -> None:
+    run_id = registry.open_run(f"train {trigger}", {"trigger": trigger})
+    assert registry.open_run(f"train {trigger}", {"trigger": trigger}) == run_id
+    registry.close_run(run_id)
+
+
 def test_a_completed_version_is_the_challenger(
     connect: Callable[[], Registry], registry: Registry, register: Callable[..., int]
 ) -> None:

@@ -171,3 +171,16 @@ def test_a_backup_is_restored_once_and_never_overwrites_other_events(root: str) 
     with pytest.raises(StorageError, match="other events"):
         other.restore(ledger.events())
     assert [event["name"] for event in other.events()] == ["batch-07"]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b"{}"])
+def test_an_event_is_written_once_although_the_head_is_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    ledger = Ledger(str(tmp_path / "ledger"), tmp_path / "head.json")
+    (tmp_path / "head.json").write_bytes(damage)
+    ledger.append("batch", name="batch-01")
+    assert len(Ledger(ledger.uri).events()) == 1
+    assert "head.json" in caplog.text
+    with pytest.raises(StorageError, match=r"head\.json"):
+        find_altered(ledger)

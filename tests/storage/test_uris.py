@@ -12,6 +12,7 @@ from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, St
 from healthpredict.storage.uris import (
     delete,
     exists,
+    is_plain,
     join,
     list_uris,
     read_bytes,
@@ -198,3 +199,10 @@ def test_of_many_replacements_of_the_same_content_one_succeeds(root: str) -> Non
     with ThreadPoolExecutor(6) as pool:
         succeeded = [number for number in pool.map(replace, range(12)) if number is not None]
     assert [read_bytes(uri)] == [str(number).encode() for number in succeeded]
+
+
+def test_a_name_that_is_too_long_is_a_storage_error(tmp_path: Path) -> None:
+    uri = str(tmp_path / ("a" * 300))
+    for look in (exists, is_plain, read_bytes):
+        with pytest.raises(StorageError, match="too long"):
+            look(uri)
