@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -41,12 +42,16 @@ def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclus
 
 
 def _sync_folder(path: Path) -> None:
-    """Sync a folder, because a power failure could otherwise lose the new name of a file in it."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Sync a folder, because a power failure could otherwise lose the new name of a file in it.
+
+    The file is written, so this never fails; some file systems cannot sync folders.
+    """
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _make_folder(path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import os
+import stat
 import threading
 import zipfile
 import zlib
@@ -250,6 +251,8 @@ def fill_disk_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         left = [n]
 
         def fsync(file: int) -> None:
+            if stat.S_ISDIR(os.fstat(file).st_mode):
+                return
             left[0] -= 1
             if left[0] < 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
