@@ -303,4 +303,6 @@ def quiet_vendors() -> None:
     # A Prefect worker imports Prefect before our code, too early for the variables above.
     for name in ("alembic", "mlflow", "prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns at every logged model if pip is not installed, as in the image of the workers.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     logging.getLogger("healthpredict").setLevel(logging.INFO)
