@@ -56,7 +56,7 @@ def test_a_good_canary_answers_its_share_and_then_all_requests(rig: Rig, champio
             shares.append(len(rig.administrator.find("Pod", {"healthpredict/track": "canary"})))
             time.sleep(0.5)
 
-    done = threading.Thread(target=roll_out, args=(settings, version))
+    done = threading.Thread(target=roll_out, args=(Installation(settings), version))
     with nothing_fails(traffic) as versions:
         done.start()
         look()
@@ -72,7 +72,7 @@ def test_a_canary_with_other_risks_is_deleted(rig: Rig, champion: int, traffic: 
     settings = settings.model_copy(update={"rollout": settings.rollout.model_copy(update=params)})
     before, template, version = alias(settings), template_hash(rig), rig.register()
     with nothing_fails(traffic), pytest.raises(RolloutError, match=r"lie 0\.\d+ from the champion's"):
-        roll_out(rig.installation, version)
+        roll_out(Installation(settings), version)
     assert (alias(settings), template_hash(rig)) == (before, template)
     assert rig.administrator.read("Deployment", CANARY) is None
 

@@ -65,7 +65,7 @@ def test_a_second_rollout_at_the_same_time_is_refused(
     )
     before, version, other = alias(settings), rig.register(), rig.register()
     failures = rig.installation.ledger.events("rollout_failed")
-    first = threading.Thread(target=roll_out, args=(settings, version))
+    first = threading.Thread(target=roll_out, args=(rig.installation, version))
     refused = 0
     with nothing_fails(traffic):
         first.start()
