@@ -25,7 +25,6 @@ from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.risks import risks_of
-from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 
 SCORED_ROWS = (100_000, 1_000_000)
@@ -70,7 +69,7 @@ def demo(folder: Path, source: str | None) -> Measured:
 def parts(settings: Settings, bundle: Bundle) -> Measured:
     """The encoder's two evaluations and one drift check, in CPU seconds of this process."""
     installation = Installation(settings)
-    layout = Layout(settings.data_uri)
+    layout = installation.layout
     names = arrived_batches(installation)
     encounters = pd.concat([read_frame(layout.processed(name)) for name in names], ignore_index=True)
     frame_cpu = min(_cpu(lambda: encode_frame(bundle.encoder, encounters)) for _ in range(5))

@@ -36,7 +36,6 @@ from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.register import register
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.search import Training, search
-from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, Examples, probability
@@ -68,7 +67,7 @@ def prequential(settings: Settings) -> Measured:
             challenger = register(installation, found)
             registry.make_champion(challenger.version)
             bundles.append(registry.fetch_bundle(registry.version(challenger.version)))
-            arrived = read_frame(Layout(settings.data_uri).processed(name))
+            arrived = read_frame(installation.layout.processed(name))
             models = {"current": bundles[-1], "delayed": bundles[-2:][0], "frozen": bundles[0]}
             risks = {key: risks_of(bundle, arrived) for key, bundle in models.items()}
             # Only now the outcomes.

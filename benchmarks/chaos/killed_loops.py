@@ -168,7 +168,8 @@ def _deploy(installation: Installation, version: int) -> None:
 
 
 def _faults(settings: Settings, batches: int) -> dict[str, int]:
-    ledger, layout = Installation(settings).ledger, Layout(settings.data_uri)
+    installation = Installation(settings)
+    ledger, layout = installation.ledger, installation.layout
     events = Counter(event["batch"] for event in ledger.events("batch"))
     others = Counter((kind, event["version"]) for kind in ("training", "promotion") for event in ledger.events(kind))
     kept = [read_json(layout.accepted(name))["rows"] for name in events]

@@ -160,10 +160,8 @@ def _show(summary: Summary) -> None:
 def _ask_api(installation: Installation, state: Path) -> None:
     """Send one synthetic encounter to the API, as its callers do."""
     settings, registry = installation.settings, installation.registry
-    champion = registry.by_alias("champion")
-    assert champion is not None
     # Golden rows are synthetic.
-    body = json.dumps(registry.fetch_bundle(champion).golden[-1].record, indent=1)
+    body = json.dumps(registry.fetch_bundle(registry.champion()).golden[-1].record, indent=1)
     path = state / "encounter.json"
     path.write_text(body)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

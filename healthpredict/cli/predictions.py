@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from healthpredict import errors
 from healthpredict.cli.show import Json, show
 from healthpredict.operations.installation import Installation
 
@@ -66,10 +65,7 @@ def _champion(installation: Installation) -> str:
     if settings.mlflow_uri.startswith("http"):
         return f"models:/{settings.model_name}@champion"
     registry = installation.registry
-    champion = registry.by_alias("champion")
-    if champion is None:
-        raise errors.RegistryError("There is no champion to serve. Train one first: `healthpredict drift-loop`.")
-    return str(registry.fetch_bundle(champion).path)
+    return str(registry.fetch_bundle(registry.champion()).path)
 
 
 @app.command()

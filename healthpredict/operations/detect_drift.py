@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.errors import RegistryError
 from healthpredict.evaluation.metrics import Floats
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
@@ -73,9 +72,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
     if exists(layout.check(name)):
         return DriftCheck.model_validate(read_json(layout.check(name)))
     registry, settings = installation.registry, installation.settings
-    champion = registry.by_alias("champion")
-    if champion is None:
-        raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict drift-loop`.")
+    champion = registry.champion()
     seconds: Seconds = {}
     with timed(seconds, "drift"):
         bundle = registry.fetch_bundle(champion)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.errors import RegistryError
 from healthpredict.evaluation.metrics import expected_auroc
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.installation import Installation
@@ -50,12 +49,9 @@ def predict_batch(installation: Installation, name: str) -> PredictedBatch:
         logged = read_frame(layout.live_predictions(name))
         predicted = encounters[["encounter_id"]].merge(logged, on="encounter_id", validate="one_to_one")
     else:
-        champion = installation.registry.by_alias("champion")
-        if champion is None:
-            raise RegistryError(
-                f"{installation.settings.model_name} has no champion. Train one: `healthpredict train`."
-            )
-        risk = risks_of(installation.registry.fetch_bundle(champion), encounters)
+        registry = installation.registry
+        champion = registry.champion()
+        risk = risks_of(registry.fetch_bundle(champion), encounters)
         predicted = pd.DataFrame({"encounter_id": encounters["encounter_id"], RISK: risk})
         predicted = predicted.assign(model_version=champion.version)
     write_frame(layout.predictions(name), predicted)

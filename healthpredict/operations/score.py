@@ -17,7 +17,7 @@ from healthpredict.data.columns import ENCOUNTER_COLUMNS
 from healthpredict.data.raw import raw_chunks
 from healthpredict.data.schema import DUPLICATE
 from healthpredict.data.table import ROWS_AT_ONCE, Table, open_table
-from healthpredict.errors import BatchRefused, ConfigurationError, RegistryError, StorageError
+from healthpredict.errors import BatchRefused, ConfigurationError, StorageError
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.score_chunk import ScoredChunk, score_chunk
@@ -75,12 +75,9 @@ def score(
         StorageError: something cannot be read or written; neither file is left.
     """
     _rejected_uri(source_uri, result_uri)  # fail before the bundle is fetched
-    registry, settings = installation.registry, installation.settings
-    champion = registry.by_alias("champion")
-    if champion is None:
-        raise RegistryError(f"{settings.model_name} has no champion. Train one first: `healthpredict drift-loop`.")
-    bundle = registry.fetch_bundle(champion)
-    return score_with(bundle, source_uri, result_uri, progress, ray_address=settings.ray_address)
+    registry = installation.registry
+    bundle = registry.fetch_bundle(registry.champion())
+    return score_with(bundle, source_uri, result_uri, progress, ray_address=installation.settings.ray_address)
 
 
 def score_with(

@@ -226,6 +226,17 @@ class Registry:
                 raise
         return _model_version(found) if _DIGEST in found.tags else None
 
+    def champion(self) -> ModelVersion:
+        """Return the version that the alias `champion` points to.
+
+        Raises:
+            RegistryError: there is no champion, or MLflow failed.
+        """
+        found = self.by_alias("champion")
+        if found is None:
+            raise RegistryError(f"{self.model_name} has no champion. Train one first: `healthpredict drift-loop`.")
+        return found
+
     def make_champion(self, version: int) -> None:
         """Move the alias `champion` to a version."""
         with self._translated():

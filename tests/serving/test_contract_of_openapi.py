@@ -113,7 +113,7 @@ def names_wrong_rows(response: schemathesis.Response) -> bool:
 
 
 def holds_whole_float(value: Any) -> bool:
-    """In JSON Schema, 3.0 is a whole number. In the contract it is not, and the document says so in words."""
+    """In JSON Schema, 3.0 is a whole number. In the contract it is not, which the document states in a description."""
     if isinstance(value, dict | list):
         return any(map(holds_whole_float, value.values() if isinstance(value, dict) else value))
     return isinstance(value, float) and value.is_integer()
