@@ -8,7 +8,7 @@ from flows.artifacts import show_drift, show_history, show_notices
 from flows.children import cancel_children, run_again, run_child
 from flows.deploy import deploy
 from flows.events import emit_drift
-from flows.tasks import as_task
+from flows.tasks import as_task, run_tags
 from flows.train import train
 from healthpredict.config import BatchSource
 from healthpredict.operations import drift_loop as loop
@@ -17,6 +17,7 @@ from healthpredict.operations.detect_drift import DriftCheck, detect_drift
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.predict_batch import predict_batch
+from healthpredict.operations.recalibrate import recalibrate
 from healthpredict.operations.report import write_report
 
 
@@ -39,6 +40,7 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
         detect=detect,
         train=lambda _, training: run_child(train, **training.model_dump()),
         deploy=lambda _, version: run_child(deploy, version=version),
+        recalibrate=lambda there, name: as_task(recalibrate)(there, name, run_tags()),
         predict=as_task(predict_batch),
     )
     installation = Installation()

@@ -21,6 +21,22 @@ class Calibrator(BaseModel):
     intercept: float
 
 
+class Recalibration(BaseModel):
+    """How a bundle differs from the one that training built: another calibrator and threshold, the same model.
+
+    Attributes:
+        of: the version that training built.
+        calibrator: of that version.
+        batch: the newest batch whose outcomes the calibrator has used.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    of: int
+    calibrator: Calibrator
+    batch: str
+
+
 class Manifest(BaseModel):
     """The content and origin of a bundle.
 
@@ -30,7 +46,7 @@ class Manifest(BaseModel):
         model_version: version in the registry.
         family: model family, for instance `lightgbm`.
         outcome: which readmissions count.
-        trigger: why the model was trained: `initial`, or the batch whose drift led to it.
+        trigger: why the version was made: `initial`, or the batch that led to it.
         trained_on: batches in the training data, in order.
         data_digest: sha256 over the training data.
         git_commit: of the training code, or None outside a work tree.
@@ -38,7 +54,8 @@ class Manifest(BaseModel):
         created_at: in UTC.
         threshold: a risk at or above it is `high_risk`.
         calibrator: see `Calibrator`.
-        test: metrics on patients that the model was not trained on.
+        recalibration: None for a bundle that training built.
+        test: metrics on patients that the model was not trained on, with calibrator and threshold from training.
         files: sha256 of every other file of the bundle, by name.
     """
 
@@ -57,5 +74,16 @@ class Manifest(BaseModel):
     created_at: datetime
     threshold: float
     calibrator: Calibrator
+    recalibration: Recalibration | None = None
     test: TestReport
     files: dict[str, str]
+
+    @property
+    def trained_version(self) -> int:
+        """The version that training built. Recalibrated versions of it have the same model."""
+        return self.recalibration.of if self.recalibration else self.model_version
+
+    @property
+    def calibrated_on(self) -> str:
+        """The newest batch whose outcomes the calibrator has used."""
+        return self.recalibration.batch if self.recalibration else self.trained_on[-1]

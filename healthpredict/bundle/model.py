@@ -114,6 +114,12 @@ class Bundle:
         """
         return calibrate(self.manifest.calibrator, self.model.many(features))
 
+    def risks_as_trained(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same before any recalibration. The reference profile describes these risks."""
+        recalibration = self.manifest.recalibration
+        calibrator = recalibration.calibrator if recalibration else self.manifest.calibrator
+        return calibrate(calibrator, self.model.many(features))
+
     def risk(self, record: Mapping[str, Value]) -> float:
         """Return the calibrated probability for one encounter: values by `Column.field`, None or absent if missing."""
         return calibrate_one(self.manifest.calibrator, self.model.one(self.encode(record)))

@@ -143,6 +143,26 @@ def auroc_differences(
     return np.concatenate(differences)
 
 
+def auroc_gain(
+    label: NDArray[np.bool_],
+    risk: Floats,
+    other_risk: Floats,
+    patient_id: NDArray[np.int64],
+    *,
+    n_bootstrap: int = 200,
+) -> Interval:
+    """Return the AUROC of `risk` minus that of `other_risk` on the same encounters, with its paired interval.
+
+    Raises:
+        NotEnoughData: no rows, or one class only.
+    """
+    value = auroc(label, risk) - auroc(label, other_risk)
+    low, high = np.nanquantile(
+        auroc_differences(label, risk, other_risk, patient_id, n_bootstrap=n_bootstrap), (0.025, 0.975)
+    )
+    return Interval(value=value, low=float(low), high=float(high))
+
+
 def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int) -> Iterator[Floats]:
     """Resample patients, and yield how often each encounter is drawn, in chunks of shape (some resamples, n_encounters)."""
     _, patient = np.unique(patient_id, return_inverse=True)

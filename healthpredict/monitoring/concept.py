@@ -1,5 +1,6 @@
-"""Concept drift: whether risks still mean what they meant at promotion. Only matured outcomes can show it.
+"""Concept drift: whether the champion still tells patients apart. Only matured outcomes can show it.
 
+The champion is compared with its own evaluation at promotion, and with a shadow: the champion's recipe, fitted on newer outcomes.
 Batches are checked one after another, and repeated checks must not make a false alarm more likely. So the evidence is an
 e-process, whose chance of ever reaching 1 / rate without drift is at most that rate (Ville's inequality; Ramdas et al. 2023,
 "Game-theoretic statistics and safe anytime-valid inference", doi 10.1214/23-STS894).
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import erf, exp, hypot, sqrt
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,58 +20,35 @@ from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.metrics import Evaluation, Interval, evaluate
 from healthpredict.monitoring.params import DriftPolicy
 
-
-class _Watched(NamedTuple):
-    """A monitored metric: the change to detect, whether only a fall matters, and the sentences for a rise and a fall."""
-
-    scale: float
-    only_fall: bool
-    risen: str
-    fallen: str
-
-
-# The scales are changes that justify a retraining. The evidence grows fastest for changes of about this size.
-_WATCHED: Final = {
-    "auroc": _Watched(0.02, True, "", "AUROC fell from {then} at promotion to {now}"),
-    "calibration_in_the_large": _Watched(
-        0.01,
-        False,
-        "risks are too high, by {now} on average (at promotion {then})",
-        "risks are too low, by {now} on average (at promotion {then})",
-    ),
-    "calibration_slope": _Watched(
-        0.2,
-        False,
-        "risks are not extreme enough: calibration slope {now}, at promotion {then}",
-        "risks are too extreme: calibration slope {now}, at promotion {then}",
-    ),
-}
+_FALL: Final = 0.02
+"""The fall of the AUROC since promotion that justifies a retraining. The evidence grows fastest for falls of about this size."""
+_GAIN: Final = 0.01
+"""The same for the AUROC that the shadow gains over the champion."""
 
 
 class Evidence(BaseModel):
-    """The evidence of the batches since promotion about one metric.
+    """The evidence of the batches since the champion was trained.
 
     Attributes:
-        metric: name of a field of `Evaluation`.
         e_value: evidence of a change. Without a change, its chance of ever reaching 1 / rate is at most that rate.
-        change: the metric over all batches since promotion, minus its value at promotion.
+        change: AUROC of the compared model minus the AUROC that it is compared with, over all batches.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    metric: str
     e_value: float
     change: Interval
 
 
 class ConceptDrift(BaseModel):
-    """The champion on matured outcomes, compared with its evaluation at promotion.
+    """The champion on matured outcomes.
 
     Attributes:
         promoted: the evaluation at promotion.
         matured: the evaluation on the matured outcomes, or None if there are too few.
-        evidence: of a change, by metric; empty if `matured` is None.
-        drifted: whether the champion got worse by more than the policy allows.
+        fall: evidence that the AUROC fell since promotion, or None if `matured` is None.
+        behind: evidence that the shadow is better than the champion, or None if there was no shadow.
+        drifted: whether the champion should be retrained because of this.
         reasons: what drifted, or why it is unknown; empty if nothing drifted.
     """
 
@@ -78,7 +56,8 @@ class ConceptDrift(BaseModel):
 
     promoted: Evaluation
     matured: Evaluation | None
-    evidence: tuple[Evidence, ...] = ()
+    fall: Evidence | None = None
+    behind: Evidence | None = None
     drifted: bool
     reasons: tuple[str, ...]
 
@@ -91,8 +70,9 @@ def detect_concept_drift(
     policy: DriftPolicy,
     *,
     batch: NDArray[np.intp] | None = None,
+    shadow_gains: Sequence[Interval] = (),
 ) -> ConceptDrift:
-    """Compare the champion on matured outcomes with its evaluation at promotion.
+    """Compare the champion on matured outcomes with its evaluation at promotion, and with the shadow.
 
     Args:
         label: whether the patient was readmitted, shape (n_encounters,), may be empty.
@@ -101,6 +81,7 @@ def detect_concept_drift(
         promoted: the champion's evaluation at promotion.
         policy: how much worse it may get.
         batch: the number of each encounter's batch, in order, shape (n_encounters,). None means that there is one batch.
+        shadow_gains: by batch, the AUROC of a shadow that was fitted on all earlier outcomes, minus the champion's.
     """
     batch = np.zeros(len(label), dtype=np.intp) if batch is None else batch
     try:
@@ -110,64 +91,57 @@ def detect_concept_drift(
     parts = [batch == number for number in np.unique(batch)]
     # A part with one class only has no AUROC.
     parts = [part for part in parts if 0 < label[part].sum() < part.sum()] if len(parts) > 1 else []
-    each = [evaluate(label[part], risk[part], patient_id[part]) for part in parts] or [matured]
-    evidence = tuple(_evidence(metric, promoted, each) for metric in _WATCHED)
-    enough = len(_WATCHED) / policy.concept_false_alarm_rate
-    reasons = tuple(
-        _sentence(found, promoted, matured) for found in evidence if found.e_value >= enough and _matters(found, policy)
+    now = [evaluate(label[part], risk[part], patient_id[part]).auroc for part in parts] or [matured.auroc]
+    fall = _evidence(now, promoted.auroc, _FALL, falls=True)
+    behind = _evidence(shadow_gains, None, _GAIN, falls=False) if shadow_gains else None
+    enough = 2 / policy.concept_false_alarm_rate  # two comparisons
+    reasons = []
+    if fall.e_value >= enough and -fall.change.value >= policy.min_auroc_drop:
+        reasons.append(f"AUROC fell from {promoted.auroc} at promotion to {matured.auroc}")
+    if behind is not None and behind.e_value >= enough:
+        reasons.append(f"a model fitted on newer outcomes gains {behind.change} AUROC over the champion")
+    return ConceptDrift(
+        promoted=promoted,
+        matured=matured,
+        fall=fall,
+        behind=behind,
+        drifted=bool(reasons),
+        reasons=tuple(reasons),
     )
-    return ConceptDrift(promoted=promoted, matured=matured, evidence=evidence, drifted=bool(reasons), reasons=reasons)
 
 
-def _matters(found: Evidence, policy: DriftPolicy) -> bool:
-    least = {
-        "auroc": policy.min_auroc_drop,
-        "calibration_in_the_large": policy.min_calibration_offset,
-        "calibration_slope": policy.min_slope_change,
-    }
-    return abs(found.change.value) >= least[found.metric]
+def _evidence(batches: Sequence[Interval], reference: Interval | None, scale: float, *, falls: bool) -> Evidence:
+    """Weigh the values of the batches against a reference, or against 0 if there is none."""
+    weights = np.array([1 / _error(interval) ** 2 for interval in batches])
+    change = float(weights @ [interval.value for interval in batches] / weights.sum())
+    error = 1 / sqrt(weights.sum())
+    if reference is not None:
+        change, error = change - reference.value, hypot(error, _error(reference))
+    e_value = evidence_of_change(-change if falls else change, error, scale)
+    return Evidence(
+        e_value=e_value, change=Interval(value=change, low=change - 1.96 * error, high=change + 1.96 * error)
+    )
 
 
-def _sentence(found: Evidence, promoted: Evaluation, matured: Evaluation) -> str:
-    watched = _WATCHED[found.metric]
-    words = watched.risen if found.change.value > 0 else watched.fallen
-    return words.format(then=getattr(promoted, found.metric), now=getattr(matured, found.metric))
+def evidence_of_change(change: float, error: float, scale: float) -> float:
+    """Return the e-value of a positive change against no change.
 
-
-def _evidence(metric: str, promoted: Evaluation, batches: Sequence[Evaluation]) -> Evidence:
-    then: Interval = getattr(promoted, metric)
-    now: list[Interval] = [getattr(batch, metric) for batch in batches]
-    weights = np.array([1 / _error(interval) ** 2 for interval in now])
-    change = float(weights @ [interval.value for interval in now] / weights.sum()) - then.value
-    error = hypot(_error(then), 1 / sqrt(weights.sum()))
-    watched = _WATCHED[metric]
-    e_value = evidence_of_change(-change, error, watched.scale, one_sided=watched.only_fall)
-    interval = Interval(value=change, low=change - 1.96 * error, high=change + 1.96 * error)
-    return Evidence(metric=metric, e_value=e_value, change=interval)
-
-
-def evidence_of_change(change: float, error: float, scale: float, *, one_sided: bool) -> float:
-    """Return the e-value of a change against no change.
-
-    The promoted value and those of the batches are independent and approximately normal. The likelihood ratio of "all batches
-    differ from the promoted value by d" against "none differs" depends only on the weighted mean of the differences. It is
-    mixed over d with a normal distribution around zero (Robbins 1970, doi 10.1214/aoms/1177696786).
+    The reference and the values of the batches are independent and approximately normal. The likelihood ratio of "all batches
+    differ from the reference by d" against "none differs" depends only on the weighted mean of the differences. It is
+    mixed over d > 0 with a half-normal distribution (Robbins 1970, doi 10.1214/aoms/1177696786).
 
     Args:
-        change: weighted mean of the differences from the promoted value.
-        error: its standard error, including that of the promoted value.
-        scale: standard deviation of d, the change to detect.
-        one_sided: whether only d > 0 counts.
+        change: weighted mean of the differences from the reference.
+        error: its standard error, including that of the reference.
+        scale: of the half-normal distribution: the change to detect.
     """
     total = error**2 + scale**2
     exponent = min(change**2 * scale**2 / (2 * error**2 * total), 700.0)
     mixture = error / sqrt(total) * exp(exponent)
-    if not one_sided:
-        return mixture
     z = change * scale / (error * sqrt(total))
     return mixture * (1 + erf(z / sqrt(2)))
 
 
 def _error(interval: Interval) -> float:
-    """Return the standard error behind a 95 % interval. It is never zero, even if the metric hardly varies."""
+    """Return the standard error behind a 95 % interval. It is never zero, even if the value hardly varies."""
     return max((interval.high - interval.low) / (2 * 1.96), 1e-6)

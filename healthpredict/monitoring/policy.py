@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.monitoring.alert_rate import AlertRate
+from healthpredict.monitoring.calibration import CalibrationCheck
 from healthpredict.monitoring.concept import ConceptDrift
 from healthpredict.monitoring.data_drift import DataDrift
 from healthpredict.monitoring.params import DriftPolicy, DriftState
@@ -16,7 +19,7 @@ class DriftDecision(BaseModel):
     """What to do after a batch, and why.
 
     Attributes:
-        state: stable, warn (a person should look) or retrain.
+        state: stable, warn (a person should look), recalibrate or retrain.
         reasons: sentences for people, the most important first; never empty.
         columns: the features that drifted, the one farthest above its limit first.
     """
@@ -42,7 +45,7 @@ class History(BaseModel):
 
     Attributes:
         new_share: encounters with known outcomes that the champion was not trained on, divided by those that it was trained on.
-        gains: gain in AUROC of each earlier retraining over the champion of its time, on the same encounters, in order.
+        gains: gain in AUROC of each earlier retraining over the champion before it, on outcomes that neither was trained on.
         override: a person's decision, or None.
     """
 
@@ -58,51 +61,90 @@ def expected_gain(gains: Sequence[float], policy: DriftPolicy) -> float:
     return (policy.assumed_gain + sum(gains)) / (1 + len(gains))
 
 
-def decide(data: DataDrift, concept: ConceptDrift | None, history: History, policy: DriftPolicy) -> DriftDecision:
-    """Decide what to do after a batch.
+@dataclass(frozen=True)
+class Findings:
+    """What the checks of a batch found.
 
-    Concept drift, drift of the risks, or drift of at least half of the features leads to retraining once there are enough new
-    outcomes to learn from. If earlier retrainings gained nothing, twice as many are needed. A person's decision overrides this.
+    Attributes:
+        data: drift of the batch's features and risks.
+        concept: the champion on matured outcomes, or None if there are none.
+        calibration: on the newest matured outcomes, or None if it is unknown.
+        alert_rate: of the batch.
+    """
+
+    data: DataDrift
+    concept: ConceptDrift | None
+    calibration: CalibrationCheck | None
+    alert_rate: AlertRate
+
+
+def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecision:
+    """Decide what to do after a batch: the smallest step that the evidence supports.
+
+    - Retrain if there are enough new outcomes to learn from, or if there is evidence that the champion is behind. If earlier
+      retrainings gained nothing, twice as many new outcomes are needed.
+    - Recalibrate if the risks or the alert rate are off.
+    - Warn if only features, their relations, or the risks drifted. A new threshold or model does not repair that.
+
+    A person's decision overrides this.
 
     Args:
-        data: drift of the batch's features and risks.
-        concept: the champion on matured outcomes, or None if it was not checked.
+        found: the results of the checks.
         history: what happened before.
         policy: limits, and how many new outcomes are enough.
     """
+    data = found.data
     judged = data.rows >= policy.min_rows
-    drifted = data.drifted if judged else []
-    columns = tuple(column.column for column in drifted)
-    serious = (
-        [f"On outcomes known so far, {reason}." for reason in concept.reasons] if concept and concept.drifted else []
-    )
+    columns = tuple(column.column for column in data.drifted) if judged else ()
+    retrain = _reasons_to_retrain(found.concept, history, policy)
+    recalibrate = _reasons_to_recalibrate(found)
+    about_risk = []
     if judged and data.drifted_risk is not None:
-        serious.append(f"Predicted risks differ from those at training ({measured(data.drifted_risk)}).")
-    reasons = [*serious, *_about_features(data, policy)]
-    if concept is not None and concept.matured is None:
-        reasons += concept.reasons
-    if history.override is not None:
-        decided, because = history.override.state, history.override.because
-        return DriftDecision(state=decided, reasons=(f"Decided by hand: {because}", *reasons), columns=columns)
-
+        about_risk.append(f"Predicted risks differ from those at training ({measured(data.drifted_risk)}).")
+    reasons = [*retrain, *recalibrate, *about_risk, *_about_features(data, policy)]
+    if found.concept is not None and found.concept.matured is None:
+        reasons += found.concept.reasons
     state: DriftState = "stable"
-    if serious or len(columns) >= policy.retrain_share * len(data.features):
-        enough = policy.min_new_share
-        gain = expected_gain(history.gains, policy)
-        if gain < policy.min_expected_gain:
-            enough *= 2
-            reasons.append(
-                f"The expected gain of retraining is small ({gain:+.3f} AUROC), so it needs twice as many new outcomes."
-            )
-        state = "retrain" if history.new_share >= enough else "warn"
-        if state == "warn":
-            reasons.append(
-                f"Retraining waits until the encounters with new outcomes amount to {enough:.0%} of those that the model was "
-                f"trained on; now: {history.new_share:.0%}."
-            )
-    elif len(columns) >= policy.warn_share * len(data.features) or (judged and data.drifted_together):
+    if history.override is not None:
+        state = history.override.state
+        reasons.insert(0, f"Decided by hand: {history.override.because}")
+    elif retrain:
+        state = "retrain"
+    elif recalibrate:
+        state = "recalibrate"
+    elif about_risk or len(columns) >= policy.warn_share * len(data.features) or (judged and data.drifted_together):
         state = "warn"
     return DriftDecision(state=state, reasons=tuple(reasons), columns=columns)
+
+
+def _reasons_to_retrain(concept: ConceptDrift | None, history: History, policy: DriftPolicy) -> list[str]:
+    reasons = (
+        [f"On outcomes known so far, {reason}." for reason in concept.reasons] if concept and concept.drifted else []
+    )
+    enough = policy.min_new_share
+    gain = expected_gain(history.gains, policy)
+    small = gain < policy.min_expected_gain
+    if history.new_share >= enough * (2 if small else 1):
+        reasons.append(
+            f"Encounters with new outcomes amount to {history.new_share:.0%} of those that the model was trained on."
+        )
+    return reasons
+
+
+def _reasons_to_recalibrate(found: Findings) -> list[str]:
+    reasons = []
+    calibration, alerts = found.calibration, found.alert_rate
+    if calibration is not None and calibration.correction != "none":
+        offset = calibration.offset
+        newest = f"On the {calibration.rows} newest encounters with known outcomes"
+        reason = f"{newest}, risks are too {'high' if offset.value > 0 else 'low'}, by {offset} on average"
+        if calibration.correction == "intercept and slope":
+            extreme = "too extreme" if calibration.slope < 1 else "not extreme enough"
+            reason = f"{reason}, and {extreme} (calibration slope {calibration.slope:.2f})"
+        reasons.append(f"{reason}.")
+    if alerts.broken:
+        reasons.append(f"{alerts.flagged} of the encounters are flagged; {alerts.promised:.3f} are promised.")
+    return reasons
 
 
 def _about_features(data: DataDrift, policy: DriftPolicy) -> list[str]:

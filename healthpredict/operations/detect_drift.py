@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.evaluation.metrics import Floats
+from healthpredict.evaluation.metrics import Floats, Interval
+from healthpredict.features.frame import encode_frame
+from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
+from healthpredict.monitoring.calibration import CalibrationCheck, check_calibration
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
-from healthpredict.monitoring.policy import DriftDecision, History, decide
+from healthpredict.monitoring.params import DriftPolicy
+from healthpredict.monitoring.policy import DriftDecision, Findings, History, decide
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift
-from healthpredict.operations.dataset import LABEL, matured_batches
+from healthpredict.operations.champion_gain import (
+    champion_gain,
+    earlier_gains,
+    earlier_shadow_gains,
+    shadow_gain,
+)
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import read_labelled
-from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
+from healthpredict.operations.unseen_outcomes import UnseenOutcomes, unseen_outcomes
 from healthpredict.storage.tables import read_frame, read_json, write_json
 from healthpredict.storage.uris import exists, join, write_bytes
 
@@ -33,11 +39,17 @@ class DriftCheck(BaseModel):
     Attributes:
         batch: name of the batch.
         champion: version that the batch was compared with.
+        trained_version: that training built; see `Manifest.trained_version`.
         rows: number of encounters in the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
         subgroups: drift of sexes, races and age bands with enough rows.
-        decision: stable, warn or retrain, with reasons.
+        newest_matured: the newest batch with known outcomes that the champion was not trained on, or None if there is none.
+        calibration: on the newest matured outcomes that its calibrator has not used, or None if they are too few.
+        alert_rate: share of the batch that the champion flags.
+        gain: what the champion gained over the one before it, or None unless this check is the first that can measure it.
+        shadow_gain: what the shadow gains over the champion on `newest_matured`, or None if there was no shadow.
+        decision: stable, warn, recalibrate or retrain, with reasons.
         override: sequence number of the manual decision that was followed, or None.
         report_uri: URI of Evidently's page.
         seconds: wall time by stage.
@@ -47,18 +59,31 @@ class DriftCheck(BaseModel):
 
     batch: str
     champion: int
+    trained_version: int
     rows: int
     data: DataDrift
     concept: ConceptDrift | None
     subgroups: tuple[SubgroupDrift, ...]
+    newest_matured: str | None
+    calibration: CalibrationCheck | None
+    alert_rate: AlertRate
+    gain: Interval | None
+    shadow_gain: Interval | None
     decision: DriftDecision
     override: int | None
     report_uri: str
     seconds: Seconds
 
+    @property
+    def recalibrate(self) -> bool:
+        """Whether to recalibrate the champion, unless a retraining has replaced it."""
+        if self.decision.state != "retrain":
+            return self.decision.state == "recalibrate"
+        return self.alert_rate.broken or (self.calibration is not None and self.calibration.correction != "none")
+
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:
-    """Check a batch, write its reports, and decide whether to retrain. A second call returns the first result.
+    """Check a batch, write its reports, and decide what to do. A second call returns the first result.
 
     Args:
         installation: where data and models are.
@@ -70,7 +95,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
     """
     layout = installation.layout
     if exists(layout.check(name)):
-        return DriftCheck.model_validate(read_json(layout.check(name)))
+        return read_check(installation, name)
     registry, settings = installation.registry, installation.settings
     champion = registry.champion()
     seconds: Seconds = {}
@@ -78,29 +103,50 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         bundle = registry.fetch_bundle(champion)
         profile = ReferenceProfile.model_validate(bundle.reference())
         encounters = read_frame(layout.processed(name))
-        risk = risks_of(bundle, encounters)
-        data = detect_data_drift(profile, encounters, risk)
-        _, html = evidently_page(profile, encounters, risk)
-        matured = _matured(installation, bundle, name)
-        concept = None if matured is None else _concept_drift(installation, bundle, matured)
+        features = encode_frame(bundle.encoder, encounters)
+        risk, risk_as_trained = bundle.risks(features), bundle.risks_as_trained(features)
+        unseen = unseen_outcomes(installation, bundle, name)
         override = pending_override(installation)
         history = History(
-            new_share=_new_share(installation, bundle, matured),
-            gains=_gains(installation),
+            new_share=_new_share(installation, bundle, unseen),
+            gains=earlier_gains(installation),
             override=override[1] if override else None,
         )
-        decision = decide(data, concept, history, settings.drift)
+        gain, shadow, concept, calibration = None, None, None, None
+        if unseen is not None:
+            gain = champion_gain(installation, bundle, unseen)
+            shadow_gains = earlier_shadow_gains(installation, bundle)
+            # With enough new outcomes, the decision is to retrain anyway.
+            if history.new_share < settings.drift.min_new_share and unseen.names[-1] not in shadow_gains:
+                shadow = shadow_gain(installation, champion, bundle, unseen)
+            measured = [*shadow_gains.values(), *([shadow] if shadow else [])]
+            concept = _concept_drift(installation, bundle, unseen, measured)
+            calibration = _calibration(bundle, unseen, settings.drift)
+        findings = Findings(
+            data=detect_data_drift(profile, encounters, risk_as_trained),
+            concept=concept,
+            calibration=calibration,
+            alert_rate=check_alert_rate(risk, bundle.manifest.threshold, settings.model.alert_rate, settings.drift),
+        )
+        decision = decide(findings, history, settings.drift)
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
+        _, html = evidently_page(profile, encounters, risk_as_trained)
         write_bytes(report_uri, html)
-        subgroups = _subgroups(installation, profile, encounters, risk, matured)
+        subgroups = _subgroups(installation, profile, encounters, risk, unseen)
     check = DriftCheck(
         batch=name,
         champion=champion.version,
+        trained_version=bundle.manifest.trained_version,
         rows=len(encounters),
-        data=data,
-        concept=concept,
+        data=findings.data,
+        concept=findings.concept,
         subgroups=subgroups,
+        newest_matured=unseen.names[-1] if unseen else None,
+        calibration=findings.calibration,
+        alert_rate=findings.alert_rate,
+        gain=gain,
+        shadow_gain=shadow,
         decision=decision,
         override=override[0] if override else None,
         report_uri=report_uri,
@@ -113,56 +159,39 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
     return check
 
 
-def _new_share(installation: Installation, bundle: Bundle, matured: _Matured | None) -> float:
+def read_check(installation: Installation, name: str) -> DriftCheck:
+    """Read the check of a batch.
+
+    Raises:
+        NotFound: it was not checked.
+        StorageError: the check cannot be read.
+    """
+    return DriftCheck.model_validate(read_json(installation.layout.check(name)))
+
+
+def _new_share(installation: Installation, bundle: Bundle, unseen: UnseenOutcomes | None) -> float:
     layout = installation.layout
     trained_on = sum(read_json(layout.accepted(name))["cohort_rows"] for name in bundle.manifest.trained_on)
-    return len(matured.labelled) / trained_on if matured else 0.0
+    return len(unseen.labelled) / trained_on if unseen else 0.0
 
 
-def _gains(installation: Installation) -> tuple[float, ...]:
-    """Each challenger's gain in AUROC over the champion of its time, as the gate measured it."""
-    gates = installation.ledger.events("gate")
-    return tuple(event["difference"]["value"] for event in gates if event["difference"] is not None)
-
-
-@dataclass(frozen=True)
-class _Matured:
-    """Encounters with known outcomes that the champion was not trained on, and the champion's risks for them.
-
-    Attributes:
-        labelled: shape (n_encounters, ...).
-        risk: shape (n_encounters,).
-        batch: the number of each encounter's batch, shape (n_encounters,).
-    """
-
-    labelled: pd.DataFrame
-    risk: Floats
-    batch: NDArray[np.intp]
-
-    @property
-    def label(self) -> NDArray[np.bool_]:
-        """Whether the patient was readmitted, shape (n_encounters,)."""
-        return self.labelled[LABEL].to_numpy(dtype=np.bool_)
-
-
-def _matured(installation: Installation, bundle: Bundle, arriving: str) -> _Matured | None:
-    unseen = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
-    if not unseen:
-        return None
-    parts = [read_labelled(installation, [batch]) for batch in unseen]
-    labelled = pd.concat(parts, ignore_index=True)
-    return _Matured(labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
-
-
-def _concept_drift(installation: Installation, bundle: Bundle, matured: _Matured) -> ConceptDrift:
+def _concept_drift(
+    installation: Installation, bundle: Bundle, unseen: UnseenOutcomes, shadow_gains: Iterable[Interval]
+) -> ConceptDrift:
     return detect_concept_drift(
-        label=matured.label,
-        risk=matured.risk,
-        patient_id=matured.labelled["patient_id"].to_numpy(),
+        label=unseen.label,
+        risk=unseen.risk,
+        patient_id=unseen.patient_id,
         promoted=bundle.manifest.test.evaluation,
         policy=installation.settings.drift,
-        batch=matured.batch,
+        batch=unseen.batch,
+        shadow_gains=tuple(shadow_gains),
     )
+
+
+def _calibration(bundle: Bundle, unseen: UnseenOutcomes, policy: DriftPolicy) -> CalibrationCheck | None:
+    rows = unseen.since(bundle.manifest.calibrated_on, policy.calibration_rows)
+    return check_calibration(unseen.label[rows], unseen.risk[rows], policy)
 
 
 def _subgroups(
@@ -170,7 +199,7 @@ def _subgroups(
     profile: ReferenceProfile,
     encounters: pd.DataFrame,
     risk: Floats,
-    matured: _Matured | None,
+    unseen: UnseenOutcomes | None,
 ) -> tuple[SubgroupDrift, ...]:
-    known = (matured.labelled, matured.label, matured.risk) if matured else None
+    known = (unseen.labelled, unseen.label, unseen.risk) if unseen else None
     return detect_subgroup_drift(profile, encounters, risk, known, installation.settings.drift)

@@ -1,4 +1,4 @@
-"""The drift loop: process every batch that is not done yet; retrain and roll out if the decision is to retrain.
+"""The drift loop: process every batch that is not done yet; recalibrate or retrain, and roll out, if that is the decision.
 
 A batch is predicted after the update that it leads to. So its predictions use everything that was known when it arrived.
 
@@ -37,6 +37,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import Pending, batch_events, find_pending
 from healthpredict.operations.predict_batch import PredictedBatch, predict_batch
 from healthpredict.operations.promote import promote
+from healthpredict.operations.recalibrate import Recalibrated, recalibrate
 from healthpredict.operations.roll_out import settle
 from healthpredict.operations.search import Training
 from healthpredict.operations.ship_log import ship_log
@@ -55,6 +56,7 @@ class Steps:
     accept: Callable[[Installation, Delivered], AcceptedBatch] = accept_batch
     detect: Callable[[Installation, str], DriftCheck] = detect_drift
     train: Callable[[Installation, Training], object] = train
+    recalibrate: Callable[[Installation, str], Recalibrated | None] = recalibrate
     deploy: Callable[[Installation, int], object] = promote
     predict: Callable[[Installation, str], PredictedBatch] = predict_batch
 
@@ -213,9 +215,12 @@ class _Loop:
             return
         notices += accepted.sentences
         check = self.steps.detect(self.installation, name)
-        challenger = None
+        challenger, promoted, recalibrated = None, False, None
         if check.decision.state == "retrain":
-            challenger, _ = self._train_and_deploy(Training(trigger=name, arriving=name))
+            challenger, gate = self._train_and_deploy(Training(trigger=name, arriving=name))
+            promoted = gate.promote
+        if check.recalibrate and not promoted:
+            recalibrated = self._recalibrate_and_deploy(name)
         predicted = self.steps.predict(self.installation, name)
         self.lease.check()
         ledger.append(
@@ -234,6 +239,12 @@ class _Loop:
             live=predicted.live,
             expected_auroc=predicted.expected_auroc,
             challenger=challenger,
+            recalibrated=recalibrated,
+            alert_rate=check.alert_rate.flagged.value,
+            trained_version=check.trained_version,
+            newest_matured=check.newest_matured,
+            gain=check.gain and check.gain.model_dump(),
+            shadow_gain=check.shadow_gain and check.shadow_gain.model_dump(),
             seconds=accepted.seconds | check.seconds,
             read_as=accepted.read_as,
             **(accepted.delivered or content).model_dump(),
@@ -258,6 +269,16 @@ class _Loop:
             self.steps.deploy(self.installation, version)
             ledger.refresh()
         return version, decision
+
+    def _recalibrate_and_deploy(self, name: str) -> int | None:
+        """Deploy a recalibration of the champion. Returns: its version, or None if the champion changed since the check."""
+        recalibrated = self.steps.recalibrate(self.installation, name)
+        if recalibrated is None:
+            return None
+        self.lease.check()
+        self.steps.deploy(self.installation, recalibrated.version)
+        self.installation.ledger.refresh()
+        return recalibrated.version
 
     def _accept_outcomes(self) -> None:
         self.notices += accept_outcomes(self.installation).notices

@@ -18,6 +18,8 @@ def promote(
 ) -> Rollout:
     """Roll out a version, verify it, and make it the champion, if it passed the gate or is forced with a reason.
 
+    A recalibration needs no gate: its model is that of a champion.
+
     Args:
         installation: where models and API are.
         version: version in the registry. The version in service may be rolled out again, for instance with other keys.
@@ -33,7 +35,8 @@ def promote(
         raise ConfigurationError("To promote a version by force, give a reason for the ledger: --because REASON.")
     ledger = installation.ledger
     gate, promoted = ledger.last("gate", version=version), ledger.last("promotion")
-    passed = gate is not None and bool(gate["promote"])
+    recalibrated = ledger.last("recalibration", version=version) is not None
+    passed = recalibrated or (gate is not None and bool(gate["promote"]))
     in_service = promoted is not None and promoted["version"] == version
     if not (passed or in_service or force):
         raise ConfigurationError(

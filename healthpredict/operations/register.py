@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
+from scipy.special import expit, logit
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import LeakSuspected
 from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.features.encoder import Encoder
+from healthpredict.monitoring.alert_rate import threshold_for
+from healthpredict.monitoring.calibration import fit_intercept
 from healthpredict.operations.assemble import assemble
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.installation import Installation
@@ -23,6 +27,8 @@ from healthpredict.operations.search import CANDIDATES_TAG, Search, Training
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.reporting.plots import calibration_plot, roc_plot
+from healthpredict.storage.tables import read_frame
+from healthpredict.storage.uris import exists
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
 from healthpredict.training.params import FamilyName
@@ -74,16 +80,17 @@ def register(installation: Installation, search: Search) -> Challenger:
 
     seconds = dict(search.seconds)
     with timed(seconds, "load"):
-        labelled = read_labelled(installation, search.trained_on)
+        parts = [read_labelled(installation, [name]) for name in search.trained_on]
+        labelled = pd.concat(parts, ignore_index=True)
     is_test = sides(labelled) == Side.TEST
     training, test = labelled[~is_test], labelled[is_test]
     label, seed = training[LABEL].to_numpy(), installation.settings.search.seed
     with timed(seconds, "fit"):
         finalists = fit_finalists(search.result.candidates[: search.finalists], training, label, seed)
-    fitted = finalists[0]
+    fitted, threshold = _fit_to_newest(installation, finalists[0], search, parts)
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):
-        report, plots = _evaluate(installation, fitted, test)
+        report, plots = _evaluate(installation, fitted, test, threshold)
     with timed(seconds, "register"):
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
@@ -119,8 +126,39 @@ def _log_families(registry: Registry, run_id: str, models: Mapping[FamilyName, t
         registry.log_onnx(run_id, family, export_onnx(family, model, len(encoder.feature_names)))
 
 
+def _fit_to_newest(
+    installation: Installation, fitted: FittedModel, search: Search, parts: Sequence[pd.DataFrame]
+) -> tuple[FittedModel, float]:
+    """Fit the calibrator's intercept to the newest outcomes, and the threshold to the newest risks.
+
+    Readmissions become more or less frequent, so the mean of all training data is not the mean of tomorrow.
+
+    Args:
+        installation: where the arriving batch is, if it was accepted.
+        fitted: calibrated on all training encounters.
+        search: that it comes from.
+        parts: the labelled encounters of each batch of the search, in order.
+    """
+    settings, labelled = installation.settings, pd.concat(parts, ignore_index=True)
+    test = sides(labelled) == Side.TEST
+    risk = np.empty(len(labelled))
+    risk[~test], risk[test] = fitted.out_of_fold_risk, fitted.risks(labelled[test])
+    rows = 0
+    for part in reversed(parts):
+        rows += len(part)
+        if rows >= settings.drift.calibration_rows:
+            break
+    label, newest = labelled[LABEL].to_numpy(dtype=np.bool_)[-rows:], risk[-rows:]
+    if min(label.sum(), (~label).sum()) >= settings.drift.min_readmissions:
+        shift = fit_intercept(label, logit(newest))
+        fitted, newest = fitted.shifted(shift), expit(logit(newest) + shift)
+    arriving = installation.layout.processed(search.training.arriving)
+    recent = fitted.risks(read_frame(arriving)) if exists(arriving) else newest
+    return fitted, threshold_for(recent, settings.model.alert_rate)
+
+
 def _evaluate(
-    installation: Installation, fitted: FittedModel, test: pd.DataFrame
+    installation: Installation, fitted: FittedModel, test: pd.DataFrame, threshold: float
 ) -> tuple[TestReport, dict[str, bytes]]:
     params = installation.settings.model
     label, risk = test[LABEL].to_numpy(), fitted.risks(test)
@@ -128,7 +166,7 @@ def _evaluate(
         test,
         label,
         risk,
-        threshold=fitted.threshold(params.alert_rate),
+        threshold=threshold,
         min_subgroup_rows=params.min_subgroup_rows,
         n_bootstrap=params.n_bootstrap,
     )

@@ -66,11 +66,15 @@ def _models(installation: Installation) -> tuple[ModelSummary, ...]:
     registry, ledger = installation.registry, installation.ledger
     promoted = {event["version"] for event in ledger.events("promotion")}
     gates = {event["version"]: event for event in ledger.events("gate")}
+    recalibrations = {event["version"]: event for event in ledger.events("recalibration")}
     found = []
     for version in registry.versions():
         manifest = registry.fetch_bundle(version).manifest
         test = manifest.test
-        reasons = gates.get(version.version, {}).get("reasons", ["not gated yet"])
+        if (recalibration := recalibrations.get(version.version)) is not None:
+            reasons = [f"Recalibrates version {recalibration['of']}.", *recalibration["reasons"]]
+        else:
+            reasons = gates.get(version.version, {}).get("reasons", ["not gated yet"])
         found.append(
             ModelSummary(
                 version=version.version,

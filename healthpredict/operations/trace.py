@@ -22,6 +22,7 @@ class Trace(BaseModel):
         run_id: the MLflow run.
         flow_run_id: the Prefect flow run that trained it, or None.
         git_commit: of the code.
+        recalibrates: the version that this one recalibrates, or None if it was trained.
         gate: the decisions of the gate, each with its reasons.
         bundle_digest: of its bundle.
         promoted_at: times at which it became the champion, UTC.
@@ -37,6 +38,7 @@ class Trace(BaseModel):
     run_id: str
     flow_run_id: str | None
     git_commit: str
+    recalibrates: int | None
     gate: list[dict[str, Any]]
     bundle_digest: str
     promoted_at: list[str]
@@ -50,6 +52,7 @@ def trace(installation: Installation, version: int) -> Trace:
     """
     registry, ledger = installation.registry, installation.ledger
     found = registry.version(version)
+    recalibration = ledger.last("recalibration", version=version)
     shown = ("time", "arriving", "champion", "promote", "reasons")
     return Trace(
         version=version,
@@ -60,6 +63,7 @@ def trace(installation: Installation, version: int) -> Trace:
         run_id=found.run_id,
         flow_run_id=registry.run_tag(found.run_id, "flow_run_id"),
         git_commit=found.tags["git_commit"],
+        recalibrates=recalibration and recalibration["of"],
         gate=[{key: e[key] for key in shown} for e in ledger.events("gate") if e["version"] == version],
         bundle_digest=found.bundle_digest,
         promoted_at=[e["time"] for e in ledger.events("promotion") if e["version"] == version],

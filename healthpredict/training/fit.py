@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,9 +47,11 @@ class FittedModel:
         """Return the calibrated risks of the training pipeline, shape (n_encounters,). A bundle must reproduce them."""
         return calibrate(self.calibrator, probability(self.model, encode_frame(self.encoder, encounters)))
 
-    def threshold(self, alert_rate: float) -> float:
-        """Return the risk that this share of the out-of-fold predictions exceeds."""
-        return float(np.quantile(self.out_of_fold_risk, 1 - alert_rate))
+    def shifted(self, intercept: float) -> FittedModel:
+        """Return the same model with this number added to all calibrated log-odds."""
+        shift = Calibrator(slope=1.0, intercept=intercept)
+        calibrator = self.calibrator.model_copy(update={"intercept": self.calibrator.intercept + intercept})
+        return replace(self, calibrator=calibrator, out_of_fold_risk=calibrate(shift, self.out_of_fold_risk))
 
 
 def fit_model(

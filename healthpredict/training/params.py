@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FamilyName = Literal["logistic_regression", "random_forest", "xgboost", "lightgbm", "catboost"]
 
@@ -44,7 +44,8 @@ class ModelParams(BaseModel):
     """The threshold of a model, its evaluation, and the limit that reveals a leak.
 
     Attributes:
-        alert_rate: share (0-1) of encounters that a discharge team can follow up. The threshold flags this share.
+        alert_capacity: what a discharge team can follow up: below 1, a share of all encounters; from 1 on, patients a week.
+        encounters_a_week: discharges of patients with diabetes in a week, for an `alert_capacity` in patients a week.
         n_bootstrap: number of bootstrap resamples for each interval.
         min_subgroup_rows: smallest number of encounters of a subgroup that is evaluated.
         leak_auroc: a training with a higher AUROC fails as a suspected leak. No published model of this data set without a leak
@@ -53,7 +54,29 @@ class ModelParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, protected_namespaces=())
 
-    alert_rate: float = Field(0.2, gt=0, lt=1)
+    alert_capacity: float = Field(0.2, gt=0)
+    encounters_a_week: float | None = Field(None, gt=0)
     n_bootstrap: int = Field(200, ge=20)
     min_subgroup_rows: int = Field(300, ge=1)
     leak_auroc: float = Field(0.72, gt=0.5, le=1)
+
+    @model_validator(mode="after")
+    def _capacity_is_a_share(self) -> Self:
+        if self.alert_capacity >= 1 and self.encounters_a_week is None:
+            raise ValueError(
+                f"an alert_capacity of {self.alert_capacity:g} patients a week needs encounters_a_week, the number of encounters "
+                "that are predicted in a week. For a share of all encounters, give a number below 1"
+            )
+        if not self.alert_rate < 1:
+            raise ValueError(
+                f"an alert_capacity of {self.alert_capacity:g} patients a week is not less than the {self.encounters_a_week:g} "
+                "encounters_a_week, so every encounter would be flagged"
+            )
+        return self
+
+    @property
+    def alert_rate(self) -> float:
+        """The share (0-1) of encounters that the threshold should flag."""
+        if self.alert_capacity < 1 or self.encounters_a_week is None:
+            return self.alert_capacity
+        return self.alert_capacity / self.encounters_a_week

@@ -1,15 +1,17 @@
-"""What leads to retraining or to a warning, and the reasons that people read."""
+"""What leads to retraining, recalibration or a warning, and the reasons that people read."""
 
 from __future__ import annotations
 
 import pytest
 
 from healthpredict.evaluation.metrics import Evaluation, Interval
+from healthpredict.monitoring.alert_rate import AlertRate
+from healthpredict.monitoring.calibration import CalibrationCheck, Correction
 from healthpredict.monitoring.concept import ConceptDrift
 from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
 from healthpredict.monitoring.distances import Method
 from healthpredict.monitoring.params import DriftPolicy
-from healthpredict.monitoring.policy import DriftDecision, History, Override, decide, expected_gain
+from healthpredict.monitoring.policy import DriftDecision, Findings, History, Override, decide, expected_gain
 
 ANY = Interval(value=0.1, low=0.1, high=0.1)
 EVALUATION = Evaluation(
@@ -37,73 +39,121 @@ def data(drifted: int, risk: float = 0.0, rows: int = 8000, joint: tuple[ColumnD
     return DataDrift(rows=rows, columns=columns, joint=joint, prediction=(column("readmission_risk", risk),))
 
 
-def after(new_share: float) -> History:
+def after(new_share: float = 0.0) -> History:
     return History(new_share=new_share)
 
 
-def state(batch: DataDrift, concept: ConceptDrift | None = None, since: float = 9) -> str:
-    return decide(batch, concept, after(since), DriftPolicy()).state
+def alerts(rate: float = 0.2) -> AlertRate:
+    flagged = Interval(value=rate, low=rate - 0.01, high=rate + 0.01)
+    return AlertRate(promised=0.2, flagged=flagged, broken=abs(rate - 0.2) > 0.03)
+
+
+def calibration(offset: float, correction: Correction = "intercept", slope: float = 1.0) -> CalibrationCheck:
+    interval = Interval(value=offset, low=offset - 0.007, high=offset + 0.007)
+    return CalibrationCheck(
+        rows=8000, readmissions=900, offset=interval, correction=correction, intercept=-10 * offset, slope=slope
+    )
+
+
+def made(
+    batch: DataDrift,
+    concept: ConceptDrift | None = None,
+    history: History | None = None,
+    *,
+    found: CalibrationCheck | None = None,
+    rate: float = 0.2,
+) -> DriftDecision:
+    return decide(Findings(batch, concept, found, alerts(rate)), history or after(), DriftPolicy())
+
+
+def state(batch: DataDrift, concept: ConceptDrift | None = None, new_share: float = 0.0) -> str:
+    return made(batch, concept, after(new_share)).state
 
 
 def test_no_drift_is_stable() -> None:
-    assert decide(data(0), None, after(9), DriftPolicy()) == DriftDecision(
+    assert made(data(0), found=calibration(0.001, "none")) == DriftDecision(
         state="stable", reasons=("0 of 20 features differ from the training data.",), columns=()
     )
 
 
 def test_some_drifted_features_are_a_warning() -> None:
     assert state(data(3)) == "warn"
+    assert state(data(20)) == "warn", "however many: features alone say nothing about the model"
+
+
+def test_shifted_risks_are_a_warning() -> None:
+    assert state(data(0, risk=0.3)) == "warn"
 
 
 def test_features_that_no_longer_go_together_are_a_warning_that_names_both() -> None:
     joint = ColumnDrift(column="age", method=Method.ASSOCIATION, score=2, threshold=1, partner="payer_code")
-    decision = decide(data(0, joint=(joint,)), None, after(9), DriftPolicy())
+    decision = made(data(0, joint=(joint,)))
     assert decision.state == "warn"
     assert decision.reasons[-1] == ("Relations to other features have changed for 1 feature: age and payer code.")
 
 
+def test_risks_that_are_off_lead_to_a_recalibration() -> None:
+    decision = made(data(0), found=calibration(0.012))
+    assert decision.state == "recalibrate"
+    assert decision.reasons[0] == (
+        "On the 8000 newest encounters with known outcomes, risks are too high, by 0.012 [0.005, 0.019] on average."
+    )
+    decision = made(data(0), found=calibration(-0.012, "intercept and slope", slope=0.7))
+    assert "risks are too low, by -0.012" in decision.reasons[0]
+    assert decision.reasons[0].endswith("and too extreme (calibration slope 0.70).")
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.16, "recalibrate"), (0.18, "stable"), (0.24, "recalibrate")])
+def test_a_broken_promise_of_alerts_leads_to_a_recalibration(rate: float, expected: str) -> None:
+    decision = made(data(0), rate=rate)
+    assert decision.state == expected
+    assert ("are flagged; 0.200 are promised" in decision.reasons[0]) is (expected == "recalibrate")
+
+
+@pytest.mark.parametrize(("new_share", "expected"), [(0.24, "stable"), (0.25, "retrain"), (0.4, "retrain")])
+def test_enough_new_outcomes_lead_to_retraining(new_share: float, expected: str) -> None:
+    assert state(data(0), None, new_share) == expected
+
+
+def test_a_champion_that_is_behind_is_retrained_at_once() -> None:
+    assert state(data(0), WORSE, 0.1) == "retrain"
+
+
+def test_the_largest_step_that_is_needed_is_taken() -> None:
+    decision = made(data(20, risk=0.3), WORSE, after(9), found=calibration(0.02), rate=0.3)
+    assert decision.state == "retrain"
+    assert [reason.split(" ")[0] for reason in decision.reasons] == [
+        "On",
+        "Encounters",
+        "On",
+        "0.300",
+        "Predicted",
+        "20",
+    ]
+
+
 def test_what_a_person_decided_comes_first_and_is_quoted() -> None:
     history = History(new_share=0.1, override=Override(state="retrain", because="new laboratory system"))
-    decision = decide(data(0), None, history, DriftPolicy())
+    decision = made(data(0), history=history)
     assert decision.state == "retrain"
     assert decision.reasons[0] == "Decided by hand: new laboratory system"
+    calm = History(new_share=9, override=Override(state="stable", because="known"))
+    assert made(data(20), WORSE, calm, found=calibration(0.02)).state == "stable"
 
 
-def test_where_retraining_won_nothing_it_is_done_half_as_often() -> None:
+def test_if_retraining_gained_nothing_it_waits_for_twice_as_many_outcomes() -> None:
     useless = History(new_share=0.3, gains=(0.0, -0.001, -0.002, 0.0, -0.003))
     assert expected_gain(useless.gains, DriftPolicy()) < DriftPolicy().min_expected_gain
-    waiting = decide(data(0), WORSE, useless, DriftPolicy())
-    assert waiting.state == "warn"
-    assert "expected gain of retraining is small" in " ".join(waiting.reasons)
+    assert made(data(0), history=useless).state == "stable"
+    assert made(data(0), WORSE, useless).state == "retrain", "evidence does not wait"
     rested = useless.model_copy(update={"new_share": 0.6})
-    assert decide(data(0), WORSE, rested, DriftPolicy()).state == "retrain"
-
-
-@pytest.mark.parametrize(("since", "expected"), [(0.1, "warn"), (0.25, "retrain"), (0.4, "retrain")])
-def test_worse_results_and_shifted_risks_lead_to_retraining_with_enough_to_learn_from(
-    since: float, expected: str
-) -> None:
-    assert state(data(0), WORSE, since) == expected
-    assert state(data(0, risk=0.3), None, since) == expected
-
-
-def test_shifts_of_most_features_lead_to_retraining_of_some_to_a_warning() -> None:
-    assert state(data(10), None, 0.3) == "retrain"
-    assert state(data(9), None, 0.3) == "warn"
-
-
-def test_a_waiting_decision_says_so() -> None:
-    reasons = decide(data(0), WORSE, after(0.1), DriftPolicy()).reasons
-    assert reasons[-1] == (
-        "Retraining waits until the encounters with new outcomes amount to 25% of those that the model was trained on; "
-        "now: 10%."
-    )
+    assert made(data(0), history=rested).state == "retrain"
 
 
 def test_few_rows_say_nothing_about_features_and_risks() -> None:
     """Outcomes still count: their intervals know how many rows there are."""
     few = data(20, risk=1.0, rows=10)
-    decision = decide(few, UNKNOWN, after(9), DriftPolicy())
+    decision = made(few, UNKNOWN)
     assert decision.state == "stable"
     assert decision.columns == ()
     assert decision.reasons == ("Features and risks are not judged: 10 encounters are too few.", "No outcomes yet.")
@@ -111,7 +161,7 @@ def test_few_rows_say_nothing_about_features_and_risks() -> None:
 
 
 def test_the_weightiest_reason_comes_first() -> None:
-    decision = decide(data(7, risk=0.3), WORSE, after(9), DriftPolicy())
+    decision = made(data(7, risk=0.3), WORSE)
     assert decision.reasons == (
         "On outcomes known so far, AUROC fell.",
         "Predicted risks differ from those at training (distance 0.300, limit 0.100).",

@@ -16,6 +16,8 @@ from accepting import accept
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw, read_encounters
 from healthpredict.errors import BatchRefused
+from healthpredict.evaluation.metrics import Interval
+from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
 from healthpredict.monitoring.policy import DriftDecision
 from healthpredict.operations import accept_batch as accepting
@@ -56,7 +58,7 @@ def refuse(_: Installation, file: Delivered) -> AcceptedBatch:
 
 
 def run(settings: Settings, accept: Any = refuse) -> LoopRun:
-    return drift_loop(Installation(settings), Steps(accept, unused, unused, unused, unused))
+    return drift_loop(Installation(settings), Steps(accept, unused, unused, unused, unused, unused))
 
 
 def remove_before_reading(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
@@ -88,10 +90,16 @@ def test_a_batch_is_predicted_after_the_update_that_it_leads_to(settings: Settin
         return DriftCheck(
             batch=name,
             champion=1,
+            trained_version=1,
             rows=1,
             data=DataDrift(rows=1, columns=(column,), joint=(), prediction=()),
             concept=None,
             subgroups=(),
+            newest_matured=None,
+            calibration=None,
+            alert_rate=AlertRate(promised=0.2, flagged=Interval(value=0.2, low=0.1, high=0.3), broken=False),
+            gain=None,
+            shadow_gain=None,
             decision=DriftDecision(state="retrain" if name == "batch-02" else "stable", reasons=(), columns=()),
             override=None,
             report_uri="",

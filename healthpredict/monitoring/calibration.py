@@ -1,0 +1,99 @@
+"""Calibration on matured outcomes: the smallest correction of the risks that suffices.
+
+The order is that of Davis et al. 2019 (doi 10.1093/jamia/ocz127): no correction, a new intercept, a new intercept and slope. Each
+likelihood-ratio test asks whether the next larger correction explains the outcomes better than chance would.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from scipy.stats import chi2
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from healthpredict.evaluation.metrics import Floats, Interval
+from healthpredict.monitoring.params import DriftPolicy
+
+Correction = Literal["none", "intercept", "intercept and slope"]
+_LARGEST_SHIFT = 30.0
+"""In log-odds. A risk that is shifted further is 0 or 1."""
+
+
+class CalibrationCheck(BaseModel):
+    """The champion's calibration on the newest outcomes that it was neither trained nor calibrated on.
+
+    Attributes:
+        rows: encounters with known outcomes.
+        readmissions: those of them that were readmitted.
+        offset: mean risk minus readmitted share; positive if risks are too high.
+        correction: the smallest one that suffices.
+        intercept: of the correction. The corrected log-odds are intercept + slope x log-odds.
+        slope: of the correction; 1 unless the correction needs a slope.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    readmissions: int
+    offset: Interval
+    correction: Correction
+    intercept: float = 0.0
+    slope: float = 1.0
+
+
+def check_calibration(label: NDArray[np.bool_], risk: Floats, policy: DriftPolicy) -> CalibrationCheck | None:
+    """Compare risks with outcomes, and find the smallest correction that suffices.
+
+    Args:
+        label: whether the patient was readmitted, shape (n_encounters,), may be empty.
+        risk: readmission risks (0-1) of the same encounters, shape (n_encounters,).
+        policy: significance level of the tests, and how many readmissions they need.
+
+    Returns:
+        The result, or None if there are too few readmissions, or too few encounters without one.
+    """
+    readmissions = int(label.sum())
+    if min(readmissions, len(label) - readmissions) < policy.min_readmissions:
+        return None
+    log_odds = logit(risk)
+    shift = fit_intercept(label, log_odds)
+    line = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
+    intercept, slope = float(line.intercept_[0]), float(line.coef_[0, 0])
+    loss, shifted_loss, line_loss = (
+        float(log_loss(label, expit(corrected), normalize=False))
+        for corrected in (log_odds, log_odds + shift, intercept + slope * log_odds)
+    )
+    smallest_gain = chi2.isf(policy.calibration_level, df=1) / 2
+    correction: Correction = "none"
+    if slope > 0 and shifted_loss - line_loss > smallest_gain:
+        correction = "intercept and slope"
+    elif loss - shifted_loss > smallest_gain:
+        correction, intercept, slope = "intercept", shift, 1.0
+    else:
+        intercept, slope = 0.0, 1.0
+    return CalibrationCheck(
+        rows=len(label),
+        readmissions=readmissions,
+        offset=_offset(label, risk),
+        correction=correction,
+        intercept=intercept,
+        slope=slope,
+    )
+
+
+def fit_intercept(label: NDArray[np.bool_], log_odds: Floats) -> float:
+    """Return the shift of the log-odds that makes the mean risk equal to the readmitted share, which must not be 0 or 1."""
+    share = label.mean()
+    return float(brentq(lambda shift: expit(log_odds + shift).mean() - share, -_LARGEST_SHIFT, _LARGEST_SHIFT))
+
+
+def _offset(label: NDArray[np.bool_], risk: Floats) -> Interval:
+    difference = risk - label
+    value, error = float(difference.mean()), float(difference.std() / np.sqrt(len(label)))
+    return Interval(value=value, low=value - 1.96 * error, high=value + 1.96 * error)

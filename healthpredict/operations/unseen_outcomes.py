@@ -1,0 +1,70 @@
+"""Outcomes that the champion was not trained on. Only they show how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.evaluation.metrics import Floats
+from healthpredict.operations.dataset import LABEL, matured_batches
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.risks import risks_of
+
+
+@dataclass(frozen=True)
+class UnseenOutcomes:
+    """Encounters with known outcomes that the champion was not trained on, and the champion's risks for them.
+
+    Attributes:
+        names: of their batches, in order; at least one.
+        labelled: shape (n_encounters, ...).
+        risk: shape (n_encounters,).
+        batch: position in `names` of each encounter's batch, ascending, shape (n_encounters,).
+    """
+
+    names: list[str]
+    labelled: pd.DataFrame
+    risk: Floats
+    batch: NDArray[np.intp]
+
+    @property
+    def label(self) -> NDArray[np.bool_]:
+        """Whether the patient was readmitted, shape (n_encounters,)."""
+        return self.labelled[LABEL].to_numpy(dtype=np.bool_)
+
+    @property
+    def patient_id(self) -> NDArray[np.int64]:
+        """Shape (n_encounters,)."""
+        return self.labelled["patient_id"].to_numpy(dtype=np.int64)
+
+    @property
+    def newest(self) -> NDArray[np.bool_]:
+        """The encounters of the newest batch, shape (n_encounters,)."""
+        return np.asarray(self.batch == len(self.names) - 1)
+
+    def since(self, name: str, rows: int) -> NDArray[np.bool_]:
+        """Select the newest batches, as many as are needed for `rows` encounters, but none up to the batch `name`.
+
+        Returns:
+            shape (n_encounters,).
+        """
+        first = self.names.index(name) + 1 if name in self.names else 0
+        enough = max(len(self.batch) - rows, 0)
+        start = max(first, int(self.batch[enough]))
+        return np.asarray(self.batch >= start)
+
+
+def unseen_outcomes(installation: Installation, bundle: Bundle, arriving: str) -> UnseenOutcomes | None:
+    """Read what is known when a batch arrives. Returns: None if there is nothing."""
+    names = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
+    if not names:
+        return None
+    parts = [read_labelled(installation, [batch]) for batch in names]
+    labelled = pd.concat(parts, ignore_index=True)
+    batch = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return UnseenOutcomes(names, labelled, risks_of(bundle, labelled), batch)
