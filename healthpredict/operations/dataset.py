@@ -56,6 +56,21 @@ def has_matured(layout: Layout, name: str) -> bool:
     return outcomes is not None and outcomes.matured
 
 
+def newest_batches(rows: Sequence[int], enough: int) -> int:
+    """Return the position of the first of the newest batches: as many as are needed for `enough` encounters, or all.
+
+    Args:
+        rows: encounters of each batch, in order; at least one batch.
+        enough: at least 1.
+    """
+    total = 0
+    for position in reversed(range(len(rows))):
+        total += rows[position]
+        if total >= enough:
+            return position
+    return 0
+
+
 def sides(encounters: pd.DataFrame) -> NDArray[np.str_]:
     """The `Side` of each encounter's patient, shape (n_encounters,)."""
     return side_of(encounters["patient_id"].to_numpy())

@@ -1,17 +1,24 @@
-"""Compare a challenger with the champion on patients that neither was trained on, and record whether it may replace it."""
+"""Compare a challenger with the champion and the anchor, and record whether it may replace the champion."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 
+from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.report import report_on
-from healthpredict.operations.dataset import LABEL, matured_batches, sides
+from healthpredict.evaluation.metrics import Floats
+from healthpredict.monitoring.profile import RISK
+from healthpredict.operations.dataset import LABEL, matured_batches, newest_batches, sides
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
+from healthpredict.storage.tables import read_frame
+from healthpredict.storage.uris import exists
 from healthpredict.training.gate import Comparison, GateDecision, decide_promotion
 
 
@@ -24,7 +31,7 @@ def gate(installation: Installation, version: int, arriving: str) -> GateDecisio
         arriving: the batch that is arriving. Only outcomes that are known by then are used.
 
     Raises:
-        NotEnoughData: no test-side outcomes, or one class only.
+        NotEnoughData: no outcomes are known.
         RegistryError: there is no such version, or MLflow failed.
     """
     registry, settings = installation.registry, installation.settings
@@ -35,28 +42,20 @@ def gate(installation: Installation, version: int, arriving: str) -> GateDecisio
     with timed(seconds, "gate"):
         challenger = registry.fetch_bundle(registry.version(version))
         champion = registry.by_alias("champion")
-        champion_bundle = registry.fetch_bundle(champion) if champion and champion.version != version else None
-        encounters = _newest_test_side(installation, arriving)
-        label = encounters[LABEL].to_numpy()
-        risk = risks_of(challenger, encounters)
-        comparison = Comparison(
-            label=label,
-            risk=risk,
-            champion_risk=risks_of(champion_bundle, encounters) if champion_bundle else None,
-            patient_id=encounters["patient_id"].to_numpy(),
-            report=report_on(
-                encounters,
-                label,
-                risk,
-                threshold=challenger.manifest.threshold,
-                min_subgroup_rows=settings.model.min_subgroup_rows,
-                n_bootstrap=settings.model.n_bootstrap,
-            ),
+        anchor = anchor_version(installation)
+        champion_bundle, anchor_bundle = (
+            registry.fetch_bundle(registry.version(other)) if other is not None and other != version else None
+            for other in (champion.version if champion else None, anchor)
         )
+        comparison = _compare(installation, challenger, champion_bundle, anchor_bundle, arriving)
         decision = decide_promotion(comparison, settings.promotion)
-    champion_version = champion.version if champion else None
     installation.ledger.append(
-        "gate", version=version, arriving=arriving, champion=champion_version, **decision.model_dump(mode="json")
+        "gate",
+        version=version,
+        arriving=arriving,
+        champion=champion.version if champion else None,
+        anchor=anchor,
+        **decision.model_dump(mode="json"),
     )
     result = f"{'passed' if decision.promote else 'not passed'}: {' '.join(decision.reasons)}"
     log_step(f"version {version}", "gate", seconds["gate"], result)
@@ -68,17 +67,70 @@ def read_decision(installation: Installation, version: int, arriving: str) -> Ga
     event = installation.ledger.last("gate", version=version, arriving=arriving)
     if event is None:
         return None
-    return GateDecision.model_validate({name: event[name] for name in GateDecision.model_fields})
+    return GateDecision.model_validate({name: event[name] for name in GateDecision.model_fields if name in event})
 
 
-def _newest_test_side(installation: Installation, arriving: str) -> pd.DataFrame:
-    """Return test-side encounters of the newest matured batches, as many batches as are needed to have enough."""
-    parts: list[pd.DataFrame] = []
-    for name in reversed(matured_batches(installation, arriving)):
-        labelled = read_labelled(installation, [name])
-        parts.insert(0, labelled[sides(labelled) == Side.TEST])
-        if sum(map(len, parts)) >= installation.settings.promotion.min_rows:
-            break
-    if not parts:
+def anchor_version(installation: Installation) -> int | None:
+    """Return the best champion so far, or None if there was no champion.
+
+    It is the first champion, until the gate shows that a later one is better: the whole interval of the difference is above 0. A
+    champion that is only as good as the anchor does not replace it, so a series of small losses adds up against the anchor.
+    """
+    passed = {event["version"]: event for event in installation.ledger.events("gate") if event["promote"]}
+    anchor: int | None = None
+    for promotion in installation.ledger.events("promotion"):
+        version = promotion["version"]
+        event = passed.get(version, {})
+        difference = event.get("anchor_difference")
+        if anchor is None or (event.get("anchor") == anchor and difference is not None and difference["low"] > 0):
+            anchor = version
+    return anchor
+
+
+def _compare(
+    installation: Installation, challenger: Bundle, champion: Bundle | None, anchor: Bundle | None, arriving: str
+) -> Comparison:
+    """Predict all encounters with known outcomes that neither champion nor anchor was trained on, with each model."""
+    settings, rivals = installation.settings, [bundle for bundle in (champion, anchor) if bundle]
+    names = matured_batches(installation, arriving)
+    parts = [_unseen(read_labelled(installation, [name]), name, rivals) for name in names]
+    if not sum(map(len, parts)):
         raise NotEnoughData("No batch has known outcomes yet. Wait for the next one.")
-    return pd.concat(parts, ignore_index=True)
+    risks = [_challenger_risk(installation, challenger, part, name) for part, name in zip(parts, names, strict=True)]
+    parts = [part[~np.isnan(risk)] for part, risk in zip(parts, risks, strict=True)]
+    encounters, rows = pd.concat(parts, ignore_index=True), [len(part) for part in parts]
+    same = champion and anchor and champion.manifest.trained_version == anchor.manifest.trained_version
+    return Comparison(
+        encounters=encounters,
+        label=encounters[LABEL].to_numpy(dtype=np.bool_),
+        newest=np.repeat(np.arange(len(rows)), rows) >= newest_batches(rows, settings.drift.calibration_rows),
+        risk=np.concatenate([risk[~np.isnan(risk)] for risk in risks]),
+        champion_risk=risks_of(champion, encounters) if champion else None,
+        anchor_risk=risks_of(anchor, encounters) if anchor and not same else None,
+        threshold=challenger.manifest.threshold,
+        alert_rate=settings.model.alert_rate,
+    )
+
+
+def _unseen(labelled: pd.DataFrame, name: str, rivals: Iterable[Bundle]) -> pd.DataFrame:
+    """Select the encounters of a batch that none of the rivals was trained on: all, or those of test-side patients."""
+    seen = any(name in rival.manifest.trained_on for rival in rivals)
+    return labelled[sides(labelled) == Side.TEST].reset_index(drop=True) if seen else labelled
+
+
+def _challenger_risk(installation: Installation, challenger: Bundle, labelled: pd.DataFrame, name: str) -> Floats:
+    """Return the challenger's risks for a batch, shape (n_encounters,).
+
+    For encounters that it was trained on, they are out-of-fold risks: from models that were not fitted on the patient. If those
+    were not kept, they are NaN.
+    """
+    if name not in challenger.manifest.trained_on:
+        return risks_of(challenger, labelled)
+    test = sides(labelled) == Side.TEST
+    risk = np.full(len(labelled), np.nan)
+    risk[test] = risks_of(challenger, labelled[test])
+    uri = installation.layout.out_of_fold(challenger.manifest.model_version)
+    if exists(uri):
+        kept = read_frame(uri).set_index("encounter_id")[RISK]
+        risk[~test] = kept.reindex(labelled["encounter_id"][~test]).to_numpy()
+    return risk

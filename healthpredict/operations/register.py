@@ -19,15 +19,16 @@ from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.features.encoder import Encoder
 from healthpredict.monitoring.alert_rate import threshold_for
 from healthpredict.monitoring.calibration import fit_intercept
+from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.assemble import assemble
-from healthpredict.operations.dataset import LABEL, sides
+from healthpredict.operations.dataset import LABEL, newest_batches, sides
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, Search, Training
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.reporting.plots import calibration_plot, roc_plot
-from healthpredict.storage.tables import read_frame
+from healthpredict.storage.tables import read_frame, write_frame
 from healthpredict.storage.uris import exists
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
@@ -95,6 +96,10 @@ def register(installation: Installation, search: Search) -> Challenger:
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
         bundle = assemble(installation, search, fitted, training=training, test=test, report=report)
+        write_frame(
+            installation.layout.out_of_fold(bundle.manifest.model_version),
+            pd.DataFrame({"encounter_id": training["encounter_id"].to_numpy(), RISK: fitted.out_of_fold_risk}),
+        )
     with timed(seconds, "log_families"):
         others = search.result.candidates[len(finalists) :]
         models = {f.candidate.family: (f.encoder, f.model) for f in finalists[1:]}
@@ -143,11 +148,8 @@ def _fit_to_newest(
     test = sides(labelled) == Side.TEST
     risk = np.empty(len(labelled))
     risk[~test], risk[test] = fitted.out_of_fold_risk, fitted.risks(labelled[test])
-    rows = 0
-    for part in reversed(parts):
-        rows += len(part)
-        if rows >= settings.drift.calibration_rows:
-            break
+    sizes = [len(part) for part in parts]
+    rows = sum(sizes[newest_batches(sizes, settings.drift.calibration_rows) :])
     label, newest = labelled[LABEL].to_numpy(dtype=np.bool_)[-rows:], risk[-rows:]
     if min(label.sum(), (~label).sum()) >= settings.drift.min_readmissions:
         shift = fit_intercept(label, logit(newest))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.evaluation.metrics import Floats
-from healthpredict.operations.dataset import LABEL, matured_batches
+from healthpredict.operations.dataset import LABEL, matured_batches, newest_batches
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
@@ -53,10 +53,8 @@ class UnseenOutcomes:
         Returns:
             shape (n_encounters,).
         """
-        first = self.names.index(name) + 1 if name in self.names else 0
-        enough = max(len(self.batch) - rows, 0)
-        start = max(first, int(self.batch[enough]))
-        return np.asarray(self.batch >= start)
+        after = self.names.index(name) + 1 if name in self.names else 0
+        return np.asarray(self.batch >= max(after, newest_batches(np.bincount(self.batch).tolist(), rows)))
 
 
 def unseen_outcomes(installation: Installation, bundle: Bundle, arriving: str) -> UnseenOutcomes | None:

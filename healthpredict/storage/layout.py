@@ -57,6 +57,10 @@ class Layout:
         """The predicted risks of a batch: Parquet."""
         return join(self.root, "predictions", f"{name}.parquet")
 
+    def out_of_fold(self, version: int) -> str:
+        """What models that were not fitted on the patient predict for the training data of a version: Parquet."""
+        return join(self.root, "out_of_fold", f"version-{version}.parquet")
+
     def live_predictions(self, name: str) -> str:
         """The risks that the API predicted for a batch made from its log: Parquet, only for such batches."""
         return join(self.root, "predictions", "live", f"{name}.parquet")

@@ -22,8 +22,9 @@ SETTINGS = {
     "SEARCH__FAMILIES": "logistic_regression",
     "SEARCH__N_TRIALS": "1",
     "MODEL__N_BOOTSTRAP": "20",
-    "PROMOTION__MAX_ECE": "0.3",
-    "PROMOTION__SUBGROUP_FLOOR": "0.5",
+    "PROMOTION__MAX_OFFSET": "0.3",
+    "PROMOTION__MIN_SLOPE": "0",
+    "PROMOTION__MAX_SLOPE": "9",
 }
 STEP = re.compile(r"(?P<subject>\S+(?: \d+)?) +(?P<step>[a-z]+) +\d+\.\d s  \S.*")
 STEPS = [

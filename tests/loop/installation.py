@@ -6,7 +6,7 @@ from pathlib import Path
 
 from healthpredict.rollout.ports import free_port
 
-# Small searches, and a gate as wide as a few hundred test encounters are noisy.
+# Small searches, and a gate that is as wide as a thousand encounters are noisy.
 SMALL = {
     "INITIAL_SHARE": "0.4",
     "N_BATCHES": "3",
@@ -15,10 +15,15 @@ SMALL = {
     "SEARCH__RETRAIN_N_TRIALS": "2",
     "SEARCH__TIME_BUDGET_SECONDS": "60",
     "MODEL__N_BOOTSTRAP": "20",
+    "PROMOTION__MIN_READMISSIONS": "20",
     "PROMOTION__MARGIN": "0.3",
-    "PROMOTION__MAX_ECE": "0.3",
-    "PROMOTION__MAX_BRIER_LOSS": "0.1",
-    "PROMOTION__SUBGROUP_FLOOR": "0.5",
+    "PROMOTION__ANCHOR_MARGIN": "0.3",
+    "PROMOTION__MAX_OFFSET": "0.3",
+    "PROMOTION__MIN_SLOPE": "0",
+    "PROMOTION__MAX_SLOPE": "9",
+    "PROMOTION__MAX_SUBGROUP_AUROC_LOSS": "0.9",
+    "PROMOTION__MAX_SUBGROUP_SENSITIVITY_LOSS": "1",
+    "PROMOTION__N_BOOTSTRAP": "20",
 }
 
 

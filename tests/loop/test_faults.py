@@ -127,13 +127,13 @@ def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
 def test_first_model_that_does_not_pass_the_gate_ends_the_loop_with_the_reasons(
     tmp_path: Path, small_source: str, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (environment(tmp_path) | {"HEALTHPREDICT_PROMOTION__MAX_ECE": "0.000001"}).items():
+    for name, value in (environment(tmp_path) | {"HEALTHPREDICT_PROMOTION__MAX_OFFSET": "0.000001"}).items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     prepare(Installation(settings), small_source)
     for _ in range(2):
         with pytest.raises(
-            NoChampion, match=r"Version 1 did not pass .* Calibration error .* above .*promote 1 --force"
+            NoChampion, match=r"Version 1 did not pass .* Mean risk minus .* not within .*promote 1 --force"
         ):
             drift_loop(Installation(settings))
     assert len(Installation(settings).ledger.events("training")) == 1, "the second start found it done"
