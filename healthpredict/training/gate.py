@@ -84,7 +84,7 @@ class Comparison:
     Attributes:
         encounters: frame with `patient_id`, `BASELINE_COLUMN` and the columns of subgroups, shape (n_encounters, ...).
         label: shape (n_encounters,).
-        newest: the encounters of the newest batches, on which calibration is judged, shape (n_encounters,).
+        newest: the encounters of the newest batches, on which the mean risk is judged, shape (n_encounters,).
         risk: of the challenger, shape (n_encounters,).
         champion_risk: of the champion; None if there is no champion.
         anchor_risk: of the anchor; None if there is none, or if it has the same model as the champion.
@@ -180,16 +180,21 @@ def _beats_baseline(comparison: Comparison, policy: PromotionPolicy) -> Check:
 
 
 def _calibrated(comparison: Comparison, policy: PromotionPolicy) -> Iterator[Check]:
+    """Judge the offset on the newest encounters, because readmissions become more or less frequent, and the slope on all."""
     newest = comparison.newest
-    measured = evaluate(
-        comparison.label[newest],
-        comparison.risk[newest],
-        comparison.patient_id[newest],
-        n_bootstrap=policy.n_bootstrap,
-    )
+    label, risk, patients = comparison.label[newest], comparison.risk[newest], comparison.patient_id[newest]
+    offset = evaluate(label, risk, patients, n_bootstrap=policy.n_bootstrap).calibration_in_the_large
+    slope = evaluate(
+        comparison.label, comparison.risk, comparison.patient_id, n_bootstrap=policy.n_bootstrap
+    ).calibration_slope
     for name, interval, low, high in (
-        ("Mean risk minus readmitted share", measured.calibration_in_the_large, -policy.max_offset, policy.max_offset),
-        ("Calibration slope", measured.calibration_slope, policy.min_slope, policy.max_slope),
+        (
+            f"Mean risk minus readmitted share on the {len(label)} newest encounters",
+            offset,
+            -policy.max_offset,
+            policy.max_offset,
+        ),
+        ("Calibration slope", slope, policy.min_slope, policy.max_slope),
     ):
         smallest, largest = _bounds(interval, policy)
         passed = low <= smallest and largest <= high
@@ -197,8 +202,8 @@ def _calibrated(comparison: Comparison, policy: PromotionPolicy) -> Iterator[Che
         yield (
             passed,
             (
-                f"{name} on the {measured.rows} newest encounters is {interval.value:.3f}, at least {smallest:.3f} and at most "
-                f"{largest:.3f} with {policy.confidence:.0%} confidence each: {verdict} {low:g} to {high:g}."
+                f"{name} is {interval.value:.3f}, at least {smallest:.3f} and at most {largest:.3f} with {policy.confidence:.0%} confidence "
+                f"each: {verdict} {low:g} to {high:g}."
             ),
         )
 
