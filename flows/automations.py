@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
@@ -14,6 +15,9 @@ from prefect.events.actions import CallWebhook
 from flows.dead_runs import end_dead_runs
 from flows.events import BACKUP, BACKUP_AWAITED, BACKUP_MADE, DRIFT, RESOURCE
 from healthpredict.operations.backup import MAX_HOURS
+
+_PREFIX: Final = "health-predict: "
+"""The names of our automations begin with this. `set_up_automations` deletes all others that do."""
 
 
 def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta) -> list[AutomationCore]:
@@ -76,7 +80,7 @@ def _notification(what: str, description: str, events: set[str], resource: str, 
         "occurred": "{{ event.occurred }}",
     }
     return AutomationCore(
-        name=f"health-predict: notify of {what}",
+        name=f"{_PREFIX}notify of {what}",
         description=description,
         trigger=EventTrigger(
             match={RESOURCE: resource}, for_each={RESOURCE}, expect=events, posture=Posture.Reactive, threshold=1
@@ -91,7 +95,9 @@ def set_up_automations(
     silence: timedelta,
     max_backup_age: timedelta = timedelta(hours=MAX_HOURS),
 ) -> None:
-    """Create the automations, update those that differ, and delete notifications without a webhook.
+    """Create our automations, update those that differ, and delete every other one whose name has our prefix.
+
+    Without a webhook, this deletes the notifications. It never changes automations with other names.
 
     Args:
         client: of the server.
@@ -108,5 +114,5 @@ def set_up_automations(
             # Keep `enabled`, because the team switches automations on and off in the UI.
             client.update_automation(known[name].id, automation.model_copy(update={"enabled": known[name].enabled}))
     for name, left in known.items():
-        if name.startswith("health-predict: ") and name not in wanted:
+        if name.startswith(_PREFIX) and name not in wanted:
             client.delete_automation(left.id)

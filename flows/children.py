@@ -17,7 +17,7 @@ from healthpredict.errors import HealthPredictError
 
 
 class ChildFailed(HealthPredictError):
-    """A child run did not complete. The champion is untouched, and the next run tries again."""
+    """A child run did not complete. The next run of the loop determines what serves, and repeats the batch."""
 
 
 def run_child(child: Flow[..., Any], **parameters: Any) -> None:

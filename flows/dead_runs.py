@@ -18,8 +18,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import Event, RelatedResource
 from prefect.events.actions import ChangeFlowRunState
 
-from flows.events import AWAITED, RESOURCE
-from flows.pools import NAMES
+from flows.events import RESOURCE, RUN_AWAITED
+from flows.pools import POOL_NAMES
 
 _BEAT: Final = "prefect.flow-run.heartbeat"
 _PENDING: Final = "prefect.flow-run.Pending"
@@ -47,9 +47,9 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
         description="Ends a run whose worker died. Without this, it would stay in state Running.",
         trigger=EventTrigger(
             match={RESOURCE: "prefect.flow-run.*"},
-            match_related={_ROLE: "work-pool", _NAME: list(NAMES)},
+            match_related={_ROLE: "work-pool", _NAME: list(POOL_NAMES)},
             for_each={RESOURCE},
-            after={_PENDING, _BEAT, AWAITED},
+            after={_PENDING, _BEAT, RUN_AWAITED},
             expect={_BEAT, *_AT_REST},
             posture=Posture.Proactive,
             threshold=1,
@@ -58,8 +58,8 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"Its worker has sent no heartbeat for {silence.total_seconds():.0f} s. The champion is untouched; "
-                "the next run continues from here.",
+                message=f"Its worker has sent no heartbeat for {silence.total_seconds():.0f} s. "
+                "The next run determines what serves, and repeats what was not done.",
             )
         ],
     )
@@ -73,11 +73,11 @@ def expect_heartbeats(client: SyncPrefectClient) -> None:
     states = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)),
-        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(NAMES))),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(POOL_NAMES))),
     )
     events = [
         Event(
-            event=AWAITED,
+            event=RUN_AWAITED,
             resource={RESOURCE: f"prefect.flow-run.{run.id}", _NAME: run.name},
             related=[
                 RelatedResource(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from healthpredict.errors import HealthPredictError, NotFound, RegistryError, StorageError
+from healthpredict.operations.step_wrapper import Operation
 
-Operation = TypeVar("Operation", bound=Callable[..., Any])
 _RETRY_DELAYS_SECONDS: Final[list[float]] = [5, 10, 20, 40]
 """Long enough for a server to restart."""
 

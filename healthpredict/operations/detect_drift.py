@@ -81,19 +81,20 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         risk = risks_of(bundle, encounters)
         data = detect_data_drift(profile, encounters, risk)
         _, html = evidently_page(profile, encounters, risk)
-        matured = _matured(installation, bundle, name)
-        concept = None if matured is None else _concept_drift(installation, bundle, matured)
-        override = pending_override(installation)
+        unseen = _unseen_outcomes(installation, bundle, name)
+        concept = None if unseen is None else _concept_drift(installation, bundle, unseen)
+        pending = pending_override(installation)
+        override_sequence, override = pending if pending else (None, None)
         history = History(
-            new_share=_new_share(installation, bundle, matured),
+            new_share=_new_share(installation, bundle, unseen),
             gains=_gains(installation),
-            override=override[1] if override else None,
+            override=override,
         )
         decision = decide(data, concept, history, settings.drift)
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         write_bytes(report_uri, html)
-        subgroups = _subgroups(installation, profile, encounters, risk, matured)
+        subgroups = _subgroups(installation, profile, encounters, risk, unseen)
     check = DriftCheck(
         batch=name,
         champion=champion.version,
@@ -102,7 +103,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         concept=concept,
         subgroups=subgroups,
         decision=decision,
-        override=override[0] if override else None,
+        override=override_sequence,
         report_uri=report_uri,
         seconds=seconds,
     )
@@ -113,10 +114,10 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
     return check
 
 
-def _new_share(installation: Installation, bundle: Bundle, matured: _Matured | None) -> float:
+def _new_share(installation: Installation, bundle: Bundle, unseen: _UnseenOutcomes | None) -> float:
     layout = installation.layout
     trained_on = sum(read_json(layout.accepted(name))["cohort_rows"] for name in bundle.manifest.trained_on)
-    return len(matured.labelled) / trained_on if matured else 0.0
+    return len(unseen.labelled) / trained_on if unseen else 0.0
 
 
 def _gains(installation: Installation) -> tuple[float, ...]:
@@ -126,8 +127,8 @@ def _gains(installation: Installation) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class _Matured:
-    """Encounters with known outcomes that the champion was not trained on, and the champion's risks for them.
+class _UnseenOutcomes:
+    """Encounters that the champion was not trained on, with their outcomes and the champion's risks for them.
 
     Attributes:
         labelled: shape (n_encounters, ...).
@@ -145,23 +146,25 @@ class _Matured:
         return self.labelled[LABEL].to_numpy(dtype=np.bool_)
 
 
-def _matured(installation: Installation, bundle: Bundle, arriving: str) -> _Matured | None:
+def _unseen_outcomes(installation: Installation, bundle: Bundle, arriving: str) -> _UnseenOutcomes | None:
     unseen = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
     if not unseen:
         return None
     parts = [read_labelled(installation, [batch]) for batch in unseen]
     labelled = pd.concat(parts, ignore_index=True)
-    return _Matured(labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
+    return _UnseenOutcomes(
+        labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+    )
 
 
-def _concept_drift(installation: Installation, bundle: Bundle, matured: _Matured) -> ConceptDrift:
+def _concept_drift(installation: Installation, bundle: Bundle, unseen: _UnseenOutcomes) -> ConceptDrift:
     return detect_concept_drift(
-        label=matured.label,
-        risk=matured.risk,
-        patient_id=matured.labelled["patient_id"].to_numpy(),
+        label=unseen.label,
+        risk=unseen.risk,
+        patient_id=unseen.labelled["patient_id"].to_numpy(),
         promoted=bundle.manifest.test.evaluation,
         policy=installation.settings.drift,
-        batch=matured.batch,
+        batch=unseen.batch,
     )
 
 
@@ -170,7 +173,7 @@ def _subgroups(
     profile: ReferenceProfile,
     encounters: pd.DataFrame,
     risk: Floats,
-    matured: _Matured | None,
+    unseen: _UnseenOutcomes | None,
 ) -> tuple[SubgroupDrift, ...]:
-    known = (matured.labelled, matured.label, matured.risk) if matured else None
+    known = (unseen.labelled, unseen.label, unseen.risk) if unseen else None
     return detect_subgroup_drift(profile, encounters, risk, known, installation.settings.drift)
