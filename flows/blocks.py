@@ -10,6 +10,7 @@ from prefect.blocks.webhook import Webhook
 from healthpredict.config import Settings
 
 BLOCK_NAME: Final = "health-predict"
+"""Prefect stores blocks under this name. Never rename it."""
 
 
 def set_up_webhook(settings: Settings) -> UUID | None:

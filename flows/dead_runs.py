@@ -21,7 +21,7 @@ from prefect.events.actions import ChangeFlowRunState
 from flows.events import RESOURCE, RUN_AWAITED
 from flows.pools import POOL_NAMES
 
-_BEAT: Final = "prefect.flow-run.heartbeat"
+_HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 _PENDING: Final = "prefect.flow-run.Pending"
 # States without heartbeats. Prefect itself ends Cancelling after five minutes. A run that waits for a free slot of its
 # deployment has never been Pending.
@@ -36,8 +36,8 @@ _NAME: Final = "prefect.resource.name"
 def end_dead_runs(silence: timedelta) -> AutomationCore:
     """Return the automation that ends a run without heartbeats. Its timer starts when a worker takes the run.
 
-    It applies to runs of our pools only. Our workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY),
-    while a flow in a notebook sends one every 180 s, which is Prefect's default.
+    It applies to runs of our pools only, whose workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY).
+    Elsewhere, for instance in a notebook, a flow sends one every 180 s, which is Prefect's default.
 
     Args:
         silence: time without a heartbeat. With three minutes, runs survive two minutes without the server.
@@ -49,8 +49,8 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
             match={RESOURCE: "prefect.flow-run.*"},
             match_related={_ROLE: "work-pool", _NAME: list(POOL_NAMES)},
             for_each={RESOURCE},
-            after={_PENDING, _BEAT, RUN_AWAITED},
-            expect={_BEAT, *_AT_REST},
+            after={_PENDING, _HEARTBEAT, RUN_AWAITED},
+            expect={_HEARTBEAT, *_AT_REST},
             posture=Posture.Proactive,
             threshold=1,
             within=silence,
@@ -66,7 +66,7 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
 
 
 def expect_heartbeats(client: SyncPrefectClient) -> None:
-    """Start the timer of the automation for every run that a worker has taken.
+    """Start the timer of `end_dead_runs` for every run that a worker has taken and that has not ended.
 
     An automation that was changed, or restored from a backup, has no timers for these runs.
     """

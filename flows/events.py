@@ -1,4 +1,7 @@
-"""Events that the flows send to Prefect, for automations and triggers."""
+"""Events that the flows send to Prefect, for automations and triggers.
+
+Prefect stores these names, and a team's own automations may use them. Never rename them.
+"""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ def as_task(
 ) -> Operation:
     """Return a task with the same arguments and result.
 
-    Retries are safe and results are not cached, because an operation reads from ledger and registry what is done already.
+    Results are not cached, and retries are safe: an operation reads from ledger and registry what is done already.
 
     Args:
-        operation: to wrap.
+        operation: the operation to run.
         retry_on: errors after which it is retried, for more than a minute; by default, those of a server that does not respond.
     """
 

@@ -1,6 +1,7 @@
 """The local cache of bundles, one folder for each, named by the bundle's digest.
 
-Each fetched file is checked before it is stored. A bundle appears in the cache with all its files, or not at all.
+Each fetched file is checked before it is stored. A bundle appears in the cache with all its files, or not at all. The cache may be
+deleted while nothing uses it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from healthpredict.errors import BundleError, StorageError
 
 _FILE_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ReadFile = Callable[[str], bytes]
-"""Takes the name of a file of the bundle, and returns its content."""
+"""Reads a file of a bundle: name -> content."""
 
 
 def fetch_into_cache(cache: Path, source: str, read: ReadFile, expected_digest: str | None = None) -> Path:
@@ -26,8 +27,8 @@ def fetch_into_cache(cache: Path, source: str, read: ReadFile, expected_digest: 
 
     Args:
         cache: the folder of all bundles.
-        source: names the bundle in messages.
-        read: reads a file of the source.
+        source: name of the bundle in messages.
+        read: see `ReadFile`.
         expected_digest: the digest that the bundle must have; by default any.
 
     Returns:
@@ -66,7 +67,7 @@ def fetch_into_cache(cache: Path, source: str, read: ReadFile, expected_digest: 
             try:
                 staged.rename(folder)
             except OSError:
-                # Another process was faster, or the folder is damaged: the same files replace its files one by one.
+                # Another process stored the bundle first, or the folder is damaged. Replace its files one by one.
                 for name in content:
                     (staged / name).replace(folder / name)
     except OSError as error:

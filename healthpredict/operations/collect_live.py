@@ -1,6 +1,10 @@
 """Live batches: cut them from the shipped predictions of the API, record outcomes from files, and write the outcomes of each batch.
 
 A live batch has the raw columns, with pseudonyms for patients, and is processed like any other.
+
+`batches/live-NNNNNN.json` lists the objects of a live batch. If this file or one of these objects is damaged, restore it
+from a backup or, on S3, from an earlier version. Do not delete it: an unfinished batch could then not be written, and encounters
+could get into two batches.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ class Collected(BaseModel):
     Attributes:
         batches: names of the new batches.
         waiting: number of predictions that are in no batch yet.
-        matured: names of the batches whose outcomes were written.
+        matured: names of the batches whose outcomes this call wrote.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +60,7 @@ class Collected(BaseModel):
 
 
 class _BatchContents(BaseModel):
-    """What a batch is made of.
+    """The contents of a live batch, as stored.
 
     Attributes:
         objects: names of objects of the prediction log, which no other batch contains.
@@ -196,7 +200,10 @@ def _read(layout: Layout, name: str) -> pa.Table:
     try:
         return pq.read_table(BytesIO(read_bytes(uri))).filter(USABLE)
     except pa.ArrowInvalid as error:
-        raise StorageError(f"{uri} is not a readable table of the prediction log ({error}). Remove it.") from error
+        raise StorageError(
+            f"{uri} is not a readable table of the prediction log ({error}). Restore it from a backup. "
+            "If there is none, and no file batches/live-*.json lists it, remove it."
+        ) from error
 
 
 def _add_outcomes(installation: Installation, batches: dict[str, _BatchContents]) -> list[str]:

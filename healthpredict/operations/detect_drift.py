@@ -58,7 +58,9 @@ class DriftCheck(BaseModel):
 
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:
-    """Check a batch, write its reports, and decide whether to retrain. A second call returns the first result.
+    """Check a batch, write its reports, and decide whether to retrain.
+
+    A check is never repeated: a later call returns the stored result, even if settings or champion have changed since.
 
     Args:
         installation: where data and models are.

@@ -1,6 +1,7 @@
 """The drift loop: process every batch that is not done yet; retrain and roll out if the decision is to retrain.
 
-A batch is predicted after the update that it leads to. So its predictions use everything that was known when it arrived.
+A batch is predicted after the update that it leads to, so its predictions use everything that was known when it arrived. A live
+batch keeps the predictions that the API made.
 
 The ledger records which batches are done. The event of a batch is appended last, after any training and rollout. So a loop that was
 killed repeats its last batch. The steps are idempotent (see `search`, `register`, `roll_out`).
@@ -61,7 +62,7 @@ class Steps:
         detect: compare the accepted batch of this name with the champion, and decide.
         train: train and gate a challenger. Appends the events `training` and `gate`.
         promote: put this version into service. Raises an error if the version does not serve.
-        predict: predict the batch of this name with the champion.
+        predict: predict the batch of this name with the champion, or keep the predictions of the API if it is a live batch.
     """
 
     accept: Callable[[Installation, DeliveredFile], AcceptedBatch] = accept_batch
@@ -260,7 +261,7 @@ class _Loop:
         ledger = self.installation.ledger
         self.steps.train(self.installation, training)
         ledger.refresh()  # another process may have trained
-        # By its trigger: a training that was interrupted may have begun when an earlier batch was arriving.
+        # Not by `arriving`, because an interrupted training may have begun when another batch was arriving.
         trained = ledger.last("training", trigger=training.trigger)
         decision = trained and read_decision(self.installation, trained["version"], training.arriving)
         if not trained or not decision:
@@ -290,7 +291,7 @@ class _Loop:
         return [notice]
 
     def _record_changes(self, pending: Pending) -> None:
-        """Append an event for each file that changed after it was accepted, once for each content."""
+        """Append one event for each new content of a file that changed after it was accepted."""
         for name, how in pending.changed.items():
             try:
                 sha256 = fingerprint(pending.files[name]).sha256 if name in pending.files else None

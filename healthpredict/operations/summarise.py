@@ -123,7 +123,7 @@ def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
 
 
 def predicted_batch(installation: Installation, name: str) -> pd.DataFrame:
-    """The cohort of a batch with its outcomes and the risks that were predicted for it.
+    """Return the cohort of a batch with its outcomes and the risks that were predicted for it.
 
     Raises:
         StorageError: something cannot be read.

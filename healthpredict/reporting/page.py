@@ -72,7 +72,7 @@ def history(summary: Summary) -> bytes:
             [f"v{batch.champion}" if batch.auroc is not None else "" for batch in predicted],
         ),
     ]
-    return history_plot(_short(predicted), lines, "Each batch, predicted before its outcomes were known", "AUROC")
+    return history_plot(_short_names(predicted), lines, "Each batch, predicted before its outcomes were known", "AUROC")
 
 
 def _offsets(summary: Summary) -> bytes:
@@ -81,7 +81,7 @@ def _offsets(summary: Summary) -> bytes:
         Series("first model", [_or_nan(batch.offset_frozen) for batch in predicted], "first model"),
         Series("champion", [_or_nan(batch.offset) for batch in predicted], "champion"),
     ]
-    return history_plot(_short(predicted), lines, "Calibration in the large", "Mean risk minus readmissions")
+    return history_plot(_short_names(predicted), lines, "Calibration in the large", "Mean risk minus readmissions")
 
 
 def _heat_map(summary: Summary) -> bytes:
@@ -89,7 +89,7 @@ def _heat_map(summary: Summary) -> bytes:
     severity = np.array([[batch.severity.get(column, 0.0) for batch in predicted] for column in columns])
     return heat_map(
         [name_of(column) for column in columns],
-        _short(predicted),
+        _short_names(predicted),
         severity.reshape(len(columns), len(predicted)),
         "Features that drifted in any batch",
     )
@@ -111,7 +111,7 @@ def _predicted(summary: Summary) -> list[BatchSummary]:
     return [batch for batch in summary.batches if batch.champion is not None]
 
 
-def _short(batches: list[BatchSummary]) -> list[str]:
+def _short_names(batches: list[BatchSummary]) -> list[str]:
     return [batch.name.removeprefix("batch-") for batch in batches]
 
 
