@@ -95,9 +95,9 @@ def _solve(falling: Callable[[float], float]) -> float:
 def gate(batches: Sequence[pd.DataFrame], settings: Settings) -> tuple[dict[str, Any], list[Target]]:
     """Pass challengers of known quality through the gate.
 
-    In each simulated comparison, the two models of a pair change roles at random for each patient. So the challenger is as good as the
-    champion for every group, and differs from it as real challengers do. A worse challenger gets noise on its log-odds. A biased one
-    underestimates one group.
+    In each simulated comparison, the two models of a pair change roles at random for each patient. So the challenger is as good as
+    the champion for every group, and differs from it as real challengers do. A worse challenger gets noise on its log-odds. A
+    biased one underestimates one group.
     """
     policy = settings.promotion.model_copy(update={"n_bootstrap": N_BOOTSTRAP})
     settings = settings.model_copy(update={"promotion": policy})

@@ -22,7 +22,10 @@ from typing import Any
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
+from healthpredict.evaluation.metrics import Interval
+from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
+from healthpredict.monitoring.params import DriftState
 from healthpredict.monitoring.policy import DriftDecision
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.detect_drift import DriftCheck
@@ -30,7 +33,8 @@ from healthpredict.operations.drift_loop import Steps, drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.predict_batch import PredictedBatch
-from healthpredict.operations.search import Training
+from healthpredict.operations.recalibrate import Recalibrated
+from healthpredict.operations.search import TrainingRequest
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger_check import find_altered
 from healthpredict.storage.tables import read_json
@@ -42,6 +46,7 @@ _STEP_SECONDS = 0.02
 _MOST_STEPS = 4
 _LATEST_KILL_SECONDS = 0.1
 _COLUMN = ColumnDrift(column="age", method="wasserstein", score=0.0, threshold=0.1)
+_MADE_ONCE = ("training", "recalibration", "promotion")
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -123,20 +128,23 @@ def _loop(folder: str, steps: Semaphore) -> None:
         return run_counted
 
     drift_loop(
-        Installation(_settings(Path(folder))), Steps(*map(counted, (accept_batch, _detect, _train, _deploy, _predict)))
+        Installation(_settings(Path(folder))),
+        Steps(*map(counted, (accept_batch, _detect, _train, _recalibrate, _promote, _predict))),
     )
 
 
 def _detect(installation: Installation, name: str) -> DriftCheck:
     rows = read_json(installation.layout.accepted(name))["cohort_rows"]
-    state = "retrain" if name.endswith("3") else "stable"
+    state: DriftState = "retrain" if name.endswith("3") else "recalibrate" if name.endswith("2") else "stable"
     return DriftCheck(
         batch=name,
         champion=1,
+        trained_version=1,
         rows=rows,
         data=DataDrift(rows=rows, columns=(_COLUMN,), joint=(), prediction=()),
         concept=None,
         subgroups=(),
+        alert_rate=AlertRate(promised=0.2, flagged=Interval(value=0.2, low=0.1, high=0.3), broken=False),
         decision=DriftDecision(state=state, reasons=("made up",), columns=()),
         override=None,
         report_uri="",
@@ -148,7 +156,7 @@ def _predict(_: Installation, name: str) -> PredictedBatch:
     return PredictedBatch(version=1, live=False, expected_auroc=0.6)
 
 
-def _train(installation: Installation, training: Training) -> None:
+def _train(installation: Installation, training: TrainingRequest) -> None:
     """Append the events of a training and its gate. Like `register` and `gate`, do not repeat what is in the ledger."""
     ledger = installation.ledger
     trained = ledger.last("training", **training.model_dump())
@@ -161,17 +169,28 @@ def _train(installation: Installation, training: Training) -> None:
         ledger.append("gate", champion_auroc=None, difference=None, **gate, **facts)
 
 
-def _deploy(installation: Installation, version: int) -> None:
+def _recalibrate(installation: Installation, name: str) -> Recalibrated:
+    """Append the event of a recalibration, once, as `recalibrate` does."""
+    ledger = installation.ledger
+    if (event := ledger.last("recalibration", arriving=name)) is None:
+        version = 1000 + len(ledger.events("recalibration"))  # apart from the numbers of trainings
+        made_up = {"of": 1, "correction": "none", "intercept": 0.0, "slope": 1.0, "threshold": 0.1, "bundle_digest": ""}
+        facts = {"version": version, "arriving": name, "reasons": ["made up"], **made_up}
+        event = ledger.append("recalibration", key=f"recalibration {name}", seconds={}, **facts)
+    return Recalibrated.model_validate({field: event[field] for field in Recalibrated.model_fields})
+
+
+def _promote(installation: Installation, version: int) -> None:
     ledger = installation.ledger
     if ledger.last("promotion", version=version) is None:
-        ledger.append("promotion", version=version, previous=version - 1 or None, seconds={})
+        ledger.append("promotion", version=version, previous=None, seconds={})
 
 
 def _faults(settings: Settings, batches: int) -> dict[str, int]:
     installation = Installation(settings)
     ledger, layout = installation.ledger, installation.layout
     events = Counter(event["batch"] for event in ledger.events("batch"))
-    others = Counter((kind, event["version"]) for kind in ("training", "promotion") for event in ledger.events(kind))
+    others = Counter((kind, event["version"]) for kind in _MADE_ONCE for event in ledger.events(kind))
     kept = [read_json(layout.accepted(name))["rows"] for name in events]
     _, altered = find_altered(ledger)
     return {

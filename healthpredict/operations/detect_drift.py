@@ -64,11 +64,11 @@ class DriftCheck(BaseModel):
     data: DataDrift
     concept: ConceptDrift | None
     subgroups: tuple[SubgroupDrift, ...]
-    newest_matured: str | None
-    calibration: CalibrationCheck | None
+    newest_matured: str | None = None
+    calibration: CalibrationCheck | None = None
     alert_rate: AlertRate
-    gain: Interval | None
-    shadow_gain: Interval | None
+    gain: Interval | None = None
+    shadow_gain: Interval | None = None
     decision: DriftDecision
     override: int | None
     report_uri: str
@@ -83,7 +83,9 @@ class DriftCheck(BaseModel):
 
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:
-    """Check a batch, write its reports, and decide what to do. A second call returns the first result.
+    """Check a batch, write its reports, and decide what to do.
+
+    A check is never repeated: a later call returns the stored result, even if settings or champion have changed since.
 
     Args:
         installation: where data and models are.
@@ -106,11 +108,12 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         features = encode_frame(bundle.encoder, encounters)
         risk, risk_as_trained = bundle.risks(features), bundle.risks_as_trained(features)
         unseen = unseen_outcomes(installation, bundle, name)
-        override = pending_override(installation)
+        pending = pending_override(installation)
+        override_sequence, override = pending if pending else (None, None)
         history = History(
             new_share=_new_share(installation, bundle, unseen),
             gains=earlier_gains(installation),
-            override=override[1] if override else None,
+            override=override,
         )
         gain, shadow, concept, calibration = None, None, None, None
         if unseen is not None:
@@ -148,7 +151,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         gain=gain,
         shadow_gain=shadow,
         decision=decision,
-        override=override[0] if override else None,
+        override=override_sequence,
         report_uri=report_uri,
         seconds=seconds,
     )

@@ -202,8 +202,8 @@ def _calibrated(comparison: Comparison, policy: PromotionPolicy) -> Iterator[Che
         yield (
             passed,
             (
-                f"{name} is {interval.value:.3f}, at least {smallest:.3f} and at most {largest:.3f} with {policy.confidence:.0%} confidence "
-                f"each: {verdict} {low:g} to {high:g}."
+                f"{name} is {interval.value:.3f}, at least {smallest:.3f} and at most {largest:.3f} with {policy.confidence:.0%} "
+                f"confidence each: {verdict} {low:g} to {high:g}."
             ),
         )
 

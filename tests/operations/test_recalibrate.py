@@ -50,8 +50,6 @@ def check(installation: Installation, calibration: CalibrationCheck | None = SHI
         newest_matured="batch-01",
         calibration=calibration,
         alert_rate=AlertRate(promised=0.2, flagged=POINT, broken=True),
-        gain=None,
-        shadow_gain=None,
         decision=DriftDecision(state="recalibrate", reasons=("risks are too high.",), columns=()),
         override=None,
         report_uri="",
