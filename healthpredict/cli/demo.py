@@ -137,7 +137,8 @@ def _show(summary: Summary) -> None:
     table = Table(
         title=f"{len(summary.batches)} batches, each predicted before its outcomes were known", title_justify="left"
     )
-    for heading in ("batch", "rows", "decision", "champion", "AUROC", "first model", "offset", "alert rate"):
+    # Two headings have two lines, so that the table fits into 80 columns.
+    for heading in ("batch", "rows", "decision", "champion", "AUROC", "first\nmodel", "offset", "alert\nrate"):
         table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
     for batch in summary.batches:
         changed = batch.champion != batch.champion_before
@@ -145,7 +146,7 @@ def _show(summary: Summary) -> None:
             batch.name,
             f"{batch.rows:,}",
             batch.decision,
-            f"{batch.champion_before} -> {batch.champion}" if changed else str(batch.champion),
+            f"{batch.champion_before} -> {batch.champion}" if changed else str(batch.champion or ""),
             "" if batch.auroc is None else f"{batch.auroc:.3f}",
             "" if batch.auroc_frozen is None else f"{batch.auroc_frozen:.3f}",
             "" if batch.offset is None else f"{batch.offset:+.3f}",

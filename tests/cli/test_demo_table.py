@@ -1,0 +1,79 @@
+"""The table that a demo ends with."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from healthpredict.cli import demo
+from healthpredict.data.prepared import PreparedData
+from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, Summary
+
+DATA = PreparedData(
+    source="made up",
+    sha256="0" * 64,
+    synthetic=True,
+    encounters=10,
+    quarantined=0,
+    patients=9,
+    cohort=10,
+    readmitted_share=0.1,
+    batches=["initial"],
+    settings={},
+)
+RECALIBRATED = BatchSummary(
+    name="batch-10",
+    rows=7949,
+    decision="recalibrate",
+    reasons=("A reason.",),
+    champion_before=10,
+    champion=11,
+    auroc=0.67,
+    auroc_frozen=0.65,
+    offset=-0.004,
+    alert_rate=0.236,
+    promised_alert_rate=0.2,
+    time="2026-11-01T00:00:00Z",
+)
+DELIVERED = DeliveredPerformance(
+    batches=1,
+    auroc=0.67,
+    auroc_frozen=0.65,
+    absolute_offset=0.004,
+    worst_offset=0.011,
+    alert_rate_error=0.036,
+    highest_alert_rate=0.236,
+)
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, summary: Summary) -> list[str]:
+    """What a terminal of 80 columns shows."""
+    output = StringIO()
+    monkeypatch.setattr(demo, "console", Console(file=output, width=80))
+    demo._show(summary)
+    return output.getvalue().splitlines()
+
+
+def test_longest_row_fits_into_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, Summary(data=DATA, models=(), batches=(RECALIBRATED,), seconds={}))
+    (row,) = [line for line in lines if "batch-10" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells == ["batch-10", "7,949", "recalibrate", "10 -> 11", "0.670", "0.650", "-0.004", "0.236"]
+
+
+def test_a_refused_batch_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = BatchSummary(name="batch-11", decision="refused", reasons=("A reason.",), time="2026-11-01T00:00:00Z")
+    lines = shown(monkeypatch, Summary(data=DATA, models=(), batches=(refused,), seconds={}))
+    (row,) = [line for line in lines if "batch-11" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")][3:] == [""] * 5
+
+
+def test_lines_below_the_table_say_what_was_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), delivered=DELIVERED, seconds={})
+    assert shown(monkeypatch, summary)[-3:] == [
+        "Delivered: mean AUROC 0.670 over 1 batches with known outcomes; the first model alone 0.650.",
+        "Offset (mean risk minus share of readmissions): 0.004 on average, up or down, at most 0.011.",
+        "Alert rate, when a batch arrives: differs from the promised one by 0.036 on average, and is at most 0.236.",
+    ]
