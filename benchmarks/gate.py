@@ -60,7 +60,7 @@ class Pool:
     @cached_property
     def rows_of(self) -> list[NDArray[np.intp]]:
         """The rows of each patient."""
-        return list(self.encounters.groupby("patient_id").indices.values())
+        return [np.asarray(rows) for rows in self.encounters.groupby("patient_id").indices.values()]
 
     @cached_property
     def group(self) -> NDArray[np.bool_]:

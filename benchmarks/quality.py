@@ -199,18 +199,23 @@ def families(settings: Settings) -> Measured:
 
 
 def _everything(settings: Settings) -> pd.DataFrame:
+    return pd.concat(_batches(settings), ignore_index=True)
+
+
+def _batches(settings: Settings) -> list[pd.DataFrame]:
+    """The labelled encounters of each batch, in order."""
     installation = Installation(settings)
     names = arrived_batches(installation)
     for name in names:
         accept_batch(installation, find_batch(installation, name))
     accept_outcomes(installation)
-    return read_labelled(installation, names)
+    return [read_labelled(installation, [name]) for name in names]
 
 
 SECTIONS: dict[str, Callable[[Settings], Measured]] = {
     "prequential": prequential,
     "grouped": grouped,
-    "gate": lambda settings: gate(_everything(settings), settings),
+    "gate": lambda settings: gate(_batches(settings), settings),
     "families": families,
 }
 
