@@ -147,7 +147,7 @@ def _params(search: Search, training_rows: int) -> dict[str, str | int | float]:
 
 def _metrics(report: TestReport) -> dict[str, float]:
     measured: dict[str, float] = {}
-    for name in ("auroc", "auprc", "brier", "ece", "calibration_in_the_large", "calibration_slope"):
+    for name in ("auroc", "auprc", "brier", "calibration_in_the_large", "calibration_slope"):
         interval = getattr(report.evaluation, name)
         measured |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     for group in report.subgroups:
@@ -155,6 +155,7 @@ def _metrics(report: TestReport) -> dict[str, float]:
         value = re.sub(r"[^A-Za-z0-9-]", "", group.value)
         measured[f"auroc_{group.column}/{value}"] = group.auroc.value
     return measured | {
+        "ece": report.evaluation.ece,
         "baseline_auroc": report.baseline_auroc.value,
         "alert_rate": report.alert_rate,
         "sensitivity": report.sensitivity,

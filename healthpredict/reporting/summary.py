@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.data.prepared import PreparedData
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.metrics import CalibrationError, Interval
 from healthpredict.monitoring.subgroups import SubgroupDrift
 
 
@@ -24,7 +24,7 @@ class ModelSummary(BaseModel):
     trigger: str
     auroc: Interval
     auprc: Interval
-    ece: Interval
+    ece: CalibrationError
     baseline_auroc: Interval
     promoted: bool
     reason: str

@@ -123,7 +123,7 @@ def _as_good(comparison: Comparison, champion_risk: Floats, policy: PromotionPol
 
 
 def _calibrated(comparison: Comparison, policy: PromotionPolicy) -> Check:
-    ece = comparison.report.evaluation.ece.value
+    ece = comparison.report.evaluation.ece
     passed = ece <= policy.max_ece
     return passed, f"Calibration error {ece:.4f} is {'within' if passed else 'above'} {policy.max_ece:.4f}."
 
