@@ -172,6 +172,28 @@ def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int
         yield counts[:, patient].astype(np.float64)
 
 
+def alike(*codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Group encounters that have the same codes.
+
+    Args:
+        codes: whole numbers from 0 on, each of shape (n_encounters,).
+
+    Returns:
+        The first encounter of each group, shape (n_groups,), and the group of each encounter, shape (n_encounters,).
+    """
+    combined = np.zeros(len(codes[0]), dtype=np.int64)
+    for code in codes:
+        combined = combined * (int(code.max()) + 1) + code
+    _, first, group = np.unique(combined, return_index=True, return_inverse=True)
+    return first, group
+
+
+def bootstrap_counts(group: NDArray[np.intp], patient_id: NDArray[np.int64], n_bootstrap: int, seed: int = 0) -> Floats:
+    """Resample patients, and return the number of drawn encounters in each group, shape (n_bootstrap, n_groups)."""
+    chunks = bootstrap_weights(patient_id, n_bootstrap, seed)
+    return np.stack([np.bincount(group, weights) for chunk in chunks for weights in chunk])
+
+
 def require_two_classes(label: NDArray[np.bool_]) -> None:
     """Raise `NotEnoughData` unless some encounters were readmitted and some were not."""
     positives = int(np.sum(label))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.evaluation.decision_curve import DecisionCurve, decision_curve
 from healthpredict.evaluation.metrics import Evaluation, Floats, Interval, evaluate
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class TestReport(BaseModel):
         alert_rate: share of encounters at or above the threshold.
         sensitivity: share of readmitted encounters at or above the threshold.
         subgroups: groups with enough rows and both classes.
+        decision_curve: usefulness by threshold; None in bundles of earlier versions of this system.
     """
 
     __test__ = False  # not a pytest class
@@ -53,6 +55,7 @@ class TestReport(BaseModel):
     alert_rate: float
     sensitivity: float
     subgroups: tuple[Subgroup, ...]
+    decision_curve: DecisionCurve | None = None
 
 
 def report_on(
@@ -87,6 +90,7 @@ def report_on(
         alert_rate=float(high.mean()),
         sensitivity=float(high[label].mean()),
         subgroups=evaluate_subgroups(encounters, label, risk, min_subgroup_rows, n_bootstrap),
+        decision_curve=decision_curve(label, risk, baseline, patient_id, threshold=threshold, n_bootstrap=n_bootstrap),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from healthpredict.monitoring.words import name_of
-from healthpredict.reporting.plots import Series, heat_map, history_plot
+from healthpredict.reporting.plots import Series, decision_plot, heat_map, history_plot
 from healthpredict.reporting.summary import BatchSummary, Summary
 
 _CAPTIONS: Final = {
@@ -19,6 +19,8 @@ _CAPTIONS: Final = {
     "offset": "Mean risk minus readmission rate by batch, for champion and first model. The values are in the table of batches.",
     "roc": "ROC curves of the champions and of the first model over all batches with known outcomes.",
     "calibration": "Readmissions against predicted risk, of the champions and of the first model, in ten bins of equal size.",
+    "decision_curve": "Net benefit by threshold of the champion (the band is its 95 % interval) and the last challenger, beside "
+    "flagging everybody, flagging nobody and the number of inpatient visits alone. The values are in the table of usefulness.",
     "drift": "Distance of each drifted feature from the training data by batch. The values are in the table of drift.",
 }
 """Plot -> its caption, which is also its alternative text."""
@@ -31,7 +33,7 @@ def page(
 
     Args:
         summary: the content.
-        plots: name -> PNG, with the names of `history_plots`, `roc` and `calibration`.
+        plots: name -> PNG, with the names of `history_plots`, `decision_plots`, `roc` and `calibration`.
         events: events of the ledger.
         prefect_url: URL of Prefect's pages for links, or None.
     """
@@ -54,6 +56,17 @@ def page(
 def history_plots(summary: Summary) -> dict[str, bytes]:
     """Return the plots over all batches: `auroc`, `offset` and `drift`, as PNG."""
     return {"auroc": history(summary), "offset": _offsets(summary), "drift": _heat_map(summary)}
+
+
+def decision_plots(summary: Summary) -> dict[str, bytes]:
+    """Return the plot `decision_curve` as PNG, or nothing if the usefulness is not known yet."""
+    if not summary.decision_curves:
+        return {}
+    curves = {f"{model.name}, version {model.version}": model.curve for model in summary.decision_curves}
+    rows = summary.decision_curves[0].curve.rows
+    return {
+        "decision_curve": decision_plot(curves, f"Usefulness for {rows:,} encounters that no version was trained on")
+    }
 
 
 def history(summary: Summary) -> bytes:

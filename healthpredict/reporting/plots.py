@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from healthpredict.evaluation.decision_curve import DecisionCurve
 from healthpredict.evaluation.metrics import ECE_BINS, Floats
 
 _SIZE = (5.0, 4.5)
@@ -72,6 +73,34 @@ def _bins(label: NDArray[np.bool_], risk: Floats) -> tuple[list[float], list[flo
     # A bin has hundreds of encounters, so the normal approximation of the binomial interval is good enough.
     error = [float(1.96 * np.sqrt(rate * (1 - rate) / len(part))) for rate, part in zip(observed, bins, strict=True)]
     return predicted, observed, error
+
+
+def decision_plot(curves: Mapping[str, DecisionCurve], title: str) -> bytes:
+    """Plot the net benefit of models by threshold beside flagging everybody, flagging nobody and the baseline, as PNG.
+
+    Args:
+        curves: name of the model -> its curve, all on the same encounters. The first one is drawn with its 95 % interval.
+        title: title of the plot.
+    """
+    figure, axes = _axes(title, "Threshold", "Net benefit per 1,000 encounters", size=(8.0, 4.0))
+    first = next(iter(curves.values()))
+    thresholds = [point.threshold for point in first.points]
+    all_treated = [1000 * point.treat_all.value for point in first.points]
+    baseline = [1000 * point.baseline.value for point in first.points]
+    axes.axhline(0, color=_REFERENCE, linewidth=1, label="flag nobody")
+    axes.plot(thresholds, all_treated, color=_REFERENCE, linewidth=1.5, linestyle=":", label="flag everybody")
+    axes.plot(thresholds, baseline, color=_EXPECTED, linewidth=1.5, linestyle="-.", label="number of inpatient visits")
+    for (name, curve), style in zip(curves.items(), ("-", "--"), strict=False):
+        benefit = [1000 * point.net_benefit.value for point in curve.points]
+        axes.plot(thresholds, benefit, color=_LINE, linewidth=2, linestyle=style, label=name)
+    low = [1000 * point.net_benefit.low for point in first.points]
+    high = [1000 * point.net_benefit.high for point in first.points]
+    axes.fill_between(thresholds, low, high, color=_LINE, alpha=0.15, linewidth=0)
+    axes.axvline(first.at_threshold.threshold, color=_LINE, linewidth=0.8, linestyle=":")
+    # Flagging everybody at a high threshold is so harmful that it would hide the other curves.
+    axes.set_ylim(bottom=-0.2 * max(high), top=1.1 * max(*high, *all_treated))
+    axes.legend(frameon=False)
+    return _png(figure)
 
 
 def _axes(title: str, x: str, y: str, size: tuple[float, float] = _SIZE) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.data.prepared import PreparedData
+from healthpredict.evaluation.decision_curve import DecisionCurve
 from healthpredict.evaluation.metrics import CalibrationError, Interval
 from healthpredict.monitoring.subgroups import SubgroupDrift
 
@@ -87,6 +88,22 @@ class BatchSummary(BaseModel):
     report: str | None = None
 
 
+class ModelCurve(BaseModel):
+    """The usefulness of a version on test-side patients of all batches with known outcomes.
+
+    Attributes:
+        name: "champion" or "challenger".
+        version: in the registry.
+        curve: usefulness by threshold.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: int
+    curve: DecisionCurve
+
+
 class Delivered(BaseModel):
     """The performance of the predictions that were delivered, over all batches with known outcomes.
 
@@ -114,6 +131,7 @@ class Summary(BaseModel):
         batches: every batch that is done, in the order of processing.
         delivered: performance on batches that the loop predicted, or None while no outcomes are known.
         delivered_live: the same for batches that the API predicted.
+        decision_curves: of the champion and, if it is another version, of the last challenger, on the same encounters.
         seconds: wall time by stage, from the ledger.
     """
 
@@ -124,4 +142,5 @@ class Summary(BaseModel):
     batches: tuple[BatchSummary, ...]
     delivered: Delivered | None = None
     delivered_live: Delivered | None = None
+    decision_curves: tuple[ModelCurve, ...] = ()
     seconds: dict[str, float]

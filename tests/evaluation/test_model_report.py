@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.report import TestReport, evaluate_subgroups, report_on
-from healthpredict.reporting.plots import calibration_plot, roc_plot
+from healthpredict.reporting.plots import calibration_plot, decision_plot, roc_plot
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -46,7 +46,7 @@ def test_alert_rate_and_sensitivity_count_at_and_above_the_threshold() -> None:
     found = report(threshold=0.3)
     assert found.alert_rate == 11 / 40
     assert found.sensitivity == label[-11:].sum() / label.sum()
-    assert report(threshold=2).alert_rate == report(threshold=2).sensitivity == 0
+    assert report(threshold=0.9).alert_rate == report(threshold=0.9).sensitivity == 0
 
 
 def test_baseline_is_the_number_of_inpatient_visits() -> None:
@@ -91,3 +91,23 @@ def test_pictures_are_png_also_of_few_and_equal_risks() -> None:
     for plot in (roc_plot, calibration_plot):
         assert plot(label, risk, "Forty encounters").startswith(PNG)
         assert plot(np.array([True, False]), np.array([0.1, 0.1]), "Two").startswith(PNG)
+
+
+def test_the_usefulness_at_the_threshold_is_that_of_the_report() -> None:
+    found = report(threshold=0.3)
+    assert found.decision_curve is not None
+    own = found.decision_curve.at_threshold
+    assert (own.threshold, own.alert_rate.value, own.sensitivity.value) == (0.3, found.alert_rate, found.sensitivity)
+
+
+def test_a_report_of_an_earlier_version_is_read() -> None:
+    """It had no decision curve."""
+    stored = report().model_dump(mode="json")
+    del stored["decision_curve"]
+    assert TestReport.model_validate(stored) == report().model_copy(update={"decision_curve": None})
+
+
+def test_the_decision_curves_of_two_models_are_a_png() -> None:
+    curve = report().decision_curve
+    assert curve is not None
+    assert decision_plot({"champion": curve, "challenger": curve}, "Forty encounters").startswith(PNG)

@@ -155,6 +155,7 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
         "offset",
         "roc",
         "calibration",
+        "decision_curve",
         "drift",
     }
     for link in re.findall(r'href="(batches/[^"]+)"', page):
