@@ -16,7 +16,7 @@ from healthpredict.evaluation.metrics import (
     Floats,
     Interval,
     alike,
-    bootstrap_counts,
+    bootstrap_sums,
     interval,
     recalibrate,
     require_two_classes,
@@ -119,7 +119,8 @@ def decision_curve(
     flagged = np.concatenate([which[first, None] >= thresholds for which in risks], axis=1)
     terms = np.column_stack([flagged, flagged & label[first, None], label[first], np.ones(len(first))])
     value = _measure(np.bincount(group)[None, :] @ terms, thresholds)
-    draws = _measure(bootstrap_counts(group, patient_id, n_bootstrap, seed) @ terms, thresholds)
+    counts = bootstrap_sums(group, [np.ones(len(label))], patient_id, n_bootstrap, seed)[:, 0]
+    draws = _measure(counts @ terms, thresholds)
     points = [
         DecisionPoint(
             threshold=float(at),

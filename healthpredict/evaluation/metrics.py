@@ -6,7 +6,7 @@ one patient are not independent (Field & Welsh 2007, doi 10.1111/j.1467-9868.200
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -188,10 +188,23 @@ def alike(*codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     return first, group
 
 
-def bootstrap_counts(group: NDArray[np.intp], patient_id: NDArray[np.int64], n_bootstrap: int, seed: int = 0) -> Floats:
-    """Resample patients, and return the number of drawn encounters in each group, shape (n_bootstrap, n_groups)."""
+def bootstrap_sums(
+    group: NDArray[np.intp], terms: Sequence[Floats], patient_id: NDArray[np.int64], n_bootstrap: int, seed: int = 0
+) -> Floats:
+    """Resample patients, and sum each term over the drawn encounters of each group.
+
+    Args:
+        group: number of each encounter's group, shape (n_encounters,).
+        terms: each of shape (n_encounters,). A term of ones counts the encounters.
+        patient_id: shape (n_encounters,).
+        n_bootstrap: resamples.
+        seed: of the resampling.
+
+    Returns:
+        shape (n_bootstrap, n_terms, n_groups).
+    """
     chunks = bootstrap_weights(patient_id, n_bootstrap, seed)
-    return np.stack([np.bincount(group, weights) for chunk in chunks for weights in chunk])
+    return np.array([[np.bincount(group, weights * term) for term in terms] for chunk in chunks for weights in chunk])
 
 
 def require_two_classes(label: NDArray[np.bool_]) -> None:

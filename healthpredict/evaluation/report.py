@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +10,12 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.decision_curve import DecisionCurve, decision_curve
 from healthpredict.evaluation.metrics import Evaluation, Floats, Interval, evaluate
+from healthpredict.evaluation.subgroups import subgroups_of
 
 if TYPE_CHECKING:
     # The API reads a `TestReport` from a bundle and does not import pandas.
     import pandas as pd
 
-SUBGROUP_COLUMNS = ("gender", "race", "age")
 BASELINE_COLUMN = "number_inpatient"
 """Inpatient visits in the year before: the strongest single variable, which a model must beat."""
 
@@ -70,7 +69,7 @@ def report_on(
     """Evaluate risks on test-side encounters.
 
     Args:
-        encounters: frame with `patient_id`, `BASELINE_COLUMN` and `SUBGROUP_COLUMNS`, shape (n_encounters, ...).
+        encounters: frame with `patient_id`, `BASELINE_COLUMN` and the columns of `GROUPINGS`, shape (n_encounters, ...).
         label: shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
         threshold: a risk at or above it is `high_risk`.
@@ -97,7 +96,7 @@ def report_on(
 def evaluate_subgroups(
     encounters: pd.DataFrame, label: NDArray[np.bool_], risk: Floats, min_rows: int, n_bootstrap: int
 ) -> tuple[Subgroup, ...]:
-    """Evaluate each sex, race and age band that has at least `min_rows` encounters and both classes."""
+    """Evaluate each group that has at least `min_rows` encounters and both classes; see `GROUPINGS`."""
     found = []
     for column, value, rows in subgroups_of(encounters, min_rows):
         if label[rows].all() or not label[rows].any():
@@ -114,13 +113,3 @@ def evaluate_subgroups(
             )
         )
     return tuple(found)
-
-
-def subgroups_of(encounters: pd.DataFrame, min_rows: int) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Yield column, value and rows, shape (n_encounters,), of each sex, race and age band that has `min_rows` encounters."""
-    for column in SUBGROUP_COLUMNS:
-        values = encounters[column].astype(object).to_numpy()
-        for value in sorted({v for v in values if isinstance(v, str)}):
-            rows = values == value
-            if rows.sum() >= min_rows:
-                yield column, value, rows

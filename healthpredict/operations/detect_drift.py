@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.data.split import Side
 from healthpredict.evaluation.metrics import Floats
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
@@ -17,7 +18,7 @@ from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.policy import DriftDecision, History, decide
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift
-from healthpredict.operations.dataset import LABEL, matured_batches
+from healthpredict.operations.dataset import LABEL, matured_batches, sides
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
@@ -36,7 +37,7 @@ class DriftCheck(BaseModel):
         rows: number of encounters in the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
-        subgroups: drift of sexes, races and age bands with enough rows.
+        subgroups: drift and performance of groups with enough rows.
         decision: stable, warn or retrain, with reasons.
         override: sequence number of the manual decision that was followed, or None.
         report_uri: URI of Evidently's page.
@@ -93,7 +94,14 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         write_bytes(report_uri, html)
-        subgroups = _subgroups(installation, profile, encounters, risk, matured)
+        subgroups = detect_subgroup_drift(
+            profile,
+            encounters,
+            risk,
+            _never_trained_on(installation, bundle, name, matured),
+            threshold=bundle.manifest.threshold,
+            policy=settings.drift,
+        )
     check = DriftCheck(
         batch=name,
         champion=champion.version,
@@ -165,12 +173,20 @@ def _concept_drift(installation: Installation, bundle: Bundle, matured: _Matured
     )
 
 
-def _subgroups(
-    installation: Installation,
-    profile: ReferenceProfile,
-    encounters: pd.DataFrame,
-    risk: Floats,
-    matured: _Matured | None,
-) -> tuple[SubgroupDrift, ...]:
-    known = (matured.labelled, matured.label, matured.risk) if matured else None
-    return detect_subgroup_drift(profile, encounters, risk, known, installation.settings.drift)
+def _never_trained_on(
+    installation: Installation, bundle: Bundle, arriving: str, unseen: _Matured | None
+) -> tuple[pd.DataFrame, NDArray[np.bool_], Floats] | None:
+    """Encounters, outcomes and risks of the batches that are new to the champion and of the test side of the other ones.
+
+    A group in a few batches is too small to be judged. With the test side of all earlier ones, it is not.
+    """
+    parts = [] if unseen is None else [(unseen.labelled, unseen.risk)]
+    trained_on = [name for name in matured_batches(installation, arriving) if name in bundle.manifest.trained_on]
+    if trained_on:
+        labelled = read_labelled(installation, trained_on)
+        test = labelled[sides(labelled) == Side.TEST]
+        parts.append((test, risks_of(bundle, test)))
+    if not parts:
+        return None
+    encounters = pd.concat([labelled for labelled, _ in parts], ignore_index=True)
+    return encounters, encounters[LABEL].to_numpy(dtype=np.bool_), np.concatenate([risk for _, risk in parts])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
+from healthpredict.monitoring.subgroups import SubgroupDrift
 from healthpredict.monitoring.words import name_of
 from healthpredict.reporting.plots import Series, decision_plot, heat_map, history_plot
 from healthpredict.reporting.summary import BatchSummary, Summary
@@ -48,6 +50,7 @@ def page(
         captions=_CAPTIONS,
         columns=drifted_columns(summary),
         checked=_checked(summary),
+        alarmed=alarmed_groups(summary),
         ledger=events,
         prefect_url=prefect_url,
     )
@@ -112,6 +115,41 @@ def drifted_columns(summary: Summary) -> list[str]:
         for column, severity in batch.severity.items():
             often[column] = often.get(column, 0) + (severity >= 1)
     return sorted((column for column, times in often.items() if times), key=lambda column: -often[column])
+
+
+@dataclass(frozen=True)
+class AlarmedGroup:
+    """A group of patients that raised an alarm in some batch.
+
+    Attributes:
+        column: what the group is made of.
+        value: the group.
+        states: in each batch that a champion predicted: "alarm", "good", or "unknown" if the group was too small.
+        newest: the newest alarm.
+    """
+
+    column: str
+    value: str
+    states: tuple[Literal["alarm", "good", "unknown"], ...]
+    newest: str
+
+
+def alarmed_groups(summary: Summary) -> list[AlarmedGroup]:
+    """Return the groups that raised an alarm in any batch, the one that raised the first alarm first."""
+    batches = [{(of.column, of.value): of for of in batch.subgroups} for batch in _checked(summary)]
+    keys = dict.fromkeys(key for groups in batches for key, group in groups.items() if group.alarm)
+    found = []
+    for column, value in keys:
+        over_time = [groups.get((column, value)) for groups in batches]
+        alarms = [group.alarm for group in over_time if group is not None and group.alarm]
+        found.append(AlarmedGroup(column, value, tuple(map(_state, over_time)), alarms[-1]))
+    return found
+
+
+def _state(group: SubgroupDrift | None) -> Literal["alarm", "good", "unknown"]:
+    if group is not None and group.alarm:
+        return "alarm"
+    return "good" if group is not None and group.metrics else "unknown"
 
 
 def _checked(summary: Summary) -> list[BatchSummary]:

@@ -57,7 +57,7 @@ class BatchSummary(BaseModel):
         offset_frozen: the same for the first champion.
         severity: feature -> its highest score, in units of the limit: 1 or more is drift.
         severity_together: the same for associations between features.
-        subgroups: drift of sexes, races and age bands with enough rows.
+        subgroups: drift and performance of groups with enough rows.
         time: when the batch was done, UTC.
         report: Evidently's page, relative to the reports; None if the batch was refused.
     """

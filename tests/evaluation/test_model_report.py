@@ -20,7 +20,7 @@ def category(field: str, values: list[str | None]) -> pd.Categorical:
 
 
 def small_test_side() -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Forty encounters: 30 women and 10 men; race known of 24; everybody in one age band but one."""
+    """Forty encounters: 30 women and 10 men; race and payer known of some; all but one in one age band."""
     encounters = pd.DataFrame(
         {
             "patient_id": np.arange(40) // 2,
@@ -28,6 +28,7 @@ def small_test_side() -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
             "gender": category("gender", ["Female"] * 30 + ["Male"] * 10),
             "race": category("race", ["Caucasian"] * 12 + ["Asian"] * 12 + [None] * 16),
             "age": category("age", ["[70-80)"] * 39 + ["[0-10)"]),
+            "payer_code": pd.Series(["MC"] * 33 + [None] * 7, dtype="str"),
         }
     )
     label = np.arange(40) % 5 == 0
@@ -56,13 +57,16 @@ def test_baseline_is_the_number_of_inpatient_visits() -> None:
 
 
 def test_subgroups_have_enough_rows_and_both_classes() -> None:
-    """Left out: missing race, the one child, and the Asian patients, of whom none came back."""
+    """Left out: the one child, the seven without a payer, and the Asian patients, of whom none came back."""
     groups = [(s.column, s.value, s.rows) for s in report().subgroups]
     assert groups == [
         ("gender", "Female", 30),
         ("gender", "Male", 10),
+        ("race", "(missing)", 16),
         ("race", "Caucasian", 12),
         ("age", "[70-80)", 39),
+        ("payer_code", "MC", 33),
+        ("gender and age", "Female, [70-80)", 30),
     ]
 
 
