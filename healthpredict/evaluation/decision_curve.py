@@ -23,7 +23,7 @@ from healthpredict.evaluation.metrics import (
 )
 
 THRESHOLDS: Final = tuple(percent / 100 for percent in range(1, 31))
-"""Thresholds of a decision curve. Nobody refuses a phone call at a risk above .30, which few patients reach."""
+"""Thresholds of a decision curve. Few patients have a risk above .30."""
 
 
 class DecisionPoint(BaseModel):

@@ -183,7 +183,7 @@ def alike(*codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     """
     combined = np.zeros(len(codes[0]), dtype=np.int64)
     for code in codes:
-        combined = combined * (int(code.max()) + 1) + code
+        combined = combined * (int(code.max(initial=0)) + 1) + code
     _, first, group = np.unique(combined, return_index=True, return_inverse=True)
     return first, group
 

@@ -145,6 +145,7 @@ def test_groups_that_are_too_small_are_left_out() -> None:
     assert ("gender", "Female") in measure(encounters, label, risk, min_rows=women)
     assert ("gender", "Female") not in measure(encounters, label, risk, min_rows=women + 1)
     assert measure(encounters, label, risk, min_rows=401) == {}
+    assert measure(encounters.head(0), label[:0], risk[:0], min_rows=1) == {}
 
 
 def test_holm() -> None:
