@@ -124,13 +124,13 @@ class AlarmedGroup:
     Attributes:
         column: what the group is made of.
         value: the group.
-        states: in each batch that a champion predicted: "alarm", "good", or "unknown" if the group was too small.
+        states: in each batch that a champion predicted; "unknown" if the group was too small.
         newest: the newest alarm.
     """
 
     column: str
     value: str
-    states: tuple[Literal["alarm", "good", "unknown"], ...]
+    states: tuple[Literal["alarm", "no alarm", "unknown"], ...]
     newest: str
 
 
@@ -146,10 +146,10 @@ def alarmed_groups(summary: Summary) -> list[AlarmedGroup]:
     return found
 
 
-def _state(group: SubgroupDrift | None) -> Literal["alarm", "good", "unknown"]:
+def _state(group: SubgroupDrift | None) -> Literal["alarm", "no alarm", "unknown"]:
     if group is not None and group.alarm:
         return "alarm"
-    return "good" if group is not None and group.metrics else "unknown"
+    return "no alarm" if group is not None and group.metrics else "unknown"
 
 
 def _checked(summary: Summary) -> list[BatchSummary]:

@@ -18,6 +18,7 @@ _DPI = 110
 _LINE = "#1f5fa8"
 _REFERENCE = "#767676"
 _EXPECTED = "#b3541e"
+_LOWEST_THRESHOLD = 0.05
 
 
 def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
@@ -84,17 +85,20 @@ def decision_plot(curves: Mapping[str, DecisionCurve], title: str) -> bytes:
     """
     figure, axes = _axes(title, "Threshold", "Net benefit per 1,000 encounters", size=(8.0, 4.0))
     first = next(iter(curves.values()))
-    thresholds = [point.threshold for point in first.points]
-    all_treated = [1000 * point.treat_all.value for point in first.points]
-    baseline = [1000 * point.baseline.value for point in first.points]
+    # Below, every strategy flags nearly everybody, and its large net benefit would hide the differences above.
+    shown = [i for i, point in enumerate(first.points) if point.threshold >= _LOWEST_THRESHOLD]
+    points = [first.points[i] for i in shown]
+    thresholds = [point.threshold for point in points]
+    all_treated = [1000 * point.treat_all.value for point in points]
+    baseline = [1000 * point.baseline.value for point in points]
     axes.axhline(0, color=_REFERENCE, linewidth=1, label="flag nobody")
     axes.plot(thresholds, all_treated, color=_REFERENCE, linewidth=1.5, linestyle=":", label="flag everybody")
     axes.plot(thresholds, baseline, color=_EXPECTED, linewidth=1.5, linestyle="-.", label="number of inpatient visits")
     for (name, curve), style in zip(curves.items(), ("-", "--"), strict=False):
-        benefit = [1000 * point.net_benefit.value for point in curve.points]
+        benefit = [1000 * curve.points[i].net_benefit.value for i in shown]
         axes.plot(thresholds, benefit, color=_LINE, linewidth=2, linestyle=style, label=name)
-    low = [1000 * point.net_benefit.low for point in first.points]
-    high = [1000 * point.net_benefit.high for point in first.points]
+    low = [1000 * point.net_benefit.low for point in points]
+    high = [1000 * point.net_benefit.high for point in points]
     axes.fill_between(thresholds, low, high, color=_LINE, alpha=0.15, linewidth=0)
     axes.axvline(first.at_threshold.threshold, color=_LINE, linewidth=0.8, linestyle=":")
     # Flagging everybody at a high threshold is so harmful that it would hide the other curves.

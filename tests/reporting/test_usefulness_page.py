@@ -92,18 +92,18 @@ def test_each_group_with_an_alarm_has_a_row_with_a_state_for_each_batch() -> Non
         batch("batch-05", group("[50-60)"), group("[90-100)", MISSED)),
     )
     first, second = alarmed_groups(shown)
-    assert (first.value, first.states) == ("[50-60)", ("good", "alarm", "good", "good"))
+    assert (first.value, first.states) == ("[50-60)", ("no alarm", "alarm", "no alarm", "no alarm"))
     assert (second.value, second.states) == ("[90-100)", ("unknown", "unknown", "alarm", "alarm"))
     assert second.newest == MISSED
     html = page(shown, {}, [], None)
     assert cells(html, "Timeline of subgroups") == [
         ["Group", "01", "03", "04", "05", "Newest alarm"],
-        ["age: [50-60)", "none", "● alarm", "none", "none", "risks are too high"],
-        ["age: [90-100)", UNKNOWN, UNKNOWN, "● alarm", "● alarm", MISSED],
+        ["age: [50-60)", "○", "●", "○", "○", "risks are too high"],
+        ["age: [90-100)", UNKNOWN, UNKNOWN, "●", "●", MISSED],
     ]
     newest = cells(html, "Table of subgroups")[-1]
     assert newest[0] == "age: [90-100)"
-    assert newest[5] == "0.300 [0.200, 0.400](-0.130*)"
+    assert newest[5] == "0.300 [0.200, 0.400] (-0.130*)"
     assert newest[6:] == [UNKNOWN, UNKNOWN, UNKNOWN]
 
 
