@@ -32,9 +32,9 @@ class DriftPolicy(BaseModel):
         min_auroc_drop: smallest fall of the AUROC since promotion that counts as concept drift.
         min_calibration_offset: smallest change, up or down, of mean risk minus readmitted share (0-1) that counts as concept drift.
         min_slope_change: smallest change, up or down, of the calibration slope that counts as concept drift.
-        min_subgroup_rows: smallest number of encounters of a sex, race or age band that is checked.
-        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1). A group
-            raises an alarm if the whole interval of the difference is beyond it.
+        min_subgroup_rows: smallest number of encounters of a group of patients that is checked.
+        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1) that is
+            no alarm.
         assumed_gain: gain in AUROC that is assumed for a first retraining.
         min_expected_gain: if a smaller gain is expected, retraining needs twice as many new outcomes.
         min_new_share: number of encounters with new outcomes, divided by those trained on, that is enough to retrain.
