@@ -35,7 +35,7 @@ from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.register import register
 from healthpredict.operations.risks import risks_of
-from healthpredict.operations.search import Training, search
+from healthpredict.operations.search import TrainingRequest, search
 from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, Examples, probability
@@ -51,7 +51,7 @@ Measured = tuple[dict[str, Any], list[Target]]
 
 
 def prequential(settings: Settings) -> Measured:
-    """Each batch is predicted on arrival by a model that was trained on all matured data, and then evaluated.
+    """Each batch is predicted before its outcomes are known, by a model that was trained on all matured data, and then evaluated.
 
     Production code only, without rollout and gate: every challenger becomes the champion, so that the next search starts from
     it. `frozen` is the first of them. `delayed` is the model of one retraining before, for where a batch is predicted first
@@ -63,7 +63,7 @@ def prequential(settings: Settings) -> Measured:
         for name in arrived_batches(installation)[1:]:
             accept_batch(installation, find_batch(installation, name))
             accept_outcomes(installation)
-            found = search(installation, Training(trigger=name, arriving=name))
+            found = search(installation, TrainingRequest(trigger=name, arriving=name))
             challenger = register(installation, found)
             registry.make_champion(challenger.version)
             bundles.append(registry.fetch_bundle(registry.version(challenger.version)))

@@ -13,7 +13,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from healthpredict.errors import RolloutUnknown
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.register import Challenger
-from healthpredict.operations.train import TrainingOutcome
+from healthpredict.operations.train import TrainingResult
 from healthpredict.reporting.page import history
 from healthpredict.reporting.summary import Summary
 
@@ -57,7 +57,7 @@ def show_drift(check: DriftCheck) -> None:
     )
 
 
-def show_training(outcome: TrainingOutcome) -> None:
+def show_training(outcome: TrainingResult) -> None:
     """Create a table of the challenger's metrics, a text with the gate's decision, and a link to MLflow."""
     challenger, decision = outcome.challenger, outcome.gate
     show_table(

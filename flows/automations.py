@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
@@ -14,6 +15,9 @@ from prefect.events.actions import CallWebhook
 from flows.dead_runs import end_dead_runs
 from flows.events import BACKUP, BACKUP_AWAITED, BACKUP_MADE, DRIFT, RESOURCE
 from healthpredict.operations.backup import MAX_HOURS
+
+_PREFIX: Final = "health-predict: "
+"""The names of our automations begin with this. `set_up_automations` deletes all others that do."""
 
 
 def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta) -> list[AutomationCore]:
@@ -43,7 +47,7 @@ def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timed
 
 
 def _backup_too_old(webhook: UUID, max_age: timedelta) -> AutomationCore:
-    """Notify once if the last backup is older than this or, before the first backup, the set-up is."""
+    """Notify once if there was no backup for this time, counted from the last backup or, before the first one, from the set-up."""
     hours = max_age.total_seconds() / 3600
     description = f"The last backup is older than {hours:g} hours: look at the runs of backup/backup."
     warning = _notification("old backups", description, {BACKUP_MADE}, BACKUP, webhook)
@@ -76,7 +80,7 @@ def _notification(what: str, description: str, events: set[str], resource: str, 
         "occurred": "{{ event.occurred }}",
     }
     return AutomationCore(
-        name=f"health-predict: notify of {what}",
+        name=f"{_PREFIX}notify of {what}",
         description=description,
         trigger=EventTrigger(
             match={RESOURCE: resource}, for_each={RESOURCE}, expect=events, posture=Posture.Reactive, threshold=1
@@ -91,7 +95,9 @@ def set_up_automations(
     silence: timedelta,
     max_backup_age: timedelta = timedelta(hours=MAX_HOURS),
 ) -> None:
-    """Create the automations, update those that differ, and delete notifications without a webhook.
+    """Create our automations, update those that differ, and delete every other one whose name has our prefix.
+
+    Without a webhook, this deletes the notifications. It never changes automations with other names.
 
     Args:
         client: of the server.
@@ -100,13 +106,15 @@ def set_up_automations(
         max_backup_age: age of the last backup after which a notification is sent.
     """
     wanted = {automation.name: automation for automation in _automations(webhook, silence, max_backup_age)}
-    known = {found.name: found for found in client.read_automations()}
+    existing = {found.name: found for found in client.read_automations()}
     for name, automation in wanted.items():
-        if name not in known:
+        if name not in existing:
             client.create_automation(automation)
-        elif AutomationCore.model_validate(known[name].model_dump()) != automation:
+        elif AutomationCore.model_validate(existing[name].model_dump()) != automation:
             # Keep `enabled`, because the team switches automations on and off in the UI.
-            client.update_automation(known[name].id, automation.model_copy(update={"enabled": known[name].enabled}))
-    for name, left in known.items():
-        if name.startswith("health-predict: ") and name not in wanted:
-            client.delete_automation(left.id)
+            client.update_automation(
+                existing[name].id, automation.model_copy(update={"enabled": existing[name].enabled})
+            )
+    for name, found in existing.items():
+        if name.startswith(_PREFIX) and name not in wanted:
+            client.delete_automation(found.id)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
 
 from healthpredict.config import Settings
 
-NAME = "health-predict"
+BLOCK_NAME: Final = "health-predict"
+"""Prefect stores blocks under this name. Never rename it."""
 
 
 def set_up_webhook(settings: Settings) -> UUID | None:
     """Save the webhook for notifications. Returns: the id of its block, or None if the settings have no webhook."""
     if not settings.webhook_url:
         return None
-    saved = Webhook(method="POST", url=settings.webhook_url).save(NAME, overwrite=True)
+    saved = Webhook(method="POST", url=settings.webhook_url).save(BLOCK_NAME, overwrite=True)
     assert isinstance(saved, UUID)  # awaitable in asynchronous code only
     return saved
 
@@ -30,7 +32,9 @@ def set_up_s3(settings: Settings) -> None:
     from prefect_aws import AwsCredentials, S3Bucket
 
     bucket, _, prefix = settings.reports_uri.removeprefix("s3://").partition("/")
-    AwsCredentials().save(NAME, overwrite=True)
+    AwsCredentials().save(BLOCK_NAME, overwrite=True)
     # Beside the reports, because the host's role has write access there.
     folder = "/".join(filter(None, (prefix, "results")))
-    S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=AwsCredentials.load(NAME)).save(NAME, overwrite=True)
+    S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=AwsCredentials.load(BLOCK_NAME)).save(
+        BLOCK_NAME, overwrite=True
+    )

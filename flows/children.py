@@ -17,7 +17,7 @@ from healthpredict.errors import HealthPredictError
 
 
 class ChildFailed(HealthPredictError):
-    """A child run did not complete. The champion is untouched, and the next run tries again."""
+    """A child run did not complete. The next run of the loop determines what serves, and repeats the batch."""
 
 
 def run_child(child: Flow[..., Any], **parameters: Any) -> None:
@@ -33,16 +33,16 @@ def run_child(child: Flow[..., Any], **parameters: Any) -> None:
     if runtime.deployment.id is None:
         child(**parameters)
         return
-    # The key contains the attempt, because the same key would return a failed child again.
+    # The key contains the attempt, because for a known key Prefect returns the existing run, even if it failed.
     key = "-".join(map(str, (runtime.flow_run.id, runtime.flow_run.run_count, child.name, *parameters.values())))
     run = run_deployment(f"{child.name}/{child.name}", parameters=parameters, idempotency_key=key, timeout=None)
     assert isinstance(run, FlowRun)  # awaitable in asynchronous flows only
     state = run.state
     if state is None or not state.is_completed():
-        said = state.message or "" if state else ""
+        message = state.message or "" if state else ""
         name = state.name if state else "unknown"
         raise ChildFailed(
-            f"{child.name} run {run.name!r} ended as {name}. {said} Its page has the details.".replace("  ", " ")
+            f"{child.name} run {run.name!r} ended as {name}. {message} Its page has the details.".replace("  ", " ")
         )
 
 

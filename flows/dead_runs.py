@@ -18,10 +18,10 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import Event, RelatedResource
 from prefect.events.actions import ChangeFlowRunState
 
-from flows.events import AWAITED, RESOURCE
-from flows.pools import NAMES
+from flows.events import RESOURCE, RUN_AWAITED
+from flows.pools import POOL_NAMES
 
-_BEAT: Final = "prefect.flow-run.heartbeat"
+_HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 _PENDING: Final = "prefect.flow-run.Pending"
 # States without heartbeats. Prefect itself ends Cancelling after five minutes. A run that waits for a free slot of its
 # deployment has never been Pending.
@@ -36,8 +36,8 @@ _NAME: Final = "prefect.resource.name"
 def end_dead_runs(silence: timedelta) -> AutomationCore:
     """Return the automation that ends a run without heartbeats. Its timer starts when a worker takes the run.
 
-    It applies to runs of our pools only. Our workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY),
-    while a flow in a notebook sends one every 180 s, which is Prefect's default.
+    It applies to runs of our pools only, whose workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY).
+    Elsewhere, for instance in a notebook, a flow sends one every 180 s, which is Prefect's default.
 
     Args:
         silence: time without a heartbeat. With three minutes, runs survive two minutes without the server.
@@ -47,10 +47,10 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
         description="Ends a run whose worker died. Without this, it would stay in state Running.",
         trigger=EventTrigger(
             match={RESOURCE: "prefect.flow-run.*"},
-            match_related={_ROLE: "work-pool", _NAME: list(NAMES)},
+            match_related={_ROLE: "work-pool", _NAME: list(POOL_NAMES)},
             for_each={RESOURCE},
-            after={_PENDING, _BEAT, AWAITED},
-            expect={_BEAT, *_AT_REST},
+            after={_PENDING, _HEARTBEAT, RUN_AWAITED},
+            expect={_HEARTBEAT, *_AT_REST},
             posture=Posture.Proactive,
             threshold=1,
             within=silence,
@@ -58,26 +58,26 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"Its worker has sent no heartbeat for {silence.total_seconds():.0f} s. The champion is untouched; "
-                "the next run continues from here.",
+                message=f"Its worker has sent no heartbeat for {silence.total_seconds():.0f} s. "
+                "The next run determines what serves, and repeats what was not done.",
             )
         ],
     )
 
 
 def expect_heartbeats(client: SyncPrefectClient) -> None:
-    """Start the timer of the automation for every run that a worker has taken.
+    """Start the timer of `end_dead_runs` for every run that a worker has taken and that has not ended.
 
     An automation that was changed, or restored from a backup, has no timers for these runs.
     """
     states = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)),
-        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(NAMES))),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(POOL_NAMES))),
     )
     events = [
         Event(
-            event=AWAITED,
+            event=RUN_AWAITED,
             resource={RESOURCE: f"prefect.flow-run.{run.id}", _NAME: run.name},
             related=[
                 RelatedResource(

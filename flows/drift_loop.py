@@ -38,7 +38,7 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
         accept=as_task(accept_batch),
         detect=detect,
         train=lambda _, training: run_child(train, **training.model_dump()),
-        deploy=lambda _, version: run_child(deploy, version=version),
+        promote=lambda _, version: run_child(deploy, version=version),
         predict=as_task(predict_batch),
     )
     installation = Installation()
@@ -51,6 +51,6 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
     if run.done:
         show_history(summary)
     show_notices(run.sentences)
-    if run.waits:
+    if run.needs_rerun:
         run_again(installation.settings.arrival_seconds)
     return run.done

@@ -1,4 +1,7 @@
-"""Events that the flows send to Prefect, for automations and triggers."""
+"""Events that the flows send to Prefect, for automations and triggers.
+
+Prefect stores these names, and a team's own automations may use them. Never rename them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from healthpredict.operations.detect_drift import DriftCheck
 
 RESOURCE: Final = "prefect.resource.id"
 DRIFT: Final = "health-predict.drift"
-AWAITED: Final = "health-predict.run.awaited"
-"""Starts the timer of a run: without heartbeats, it is ended."""
+RUN_AWAITED: Final = "health-predict.run.awaited"
+"""Starts the timer of a run. If the run sends no heartbeat within it, the run is ended."""
 
 BACKUP: Final = "health-predict.backup"
-"""The resource of the two events about backups."""
+"""The resource of the following two events."""
 BACKUP_MADE: Final = "health-predict.backup.made"
 BACKUP_AWAITED: Final = "health-predict.backup.awaited"
 """Starts the timer for the first backup."""

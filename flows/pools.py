@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-SETTINGS: Final = "health_predict_settings"
+SETTINGS_VARIABLE: Final = "health_predict_settings"
 """Prefect variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}."""
-# Name, description, and limit of concurrent runs. Four: a loop, its training, a preparation and a scoring. One: a rollout.
-_POOLS = (
-    ("health-predict", "Data, training, monitoring and scoring", 4),
-    ("health-predict-deploy", "Rollouts: only these workers may replace the API", 1),
+
+
+class _Pool(NamedTuple):
+    name: str
+    description: str
+    concurrency_limit: int
+
+
+_POOLS: Final = (
+    # A loop, its training, a preparation and a scoring.
+    _Pool("health-predict", "Data, training, monitoring and scoring", concurrency_limit=4),
+    # Rollouts run one after the other.
+    _Pool("health-predict-deploy", "Rollouts: only these workers may replace the API", concurrency_limit=1),
 )
-NAMES: Final = tuple(name for name, _, _ in _POOLS)
+POOL_NAMES: Final = tuple(pool.name for pool in _POOLS)
 
 
 def set_up_pools(client: SyncPrefectClient) -> None:
-    """Create the pools, or update those that a worker has created. A limit that a team has set stays."""
+    """Create the pools, or update those that exist.
+
+    Description and job template of an existing pool are overwritten. A limit of concurrent runs that a team has set stays.
+    """
     template = _job_template()
-    for name, description, limit in _POOLS:
-        _set_up_pool(client, name, description, limit, template)
+    for pool in _POOLS:
+        _set_up_pool(client, pool, template)
 
 
-def _set_up_pool(client: SyncPrefectClient, name: str, description: str, limit: int, template: dict[str, Any]) -> None:
+def _set_up_pool(client: SyncPrefectClient, pool: _Pool, template: dict[str, Any]) -> None:
     try:
-        pool = client.read_work_pool(name)
+        found = client.read_work_pool(pool.name)
     except ObjectNotFound:
         client.create_work_pool(
             WorkPoolCreate(
-                name=name,
+                name=pool.name,
                 type=ProcessWorker.type,
-                description=description,
+                description=pool.description,
                 base_job_template=template,
-                concurrency_limit=limit,
+                concurrency_limit=pool.concurrency_limit,
             )
         )
         return
-    limit = limit if pool.concurrency_limit is None else pool.concurrency_limit
-    if (pool.description, pool.base_job_template, pool.concurrency_limit) != (description, template, limit):
+    limit = pool.concurrency_limit if found.concurrency_limit is None else found.concurrency_limit
+    if (found.description, found.base_job_template, found.concurrency_limit) != (pool.description, template, limit):
         client.update_work_pool(
-            name,
+            pool.name,
             WorkPoolUpdate(
-                description=description,
+                description=pool.description,
                 base_job_template=template,
                 concurrency_limit=limit,
             ),
@@ -58,5 +70,8 @@ def _job_template() -> dict[str, Any]:
     environment = template["variables"]["properties"]["env"]
     # Prefect checks a new pool's defaults against their types, and this one is a string until the worker reads the variable.
     kinds = [{"type": environment.pop("type"), "additionalProperties": environment.pop("additionalProperties")}]
-    environment |= {"anyOf": [*kinds, {"type": "string"}], "default": f"{{{{ prefect.variables.{SETTINGS} }}}}"}
+    environment |= {
+        "anyOf": [*kinds, {"type": "string"}],
+        "default": f"{{{{ prefect.variables.{SETTINGS_VARIABLE} }}}}",
+    }
     return template

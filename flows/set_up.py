@@ -1,4 +1,4 @@
-"""`python -m flows.set_up`: set up the Prefect server at PREFECT_API_URL. A second call changes nothing."""
+"""`python -m flows.set_up`: set up the Prefect server at PREFECT_API_URL. A second call changes only what differs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefect.variables import Variable
 from flows.automations import expect_backup, set_up_automations
 from flows.blocks import set_up_s3, set_up_webhook
 from flows.dead_runs import expect_heartbeats
-from flows.pools import SETTINGS, set_up_pools
+from flows.pools import SETTINGS_VARIABLE, set_up_pools
 from healthpredict.config import Settings
 
 HOME = Path(__file__).parents[1]
@@ -27,8 +27,8 @@ def set_up() -> None:
         CalledProcessError: `prefect deploy` failed, and has printed why.
     """
     settings = Settings()
-    if Variable.get(SETTINGS) is None:
-        Variable.set(SETTINGS, {})
+    if Variable.get(SETTINGS_VARIABLE) is None:
+        Variable.set(SETTINGS_VARIABLE, {})
     set_up_s3(settings)
     webhook = set_up_webhook(settings)
     with get_client(sync_client=True) as client:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from healthpredict.errors import HealthPredictError, NotFound, RegistryError, StorageError
+from healthpredict.operations.step_wrapper import Operation
 
-Operation = TypeVar("Operation", bound=Callable[..., Any])
 _RETRY_DELAYS_SECONDS: Final[list[float]] = [5, 10, 20, 40]
 """Long enough for a server to restart."""
 
@@ -21,10 +20,10 @@ def as_task(
 ) -> Operation:
     """Return a task with the same arguments and result.
 
-    Retries are safe and results are not cached, because an operation reads from ledger and registry what is done already.
+    Results are not cached, and retries are safe: an operation reads from ledger and registry what is done already.
 
     Args:
-        operation: to wrap.
+        operation: the operation to run.
         retry_on: errors after which it is retried, for more than a minute; by default, those of a server that does not respond.
     """
 

@@ -8,13 +8,13 @@ from flows.artifacts import show_training
 from flows.tasks import as_task, run_tags
 from healthpredict.operations.dataset import arriving_batch
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.search import Training
-from healthpredict.operations.train import TrainingOutcome
+from healthpredict.operations.search import TrainingRequest
+from healthpredict.operations.train import TrainingResult
 from healthpredict.operations.train import train as operation
 
 
 @flow(name="train")
-def train(trigger: str = "manual", arriving: str | None = None) -> TrainingOutcome:
+def train(trigger: str = "manual", arriving: str | None = None) -> TrainingResult:
     """Train a challenger on all batches with known outcomes, and compare it with the champion.
 
     Args:
@@ -22,7 +22,7 @@ def train(trigger: str = "manual", arriving: str | None = None) -> TrainingOutco
         arriving: train as if this batch were arriving; by default the newest batch.
     """
     installation = Installation()
-    training = Training(trigger=trigger, arriving=arriving_batch(installation, arriving))
+    training = TrainingRequest(trigger=trigger, arriving=arriving_batch(installation, arriving))
     outcome = operation(installation, training, run_tags(), as_step=as_task)
     show_training(outcome)
     return outcome

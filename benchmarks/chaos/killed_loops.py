@@ -30,7 +30,7 @@ from healthpredict.operations.drift_loop import Steps, drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.predict_batch import PredictedBatch
-from healthpredict.operations.search import Training
+from healthpredict.operations.search import TrainingRequest
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger_check import find_altered
 from healthpredict.storage.tables import read_json
@@ -148,7 +148,7 @@ def _predict(_: Installation, name: str) -> PredictedBatch:
     return PredictedBatch(version=1, live=False, expected_auroc=0.6)
 
 
-def _train(installation: Installation, training: Training) -> None:
+def _train(installation: Installation, training: TrainingRequest) -> None:
     """Append the events of a training and its gate. Like `register` and `gate`, do not repeat what is in the ledger."""
     ledger = installation.ledger
     trained = ledger.last("training", **training.model_dump())

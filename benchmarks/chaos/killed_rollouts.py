@@ -42,7 +42,7 @@ def run(kills: int = 20) -> dict[str, int]:
         for number in range(kills):
             exit_code = _in_a_process(_roll_out, folder, 1 + number % 2, draw.randrange(3 * steps // 4))
             counts["kills" if exit_code == -signal.SIGKILL else "not_killed"] += 1
-            _in_a_process(_settle, folder)
+            _in_a_process(_repair, folder)
             seen = json.loads((folder / "seen.json").read_text())
             counts["unknown_afterwards"] += seen["problem"] is not None
             counts["alias_wrong"] += seen["champion"] != seen["serving"][0]
@@ -117,12 +117,12 @@ def _roll_out(folder: Path, version: int, step: int) -> None:
     roll_out(Installation(_settings(folder)), version, image=f"{_IMAGE}{version}")
 
 
-def _settle(folder: Path) -> None:
-    """Call `settle`, and save what serves and what alias and ledger name."""
-    from healthpredict.operations.roll_out import settle
+def _repair(folder: Path) -> None:
+    """Call `repair_rollout`, and save what serves and what alias and ledger name."""
+    from healthpredict.operations.roll_out import repair_rollout
 
     settings, cluster = _settings(folder), _cluster(folder)
-    problem = settle(Installation(settings))
+    problem = repair_rollout(Installation(settings))
     serving, champion = cluster.serving(), Installation(settings).registry.by_alias("champion")
     assert serving is not None
     promotions = [[event["version"], event["image"]] for event in Installation(settings).ledger.events("promotion")]

@@ -1,6 +1,7 @@
 """The local cache of bundles, one folder for each, named by the bundle's digest.
 
-Each fetched file is checked before it is stored. A bundle appears in the cache with all its files, or not at all.
+Each fetched file is checked before it is stored. A bundle appears in the cache with all its files, or not at all. The cache may be
+deleted while nothing uses it.
 """
 
 from __future__ import annotations
@@ -17,58 +18,58 @@ from healthpredict.bundle.model import MANIFEST
 from healthpredict.errors import BundleError, StorageError
 
 _FILE_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-Read = Callable[[str], bytes]
-"""Takes the name of a file of the bundle, and returns its content."""
+ReadFile = Callable[[str], bytes]
+"""Reads a file of a bundle: name -> content."""
 
 
-def fetch_into_cache(cache: Path, source: str, read: Read, registered: str | None = None) -> Path:
+def fetch_into_cache(cache: Path, source: str, read: ReadFile, expected_digest: str | None = None) -> Path:
     """Fetch a bundle, unless the cache contains it undamaged.
 
     Args:
         cache: the folder of all bundles.
-        source: names the bundle in messages.
-        read: reads a file of the source.
-        registered: the digest that the bundle must have; by default any.
+        source: name of the bundle in messages.
+        read: see `ReadFile`.
+        expected_digest: the digest that the bundle must have; by default any.
 
     Returns:
         The folder of the bundle.
 
     Raises:
-        BundleError: the source is not a bundle, was altered, or is not the registered one.
+        BundleError: the source is not a bundle, was altered, or has another digest than expected.
         StorageError: the cache cannot be written.
     """
-    if registered is not None and _is_undamaged(cache / registered, registered):
-        return cache / registered
+    if expected_digest is not None and _is_undamaged(cache / expected_digest, expected_digest):
+        return cache / expected_digest
     manifest = read(MANIFEST)
     digest = _sha256(manifest)
-    if registered not in (None, digest):
+    if expected_digest not in (None, digest):
         raise BundleError(
-            f"The bundle of {source} was altered: its digest is {digest[:12]}, registered was {str(registered)[:12]}. "
+            f"The bundle of {source} was altered: its digest is {digest[:12]}, registered was {str(expected_digest)[:12]}. "
             "Choose another version."
         )
     folder = cache / digest
     if _is_undamaged(folder, digest):
         return folder
     content = {MANIFEST: manifest}
-    for name, expected in _files(source, manifest).items():
+    for name, file_digest in _files(source, manifest).items():
         content[name] = read(name)
-        if _sha256(content[name]) != expected:
+        if _sha256(content[name]) != file_digest:
             raise BundleError(
                 f"The bundle of {source} was altered: {name} is not what its manifest says. Build it again."
             )
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
-            part = Path(temporary) / "bundle"
-            part.mkdir()
+            staged = Path(temporary) / "bundle"
+            staged.mkdir()
             for name, data in content.items():
-                (part / name).write_bytes(data)
+                (staged / name).write_bytes(data)
             try:
-                part.rename(folder)
+                staged.rename(folder)
             except OSError:
-                # Another process was faster, or the folder is damaged: the same files replace its files one by one.
+                # Another process stored the bundle first, or the folder is damaged. Replace its files one by one.
                 for name in content:
-                    (part / name).replace(folder / name)
+                    (staged / name).replace(folder / name)
     except OSError as error:
         raise StorageError(
             f"The bundle of {source} cannot be kept in {cache} ({error.strerror}). Free some space there, "

@@ -134,7 +134,9 @@ def _show(summary: Summary) -> None:
         f"\nData: {data.source}{' (synthetic, not patients)' if data.synthetic else ''}; {data.encounters:,} encounters, "
         f"{data.patients:,} patients, {data.cohort:,} in the cohort"
     )
-    table = Table(title=f"{len(summary.batches)} batches, each predicted on arrival", title_justify="left")
+    table = Table(
+        title=f"{len(summary.batches)} batches, each predicted before its outcomes were known", title_justify="left"
+    )
     for heading in ("batch", "rows", "drifted", "decision", "champion", "AUROC", "first model"):
         table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
     for batch in summary.batches:
@@ -153,7 +155,8 @@ def _show(summary: Summary) -> None:
         delivered = summary.delivered
         _print(
             f"Delivered: mean AUROC {delivered.auroc:.3f} over {delivered.batches} batches with known outcomes; the first model "
-            f"alone {delivered.auroc_frozen:.3f}. Mean risk differs from the share of readmissions by {delivered.offset:.3f}."
+            f"alone {delivered.auroc_frozen:.3f}. Mean risk differs from the share of readmissions by "
+            f"{delivered.absolute_offset:.3f}."
         )
 
 

@@ -60,11 +60,11 @@ def train(
 ) -> None:
     """Train a challenger on all batches with known outcomes, and compare it with the champion."""
     from healthpredict.operations.dataset import arriving_batch
-    from healthpredict.operations.search import Training
+    from healthpredict.operations.search import TrainingRequest
     from healthpredict.operations.train import train as operation
 
     installation = Installation()
-    training = Training(trigger=trigger, arriving=arriving_batch(installation, arriving))
+    training = TrainingRequest(trigger=trigger, arriving=arriving_batch(installation, arriving))
     outcome = operation(installation, training)
     show(outcome.gate if not as_json else outcome, as_json, title=f"Version {outcome.challenger.version}")
 

@@ -9,7 +9,13 @@ from healthpredict.data.cohort import is_at_risk
 from healthpredict.data.raw import read_encounters
 from healthpredict.data.schema import check_encounters
 from healthpredict.errors import NothingToPredict, Removed, StillArriving
-from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_batches, fingerprint_of, open_delivered
+from healthpredict.operations.arrivals import (
+    DeliveredFile,
+    Fingerprint,
+    delivered_batches,
+    fingerprint_of,
+    open_delivered,
+)
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.storage.layout import Layout
@@ -54,7 +60,7 @@ class AcceptedBatch(BaseModel):
         return found
 
 
-def accept_batch(installation: Installation, delivered: Delivered) -> AcceptedBatch:
+def accept_batch(installation: Installation, delivered: DeliveredFile) -> AcceptedBatch:
     """Check a batch and write its valid and its bad rows. A batch that was accepted before stays unchanged.
 
     Args:

@@ -18,7 +18,13 @@ from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.raw import read_outcomes
 from healthpredict.errors import BatchRefused, Removed
 from healthpredict.operations.accept_batch import batch_ids
-from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_outcomes, fingerprint_of, open_delivered
+from healthpredict.operations.arrivals import (
+    DeliveredFile,
+    Fingerprint,
+    delivered_outcomes,
+    fingerprint_of,
+    open_delivered,
+)
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
@@ -124,7 +130,7 @@ def pending_outcomes(installation: Installation) -> list[str]:
     return [*arriving, *early, *(f"Ignored: {what}" for what in folder.ignored)]
 
 
-def _new_files(installation: Installation) -> list[Delivered]:
+def _new_files(installation: Installation) -> list[DeliveredFile]:
     """Return the complete files of accepted batches that are new or changed."""
     layout, found = installation.layout, []
     for name, delivered in delivered_outcomes(installation).files.items():
@@ -135,7 +141,7 @@ def _new_files(installation: Installation) -> list[Delivered]:
     return found
 
 
-def _check_file(installation: Installation, delivered: Delivered) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:
+def _check_file(installation: Installation, delivered: DeliveredFile) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:
     """Check a file.
 
     Returns:

@@ -53,7 +53,7 @@ class Fingerprint(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class DeliveredFile:
     """A file that was delivered.
 
     Attributes:
@@ -83,7 +83,7 @@ class Folder:
         ignored: one sentence for each entry of the folder that is not read.
     """
 
-    files: dict[str, Delivered]
+    files: dict[str, DeliveredFile]
     ignored: tuple[str, ...]
 
 
@@ -97,13 +97,13 @@ def delivered_outcomes(installation: Installation) -> Folder:
     return _list_delivered(installation, "outcomes")
 
 
-def deliver(uri: str, data: bytes, *, exclusive: bool = False) -> None:
+def write_with_marker(uri: str, data: bytes, *, exclusive: bool = False) -> None:
     """Write a file and its marker, so that the file counts as complete at once. The arguments are those of `write_bytes`."""
     write_bytes(uri, data, exclusive=exclusive)
     write_bytes(uri + MARKER, b"")
 
 
-def fingerprint(delivered: Delivered) -> Fingerprint:
+def fingerprint(delivered: DeliveredFile) -> Fingerprint:
     """Read a file and return its fingerprint.
 
     Raises:
@@ -115,7 +115,7 @@ def fingerprint(delivered: Delivered) -> Fingerprint:
 
 
 @contextmanager
-def open_delivered(delivered: Delivered) -> Iterator[Path]:
+def open_delivered(delivered: DeliveredFile) -> Iterator[Path]:
     """Yield a local path to a delivered file, valid within the `with` block.
 
     Raises:
@@ -129,7 +129,7 @@ def open_delivered(delivered: Delivered) -> Iterator[Path]:
         raise Removed(delivered.file) from error
 
 
-def fingerprint_of(delivered: Delivered, path: Path) -> Fingerprint:
+def fingerprint_of(delivered: DeliveredFile, path: Path) -> Fingerprint:
     """Return the fingerprint of a file that has a local copy at `path`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -137,7 +137,7 @@ def fingerprint_of(delivered: Delivered, path: Path) -> Fingerprint:
     return Fingerprint(file=delivered.file, size=stored.size, sha256=digest, version=stored.version)
 
 
-def find_batch(installation: Installation, name: str) -> Delivered:
+def find_batch(installation: Installation, name: str) -> DeliveredFile:
     """Find the complete file of a batch.
 
     Raises:
@@ -155,7 +155,7 @@ def find_batch(installation: Installation, name: str) -> Delivered:
 def _list_delivered(installation: Installation, folder: str) -> Folder:
     listing = list_folder(f"{installation.settings.data_uri.rstrip('/')}/{folder}")
     stored = {found.name: found for found in listing.objects}
-    files: dict[str, Delivered] = {}
+    files: dict[str, DeliveredFile] = {}
     ignored = [
         f"{folder}/{_shown(name)}/ is a folder; deliver files." for name in listing.folders if name != _LOG_FOLDER
     ]
@@ -179,7 +179,7 @@ def _list_delivered(installation: Installation, folder: str) -> Folder:
             ignored.append(f"{folder}/{file} is not read, because {files[name].file} has the same name.")
         else:
             waits = _incomplete_because(stored[file], stored.get(file + MARKER), installation.settings.arrival_seconds)
-            files[name] = Delivered(name, f"{folder}/{file}", stored[file], waits)
+            files[name] = DeliveredFile(name, f"{folder}/{file}", stored[file], waits)
     return Folder(
         dict(sorted(files.items(), key=lambda item: (item[0] != INITIAL, natural_key(item[0])))), tuple(ignored)
     )

@@ -1,6 +1,10 @@
-"""Cut batches from the shipped predictions of the API, and write their outcomes.
+"""Live batches: cut them from the shipped predictions of the API, record outcomes from files, and write the outcomes of each batch.
 
-Such a batch has the raw columns, with pseudonyms for patients, and is processed like any other.
+A live batch has the raw columns, with pseudonyms for patients, and is processed like any other.
+
+`batches/live-NNNNNN.json` lists the objects of a live batch. If this file or one of these objects is damaged, restore it
+from a backup or, on S3, from an earlier version. Do not delete it: an unfinished batch could then not be written, and encounters
+could get into two batches.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from healthpredict.data.raw import format_raw, read_outcomes
 from healthpredict.errors import StorageError
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.accept_batch import accepted_ids
-from healthpredict.operations.arrivals import LIVE_CONTENTS, deliver
+from healthpredict.operations.arrivals import LIVE_CONTENTS, write_with_marker
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.ship_log import USABLE, usable_rows
 from healthpredict.storage.layout import Layout
@@ -32,8 +36,9 @@ from healthpredict.storage.uris import delete, exists, join, list_uris, local_co
 
 _logger = logging.getLogger(__name__)
 _NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
-_REPORTED: Final = (*OUTCOMES_COLUMNS, "time")
-_FILE: Final = "file-"
+_REPORTED_COLUMNS: Final = (*OUTCOMES_COLUMNS, "time")
+_RECORDED_FILE: Final = "file-"
+"""Objects of outcomes that `record_outcomes` wrote have names that begin with this."""
 _MANY_OBJECTS: Final = 100
 """With more objects of outcomes than this, they are merged into one, because S3 takes some 30 ms to read each."""
 
@@ -44,7 +49,7 @@ class Collected(BaseModel):
     Attributes:
         batches: names of the new batches.
         waiting: number of predictions that are in no batch yet.
-        matured: names of the batches whose outcomes were written.
+        matured: names of the batches whose outcomes this call wrote.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,8 +59,8 @@ class Collected(BaseModel):
     matured: list[str]
 
 
-class _Contents(BaseModel):
-    """What a batch is made of.
+class _BatchContents(BaseModel):
+    """The contents of a live batch, as stored.
 
     Attributes:
         objects: names of objects of the prediction log, which no other batch contains.
@@ -85,7 +90,7 @@ def collect_live(installation: Installation) -> Collected:
     fresh = [name for name in names if name not in taken and usable_rows(name)]
     new = []
     if sum(map(usable_rows, fresh)) >= min_rows:
-        for contents in _cut(layout, fresh, _earlier_ids(layout, batches.values()), min_rows):
+        for contents in _cut_batches(layout, fresh, _earlier_ids(layout, batches.values()), min_rows):
             name = f"live-{len(batches) + 1:06d}"
             # Contents first, so that the next run writes the same batch if this one is killed.
             write_json(layout.collected(name), contents.model_dump(), exclusive=True)
@@ -97,13 +102,13 @@ def collect_live(installation: Installation) -> Collected:
     return Collected(batches=new, waiting=waiting, matured=_add_outcomes(installation, batches))
 
 
-def _read_contents(layout: Layout) -> dict[str, _Contents]:
+def _read_contents(layout: Layout) -> dict[str, _BatchContents]:
     """Return the contents of the live batches so far, by name."""
     found = {}
     for uri in list_uris(layout.batches_folder, suffix=".json"):
         if LIVE_CONTENTS.fullmatch(_name(uri)):
             try:
-                found[_name(uri).removesuffix(".json")] = _Contents.model_validate(read_json(uri))
+                found[_name(uri).removesuffix(".json")] = _BatchContents.model_validate(read_json(uri))
             except ValidationError as error:
                 raise StorageError(f"{uri} is damaged. Restore it from a backup.") from error
     return found
@@ -146,7 +151,7 @@ def record_outcomes(installation: Installation, source_uri: str) -> RecordedOutc
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     checked = check_outcomes(table.frame)
-    uri = join(installation.layout.logged_outcomes, f"{_FILE}{digest[:32]}.parquet")
+    uri = join(installation.layout.logged_outcomes, f"{_RECORDED_FILE}{digest[:32]}.parquet")
     if not exists(uri):  # a second write would make these outcomes newer than corrections reported since
         usable = checked.usable
         write_frame(uri, usable.assign(time=pd.Timestamp.now("UTC"), readmitted=usable["readmitted"].astype("str")))
@@ -159,27 +164,26 @@ def record_outcomes(installation: Installation, source_uri: str) -> RecordedOutc
     )
 
 
-def _earlier_ids(layout: Layout, batches: Iterable[_Contents]) -> set[int]:
+def _earlier_ids(layout: Layout, batches: Iterable[_BatchContents]) -> set[int]:
     """Return the encounters of all batches, because an encounter must not be in two batches."""
     return {*(number for contents in batches for number in contents.encounter_ids), *accepted_ids(layout)}
 
 
-def _cut(layout: Layout, names: list[str], earlier: set[int], min_rows: int) -> Iterator[_Contents]:
+def _cut_batches(layout: Layout, names: list[str], earlier: set[int], min_rows: int) -> Iterator[_BatchContents]:
     """Yield the contents of batches. Each takes the next objects until it has enough new encounters."""
+    used = set(earlier)
     objects: list[str] = []
     ids: dict[int, None] = {}
     for name in names:
         objects.append(name)
-        ids |= dict.fromkeys(
-            number for number in _read(layout, name)["encounter_id"].to_pylist() if number not in earlier
-        )
+        ids |= dict.fromkeys(number for number in _read(layout, name)["encounter_id"].to_pylist() if number not in used)
         if len(ids) >= min_rows:
-            yield _Contents(objects=objects, encounter_ids=list(ids))
-            earlier |= ids.keys()
+            yield _BatchContents(objects=objects, encounter_ids=list(ids))
+            used |= ids.keys()
             objects, ids = [], {}
 
 
-def _write_batch(layout: Layout, name: str, contents: _Contents) -> None:
+def _write_batch(layout: Layout, name: str, contents: _BatchContents) -> None:
     logged = pa.concat_tables((_read(layout, name) for name in contents.objects), promote_options="default")
     keys = logged.select(["time", "encounter_id"]).to_pandas()
     last = keys.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
@@ -187,7 +191,7 @@ def _write_batch(layout: Layout, name: str, contents: _Contents) -> None:
     predicted = chosen.select(["encounter_id", RISK, "model_version"]).to_pandas()
     write_frame(layout.live_predictions(name), predicted)
     texts = {raw: chosen[field].cast(pa.string()) for field, raw in _NAMES.items()}
-    deliver(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
+    write_with_marker(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
 
 
 def _read(layout: Layout, name: str) -> pa.Table:
@@ -196,10 +200,13 @@ def _read(layout: Layout, name: str) -> pa.Table:
     try:
         return pq.read_table(BytesIO(read_bytes(uri))).filter(USABLE)
     except pa.ArrowInvalid as error:
-        raise StorageError(f"{uri} is not a readable table of the prediction log ({error}). Remove it.") from error
+        raise StorageError(
+            f"{uri} is not a readable table of the prediction log ({error}). Restore it from a backup. "
+            "If there is none, and no file batches/live-*.json lists it, remove it."
+        ) from error
 
 
-def _add_outcomes(installation: Installation, batches: dict[str, _Contents]) -> list[str]:
+def _add_outcomes(installation: Installation, batches: dict[str, _BatchContents]) -> list[str]:
     """Write the outcomes of batches that have enough of them, and return their names.
 
     Outcomes are written once, because models are trained on them.
@@ -208,36 +215,36 @@ def _add_outcomes(installation: Installation, batches: dict[str, _Contents]) -> 
     pending = {name: contents for name, contents in batches.items() if not exists(layout.outcomes(name))}
     if not pending:
         return []
-    latest = _reported(layout).sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
+    latest = _read_reported(layout).sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
     matured = []
     for name, contents in pending.items():
         of_batch = latest[latest["encounter_id"].isin(contents.encounter_ids)]
         # A readmission is known before its absence is, so the first few outcomes are nearly all readmissions.
         if len(of_batch) >= known_share * len(contents.encounter_ids):
             csv = format_raw(of_batch[list(OUTCOMES_COLUMNS)].astype("str"))
-            deliver(layout.outcomes(name), csv, exclusive=True)
+            write_with_marker(layout.outcomes(name), csv, exclusive=True)
             matured.append(name)
     return matured
 
 
-def _reported(layout: Layout) -> pd.DataFrame:
+def _read_reported(layout: Layout) -> pd.DataFrame:
     """Read all reported outcomes. Many small objects are merged into a large one."""
     uris = list_uris(layout.logged_outcomes, suffix=".parquet")
     # Objects of recorded files are not merged, because their names show which files were recorded.
-    merged = [uri for uri in uris if not _name(uri).startswith(_FILE)]
-    reported = _together(read_frame(uri, _REPORTED) for uri in merged)
-    if len(merged) > _MANY_OBJECTS:
-        digest = hashlib.sha256("\n".join(merged).encode()).hexdigest()
+    mergeable = [uri for uri in uris if not _name(uri).startswith(_RECORDED_FILE)]
+    reported = _concatenate(read_frame(uri, _REPORTED_COLUMNS) for uri in mergeable)
+    if len(mergeable) > _MANY_OBJECTS:
+        digest = hashlib.sha256("\n".join(mergeable).encode()).hexdigest()
         write_frame(join(layout.logged_outcomes, f"merged-{digest[:32]}.parquet"), reported)
         # After a kill from here on, some outcomes exist twice until the next merge.
-        for uri in merged:
+        for uri in mergeable:
             delete(uri)
-    return _together([reported, *(read_frame(uri, _REPORTED) for uri in uris if uri not in merged)])
+    return _concatenate([reported, *(read_frame(uri, _REPORTED_COLUMNS) for uri in uris if uri not in mergeable)])
 
 
-def _together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def _concatenate(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled).drop_duplicates() if filled else pd.DataFrame(columns=_REPORTED)
+    return pd.concat(filled).drop_duplicates() if filled else pd.DataFrame(columns=_REPORTED_COLUMNS)
 
 
 def _name(uri: str) -> str:

@@ -59,7 +59,9 @@ class DriftCheck(BaseModel):
 
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:
-    """Check a batch, write its reports, and decide whether to retrain. A second call returns the first result.
+    """Check a batch, write its reports, and decide whether to retrain.
+
+    A check is never repeated: a later call returns the stored result, even if settings or champion have changed since.
 
     Args:
         installation: where data and models are.
@@ -82,13 +84,14 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         risk = risks_of(bundle, encounters)
         data = detect_data_drift(profile, encounters, risk)
         _, html = evidently_page(profile, encounters, risk)
-        matured = _matured(installation, bundle, name)
-        concept = None if matured is None else _concept_drift(installation, bundle, matured)
-        override = pending_override(installation)
+        unseen = _unseen_outcomes(installation, bundle, name)
+        concept = None if unseen is None else _concept_drift(installation, bundle, unseen)
+        pending = pending_override(installation)
+        override_sequence, override = pending if pending else (None, None)
         history = History(
-            new_share=_new_share(installation, bundle, matured),
+            new_share=_new_share(installation, bundle, unseen),
             gains=_gains(installation),
-            override=override[1] if override else None,
+            override=override,
         )
         decision = decide(data, concept, history, settings.drift)
         folder = join(settings.reports_uri, "batches", name)
@@ -98,7 +101,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             profile,
             encounters,
             risk,
-            _never_trained_on(installation, bundle, name, matured),
+            _never_trained_on(installation, bundle, name, unseen),
             threshold=bundle.manifest.threshold,
             policy=settings.drift,
         )
@@ -110,7 +113,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         concept=concept,
         subgroups=subgroups,
         decision=decision,
-        override=override[0] if override else None,
+        override=override_sequence,
         report_uri=report_uri,
         seconds=seconds,
     )
@@ -121,10 +124,10 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
     return check
 
 
-def _new_share(installation: Installation, bundle: Bundle, matured: _Matured | None) -> float:
+def _new_share(installation: Installation, bundle: Bundle, unseen: _UnseenOutcomes | None) -> float:
     layout = installation.layout
     trained_on = sum(read_json(layout.accepted(name))["cohort_rows"] for name in bundle.manifest.trained_on)
-    return len(matured.labelled) / trained_on if matured else 0.0
+    return len(unseen.labelled) / trained_on if unseen else 0.0
 
 
 def _gains(installation: Installation) -> tuple[float, ...]:
@@ -134,8 +137,8 @@ def _gains(installation: Installation) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class _Matured:
-    """Encounters with known outcomes that the champion was not trained on, and the champion's risks for them.
+class _UnseenOutcomes:
+    """Encounters that the champion was not trained on, with their outcomes and the champion's risks for them.
 
     Attributes:
         labelled: shape (n_encounters, ...).
@@ -153,28 +156,30 @@ class _Matured:
         return self.labelled[LABEL].to_numpy(dtype=np.bool_)
 
 
-def _matured(installation: Installation, bundle: Bundle, arriving: str) -> _Matured | None:
+def _unseen_outcomes(installation: Installation, bundle: Bundle, arriving: str) -> _UnseenOutcomes | None:
     unseen = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
     if not unseen:
         return None
     parts = [read_labelled(installation, [batch]) for batch in unseen]
     labelled = pd.concat(parts, ignore_index=True)
-    return _Matured(labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
+    return _UnseenOutcomes(
+        labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+    )
 
 
-def _concept_drift(installation: Installation, bundle: Bundle, matured: _Matured) -> ConceptDrift:
+def _concept_drift(installation: Installation, bundle: Bundle, unseen: _UnseenOutcomes) -> ConceptDrift:
     return detect_concept_drift(
-        label=matured.label,
-        risk=matured.risk,
-        patient_id=matured.labelled["patient_id"].to_numpy(),
+        label=unseen.label,
+        risk=unseen.risk,
+        patient_id=unseen.labelled["patient_id"].to_numpy(),
         promoted=bundle.manifest.test.evaluation,
         policy=installation.settings.drift,
-        batch=matured.batch,
+        batch=unseen.batch,
     )
 
 
 def _never_trained_on(
-    installation: Installation, bundle: Bundle, arriving: str, unseen: _Matured | None
+    installation: Installation, bundle: Bundle, arriving: str, unseen: _UnseenOutcomes | None
 ) -> tuple[pd.DataFrame, NDArray[np.bool_], Floats] | None:
     """Encounters, outcomes and risks of the batches that are new to the champion and of the test side of the other ones.
 

@@ -1,6 +1,7 @@
 """The drift loop: process every batch that is not done yet; retrain and roll out if the decision is to retrain.
 
-A batch is predicted after the update that it leads to. So its predictions use everything that was known when it arrived.
+A batch is predicted after the update that it leads to, so its predictions use everything that was known when it arrived. A live
+batch keeps the predictions that the API made.
 
 The ledger records which batches are done. The event of a batch is appended last, after any training and rollout. So a loop that was
 killed repeats its last batch. The steps are idempotent (see `search`, `register`, `roll_out`).
@@ -28,7 +29,7 @@ from healthpredict.errors import (
 )
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes, pending_outcomes
-from healthpredict.operations.arrivals import Delivered, Fingerprint, delivered_outcomes, fingerprint
+from healthpredict.operations.arrivals import DeliveredFile, Fingerprint, delivered_outcomes, fingerprint
 from healthpredict.operations.check_ledger import check_ledger
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
@@ -37,8 +38,8 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import Pending, batch_events, find_pending
 from healthpredict.operations.predict_batch import PredictedBatch, predict_batch
 from healthpredict.operations.promote import promote
-from healthpredict.operations.roll_out import settle
-from healthpredict.operations.search import Training
+from healthpredict.operations.roll_out import repair_rollout
+from healthpredict.operations.search import TrainingRequest
 from healthpredict.operations.ship_log import ship_log
 from healthpredict.operations.train import train
 from healthpredict.storage.lease import Lease
@@ -50,12 +51,24 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Steps:
-    """What the loop does with each batch. The Prefect flow passes tasks and flows that do the same."""
+    """What the loop does with each batch. The Prefect flow passes tasks and flows that do the same.
 
-    accept: Callable[[Installation, Delivered], AcceptedBatch] = accept_batch
+    After a kill, the loop calls a step again with the same arguments, so a step must continue where it stopped. The loop ignores
+    what `train` and `promote` return, and reads from the ledger what they did.
+
+    Attributes:
+        accept: check the file of a batch and store its cohort. Raises `BatchRefused` if the batch cannot be used, or
+            `StillArriving` if the file changed while it was read.
+        detect: compare the accepted batch of this name with the champion, and decide.
+        train: train and gate a challenger. Appends the events `training` and `gate`.
+        promote: put this version into service. Raises an error if the version does not serve.
+        predict: predict the batch of this name with the champion, or keep the predictions of the API if it is a live batch.
+    """
+
+    accept: Callable[[Installation, DeliveredFile], AcceptedBatch] = accept_batch
     detect: Callable[[Installation, str], DriftCheck] = detect_drift
-    train: Callable[[Installation, Training], object] = train
-    deploy: Callable[[Installation, int], object] = promote
+    train: Callable[[Installation, TrainingRequest], object] = train
+    promote: Callable[[Installation, int], object] = promote
     predict: Callable[[Installation, str], PredictedBatch] = predict_batch
 
 
@@ -65,29 +78,29 @@ class LoopRun(BaseModel):
     Attributes:
         done: names of the batches that it processed, in order, including refused ones.
         notices: what the operator should know about the batches and outcomes of this run.
-        state: sentences on files that are pending, changed or ignored at the end of the run.
-        waits: whether a file of a batch or of outcomes may still be incomplete, so that another run is needed soon.
+        open_points: sentences on files that are pending, changed or ignored at the end of the run.
+        needs_rerun: whether a file of a batch or of outcomes may still be incomplete, so that another run is needed soon.
     """
 
     model_config = ConfigDict(frozen=True)
 
     done: list[str]
     notices: list[str]
-    state: list[str]
-    waits: bool
+    open_points: list[str]
+    needs_rerun: bool
 
     @property
     def sentences(self) -> list[str]:
         """Everything that the operator should know, without repetitions."""
-        return list(dict.fromkeys([*self.notices, *self.state]))
+        return list(dict.fromkeys([*self.notices, *self.open_points]))
 
     def followed_by(self, later: LoopRun) -> LoopRun:
         """Return the result of both runs together."""
         return LoopRun(
             done=[*self.done, *later.done],
             notices=[*self.notices, *later.notices],
-            state=later.state,
-            waits=later.waits,
+            open_points=later.open_points,
+            needs_rerun=later.needs_rerun,
         )
 
 
@@ -104,7 +117,8 @@ def drift_loop(installation: Installation, steps: Steps | None = None, source: B
     Raises:
         AlreadyRunning: another loop, perhaps on another host, uses the same state or the same data.
         NoChampion: the first model did not pass the gate; no batch was processed.
-        HealthPredictError: a step failed. The champion is untouched, the batch is not done, and the next run repeats it.
+        HealthPredictError: a step failed, and the batch is not done. It may already have led to a promotion. The next run
+            determines what serves, and repeats the batch.
     """
     with (
         exclusive(installation.settings.state_path / "drift-loop.lock", "The drift loop"),
@@ -126,7 +140,9 @@ def _collect(installation: Installation) -> None:
         with contextlib.suppress(AlreadyRunning):
             ship_log(installation, log_path)
     collected = collect_live(installation)
-    _logger.info("New batches: %s; %d encounters wait", ", ".join(collected.batches) or "none", collected.waiting)
+    _logger.info(
+        "New batches: %s; %d predictions are in no batch yet", ", ".join(collected.batches) or "none", collected.waiting
+    )
 
 
 @dataclass
@@ -148,17 +164,17 @@ class _Loop:
     def prepare(self) -> None:
         """Accept outcomes, repair what an interrupted rollout left, and train the first model if there is none."""
         self._accept_outcomes()
-        if (problem := settle(self.installation)) is not None:
+        if (problem := repair_rollout(self.installation)) is not None:
             self.notices.append(problem)
         # Ask the ledger and not the alias, because a rollout may be killed after it moved the alias and before it is recorded.
         if self.installation.ledger.last("promotion") is None:
             ready = find_pending(self.installation).ready
-            training = Training(trigger=INITIAL, arriving=ready[0] if ready else INITIAL)
-            version, decision = self._train_and_deploy(training)
+            training = TrainingRequest(trigger=INITIAL, arriving=ready[0] if ready else INITIAL)
+            version, decision = self._train_and_promote(training)
             if not decision.promote:
                 raise NoChampion(version, decision.reasons)
 
-    def next(self) -> tuple[Delivered, Fingerprint] | None:
+    def next(self) -> tuple[DeliveredFile, Fingerprint] | None:
         """Return the next batch that is ready and that this run has not processed yet, or None."""
         pending = find_pending(self.installation)
         for name in pending.ready:
@@ -172,7 +188,7 @@ class _Loop:
                 return file, content
         return None
 
-    def process(self, file: Delivered, content: Fingerprint) -> None:
+    def process(self, file: DeliveredFile, content: Fingerprint) -> None:
         """Process one batch and append its event."""
         self.lease.check()
         self.installation.ledger.refresh()  # a person may have set the decision on this batch
@@ -193,11 +209,11 @@ class _Loop:
         return LoopRun(
             done=self.done,
             notices=self.notices,
-            state=[*pending.sentences, *pending_outcomes(self.installation)],
-            waits=any(file.will_be_complete for file in (*pending.files.values(), *outcomes)),
+            open_points=[*pending.sentences, *pending_outcomes(self.installation)],
+            needs_rerun=any(file.will_be_complete for file in (*pending.files.values(), *outcomes)),
         )
 
-    def _process(self, file: Delivered, content: Fingerprint) -> None:
+    def _process(self, file: DeliveredFile, content: Fingerprint) -> None:
         name, ledger = file.name, self.installation.ledger
         key = f"batch {name} {content.sha256}"
         notices = self._notices_of_order(name)
@@ -215,7 +231,7 @@ class _Loop:
         check = self.steps.detect(self.installation, name)
         challenger = None
         if check.decision.state == "retrain":
-            challenger, _ = self._train_and_deploy(Training(trigger=name, arriving=name))
+            challenger, _ = self._train_and_promote(TrainingRequest(trigger=name, arriving=name))
         predicted = self.steps.predict(self.installation, name)
         self.lease.check()
         ledger.append(
@@ -240,12 +256,12 @@ class _Loop:
         )
         self.notices += notices
 
-    def _train_and_deploy(self, training: Training) -> tuple[int, GateDecision]:
-        """Train a challenger, and deploy it if it passes the gate. Returns: its version, and the gate's decision."""
+    def _train_and_promote(self, training: TrainingRequest) -> tuple[int, GateDecision]:
+        """Train a challenger, and promote it if it passes the gate. Returns: its version, and the gate's decision."""
         ledger = self.installation.ledger
         self.steps.train(self.installation, training)
         ledger.refresh()  # another process may have trained
-        # By its trigger: a training that was interrupted may have begun when an earlier batch was arriving.
+        # Not by `arriving`, because an interrupted training may have begun when another batch was arriving.
         trained = ledger.last("training", trigger=training.trigger)
         decision = trained and read_decision(self.installation, trained["version"], training.arriving)
         if not trained or not decision:
@@ -255,7 +271,7 @@ class _Loop:
         version = int(trained["version"])
         if decision.promote:
             self.lease.check()
-            self.steps.deploy(self.installation, version)
+            self.steps.promote(self.installation, version)
             ledger.refresh()
         return version, decision
 
@@ -275,7 +291,7 @@ class _Loop:
         return [notice]
 
     def _record_changes(self, pending: Pending) -> None:
-        """Append an event for each file that changed after it was accepted, once for each content."""
+        """Append one event for each new content of a file that changed after it was accepted."""
         for name, how in pending.changed.items():
             try:
                 sha256 = fingerprint(pending.files[name]).sha256 if name in pending.files else None

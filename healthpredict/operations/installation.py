@@ -1,4 +1,8 @@
-"""What a command or a flow works on."""
+"""What a command or a flow works on.
+
+While nothing runs, two folders of the state folder may be deleted: `search` (an unfinished search then starts over) and `bundles`
+(a cache; bundles are fetched again). Leave the rest: it includes databases, keys and the prediction log.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 LEDGER_HEAD: Final = "ledger-head.json"
 LEDGER_CHECK: Final = "ledger-check.json"
 STATE_ID: Final = "state-id"
-"""Files of the state folder that are valid on this host only."""
+"""Files of the state folder that are valid on this host only. Backups leave them out."""
 
 
 class Installation:

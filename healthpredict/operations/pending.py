@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from healthpredict.data.batches import INITIAL, natural_key
 from healthpredict.errors import Removed
-from healthpredict.operations.arrivals import Delivered, delivered_batches, fingerprint
+from healthpredict.operations.arrivals import DeliveredFile, delivered_batches, fingerprint
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.tables import read_json
 from healthpredict.storage.uris import exists
@@ -28,7 +28,7 @@ class Pending:
         ignored: see `Folder.ignored`.
     """
 
-    files: dict[str, Delivered]
+    files: dict[str, DeliveredFile]
     ready: list[str]
     waiting: dict[str, str]
     changed: dict[str, str]
@@ -101,7 +101,7 @@ def _initial(installation: Installation) -> dict[str, dict[str, Any]]:
     return {INITIAL: {"decision": "prepared", **(delivered or {})}}
 
 
-def _is_new(installation: Installation, event: dict[str, Any] | None, delivered: Delivered) -> bool:
+def _is_new(installation: Installation, event: dict[str, Any] | None, delivered: DeliveredFile) -> bool:
     """Return whether a file has content that was not processed yet. Args: event, the latest one of its batch, or None."""
     if event is None:
         return True

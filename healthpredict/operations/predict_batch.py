@@ -1,4 +1,4 @@
-"""Predict an accepted batch with the champion, and keep the predictions that are judged once outcomes are known."""
+"""Predict an accepted batch with the champion. These predictions are evaluated once outcomes are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PredictedBatch(BaseModel):
     """The predictions of a batch.
 
     Attributes:
-        version: that predicted it. For a batch from the prediction log, the last version that predicted for it.
+        version: the version that predicted it. For a live batch, the highest version among its predictions.
         live: whether the API made the predictions, at discharge.
         expected_auroc: estimated from the risks alone, before outcomes are known.
     """
@@ -32,7 +32,7 @@ class PredictedBatch(BaseModel):
 def predict_batch(installation: Installation, name: str) -> PredictedBatch:
     """Write the predictions of a batch to `predictions/`: `encounter_id`, `readmission_risk`, `model_version`.
 
-    A batch from the prediction log was predicted when the API was asked. Those predictions are kept, and none are made.
+    For a live batch, these are the predictions of the API, and the champion predicts nothing.
 
     Args:
         installation: where data and models are.

@@ -16,7 +16,7 @@ from healthpredict.data.schema import check_encounters
 from healthpredict.errors import BatchRefused, ConfigurationError, NotFound
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
-from healthpredict.operations.arrivals import deliver, find_batch
+from healthpredict.operations.arrivals import find_batch, write_with_marker
 from healthpredict.operations.fetch import fetch
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
@@ -79,8 +79,8 @@ def prepare(
     _clear(layout)
     write_bytes(layout.raw(fetched.file), fetched.data)
     for name, batch in batches.items():
-        deliver(layout.batch(name), format_raw(batch.drop(columns=OUTCOME_COLUMN)))
-        deliver(layout.outcomes(name), format_raw(batch[list(OUTCOMES_COLUMNS)]))
+        write_with_marker(layout.batch(name), format_raw(batch.drop(columns=OUTCOME_COLUMN)))
+        write_with_marker(layout.outcomes(name), format_raw(batch[list(OUTCOMES_COLUMNS)]))
     accept_batch(installation, find_batch(installation, INITIAL))
     accept_outcomes(installation)
     prepared = PreparedData(

@@ -51,8 +51,8 @@ def record_rollout(installation: Installation, result: RolloutResult, *, asked: 
 
     Args:
         installation: where models and ledger are.
-        result: result of a rollout, or what `settle` found in service.
-        asked: the version to roll out; None for `settle`.
+        result: result of a rollout, or what `repair_rollout` found in service.
+        asked: the version to roll out; None for `repair_rollout`.
         why: fields of `Rollout`: git_ref, reason, forced, rolled_back, seconds.
 
     Returns:

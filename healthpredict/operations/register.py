@@ -21,7 +21,7 @@ from healthpredict.operations.assemble import assemble
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
-from healthpredict.operations.search import CANDIDATES_TAG, Search, Training
+from healthpredict.operations.search import CANDIDATES_TAG, Search, TrainingRequest
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.reporting.plots import calibration_plot, decision_plot, roc_plot
@@ -47,7 +47,7 @@ class Challenger(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: int
-    training: Training
+    training: TrainingRequest
     family: str
     run_id: str
     run_url: str | None

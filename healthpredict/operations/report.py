@@ -87,7 +87,7 @@ def _decision_curves(installation: Installation) -> tuple[ModelCurve, ...]:
 
 
 def _performance_plots(installation: Installation, summary: Summary) -> dict[str, bytes]:
-    """ROC and calibration plots of the predictions made on arrival, over all batches with known outcomes."""
+    """ROC and calibration plots of the predictions made before outcomes were known, over all batches with known outcomes."""
     known = [batch.name for batch in summary.batches if batch.auroc is not None]
     promotions = installation.ledger.events("promotion")
     if not known or not promotions:
@@ -96,8 +96,8 @@ def _performance_plots(installation: Installation, summary: Summary) -> dict[str
     first = registry.fetch_bundle(registry.version(promotions[0]["version"]))
     predicted = pd.concat([predicted_batch(installation, name) for name in known], ignore_index=True)
     label, risk = predicted[LABEL].to_numpy(dtype=np.bool_), predicted[RISK].to_numpy()
-    other = ("first model, frozen", risks_of(first, predicted))
-    title = f"{len(known)} batches, predicted on arrival"
+    other = ("first model", risks_of(first, predicted))
+    title = f"{len(known)} batches, predicted before outcomes were known"
     return {
         "roc": roc_plot(label, risk, title, other=other),
         "calibration": calibration_plot(label, risk, title, other=other),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout
-from healthpredict.operations.roll_out import roll_out, settle
+from healthpredict.operations.roll_out import repair_rollout, roll_out
 
 
 def resume(installation: Installation) -> Rollout | None:
@@ -17,6 +17,6 @@ def resume(installation: Installation) -> Rollout | None:
         RegistryError: MLflow failed.
         RolloutError, RolloutUnknown, BundleError, AlreadyRunning: see `roll_out`.
     """
-    settle(installation)
+    repair_rollout(installation)
     promoted = installation.ledger.last("promotion")
     return roll_out(installation, promoted["version"], image=promoted.get("image")) if promoted else None

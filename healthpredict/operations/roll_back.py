@@ -5,7 +5,7 @@ from __future__ import annotations
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout, in_service
-from healthpredict.operations.roll_out import roll_out, settle
+from healthpredict.operations.roll_out import repair_rollout, roll_out
 
 
 def roll_back(installation: Installation, version: int | None = None) -> Rollout:
@@ -19,7 +19,7 @@ def roll_back(installation: Installation, version: int | None = None) -> Rollout
         ConfigurationError: the version was never in service or is in service now, or there is nothing to roll back to.
         RolloutError, RolloutUnknown: see `roll_out`.
     """
-    settle(installation)
+    repair_rollout(installation)
     promotions = installation.ledger.events("promotion")
     present, *earlier = reversed(in_service(promotions)) if promotions else (None,)
     if present is None or (version is None and not earlier):

@@ -42,9 +42,9 @@ def roll_out(
 ) -> Rollout:
     """Put a version into service at the target in the settings, verify its golden rows there, and then move the alias `champion`.
 
-    If an earlier run was interrupted, alias and ledger are repaired first, see `settle`. An interrupted rollout can be repeated:
-    a version that is already in service is only verified. On Kubernetes, the version is then watched. If it fails, the previous
-    one is put back.
+    If an earlier run was interrupted, alias and ledger are repaired first, see `repair_rollout`. An interrupted rollout can be
+    repeated: a version that is already in service is only verified. On Kubernetes, the version is then watched. If it fails, the
+    previous one is put back.
 
     Args:
         installation: where models and API are.
@@ -68,7 +68,7 @@ def roll_out(
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(_one_at_a_time(installation))
-            if (problem := _settle(installation)) is not None:
+            if (problem := _repair(installation)) is not None:
                 # Continue: this rollout may repair the problem, and its result shows what serves.
                 _logger.warning("%s", problem)
             bundle = registry.fetch_bundle(model_version)
@@ -90,7 +90,7 @@ def roll_out(
     return rollout
 
 
-def settle(installation: Installation) -> str | None:
+def repair_rollout(installation: Installation) -> str | None:
     """Determine what serves, and repair alias and ledger if an earlier run left them wrong.
 
     Returns:
@@ -98,12 +98,12 @@ def settle(installation: Installation) -> str | None:
     """
     try:
         with _one_at_a_time(installation):
-            return _settle(installation)
+            return _repair(installation)
     except HealthPredictError as error:
         return str(error)
 
 
-def _settle(installation: Installation) -> str | None:
+def _repair(installation: Installation) -> str | None:
     result: RolloutResult | None
     try:
         match installation.settings.rollout.target:

@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 CANDIDATES_TAG = "candidates"
 
 
-class Training(BaseModel):
+class TrainingRequest(BaseModel):
     """Why and when a challenger is trained.
 
     Attributes:
@@ -62,7 +62,7 @@ class Search(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    training: Training
+    training: TrainingRequest
     trained_on: tuple[str, ...]
     data_digest: str
     run_id: str
@@ -76,12 +76,12 @@ class Search(BaseModel):
         return {"trigger": self.training.trigger, "data_digest": self.data_digest}
 
 
-def search(installation: Installation, training: Training, tags: Mapping[str, str] | None = None) -> Search:
+def search(installation: Installation, training: TrainingRequest, tags: Mapping[str, str] | None = None) -> Search:
     """Search on the train and validation sides of all matured batches.
 
     Args:
         installation: where data and models are.
-        training: see `Training`.
+        training: see `TrainingRequest`.
         tags: for the MLflow run, for instance the id of the flow run.
 
     Raises:
@@ -104,7 +104,7 @@ def search(installation: Installation, training: Training, tags: Mapping[str, st
         train, validation = _examples(installation, trained_on)
     with timed(seconds, "search"):
         known = _known_candidates(registry)
-        result = _search(installation, run_id, train, validation, known)
+        result = _run_trials(installation, run_id, train, validation, known)
     found = Search(
         training=training,
         trained_on=trained_on,
@@ -159,7 +159,7 @@ def _known_candidates(registry: Registry) -> list[Candidate]:
     return [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])] if champion else []
 
 
-def _search(
+def _run_trials(
     installation: Installation, run_id: str, train: Examples, validation: Examples, known: Sequence[Candidate]
 ) -> SearchResult:
     registry, settings = installation.registry, installation.settings

@@ -21,7 +21,7 @@ from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds
-from healthpredict.reporting.summary import BatchSummary, Delivered, ModelSummary, Summary
+from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, ModelSummary, Summary
 from healthpredict.storage.tables import read_frame, read_json
 
 
@@ -49,16 +49,16 @@ def summarise(installation: Installation) -> Summary:
     )
 
 
-def _delivered(batches: Sequence[BatchSummary]) -> Delivered | None:
+def _delivered(batches: Sequence[BatchSummary]) -> DeliveredPerformance | None:
     known = [batch for batch in batches if batch.auroc is not None]
     if not known:
         return None
     columns = pd.DataFrame([batch.model_dump(include={"auroc", "auroc_frozen", "offset"}) for batch in known])
-    return Delivered(
+    return DeliveredPerformance(
         batches=len(known),
         auroc=columns["auroc"].mean(),
         auroc_frozen=columns["auroc_frozen"].mean(),
-        offset=columns["offset"].abs().mean(),
+        absolute_offset=columns["offset"].abs().mean(),
     )
 
 
@@ -93,14 +93,14 @@ def _models(installation: Installation) -> tuple[ModelSummary, ...]:
 def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
     registry, layout = installation.registry, installation.layout
     promotions = installation.ledger.events("promotion")
-    frozen = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
+    first_model = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
     found = []
     for name, event in batch_events(installation).items():
         known: dict[str, Any] = {}
         if event["decision"] not in NOT_USED:
             known = _facts_of_check(DriftCheck.model_validate(read_json(layout.check(name))))
             if has_matured(layout, name):
-                known |= _measured(predicted_batch(installation, name), frozen)
+                known |= _measured(predicted_batch(installation, name), first_model)
         found.append(
             BatchSummary(
                 name=name,
@@ -123,7 +123,7 @@ def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
 
 
 def predicted_batch(installation: Installation, name: str) -> pd.DataFrame:
-    """The cohort of a batch with its outcomes and the risks that were predicted for it.
+    """Return the cohort of a batch with its outcomes and the risks that were predicted for it.
 
     Raises:
         StorageError: something cannot be read.
@@ -148,12 +148,12 @@ def _by_column(columns: tuple[ColumnDrift, ...]) -> dict[str, float]:
     return severity
 
 
-def _measured(predicted: pd.DataFrame, frozen: Bundle | None) -> dict[str, float]:
+def _measured(predicted: pd.DataFrame, first_model: Bundle | None) -> dict[str, float]:
     label = predicted[LABEL].to_numpy(dtype=np.bool_)
     measured = _evaluate(label, predicted[RISK].to_numpy())
-    if frozen is None:
+    if first_model is None:
         return measured
-    first = _evaluate(label, risks_of(frozen, predicted))
+    first = _evaluate(label, risks_of(first_model, predicted))
     return measured | {"auroc_frozen": first["auroc"], "offset_frozen": first["offset"]}
 
 

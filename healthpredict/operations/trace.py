@@ -16,7 +16,7 @@ class Trace(BaseModel):
     Attributes:
         version: in the registry.
         family: model family.
-        trigger: see `Training`.
+        trigger: see `TrainingRequest`.
         trained_on: batches in the training data.
         data_digest: SHA-256 of their data.
         run_id: the MLflow run.

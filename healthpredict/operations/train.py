@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.operations.gate import gate
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.register import Challenger, register
-from healthpredict.operations.search import Training, search
+from healthpredict.operations.search import TrainingRequest, search
+from healthpredict.operations.step_wrapper import StepWrapper, unwrapped
 from healthpredict.training.gate import GateDecision
 
-Operation = TypeVar("Operation", bound=Callable[..., Any])
 
-
-class StepWrapper(Protocol):
-    """Wraps an operation without changing its signature."""
-
-    def __call__(self, operation: Operation, /) -> Operation:
-        """Return the wrapped operation."""
-
-
-class TrainingOutcome(BaseModel):
+class TrainingResult(BaseModel):
     """A challenger and the decision of the gate."""
 
     model_config = ConfigDict(frozen=True)
@@ -32,22 +23,18 @@ class TrainingOutcome(BaseModel):
     gate: GateDecision
 
 
-def _unchanged(operation: Operation) -> Operation:
-    return operation
-
-
 def train(
     installation: Installation,
-    training: Training,
+    training: TrainingRequest,
     tags: Mapping[str, str] | None = None,
     *,
-    as_step: StepWrapper = _unchanged,
-) -> TrainingOutcome:
+    as_step: StepWrapper = unwrapped,
+) -> TrainingResult:
     """Train a challenger on all matured batches, and compare it with the champion.
 
     Args:
         installation: where data and models are.
-        training: see `Training`.
+        training: see `TrainingRequest`.
         tags: for the MLflow run, for instance the id of the flow run.
         as_step: wraps each of the three operations, for instance into a Prefect task.
 
@@ -57,4 +44,4 @@ def train(
     found = as_step(search)(installation, training, tags)
     challenger = as_step(register)(installation, found)
     decision = as_step(gate)(installation, challenger.version, training.arriving)
-    return TrainingOutcome(challenger=challenger, gate=decision)
+    return TrainingResult(challenger=challenger, gate=decision)

@@ -25,7 +25,8 @@ _CAPTIONS: Final = {
     "flagging everybody, flagging nobody and the number of inpatient visits alone. The values are in the table of usefulness.",
     "drift": "Distance of each drifted feature from the training data by batch. The values are in the table of drift.",
 }
-"""Plot -> its caption, which is also its alternative text."""
+"""Caption of each plot, which is also its alternative text. The keys are the names of the plots: files `plots/NAME.png`, and
+`plot("NAME")` in the template."""
 
 
 def page(
@@ -49,7 +50,7 @@ def page(
         plots={name: base64.b64encode(plot).decode() for name, plot in plots.items()},
         captions=_CAPTIONS,
         columns=drifted_columns(summary),
-        checked=_checked(summary),
+        predicted=_predicted(summary),
         alarmed=alarmed_groups(summary),
         ledger=events,
         prefect_url=prefect_url,
@@ -74,47 +75,51 @@ def decision_plots(summary: Summary) -> dict[str, bytes]:
 
 def history(summary: Summary) -> bytes:
     """Plot by batch the AUROC of the champion, its expected AUROC, and the AUROC of the first model, as PNG."""
-    checked = _checked(summary)
+    predicted = _predicted(summary)
     lines = [
-        Series("first model, frozen", [_or_nan(batch.auroc_frozen) for batch in checked], "frozen"),
-        Series("champion, expected before outcomes", [_or_nan(batch.expected_auroc) for batch in checked], "expected"),
+        Series("first model", [_or_nan(batch.auroc_frozen) for batch in predicted], "first model"),
+        Series(
+            "champion, expected before outcomes", [_or_nan(batch.expected_auroc) for batch in predicted], "expected"
+        ),
         Series(
             "champion",
-            [_or_nan(batch.auroc) for batch in checked],
+            [_or_nan(batch.auroc) for batch in predicted],
             "champion",
-            [f"v{batch.champion}" if batch.auroc is not None else "" for batch in checked],
+            [f"v{batch.champion}" if batch.auroc is not None else "" for batch in predicted],
         ),
     ]
-    return history_plot(_short(checked), lines, "Each batch, predicted on arrival", "AUROC")
+    return history_plot(_short_names(predicted), lines, "Each batch, predicted before its outcomes were known", "AUROC")
 
 
 def _offsets(summary: Summary) -> bytes:
-    checked = _checked(summary)
+    predicted = _predicted(summary)
     lines = [
-        Series("first model, frozen", [_or_nan(batch.offset_frozen) for batch in checked], "frozen"),
-        Series("champion", [_or_nan(batch.offset) for batch in checked], "champion"),
+        Series("first model", [_or_nan(batch.offset_frozen) for batch in predicted], "first model"),
+        Series("champion", [_or_nan(batch.offset) for batch in predicted], "champion"),
     ]
-    return history_plot(_short(checked), lines, "Calibration in the large", "Mean risk minus readmissions")
+    return history_plot(_short_names(predicted), lines, "Calibration in the large", "Mean risk minus readmissions")
 
 
 def _heat_map(summary: Summary) -> bytes:
-    checked, columns = _checked(summary), drifted_columns(summary)
-    severity = np.array([[batch.severity.get(column, 0.0) for batch in checked] for column in columns])
+    predicted, columns = _predicted(summary), drifted_columns(summary)
+    severity = np.array([[batch.severity.get(column, 0.0) for batch in predicted] for column in columns])
     return heat_map(
         [name_of(column) for column in columns],
-        _short(checked),
-        severity.reshape(len(columns), len(checked)),
+        _short_names(predicted),
+        severity.reshape(len(columns), len(predicted)),
         "Features that drifted in any batch",
     )
 
 
 def drifted_columns(summary: Summary) -> list[str]:
     """Return the features that drifted in any batch, the most frequent first."""
-    often: dict[str, int] = {}
+    drifted_batches: dict[str, int] = {}
     for batch in summary.batches:
         for column, severity in batch.severity.items():
-            often[column] = often.get(column, 0) + (severity >= 1)
-    return sorted((column for column, times in often.items() if times), key=lambda column: -often[column])
+            drifted_batches[column] = drifted_batches.get(column, 0) + (severity >= 1)
+    return sorted(
+        (column for column, times in drifted_batches.items() if times), key=lambda column: -drifted_batches[column]
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class AlarmedGroup:
 
 def alarmed_groups(summary: Summary) -> list[AlarmedGroup]:
     """Return the groups that raised an alarm in any batch, the one that raised the first alarm first."""
-    batches = [{(of.column, of.value): of for of in batch.subgroups} for batch in _checked(summary)]
+    batches = [{(of.column, of.value): of for of in batch.subgroups} for batch in _predicted(summary)]
     keys = dict.fromkeys(key for groups in batches for key, group in groups.items() if group.alarm)
     found = []
     for column, value in keys:
@@ -152,12 +157,12 @@ def _state(group: SubgroupDrift | None) -> Literal["alarm", "no alarm", "unknown
     return "no alarm" if group is not None and group.metrics else "unknown"
 
 
-def _checked(summary: Summary) -> list[BatchSummary]:
+def _predicted(summary: Summary) -> list[BatchSummary]:
     """Return the batches that a champion predicted."""
     return [batch for batch in summary.batches if batch.champion is not None]
 
 
-def _short(batches: list[BatchSummary]) -> list[str]:
+def _short_names(batches: list[BatchSummary]) -> list[str]:
     return [batch.name.removeprefix("batch-") for batch in batches]
 
 

@@ -132,21 +132,22 @@ class Series:
     Attributes:
         label: its name in the legend.
         values: shape (n_batches,), NaN where unknown.
-        style: "champion", "frozen" or "expected".
+        style: "champion", "first model" or "expected".
         notes: labels of the points, shape (n_batches,), or empty.
     """
 
     label: str
     values: Sequence[float]
-    style: Literal["champion", "frozen", "expected"]
+    style: Literal["champion", "first model", "expected"]
     notes: Sequence[str] = ()
 
 
 _STYLES = {
     "champion": {"color": _LINE, "marker": "o", "linewidth": 2},
-    "frozen": {"color": _REFERENCE, "marker": "s", "markersize": 4, "linewidth": 1.5, "linestyle": "--"},
+    "first model": {"color": _REFERENCE, "marker": "s", "markersize": 4, "linewidth": 1.5, "linestyle": "--"},
     "expected": {"color": _EXPECTED, "marker": "^", "markersize": 4, "linewidth": 1, "linestyle": ":"},
 }
+"""The keys are the values of `Series.style`."""
 
 
 def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: str) -> bytes:
@@ -168,22 +169,22 @@ def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: s
     return _png(figure)
 
 
-def heat_map(rows: Sequence[str], names: Sequence[str], severity: Floats, title: str) -> bytes:
+def heat_map(features: Sequence[str], batches: Sequence[str], severity: Floats, title: str) -> bytes:
     """Plot the distance of columns from the reference by batch, as PNG. A dot marks drift.
 
     Args:
-        rows: names of the columns.
-        names: names of the batches.
-        severity: distances in units of the limit, shape (n_rows, n_batches).
+        features: names of the features, shape (n_features,).
+        batches: names of the batches, shape (n_batches,).
+        severity: distances in units of the limit, shape (n_features, n_batches).
         title: above the plot.
     """
-    figure, axes = _axes(title, "Batch", "", size=(8.0, 1.2 + 0.22 * max(len(rows), 1)))
+    figure, axes = _axes(title, "Batch", "", size=(8.0, 1.2 + 0.22 * max(len(features), 1)))
     axes.grid(visible=False)
-    # Set the extent, because Matplotlib warns about the empty one that it computes without rows.
-    extent = (-0.5, len(names) - 0.5, max(len(rows), 1) - 0.5, -0.5)
+    # Set the extent, because Matplotlib warns about the empty one that it computes without features.
+    extent = (-0.5, len(batches) - 0.5, max(len(features), 1) - 0.5, -0.5)
     image = axes.imshow(severity, aspect="auto", cmap="Blues", vmin=0, vmax=4, extent=extent)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_xticks(range(len(batches)), batches)
+    axes.set_yticks(range(len(features)), features, fontsize=8)
     drifted = np.argwhere(severity >= 1)
     if len(drifted):
         axes.scatter(drifted[:, 1], drifted[:, 0], s=9, color=_EXPECTED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.data.prepared import PreparedData
 from healthpredict.evaluation.decision_curve import DecisionCurve
@@ -51,15 +51,16 @@ class BatchSummary(BaseModel):
         auroc: AUROC of the champion's predictions; None while outcomes are unknown.
         auprc: AUPRC of the same predictions.
         ece: ECE of the same predictions.
-        auroc_frozen: AUROC of the first champion on the same encounters.
-        expected_auroc: AUROC of the champion, estimated before the outcomes were known; None if the batch was refused.
+        auroc_frozen: AUROC of the first model on the same encounters.
+        expected_auroc: AUROC of the champion, estimated before the outcomes were known; None if the batch was
+            refused or empty.
         offset: mean risk minus readmission rate for the champion's predictions; None while outcomes are unknown.
-        offset_frozen: the same for the first champion.
+        offset_frozen: the same for the first model.
         severity: feature -> its highest score, in units of the limit: 1 or more is drift.
         severity_together: the same for associations between features.
         subgroups: drift and performance of groups with enough rows.
         time: when the batch was done, UTC.
-        report: Evidently's page, relative to the reports; None if the batch was refused.
+        report: Evidently's page, relative to the reports; None if the batch was refused or empty.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -104,22 +105,22 @@ class ModelCurve(BaseModel):
     curve: DecisionCurve
 
 
-class Delivered(BaseModel):
+class DeliveredPerformance(BaseModel):
     """The performance of the predictions that were delivered, over all batches with known outcomes.
 
     Attributes:
         batches: number of batches.
         auroc: mean over the batches.
-        auroc_frozen: mean of the first champion on the same encounters.
-        offset: mean absolute difference between mean risk and readmitted share.
+        auroc_frozen: mean of the first model on the same encounters.
+        absolute_offset: mean absolute difference between mean risk and readmission rate; `offset` in JSON.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     batches: int
     auroc: float
     auroc_frozen: float
-    offset: float
+    absolute_offset: float = Field(alias="offset")
 
 
 class Summary(BaseModel):
@@ -140,7 +141,7 @@ class Summary(BaseModel):
     data: PreparedData
     models: tuple[ModelSummary, ...]
     batches: tuple[BatchSummary, ...]
-    delivered: Delivered | None = None
-    delivered_live: Delivered | None = None
+    delivered: DeliveredPerformance | None = None
+    delivered_live: DeliveredPerformance | None = None
     decision_curves: tuple[ModelCurve, ...] = ()
     seconds: dict[str, float]

@@ -44,7 +44,7 @@ def write_atomically(path: Path, content: BinaryIO, *, mode: int = 0o666, exclus
 def _sync_folder(path: Path) -> None:
     """Sync a folder, because a power failure could otherwise lose the new name of a file in it.
 
-    The file is written, so this never fails; some file systems cannot sync folders.
+    Errors are ignored, because the file itself is written already, and some file systems cannot sync folders.
     """
     with contextlib.suppress(OSError):
         folder = os.open(path, os.O_RDONLY)

@@ -22,11 +22,11 @@ class Layout:
         return join(self.root, "raw", file)
 
     def batch(self, name: str) -> str:
-        """The encounters of a batch that this system made, not one that was delivered: csv in raw form, without the outcome."""
+        """The encounters of a batch that this system wrote: csv in raw form, without the outcome."""
         return join(self.batches_folder, f"{name}.csv")
 
     def outcomes(self, name: str) -> str:
-        """The outcomes of a batch that this system made: csv of `encounter_id` and `readmitted`."""
+        """The outcomes of a batch that this system wrote: csv of `encounter_id` and `readmitted`."""
         return join(self.outcomes_folder, f"{name}.csv")
 
     def processed(self, name: str) -> str:
@@ -62,7 +62,7 @@ class Layout:
         return join(self.root, "predictions", "live", f"{name}.parquet")
 
     def check(self, name: str) -> str:
-        """Drift and decision of a batch: JSON, written after the reports."""
+        """Drift and decision of a batch: JSON, written after the reports and never changed."""
         return join(self.root, "predictions", f"{name}.json")
 
     def collected(self, name: str) -> str:
@@ -86,12 +86,12 @@ class Layout:
 
     @property
     def batches_folder(self) -> str:
-        """The folder of delivered batches."""
+        """The folder of batches, delivered or written by this system."""
         return join(self.root, "batches")
 
     @property
     def outcomes_folder(self) -> str:
-        """The folder of delivered outcomes."""
+        """The folder of outcomes, delivered or written by this system."""
         return join(self.root, "outcomes")
 
     @property

@@ -1,11 +1,14 @@
 """The ledger: an append-only list of what was done and decided.
 
 Every event is an object of its own, `000001.json` and so on, written only if its number is free; if two writers want the same
-number, one takes the next. So the ledger is append-only on a local disk and on S3, and a killed writer leaves no partial event. The
-kind is not part of the name, because two writers could then write different kinds with the same number.
+number, the slower one takes the next. So the ledger is append-only on a local disk and on S3, and a killed writer leaves no partial
+event. The kind of an event is not part of its name: otherwise two writers could use one number for events of different kinds.
 
 Each event has a unique `id` and, as `previous_sha256`, the digest of the stored bytes of the event before it. Events of older
 versions have neither; the first event with a digest covers the last of them.
+
+Events are never rewritten. So the kinds of events and the names of their facts must never be renamed: code reads events that older
+versions wrote.
 """
 
 from __future__ import annotations
@@ -38,8 +41,7 @@ _EVENTS_PER_PART: Final = 32
 class Ledger:
     """The events below one folder or prefix.
 
-    The folder is listed once, and each event is read once. After you waited for another process, call `refresh` to see its new
-    events.
+    The folder is listed once, and each event is read once. Call `refresh` to see what other processes have written since.
     """
 
     def __init__(self, uri: str, head_path: Path | None = None) -> None:

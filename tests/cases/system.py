@@ -54,7 +54,7 @@ class System:
         self._port = free_port()
 
     def build(self) -> None:
-        """Prepare made-up data, train the first champion and process all batches."""
+        """Prepare made-up data, train the first model and process all batches."""
         self.folder.mkdir(parents=True)
         source = self.folder / "source.csv"
         source.write_bytes(format_raw(synthesize(5000, seed=3)))

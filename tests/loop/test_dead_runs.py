@@ -19,7 +19,7 @@ from prefect.states import Completed, Pending, Running
 
 from flows.automations import set_up_automations
 from flows.dead_runs import expect_heartbeats
-from flows.pools import NAMES, set_up_pools
+from flows.pools import POOL_NAMES, set_up_pools
 from healthpredict.cli.services import LocalServices
 from healthpredict.rollout.ports import free_port
 
@@ -54,7 +54,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
         services.stop()
 
 
-def submitted(client: SyncPrefectClient, pool: str | None = NAMES[0], *states: State[Any]) -> FlowRun:
+def submitted(client: SyncPrefectClient, pool: str | None = POOL_NAMES[0], *states: State[Any]) -> FlowRun:
     """A run of a deployment; without a pool, that of a flow in a notebook."""
     if pool is None:
         run = client.create_flow_run(silent)
@@ -88,16 +88,16 @@ def state_of(client: SyncPrefectClient, run: FlowRun) -> str:
 
 def test_of_all_runs_only_the_silent_ones_of_our_pools_are_ended(client: SyncPrefectClient) -> None:
     """Among them one that was Running before the automation came, as in a restored database or when its silence is changed."""
-    unheard = submitted(client, NAMES[0], Pending(), Running())
+    unheard = submitted(client, POOL_NAMES[0], Pending(), Running())
     set_up_automations(client, None, SILENCE)
-    pending = submitted(client, NAMES[0], Pending())
-    heard = submitted(client, NAMES[0], Pending(), Running())
+    pending = submitted(client, POOL_NAMES[0], Pending())
+    heard = submitted(client, POOL_NAMES[0], Pending(), Running())
     beat(client, heard)
-    completed = submitted(client, NAMES[0], Pending(), Running(), Completed())
+    completed = submitted(client, POOL_NAMES[0], Pending(), Running(), Completed())
     waiting = submitted(client)
     notebook = submitted(client, None, Running())
     beat(client, notebook)
-    alive = submitted(client, NAMES[1], Pending(), Running())
+    alive = submitted(client, POOL_NAMES[1], Pending(), Running())
     dead = (unheard, pending, heard)
     expect_heartbeats(client)
     started = time.monotonic()
@@ -112,7 +112,7 @@ def test_of_all_runs_only_the_silent_ones_of_our_pools_are_ended(client: SyncPre
 
 
 def test_heartbeats_of_prefect_name_the_pool(client: SyncPrefectClient) -> None:
-    run = submitted(client, NAMES[0], Pending())
+    run = submitted(client, POOL_NAMES[0], Pending())
     run_flow(silent, flow_run=run)
     told = {"event": {"name": [HEARTBEAT]}, "resource": {"id": [f"prefect.flow-run.{run.id}"]}}
     started = time.monotonic()
@@ -120,4 +120,4 @@ def test_heartbeats_of_prefect_name_the_pool(client: SyncPrefectClient) -> None:
         assert time.monotonic() < started + PATIENCE, "no heartbeat"
         time.sleep(0.5)
     related = {one["prefect.resource.role"]: one.get("prefect.resource.name") for one in events[0]["related"]}
-    assert related["work-pool"] == NAMES[0]
+    assert related["work-pool"] == POOL_NAMES[0]

@@ -28,7 +28,7 @@ from healthpredict.errors import (
     RolloutError,
     StorageError,
 )
-from healthpredict.operations.arrivals import Delivered
+from healthpredict.operations.arrivals import DeliveredFile
 from healthpredict.operations.detect_drift import detect_drift
 from healthpredict.operations.drift_loop import Steps, drift_loop
 from healthpredict.operations.gate import gate
@@ -36,7 +36,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.roll_out import local_target, roll_out
-from healthpredict.operations.search import Training
+from healthpredict.operations.search import TrainingRequest
 from healthpredict.operations.train import train
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.lock import exclusive
@@ -55,7 +55,7 @@ def served(
         patch.setenv(name, value)
     settings = Settings()
     prepare(Installation(settings), small_source)
-    outcome = train(Installation(settings), Training(trigger="initial", arriving="batch-01"))
+    outcome = train(Installation(settings), TrainingRequest(trigger="initial", arriving="batch-01"))
     roll_out(Installation(settings), outcome.challenger.version)
     patch.undo()
     yield settings, variables
@@ -108,7 +108,7 @@ def test_failed_training_leaves_the_batch_for_the_next_start(settings: Settings)
 def test_failed_rollout_is_in_the_ledger_and_the_old_version_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    challenger = train(Installation(settings), Training(trigger="manual", arriving="batch-02")).challenger
+    challenger = train(Installation(settings), TrainingRequest(trigger="manual", arriving="batch-02")).challenger
     model = stored_bundle(Installation(settings).registry, challenger.version) / "model.onnx"
     content = model.read_bytes()
     model.write_bytes(b"not a model")
@@ -139,7 +139,7 @@ def test_first_model_that_does_not_pass_the_gate_ends_the_loop_with_the_reasons(
     assert len(Installation(settings).ledger.events("training")) == 1, "the second start found it done"
     assert find_pending(Installation(settings)).names == ["batch-01", "batch-02", "batch-03"]
 
-    def refuse(_: Installation, file: Delivered) -> Any:
+    def refuse(_: Installation, file: DeliveredFile) -> Any:
         raise BatchRefused(file.name, "it is a test")
 
     try:

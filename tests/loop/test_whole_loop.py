@@ -173,7 +173,7 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
     assert [batch["name"] for batch in summary["batches"]] == ["batch-01", "batch-02", "batch-03"]
     assert all(0 < batch["auroc"] < 1 and 0 < batch["auroc_frozen"] < 1 for batch in summary["batches"])
     first = summary["batches"][0]
-    assert first["auroc"] == pytest.approx(first["auroc_frozen"], abs=1e-12), "the first champion predicted it"
+    assert first["auroc"] == pytest.approx(first["auroc_frozen"], abs=1e-12), "the first model predicted it"
     assert [model["version"] for model in summary["models"]] == [
         v.version for v in Installation(finished).registry.versions()
     ]

@@ -274,7 +274,7 @@ class TestOutcomes:
 
     def test_are_written_by_one_of_two_collectors(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         ship(settings, [outcome(1), outcome(2), outcome(3)])
-        reported = collecting._reported
+        reported = collecting._read_reported
 
         def before_the_other(layout: Layout) -> pd.DataFrame:
             monkeypatch.undo()
@@ -283,7 +283,7 @@ class TestOutcomes:
             assert collect_live(Installation(settings)).matured == ["live-000001"]
             return early
 
-        monkeypatch.setattr(collecting, "_reported", before_the_other)
+        monkeypatch.setattr(collecting, "_read_reported", before_the_other)
         with pytest.raises(StorageError, match="exists already"):
             collect_live(Installation(settings))
         assert outcomes(settings, "live-000001").keys() == {1, 2, 3, 4}

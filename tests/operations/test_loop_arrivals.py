@@ -22,7 +22,7 @@ from healthpredict.operations import accept_batch as accepting
 from healthpredict.operations import arrivals
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
 from healthpredict.operations.accept_outcomes import preview_outcomes
-from healthpredict.operations.arrivals import Delivered
+from healthpredict.operations.arrivals import DeliveredFile
 from healthpredict.operations.dataset import arrived_batches
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import LoopRun, Steps, drift_loop
@@ -30,7 +30,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import Pending, find_pending
 from healthpredict.operations.predict_batch import PredictedBatch
 from healthpredict.operations.prepare import prepare
-from healthpredict.operations.search import Training
+from healthpredict.operations.search import TrainingRequest
 from healthpredict.storage import ledger
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.uris import list_uris, local_copy, read_bytes, write_bytes
@@ -51,7 +51,7 @@ def unused(*_: object) -> Any:
     raise AssertionError("no batch gets this far")
 
 
-def refuse(_: Installation, file: Delivered) -> AcceptedBatch:
+def refuse(_: Installation, file: DeliveredFile) -> AcceptedBatch:
     raise BatchRefused(file.name, "it is a test")
 
 
@@ -75,7 +75,7 @@ def remove_before_reading(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
 def test_a_batch_is_predicted_after_the_update_that_it_leads_to(settings: Settings) -> None:
     taken: list[str] = []
 
-    def train(installation: Installation, training: Training) -> None:
+    def train(installation: Installation, training: TrainingRequest) -> None:
         taken.append(f"train {training.arriving}")
         installation.ledger.append("training", version=2, **training.model_dump())
         decision = GateDecision(promote=True, reasons=(), rows=1, auroc=0.7, champion_auroc=None, difference=None)
@@ -103,7 +103,7 @@ def test_a_batch_is_predicted_after_the_update_that_it_leads_to(settings: Settin
         return PredictedBatch(version=2 if "deploy 2" in taken else 1, live=False, expected_auroc=0.6)
 
     steps = Steps(
-        detect=detect, train=train, deploy=lambda _, version: taken.append(f"deploy {version}"), predict=predict
+        detect=detect, train=train, promote=lambda _, version: taken.append(f"deploy {version}"), predict=predict
     )
     drift_loop(Installation(settings), steps)
     assert taken == [
@@ -144,7 +144,7 @@ def test_a_batch_that_is_removed_after_it_was_listed_is_reported(
 
 
 def test_a_batch_that_is_removed_before_it_is_accepted_is_reported(settings: Settings) -> None:
-    def accept_late(installation: Installation, file: Delivered) -> AcceptedBatch:
+    def accept_late(installation: Installation, file: DeliveredFile) -> AcceptedBatch:
         if file.name == "batch-01":
             Path(file.stored.uri).unlink()
             return accept_batch(installation, file)
@@ -189,7 +189,7 @@ def test_outcomes_that_may_still_be_copied_need_another_run(settings: Settings, 
     Path(outcomes).touch()
     done = Path(f"{outcomes}.done")
     done.touch() if marker else done.unlink()
-    assert run(settings).waits is not marker
+    assert run(settings).needs_rerun is not marker
 
 
 def test_a_file_with_a_time_in_the_future_needs_a_person_and_no_further_run(settings: Settings) -> None:
@@ -200,8 +200,8 @@ def test_a_file_with_a_time_in_the_future_needs_a_person_and_no_further_run(sett
     tomorrow = time.time() + 86_400
     os.utime(outcomes, (tomorrow, tomorrow))
     ran = run(settings)
-    assert any("its modification time is in the future" in sentence for sentence in ran.state)
-    assert not ran.waits
+    assert any("its modification time is in the future" in sentence for sentence in ran.open_points)
+    assert not ran.needs_rerun
 
 
 def test_a_first_training_that_began_before_a_batch_arrived_is_found(settings: Settings) -> None:
@@ -209,14 +209,14 @@ def test_a_first_training_that_began_before_a_batch_arrived_is_found(settings: S
     installation = Installation(settings.model_copy(update={"data_uri": f"{settings.data_uri}-2"}))
     deployed: list[int] = []
 
-    def train(installation: Installation, training: Training) -> None:
+    def train(installation: Installation, training: TrainingRequest) -> None:
         installation.ledger.append("training", version=1, trigger="initial", arriving="initial")
         decision = GateDecision(promote=True, reasons=(), rows=1, auroc=0.7, champion_auroc=None, difference=None)
         installation.ledger.append("gate", version=1, arriving=training.arriving, **decision.model_dump(mode="json"))
 
     for name in ("batches/batch-01.csv", "batches/batch-01.csv.done"):
         write_bytes(f"{installation.settings.data_uri}/{name}", b"encounter_id\n")
-    steps = Steps(refuse, train=train, deploy=lambda _, version: deployed.append(version))
+    steps = Steps(refuse, train=train, promote=lambda _, version: deployed.append(version))
     assert drift_loop(installation, steps).done == ["batch-01"]
     assert deployed == [1]
 
@@ -255,8 +255,10 @@ def test_the_page_of_a_flow_run_shows_the_notices_of_every_look_once(
 
     looks = iter(
         [
-            LoopRun(done=["a"], notices=["a is odd.", "both"], state=["b is pending.", "ignored"], waits=False),
-            LoopRun(done=["b"], notices=["both", "b is odd."], state=["ignored"], waits=False),
+            LoopRun(
+                done=["a"], notices=["a is odd.", "both"], open_points=["b is pending.", "ignored"], needs_rerun=False
+            ),
+            LoopRun(done=["b"], notices=["both", "b is odd."], open_points=["ignored"], needs_rerun=False),
         ]
     )
     ready = iter([["b"], []])

@@ -13,7 +13,7 @@ from healthpredict.errors import BundleError, ConfigurationError, RolloutUnknown
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import last_unknown
 from healthpredict.operations.roll_back import roll_back
-from healthpredict.operations.roll_out import roll_out, serving, settle
+from healthpredict.operations.roll_out import repair_rollout, roll_out, serving
 from healthpredict.operations.status import status
 
 
@@ -133,8 +133,8 @@ def test_a_process_that_is_gone_settles_an_unknown_rollout(
     ledger = Installation(settings).ledger
     ledger.append("promotion", version=1)
     ledger.append("rollout_unknown", version=2, image=None, problem="a test")
-    assert settle(Installation(settings)) is None
-    assert settle(Installation(settings)) is None
+    assert repair_rollout(Installation(settings)) is None
+    assert repair_rollout(Installation(settings)) is None
     ledger.refresh()
     assert [event["version"] for event in ledger.events("rollout_settled")] == [None]
     assert status(Installation(settings)).serving is None

@@ -19,7 +19,7 @@ from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.record_rollout import in_service, last_unknown
 from healthpredict.operations.resume import resume
 from healthpredict.operations.roll_back import roll_back
-from healthpredict.operations.roll_out import roll_out, settle
+from healthpredict.operations.roll_out import repair_rollout, roll_out
 from healthpredict.operations.status import status
 
 OLD, NEW = "registry/hp@sha256:old", "registry/hp@sha256:new"
@@ -114,7 +114,7 @@ def test_whatever_response_is_lost_nothing_false_is_recorded(
         else:
             assert champion(settings) in (before, version)
         cluster.heal()
-        assert settle(Installation(settings)) is None
+        assert repair_rollout(Installation(settings)) is None
         assert last_unknown(Installation(settings)) is None
         assert_true(settings, cluster)
     assert from_then_on or "in service" in outcomes
@@ -155,7 +155,7 @@ def test_a_failed_rollback_is_unknown_and_the_alias_stays(
     assert "Putting version 1 back failed too" in event["problem"]
     assert "unknown" in str(status(Installation(settings)).serving)
     cluster.broken = set()
-    assert settle(Installation(settings)) is None
+    assert repair_rollout(Installation(settings)) is None
     assert_true(settings, cluster)
     assert "unknown" not in str(status(Installation(settings)).serving)
 
@@ -183,7 +183,7 @@ def test_a_rollout_that_was_interrupted_is_completed_or_put_back(settings: Setti
             roll_out(Installation(settings), 2, image=NEW)
         cluster.on_call, cluster.broken = lambda _: None, broken
         assert champion(settings) == 1
-        settle(Installation(settings))
+        repair_rollout(Installation(settings))
         assert cluster.serving() == ((1, OLD) if broken else (2, NEW)) + (digest(settings, 1 if broken else 2),)
         assert_true(settings, cluster)
 
@@ -229,15 +229,15 @@ def test_a_version_that_cannot_be_verified_is_never_removed(
 
     with monkeypatch.context() as patch:
         patch.setattr("healthpredict.registry.models.Registry.fetch_bundle", away)
-        assert "MLflow does not answer" in str(settle(Installation(settings)))
+        assert "MLflow does not answer" in str(repair_rollout(Installation(settings)))
     assert cluster.serving() == serving
     for lost in range(12):
         cluster.calls = 0
         cluster.loses = lambda call, lost=lost: call >= lost
-        settle(Installation(settings))
+        repair_rollout(Installation(settings))
         assert cluster.serving() == serving, f"without responses from {lost} on"
     cluster.heal()
-    assert settle(Installation(settings)) is None
+    assert repair_rollout(Installation(settings)) is None
     assert_true(settings, cluster)
 
 
@@ -301,10 +301,10 @@ def test_an_unknown_rollout_after_which_nothing_serves_is_settled(settings: Sett
     """`status` no longer reports unknown, and a later rollout is recorded too."""
     Installation(settings).ledger.append("rollout_unknown", version=2, image=NEW, problem="a test")
     cluster.delete("Deployment", "healthpredict-api")
-    assert settle(Installation(settings)) is None
+    assert repair_rollout(Installation(settings)) is None
     assert last_unknown(Installation(settings)) is None
     assert status(Installation(settings)).serving is None
-    assert settle(Installation(settings)) is None
+    assert repair_rollout(Installation(settings)) is None
     roll_out(Installation(settings), 1, image=OLD)
     settled = [event["version"] for event in Installation(settings).ledger.events("rollout_settled")]
     assert settled == [None, 1]
