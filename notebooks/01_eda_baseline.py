@@ -139,6 +139,6 @@ scaler = StandardScaler().fit(matrix)
 model = LogisticRegression(C=0.01, max_iter=500).fit(scaler.transform(matrix), label[~test])
 risk = model.predict_proba(scaler.transform(encode_frame(encoder, unseen)))[:, 1]
 baseline = evaluate(label[test], risk, unseen["patient_id"].to_numpy())
-print(f"logistic regression: AUROC {baseline.auroc}, AUPRC {baseline.auprc}, calibration error {baseline.ece}")
+print(f"logistic regression: AUROC {baseline.auroc}, AUPRC {baseline.auprc}, calibration error {baseline.ece:.3f}")
 visits = unseen["number_inpatient"].to_numpy(dtype=np.float64)
 print(f"inpatient visits alone: AUROC {auroc(label[test], visits):.3f}")
