@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
-from healthpredict.errors import LeakSuspected
 from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.features.encoder import Encoder
 from healthpredict.operations.assemble import assemble
@@ -25,6 +26,7 @@ from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.reporting.plots import calibration_plot, roc_plot
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
+from healthpredict.training.leak import check_for_leak
 from healthpredict.training.params import FamilyName
 
 
@@ -62,7 +64,7 @@ def register(installation: Installation, search: Search) -> Challenger:
         search: a complete search.
 
     Raises:
-        LeakSuspected: the AUROC is implausibly high for this problem; nothing was registered.
+        LeakSuspected: see `check_for_leak`; nothing was registered.
         BundleError: the bundle does not reproduce the training pipeline; nothing was registered.
         RegistryError: MLflow failed.
     """
@@ -83,7 +85,7 @@ def register(installation: Installation, search: Search) -> Challenger:
     fitted = finalists[0]
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):
-        report, plots = _evaluate(installation, fitted, test)
+        report, plots = _evaluate(installation, fitted, label, test)
     with timed(seconds, "register"):
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
@@ -120,7 +122,7 @@ def _log_families(registry: Registry, run_id: str, models: Mapping[FamilyName, t
 
 
 def _evaluate(
-    installation: Installation, fitted: FittedModel, test: pd.DataFrame
+    installation: Installation, fitted: FittedModel, training_label: NDArray[np.bool_], test: pd.DataFrame
 ) -> tuple[TestReport, dict[str, bytes]]:
     params = installation.settings.model
     label, risk = test[LABEL].to_numpy(), fitted.risks(test)
@@ -132,9 +134,7 @@ def _evaluate(
         min_subgroup_rows=params.min_subgroup_rows,
         n_bootstrap=params.n_bootstrap,
     )
-    # Compare the lower end of the interval: on a small test side, the AUROC can exceed the limit by chance.
-    if report.evaluation.auroc.low > params.leak_auroc:
-        raise LeakSuspected(f"The {fitted.candidate.family} model", report.evaluation.auroc.low, params.leak_auroc)
+    check_for_leak(fitted, training_label, report.evaluation, params)
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
     plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
     return report, plots
