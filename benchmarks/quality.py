@@ -24,7 +24,7 @@ from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, con
 from healthpredict.config import Settings, quiet_vendors
 from healthpredict.data.split import Side, splitmix64
 from healthpredict.evaluation.metrics import auroc, bootstrap_weights, evaluate
-from healthpredict.features.frame import encode_frame, fit_encoder
+from healthpredict.features.frame import encode_frame
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.arrivals import find_batch
@@ -38,7 +38,7 @@ from healthpredict.operations.search import Training, search
 from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, Examples, probability
-from healthpredict.training.fit import fit_finalists, folds
+from healthpredict.training.fit import cross_fitted, fit_finalists, folds
 from healthpredict.training.leak import check_auroc
 from healthpredict.training.ray_cluster import ray_runtime
 from healthpredict.training.search import search_models
@@ -141,9 +141,9 @@ def grouped(settings: Settings) -> Measured:
             training, outside = encounters[fold != left_out], fold == left_out
             inner = sides(training) == Side.VALIDATION
             train, validation = training[~inner], training[inner]
-            encoder, features = fit_encoder(train, train[LABEL].to_numpy(), folds(train["patient_id"].to_numpy()))
+            encoder, examples = cross_fitted(train, train[LABEL].to_numpy())
             result = search_models(
-                Examples(features, train[LABEL].to_numpy()),
+                examples,
                 Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy()),
                 settings.search,
                 Path(folder) / f"fold-{left_out}",
@@ -175,13 +175,12 @@ def families(settings: Settings) -> Measured:
     encounters = _everything(settings)
     on_test = sides(encounters) == Side.TEST
     training, test = encounters[~on_test], encounters[on_test]
-    label = training[LABEL].to_numpy()
-    encoder, features = fit_encoder(training, label, folds(training["patient_id"].to_numpy()))
+    encoder, examples = cross_fitted(training, training[LABEL].to_numpy())
     test_features = encode_frame(encoder, test)
     measured: dict[str, Any] = {}
     for name, family in FAMILIES.items():
         watch = Stopwatch()
-        model = family.fit(family.first, Examples(features, label), None, settings.search.seed)
+        model = family.fit(family.first, examples, None, settings.search.seed)
         seconds = watch.cpu
         evaluation = evaluate(
             test[LABEL].to_numpy(), probability(model, test_features), test["patient_id"].to_numpy(), n_bootstrap=200
@@ -190,7 +189,7 @@ def families(settings: Settings) -> Measured:
             "auroc": evaluation.auroc.model_dump(),
             "auprc": evaluation.auprc.model_dump(),
             "fit_cpu_s": seconds,
-            "onnx_bytes": len(export_onnx(name, model, features.shape[1])),
+            "onnx_bytes": len(export_onnx(name, model, examples.features.shape[1])),
         }
         print(name, measured[name], flush=True)
     return {"training_rows": len(training), "test_rows": len(test), "by_family": measured}, []

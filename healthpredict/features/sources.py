@@ -1,8 +1,8 @@
 """The sources of the features.
 
-A *level source* turns one value of one column into a level, which is a string. The encoder has a statistic of readmission for each
-level, and for each pair of levels. A *number* is a count of the contract or is derived from several columns. Frames and single
-records are encoded with the same functions, which take one value at a time, so the results agree.
+A *level source* turns one value of one column into a level, which is a string. The encoder has statistics of each level, and of
+each pair of levels. A *number* is a count of the contract or is derived from several columns. Frames and single records are encoded
+with the same functions, which take one value at a time, so the results agree.
 """
 
 from __future__ import annotations
@@ -20,11 +20,28 @@ _MOST_PRIOR_STAYS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class LevelSource:
-    """A source of levels: one column. `derive` maps a value to its level; without it, the value is the level."""
+    """A source of levels: one column.
+
+    Attributes:
+        name: of its features.
+        column: of the contract.
+        derive: maps a value to its level; without it, the value is the level.
+        detailed: whether it has all of `DETAILS`, or log-odds with `SMOOTHING` only. The latter suffices for few, frequent levels.
+    """
 
     name: str
     column: str
     derive: Callable[[Any], str] | None = None
+    detailed: bool = False
+
+
+SMOOTHING: Final = 50.0
+"""Number of imaginary encounters with the mean rate that are added to each level."""
+SMOOTHINGS: Final = (20.0, 100.0)
+"""The same for sources with many levels and for pairs. The two differ for rare levels."""
+DETAILS: Final = (*(f"{smoothing:.0f}" for smoothing in SMOOTHINGS), "rows")
+"""The statistics of a source with many levels, or of a pair: log-odds with each of `SMOOTHINGS`, and the natural logarithm of the
+number of training encounters, which says how reliable they are."""
 
 
 def _category_root(code: str) -> str:
@@ -36,8 +53,8 @@ def _prior_stays(count: int) -> str:
 
 
 LEVEL_SOURCES: Final = (
-    *(LevelSource(c.field, c.field) for c in FEATURE_COLUMNS if c.kind is not Kind.COUNT),
-    *(LevelSource(f"diag_{i}.category", f"diag_{i}", _category_root) for i in (1, 2, 3)),
+    *(LevelSource(c.field, c.field, detailed=c.kind is Kind.CODE) for c in FEATURE_COLUMNS if c.kind is not Kind.COUNT),
+    *(LevelSource(f"diag_{i}.category", f"diag_{i}", _category_root, detailed=True) for i in (1, 2, 3)),
     *(LevelSource(f"diag_{i}.group", f"diag_{i}", diagnosis_group) for i in (1, 2, 3)),
     LevelSource("prior_stays", "number_inpatient", _prior_stays),
 )
@@ -53,6 +70,18 @@ PAIRS: Final = (
     ("diag_1.group", "age"),
     ("payer_code", "age"),
     ("insulin", "A1Cresult"),
+    ("prior_stays", "diag_1.group"),
+    ("prior_stays", "age"),
+    ("prior_stays", "payer_code"),
+    ("prior_stays", "medical_specialty"),
+    ("discharge_disposition_id", "payer_code"),
+    ("discharge_disposition_id", "admission_source_id"),
+    ("discharge_disposition_id", "diag_2.group"),
+    ("medical_specialty", "age"),
+    ("payer_code", "medical_specialty"),
+    ("diag_1.group", "diag_3.group"),
+    ("diag_2.group", "diag_3.group"),
+    ("diag_1.group", "payer_code"),
 )
 """Pairs whose joint statistic adds information: together .002 AUROC and .009 AUPRC (five folds of patients)."""
 

@@ -89,7 +89,8 @@ def reason_of(feature: str) -> tuple[str, tuple[str, ...]]:
     """Return the name of a feature for people and the fields that it is made from. Features of the same fields are one reason."""
     if feature in _SUMS:
         return _SUMS[feature]
-    fields = tuple(dict.fromkeys(_COLUMN_OF.get(part, part) for part in feature.split(" x ")))
+    source, _, _detail = feature.partition("@")
+    fields = tuple(dict.fromkeys(_COLUMN_OF.get(part, part) for part in source.split(" x ")))
     return ", together with: ".join(BY_FIELD[field].description for field in fields), fields
 
 
