@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Self
 
 from healthpredict.features.sources import (
     COUNTS,
     DERIVED_NUMBERS,
-    DETAILS,
     LEVEL_SOURCES,
     LevelSource,
 )
 
 Table = tuple[tuple[float, ...], ...]
-"""One or more statistics by position; shape (n_statistics, n_positions)."""
+"""The log-odds by position, then perhaps the logarithm of the number of rows; shape (1 or 2, n_positions)."""
 Value = str | int | float | None
+ROWS = "@rows"
+"""Suffix of a feature's name that is a number of rows."""
 MISSING_LEVEL = 0
 """Position of a missing value in every table of statistics. Known levels follow; the last position is "other" (rare or unseen)."""
 
@@ -54,12 +56,8 @@ class Encoder:
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of the encoded matrix, shape (n_features,)."""
         pairs = {f"{a} x {b}": table for (a, b), table in self.pair_statistics.items()}
-        of_tables = (
-            name if len(table) == 1 else f"{name}@{detail}"
-            for name, table in (self.statistics | pairs).items()
-            for detail, _ in zip(DETAILS, table, strict=False)
-        )
-        return (*COUNTS, *DERIVED_NUMBERS, *of_tables)
+        of_tables = ((name, f"{name}{ROWS}")[: len(table)] for name, table in (self.statistics | pairs).items())
+        return (*COUNTS, *DERIVED_NUMBERS, *chain.from_iterable(of_tables))
 
     def size(self, source: str) -> int:
         """Return the number of positions of a level source: its known levels, missing, and other."""

@@ -20,12 +20,13 @@ from healthpredict.features.sources import (
     MEDICATION_FIELDS,
     PAIRS,
     PRIOR_VISITS,
-    SMOOTHING,
-    SMOOTHINGS,
     STEADY,
     LevelSource,
 )
 
+SMOOTHING = 50.0
+"""Number of imaginary encounters with the mean rate that are added to each level. 20, 50 and 100 are equally good within noise, as
+are two of them together. 50 is robust to rare levels."""
 MIN_ROWS = 10
 """Levels and pairs with fewer training encounters count as "other", so that the encoder contains nothing about so few people."""
 N_FOLDS = 5
@@ -100,11 +101,11 @@ def fit_encoder(
     pairs = {(a, b): at[a] * bare.size(b) + at[b] for a, b in PAIRS if a in levels and b in levels}
 
     of_levels = [
-        _Statistics.of(at[source.name], bare.size(source.name), label, folds, detailed=source.detailed)
+        _Statistics.of(at[source.name], bare.size(source.name), label, folds, counted=source.counted)
         for source in bare.sources
     ]
     of_pairs = [
-        _Statistics.of(cell, bare.size(a) * bare.size(b), label, folds, detailed=True) for (a, b), cell in pairs.items()
+        _Statistics.of(cell, bare.size(a) * bare.size(b), label, folds, counted=True) for (a, b), cell in pairs.items()
     ]
     encoder = Encoder(
         fills,
@@ -131,7 +132,7 @@ class _Statistics:
 
     @classmethod
     def of(
-        cls, cell: NDArray[np.intp], size: int, label: NDArray[np.bool_], folds: NDArray[np.intp], *, detailed: bool
+        cls, cell: NDArray[np.intp], size: int, label: NDArray[np.bool_], folds: NDArray[np.intp], *, counted: bool
     ) -> Self:
         """Compute them from the position of each encounter, shape (n_encounters,)."""
         rows = np.bincount(cell, minlength=size)
@@ -142,23 +143,19 @@ class _Statistics:
         other_rows = rows - np.bincount(by_fold.ravel(), minlength=np.prod(shape)).reshape(shape)
         weights = np.tile(label, len(folds))
         other_readmitted = readmitted - np.bincount(by_fold.ravel(), weights, minlength=np.prod(shape)).reshape(shape)
-        table, crossed = [], []
-        for smoothing in SMOOTHINGS if detailed else (SMOOTHING,):
-            table.append(_log_odds(readmitted, rows, smoothing))
-            of_others = _log_odds(other_readmitted, other_rows, smoothing).astype(np.float32)
-            crossed.append(of_others.ravel()[by_fold.ravel()])
-        if detailed:
-            log_rows = _on_grid(np.log(np.where(rows >= MIN_ROWS, rows, 1)))
-            table.append(log_rows)
-            crossed.append(np.tile(log_rows.astype(np.float32)[cell], len(folds)))
+        table = [_log_odds(readmitted, rows)]
+        crossed = [_log_odds(other_readmitted, other_rows).astype(np.float32).ravel()[by_fold.ravel()]]
+        if counted:
+            table.append(_on_grid(np.log(np.where(rows >= MIN_ROWS, rows, 1))))
+            crossed.append(np.tile(table[1].astype(np.float32)[cell], len(folds)))
         return cls(tuple(tuple(values.tolist()) for values in table), crossed)
 
 
-def _log_odds(readmitted: NDArray[np.float64], rows: NDArray[np.intp], smoothing: float) -> NDArray[np.float64]:
+def _log_odds(readmitted: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the smoothed log-odds of each position (last axis)."""
     mean = readmitted.sum(axis=-1, keepdims=True) / rows.sum(axis=-1, keepdims=True)
     enough = rows >= MIN_ROWS
-    rate = (readmitted * enough + smoothing * mean) / (rows * enough + smoothing)
+    rate = (readmitted * enough + SMOOTHING * mean) / (rows * enough + SMOOTHING)
     rate = np.clip(rate, _SMALLEST_RATE, 1 - _SMALLEST_RATE)
     return _on_grid(np.log(rate / (1 - rate)))
 
