@@ -132,26 +132,26 @@ class _Statistics:
 
     @classmethod
     def of(
-        cls, cell: NDArray[np.intp], size: int, label: NDArray[np.bool_], folds: NDArray[np.intp], *, counted: bool
+        cls, position: NDArray[np.intp], size: int, label: NDArray[np.bool_], folds: NDArray[np.intp], *, counted: bool
     ) -> Self:
-        """Compute them from the position of each encounter, shape (n_encounters,)."""
-        rows = np.bincount(cell, minlength=size)
-        readmitted = np.bincount(cell, weights=label, minlength=size)
-        # Rows and readmissions of each division, fold and position without those of the fold.
-        by_fold = (folds + N_FOLDS * np.arange(len(folds))[:, None]) * size + cell
+        """Compute them from the position of each encounter, shape (n_encounters,), in tables of this size."""
+        # One cell for each division, fold and position.
+        cell = ((folds + N_FOLDS * np.arange(len(folds))[:, None]) * size + position).ravel()
         shape = (len(folds), N_FOLDS, size)
-        other_rows = rows - np.bincount(by_fold.ravel(), minlength=np.prod(shape)).reshape(shape)
-        weights = np.tile(label, len(folds))
-        other_readmitted = readmitted - np.bincount(by_fold.ravel(), weights, minlength=np.prod(shape)).reshape(shape)
+        rows_of_fold = np.bincount(cell, minlength=np.prod(shape)).reshape(shape)
+        readmitted_of_fold = np.bincount(cell, np.tile(label, len(folds)), minlength=np.prod(shape)).reshape(shape)
+        rows, readmitted = rows_of_fold[0].sum(axis=0), readmitted_of_fold[0].sum(axis=0)
+
         table = [_log_odds(readmitted, rows)]
-        crossed = [_log_odds(other_readmitted, other_rows).astype(np.float32).ravel()[by_fold.ravel()]]
+        of_other_folds = _log_odds(readmitted - readmitted_of_fold, rows - rows_of_fold)
+        crossed = [of_other_folds.astype(np.float32).ravel()[cell]]
         if counted:
             table.append(_on_grid(np.log(np.where(rows >= MIN_ROWS, rows, 1))))
-            crossed.append(np.tile(table[1].astype(np.float32)[cell], len(folds)))
+            crossed.append(np.tile(table[1].astype(np.float32)[position], len(folds)))
         return cls(tuple(tuple(values.tolist()) for values in table), crossed)
 
 
-def _log_odds(readmitted: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+def _log_odds(readmitted: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the smoothed log-odds of each position (last axis)."""
     mean = readmitted.sum(axis=-1, keepdims=True) / rows.sum(axis=-1, keepdims=True)
     enough = rows >= MIN_ROWS

@@ -82,6 +82,15 @@ PAIRS: Final = (
     ("diagnoses", "age"),
     ("insulin", "diag_1.group"),
     ("race", "age"),
+    ("diag_1.group", "days"),
+    ("diag_1.group", "diagnoses"),
+    ("diag_1.category", "prior_stays"),
+    ("diag_1.category", "discharge_disposition_id"),
+    ("medical_specialty", "days"),
+    ("payer_code", "admission_type_id"),
+    ("admission_source_id", "age"),
+    ("age", "days"),
+    ("insulin", "age"),
 )
 """Pairs whose joint statistics add information. The first ten add .002 AUROC and .009 AUPRC (five folds of patients); the others,
 .001 and .002."""

@@ -142,16 +142,17 @@ def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], of: Iterable[T]) -> l
 
 def folds(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
     """Return the fold of each encounter, 0 to N_FOLDS - 1, shape (n_encounters,). A patient is always in the same fold."""
-    return divisions(patient_id, 1)[0]
+    return np.asarray(divisions(patient_id, 1)[0])
 
 
 def divisions(patient_id: NDArray[np.int64], n: int) -> NDArray[np.intp]:
     """Return several independent divisions into folds, shape (n, n_encounters). The first is that of `folds`."""
     # Hashed twice, because the first hash decides the side and folds must be independent of it.
-    hashed = [splitmix64(splitmix64(patient_id))]
-    while len(hashed) < n:
-        hashed.append(splitmix64(hashed[-1]))
-    return (np.stack(hashed) % np.uint64(N_FOLDS)).astype(np.intp)
+    hashed, found = splitmix64(splitmix64(patient_id)), []
+    for _ in range(n):
+        found.append((hashed % np.uint64(N_FOLDS)).astype(np.intp))
+        hashed = splitmix64(hashed)
+    return np.stack(found)
 
 
 def fit_calibrator(label: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> Calibrator:
