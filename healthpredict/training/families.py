@@ -143,6 +143,10 @@ def _suggest_catboost(trial: Any) -> None:
     trial.suggest_float("catboost.subsample", 0.3, 0.8)
 
 
+_NEWTON_STEPS: Final = 4
+"""For the values of the leaves. The vendor's default of 10 takes a quarter more time and is not better; one is worse."""
+
+
 def _fit_catboost(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
     import catboost
 
@@ -155,6 +159,7 @@ def _fit_catboost(params: Params, train: Examples, watch: Watch | None, seed: in
 
     model = catboost.CatBoostClassifier(
         **params,
+        leaf_estimation_iterations=_NEWTON_STEPS,
         thread_count=_THREADS,
         random_seed=seed,
         custom_metric=["AUC:hints=skip_train~true"],
