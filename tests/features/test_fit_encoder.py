@@ -12,7 +12,7 @@ from sklearn.preprocessing import TargetEncoder
 
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.features.encoder import Encoder
-from healthpredict.features.frame import MIN_ROWS, N_FOLDS, encode_frame, fit_encoder
+from healthpredict.features.frame import MIN_ROWS, N_FOLDS, SMOOTHING, encode_frame, fit_encoder
 from healthpredict.features.record import RecordEncoder
 from healthpredict.features.sources import COUNTS, DERIVED_NUMBERS, LEVEL_SOURCES
 from healthpredict.training.fit import divisions
@@ -32,14 +32,14 @@ def levels_of(training: pd.DataFrame, name: str) -> pd.Series:
 def log_odds_of_target_encoder(levels: pd.Series, label: np.ndarray) -> dict[str, float]:
     """Level to the log-odds of scikit-learn's smoothed rate, for levels with enough rows."""
     rows = levels.value_counts()
-    reference = TargetEncoder(smooth=50.0, target_type="binary").fit(levels.fillna("missing").to_frame(), label)
+    reference = TargetEncoder(smooth=SMOOTHING, target_type="binary").fit(levels.fillna("missing").to_frame(), label)
     rate = dict(zip(reference.categories_[0], reference.encodings_[0], strict=True))
     return {str(level): np.log(rate[level] / (1 - rate[level])) for level in rows[rows >= MIN_ROWS].index}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_statistics_are_those_of_scikit_learn(encoder: Encoder, training: pd.DataFrame, name: str) -> None:
-    """TargetEncoder with smooth=50, as log-odds on the 1/1024 grid, for every level with enough rows."""
+    """TargetEncoder with the same smoothing, as log-odds on the 1/1024 grid, for every level with enough rows."""
     expected = log_odds_of_target_encoder(levels_of(training, name), training[LABEL].to_numpy())
     if len(expected) < 2:
         assert name not in encoder.levels, "a column with one level says nothing"
