@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.special import expit, logit
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
-from healthpredict.errors import LeakSuspected
 from healthpredict.evaluation.decision_curve import DecisionCurve
 from healthpredict.evaluation.metrics import Interval
 from healthpredict.evaluation.report import TestReport, report_on
@@ -34,6 +34,7 @@ from healthpredict.storage.tables import read_frame, write_frame
 from healthpredict.storage.uris import exists
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
+from healthpredict.training.leak import check_for_leak
 from healthpredict.training.params import FamilyName
 
 
@@ -71,7 +72,7 @@ def register(installation: Installation, search: Search) -> Challenger:
         search: a complete search.
 
     Raises:
-        LeakSuspected: the AUROC is implausibly high for this problem; nothing was registered.
+        LeakSuspected: see `check_for_leak`; nothing was registered.
         BundleError: the bundle does not reproduce the training pipeline; nothing was registered.
         RegistryError: MLflow failed.
     """
@@ -93,7 +94,7 @@ def register(installation: Installation, search: Search) -> Challenger:
     fitted, threshold = _fit_to_newest(installation, finalists[0], search, parts)
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):
-        report, plots = _evaluate(installation, fitted, test, threshold)
+        report, plots = _evaluate(installation, fitted, label, test, threshold)
     with timed(seconds, "register"):
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
@@ -162,7 +163,11 @@ def _fit_to_newest(
 
 
 def _evaluate(
-    installation: Installation, fitted: FittedModel, test: pd.DataFrame, threshold: float
+    installation: Installation,
+    fitted: FittedModel,
+    training_label: NDArray[np.bool_],
+    test: pd.DataFrame,
+    threshold: float,
 ) -> tuple[TestReport, dict[str, bytes]]:
     params = installation.settings.model
     label, risk = test[LABEL].to_numpy(), fitted.risks(test)
@@ -174,9 +179,7 @@ def _evaluate(
         min_subgroup_rows=params.min_subgroup_rows,
         n_bootstrap=params.n_bootstrap,
     )
-    # Compare the lower end of the interval: on a small test side, the AUROC can exceed the limit by chance.
-    if report.evaluation.auroc.low > params.leak_auroc:
-        raise LeakSuspected(f"The {fitted.candidate.family} model", report.evaluation.auroc.low, params.leak_auroc)
+    check_for_leak(fitted, training_label, report.evaluation, params)
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
     plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
     if report.decision_curve is not None:
