@@ -102,9 +102,10 @@ def show_history(summary: Summary) -> None:
     create_markdown_artifact(
         f"![AUROC by batch: champion and first model](data:image/png;base64,{plot})", key="history"
     )
-    shown = ("name", "rows", "drifted_share", "decision", "champion_before", "champion", "auroc", "auroc_frozen")
+    about = {"name", "rows", "drifted_share", "decision", "champion_before", "champion"}
+    measured = {"auroc", "auroc_frozen", "offset", "alert_rate"}
     show_table(
-        "batches", [batch.model_dump(mode="json", include=set(shown)) for batch in summary.batches], "All batches"
+        "batches", [batch.model_dump(mode="json", include=about | measured) for batch in summary.batches], "All batches"
     )
 
 

@@ -34,7 +34,13 @@ def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timed
             "prefect.flow-run.*",
             webhook,
         ),
-        _notification("drift", "A batch showed drift: warn or retrain.", {DRIFT}, "health-predict.batch.*", webhook),
+        _notification(
+            "drift",
+            "The decision on a batch is to warn, recalibrate or retrain.",
+            {DRIFT},
+            "health-predict.batch.*",
+            webhook,
+        ),
         _notification(
             "waiting work",
             "A work queue has runs and no worker: start the worker.",

@@ -1,4 +1,4 @@
-"""`drift-loop/drift-loop`: process every new batch; retrain and roll out if the decision says so."""
+"""`drift-loop/drift-loop`: process every new batch; recalibrate or retrain, and roll out, if that is the decision."""
 
 from __future__ import annotations
 

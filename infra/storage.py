@@ -37,6 +37,7 @@ PREFIXES = (
     Prefix("known"),
     Prefix("quarantine", expires=180),
     Prefix("predictions", expires=730),
+    Prefix("out_of_fold"),
     Prefix("reports", expires=365),
     Prefix("ledger", deletes=False),
     Prefix("leases"),

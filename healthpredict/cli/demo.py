@@ -137,26 +137,30 @@ def _show(summary: Summary) -> None:
     table = Table(
         title=f"{len(summary.batches)} batches, each predicted before its outcomes were known", title_justify="left"
     )
-    for heading in ("batch", "rows", "drifted", "decision", "champion", "AUROC", "first model"):
+    for heading in ("batch", "rows", "decision", "champion", "AUROC", "first model", "offset", "alert rate"):
         table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
     for batch in summary.batches:
         changed = batch.champion != batch.champion_before
         table.add_row(
             batch.name,
             f"{batch.rows:,}",
-            f"{batch.drifted_share:.0%}",
             batch.decision,
             f"{batch.champion_before} -> {batch.champion}" if changed else str(batch.champion),
             "" if batch.auroc is None else f"{batch.auroc:.3f}",
             "" if batch.auroc_frozen is None else f"{batch.auroc_frozen:.3f}",
+            "" if batch.offset is None else f"{batch.offset:+.3f}",
+            "" if batch.alert_rate is None else f"{batch.alert_rate:.3f}",
         )
     console.print(table)
     if summary.delivered:
         delivered = summary.delivered
         _print(
             f"Delivered: mean AUROC {delivered.auroc:.3f} over {delivered.batches} batches with known outcomes; the first model "
-            f"alone {delivered.auroc_frozen:.3f}. Mean risk differs from the share of readmissions by "
-            f"{delivered.absolute_offset:.3f}."
+            f"alone {delivered.auroc_frozen:.3f}.\n"
+            f"Offset (mean risk minus share of readmissions): {delivered.absolute_offset:.3f} on average, up or down, at most "
+            f"{delivered.worst_offset:.3f}.\n"
+            f"Alert rate, when a batch arrives: differs from the promised one by {delivered.alert_rate_error:.3f} on average, and "
+            f"is at most {delivered.highest_alert_rate:.3f}."
         )
 
 

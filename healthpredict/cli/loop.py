@@ -119,7 +119,7 @@ def drift_loop(
     ] = "batches",
     as_json: Json = False,
 ) -> None:
-    """Process every batch that is not done; retrain and roll out if the decision is to retrain."""
+    """Process every batch that is not done; recalibrate or retrain, and roll out, if that is the decision."""
     from healthpredict.operations.drift_loop import drift_loop as operation
 
     run = operation(Installation(), source=source)
@@ -131,7 +131,7 @@ def drift_loop(
 
 @app.command()
 def decide(
-    state: Annotated[DriftState, typer.Argument(help="The decision on the next batch, whatever drift it shows.")],
+    state: Annotated[DriftState, typer.Argument(help="The decision on the next batch, whatever its check finds.")],
     because: Annotated[str, typer.Option(help="The reason; it is shown with the decision.")],
 ) -> None:
     """Set the decision on the next batch by hand."""

@@ -1,4 +1,4 @@
-"""Check an accepted batch: compare it with the champion's reference, and decide whether to retrain."""
+"""Check an accepted batch: compare it with the champion's reference, and decide what to do."""
 
 from __future__ import annotations
 

@@ -53,12 +53,17 @@ def _delivered(batches: Sequence[BatchSummary]) -> DeliveredPerformance | None:
     known = [batch for batch in batches if batch.auroc is not None]
     if not known:
         return None
-    columns = pd.DataFrame([batch.model_dump(include={"auroc", "auroc_frozen", "offset"}) for batch in known])
+    used = {"auroc", "auroc_frozen", "offset", "alert_rate", "promised_alert_rate"}
+    columns = pd.DataFrame([batch.model_dump(include=used) for batch in known])
+    absolute_offset = columns["offset"].abs()
     return DeliveredPerformance(
         batches=len(known),
         auroc=columns["auroc"].mean(),
         auroc_frozen=columns["auroc_frozen"].mean(),
-        absolute_offset=columns["offset"].abs().mean(),
+        absolute_offset=absolute_offset.mean(),
+        worst_offset=absolute_offset.max(),
+        alert_rate_error=(columns["alert_rate"] - columns["promised_alert_rate"]).abs().mean(),
+        highest_alert_rate=columns["alert_rate"].max(),
     )
 
 
@@ -141,6 +146,8 @@ def _facts_of_check(check: DriftCheck) -> dict[str, Any]:
         "severity": _by_column(check.data.columns),
         "severity_together": _by_column(check.data.joint),
         "subgroups": check.subgroups,
+        "alert_rate": check.alert_rate.flagged.value,
+        "promised_alert_rate": check.alert_rate.promised,
         "report": f"batches/{quote(check.batch)}/evidently.html",
     }
 

@@ -42,7 +42,7 @@ class BatchSummary(BaseModel):
         rows: encounters of the cohort; 0 if the batch was not used.
         drifted_share: share of features that drifted (0-1).
         drifted_columns: their names, the most severe first.
-        decision: stable, warn, retrain, refused, or empty (no encounters to predict).
+        decision: stable, warn, recalibrate, retrain, refused, or empty (no encounters to predict).
         reasons: of the decision.
         notices: what was unusual about its file.
         champion_before: version in service when the batch arrived.
@@ -56,6 +56,8 @@ class BatchSummary(BaseModel):
             refused or empty.
         offset: mean risk minus readmission rate for the champion's predictions; None while outcomes are unknown.
         offset_frozen: the same for the first model.
+        alert_rate: share of the batch (0-1) that `champion_before` flags; None if the batch was refused or empty.
+        promised_alert_rate: share that it should flag (0-1).
         severity: feature -> its highest score, in units of the limit: 1 or more is drift.
         severity_together: the same for associations between features.
         subgroups: drift and performance of groups with enough rows.
@@ -82,6 +84,8 @@ class BatchSummary(BaseModel):
     expected_auroc: float | None = None
     offset: float | None = None
     offset_frozen: float | None = None
+    alert_rate: float | None = None
+    promised_alert_rate: float | None = None
     severity: dict[str, float] = {}
     severity_together: dict[str, float] = {}
     subgroups: tuple[SubgroupDrift, ...] = ()
@@ -113,6 +117,9 @@ class DeliveredPerformance(BaseModel):
         auroc: mean over the batches.
         auroc_frozen: mean of the first model on the same encounters.
         absolute_offset: mean absolute difference between mean risk and readmission rate; `offset` in JSON.
+        worst_offset: the largest of these absolute differences.
+        alert_rate_error: mean absolute difference between `alert_rate` and `promised_alert_rate`.
+        highest_alert_rate: the highest `alert_rate`.
     """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
@@ -121,6 +128,9 @@ class DeliveredPerformance(BaseModel):
     auroc: float
     auroc_frozen: float
     absolute_offset: float = Field(alias="offset")
+    worst_offset: float
+    alert_rate_error: float
+    highest_alert_rate: float
 
 
 class Summary(BaseModel):

@@ -73,6 +73,28 @@ def test_each_step_is_one_line_with_its_time_and_result(printed: subprocess.Comp
     assert re.search(r"^batch-01 +drift +\d+\.\d s  stable: 0 of 47 features differ", steps, re.MULTILINE)
 
 
+def test_table_and_the_lines_below_it_hold_what_the_report_says(
+    printed: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    summary = json.loads((folder / "reports" / "summary.json").read_text())
+    (batch,), delivered = summary["batches"], summary["delivered"]
+    (row,) = [line for line in printed.stdout.splitlines() if re.match(r"\W*batch-01\W", line) and " stable " in line]
+    assert re.findall(r"[^\s│]+", row) == [
+        "batch-01",
+        f"{batch['rows']:,}",
+        "stable",
+        "1",
+        *(f"{batch[name]:.3f}" for name in ("auroc", "auroc_frozen")),
+        f"{batch['offset']:+.3f}",
+        f"{batch['alert_rate']:.3f}",
+    ]
+    assert (
+        f"{delivered['offset']:.3f} on average, up or down, at most {delivered['worst_offset']:.3f}." in printed.stdout
+    )
+    error, highest = delivered["alert_rate_error"], delivered["highest_alert_rate"]
+    assert f"the promised one by {error:.3f} on average, and is at most {highest:.3f}." in printed.stdout
+
+
 def test_nothing_comes_from_vendors_or_is_meant_for_a_terminal(printed: subprocess.CompletedProcess[str]) -> None:
     assert printed.stderr == ""
     assert "\x1b" not in printed.stdout

@@ -40,6 +40,7 @@ PREFIXES = (
     "known",
     "quarantine",
     "predictions",
+    "out_of_fold",
     "reports",
     "ledger",
     "leases",

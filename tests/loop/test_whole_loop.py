@@ -179,6 +179,18 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
     assert [model["version"] for model in summary["models"]] == [
         v.version for v in Installation(finished).registry.versions()
     ]
+    rates = [event["alert_rate"] for event in events(finished, "batch")]
+    offsets = [abs(batch["offset"]) for batch in summary["batches"]]
+    assert [batch["alert_rate"] for batch in summary["batches"]] == rates
+    assert summary["delivered"] == {
+        "batches": 3,
+        "auroc": pytest.approx(np.mean([batch["auroc"] for batch in summary["batches"]])),
+        "auroc_frozen": pytest.approx(np.mean([batch["auroc_frozen"] for batch in summary["batches"]])),
+        "offset": pytest.approx(np.mean(offsets)),
+        "worst_offset": pytest.approx(max(offsets)),
+        "alert_rate_error": pytest.approx(np.mean([abs(rate - 0.2) for rate in rates])),
+        "highest_alert_rate": pytest.approx(max(rates)),
+    }
     page = (Path(finished.reports_uri) / "index.html").read_text()
     assert "batch-02" in page
     assert not re.findall(r"""(?:src=|url\(|@import|<link[^>]*href=)(?!["']?data:)""", page), (

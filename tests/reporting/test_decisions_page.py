@@ -1,0 +1,45 @@
+"""The page of a report shows every decision."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from healthpredict.data.prepared import PreparedData
+from healthpredict.monitoring.params import DriftState
+from healthpredict.operations.pending import NOT_USED
+from healthpredict.reporting.page import history_plots, page
+from healthpredict.reporting.summary import BatchSummary, Summary
+
+DATA = PreparedData(
+    source="made up",
+    sha256="0" * 64,
+    synthetic=True,
+    encounters=10,
+    quarantined=0,
+    patients=9,
+    cohort=10,
+    readmitted_share=0.1,
+    batches=["initial"],
+    settings={},
+)
+
+
+@pytest.mark.parametrize("decision", [*get_args(DriftState), *NOT_USED])
+def test_each_decision_has_a_colour_of_its_own(decision: str) -> None:
+    batch = BatchSummary(
+        name="batch-01",
+        decision=decision,
+        reasons=("A reason.",),
+        champion_before=1,
+        champion=2,
+        auroc=0.67,
+        offset=0.01,
+        time="2026-11-01T00:00:00Z",
+    )
+    summary = Summary(data=DATA, models=(), batches=(batch,), seconds={})
+    html = page(summary, history_plots(summary), [], None)
+    style, shown = html.split("</style>")
+    assert f'<span class="state {decision}">{decision}</span>' in shown
+    assert f".{decision} {{ background:" in style or f".{decision}, ." in style
