@@ -1,4 +1,4 @@
-"""`make bench-drift`: false alarms, power, policy and the estimate before outcomes, into `results/drift.json`."""
+"""`make bench-drift`: false alarms, power, policy, updates and the estimate before outcomes, into `results/drift.json`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from benchmarks.drift_hospital import FAMILY, Hospital, build_hospital, draw
 from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_nannyml
 from benchmarks.drift_policy import build_timeline, measure_estimate, measure_policy
 from benchmarks.drift_shifts import SHIFTS, STRENGTHS, shift
+from benchmarks.drift_updates import measure_updates
 from benchmarks.memory import peak_rss_mb
 from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, conditions, write
 from healthpredict.config import Settings, quiet_vendors
@@ -216,7 +217,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=os.environ.get("HEALTHPREDICT_TEST_DATA"), help="default: the UCI archive")
     parser.add_argument("--result", type=Path, default=FOLDER / "drift.json")
-    parser.add_argument("--only", choices=["detection", "policy", "cost"], help="default: all")
+    parser.add_argument("--only", choices=["detection", "policy", "updates", "cost"], help="default: all")
     parser.add_argument("--splits", type=int, default=SPLITS, help=f"of {BATCHES_A_SPLIT} batches; default: {SPLITS}")
     options = parser.parse_args()
     quiet_vendors()
@@ -229,6 +230,9 @@ def main() -> int:
     if options.only in (None, "cost"):
         hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
         passed.append(write(options.result, "cost", *cost(hospital), about))
+    if options.only in (None, "updates"):
+        hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
+        passed.append(write(options.result, "updates", *measure_updates(hospital, settings), about))
     if options.only in (None, "detection"):
         everything = pd.concat(batches.values(), ignore_index=True)
         watch = Stopwatch()

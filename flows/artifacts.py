@@ -111,10 +111,11 @@ def show_history(summary: Summary) -> None:
 
 def _metric_rows(challenger: Challenger) -> list[dict[str, Any]]:
     report = challenger.test
-    names = ("auroc", "auprc", "brier", "ece", "calibration_in_the_large", "calibration_slope")
+    names = ("auroc", "auprc", "brier", "calibration_in_the_large", "calibration_slope")
     intervals = {name: getattr(report.evaluation, name) for name in names} | {"baseline auroc": report.baseline_auroc}
     intervals |= {f"auroc {group.column} {group.value}": group.auroc for group in report.subgroups}
-    return [
+    rows: list[dict[str, Any]] = [
         {"metric": name, "value": round(i.value, 4), "low": round(i.low, 4), "high": round(i.high, 4)}
         for name, i in intervals.items()
     ]
+    return [*rows, {"metric": "ece", "value": round(report.evaluation.ece, 4), "low": None, "high": None}]

@@ -90,16 +90,16 @@ class NotEnoughData(HealthPredictError):
 
 
 class LeakSuspected(HealthPredictError):
-    """A metric is too good to be true: look for a bug."""
+    """A result is too good to be true, or contradicts another one: look for a bug."""
 
     exit_code = 6
 
-    def __init__(self, what: str, auroc: float, limit: float) -> None:
-        """Args: what was evaluated; its AUROC; limit, above which a leak is assumed."""
-        super().__init__(
-            f"{what}: AUROC {auroc:.3f} is above {limit:.2f}, which is too good to be true for this problem. "
-            "Look for a feature that contains the future, or a patient on both sides of the split."
-        )
+    def __init__(self, problem: str, setting: str | None = None) -> None:
+        """Args: problem, a sentence without a final period; setting, the environment variable of its limit, if it has one."""
+        advice = "Look for a feature that contains the future, or a patient on both sides of the split."
+        if setting is not None:
+            advice += f" If there is none and your hospital's data explain it, set {setting} to a higher value."
+        super().__init__(f"{problem}. {advice}")
 
 
 class StorageError(HealthPredictError):

@@ -20,7 +20,7 @@ from healthpredict.config import Settings, quiet_vendors
 from healthpredict.data.contract import COLUMNS, Kind
 from healthpredict.data.split import Side, side_of
 from healthpredict.evaluation.metrics import auroc, evaluate
-from healthpredict.features.frame import encode_frame, fit_encoder
+from healthpredict.features.frame import encode_frame
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.arrivals import find_batch
@@ -28,7 +28,7 @@ from healthpredict.operations.dataset import LABEL, arrived_batches
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
-from healthpredict.training.fit import folds
+from healthpredict.training.fit import cross_fitted
 
 quiet_vendors()
 given = [argument for argument in sys.argv[1:] if Path(argument).is_file()]
@@ -134,11 +134,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 known, unseen = encounters[~test], encounters[test]
-encoder, matrix = fit_encoder(known, label[~test], folds(known["patient_id"].to_numpy()))
-scaler = StandardScaler().fit(matrix)
-model = LogisticRegression(C=0.01, max_iter=500).fit(scaler.transform(matrix), label[~test])
+encoder, examples = cross_fitted(known, label[~test])
+scaler = StandardScaler().fit(examples.features)
+model = LogisticRegression(C=0.01, max_iter=500).fit(scaler.transform(examples.features), examples.label)
 risk = model.predict_proba(scaler.transform(encode_frame(encoder, unseen)))[:, 1]
 baseline = evaluate(label[test], risk, unseen["patient_id"].to_numpy())
-print(f"logistic regression: AUROC {baseline.auroc}, AUPRC {baseline.auprc}, calibration error {baseline.ece}")
+print(f"logistic regression: AUROC {baseline.auroc}, AUPRC {baseline.auprc}, calibration error {baseline.ece:.3f}")
 visits = unseen["number_inpatient"].to_numpy(dtype=np.float64)
 print(f"inpatient visits alone: AUROC {auroc(label[test], visits):.3f}")

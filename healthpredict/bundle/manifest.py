@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.report import TestReport
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout. A bundle with another version is refused."""
 
 

@@ -6,12 +6,13 @@ one patient are not independent (Field & Welsh 2007, doi 10.1111/j.1467-9868.200
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from healthpredict.errors import NotEnoughData
 
@@ -40,6 +41,14 @@ class Interval(BaseModel):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def _without_interval(stored: Any) -> Any:
+    return stored["value"] if isinstance(stored, dict) else stored
+
+
+CalibrationError = Annotated[float, BeforeValidator(_without_interval)]
+"""An expected calibration error. Earlier versions of this system stored an interval around it, which is ignored."""
+
+
 class Evaluation(BaseModel):
     """The metrics of risks on some encounters.
 
@@ -50,7 +59,8 @@ class Evaluation(BaseModel):
         auroc: area under the ROC curve.
         auprc: average precision.
         brier: mean squared error of the risk.
-        ece: expected calibration error, see `ECE_BINS`.
+        ece: expected calibration error, see `ECE_BINS`. It has no interval, because each resample adds noise to every bin: even if
+            the risks are calibrated, the error of all resamples is larger.
         calibration_in_the_large: mean risk minus prevalence; positive if risks are too high.
         calibration_slope: of the outcome on the risk's log-odds; below one if risks are too extreme.
     """
@@ -63,7 +73,7 @@ class Evaluation(BaseModel):
     auroc: Interval
     auprc: Interval
     brier: Interval
-    ece: Interval
+    ece: CalibrationError
     calibration_in_the_large: Interval
     calibration_slope: Interval
 
@@ -88,17 +98,24 @@ def evaluate(
     Raises:
         NotEnoughData: no rows, or one class only.
     """
-    _require_two_classes(label)
+    require_two_classes(label)
     sample = _Sorted(label, np.asarray(risk, dtype=np.float64))
     values = sample.metrics(np.ones((1, len(label))))
     draws = [sample.metrics(weights) for weights in bootstrap_weights(patient_id[sample.order], n_bootstrap, seed)]
-    intervals = {}
-    for name, value in values.items():
-        low, high = np.nanquantile(np.concatenate([draw[name] for draw in draws]), (0.025, 0.975))
-        intervals[name] = Interval(value=float(value[0]), low=float(low), high=float(high))
+    ece = float(values.pop("ece")[0])
+    intervals = {
+        name: interval(float(value[0]), np.concatenate([draw[name] for draw in draws]))
+        for name, value in values.items()
+    }
     return Evaluation(
-        rows=len(label), patients=len(np.unique(patient_id)), prevalence=float(np.mean(label)), **intervals
+        rows=len(label), patients=len(np.unique(patient_id)), prevalence=float(np.mean(label)), ece=ece, **intervals
     )
+
+
+def interval(value: float, draws: Floats) -> Interval:
+    """Return a value with the percentile interval of its bootstrap resamples. Resamples in which it is not defined are left out."""
+    low, high = np.nanquantile(draws, (0.025, 0.975))
+    return Interval(value=value, low=float(low), high=float(high))
 
 
 def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
@@ -107,7 +124,7 @@ def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
     Raises:
         NotEnoughData: no rows, or one class only.
     """
-    _require_two_classes(label)
+    require_two_classes(label)
     return float(_Sorted(label, np.asarray(risk, dtype=np.float64)).auroc(np.ones((1, len(label))))[0])
 
 
@@ -122,45 +139,40 @@ def expected_auroc(risk: Floats) -> float:
     return float(_Sorted(risk, risk).auroc(np.ones((1, len(risk))))[0])
 
 
-def auroc_differences(
-    label: NDArray[np.bool_],
-    risk: Floats,
-    other_risk: Floats,
-    patient_id: NDArray[np.int64],
-    *,
-    n_bootstrap: int,
-    seed: int = 0,
-) -> Floats:
-    """Return the AUROC of `risk` minus that of `other_risk` in each bootstrap resample, shape (n_bootstrap,).
-
-    Both are computed on the same resampled patients, which makes small differences visible.
-    """
-    first, second = _Sorted(label, risk), _Sorted(label, other_risk)
-    differences = [
-        first.auroc(weights[:, first.order]) - second.auroc(weights[:, second.order])
-        for weights in bootstrap_weights(patient_id, n_bootstrap, seed)
-    ]
-    return np.concatenate(differences)
-
-
-def auroc_gain(
-    label: NDArray[np.bool_],
-    risk: Floats,
-    other_risk: Floats,
-    patient_id: NDArray[np.int64],
-    *,
-    n_bootstrap: int = 200,
-) -> Interval:
+def auroc_gain(label: NDArray[np.bool_], risk: Floats, other_risk: Floats, patient_id: NDArray[np.int64]) -> Interval:
     """Return the AUROC of `risk` minus that of `other_risk` on the same encounters, with its paired interval.
+
+    The standard error is that of DeLong et al. 1988 (doi 10.2307/2531595) for encounters in clusters, here the patients
+    (Obuchowski 1997, doi 10.2307/2533958).
 
     Raises:
         NotEnoughData: no rows, or one class only.
     """
-    value = auroc(label, risk) - auroc(label, other_risk)
-    low, high = np.nanquantile(
-        auroc_differences(label, risk, other_risk, patient_id, n_bootstrap=n_bootstrap), (0.025, 0.975)
-    )
-    return Interval(value=value, low=float(low), high=float(high))
+    difference = _influence(label, risk) - _influence(label, other_risk)
+    return normal_interval(auroc(label, risk) - auroc(label, other_risk), clustered_error(difference, patient_id))
+
+
+def clustered_error(influence: Floats, patient_id: NDArray[np.int64]) -> float:
+    """Return the standard error of an estimate from the influence of each encounter on it, shape (n_encounters,)."""
+    _, patient = np.unique(patient_id, return_inverse=True)
+    return float(np.sqrt((np.bincount(patient, influence) ** 2).sum()))
+
+
+def normal_interval(value: float, error: float) -> Interval:
+    """Return the 95 % interval of an estimate with a normal distribution."""
+    return Interval(value=value, low=value - 1.96 * error, high=value + 1.96 * error)
+
+
+def _influence(label: NDArray[np.bool_], risk: Floats) -> Floats:
+    """Return the influence of each encounter on the AUROC, shape (n_encounters,). Ties count half."""
+    require_two_classes(label)
+    influence = np.empty(len(label))
+    for mine in (label, ~label):
+        others = np.sort(risk[~mine])
+        below = np.searchsorted(others, risk[mine], "left") + np.searchsorted(others, risk[mine], "right")
+        share = below / (2 * len(others)) if mine is label else 1 - below / (2 * len(others))
+        influence[mine] = (share - share.mean()) / len(share)
+    return influence
 
 
 def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int) -> Iterator[Floats]:
@@ -175,7 +187,43 @@ def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int
         yield counts[:, patient].astype(np.float64)
 
 
-def _require_two_classes(label: NDArray[np.bool_]) -> None:
+def alike(*codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Group encounters that have the same codes.
+
+    Args:
+        codes: whole numbers from 0 on, each of shape (n_encounters,).
+
+    Returns:
+        The first encounter of each group, shape (n_groups,), and the group of each encounter, shape (n_encounters,).
+    """
+    combined = np.zeros(len(codes[0]), dtype=np.int64)
+    for code in codes:
+        combined = combined * (int(code.max(initial=0)) + 1) + code
+    _, first, group = np.unique(combined, return_index=True, return_inverse=True)
+    return first, group
+
+
+def bootstrap_sums(
+    group: NDArray[np.intp], terms: Sequence[Floats], patient_id: NDArray[np.int64], n_bootstrap: int, seed: int = 0
+) -> Floats:
+    """Resample patients, and sum each term over the drawn encounters of each group.
+
+    Args:
+        group: number of each encounter's group, shape (n_encounters,).
+        terms: each of shape (n_encounters,). A term of ones counts the encounters.
+        patient_id: shape (n_encounters,).
+        n_bootstrap: resamples.
+        seed: of the resampling.
+
+    Returns:
+        shape (n_bootstrap, n_terms, n_groups).
+    """
+    chunks = bootstrap_weights(patient_id, n_bootstrap, seed)
+    return np.array([[np.bincount(group, weights * term) for term in terms] for chunk in chunks for weights in chunk])
+
+
+def require_two_classes(label: NDArray[np.bool_]) -> None:
+    """Raise `NotEnoughData` unless some encounters were readmitted and some were not."""
     positives = int(np.sum(label))
     if positives in (0, len(label)):
         raise NotEnoughData(
@@ -246,23 +294,43 @@ class _Sorted:
             the slope in one Newton step, and risk minus label in the column of its bin, shape (n, 2 + n_bins).
         """
         bounded = np.clip(self.risk, _SMALLEST_RISK, 1 - _SMALLEST_RISK)
-        design = np.stack([np.ones_like(bounded), np.log(bounded / (1 - bounded))], axis=1)
-        # Newton's method converges from a slope of 0, but may diverge from a slope that is far too steep.
-        share = np.clip(self.label.mean(), _SMALLEST_RISK, 1 - _SMALLEST_RISK)
-        coefficients = np.array([np.log(share / (1 - share)), 0.0])
-        for _ in range(_NEWTON_STEPS):
-            fitted = 1 / (1 + np.exp(-np.clip(design @ coefficients, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)))
-            information = (design * (fitted * (1 - fitted))[:, None]).T @ design
-            step = np.linalg.pinv(information, hermitian=True) @ (design.T @ (self.label - fitted))
-            coefficients = coefficients + step
-        influence = (design * (self.label - fitted)[:, None]) @ np.linalg.pinv(information, hermitian=True)[1]
+        slope, influence = _slope_of(np.log(bounded / (1 - bounded)), self.label)
         # Equal risks are always in the same bin.
         ties = np.flatnonzero(np.r_[True, np.diff(self.risk) > 0])
         edges = np.searchsorted(ties, np.linspace(0, len(self.risk), ECE_BINS + 1)[1:-1])
         bins = np.unique(np.r_[0, ties[np.minimum(edges, len(ties) - 1)]])
         in_bin = np.searchsorted(bins, np.arange(len(self.risk)), "right")[:, None] - 1 == np.arange(ECE_BINS)
         gap = self.risk - self.label
-        return float(coefficients[1]), np.column_stack([gap**2, influence * len(gap), in_bin * gap[:, None]])
+        return slope, np.column_stack([gap**2, influence * len(gap), in_bin * gap[:, None]])
+
+
+def recalibrate(variable: Floats, label: NDArray[np.bool_] | Floats) -> Floats:
+    """Turn a variable into risks: the fitted values of a logistic regression of the outcome on it, shape (n_encounters,)."""
+    return _fit_logistic(_with_intercept(variable), np.asarray(label, dtype=np.float64))[1]
+
+
+def _slope_of(log_odds: Floats, label: Floats) -> tuple[float, Floats]:
+    """Return the slope of a logistic regression, and the influence of each encounter on it in one Newton step."""
+    design = _with_intercept(log_odds)
+    coefficients, fitted, covariance = _fit_logistic(design, label)
+    return float(coefficients[1]), (design * (label - fitted)[:, None]) @ covariance[1]
+
+
+def _with_intercept(variable: Floats) -> Floats:
+    return np.stack([np.ones_like(variable), variable], axis=1)
+
+
+def _fit_logistic(design: Floats, label: Floats) -> tuple[Floats, Floats, Floats]:
+    """Fit a logistic regression; return its coefficients, its fitted values and the inverse of the information matrix."""
+    # Newton's method converges from a slope of 0, but may diverge from a slope that is far too steep.
+    share = np.clip(label.mean(), _SMALLEST_RISK, 1 - _SMALLEST_RISK)
+    coefficients = np.array([np.log(share / (1 - share)), 0.0])
+    for _ in range(_NEWTON_STEPS):
+        fitted = 1 / (1 + np.exp(-np.clip(design @ coefficients, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)))
+        information = (design * (fitted * (1 - fitted))[:, None]).T @ design
+        covariance = np.linalg.pinv(information, hermitian=True)
+        coefficients = coefficients + covariance @ (design.T @ (label - fitted))
+    return coefficients, fitted, covariance
 
 
 def _cumulative(weights: Floats) -> Floats:

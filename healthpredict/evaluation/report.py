@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.evaluation.decision_curve import DecisionCurve, decision_curve
 from healthpredict.evaluation.metrics import Evaluation, Floats, Interval, evaluate
+from healthpredict.evaluation.subgroups import subgroups_of
 
 if TYPE_CHECKING:
     # The API reads a `TestReport` from a bundle and does not import pandas.
     import pandas as pd
 
-SUBGROUP_COLUMNS = ("gender", "race", "age")
 BASELINE_COLUMN = "number_inpatient"
 """Inpatient visits in the year before: the strongest single variable, which a model must beat."""
 
@@ -42,6 +42,7 @@ class TestReport(BaseModel):
         alert_rate: share of encounters at or above the threshold.
         sensitivity: share of readmitted encounters at or above the threshold.
         subgroups: groups with enough rows and both classes.
+        decision_curve: usefulness by threshold; None in bundles of earlier versions of this system.
     """
 
     __test__ = False  # not a pytest class
@@ -53,6 +54,7 @@ class TestReport(BaseModel):
     alert_rate: float
     sensitivity: float
     subgroups: tuple[Subgroup, ...]
+    decision_curve: DecisionCurve | None = None
 
 
 def report_on(
@@ -67,7 +69,7 @@ def report_on(
     """Evaluate risks on test-side encounters.
 
     Args:
-        encounters: frame with `patient_id`, `BASELINE_COLUMN` and `SUBGROUP_COLUMNS`, shape (n_encounters, ...).
+        encounters: frame with `patient_id`, `BASELINE_COLUMN` and the columns of `GROUPINGS`, shape (n_encounters, ...).
         label: shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
         threshold: a risk at or above it is `high_risk`.
@@ -87,13 +89,14 @@ def report_on(
         alert_rate=float(high.mean()),
         sensitivity=float(high[label].mean()),
         subgroups=evaluate_subgroups(encounters, label, risk, min_subgroup_rows, n_bootstrap),
+        decision_curve=decision_curve(label, risk, baseline, patient_id, threshold=threshold, n_bootstrap=n_bootstrap),
     )
 
 
 def evaluate_subgroups(
     encounters: pd.DataFrame, label: NDArray[np.bool_], risk: Floats, min_rows: int, n_bootstrap: int
 ) -> tuple[Subgroup, ...]:
-    """Evaluate each sex, race and age band that has at least `min_rows` encounters and both classes."""
+    """Evaluate each group that has at least `min_rows` encounters and both classes; see `GROUPINGS`."""
     found = []
     for column, value, rows in subgroups_of(encounters, min_rows):
         if label[rows].all() or not label[rows].any():
@@ -110,13 +113,3 @@ def evaluate_subgroups(
             )
         )
     return tuple(found)
-
-
-def subgroups_of(encounters: pd.DataFrame, min_rows: int) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Yield column, value and rows, shape (n_encounters,), of each sex, race and age band that has `min_rows` encounters."""
-    for column in SUBGROUP_COLUMNS:
-        values = encounters[column].astype(object).to_numpy()
-        for value in sorted({v for v in values if isinstance(v, str)}):
-            rows = values == value
-            if rows.sum() >= min_rows:
-                yield column, value, rows

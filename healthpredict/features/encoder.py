@@ -1,15 +1,16 @@
 """The fitted encoder, as data. `record` evaluates it for one encounter, `frame` fits it and evaluates it for whole frames.
 
-The features, in order, are the counts, the derived numbers, one statistic for each level source, and one for each pair. A
-statistic is the smoothed log-odds of readmission in the training data (Micci-Barreca 2001, doi 10.1145/507533.507538),
-rounded to a multiple of 1/1024: such numbers, and the thresholds half-way between them, are exact in 32-bit floats, so a
-tree takes the same branch in every runtime.
+The features, in order, are the counts, the derived numbers, the statistics of each level source, and those of each pair. A
+statistic is the smoothed log-odds of readmission in the training data (Micci-Barreca 2001, doi 10.1145/507533.507538), or the
+logarithm of the number of training encounters. It is rounded to a multiple of 1/1024: such numbers, and the thresholds half-way
+between them, are exact in 32-bit floats, so a tree takes the same branch in every runtime.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Self
 
 from healthpredict.features.sources import (
@@ -19,7 +20,11 @@ from healthpredict.features.sources import (
     LevelSource,
 )
 
+Table = tuple[tuple[float, ...], ...]
+"""The log-odds by position, then perhaps the logarithm of the number of rows; shape (1 or 2, n_positions)."""
 Value = str | int | float | None
+ROWS = "@rows"
+"""Suffix of a feature's name that is a number of rows."""
 MISSING_LEVEL = 0
 """Position of a missing value in every table of statistics. Known levels follow; the last position is "other" (rare or unseen)."""
 
@@ -31,14 +36,14 @@ class Encoder:
     Attributes:
         fills: the median of each count and of the age in years, used if the value is missing.
         levels: for each level source, the known levels. Level `levels[name][i]` has position `i + 1`.
-        statistics: for each level source its log-odds by position, shape (n_levels + 2,).
-        pair_statistics: for each pair its log-odds, shape ((n_levels_a + 2) * (n_levels_b + 2),), row-major.
+        statistics: for each level source its table; n_positions is n_levels + 2.
+        pair_statistics: for each pair its table; n_positions is (n_levels_a + 2) * (n_levels_b + 2), row-major.
     """
 
     fills: dict[str, float]
     levels: dict[str, tuple[str, ...]]
-    statistics: dict[str, tuple[float, ...]]
-    pair_statistics: dict[tuple[str, str], tuple[float, ...]]
+    statistics: dict[str, Table]
+    pair_statistics: dict[tuple[str, str], Table]
     positions: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
     sources: tuple[LevelSource, ...] = field(init=False, repr=False, compare=False)
 
@@ -50,8 +55,9 @@ class Encoder:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of the encoded matrix, shape (n_features,)."""
-        pairs = (f"{a} x {b}" for a, b in self.pair_statistics)
-        return (*COUNTS, *DERIVED_NUMBERS, *self.statistics, *pairs)
+        pairs = {f"{a} x {b}": table for (a, b), table in self.pair_statistics.items()}
+        of_tables = ((name, f"{name}{ROWS}")[: len(table)] for name, table in (self.statistics | pairs).items())
+        return (*COUNTS, *DERIVED_NUMBERS, *chain.from_iterable(of_tables))
 
     def size(self, source: str) -> int:
         """Return the number of positions of a level source: its known levels, missing, and other."""
@@ -83,6 +89,10 @@ class Encoder:
         return cls(
             fills=dict(data["fills"]),
             levels={name: tuple(known) for name, known in data["levels"].items()},
-            statistics={name: tuple(values) for name, values in data["statistics"].items()},
-            pair_statistics={(p["of"][0], p["of"][1]): tuple(p["values"]) for p in data["pair_statistics"]},
+            statistics={name: _table(values) for name, values in data["statistics"].items()},
+            pair_statistics={(p["of"][0], p["of"][1]): _table(p["values"]) for p in data["pair_statistics"]},
         )
+
+
+def _table(data: Any) -> Table:
+    return tuple(tuple(values) for values in data)

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from healthpredict.data.schema import codes_of
-from healthpredict.features.encoder import Encoder, Value
+from healthpredict.features.encoder import Encoder, Table, Value
 from healthpredict.features.sources import (
     AGE_MIDPOINT,
     CHANGED,
@@ -24,9 +24,8 @@ from healthpredict.features.sources import (
     LevelSource,
 )
 
-SMOOTHING = 50.0
-"""Number of imaginary encounters with the mean rate that are added to each level. 20, 50 and 100 are equally good within noise. 50
-is robust to rare levels."""
+SMOOTHING = 20.0
+"""Number of imaginary encounters with the mean rate that are added to each level. Compared with 50, it gains .001 to .002 AUPRC."""
 MIN_ROWS = 10
 """Levels and pairs with fewer training encounters count as "other", so that the encoder contains nothing about so few people."""
 N_FOLDS = 5
@@ -52,12 +51,16 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
     encoded = np.empty((len(encounters), len(encoder.feature_names)), dtype=np.float32, order="F")
     for i, number in enumerate(numbers):
         encoded[:, i] = number
-    tables = ((levels[name], np.asarray(table, dtype=np.float32)) for name, table in encoder.statistics.items())
-    for i, (level, table) in enumerate(tables, start=len(numbers)):
-        table[level.position].take(level.code, out=encoded[:, i], mode="wrap")
-    for i, ((a, b), values) in enumerate(encoder.pair_statistics.items(), start=len(numbers) + len(encoder.statistics)):
+    columns = iter(range(len(numbers), encoded.shape[1]))
+    for name, table in encoder.statistics.items():
+        level = levels[name]
+        for values in table:
+            of_code = np.asarray(values, dtype=np.float32)[level.position]
+            of_code.take(level.code, out=encoded[:, next(columns)], mode="wrap")
+    for (a, b), table in encoder.pair_statistics.items():
         at = levels[a].positions * encoder.size(b) + levels[b].positions
-        np.asarray(values, dtype=np.float32).take(at, out=encoded[:, i], mode="clip")
+        for values in table:
+            np.asarray(values, dtype=np.float32).take(at, out=encoded[:, next(columns)], mode="clip")
     return encoded
 
 
@@ -68,59 +71,96 @@ def as_records(encounters: pd.DataFrame) -> list[dict[str, Value]]:
 
 
 def fit_encoder(
-    encounters: pd.DataFrame, label: NDArray[np.bool_], fold: NDArray[np.intp]
+    encounters: pd.DataFrame, label: NDArray[np.bool_], folds: NDArray[np.intp]
 ) -> tuple[Encoder, NDArray[np.float32]]:
     """Fit the encoder, and encode its training data so that no row depends on its own outcome.
 
     The statistics of each training row come from the other folds (cross-fitting, as in scikit-learn's TargetEncoder). A fold holds
-    whole patients, so that no outcome of the same patient has an influence either.
+    whole patients, so that no outcome of the same patient has an influence either. With several divisions into folds, the training
+    data are encoded once with each, so that a model relies less on the noise of one of them.
 
     Args:
         encounters: training encounters.
         label: their outcomes, shape (n_encounters,).
-        fold: the fold of each encounter, 0 to N_FOLDS - 1, the same for all encounters of a patient, shape (n_encounters,).
+        folds: the fold of each encounter, 0 to N_FOLDS - 1, the same for all encounters of a patient: one row for each division,
+            shape (n_divisions, n_encounters), or of a single division, shape (n_encounters,).
 
     Returns:
-        The encoder, and the cross-fitted matrix, shape (n_encounters, n_features), to train a model on.
+        The encoder, and the cross-fitted matrix, shape (n_divisions * n_encounters, n_features), to train a model on: all
+        encounters with the first division, then all with the second, and so on.
     """
+    folds = np.atleast_2d(folds)
     fills = {name: float(encounters[name].median()) for name in COUNTS}
     fills["age_years"] = float(np.nanmedian(_age_years(encounters["age"], np.nan)))
     levels = {source.name: _common_levels(source, encounters[source.column]) for source in LEVEL_SOURCES}
     # A column with one level carries no information.
     levels = {name: known for name, known in levels.items() if len(known) > 1}
-    pairs = [(a, b) for a, b in PAIRS if a in levels and b in levels]
     bare = Encoder(fills, levels, statistics={}, pair_statistics={})
     at = {source.name: _Levels.of(bare, source, encounters[source.column]).positions for source in bare.sources}
+    pairs = {(a, b): at[a] * bare.size(b) + at[b] for a, b in PAIRS if a in levels and b in levels}
 
-    statistics, pair_statistics, crossed = {}, {}, []
-    for name in levels:
-        statistics[name], column = _log_odds(at[name], bare.size(name), label, fold)
-        crossed.append(column)
-    for a, b in pairs:
-        cell = at[a] * bare.size(b) + at[b]
-        pair_statistics[a, b], column = _log_odds(cell, bare.size(a) * bare.size(b), label, fold)
-        crossed.append(column)
-    encoder = Encoder(fills, levels, statistics, pair_statistics)
-    return encoder, np.column_stack([*_numbers(encounters, fills), *crossed])
-
-
-def _log_odds(
-    cell: NDArray[np.intp], size: int, label: NDArray[np.bool_], fold: NDArray[np.intp]
-) -> tuple[tuple[float, ...], NDArray[np.float32]]:
-    """Return the statistic of each cell, shape (size,), and for each row that of its cell in the other folds, shape (n,)."""
-    rows = np.bincount(fold * size + cell, minlength=N_FOLDS * size).reshape(N_FOLDS, size)
-    readmitted = np.bincount(fold * size + cell, weights=label, minlength=N_FOLDS * size).reshape(N_FOLDS, size)
-    table = _smoothed(readmitted.sum(axis=0), rows.sum(axis=0))
-    without = _smoothed(readmitted.sum(axis=0) - readmitted, rows.sum(axis=0) - rows)
-    return tuple(table.tolist()), without[fold, cell].astype(np.float32)
+    of_levels = [
+        _Statistics.of(at[source.name], bare.size(source.name), label, folds, counted=source.counted)
+        for source in bare.sources
+    ]
+    of_pairs = [
+        _Statistics.of(cell, bare.size(a) * bare.size(b), label, folds, counted=True) for (a, b), cell in pairs.items()
+    ]
+    encoder = Encoder(
+        fills,
+        levels,
+        statistics={source.name: found.table for source, found in zip(bare.sources, of_levels, strict=True)},
+        pair_statistics={pair: found.table for pair, found in zip(pairs, of_pairs, strict=True)},
+    )
+    numbers = [np.tile(number, len(folds)) for number in _numbers(encounters, fills)]
+    crossed = (column for found in (*of_levels, *of_pairs) for column in found.crossed)
+    return encoder, np.column_stack([*numbers, *crossed])
 
 
-def _smoothed(readmitted: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class _Statistics:
+    """The statistics of a source or a pair.
+
+    Attributes:
+        table: for the encoder.
+        crossed: the same for each training row, from other folds, shape (n_divisions * n_encounters,) each.
+    """
+
+    table: Table
+    crossed: list[NDArray[np.float32]]
+
+    @classmethod
+    def of(
+        cls, position: NDArray[np.intp], size: int, label: NDArray[np.bool_], folds: NDArray[np.intp], *, counted: bool
+    ) -> Self:
+        """Compute them from the position of each encounter, shape (n_encounters,), in tables of this size."""
+        # One cell for each division, fold and position.
+        cell = ((folds + N_FOLDS * np.arange(len(folds))[:, None]) * size + position).ravel()
+        shape = (len(folds), N_FOLDS, size)
+        rows_of_fold = np.bincount(cell, minlength=np.prod(shape)).reshape(shape)
+        readmitted_of_fold = np.bincount(cell, np.tile(label, len(folds)), minlength=np.prod(shape)).reshape(shape)
+        rows, readmitted = rows_of_fold[0].sum(axis=0), readmitted_of_fold[0].sum(axis=0)
+
+        table = [_log_odds(readmitted, rows)]
+        of_other_folds = _log_odds(readmitted - readmitted_of_fold, rows - rows_of_fold)
+        crossed = [of_other_folds.astype(np.float32).ravel()[cell]]
+        if counted:
+            table.append(_on_grid(np.log(np.where(rows >= MIN_ROWS, rows, 1))))
+            crossed.append(np.tile(table[1].astype(np.float32)[position], len(folds)))
+        return cls(tuple(tuple(values.tolist()) for values in table), crossed)
+
+
+def _log_odds(readmitted: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the smoothed log-odds of each position (last axis)."""
     mean = readmitted.sum(axis=-1, keepdims=True) / rows.sum(axis=-1, keepdims=True)
     enough = rows >= MIN_ROWS
     rate = (readmitted * enough + SMOOTHING * mean) / (rows * enough + SMOOTHING)
     rate = np.clip(rate, _SMALLEST_RATE, 1 - _SMALLEST_RATE)
-    return np.asarray(np.round(np.log(rate / (1 - rate)) * _GRID) / _GRID)
+    return _on_grid(np.log(rate / (1 - rate)))
+
+
+def _on_grid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.round(values * _GRID) / _GRID)
 
 
 def _common_levels(source: LevelSource, column: pd.Series) -> tuple[str, ...]:

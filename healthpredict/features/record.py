@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from healthpredict.features.encoder import Encoder, Value
+from healthpredict.features.encoder import Encoder, Table, Value
 from healthpredict.features.sources import (
     AGE_MIDPOINT,
     CHANGED,
@@ -51,7 +51,7 @@ class RecordEncoder:
         fills: of the counts, in the order of `COUNTS`.
         ages: age band -> midpoint in years.
         derived: for each derived level, the slot of its value and the function that derives it.
-        statistics: for each level source, its slot and level -> statistic, in the order of the features.
+        statistics: for each level source, its slot and level -> statistics, in the order of the features.
         positions: for each source that is in a pair, its slot and level -> position.
         pairs: for each pair, its statistics by joint position, the index of the first source in `positions`, the size of the second
             source and its index.
@@ -63,7 +63,7 @@ class RecordEncoder:
     derived: tuple[tuple[int, Callable[[Any], str]], ...]
     statistics: tuple[tuple[int, _Table], ...]
     positions: tuple[tuple[int, _Table], ...]
-    pairs: tuple[tuple[tuple[float, ...], int, int, int], ...]
+    pairs: tuple[tuple[tuple[tuple[float, ...], ...], int, int, int], ...]
 
     @classmethod
     def of(cls, encoder: Encoder) -> Self:
@@ -82,14 +82,15 @@ class RecordEncoder:
             ages=_Table(AGE_MIDPOINT, encoder.fills["age_years"]),
             derived=tuple((columns.index(s.column), s.derive) for s in derived if s.derive is not None),
             statistics=tuple(
-                (slot(sources[name]), _by_level(encoder, name, values)) for name, values in encoder.statistics.items()
+                (slot(sources[name]), _by_level(encoder, name, _by_position(table)))
+                for name, table in encoder.statistics.items()
             ),
             positions=tuple(
                 (slot(sources[name]), _by_level(encoder, name, range(encoder.size(name)))) for name in paired
             ),
             pairs=tuple(
-                (values, paired.index(a), encoder.size(b), paired.index(b))
-                for (a, b), values in encoder.pair_statistics.items()
+                (_by_position(table), paired.index(a), encoder.size(b), paired.index(b))
+                for (a, b), table in encoder.pair_statistics.items()
             ),
         )
 
@@ -109,10 +110,17 @@ class RecordEncoder:
         visits = sum(numbers[i] for i in _PRIOR_VISITS_AT)
         numbers += (self.ages[levels[_AGE_AT]], visits, changed + doses.count(STEADY), changed)
         levels += [None if (value := levels[i]) is None else derive(value) for i, derive in self.derived]
-        numbers += [table[levels[slot]] for slot, table in self.statistics]
+        for slot, table in self.statistics:
+            numbers += table[levels[slot]]
         at = [table[levels[slot]] for slot, table in self.positions]
-        numbers += [values[at[a] * size + at[b]] for values, a, size, b in self.pairs]
+        for rows, a, size, b in self.pairs:
+            numbers += rows[at[a] * size + at[b]]
         return np.array(numbers, dtype=np.float32)
+
+
+def _by_position(table: Table) -> tuple[tuple[float, ...], ...]:
+    """Return the statistics of each position."""
+    return tuple(zip(*table, strict=True))
 
 
 def _by_level(encoder: Encoder, name: str, by_position: Any) -> _Table:

@@ -17,7 +17,7 @@ from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from healthpredict.evaluation.metrics import Floats, Interval
+from healthpredict.evaluation.metrics import Floats, Interval, normal_interval
 from healthpredict.monitoring.params import DriftPolicy
 
 Correction = Literal["none", "intercept", "intercept and slope"]
@@ -96,4 +96,4 @@ def fit_intercept(label: NDArray[np.bool_], log_odds: Floats) -> float:
 def _offset(label: NDArray[np.bool_], risk: Floats) -> Interval:
     difference = risk - label
     value, error = float(difference.mean()), float(difference.std() / np.sqrt(len(label)))
-    return Interval(value=value, low=value - 1.96 * error, high=value + 1.96 * error)
+    return normal_interval(value, error)

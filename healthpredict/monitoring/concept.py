@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import Evaluation, Interval, evaluate
+from healthpredict.evaluation.metrics import Evaluation, Interval, evaluate, normal_interval
 from healthpredict.monitoring.params import DriftPolicy
 
 _FALL: Final = 0.02
@@ -118,9 +118,7 @@ def _evidence(batches: Sequence[Interval], reference: Interval | None, scale: fl
     if reference is not None:
         change, error = change - reference.value, hypot(error, _error(reference))
     e_value = evidence_of_change(-change if falls else change, error, scale)
-    return Evidence(
-        e_value=e_value, change=Interval(value=change, low=change - 1.96 * error, high=change + 1.96 * error)
-    )
+    return Evidence(e_value=e_value, change=normal_interval(change, error))
 
 
 def evidence_of_change(change: float, error: float, scale: float) -> float:

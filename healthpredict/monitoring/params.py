@@ -33,9 +33,9 @@ class DriftPolicy(BaseModel):
         calibration_rows: number of the newest encounters with known outcomes that the calibration is tested on, in whole batches.
         min_readmissions: smallest number of readmissions among them. With fewer, the calibration is unknown.
         alert_rate_tolerance: largest difference, up or down, between the share of flagged encounters and the promised share (0-1).
-        min_subgroup_rows: smallest number of encounters of a sex, race or age band that is checked.
-        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1). A group
-            raises an alarm if the whole interval of the difference is beyond it.
+        min_subgroup_rows: smallest number of encounters of a group of patients that is checked.
+        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1) that is
+            no alarm.
         assumed_gain: gain in AUROC that is assumed for a first retraining.
         min_expected_gain: if a smaller gain is expected, retraining waits for twice as many new outcomes.
         min_new_share: number of encounters with new outcomes, divided by those trained on, that leads to retraining.

@@ -70,12 +70,14 @@ class Findings:
         concept: the champion on matured outcomes, or None if there are none.
         calibration: on the newest matured outcomes, or None if it is unknown.
         alert_rate: of the batch.
+        subgroup_alarms: a sentence for each group of patients that the champion fails.
     """
 
     data: DataDrift
     concept: ConceptDrift | None
     calibration: CalibrationCheck | None
     alert_rate: AlertRate
+    subgroup_alarms: tuple[str, ...] = ()
 
 
 def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecision:
@@ -84,7 +86,8 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
     - Retrain if there are enough new outcomes to learn from, or if there is evidence that the champion is behind. If earlier
       retrainings gained nothing, twice as many new outcomes are needed.
     - Recalibrate if the risks or the alert rate are off.
-    - Warn if only features, their relations, or the risks drifted. A new threshold or model does not repair that.
+    - Warn if the champion fails a group of patients, or if only features, their relations, or the risks drifted. A new threshold or
+      model does not surely repair that.
 
     A person's decision overrides this.
 
@@ -101,7 +104,7 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
     about_risk = []
     if judged and data.drifted_risk is not None:
         about_risk.append(f"Predicted risks differ from those at training ({measured(data.drifted_risk)}).")
-    reasons = [*retrain, *recalibrate, *about_risk, *_about_features(data, policy)]
+    reasons = [*retrain, *recalibrate, *found.subgroup_alarms, *about_risk, *_about_features(data, policy)]
     if found.concept is not None and found.concept.matured is None:
         reasons += found.concept.reasons
     state: DriftState = "stable"
@@ -112,9 +115,19 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
         state = "retrain"
     elif recalibrate:
         state = "recalibrate"
-    elif about_risk or len(columns) >= policy.warn_share * len(data.features) or (judged and data.drifted_together):
+    elif (
+        found.subgroup_alarms
+        or about_risk
+        or len(columns) >= policy.warn_share * len(data.features)
+        or (judged and data.drifted_together)
+    ):
         state = "warn"
     return DriftDecision(state=state, reasons=tuple(reasons), columns=columns)
+
+
+def _features_drifted(data: DataDrift, policy: DriftPolicy) -> bool:
+    enough = len(data.drifted) >= policy.warn_share * len(data.features)
+    return data.rows >= policy.min_rows and (enough or bool(data.drifted_together))
 
 
 def _reasons_to_retrain(concept: ConceptDrift | None, history: History, policy: DriftPolicy) -> list[str]:

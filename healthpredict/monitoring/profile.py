@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.data.contract import BY_FIELD, FEATURE_COLUMNS, Kind
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.report import SUBGROUP_COLUMNS
+from healthpredict.evaluation.subgroups import subgroups_of
 from healthpredict.monitoring.association import (
     TOGETHER,
     AssociationProfile,
@@ -71,7 +71,7 @@ class ReferenceProfile(BaseModel):
         sample_sizes: effective sample sizes of the limits, ascending.
         columns: field name -> profile, in the contract's order, and `readmission_risk` last.
         associations: the relations between the features.
-        subgroups: column -> group with enough encounters -> its mean out-of-fold risk.
+        subgroups: columns of a group -> group with enough encounters -> its mean out-of-fold risk.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -174,7 +174,7 @@ def build_profile(
                 }
             }
         ),
-        subgroups={name: _mean_risk(frame[name], risk, policy.min_subgroup_rows) for name in SUBGROUP_COLUMNS},
+        subgroups=_mean_risks(encounters, risk, policy.min_subgroup_rows),
     )
 
 
@@ -193,9 +193,11 @@ def comparable(encounters: pd.DataFrame, risk: NDArray[np.float64]) -> pd.DataFr
     return pd.DataFrame(columns).assign(**{RISK: np.round(risk, 3)})
 
 
-def _mean_risk(column: pd.Series, risk: NDArray[np.float64], min_rows: int) -> dict[str, float]:
-    groups = pd.Series(risk).groupby(column.array, observed=True)
-    return {str(value): round(float(of.mean()), 4) for value, of in groups if len(of) >= min_rows}
+def _mean_risks(encounters: pd.DataFrame, risk: NDArray[np.float64], min_rows: int) -> dict[str, dict[str, float]]:
+    means: dict[str, dict[str, float]] = {}
+    for column, value, rows in subgroups_of(encounters, min_rows):
+        means.setdefault(column, {})[value] = round(float(risk[rows].mean()), 4)
+    return means
 
 
 def _with_missing(column: pd.Series) -> pd.Series:

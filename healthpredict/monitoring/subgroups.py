@@ -1,6 +1,9 @@
-"""Drift and performance by sex, race and age band."""
+"""Drift and performance in groups of patients, and the alarms that they raise."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -8,24 +11,38 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.metrics import Interval
-from healthpredict.evaluation.report import evaluate_subgroups, subgroups_of
+from healthpredict.evaluation.subgroups import (
+    GROUPINGS,
+    GroupMetric,
+    Metric,
+    group_performance,
+    subgroups_of,
+)
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile
+from healthpredict.monitoring.words import name_of
 
-_N_BOOTSTRAP = 100
+_N_BOOTSTRAP: Final = 200
+_LEVEL: Final = 0.05
+"""Probability that any group raises an alarm by chance, if the model is equally good in all groups."""
+_SMALLEST_GAP: Final = 0.05
+"""Smallest loss of sensitivity or positive predictive value that raises an alarm."""
+_LOWER_IS_WORSE: Final[dict[Metric, str]] = {"sensitivity": "sensitivity", "ppv": "positive predictive value"}
+"""Metrics that raise an alarm. The false-positive rate does not: where more patients return, even perfect risks flag more of those
+who do not (Chouldechova 2017, doi 10.1089/big.2016.0047)."""
 
 
 class SubgroupDrift(BaseModel):
     """Drift and performance of one group.
 
     Attributes:
-        column: `gender`, `race` or `age`.
-        value: the group.
+        column: what the group is made of, such as `age`, or `gender and age`.
+        value: the group, or `(missing)`.
         rows: encounters of the batch.
-        risk: their mean risk (0-1).
-        reference_risk: their mean risk in the training data, or None if the group was too small there.
-        auroc: on matured outcomes, or None if there are too few.
-        calibration_in_the_large: mean risk minus readmitted share on matured outcomes, or None if there are too few.
+        risk: their mean risk (0-1), or None if the batch has too few of them.
+        reference_risk: mean risk of the group in the training data, or None if it was too small there.
+        known_rows: encounters with known outcomes that the champion was not trained on.
+        metrics: the champion's performance on these, see `GroupPerformance`; empty if there are too few.
         alarm: what is wrong, or None.
     """
 
@@ -34,10 +51,10 @@ class SubgroupDrift(BaseModel):
     column: str
     value: str
     rows: int
-    risk: float
+    risk: float | None
     reference_risk: float | None
-    auroc: Interval | None = None
-    calibration_in_the_large: Interval | None = None
+    known_rows: int = 0
+    metrics: dict[Metric, GroupMetric] = {}
     alarm: str | None = None
 
 
@@ -46,43 +63,65 @@ def detect_subgroup_drift(
     encounters: pd.DataFrame,
     risk: NDArray[np.float64],
     matured: tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]] | None,
+    *,
+    threshold: float,
     policy: DriftPolicy,
 ) -> tuple[SubgroupDrift, ...]:
-    """Check each sex, race and age band of the batch that has enough encounters.
+    """Check each group that has enough encounters in the batch or among those with known outcomes.
 
     Args:
         profile: of the reference.
         encounters: the batch, shape (n_encounters, ...).
         risk: of the batch, shape (n_encounters,).
-        matured: encounters with known outcomes that the champion was not trained on, their outcomes and their risks; None if there
-            are none.
+        matured: all encounters with known outcomes that the champion was not trained on, their outcomes and their risks; None if
+            there are none.
+        threshold: the champion's. A risk at or above it is flagged.
         policy: size of the smallest group, and the largest offset.
     """
+    smallest = policy.min_subgroup_rows
+    arrived = {(column, value): rows for column, value, rows in subgroups_of(encounters, 1)}
     measured = {}
     if matured is not None:
-        groups = evaluate_subgroups(*matured, policy.min_subgroup_rows, _N_BOOTSTRAP)
+        groups = group_performance(*matured, threshold=threshold, min_rows=smallest, n_bootstrap=_N_BOOTSTRAP)
         measured = {(group.column, group.value): group for group in groups}
     found = []
-    for column, value, rows in subgroups_of(encounters, policy.min_subgroup_rows):
-        group = measured.get((column, value))
+    order = [" and ".join(columns) for columns in GROUPINGS]
+    for column, value in sorted({*arrived, *measured}, key=lambda group: (order.index(group[0]), group[1])):
+        rows, group = arrived.get((column, value)), measured.get((column, value))
+        count = 0 if rows is None else int(rows.sum())
+        if group is None and count < smallest:
+            continue
         found.append(
             SubgroupDrift(
                 column=column,
                 value=value,
-                rows=int(rows.sum()),
-                risk=float(risk[rows].mean()),
+                rows=count,
+                risk=float(risk[rows].mean()) if rows is not None and count >= smallest else None,
                 reference_risk=profile.subgroups.get(column, {}).get(value),
-                auroc=group.auroc if group else None,
-                calibration_in_the_large=group.calibration_in_the_large if group else None,
-                alarm=_alarm(group.calibration_in_the_large, policy) if group else None,
+                known_rows=group.rows if group else 0,
+                metrics=group.metrics if group else {},
+                alarm="; ".join(_alarms(group.metrics, policy)) or None if group else None,
             )
         )
     return tuple(found)
 
 
-def _alarm(offset: Interval, policy: DriftPolicy) -> str | None:
-    if offset.low > policy.max_subgroup_offset:
-        return f"risks are too high, by {offset} on average"
-    if offset.high < -policy.max_subgroup_offset:
-        return f"risks are too low, by {offset} on average"
-    return None
+def alarms(groups: Sequence[SubgroupDrift]) -> tuple[str, ...]:
+    """Return a sentence for each group with an alarm."""
+    return tuple(f"For {name_of(group.column)} {group.value}, {group.alarm}." for group in groups if group.alarm)
+
+
+def _alarms(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[str]:
+    for metric, name in _LOWER_IS_WORSE.items():
+        found = metrics.get(metric)
+        if found is not None and found.p_value < _LEVEL and found.gap.value <= -_SMALLEST_GAP:
+            loss = Interval(value=-found.gap.value, low=-found.gap.high, high=-found.gap.low)
+            yield f"the {name} is {found.value}, lower than for other patients by {loss}"
+    offset = metrics.get("offset")
+    if offset is None or offset.p_value >= _LEVEL or abs(offset.value.value) < policy.max_subgroup_offset:
+        return
+    # If the risks of all patients are off, the calibration of the model is at fault, not that of a group.
+    if offset.value.value > 0 and offset.gap.low > 0:
+        yield f"risks are too high, by {offset.value} on average"
+    elif offset.value.value < 0 and offset.gap.high < 0:
+        yield f"risks are too low, by {offset.value} on average"

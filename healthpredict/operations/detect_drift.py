@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.data.split import Side
 from healthpredict.evaluation.metrics import Floats, Interval
 from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
@@ -18,15 +21,18 @@ from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.policy import DriftDecision, Findings, History, decide
 from healthpredict.monitoring.profile import ReferenceProfile
-from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift
+from healthpredict.monitoring.subgroups import SubgroupDrift, alarms, detect_subgroup_drift
 from healthpredict.operations.champion_gain import (
     champion_gain,
     earlier_gains,
     earlier_shadow_gains,
     shadow_gain,
 )
+from healthpredict.operations.dataset import LABEL, matured_batches, sides
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes, unseen_outcomes
 from healthpredict.storage.tables import read_frame, read_json, write_json
@@ -43,7 +49,7 @@ class DriftCheck(BaseModel):
         rows: number of encounters in the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
-        subgroups: drift of sexes, races and age bands with enough rows.
+        subgroups: drift and performance of groups with enough rows.
         newest_matured: the newest batch with known outcomes that the champion was not trained on, or None if there is none.
         calibration: on the newest matured outcomes that its calibrator has not used, or None if they are too few.
         alert_rate: share of the batch that the champion flags.
@@ -125,18 +131,26 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             measured = [*shadow_gains.values(), *([shadow] if shadow else [])]
             concept = _concept_drift(installation, bundle, unseen, measured)
             calibration = _calibration(bundle, unseen, settings.drift)
+        subgroups = detect_subgroup_drift(
+            profile,
+            encounters,
+            risk,
+            _never_trained_on(installation, bundle, name, unseen),
+            threshold=bundle.manifest.threshold,
+            policy=settings.drift,
+        )
         findings = Findings(
             data=detect_data_drift(profile, encounters, risk_as_trained),
             concept=concept,
             calibration=calibration,
             alert_rate=check_alert_rate(risk, bundle.manifest.threshold, settings.model.alert_rate, settings.drift),
+            subgroup_alarms=alarms(subgroups),
         )
         decision = decide(findings, history, settings.drift)
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         _, html = evidently_page(profile, encounters, risk_as_trained)
         write_bytes(report_uri, html)
-        subgroups = _subgroups(installation, profile, encounters, risk, unseen)
     check = DriftCheck(
         batch=name,
         champion=champion.version,
@@ -197,12 +211,20 @@ def _calibration(bundle: Bundle, unseen: UnseenOutcomes, policy: DriftPolicy) ->
     return check_calibration(unseen.label[rows], unseen.risk[rows], policy)
 
 
-def _subgroups(
-    installation: Installation,
-    profile: ReferenceProfile,
-    encounters: pd.DataFrame,
-    risk: Floats,
-    unseen: UnseenOutcomes | None,
-) -> tuple[SubgroupDrift, ...]:
-    known = (unseen.labelled, unseen.label, unseen.risk) if unseen else None
-    return detect_subgroup_drift(profile, encounters, risk, known, installation.settings.drift)
+def _never_trained_on(
+    installation: Installation, bundle: Bundle, arriving: str, unseen: UnseenOutcomes | None
+) -> tuple[pd.DataFrame, NDArray[np.bool_], Floats] | None:
+    """Encounters, outcomes and risks of the batches that are new to the champion and of the test side of the other ones.
+
+    A group in a few batches is too small to be judged. With the test side of all earlier ones, it is not.
+    """
+    parts = [] if unseen is None else [(unseen.labelled, unseen.risk)]
+    trained_on = [name for name in matured_batches(installation, arriving) if name in bundle.manifest.trained_on]
+    if trained_on:
+        labelled = read_labelled(installation, trained_on)
+        test = labelled[sides(labelled) == Side.TEST]
+        parts.append((test, risks_of(bundle, test)))
+    if not parts:
+        return None
+    encounters = pd.concat([labelled for labelled, _ in parts], ignore_index=True)
+    return encounters, encounters[LABEL].to_numpy(dtype=np.bool_), np.concatenate([risk for _, risk in parts])

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.special import expit, logit
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
-from healthpredict.errors import LeakSuspected
+from healthpredict.evaluation.decision_curve import DecisionCurve
+from healthpredict.evaluation.metrics import Interval
 from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.features.encoder import Encoder
 from healthpredict.monitoring.alert_rate import threshold_for
@@ -27,11 +29,12 @@ from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, Search, TrainingRequest
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
-from healthpredict.reporting.plots import calibration_plot, roc_plot
+from healthpredict.reporting.plots import calibration_plot, decision_plot, roc_plot
 from healthpredict.storage.tables import read_frame, write_frame
 from healthpredict.storage.uris import exists
 from healthpredict.training.export import export_onnx
 from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
+from healthpredict.training.leak import check_for_leak
 from healthpredict.training.params import FamilyName
 
 
@@ -69,7 +72,7 @@ def register(installation: Installation, search: Search) -> Challenger:
         search: a complete search.
 
     Raises:
-        LeakSuspected: the AUROC is implausibly high for this problem; nothing was registered.
+        LeakSuspected: see `check_for_leak`; nothing was registered.
         BundleError: the bundle does not reproduce the training pipeline; nothing was registered.
         RegistryError: MLflow failed.
     """
@@ -91,7 +94,7 @@ def register(installation: Installation, search: Search) -> Challenger:
     fitted, threshold = _fit_to_newest(installation, finalists[0], search, parts)
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):
-        report, plots = _evaluate(installation, fitted, test, threshold)
+        report, plots = _evaluate(installation, fitted, label, test, threshold)
     with timed(seconds, "register"):
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
@@ -160,7 +163,11 @@ def _fit_to_newest(
 
 
 def _evaluate(
-    installation: Installation, fitted: FittedModel, test: pd.DataFrame, threshold: float
+    installation: Installation,
+    fitted: FittedModel,
+    training_label: NDArray[np.bool_],
+    test: pd.DataFrame,
+    threshold: float,
 ) -> tuple[TestReport, dict[str, bytes]]:
     params = installation.settings.model
     label, risk = test[LABEL].to_numpy(), fitted.risks(test)
@@ -172,11 +179,11 @@ def _evaluate(
         min_subgroup_rows=params.min_subgroup_rows,
         n_bootstrap=params.n_bootstrap,
     )
-    # Compare the lower end of the interval: on a small test side, the AUROC can exceed the limit by chance.
-    if report.evaluation.auroc.low > params.leak_auroc:
-        raise LeakSuspected(f"The {fitted.candidate.family} model", report.evaluation.auroc.low, params.leak_auroc)
+    check_for_leak(fitted, training_label, report.evaluation, params)
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
     plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
+    if report.decision_curve is not None:
+        plots["decision_curve.png"] = decision_plot({"model": report.decision_curve}, title)
     return report, plots
 
 
@@ -187,18 +194,34 @@ def _params(search: Search, training_rows: int) -> dict[str, str | int | float]:
 
 def _metrics(report: TestReport) -> dict[str, float]:
     measured: dict[str, float] = {}
-    for name in ("auroc", "auprc", "brier", "ece", "calibration_in_the_large", "calibration_slope"):
+    for name in ("auroc", "auprc", "brier", "calibration_in_the_large", "calibration_slope"):
         interval = getattr(report.evaluation, name)
         measured |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    if report.decision_curve is not None:
+        measured |= _usefulness(report.decision_curve)
     for group in report.subgroups:
         # MLflow allows no brackets in a name.
         value = re.sub(r"[^A-Za-z0-9-]", "", group.value)
         measured[f"auroc_{group.column}/{value}"] = group.auroc.value
     return measured | {
+        "ece": report.evaluation.ece,
         "baseline_auroc": report.baseline_auroc.value,
         "alert_rate": report.alert_rate,
-        "sensitivity": report.sensitivity,
     }
+
+
+def _usefulness(curve: DecisionCurve) -> dict[str, float]:
+    """Metrics at the model's own threshold, and net benefits at some others."""
+    own = curve.at_threshold
+    measured: dict[str, float] = {}
+    for name in ("sensitivity", "ppv", "number_needed_to_evaluate", "net_benefit"):
+        interval: Interval | None = getattr(own, name)
+        if interval is not None:
+            measured |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    for point in curve.selected:
+        for name in ("net_benefit", "treat_all", "baseline", "advantage"):
+            measured[f"{name}/{point.threshold:.2f}"] = getattr(point, name).value
+    return measured
 
 
 def _facts(installation: Installation, search: Search) -> dict[str, str]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from healthpredict.data.split import Side
+from healthpredict.evaluation.decision_curve import decision_curve
+from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.monitoring.profile import RISK
-from healthpredict.operations.dataset import LABEL
+from healthpredict.operations.dataset import LABEL, arrived_batches, has_matured, sides
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.summarise import predicted_batch, summarise
 from healthpredict.operations.timing import Seconds, log_step, timed
-from healthpredict.reporting.page import history_plots, page
+from healthpredict.reporting.page import decision_plots, history_plots, page
 from healthpredict.reporting.plots import calibration_plot, roc_plot
-from healthpredict.reporting.summary import Summary
+from healthpredict.reporting.summary import ModelCurve, Summary
 from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import join, write_bytes
 
@@ -29,8 +33,8 @@ def write_report(installation: Installation) -> Summary:
     reports = installation.settings.reports_uri
     seconds: Seconds = {}
     with timed(seconds, "report"):
-        summary = summarise(installation)
-        plots = history_plots(summary) | _performance_plots(installation, summary)
+        summary = summarise(installation).model_copy(update={"decision_curves": _decision_curves(installation)})
+        plots = history_plots(summary) | decision_plots(summary) | _performance_plots(installation, summary)
     summary = summary.model_copy(update={"seconds": summary.seconds | seconds})
     for name, plot in plots.items():
         write_bytes(join(reports, "plots", f"{name}.png"), plot)
@@ -50,6 +54,36 @@ def read_report(installation: Installation) -> Summary:
         StorageError: it cannot be read.
     """
     return Summary.model_validate(read_json(join(installation.settings.reports_uri, "summary.json")))
+
+
+def _decision_curves(installation: Installation) -> tuple[ModelCurve, ...]:
+    """The usefulness of champion and last challenger for patients that no version was trained on."""
+    registry = installation.registry
+    champion, challenger = registry.by_alias("champion"), registry.by_alias("challenger")
+    known = [name for name in arrived_batches(installation) if has_matured(installation.layout, name)]
+    if champion is None or not known:
+        return ()
+    labelled = read_labelled(installation, known)
+    test = labelled[sides(labelled) == Side.TEST]
+    label = test[LABEL].to_numpy(dtype=np.bool_)
+    if label.all() or not label.any():
+        return ()
+    versions = {"champion": champion}
+    if challenger is not None and challenger.version != champion.version:
+        versions["challenger"] = challenger
+    found = []
+    for name, version in versions.items():
+        bundle = registry.fetch_bundle(version)
+        curve = decision_curve(
+            label,
+            risks_of(bundle, test),
+            test[BASELINE_COLUMN].to_numpy(dtype=np.float64),
+            test["patient_id"].to_numpy(),
+            threshold=bundle.manifest.threshold,
+            n_bootstrap=installation.settings.model.n_bootstrap,
+        )
+        found.append(ModelCurve(name=name, version=version.version, curve=curve))
+    return tuple(found)
 
 
 def _performance_plots(installation: Installation, summary: Summary) -> dict[str, bytes]:

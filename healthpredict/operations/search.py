@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
-from healthpredict.features.frame import encode_frame, fit_encoder
+from healthpredict.features.frame import encode_frame
 from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.dataset import LABEL, data_digest, matured_batches, sides
 from healthpredict.operations.installation import Installation
@@ -26,7 +26,7 @@ from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
 from healthpredict.storage.uris import write_bytes
 from healthpredict.training.families import Examples
-from healthpredict.training.fit import folds
+from healthpredict.training.fit import cross_fitted
 from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
 
 _logger = logging.getLogger(__name__)
@@ -148,9 +148,8 @@ def _examples(installation: Installation, trained_on: tuple[str, ...]) -> tuple[
                 f"The {name} side of {', '.join(trained_on)} has {len(part)} encounters with {positives} readmissions; "
                 "a model needs both classes. Wait for more matured outcomes."
             )
-    label = train[LABEL].to_numpy()
-    encoder, features = fit_encoder(train, label, folds(train["patient_id"].to_numpy()))
-    return Examples(features, label), Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy())
+    encoder, examples = cross_fitted(train, train[LABEL].to_numpy())
+    return examples, Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy())
 
 
 def _known_candidates(registry: Registry) -> list[Candidate]:

@@ -170,5 +170,9 @@ def _measured(predicted: pd.DataFrame, first_model: Bundle | None) -> dict[str, 
 
 def _evaluate(label: np.ndarray, risk: Floats) -> dict[str, float]:
     evaluation = evaluate(label, risk, np.arange(len(label)), n_bootstrap=1)
-    measured = {name: getattr(evaluation, name).value for name in ("auroc", "auprc", "ece")}
-    return measured | {"offset": evaluation.calibration_in_the_large.value}
+    return {
+        "auroc": evaluation.auroc.value,
+        "auprc": evaluation.auprc.value,
+        "ece": evaluation.ece,
+        "offset": evaluation.calibration_in_the_large.value,
+    }

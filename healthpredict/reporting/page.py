@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
+from healthpredict.monitoring.subgroups import SubgroupDrift
 from healthpredict.monitoring.words import name_of
-from healthpredict.reporting.plots import Series, heat_map, history_plot
+from healthpredict.reporting.plots import Series, decision_plot, heat_map, history_plot
 from healthpredict.reporting.summary import BatchSummary, Summary
 
 _CAPTIONS: Final = {
@@ -19,6 +21,8 @@ _CAPTIONS: Final = {
     "offset": "Mean risk minus readmission rate by batch, for champion and first model. The values are in the table of batches.",
     "roc": "ROC curves of the champions and of the first model over all batches with known outcomes.",
     "calibration": "Readmissions against predicted risk, of the champions and of the first model, in ten bins of equal size.",
+    "decision_curve": "Net benefit by threshold of the champion (the band is its 95 % interval) and the last challenger, beside "
+    "flagging everybody, flagging nobody and the number of inpatient visits alone. The values are in the table of usefulness.",
     "drift": "Distance of each drifted feature from the training data by batch. The values are in the table of drift.",
 }
 """Caption of each plot, which is also its alternative text. The keys are the names of the plots: files `plots/NAME.png`, and
@@ -32,7 +36,7 @@ def page(
 
     Args:
         summary: the content.
-        plots: name -> PNG, with the names of `history_plots`, `roc` and `calibration`.
+        plots: name -> PNG, with the names of `history_plots`, `decision_plots`, `roc` and `calibration`.
         events: events of the ledger.
         prefect_url: URL of Prefect's pages for links, or None.
     """
@@ -47,6 +51,7 @@ def page(
         captions=_CAPTIONS,
         columns=drifted_columns(summary),
         predicted=_predicted(summary),
+        alarmed=alarmed_groups(summary),
         ledger=events,
         prefect_url=prefect_url,
     )
@@ -55,6 +60,17 @@ def page(
 def history_plots(summary: Summary) -> dict[str, bytes]:
     """Return the plots over all batches: `auroc`, `offset` and `drift`, as PNG."""
     return {"auroc": history(summary), "offset": _offsets(summary), "drift": _heat_map(summary)}
+
+
+def decision_plots(summary: Summary) -> dict[str, bytes]:
+    """Return the plot `decision_curve` as PNG, or nothing if the usefulness is not known yet."""
+    if not summary.decision_curves:
+        return {}
+    curves = {f"{model.name}, version {model.version}": model.curve for model in summary.decision_curves}
+    rows = summary.decision_curves[0].curve.rows
+    return {
+        "decision_curve": decision_plot(curves, f"Usefulness for {rows:,} encounters that no version was trained on")
+    }
 
 
 def history(summary: Summary) -> bytes:
@@ -104,6 +120,41 @@ def drifted_columns(summary: Summary) -> list[str]:
     return sorted(
         (column for column, times in drifted_batches.items() if times), key=lambda column: -drifted_batches[column]
     )
+
+
+@dataclass(frozen=True)
+class AlarmedGroup:
+    """A group of patients that raised an alarm in some batch.
+
+    Attributes:
+        column: what the group is made of.
+        value: the group.
+        states: in each batch that a champion predicted; "unknown" if the group was too small.
+        newest: the newest alarm.
+    """
+
+    column: str
+    value: str
+    states: tuple[Literal["alarm", "no alarm", "unknown"], ...]
+    newest: str
+
+
+def alarmed_groups(summary: Summary) -> list[AlarmedGroup]:
+    """Return the groups that raised an alarm in any batch, the one that raised the first alarm first."""
+    batches = [{(of.column, of.value): of for of in batch.subgroups} for batch in _predicted(summary)]
+    keys = dict.fromkeys(key for groups in batches for key, group in groups.items() if group.alarm)
+    found = []
+    for column, value in keys:
+        over_time = [groups.get((column, value)) for groups in batches]
+        alarms = [group.alarm for group in over_time if group is not None and group.alarm]
+        found.append(AlarmedGroup(column, value, tuple(map(_state, over_time)), alarms[-1]))
+    return found
+
+
+def _state(group: SubgroupDrift | None) -> Literal["alarm", "no alarm", "unknown"]:
+    if group is not None and group.alarm:
+        return "alarm"
+    return "no alarm" if group is not None and group.metrics else "unknown"
 
 
 def _predicted(summary: Summary) -> list[BatchSummary]:

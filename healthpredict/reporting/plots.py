@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from healthpredict.evaluation.decision_curve import DecisionCurve
 from healthpredict.evaluation.metrics import ECE_BINS, Floats
 
 _SIZE = (5.0, 4.5)
@@ -17,6 +18,7 @@ _DPI = 110
 _LINE = "#1f5fa8"
 _REFERENCE = "#767676"
 _EXPECTED = "#b3541e"
+_LOWEST_THRESHOLD = 0.05
 
 
 def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
@@ -72,6 +74,37 @@ def _bins(label: NDArray[np.bool_], risk: Floats) -> tuple[list[float], list[flo
     # A bin has hundreds of encounters, so the normal approximation of the binomial interval is good enough.
     error = [float(1.96 * np.sqrt(rate * (1 - rate) / len(part))) for rate, part in zip(observed, bins, strict=True)]
     return predicted, observed, error
+
+
+def decision_plot(curves: Mapping[str, DecisionCurve], title: str) -> bytes:
+    """Plot the net benefit of models by threshold beside flagging everybody, flagging nobody and the baseline, as PNG.
+
+    Args:
+        curves: name of the model -> its curve, all on the same encounters. The first one is drawn with its 95 % interval.
+        title: title of the plot.
+    """
+    figure, axes = _axes(title, "Threshold", "Net benefit per 1,000 encounters", size=(8.0, 4.0))
+    first = next(iter(curves.values()))
+    # Below, every strategy flags nearly everybody, and its large net benefit would hide the differences above.
+    shown = [i for i, point in enumerate(first.points) if point.threshold >= _LOWEST_THRESHOLD]
+    points = [first.points[i] for i in shown]
+    thresholds = [point.threshold for point in points]
+    all_treated = [1000 * point.treat_all.value for point in points]
+    baseline = [1000 * point.baseline.value for point in points]
+    axes.axhline(0, color=_REFERENCE, linewidth=1, label="flag nobody")
+    axes.plot(thresholds, all_treated, color=_REFERENCE, linewidth=1.5, linestyle=":", label="flag everybody")
+    axes.plot(thresholds, baseline, color=_EXPECTED, linewidth=1.5, linestyle="-.", label="number of inpatient visits")
+    for (name, curve), style in zip(curves.items(), ("-", "--"), strict=False):
+        benefit = [1000 * curve.points[i].net_benefit.value for i in shown]
+        axes.plot(thresholds, benefit, color=_LINE, linewidth=2, linestyle=style, label=name)
+    low = [1000 * point.net_benefit.low for point in points]
+    high = [1000 * point.net_benefit.high for point in points]
+    axes.fill_between(thresholds, low, high, color=_LINE, alpha=0.15, linewidth=0)
+    axes.axvline(first.at_threshold.threshold, color=_LINE, linewidth=0.8, linestyle=":")
+    # Flagging everybody at a high threshold is so harmful that it would hide the other curves.
+    axes.set_ylim(bottom=-0.2 * max(high), top=1.1 * max(*high, *all_treated))
+    axes.legend(frameon=False)
+    return _png(figure)
 
 
 def _axes(title: str, x: str, y: str, size: tuple[float, float] = _SIZE) -> tuple[Any, Any]:

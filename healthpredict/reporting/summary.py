@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.data.prepared import PreparedData
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.decision_curve import DecisionCurve
+from healthpredict.evaluation.metrics import CalibrationError, Interval
 from healthpredict.monitoring.subgroups import SubgroupDrift
 
 
@@ -24,7 +25,7 @@ class ModelSummary(BaseModel):
     trigger: str
     auroc: Interval
     auprc: Interval
-    ece: Interval
+    ece: CalibrationError
     baseline_auroc: Interval
     promoted: bool
     reason: str
@@ -59,7 +60,7 @@ class BatchSummary(BaseModel):
         promised_alert_rate: share that it should flag (0-1).
         severity: feature -> its highest score, in units of the limit: 1 or more is drift.
         severity_together: the same for associations between features.
-        subgroups: drift of sexes, races and age bands with enough rows.
+        subgroups: drift and performance of groups with enough rows.
         time: when the batch was done, UTC.
         report: Evidently's page, relative to the reports; None if the batch was refused or empty.
     """
@@ -90,6 +91,22 @@ class BatchSummary(BaseModel):
     subgroups: tuple[SubgroupDrift, ...] = ()
     time: str
     report: str | None = None
+
+
+class ModelCurve(BaseModel):
+    """The usefulness of a version on test-side patients of all batches with known outcomes.
+
+    Attributes:
+        name: "champion" or "challenger".
+        version: in the registry.
+        curve: usefulness by threshold.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: int
+    curve: DecisionCurve
 
 
 class DeliveredPerformance(BaseModel):
@@ -125,6 +142,7 @@ class Summary(BaseModel):
         batches: every batch that is done, in the order of processing.
         delivered: performance on batches that the loop predicted, or None while no outcomes are known.
         delivered_live: the same for batches that the API predicted.
+        decision_curves: of the champion and, if it is another version, of the last challenger, on the same encounters.
         seconds: wall time by stage, from the ledger.
     """
 
@@ -135,4 +153,5 @@ class Summary(BaseModel):
     batches: tuple[BatchSummary, ...]
     delivered: DeliveredPerformance | None = None
     delivered_live: DeliveredPerformance | None = None
+    decision_curves: tuple[ModelCurve, ...] = ()
     seconds: dict[str, float]

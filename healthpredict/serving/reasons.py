@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import BY_FIELD
-from healthpredict.features.encoder import Value
+from healthpredict.features.encoder import ROWS, Value
 from healthpredict.features.sources import LEVEL_SOURCES, MEDICATION_FIELDS, PRIOR_VISITS
 from healthpredict.serving import openapi
 from healthpredict.serving.predictions import (
@@ -89,7 +89,8 @@ def reason_of(feature: str) -> tuple[str, tuple[str, ...]]:
     """Return the name of a feature for people and the fields that it is made from. Features of the same fields are one reason."""
     if feature in _SUMS:
         return _SUMS[feature]
-    fields = tuple(dict.fromkeys(_COLUMN_OF.get(part, part) for part in feature.split(" x ")))
+    parts = feature.removesuffix(ROWS).split(" x ")
+    fields = tuple(dict.fromkeys(_COLUMN_OF.get(part, part) for part in parts))
     return ", together with: ".join(BY_FIELD[field].description for field in fields), fields
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ from healthpredict.training.families import FAMILIES, Examples, probability
 from healthpredict.training.search import Candidate
 
 T = TypeVar("T")
+N_DIVISIONS: Final = 2
+"""Divisions into folds, for the statistics of the training data. The model is fitted on the encounters once with each."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,14 @@ def fit_uncalibrated(
     candidate: Candidate, encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
 ) -> tuple[Encoder, Any]:
     """Fit encoder and vendor model on all encounters. Arguments as `fit_model`."""
-    encoder, features = fit_encoder(encounters, label, folds(encounters["patient_id"].to_numpy()))
-    return encoder, FAMILIES[candidate.family].fit(candidate.params, Examples(features, label), None, seed)
+    encoder, examples = cross_fitted(encounters, label)
+    return encoder, FAMILIES[candidate.family].fit(candidate.params, examples, None, seed)
+
+
+def cross_fitted(encounters: pd.DataFrame, label: NDArray[np.bool_]) -> tuple[Encoder, Examples]:
+    """Fit the encoder. Returns: the encoder, and the encounters as examples to train on, once with each division into folds."""
+    encoder, features = fit_encoder(encounters, label, divisions(encounters["patient_id"].to_numpy(), N_DIVISIONS))
+    return encoder, Examples(features, np.tile(label, N_DIVISIONS))
 
 
 def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], of: Iterable[T]) -> list[tuple[Encoder, Any]]:
@@ -136,8 +144,17 @@ def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], of: Iterable[T]) -> l
 
 def folds(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:
     """Return the fold of each encounter, 0 to N_FOLDS - 1, shape (n_encounters,). A patient is always in the same fold."""
+    return np.asarray(divisions(patient_id, 1)[0])
+
+
+def divisions(patient_id: NDArray[np.int64], n: int) -> NDArray[np.intp]:
+    """Return several independent divisions into folds, shape (n, n_encounters). The first is that of `folds`."""
     # Hashed twice, because the first hash decides the side and folds must be independent of it.
-    return (splitmix64(splitmix64(patient_id)) % np.uint64(N_FOLDS)).astype(np.intp)
+    hashed, found = splitmix64(splitmix64(patient_id)), []
+    for _ in range(n):
+        found.append((hashed % np.uint64(N_FOLDS)).astype(np.intp))
+        hashed = splitmix64(hashed)
+    return np.stack(found)
 
 
 def fit_calibrator(label: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> Calibrator:

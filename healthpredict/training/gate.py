@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import norm
 
-from healthpredict.evaluation.metrics import Floats, Interval, auroc, auroc_gain, bootstrap_weights, evaluate
-from healthpredict.evaluation.report import BASELINE_COLUMN, subgroups_of
+from healthpredict.evaluation.metrics import (
+    Floats,
+    Interval,
+    auroc,
+    auroc_gain,
+    clustered_error,
+    evaluate,
+    normal_interval,
+)
+from healthpredict.evaluation.report import BASELINE_COLUMN
+from healthpredict.evaluation.subgroups import subgroups_of
 
 
 class PromotionPolicy(BaseModel):
@@ -34,7 +43,7 @@ class PromotionPolicy(BaseModel):
         max_subgroup_auroc_loss: largest loss of AUROC against the champion in a subgroup.
         max_subgroup_sensitivity_loss: the same for the sensitivity at the alert rate.
         subgroup_level: probability (0-1) that any subgroup of an equally good challenger fails by chance (Holm 1979).
-        n_bootstrap: resamples of patients.
+        n_bootstrap: resamples of patients behind the intervals of offset and slope.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -50,7 +59,7 @@ class PromotionPolicy(BaseModel):
     max_subgroup_auroc_loss: float = Field(0.03, ge=0, lt=1)
     max_subgroup_sensitivity_loss: float = Field(0.05, ge=0, le=1)
     subgroup_level: float = Field(0.05, gt=0, lt=1)
-    n_bootstrap: int = Field(300, ge=20)
+    n_bootstrap: int = Field(200, ge=20)
 
 
 class GateDecision(BaseModel):
@@ -132,10 +141,10 @@ def decide_promotion(comparison: Comparison, policy: PromotionPolicy) -> GateDec
         checks.append((True, "There is no champion to compare with."))
     else:
         champion_auroc = auroc(comparison.label, comparison.champion_risk)
-        difference = anchor_difference = _gain(comparison, comparison.champion_risk, policy)
+        difference = anchor_difference = _gain(comparison, comparison.champion_risk)
         checks.append(_not_inferior(difference, policy.margin, "the champion", policy))
         if comparison.anchor_risk is not None:
-            anchor_difference = _gain(comparison, comparison.anchor_risk, policy)
+            anchor_difference = _gain(comparison, comparison.anchor_risk)
         checks.append(_not_inferior(anchor_difference, policy.anchor_margin, "the best champion so far", policy))
         checks.append(_no_subgroup_harmed(comparison, comparison.champion_risk, policy))
     return GateDecision(
@@ -149,16 +158,18 @@ def decide_promotion(comparison: Comparison, policy: PromotionPolicy) -> GateDec
     )
 
 
-def _gain(comparison: Comparison, other_risk: Floats, policy: PromotionPolicy) -> Interval:
-    return auroc_gain(
-        comparison.label, comparison.risk, other_risk, comparison.patient_id, n_bootstrap=policy.n_bootstrap
-    )
+def _gain(comparison: Comparison, other_risk: Floats) -> Interval:
+    return auroc_gain(comparison.label, comparison.risk, other_risk, comparison.patient_id)
 
 
 def _bounds(interval: Interval, policy: PromotionPolicy) -> tuple[float, float]:
     """Return the one-sided lower and upper bound with the policy's confidence, from a 95 % interval."""
-    margin = norm.ppf(policy.confidence) * (interval.high - interval.low) / (2 * norm.ppf(0.975))
+    margin = norm.ppf(policy.confidence) * _error(interval)
     return interval.value - margin, interval.value + margin
+
+
+def _error(interval: Interval) -> float:
+    return (interval.high - interval.low) / (2 * 1.96)
 
 
 def _not_inferior(difference: Interval, margin: float, other: str, policy: PromotionPolicy) -> Check:
@@ -172,7 +183,7 @@ def _not_inferior(difference: Interval, margin: float, other: str, policy: Promo
 
 def _beats_baseline(comparison: Comparison, policy: PromotionPolicy) -> Check:
     baseline = comparison.encounters[BASELINE_COLUMN].to_numpy(dtype=np.float64)
-    gain = _gain(comparison, baseline, policy)
+    gain = _gain(comparison, baseline)
     passed = _bounds(gain, policy)[0] > 0
     ours, theirs = auroc(comparison.label, comparison.risk), auroc(comparison.label, baseline)
     shown = "better" if passed else "not shown to be better"
@@ -226,10 +237,11 @@ def _no_subgroup_harmed(comparison: Comparison, champion_risk: Floats, policy: P
         if loss.p_value > policy.subgroup_level / (len(losses) - rank):
             break
         confirmed.append(loss)
-    harmed = [loss for loss in confirmed if loss.difference < -loss.allowed]
+    harmed = [loss for loss in confirmed if loss.difference.value < -loss.allowed]
     if harmed:
         return False, "Worse than the champion for " + "; ".join(
-            f"{loss.group} ({loss.metric} {loss.difference:+.3f}, allowed {-loss.allowed:+.3f})" for loss in harmed
+            f"{loss.group} ({loss.metric} {loss.difference.value:+.3f}, allowed {-loss.allowed:+.3f})"
+            for loss in harmed
         ) + "."
     compared = len({loss.group for loss in losses})
     return True, f"None of {compared} subgroups with at least {policy.min_readmissions} readmissions is worse off."
@@ -237,13 +249,18 @@ def _no_subgroup_harmed(comparison: Comparison, champion_risk: Floats, policy: P
 
 @dataclass(frozen=True)
 class _Loss:
-    """Challenger minus champion in one subgroup, and the probability of such a loss by chance."""
+    """Challenger minus champion in one subgroup, and the loss that is allowed."""
 
     group: str
     metric: str
-    difference: float
+    difference: Interval
     allowed: float
-    p_value: float
+
+    @property
+    def p_value(self) -> float:
+        """The one-sided probability of such a loss by chance."""
+        value, error = self.difference.value, _error(self.difference)
+        return float(norm.cdf(value / error)) if error > 0 else float(value >= 0)
 
 
 def _losses(comparison: Comparison, champion_risk: Floats, policy: PromotionPolicy) -> Iterator[_Loss]:
@@ -257,20 +274,10 @@ def _losses(comparison: Comparison, champion_risk: Floats, policy: PromotionPoli
             continue
         group = f"{column} {value}"
         patients = comparison.patient_id[rows]
-        gain = auroc_gain(
-            label[rows], comparison.risk[rows], champion_risk[rows], patients, n_bootstrap=policy.n_bootstrap
-        )
-        error = (gain.high - gain.low) / (2 * norm.ppf(0.975))
-        yield _Loss(group, "AUROC", gain.value, policy.max_subgroup_auroc_loss, _chance(gain.value, error))
+        gain = auroc_gain(label[rows], comparison.risk[rows], champion_risk[rows], patients)
+        yield _Loss(group, "AUROC", gain, policy.max_subgroup_auroc_loss)
         readmitted = rows & label
         change = flagged[readmitted].astype(np.float64) - flagged_before[readmitted]
-        weights = np.concatenate(list(bootstrap_weights(comparison.patient_id[readmitted], policy.n_bootstrap, seed=0)))
-        error = float((weights @ change / weights.sum(axis=1)).std())
-        difference = float(change.mean())
-        allowed = policy.max_subgroup_sensitivity_loss
-        yield _Loss(group, "sensitivity", difference, allowed, _chance(difference, error))
-
-
-def _chance(difference: float, error: float) -> float:
-    """Return the one-sided p-value of a loss."""
-    return float(norm.cdf(difference / error)) if error > 0 else float(difference >= 0)
+        error = clustered_error((change - change.mean()) / len(change), comparison.patient_id[readmitted])
+        loss = normal_interval(float(change.mean()), error)
+        yield _Loss(group, "sensitivity", loss, policy.max_subgroup_sensitivity_loss)

@@ -146,14 +146,14 @@ def test_a_bundle_for_another_contract_is_refused(copy: Path) -> None:
 
 
 def test_a_bundle_of_another_format_is_refused(copy: Path) -> None:
-    rewrite(copy, MANIFEST, lambda manifest: manifest | {"format": 2})
-    with pytest.raises(BundleError, match="has format 2, but this version reads format 3"):
+    rewrite(copy, MANIFEST, lambda manifest: manifest | {"format": 3})
+    with pytest.raises(BundleError, match="has format 3, but this version reads format 4"):
         load_bundle(copy)
 
 
 def test_a_manifest_that_is_none_is_refused(copy: Path) -> None:
-    (copy / MANIFEST).write_text('{"format": 3}')
-    with pytest.raises(BundleError, match="not a manifest of format 3"):
+    (copy / MANIFEST).write_text('{"format": 4}')
+    with pytest.raises(BundleError, match="not a manifest of format 4"):
         load_bundle(copy)
 
 

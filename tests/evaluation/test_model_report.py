@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from healthpredict.data.contract import BY_FIELD
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.report import TestReport, evaluate_subgroups, report_on
-from healthpredict.reporting.plots import calibration_plot, roc_plot
+from healthpredict.reporting.plots import calibration_plot, decision_plot, roc_plot
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -20,7 +20,7 @@ def category(field: str, values: list[str | None]) -> pd.Categorical:
 
 
 def small_test_side() -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Forty encounters: 30 women and 10 men; race known of 24; everybody in one age band but one."""
+    """Forty encounters: 30 women and 10 men; race and payer known of some; all but one in one age band."""
     encounters = pd.DataFrame(
         {
             "patient_id": np.arange(40) // 2,
@@ -28,6 +28,7 @@ def small_test_side() -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
             "gender": category("gender", ["Female"] * 30 + ["Male"] * 10),
             "race": category("race", ["Caucasian"] * 12 + ["Asian"] * 12 + [None] * 16),
             "age": category("age", ["[70-80)"] * 39 + ["[0-10)"]),
+            "payer_code": pd.Series(["MC"] * 33 + [None] * 7, dtype="str"),
         }
     )
     label = np.arange(40) % 5 == 0
@@ -46,7 +47,7 @@ def test_alert_rate_and_sensitivity_count_at_and_above_the_threshold() -> None:
     found = report(threshold=0.3)
     assert found.alert_rate == 11 / 40
     assert found.sensitivity == label[-11:].sum() / label.sum()
-    assert report(threshold=2).alert_rate == report(threshold=2).sensitivity == 0
+    assert report(threshold=0.9).alert_rate == report(threshold=0.9).sensitivity == 0
 
 
 def test_baseline_is_the_number_of_inpatient_visits() -> None:
@@ -56,13 +57,16 @@ def test_baseline_is_the_number_of_inpatient_visits() -> None:
 
 
 def test_subgroups_have_enough_rows_and_both_classes() -> None:
-    """Left out: missing race, the one child, and the Asian patients, of whom none came back."""
+    """Left out: the one child, the seven without a payer, and the Asian patients, of whom none came back."""
     groups = [(s.column, s.value, s.rows) for s in report().subgroups]
     assert groups == [
         ("gender", "Female", 30),
         ("gender", "Male", 10),
+        ("race", "(missing)", 16),
         ("race", "Caucasian", 12),
         ("age", "[70-80)", 39),
+        ("payer_code", "MC", 33),
+        ("gender and age", "Female, [70-80)", 30),
     ]
 
 
@@ -91,3 +95,23 @@ def test_pictures_are_png_also_of_few_and_equal_risks() -> None:
     for plot in (roc_plot, calibration_plot):
         assert plot(label, risk, "Forty encounters").startswith(PNG)
         assert plot(np.array([True, False]), np.array([0.1, 0.1]), "Two").startswith(PNG)
+
+
+def test_the_usefulness_at_the_threshold_is_that_of_the_report() -> None:
+    found = report(threshold=0.3)
+    assert found.decision_curve is not None
+    own = found.decision_curve.at_threshold
+    assert (own.threshold, own.alert_rate.value, own.sensitivity.value) == (0.3, found.alert_rate, found.sensitivity)
+
+
+def test_a_report_of_an_earlier_version_is_read() -> None:
+    """It had no decision curve."""
+    stored = report().model_dump(mode="json")
+    del stored["decision_curve"]
+    assert TestReport.model_validate(stored) == report().model_copy(update={"decision_curve": None})
+
+
+def test_the_decision_curves_of_two_models_are_a_png() -> None:
+    curve = report().decision_curve
+    assert curve is not None
+    assert decision_plot({"champion": curve, "challenger": curve}, "Forty encounters").startswith(PNG)

@@ -12,9 +12,10 @@ from sklearn.preprocessing import TargetEncoder
 
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.features.encoder import Encoder
-from healthpredict.features.frame import MIN_ROWS, N_FOLDS, encode_frame, fit_encoder
+from healthpredict.features.frame import MIN_ROWS, N_FOLDS, SMOOTHING, encode_frame, fit_encoder
 from healthpredict.features.record import RecordEncoder
 from healthpredict.features.sources import COUNTS, DERIVED_NUMBERS, LEVEL_SOURCES
+from healthpredict.training.fit import divisions
 
 HALF_STEP = 0.5 / 1024 + 1e-12
 N_NUMBERS = len(COUNTS) + len(DERIVED_NUMBERS)
@@ -31,20 +32,20 @@ def levels_of(training: pd.DataFrame, name: str) -> pd.Series:
 def log_odds_of_target_encoder(levels: pd.Series, label: np.ndarray) -> dict[str, float]:
     """Level to the log-odds of scikit-learn's smoothed rate, for levels with enough rows."""
     rows = levels.value_counts()
-    reference = TargetEncoder(smooth=50.0, target_type="binary").fit(levels.fillna("missing").to_frame(), label)
+    reference = TargetEncoder(smooth=SMOOTHING, target_type="binary").fit(levels.fillna("missing").to_frame(), label)
     rate = dict(zip(reference.categories_[0], reference.encodings_[0], strict=True))
     return {str(level): np.log(rate[level] / (1 - rate[level])) for level in rows[rows >= MIN_ROWS].index}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_statistics_are_those_of_scikit_learn(encoder: Encoder, training: pd.DataFrame, name: str) -> None:
-    """TargetEncoder with smooth=50, as log-odds on the 1/1024 grid, for every level with enough rows."""
+    """TargetEncoder with the same smoothing, as log-odds on the 1/1024 grid, for every level with enough rows."""
     expected = log_odds_of_target_encoder(levels_of(training, name), training[LABEL].to_numpy())
     if len(expected) < 2:
         assert name not in encoder.levels, "a column with one level says nothing"
         return
     assert encoder.levels[name] == tuple(sorted(expected))
-    found = [encoder.statistics[name][encoder.positions[name][level]] for level in encoder.levels[name]]
+    found = [encoder.statistics[name][0][encoder.positions[name][level]] for level in encoder.levels[name]]
     assert found == pytest.approx([expected[level] for level in encoder.levels[name]], abs=HALF_STEP)
 
 
@@ -58,9 +59,21 @@ def test_statistics_of_pairs_are_those_of_scikit_learn(encoder: Encoder, trainin
             for j, second in enumerate(encoder.levels[b]):
                 if (level := f"{first} and {second}") in expected:
                     cell = (i + 1) * encoder.size(b) + j + 1
-                    assert table[cell] == pytest.approx(expected[level], abs=HALF_STEP), (a, b)
+                    assert table[0][cell] == pytest.approx(expected[level], abs=HALF_STEP), (a, b)
                     compared += 1
     assert compared > 100
+
+
+def test_rows_are_the_logarithm_of_how_many_encounters_have_a_level(encoder: Encoder, training: pd.DataFrame) -> None:
+    """Fewer than 10 encounters count as one, so that the encoder does not tell how few they are."""
+    rows = levels_of(training, "medical_specialty").value_counts()
+    table = encoder.statistics["medical_specialty"][1]
+    expected = [np.log(rows[level]) for level in encoder.levels["medical_specialty"]]
+    assert table[1:-1] == pytest.approx(expected, abs=HALF_STEP)
+    assert table[0] == pytest.approx(np.log(training["medical_specialty"].isna().sum()), abs=HALF_STEP)
+    of_pairs = {value for pair in encoder.pair_statistics.values() for value in pair[1]}
+    assert 0 in of_pairs
+    assert min(of_pairs - {0}) >= np.log(MIN_ROWS) - HALF_STEP
 
 
 def test_a_level_or_a_pair_of_few_rows_gets_the_mean(encoder: Encoder, training: pd.DataFrame) -> None:
@@ -70,14 +83,26 @@ def test_a_level_or_a_pair_of_few_rows_gets_the_mean(encoder: Encoder, training:
     for name, table in encoder.statistics.items():
         other = levels_of(training, name)
         if (~other.isin(encoder.levels[name]) & other.notna()).sum() < MIN_ROWS:
-            assert table[-1] == mean, name
+            assert table[0][-1] == mean, name
     a, b = "diag_1.group", "diag_2.group"
     rows = (levels_of(training, a) + "|" + levels_of(training, b)).value_counts()
     for pair in rows[rows < MIN_ROWS].index:
         first, second = pair.split("|")
         if first in encoder.positions[a] and second in encoder.positions[b]:
             cell = encoder.positions[a][first] * encoder.size(b) + encoder.positions[b][second]
-            assert encoder.pair_statistics[a, b][cell] == mean
+            assert encoder.pair_statistics[a, b][0][cell] == mean
+
+
+def test_each_division_into_folds_gives_the_training_data_once_more(training: pd.DataFrame) -> None:
+    """Encoded like with that division alone; the encoder is the same."""
+    training = training.head(1500)
+    label, first = label_and_fold(training)
+    second = divisions(training["patient_id"].to_numpy(), 2)[1]
+    encoder, both = fit_encoder(training, label, np.stack([first, second]))
+    alone = [fit_encoder(training, label, fold) for fold in (first, second)]
+    assert [one for one, _ in alone] == [encoder, encoder]
+    assert both.tobytes() == np.concatenate([matrix for _, matrix in alone]).tobytes()
+    assert (alone[0][1] != alone[1][1]).any(axis=1).all()
 
 
 @pytest.mark.parametrize("own", range(N_FOLDS))
@@ -135,9 +160,9 @@ def test_missing_is_a_level_of_its_own(training: pd.DataFrame) -> None:
     label, fold = label_and_fold(training)
     training.loc[label, "diag_1"] = np.nan
     encoder, _ = fit_encoder(training, label, fold)
-    table = encoder.statistics["diag_1"]
-    assert table[0] > 1
-    assert max(table[1:]) < 0
+    log_odds = encoder.statistics["diag_1"][0]
+    assert log_odds[0] > 1
+    assert max(log_odds[1:]) < 0
     record = RecordEncoder.of(encoder).encode({"number_inpatient": 2, "number_emergency": 1, "number_outpatient": 4})
     of = dict(zip(encoder.feature_names, record.tolist(), strict=True))
     assert of["time_in_hospital"] == training["time_in_hospital"].median()

@@ -53,9 +53,7 @@ def test_what_stays_away_is_said() -> None:
     assert failing.tried == ATTEMPTS
 
 
-@pytest.mark.parametrize(
-    "error", [LeakSuspected("The model", 0.9, 0.8), RolloutError("not ready"), NotFound("no file")]
-)
+@pytest.mark.parametrize("error", [LeakSuspected("The AUROC is .9"), RolloutError("not ready"), NotFound("no file")])
 def test_what_would_fail_again_is_not_tried_again(error: HealthPredictError) -> None:
     failing = Failing(error, 1)
     with pytest.raises(type(error)):

@@ -20,13 +20,14 @@ from healthpredict.config import Settings
 from healthpredict.data.synthetic import synthesize_to_parquet
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.dataset import LABEL, matured_batches, sides
+from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.score import score
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.tables import read_frame
+from healthpredict.storage.tables import read_frame, read_json
 
 pytestmark = pytest.mark.slow
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "e2e"
@@ -78,6 +79,37 @@ def test_no_model_has_seen_a_patient_of_the_test_side(finished: Settings) -> Non
         labelled = read_labelled(Installation(finished), json.loads(version.tags["trained_on"]))
         params = registry.client.get_run(version.run_id).data.params
         assert int(params["training_rows"]) == int((sides(labelled) != "test").sum())
+
+
+def test_groups_are_judged_on_all_outcomes_that_the_champion_was_not_trained_on(finished: Settings) -> None:
+    registry, judged = Installation(finished).registry, 0
+    for event in events(finished, "batch"):
+        check = DriftCheck.model_validate(read_json(Layout(finished.data_uri).check(event["batch"])))
+        trained_on = registry.fetch_bundle(registry.version(check.champion)).manifest.trained_on
+        known = [
+            read_labelled(Installation(finished), [name]).assign(new=name not in trained_on)
+            for name in matured_batches(Installation(finished), event["batch"])
+        ]
+        labelled = pd.concat(known, ignore_index=True)
+        unseen = labelled[labelled["new"] | (sides(labelled) == "test")]
+        for group in check.subgroups:
+            if group.column == "gender" and group.known_rows:
+                assert group.known_rows == (unseen["gender"] == group.value).sum()
+                judged += 1
+    assert judged, "no group was large enough"
+
+
+def test_the_usefulness_of_each_version_is_in_mlflow(finished: Settings) -> None:
+    registry = Installation(finished).registry
+    for version in registry.versions():
+        curve = registry.fetch_bundle(version).manifest.test.decision_curve
+        assert curve is not None
+        metrics = registry.client.get_run(version.run_id).data.metrics
+        assert metrics["net_benefit"] == curve.at_threshold.net_benefit.value
+        assert metrics["sensitivity_low"] == curve.at_threshold.sensitivity.low
+        assert {f"{name}/0.10" for name in ("net_benefit", "treat_all", "baseline", "advantage")} <= metrics.keys()
+        plots = registry.client.list_artifacts(version.run_id, "plots")
+        assert "plots/decision_curve.png" in {plot.path for plot in plots}
 
 
 def test_bundle_gives_what_was_written_as_prediction(finished: Settings) -> None:
@@ -169,6 +201,7 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
         "offset",
         "roc",
         "calibration",
+        "decision_curve",
         "drift",
     }
     for link in re.findall(r'href="(batches/[^"]+)"', page):

@@ -21,7 +21,7 @@ EVALUATION = Evaluation(
     auroc=ANY,
     auprc=ANY,
     brier=ANY,
-    ece=ANY,
+    ece=0.01,
     calibration_in_the_large=ANY,
     calibration_slope=ANY,
 )
@@ -62,8 +62,9 @@ def made(
     *,
     found: CalibrationCheck | None = None,
     rate: float = 0.2,
+    groups: tuple[str, ...] = (),
 ) -> DriftDecision:
-    return decide(Findings(batch, concept, found, alerts(rate)), history or after(), DriftPolicy())
+    return decide(Findings(batch, concept, found, alerts(rate), groups), history or after(), DriftPolicy())
 
 
 def state(batch: DataDrift, concept: ConceptDrift | None = None, new_share: float = 0.0) -> str:
@@ -90,6 +91,14 @@ def test_features_that_no_longer_go_together_are_a_warning_that_names_both() -> 
     decision = made(data(0, joint=(joint,)))
     assert decision.state == "warn"
     assert decision.reasons[-1] == ("Relations to other features have changed for 1 feature: age and payer code.")
+
+
+def test_a_group_that_the_champion_fails_is_a_warning_with_its_reason() -> None:
+    sentence = "For age [90-100), the sensitivity is 0.300, lower than for other patients by 0.150."
+    decision = made(data(0), groups=(sentence,))
+    assert decision.state == "warn"
+    assert decision.reasons[0] == sentence
+    assert made(data(0), WORSE, groups=(sentence,)).state == "retrain"
 
 
 def test_risks_that_are_off_lead_to_a_recalibration() -> None:

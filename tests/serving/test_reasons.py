@@ -56,6 +56,8 @@ def test_every_reason_has_a_plain_name_and_comes_once(api: httpx.Client, bundle:
 def test_features_of_one_column_are_one_reason() -> None:
     assert reason_of("diag_1.group") == reason_of("diag_1") == ("Primary diagnosis, ICD-9-CM", ("diag_1",))
     assert reason_of("prior_stays")[1] == ("number_inpatient",)
+    assert reason_of("diag_1.category@rows") == reason_of("diag_1")
+    assert reason_of("diag_1.group x age") == reason_of("diag_1 x age@rows")
     assert reason_of("diag_1.group x age")[1] == ("diag_1", "age")
 
 

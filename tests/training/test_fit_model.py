@@ -14,7 +14,7 @@ from healthpredict.data.split import side_of
 from healthpredict.errors import NotEnoughData
 from healthpredict.features.frame import N_FOLDS, encode_frame
 from healthpredict.training.families import STEPS, probability
-from healthpredict.training.fit import FittedModel, fit_calibrator, fit_model, folds
+from healthpredict.training.fit import FittedModel, divisions, fit_calibrator, fit_model, folds
 from healthpredict.training.search import Candidate
 
 # Fits run in threads, where warnings cannot be ignored one by one.
@@ -93,14 +93,24 @@ def test_a_patient_is_always_in_the_same_fold() -> None:
     assert folds(np.array([8222157, 55629189, 86047875, 82442376, 8222157])).tolist() == [1, 1, 2, 2, 1]
 
 
-def test_folds_do_not_depend_on_the_side() -> None:
+@pytest.mark.parametrize("division", [0, 1])
+def test_folds_do_not_depend_on_the_side(division: int) -> None:
     """Among the patients of each side every fold has a fifth, although both come from a hash of the same id."""
     patients = np.arange(1, 100_001)
-    side, fold = side_of(patients), folds(patients)
+    side, fold = side_of(patients), divisions(patients, 2)[division]
     shares = pd.crosstab(side, fold, normalize="index").to_numpy()
     assert shares.shape == (3, N_FOLDS)
     # Four binomial standard errors of the smallest side, 15,000 patients.
     assert shares == pytest.approx(np.full((3, N_FOLDS), 0.2), abs=0.0131)
+
+
+def test_divisions_into_folds_are_independent() -> None:
+    """Of the patients of each fold of the first division, a fifth is in each fold of the second."""
+    first, second = divisions(np.arange(1, 100_001), 2)
+    assert first.tolist() == folds(np.arange(1, 100_001)).tolist()
+    shares = pd.crosstab(first, second, normalize="index").to_numpy()
+    # Four binomial standard errors of a fold, 20,000 patients.
+    assert shares == pytest.approx(np.full((N_FOLDS, N_FOLDS), 0.2), abs=0.0113)
 
 
 @pytest.mark.parametrize("readmitted", [[], [0]])

@@ -84,7 +84,7 @@ def test_an_equal_challenger_passes() -> None:
         "AUROC differs from that of the champion by +0.0000; with 80% confidence by no less than +0.0000, "
         "within the margin of -0.0060."
     )
-    assert decision.reasons[6] == "None of 7 subgroups with at least 100 readmissions is worse off."
+    assert decision.reasons[6] == "None of 15 subgroups with at least 100 readmissions is worse off."
     assert decision.difference == decision.anchor_difference == Interval(value=0, low=0, high=0)
     assert decision.rows == N
     assert decision.auroc == decision.champion_auroc == pytest.approx(auroc(LABEL, GOOD))
@@ -147,7 +147,7 @@ def test_an_uncalibrated_challenger_fails_although_it_ranks_as_well(risk: np.nda
 
 def test_calibration_is_judged_on_the_newest_encounters() -> None:
     newest = np.arange(N) >= N - 8000
-    old = np.where(newest, GOOD, sigmoid(LOG_ODDS + 1))
+    old = np.where(newest, GOOD, sigmoid(LOG_ODDS + 0.25))
     assert decide(old, old, newest=newest).promote
     assert not decide(old, old, newest=~newest).promote
 

@@ -1,0 +1,159 @@
+"""Usefulness of risks at a threshold: how many patients are flagged, how many of them return, and the net benefit.
+
+Net benefit (Vickers & Elkin 2006, doi 10.1177/0272989X06295361) counts true alarms and subtracts false alarms, which weigh
+t / (1 - t) at a threshold t: who flags at a risk of .10 accepts nine false alarms for one true alarm.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.evaluation.metrics import (
+    Floats,
+    Interval,
+    alike,
+    bootstrap_sums,
+    interval,
+    recalibrate,
+    require_two_classes,
+)
+
+THRESHOLDS: Final = tuple(percent / 100 for percent in range(1, 31))
+"""Thresholds of a decision curve. Few patients have a risk above .30."""
+
+
+class DecisionPoint(BaseModel):
+    """The usefulness of a model at one threshold. Net benefits are per encounter; that of flagging nobody is 0.
+
+    Attributes:
+        threshold: a risk at or above it is flagged.
+        alert_rate: share of encounters that are flagged.
+        sensitivity: share of the readmitted who are flagged.
+        ppv: share of the flagged who are readmitted; None if nobody is flagged.
+        net_benefit: of the model.
+        treat_all: net benefit of flagging everybody.
+        baseline: net benefit of the baseline variable.
+        advantage: net benefit of the model minus the largest of the baseline, of flagging everybody and of flagging nobody.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    threshold: float
+    alert_rate: Interval
+    sensitivity: Interval
+    ppv: Interval | None
+    net_benefit: Interval
+    treat_all: Interval
+    baseline: Interval
+    advantage: Interval
+
+    @property
+    def number_needed_to_evaluate(self) -> Interval | None:
+        """How many flagged patients a team evaluates to find one who returns; None if it finds none."""
+        if self.ppv is None or self.ppv.value == 0:
+            return None
+        return Interval(
+            value=1 / self.ppv.value,
+            low=1 / self.ppv.high,
+            high=1 / self.ppv.low if self.ppv.low else float("inf"),
+        )
+
+
+class DecisionCurve(BaseModel):
+    """The usefulness of a model by threshold.
+
+    Attributes:
+        rows: encounters.
+        points: at `THRESHOLDS`.
+        at_threshold: at the model's own threshold.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    points: tuple[DecisionPoint, ...]
+    at_threshold: DecisionPoint
+
+    @property
+    def selected(self) -> tuple[DecisionPoint, ...]:
+        """The points at every fifth percent, for tables."""
+        return self.points[4::5]
+
+
+def decision_curve(
+    label: NDArray[np.bool_],
+    risk: Floats,
+    baseline: Floats,
+    patient_id: NDArray[np.int64],
+    *,
+    threshold: float,
+    n_bootstrap: int,
+    seed: int = 0,
+) -> DecisionCurve:
+    """Compute the usefulness of risks by threshold, beside flagging everybody, flagging nobody, and one variable alone.
+
+    The variable becomes a risk by a logistic regression on these encounters, as in the package dcurves. It is fitted once, not
+    again in each resample. So it is judged on the data that it was fitted on, which favours it a little over the model.
+
+    Args:
+        label: whether the patient was readmitted, shape (n_encounters,).
+        risk: probability 0-1, shape (n_encounters,).
+        baseline: the variable, shape (n_encounters,).
+        patient_id: shape (n_encounters,).
+        threshold: the model's own, between 0 and 1.
+        n_bootstrap: resamples of patients behind each interval.
+        seed: of the resampling.
+
+    Raises:
+        NotEnoughData: no rows, or one class only.
+    """
+    require_two_classes(label)
+    thresholds = np.array([*THRESHOLDS, threshold])
+    risks = (risk, recalibrate(baseline, label))
+    reached = [np.searchsorted(np.sort(thresholds), which, side="right") for which in risks]
+    first, group = alike(*reached, label.astype(np.intp))
+    flagged = np.concatenate([which[first, None] >= thresholds for which in risks], axis=1)
+    terms = np.column_stack([flagged, flagged & label[first, None], label[first], np.ones(len(first))])
+    value = _measure(np.bincount(group)[None, :] @ terms, thresholds)
+    counts = bootstrap_sums(group, [np.ones(len(label))], patient_id, n_bootstrap, seed)[:, 0]
+    draws = _measure(counts @ terms, thresholds)
+    points = [
+        DecisionPoint(
+            threshold=float(at),
+            ppv=None if np.isnan(value["ppv"][0, i]) else interval(float(value["ppv"][0, i]), draws["ppv"][:, i]),
+            advantage=_advantage(value, draws, i),
+            **{name: interval(float(of[0, i]), draws[name][:, i]) for name, of in value.items() if name != "ppv"},
+        )
+        for i, at in enumerate(thresholds)
+    ]
+    return DecisionCurve(rows=len(label), points=tuple(points[:-1]), at_threshold=points[-1])
+
+
+def _measure(sums: Floats, thresholds: Floats) -> dict[str, Floats]:
+    """Compute each value of a `DecisionPoint` from sums over encounters, shape (n_resamples, n_thresholds)."""
+    n = len(thresholds)
+    flagged, baseline_flagged, found, baseline_found = (sums[:, start : start + n] for start in range(0, 4 * n, n))
+    readmitted, total = sums[:, -2:-1], sums[:, -1:]
+    odds = thresholds / (1 - thresholds)
+    with np.errstate(invalid="ignore"):
+        return {
+            "alert_rate": flagged / total,
+            "sensitivity": found / readmitted,
+            "ppv": found / flagged,
+            "net_benefit": (found - odds * (flagged - found)) / total,
+            "treat_all": (readmitted - odds * (total - readmitted)) / total,
+            "baseline": (baseline_found - odds * (baseline_flagged - baseline_found)) / total,
+        }
+
+
+def _advantage(value: dict[str, Floats], draws: dict[str, Floats], i: int) -> Interval:
+    best = max(("treat_all", "baseline"), key=lambda name: float(value[name][0, i]))
+    if value[best][0, i] < 0:
+        return interval(float(value["net_benefit"][0, i]), draws["net_benefit"][:, i])
+    return interval(
+        float(value["net_benefit"][0, i] - value[best][0, i]), draws["net_benefit"][:, i] - draws[best][:, i]
+    )

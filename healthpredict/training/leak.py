@@ -1,0 +1,70 @@
+"""Signs of a leak: results that are too good to be true, or that contradict each other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from healthpredict.errors import LeakSuspected
+from healthpredict.evaluation.metrics import Evaluation, auroc
+from healthpredict.training.fit import FittedModel
+from healthpredict.training.params import ModelParams
+
+_LIMIT: Final = "HEALTHPREDICT_MODEL__LEAK_AUROC"
+_DIFFERENCE: Final = "HEALTHPREDICT_MODEL__LEAK_STANDARD_ERRORS"
+_STANDARD_ERROR: Final = 0.3
+"""Upper bound of the standard error of an AUROC, times the square root of the number of readmissions, the smaller class (Hanley &
+McNeil 1982, doi 10.1148/radiology.143.1.7063747)."""
+
+
+def check_auroc(what: str, value: float, params: ModelParams) -> None:
+    """Check that an AUROC is plausible.
+
+    Args:
+        what: was evaluated, as the subject of a sentence.
+        value: its AUROC.
+        params: contains the limit.
+
+    Raises:
+        LeakSuspected: it is too high.
+    """
+    if value > params.leak_auroc:
+        raise LeakSuspected(
+            f"{what} has an AUROC of {value:.3f}, above {params.leak_auroc:.2f}, which is too good to be true for this problem",
+            setting=_LIMIT,
+        )
+
+
+def check_for_leak(fitted: FittedModel, label: NDArray[np.bool_], test: Evaluation, params: ModelParams) -> None:
+    """Check a fitted model before it is registered.
+
+    Args:
+        fitted: the model.
+        label: outcomes of its training encounters, shape (n_encounters,).
+        test: its evaluation on patients that it was not fitted on.
+        params: contains the limits.
+
+    Raises:
+        LeakSuspected: the AUROC is too high, it differs between out-of-fold predictions and the test side by more than chance, or
+            higher predictions mean lower risks.
+    """
+    model = f"The {fitted.candidate.family} model"
+    if not fitted.calibrator.slope > 0:
+        raise LeakSuspected(
+            f"{model} ranks patients that it was not fitted on in the wrong order (calibration slope "
+            f"{fitted.calibrator.slope:.2f}), as if its features contained the outcomes of the training encounters"
+        )
+    # Compare the lower end of the interval: on a small test side, the AUROC can exceed the limit by chance.
+    check_auroc(model, test.auroc.low, params)
+    out_of_fold = auroc(label, fitted.out_of_fold_risk)
+    readmitted = np.array([label.sum(), test.prevalence * test.rows])
+    standard_error = _STANDARD_ERROR * float(np.sqrt((1 / readmitted).sum()))
+    if abs(out_of_fold - test.auroc.value) > params.leak_standard_errors * standard_error:
+        raise LeakSuspected(
+            f"{model} has an AUROC of {out_of_fold:.3f} out of fold and {test.auroc.value:.3f} on the test side, which differ "
+            f"by more than {params.leak_standard_errors:g} standard errors ({standard_error:.3f}), although the patients were "
+            "divided at random",
+            setting=_DIFFERENCE,
+        )
