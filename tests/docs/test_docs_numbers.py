@@ -35,6 +35,8 @@ CLAIMS = {
         f"false-alarm rate of {percent(DRIFT.calibration_level)}",
         f"a promise: **{percent(MODEL.alert_rate)}** unless",
         f"(below {percent(LOW)} or above {percent(HIGH)})",
+        f"as soon as {DRIFT.min_subgroup_rows} of its encounters",
+        f"its risks are off (by {number(DRIFT.max_subgroup_offset)} or more)",
         f"at least {GATE.min_readmissions} readmissions to compare on",
         f"AUROC at most {number(GATE.margin, 3)} lower, {CONFIDENCE}",
         f"AUROC at most {number(GATE.anchor_margin, 3)} lower than that of the best champion so far, {CONFIDENCE}",
