@@ -1,13 +1,15 @@
 """`make bench-quality`: the quality of the models and of the gate on the real data.
 
-Four sections of `benchmarks/results/quality.json`: `prequential` (ten batches, retraining at each), `grouped` (five folds of
-patients), `gate` (operating characteristic) and `families` (each with its first parameters, on one split).
+Five sections of `benchmarks/results/quality.json`: `served` (ten batches, as the loop delivers them), `prequential` (ten batches,
+retraining at each), `grouped` (five folds of patients), `gate` (operating characteristics) and `families` (each with its first
+parameters, on one split).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,12 +31,14 @@ from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.arrivals import find_batch
 from healthpredict.operations.dataset import LABEL, arrived_batches, sides
+from healthpredict.operations.drift_loop import drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.register import register
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.search import TrainingRequest, search
+from healthpredict.operations.summarise import summarise
 from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, Examples, probability
@@ -48,6 +52,41 @@ LAST_CHRONOLOGICAL_ID = 290_000_000
 N_BOOTSTRAP = 500
 METRICS = ("auroc", "auprc", "ece")
 Measured = tuple[dict[str, Any], list[Target]]
+
+
+def served(settings: Settings) -> Measured:
+    """The drift loop with all its decisions, without an API. Batch 1 is left out, as in the other sections."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Apart from the other sections, which register versions of their own.
+        rollout = settings.rollout.model_copy(update={"target": "none"})
+        own = {"data_uri": f"{folder}/data", "reports_uri": f"{folder}/reports", "state_path": Path(folder)}
+        installation = Installation(settings.model_copy(update={**own, "rollout": rollout}))
+        shutil.copytree(settings.data_uri, own["data_uri"])
+        with ray_runtime(settings.ray_address):
+            drift_loop(installation)
+        summary = summarise(installation)
+    shown = ("name", "decision", "champion_before", "champion", "auroc", "auprc", "ece", "offset", "alert_rate")
+    batches = [batch.model_dump(include=set(shown)) for batch in summary.batches]
+    later = pd.DataFrame(batches[1:])
+    offset, alert_error = later["offset"].abs(), (later["alert_rate"] - settings.model.alert_rate).abs()
+    mean = {metric: float(later[metric].mean()) for metric in METRICS}
+    measured = {
+        **mean,
+        "absolute_offset": float(offset.mean()),
+        "worst_offset": float(offset.max()),
+        "alert_rate_error": float(alert_error.mean()),
+        "highest_alert_rate": float(later["alert_rate"].max()),
+        "batches": batches,
+    }
+    return measured, [
+        at_least("served auroc", mean["auroc"], 0.675, stretch=0.677),
+        at_least("served auprc", mean["auprc"], 0.235),
+        at_most("served ece", mean["ece"], 0.0105),
+        at_most("mean absolute offset", measured["absolute_offset"], 0.006),
+        at_most("worst absolute offset", measured["worst_offset"], 0.013),
+        at_most("mean error of the alert rate", measured["alert_rate_error"], 0.02),
+        at_most("highest alert rate", measured["highest_alert_rate"], 0.25),
+    ]
 
 
 def prequential(settings: Settings) -> Measured:
@@ -214,6 +253,7 @@ def _batches(settings: Settings) -> list[pd.DataFrame]:
 
 
 SECTIONS: dict[str, Callable[[Settings], Measured]] = {
+    "served": served,
     "prequential": prequential,
     "grouped": grouped,
     "gate": lambda settings: gate(_batches(settings), settings),
