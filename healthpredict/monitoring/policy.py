@@ -115,12 +115,7 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
         state = "retrain"
     elif recalibrate:
         state = "recalibrate"
-    elif (
-        found.subgroup_alarms
-        or about_risk
-        or len(columns) >= policy.warn_share * len(data.features)
-        or (judged and data.drifted_together)
-    ):
+    elif found.subgroup_alarms or about_risk or _features_drifted(data, policy):
         state = "warn"
     return DriftDecision(state=state, reasons=tuple(reasons), columns=columns)
 
