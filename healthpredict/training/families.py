@@ -199,7 +199,7 @@ def _fit_random_forest(params: Params, train: Examples, watch: Watch | None, see
 
 
 def _suggest_logistic_regression(trial: Any) -> None:
-    trial.suggest_float("logistic_regression.C", 1e-4, 1.0, log=True)
+    trial.suggest_float("logistic_regression.C", 1e-5, 0.1, log=True)
 
 
 def _fit_logistic_regression(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
@@ -267,6 +267,6 @@ FAMILIES: Final[Mapping[FamilyName, Family]] = {
             _suggest_random_forest,
             _fit_random_forest,
         ),
-        Family("logistic_regression", {"C": 0.003}, _suggest_logistic_regression, _fit_logistic_regression),
+        Family("logistic_regression", {"C": 0.0005}, _suggest_logistic_regression, _fit_logistic_regression),
     )
 }
