@@ -54,7 +54,8 @@ def check_for_leak(fitted: FittedModel, label: NDArray[np.bool_], test: Evaluati
     if not fitted.calibrator.slope > 0:
         raise LeakSuspected(
             f"{model} ranks patients that it was not fitted on in the wrong order (calibration slope "
-            f"{fitted.calibrator.slope:.2f}), as if its features contained the outcomes of the training encounters"
+            f"{fitted.calibrator.slope:.2f}), as if its features contained the outcomes of the training encounters, or as if "
+            f"{label.sum()} readmissions were too few to learn from"
         )
     # Compare the lower end of the interval: on a small test side, the AUROC can exceed the limit by chance.
     check_auroc(model, test.auroc.low, params)
