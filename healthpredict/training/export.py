@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from healthpredict.training.params import FamilyName
 
 INPUT = "features"
@@ -27,7 +29,13 @@ def export_onnx(family: FamilyName, model: Any, n_features: int) -> bytes:
     with warnings.catch_warnings():
         # The converters warn about their own deprecated imports. The parity check decides whether the export is right.
         warnings.simplefilter("ignore")
-        graph_model = _from_catboost(model) if family == "catboost" else _converted(family, model, n_features)
+        match family:
+            case "catboost":
+                graph_model = _from_catboost(model)
+            case "logistic_regression":
+                graph_model = _linear(model, n_features)
+            case _:
+                graph_model = _converted(family, model, n_features)
     graph = graph_model.graph
     extra = [output for output in graph.output if output.name != OUTPUT]
     for output in extra:
@@ -49,6 +57,30 @@ def _converted(family: FamilyName, model: Any, n_features: int) -> Any:
         return convert_xgboost(model, initial_types=types)
     types = [(INPUT, SklearnFloatTensorType([None, n_features]))]
     return to_onnx(model, initial_types=types, options={"zipmap": False})
+
+
+def _linear(model: Any, n_features: int) -> Any:
+    """Build the graph of scaler and logistic regression in 64 bits. Converters know it in 32 bits only."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    scaler, linear = model
+    weights = linear.coef_[0] / scaler.scale_
+    intercept = linear.intercept_[0] - weights @ scaler.mean_
+    constants = {"weights": np.stack([-weights, weights], axis=1), "intercept": np.array([-intercept, intercept])}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", [INPUT], ["doubles"], to=TensorProto.DOUBLE),
+            helper.make_node("MatMul", ["doubles", "weights"], ["products"]),
+            helper.make_node("Add", ["products", "intercept"], ["log_odds"]),
+            helper.make_node("Sigmoid", ["log_odds"], ["probability"]),
+            helper.make_node("Cast", ["probability"], [OUTPUT], to=TensorProto.FLOAT),
+        ],
+        "logistic_regression",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, n_features])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 2])],
+        [numpy_helper.from_array(values.astype(np.float64), name) for name, values in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def _from_catboost(model: Any) -> Any:

@@ -209,6 +209,9 @@ def _fit_logistic_regression(params: Params, train: Examples, watch: Watch | Non
 
     model = make_pipeline(StandardScaler(), LogisticRegression(**params, solver="newton-cholesky"))
     model.fit(train.features, train.classes)
+    # In 32 bits, the sum over all features would be rounded by more than a bundle may differ from training.
+    linear = model[-1]
+    linear.coef_, linear.intercept_ = linear.coef_.astype(np.float64), linear.intercept_.astype(np.float64)
     if watch is not None:
         predicted = probability(model, watch.examples.features)
         # Newton's method converges in about four iterations, so every report is final.

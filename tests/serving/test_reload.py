@@ -172,7 +172,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut": (lambda f: (f / MODEL).write_bytes(b""), "Changed after the bundle was built"),
     "incomplete": (lambda f: (f / ENCODER).unlink(), "Incomplete bundle"),
     "away": (shutil.rmtree, "Incomplete bundle"),
-    "no manifest": (lambda f: (f / MANIFEST).write_bytes(b"{"), "is not a manifest of format 3"),
+    "no manifest": (lambda f: (f / MANIFEST).write_bytes(b"{"), "is not a manifest of format 4"),
     "wrong golden row": (with_another_golden_row, "differs from training by"),
     "no model": (lambda f: rewrite(f, MODEL, b"not a model"), "cannot be loaded (InvalidProtobuf)"),
     "no encoder": (lambda f: rewrite(f, ENCODER, b"[]"), "cannot be loaded (TypeError)"),

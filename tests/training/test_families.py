@@ -168,3 +168,13 @@ def test_a_fitted_model_keeps_no_encounters(hospital: Hospital, family: FamilyNa
     watch = Watch(hospital.validation, lambda step, value: None)
     model = FAMILIES[family].fit(params_of(family), hospital.train, watch, 3)
     assert hospital.validation.features.tobytes()[:4000] not in pickle.dumps(model)
+
+
+def test_a_linear_model_is_exported_in_64_bits(hospital: Hospital) -> None:
+    """With hardly any regularisation, its weights and the rounding of their sum are large."""
+    from healthpredict.bundle.onnx_model import OnnxModel
+
+    model = FAMILIES["logistic_regression"].fit({"C": 1e4}, hospital.train, None, 0)
+    exported = OnnxModel(export_onnx("logistic_regression", model, hospital.train.features.shape[1]))
+    features = np.concatenate([hospital.train.features, hospital.validation.features])
+    np.testing.assert_allclose(exported.many(features), probability(model, features), atol=2e-7)

@@ -77,9 +77,13 @@ def test_risks_are_encoder_then_model_then_calibrator(hospital: Hospital, fitted
     assert fitted.encoder == hospital.encoder
 
 
-def test_the_threshold_flags_the_share_that_can_be_followed_up(fitted: FittedModel) -> None:
-    for share in (0.1, 0.2):
-        assert (fitted.out_of_fold_risk >= fitted.threshold(share)).mean() == pytest.approx(share, abs=0.01)
+def test_a_shift_moves_all_risks_by_the_same_log_odds(hospital: Hospital, fitted: FittedModel) -> None:
+    shifted, encounters = fitted.shifted(-0.3), hospital.training.head(100)
+    for before, after in (
+        (fitted.out_of_fold_risk, shifted.out_of_fold_risk),
+        (fitted.risks(encounters), shifted.risks(encounters)),
+    ):
+        np.testing.assert_allclose(np.log(after / (1 - after)), np.log(before / (1 - before)) - 0.3, atol=1e-9)
 
 
 def test_fitting_again_gives_the_same_model(hospital: Hospital, fitted: FittedModel) -> None:
