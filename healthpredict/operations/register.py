@@ -157,7 +157,8 @@ def _fit_to_newest(
         shift = fit_intercept(label, logit(newest))
         fitted, newest = fitted.shifted(shift), expit(logit(newest) + shift)
     arriving = installation.layout.processed(search.training.arriving)
-    recent = fitted.risks(read_frame(arriving)) if exists(arriving) else newest
+    arrived = fitted.risks(read_frame(arriving)) if exists(arriving) else newest
+    recent = arrived if len(arrived) >= settings.drift.min_rows else newest
     return fitted, threshold_for(recent, settings.model.alert_rate)
 
 
