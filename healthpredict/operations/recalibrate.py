@@ -69,10 +69,13 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
         StorageError: something cannot be read or written.
     """
     registry, ledger = installation.registry, installation.ledger
+    check, champion = read_check(installation, name), registry.champion()
     recorded = ledger.last("recalibration", arriving=name)
     if recorded is not None:
-        return Recalibrated.model_validate({field: recorded[field] for field in Recalibrated.model_fields})
-    check, champion = read_check(installation, name), registry.champion()
+        earlier = Recalibrated.model_validate({field: recorded[field] for field in Recalibrated.model_fields})
+        was_promoted = ledger.last("promotion", version=earlier.version) is not None
+        current = {earlier.version} if was_promoted else {earlier.version, earlier.of}
+        return earlier if champion.version in current else None
     if check.champion != champion.version:
         return None
     identity = {"trigger": name, "recalibrates": str(champion.version)}
@@ -89,7 +92,7 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
             registry.log(run_id, params=identity | {"family": manifest.family, "calibrated_on": manifest.calibrated_on})
             registry.log(run_id, metrics={"threshold": manifest.threshold, **manifest.calibrator.model_dump()})
             known = registry.complete_version(run_id, bundle, champion.tags | identity)
-            registry.close_run(run_id)
+        registry.close_run(known.run_id)
     found = check.calibration
     recalibrated = Recalibrated(
         version=known.version,

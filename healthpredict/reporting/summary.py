@@ -42,7 +42,7 @@ class BatchSummary(BaseModel):
         rows: encounters of the cohort; 0 if the batch was not used.
         drifted_share: share of features that drifted (0-1).
         drifted_columns: their names, the most severe first.
-        decision: stable, warn, retrain, refused, or empty (no encounters to predict).
+        decision: stable, warn, recalibrate, retrain, refused, or empty (no encounters to predict).
         reasons: of the decision.
         notices: what was unusual about its file.
         champion_before: version in service when the batch arrived.

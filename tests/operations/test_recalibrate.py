@@ -20,6 +20,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.promote import promote
 from healthpredict.operations.recalibrate import Recalibrated, recalibrate
 from healthpredict.operations.risks import risks_of
+from healthpredict.operations.roll_back import roll_back
 from healthpredict.storage.tables import read_json, write_frame, write_json
 
 ENCOUNTERS = draw_encounters(500, seed=9)
@@ -148,3 +149,38 @@ def test_the_check_of_an_earlier_version_of_this_system_can_be_read(installation
     found = read_check(installation, "batch-02")
     assert (found.trained_version, found.alert_rate) == (1, None)
     assert not found.recalibrate
+
+
+def test_a_repeated_call_does_not_replace_the_champion_that_a_person_chose(
+    installation: Installation, tmp_path: Path
+) -> None:
+    check(installation)
+    recalibrated(installation)
+    promote(installation, register_tiny_bundle(installation.settings, tmp_path), force=True, because="a person did")
+    assert recalibrate(installation, "batch-02") is None
+
+
+def test_a_repeated_call_does_not_undo_a_roll_back(installation: Installation) -> None:
+    check(installation)
+    version = recalibrated(installation).version
+    promote(installation, version)
+    assert recalibrated(installation).version == version
+    roll_back(installation)
+    assert recalibrate(installation, "batch-02") is None
+
+
+def test_the_run_is_closed_even_if_the_call_was_killed_before_it(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(installation)
+    closed: list[str] = []
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(installation.registry), "close_run", killed)
+        recalibrate(installation, "batch-02")
+    monkeypatch.setattr(type(installation.registry), "close_run", lambda _, run_id: closed.append(run_id))
+    version = recalibrated(installation).version
+    assert closed == [installation.registry.version(version).run_id]
