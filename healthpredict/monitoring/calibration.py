@@ -23,6 +23,8 @@ from healthpredict.monitoring.params import DriftPolicy
 Correction = Literal["none", "intercept", "intercept and slope"]
 _LARGEST_SHIFT = 30.0
 """In log-odds. A risk that is shifted further is 0 or 1."""
+_SMALLEST_RISK = 1e-12
+"""The log-odds of a risk of exactly 0 or 1 are infinite."""
 
 
 class CalibrationCheck(BaseModel):
@@ -61,7 +63,7 @@ def check_calibration(label: NDArray[np.bool_], risk: Floats, policy: DriftPolic
     readmissions = int(label.sum())
     if min(readmissions, len(label) - readmissions) < policy.min_readmissions:
         return None
-    log_odds = logit(risk)
+    log_odds = logit(np.clip(risk, _SMALLEST_RISK, 1 - _SMALLEST_RISK))
     shift = fit_intercept(label, log_odds)
     line = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
     intercept, slope = float(line.intercept_[0]), float(line.coef_[0, 0])

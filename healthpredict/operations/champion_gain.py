@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import Interval, auroc_gain
+from healthpredict.evaluation.metrics import Interval, auroc_gain, require_two_classes
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.installation import Installation
@@ -32,21 +34,26 @@ def earlier_gains(installation: Installation) -> tuple[float, ...]:
 
 
 def champion_gain(installation: Installation, bundle: Bundle, unseen: UnseenOutcomes) -> Interval | None:
-    """Compare the champion with the one before it on outcomes that came after both.
+    """Compare the champion with the last older one, on outcomes that neither was trained on.
 
     Returns:
-        The gain in AUROC. None if it was measured before, there was no other champion, or only one class is known.
+        The gain in AUROC. None if it was measured before, there was no older champion, or only one class is known.
     """
     registry, version = installation.registry, bundle.manifest.trained_version
     if any(event["trained_version"] == version for event in _events_with(installation, "gain")):
         return None
     promoted = (registry.version(event["version"]) for event in reversed(installation.ledger.events("promotion")))
     bundles = (registry.fetch_bundle(other) for other in promoted)
-    before = next((other for other in bundles if other.manifest.trained_version != version), None)
+    # After a roll back, a newer one may have been promoted before.
+    before = next((other for other in bundles if other.manifest.trained_version < version), None)
     if before is None:
         return None
+    new = [position for position, name in enumerate(unseen.names) if name not in before.manifest.trained_on]
+    rows = np.isin(unseen.batch, new)
+    label, labelled = unseen.label[rows], unseen.labelled[rows]
     try:
-        return auroc_gain(unseen.label, unseen.risk, risks_of(before, unseen.labelled), unseen.patient_id)
+        require_two_classes(label)
+        return auroc_gain(label, unseen.risk[rows], risks_of(before, labelled), unseen.patient_id[rows])
     except NotEnoughData:
         return None
 
@@ -66,7 +73,7 @@ def shadow_gain(
     """Fit the shadow, and compare it with the champion on the newest batch.
 
     Returns:
-        The gain in AUROC. None if the shadow would equal the champion, or if only one class is known.
+        The gain in AUROC. None if the shadow would equal the champion, or if the newest batch is too small to estimate the error.
     """
     earlier = [*bundle.manifest.trained_on, *unseen.names[:-1]]
     if len(unseen.names) < 2:
@@ -81,9 +88,11 @@ def shadow_gain(
             candidate, training, training[LABEL].to_numpy(), installation.settings.search.seed
         )
         risk = probability(model, encode_frame(encoder, encounters))
-        return auroc_gain(label, risk, unseen.risk[newest], unseen.patient_id[newest])
+        gain = auroc_gain(label, risk, unseen.risk[newest], unseen.patient_id[newest])
     except NotEnoughData:
         return None
+    # In a very small batch, the error may be 0. Such a gain would outweigh those of all other batches.
+    return gain if gain.low < gain.high else None
 
 
 def _events_with(installation: Installation, fact: str) -> list[dict[str, Any]]:

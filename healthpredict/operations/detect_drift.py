@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
@@ -52,7 +53,7 @@ class DriftCheck(BaseModel):
         subgroups: drift and performance of groups with enough rows.
         newest_matured: the newest batch with known outcomes that the champion was not trained on, or None if there is none.
         calibration: on the newest matured outcomes that its calibrator has not used, or None if they are too few.
-        alert_rate: share of the batch that the champion flags.
+        alert_rate: share of the batch that the champion flags, or None in a check by an earlier version of this system.
         gain: what the champion gained over the one before it, or None unless this check is the first that can measure it.
         shadow_gain: what the shadow gains over the champion on `newest_matured`, or None if there was no shadow.
         decision: stable, warn, recalibrate or retrain, with reasons.
@@ -72,7 +73,7 @@ class DriftCheck(BaseModel):
     subgroups: tuple[SubgroupDrift, ...]
     newest_matured: str | None = None
     calibration: CalibrationCheck | None = None
-    alert_rate: AlertRate
+    alert_rate: AlertRate | None = None
     gain: Interval | None = None
     shadow_gain: Interval | None = None
     decision: DriftDecision
@@ -80,12 +81,21 @@ class DriftCheck(BaseModel):
     report_uri: str
     seconds: Seconds
 
+    @model_validator(mode="before")
+    @classmethod
+    def _before_recalibrations(cls, stored: Any) -> Any:
+        """Read the check of an earlier version of this system, when training built every version."""
+        if isinstance(stored, dict) and "trained_version" not in stored:
+            return stored | {"trained_version": stored.get("champion")}
+        return stored
+
     @property
     def recalibrate(self) -> bool:
         """Whether to recalibrate the champion, unless a retraining has replaced it."""
         if self.decision.state != "retrain":
             return self.decision.state == "recalibrate"
-        return self.alert_rate.broken or (self.calibration is not None and self.calibration.correction != "none")
+        promise_broken = self.alert_rate is not None and self.alert_rate.broken
+        return promise_broken or (self.calibration is not None and self.calibration.correction != "none")
 
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:

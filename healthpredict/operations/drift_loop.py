@@ -258,7 +258,7 @@ class _Loop:
             expected_auroc=predicted.expected_auroc,
             challenger=challenger,
             recalibrated=recalibrated,
-            alert_rate=check.alert_rate.flagged.value,
+            alert_rate=check.alert_rate and check.alert_rate.flagged.value,
             trained_version=check.trained_version,
             newest_matured=check.newest_matured,
             gain=check.gain and check.gain.model_dump(),

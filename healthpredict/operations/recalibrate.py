@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.manifest import Calibrator
-from healthpredict.bundle.model import Bundle, calibrate
+from healthpredict.bundle.model import Bundle, calibrate, calibrate_one
 from healthpredict.bundle.recalibrate import recalibrate_bundle
 from healthpredict.monitoring.alert_rate import threshold_for
 from healthpredict.monitoring.calibration import Correction
@@ -29,7 +29,7 @@ class Recalibrated(BaseModel):
         correction: of the risks.
         intercept: the new log-odds are intercept + slope x the old ones.
         slope: see `intercept`.
-        threshold: that flags the promised share of the batch.
+        threshold: that flags the promised share of the batch, if the batch is large enough.
         bundle_digest: of its bundle.
         reasons: of the decision.
         seconds: wall time by stage.
@@ -53,7 +53,7 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
     """Register a recalibration of the champion, once for each batch.
 
     The correction of the risks is the one that the check of the batch found on matured outcomes. The threshold flags the promised
-    share of the batch itself, for which no outcomes are needed.
+    share of the batch itself, for which no outcomes are needed. A batch that is too small does not change who is flagged.
 
     Args:
         installation: where data and models are.
@@ -69,10 +69,13 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
         StorageError: something cannot be read or written.
     """
     registry, ledger = installation.registry, installation.ledger
+    check, champion = read_check(installation, name), registry.champion()
     recorded = ledger.last("recalibration", arriving=name)
     if recorded is not None:
-        return Recalibrated.model_validate({field: recorded[field] for field in Recalibrated.model_fields})
-    check, champion = read_check(installation, name), registry.champion()
+        earlier = Recalibrated.model_validate({field: recorded[field] for field in Recalibrated.model_fields})
+        was_promoted = ledger.last("promotion", version=earlier.version) is not None
+        current = {earlier.version} if was_promoted else {earlier.version, earlier.of}
+        return earlier if champion.version in current else None
     if check.champion != champion.version:
         return None
     identity = {"trigger": name, "recalibrates": str(champion.version)}
@@ -89,7 +92,7 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
             registry.log(run_id, params=identity | {"family": manifest.family, "calibrated_on": manifest.calibrated_on})
             registry.log(run_id, metrics={"threshold": manifest.threshold, **manifest.calibrator.model_dump()})
             known = registry.complete_version(run_id, bundle, champion.tags | identity)
-            registry.close_run(run_id)
+        registry.close_run(known.run_id)
     found = check.calibration
     recalibrated = Recalibrated(
         version=known.version,
@@ -114,7 +117,11 @@ def _build(installation: Installation, check: DriftCheck, champion: ModelVersion
     registry, found = installation.registry, check.calibration
     bundle = registry.fetch_bundle(champion)
     correction = Calibrator(slope=found.slope, intercept=found.intercept) if found else Calibrator(slope=1, intercept=0)
-    risk = calibrate(correction, risks_of(bundle, read_frame(installation.layout.processed(check.batch))))
+    if check.rows < installation.settings.drift.min_rows:
+        threshold = calibrate_one(correction, bundle.manifest.threshold)
+    else:
+        risk = calibrate(correction, risks_of(bundle, read_frame(installation.layout.processed(check.batch))))
+        threshold = threshold_for(risk, installation.settings.model.alert_rate)
     version = registry.reserve_version(run_id)
     return recalibrate_bundle(
         bundle,
@@ -123,8 +130,8 @@ def _build(installation: Installation, check: DriftCheck, champion: ModelVersion
         version=version,
         run_id=run_id,
         trigger=check.batch,
-        batch=check.newest_matured,
-        threshold=threshold_for(risk, installation.settings.model.alert_rate),
+        batch=check.newest_matured if found and found.correction != "none" else None,
+        threshold=threshold,
     )
 
 

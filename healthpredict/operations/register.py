@@ -153,12 +153,14 @@ def _fit_to_newest(
     risk[~test], risk[test] = fitted.out_of_fold_risk, fitted.risks(labelled[test])
     sizes = [len(part) for part in parts]
     rows = sum(sizes[newest_batches(sizes, settings.drift.calibration_rows) :])
-    label, newest = labelled[LABEL].to_numpy(dtype=np.bool_)[-rows:], risk[-rows:]
+    newest, learned = risk[-rows:], ~test[-rows:]  # the test side must not evaluate what it was used to fit
+    label = labelled[LABEL].to_numpy(dtype=np.bool_)[-rows:][learned]
     if min(label.sum(), (~label).sum()) >= settings.drift.min_readmissions:
-        shift = fit_intercept(label, logit(newest))
+        shift = fit_intercept(label, logit(newest[learned]))
         fitted, newest = fitted.shifted(shift), expit(logit(newest) + shift)
     arriving = installation.layout.processed(search.training.arriving)
-    recent = fitted.risks(read_frame(arriving)) if exists(arriving) else newest
+    arrived = fitted.risks(read_frame(arriving)) if exists(arriving) else newest
+    recent = arrived if len(arrived) >= settings.drift.min_rows else newest
     return fitted, threshold_for(recent, settings.model.alert_rate)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.stats import norm
 
 from healthpredict.evaluation.metrics import (
@@ -60,6 +61,14 @@ class PromotionPolicy(BaseModel):
     max_subgroup_sensitivity_loss: float = Field(0.05, ge=0, le=1)
     subgroup_level: float = Field(0.05, gt=0, lt=1)
     n_bootstrap: int = Field(200, ge=20)
+
+    @model_validator(mode="after")
+    def _slopes_in_order(self) -> Self:
+        if self.min_slope >= self.max_slope:
+            raise ValueError(
+                f"a min_slope of {self.min_slope:g} is not less than the max_slope of {self.max_slope:g}, so no model would pass"
+            )
+        return self
 
 
 class GateDecision(BaseModel):

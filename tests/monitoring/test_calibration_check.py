@@ -89,3 +89,12 @@ def test_risks_in_reverse_order_are_not_turned_around() -> None:
     found = check_calibration(label, reverse, POLICY)
     assert found is not None
     assert found.slope > 0
+
+
+def test_a_risk_of_exactly_0_or_1_is_no_error() -> None:
+    label = np.arange(3000) % 10 == 0
+    risk = np.full(3000, 0.1)
+    risk[:2] = 1.0, 0.0
+    found = check_calibration(label, risk, POLICY)
+    assert found is not None
+    assert np.isfinite([found.intercept, found.slope]).all()

@@ -15,12 +15,13 @@ from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.calibration import CalibrationCheck
 from healthpredict.monitoring.data_drift import DataDrift
 from healthpredict.monitoring.policy import DriftDecision
-from healthpredict.operations.detect_drift import DriftCheck
+from healthpredict.operations.detect_drift import DriftCheck, read_check
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.promote import promote
 from healthpredict.operations.recalibrate import Recalibrated, recalibrate
 from healthpredict.operations.risks import risks_of
-from healthpredict.storage.tables import write_frame, write_json
+from healthpredict.operations.roll_back import roll_back
+from healthpredict.storage.tables import read_json, write_frame, write_json
 
 ENCOUNTERS = draw_encounters(500, seed=9)
 POINT = Interval(value=0.0, low=0.0, high=0.0)
@@ -37,13 +38,13 @@ def installation(rollout_settings: Settings, tmp_path: Path) -> Installation:
     return installation
 
 
-def check(installation: Installation, calibration: CalibrationCheck | None = SHIFT, champion: int = 1) -> None:
+def check(installation: Installation, calibration: CalibrationCheck | None = SHIFT, rows: int = 500) -> None:
     """Write the check of batch-02."""
     found = DriftCheck(
         batch="batch-02",
-        champion=champion,
+        champion=1,
         trained_version=1,
-        rows=500,
+        rows=rows,
         data=DataDrift(rows=500, columns=(), joint=(), prediction=()),
         concept=None,
         subgroups=(),
@@ -119,3 +120,67 @@ def test_if_the_champion_changed_since_the_check_nothing_is_registered(
     assert recalibrate(installation, "batch-02") is None
     assert len(installation.registry.versions()) == 2
     assert installation.ledger.events("recalibration") == []
+
+
+def test_outcomes_that_the_calibrator_has_not_used_are_tested_again(installation: Installation) -> None:
+    check(installation, calibration=SHIFT.model_copy(update={"correction": "none", "intercept": 0.0}))
+    registry = installation.registry
+    old = registry.fetch_bundle(registry.version(1)).manifest
+    found = registry.fetch_bundle(registry.version(recalibrated(installation).version)).manifest
+    assert found.calibrated_on == old.calibrated_on != "batch-01"
+
+
+def test_a_batch_that_is_too_small_does_not_set_the_threshold(installation: Installation) -> None:
+    check(installation, rows=3)
+    registry = installation.registry
+    old, new = (registry.fetch_bundle(registry.version(v)) for v in (1, recalibrated(installation).version))
+    before, after = risks_of(old, ENCOUNTERS), risks_of(new, ENCOUNTERS)
+    np.testing.assert_array_equal(after >= new.manifest.threshold, before >= old.manifest.threshold)
+    assert new.manifest.threshold < old.manifest.threshold
+
+
+def test_the_check_of_an_earlier_version_of_this_system_can_be_read(installation: Installation) -> None:
+    check(installation)
+    uri = installation.layout.check("batch-02")
+    stored = read_json(uri)
+    for new in ("trained_version", "newest_matured", "calibration", "alert_rate", "gain", "shadow_gain"):
+        del stored[new]
+    write_json(uri, stored | {"decision": stored["decision"] | {"state": "retrain"}})
+    found = read_check(installation, "batch-02")
+    assert (found.trained_version, found.alert_rate) == (1, None)
+    assert not found.recalibrate
+
+
+def test_a_repeated_call_does_not_replace_the_champion_that_a_person_chose(
+    installation: Installation, tmp_path: Path
+) -> None:
+    check(installation)
+    recalibrated(installation)
+    promote(installation, register_tiny_bundle(installation.settings, tmp_path), force=True, because="a person did")
+    assert recalibrate(installation, "batch-02") is None
+
+
+def test_a_repeated_call_does_not_undo_a_roll_back(installation: Installation) -> None:
+    check(installation)
+    version = recalibrated(installation).version
+    promote(installation, version)
+    assert recalibrated(installation).version == version
+    roll_back(installation)
+    assert recalibrate(installation, "batch-02") is None
+
+
+def test_the_run_is_closed_even_if_the_call_was_killed_before_it(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(installation)
+    closed: list[str] = []
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(installation.registry), "close_run", killed)
+        recalibrate(installation, "batch-02")
+    monkeypatch.setattr(type(installation.registry), "close_run", lambda _, run_id: closed.append(run_id))
+    version = recalibrated(installation).version
+    assert closed == [installation.registry.version(version).run_id]

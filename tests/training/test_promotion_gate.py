@@ -230,3 +230,8 @@ def test_failed_checks_come_before_passed_ones() -> None:
     assert not decision.promote
     words = [" within" if " within" in reason and "not within" not in reason else "" for reason in decision.reasons]
     assert words == sorted(words)
+
+
+def test_limits_that_no_slope_can_meet_are_refused() -> None:
+    with pytest.raises(ValueError, match="no model would pass"):
+        PromotionPolicy(min_slope=1.2)
