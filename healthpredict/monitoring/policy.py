@@ -44,7 +44,8 @@ class History(BaseModel):
     """What the ledger knows when a decision is made.
 
     Attributes:
-        new_share: encounters with known outcomes that the champion was not trained on, divided by those that it was trained on.
+        new_share: encounters with known outcomes that neither champion nor last challenger was trained on, divided by those that
+            the champion was trained on.
         gains: gain in AUROC of each earlier retraining over the champion before it, on outcomes that neither was trained on.
         override: a person's decision, or None.
     """

@@ -197,9 +197,23 @@ def read_check(installation: Installation, name: str) -> DriftCheck:
 
 
 def _new_share(installation: Installation, bundle: Bundle, unseen: UnseenOutcomes | None) -> float:
-    layout = installation.layout
-    trained_on = sum(read_json(layout.accepted(name))["cohort_rows"] for name in bundle.manifest.trained_on)
-    return len(unseen.labelled) / trained_on if unseen else 0.0
+    """Encounters with new outcomes, divided by those that the champion was trained on.
+
+    What the last challenger was trained on is not new, even if it did not pass the gate: with the same outcomes, the next one would
+    not be better.
+    """
+    if unseen is None:
+        return 0.0
+    last = installation.ledger.last("training")
+    tried = _bundle(installation, last["version"]).manifest.trained_on if last else ()
+    new = sum(name not in tried for name in unseen.names)
+    rows = int((unseen.batch >= len(unseen.names) - new).sum())
+    trained_on: int = sum(read_json(installation.layout.accepted(n))["cohort_rows"] for n in bundle.manifest.trained_on)
+    return rows / trained_on
+
+
+def _bundle(installation: Installation, version: int) -> Bundle:
+    return installation.registry.fetch_bundle(installation.registry.version(version))
 
 
 def _concept_drift(

@@ -53,17 +53,20 @@ def _delivered(batches: Sequence[BatchSummary]) -> DeliveredPerformance | None:
     known = [batch for batch in batches if batch.auroc is not None]
     if not known:
         return None
-    used = {"auroc", "auroc_frozen", "offset", "alert_rate", "promised_alert_rate"}
-    columns = pd.DataFrame([batch.model_dump(include=used) for batch in known])
+    columns = pd.DataFrame([batch.model_dump(include={"auroc", "auroc_frozen", "offset"}) for batch in known])
     absolute_offset = columns["offset"].abs()
+    # Checks by earlier versions of this system have no alert rate.
+    alerts = [
+        (b.alert_rate, b.promised_alert_rate) for b in known if b.alert_rate is not None and b.promised_alert_rate
+    ]
     return DeliveredPerformance(
         batches=len(known),
         auroc=columns["auroc"].mean(),
         auroc_frozen=columns["auroc_frozen"].mean(),
         absolute_offset=absolute_offset.mean(),
         worst_offset=absolute_offset.max(),
-        alert_rate_error=(columns["alert_rate"] - columns["promised_alert_rate"]).abs().mean(),
-        highest_alert_rate=columns["alert_rate"].max(),
+        alert_rate_error=float(np.mean([abs(rate - promised) for rate, promised in alerts])) if alerts else None,
+        highest_alert_rate=max((rate for rate, _ in alerts), default=None),
     )
 
 
@@ -146,8 +149,8 @@ def _facts_of_check(check: DriftCheck) -> dict[str, Any]:
         "severity": _by_column(check.data.columns),
         "severity_together": _by_column(check.data.joint),
         "subgroups": check.subgroups,
-        "alert_rate": check.alert_rate.flagged.value,
-        "promised_alert_rate": check.alert_rate.promised,
+        "alert_rate": check.alert_rate and check.alert_rate.flagged.value,
+        "promised_alert_rate": check.alert_rate and check.alert_rate.promised,
         "report": f"batches/{quote(check.batch)}/evidently.html",
     }
 

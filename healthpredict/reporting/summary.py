@@ -118,8 +118,8 @@ class DeliveredPerformance(BaseModel):
         auroc_frozen: mean of the first model on the same encounters.
         absolute_offset: mean absolute difference between mean risk and readmission rate; `offset` in JSON.
         worst_offset: the largest of these absolute differences.
-        alert_rate_error: mean absolute difference between `alert_rate` and `promised_alert_rate`.
-        highest_alert_rate: the highest `alert_rate`.
+        alert_rate_error: mean absolute difference between `alert_rate` and `promised_alert_rate`, or None if they are unknown.
+        highest_alert_rate: the highest `alert_rate`, or None.
     """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
@@ -129,8 +129,8 @@ class DeliveredPerformance(BaseModel):
     auroc_frozen: float
     absolute_offset: float = Field(alias="offset")
     worst_offset: float
-    alert_rate_error: float
-    highest_alert_rate: float
+    alert_rate_error: float | None
+    highest_alert_rate: float | None
 
 
 class Summary(BaseModel):
