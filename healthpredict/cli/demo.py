@@ -159,10 +159,13 @@ def _show(summary: Summary) -> None:
             f"Delivered: mean AUROC {delivered.auroc:.3f} over {delivered.batches} batches with known outcomes; the first model "
             f"alone {delivered.auroc_frozen:.3f}.\n"
             f"Offset (mean risk minus share of readmissions): {delivered.absolute_offset:.3f} on average, up or down, at most "
-            f"{delivered.worst_offset:.3f}.\n"
-            f"Alert rate, when a batch arrives: differs from the promised one by {delivered.alert_rate_error:.3f} on average, and "
-            f"is at most {delivered.highest_alert_rate:.3f}."
+            f"{delivered.worst_offset:.3f}."
         )
+        if delivered.alert_rate_error is not None and delivered.highest_alert_rate is not None:
+            _print(
+                f"Alert rate, when a batch arrives: differs from the promised one by {delivered.alert_rate_error:.3f} on average, "
+                f"and is at most {delivered.highest_alert_rate:.3f}."
+            )
 
 
 def _ask_api(installation: Installation, state: Path) -> None:
