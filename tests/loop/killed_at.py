@@ -45,6 +45,8 @@ def arm(point: str) -> None:
             Registry.make_champion = die  # type: ignore[method-assign]
         case "between alias and ledger":
             die_at_event("promotion")
+        case "between recalibration and ledger":
+            die_at_event("recalibration")
         case "before the batch is written down":
             die_at_event("batch")
         case "never":

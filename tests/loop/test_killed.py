@@ -27,6 +27,7 @@ POINTS = (
     "between registration and rollout",
     "between rollout and alias",
     "between alias and ledger",
+    "between recalibration and ledger",
     "before the batch is written down",
 )
 
@@ -57,15 +58,13 @@ def test_loop_killed_at_every_step_goes_on(tmp_path: Path, small_source: str, mo
 
         registry, ledger = Installation(settings).registry, Installation(settings).ledger
         kinds = Counter(event["kind"] for event in ledger.events())
-        retrained = ledger.events("batch")[0]["decision"] == "retrain"
-        trainings = 1 + retrained
-        assert kinds["batch"] == 1
-        assert len(registry.versions()) == trainings, "each training was registered once"
-        assert kinds["training"] == kinds["gate"] == trainings
+        (batch,) = ledger.events("batch")
+        assert batch["decision"] == "recalibrate"
+        assert kinds["training"] == kinds["gate"] == kinds["recalibration"] == 1
+        assert len(registry.versions()) == 2, "training and recalibration were registered once"
         promotions = [event["version"] for event in ledger.events("promotion")]
-        assert len(promotions) == len(set(promotions)) == trainings
-        champion = registry.by_alias("champion")
-        assert champion is not None
+        assert promotions == [ledger.last("training")["version"], batch["recalibrated"]]
+        champion = registry.champion()
         assert champion.version == promotions[-1]
         model = httpx.get(f"http://127.0.0.1:{settings.api_port}/model", trust_env=False).json()
         assert model["bundle_digest"] == champion.bundle_digest
