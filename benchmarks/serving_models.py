@@ -15,6 +15,7 @@ from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.evaluation.report import report_on
 from healthpredict.features.frame import as_records, encode_frame
+from healthpredict.monitoring.alert_rate import threshold_for
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
@@ -35,7 +36,7 @@ def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:
     label = encounters[LABEL].to_numpy(dtype=np.bool_)
     fitted = fit_model(candidate, encounters, label, seed=0)
     risk = fitted.out_of_fold_risk
-    threshold = fitted.threshold(0.2)
+    threshold = threshold_for(fitted.out_of_fold_risk, 0.2)
     golden = golden_encounters(encounters, 64, 0)
     return build_bundle(
         path,

@@ -26,7 +26,6 @@ _SETTINGS = SMALL | {
     "INITIAL_SHARE": "0.5",
     "N_BATCHES": "5",
     "ROLLOUT__TARGET": "none",
-    "SEARCH__FAMILIES": '["lightgbm"]',
     "SEARCH__N_TRIALS": "2",
     "SEARCH__RETRAIN_N_TRIALS": "1",
 }

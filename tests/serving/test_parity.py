@@ -24,6 +24,7 @@ from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.params import ContractParams
 from healthpredict.data.raw import read_history
 from healthpredict.data.schema import check_encounters
+from healthpredict.monitoring.alert_rate import threshold_for
 from healthpredict.serving.app import create_app
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
@@ -66,7 +67,11 @@ def sample(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     built = build_bundle(
         tmp_path_factory.mktemp("parity") / "bundle",
         manifest=bundle.manifest.model_dump(exclude={"files"})
-        | {"family": "lightgbm", "calibrator": fitted.calibrator, "threshold": fitted.threshold(0.2)},
+        | {
+            "family": "lightgbm",
+            "calibrator": fitted.calibrator,
+            "threshold": threshold_for(fitted.out_of_fold_risk, 0.2),
+        },
         encoder=fitted.encoder,
         onnx_model=export_onnx("lightgbm", fitted.model, len(fitted.encoder.feature_names)),
         reference={},
