@@ -104,8 +104,10 @@ def register(installation: Installation, search: Search) -> Challenger:
             pd.DataFrame({"encounter_id": training["encounter_id"].to_numpy(), RISK: fitted.out_of_fold_risk}),
         )
     with timed(seconds, "log_families"):
-        others = search.result.candidates[len(finalists) :]
-        models = {f.candidate.family: (f.encoder, f.model) for f in finalists[1:]}
+        models = {
+            f.candidate.family: (f.encoder, f.model) for f in finalists if f.candidate.family != fitted.candidate.family
+        }
+        others = [c for c in search.result.candidates if c.family not in {*models, fitted.candidate.family}]
         for other, model in zip(others, fit_each_uncalibrated(others, training, label, seed), strict=True):
             models[other.family] = model
         _log_families(registry, search.run_id, models)

@@ -34,6 +34,8 @@ KNOWN = trial(WEAK, 0.660)
 def test_known_parameters_stay_unless_beaten_by_more_than_chance(rival: SimpleNamespace, chosen: dict) -> None:
     result = _summary([KNOWN, rival], [KNOWN.config], noise=0.005)
     assert result.best.params == chosen
+    # If they are beaten, both are compared on all training patients.
+    assert [c.params for c in result.candidates] == ([STRONG, WEAK] if chosen is STRONG else [WEAK])
 
 
 def test_known_parameters_that_were_stopped_early_do_not_stay() -> None:
@@ -61,6 +63,15 @@ def test_a_result_led_by_some_keeps_the_others() -> None:
     )
     result = SearchResult(candidates=(first, second, third), trials=3, stopped_early=0)
     assert result.led_by([second, first]).candidates == (second, first, third)
+
+
+def test_a_result_keeps_one_candidate_of_each_family() -> None:
+    strong, weak, trees = (
+        Candidate(family=family, params=params, validation_auroc=0.6, steps=STEPS)
+        for family, params in (("logistic_regression", STRONG), ("logistic_regression", WEAK), ("lightgbm", {}))
+    )
+    result = SearchResult(candidates=(strong, weak, trees), trials=3, stopped_early=0)
+    assert result.led_by([weak, trees, strong]).candidates == (weak, trees)
 
 
 def other_family(reached: float) -> SimpleNamespace:
