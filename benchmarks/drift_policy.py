@@ -178,7 +178,7 @@ def measure_policy(real: Timeline, still: Timeline, settings: Settings) -> tuple
     for of in without_drift.values():
         of["mean_auroc"] = float(np.mean(of["auroc"]))
     behind = recognised(real)
-    most = found["every batch"]["retrainings"] / 2
+    most = (found["every batch"]["retrainings"] + 1) // 2
     return {"real": found, "without drift": without_drift, "first model recognised as behind": behind}, [
         at_least("share of the gain of retraining at every batch", found["ours"]["share_of_gain"], 0.95),
         at_most("retrainings in ten batches", found["ours"]["retrainings"], most),
