@@ -16,8 +16,8 @@ from scipy.special import expit, logit
 from benchmarks.drift_hospital import Hospital, draw
 from benchmarks.results import Target, at_least
 from healthpredict.config import Settings
-from healthpredict.evaluation.metrics import Floats, evaluate
-from healthpredict.monitoring.alert_rate import check_alert_rate, threshold_for
+from healthpredict.evaluation.metrics import Floats, evaluate, threshold_for
+from healthpredict.monitoring.alert_rate import check_alert_rate
 from healthpredict.monitoring.calibration import check_calibration
 from healthpredict.monitoring.concept import detect_concept_drift
 from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift

@@ -13,9 +13,9 @@ import pandas as pd
 from healthpredict.bundle.build import build_bundle
 from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
+from healthpredict.evaluation.metrics import threshold_for
 from healthpredict.evaluation.report import report_on
 from healthpredict.features.frame import as_records, encode_frame
-from healthpredict.monitoring.alert_rate import threshold_for
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES

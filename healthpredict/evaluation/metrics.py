@@ -37,6 +37,11 @@ class Interval(BaseModel):
     low: float
     high: float
 
+    @property
+    def error(self) -> float:
+        """The standard error, if the estimate has a normal distribution."""
+        return (self.high - self.low) / (2 * 1.96)
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
@@ -173,6 +178,11 @@ def _influence(label: NDArray[np.bool_], risk: Floats) -> Floats:
         share = below / (2 * len(others)) if mine is label else 1 - below / (2 * len(others))
         influence[mine] = (share - share.mean()) / len(share)
     return influence
+
+
+def threshold_for(risk: Floats, alert_rate: float) -> float:
+    """Return the risk that this share of the encounters reaches. Risks have shape (n_encounters,), not empty."""
+    return float(np.quantile(risk, 1 - alert_rate))
 
 
 def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int) -> Iterator[Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 
@@ -43,8 +42,3 @@ def check_alert_rate(risk: Floats, threshold: float, promised: float, policy: Dr
         flagged=Interval(value=value, low=float(low), high=float(high)),
         broken=abs(value - promised) > policy.alert_rate_tolerance and not low <= promised <= high,
     )
-
-
-def threshold_for(risk: Floats, alert_rate: float) -> float:
-    """Return the risk that this share of the encounters reaches. Risks have shape (n_encounters,), not empty."""
-    return float(np.quantile(risk, 1 - alert_rate))

@@ -142,4 +142,4 @@ def evidence_of_change(change: float, error: float, scale: float) -> float:
 
 def _error(interval: Interval) -> float:
     """Return the standard error behind a 95 % interval. It is never zero, even if the value hardly varies."""
-    return max((interval.high - interval.low) / (2 * 1.96), 1e-6)
+    return max(interval.error, 1e-6)

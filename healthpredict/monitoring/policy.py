@@ -101,7 +101,7 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
     judged = data.rows >= policy.min_rows
     columns = tuple(column.column for column in data.drifted) if judged else ()
     retrain = _reasons_to_retrain(found.concept, history, policy)
-    recalibrate = _reasons_to_recalibrate(found)
+    recalibrate = reasons_to_recalibrate(found.calibration, found.alert_rate)
     about_risk = []
     if judged and data.drifted_risk is not None:
         about_risk.append(f"Predicted risks differ from those at training ({measured(data.drifted_risk)}).")
@@ -140,9 +140,9 @@ def _reasons_to_retrain(concept: ConceptDrift | None, history: History, policy: 
     return reasons
 
 
-def _reasons_to_recalibrate(found: Findings) -> list[str]:
+def reasons_to_recalibrate(calibration: CalibrationCheck | None, alerts: AlertRate | None) -> list[str]:
+    """Return a sentence for each thing that a recalibration repairs; empty if there is none, or if nothing is known."""
     reasons = []
-    calibration, alerts = found.calibration, found.alert_rate
     if calibration is not None and calibration.correction != "none":
         offset = calibration.offset
         newest = f"On the {calibration.rows} newest encounters with known outcomes"
@@ -151,7 +151,7 @@ def _reasons_to_recalibrate(found: Findings) -> list[str]:
             extreme = "too extreme" if calibration.slope < 1 else "not extreme enough"
             reason = f"{reason}, and {extreme} (calibration slope {calibration.slope:.2f})"
         reasons.append(f"{reason}.")
-    if alerts.broken:
+    if alerts is not None and alerts.broken:
         reasons.append(f"{alerts.flagged} of the encounters are flagged; {alerts.promised:.3f} are promised.")
     return reasons
 

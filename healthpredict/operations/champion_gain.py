@@ -75,9 +75,9 @@ def shadow_gain(
     Returns:
         The gain in AUROC. None if the shadow would equal the champion, or if the newest batch is too small to estimate the error.
     """
-    earlier = [*bundle.manifest.trained_on, *unseen.names[:-1]]
     if len(unseen.names) < 2:
         return None
+    earlier = [*bundle.manifest.trained_on, *unseen.names[:-1]]
     candidate = Candidate.model_validate(json.loads(champion.tags[CANDIDATES_TAG])[0])
     labelled = read_labelled(installation, earlier)
     training = labelled[sides(labelled) != Side.TEST]  # as for the champion

@@ -20,7 +20,7 @@ from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.params import DriftPolicy
-from healthpredict.monitoring.policy import DriftDecision, Findings, History, decide
+from healthpredict.monitoring.policy import DriftDecision, Findings, History, decide, reasons_to_recalibrate
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, alarms, detect_subgroup_drift
 from healthpredict.operations.champion_gain import (
@@ -94,8 +94,7 @@ class DriftCheck(BaseModel):
         """Whether to recalibrate the champion, unless a retraining has replaced it."""
         if self.decision.state != "retrain":
             return self.decision.state == "recalibrate"
-        promise_broken = self.alert_rate is not None and self.alert_rate.broken
-        return promise_broken or (self.calibration is not None and self.calibration.correction != "none")
+        return bool(reasons_to_recalibrate(self.calibration, self.alert_rate))
 
 
 def detect_drift(installation: Installation, name: str) -> DriftCheck:
@@ -205,15 +204,12 @@ def _new_share(installation: Installation, bundle: Bundle, unseen: UnseenOutcome
     if unseen is None:
         return 0.0
     last = installation.ledger.last("training")
-    tried = _bundle(installation, last["version"]).manifest.trained_on if last else ()
+    registry = installation.registry
+    tried = registry.fetch_bundle(registry.version(last["version"])).manifest.trained_on if last else ()
     new = sum(name not in tried for name in unseen.names)
     rows = int((unseen.batch >= len(unseen.names) - new).sum())
     trained_on: int = sum(read_json(installation.layout.accepted(n))["cohort_rows"] for n in bundle.manifest.trained_on)
     return rows / trained_on
-
-
-def _bundle(installation: Installation, version: int) -> Bundle:
-    return installation.registry.fetch_bundle(installation.registry.version(version))
 
 
 def _concept_drift(

@@ -283,9 +283,7 @@ class _Loop:
             )
         version = int(trained["version"])
         if decision.promote:
-            self.lease.check()
-            self.steps.promote(self.installation, version)
-            ledger.refresh()
+            self._promote(version)
         return version, decision
 
     def _recalibrate_and_promote(self, name: str) -> int | None:
@@ -293,10 +291,13 @@ class _Loop:
         recalibrated = self.steps.recalibrate(self.installation, name)
         if recalibrated is None:
             return None
-        self.lease.check()
-        self.steps.promote(self.installation, recalibrated.version)
-        self.installation.ledger.refresh()
+        self._promote(recalibrated.version)
         return recalibrated.version
+
+    def _promote(self, version: int) -> None:
+        self.lease.check()
+        self.steps.promote(self.installation, version)
+        self.installation.ledger.refresh()
 
     def _accept_outcomes(self) -> None:
         self.notices += accept_outcomes(self.installation).notices

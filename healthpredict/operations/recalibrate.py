@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import Bundle, calibrate, calibrate_one
 from healthpredict.bundle.recalibrate import recalibrate_bundle
-from healthpredict.monitoring.alert_rate import threshold_for
+from healthpredict.evaluation.metrics import threshold_for
 from healthpredict.monitoring.calibration import Correction
 from healthpredict.operations.detect_drift import DriftCheck, read_check
 from healthpredict.operations.installation import Installation
@@ -78,6 +78,9 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
         return earlier if champion.version in current else None
     if check.champion != champion.version:
         return None
+    correction = Calibrator(slope=1, intercept=0)
+    if (found := check.calibration) is not None:
+        correction = Calibrator(slope=found.slope, intercept=found.intercept)
     identity = {"trigger": name, "recalibrates": str(champion.version)}
     seconds: Seconds = {}
     with timed(seconds, "recalibrate"):
@@ -87,20 +90,18 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
         else:
             run_id = registry.open_run(f"recalibrate {name}", identity)
             registry.tag_run(run_id, tags or {})
-            bundle = _build(installation, check, champion, run_id)
+            bundle = _build(installation, check, champion, correction, run_id)
             manifest = bundle.manifest
             registry.log(run_id, params=identity | {"family": manifest.family, "calibrated_on": manifest.calibrated_on})
             registry.log(run_id, metrics={"threshold": manifest.threshold, **manifest.calibrator.model_dump()})
             known = registry.complete_version(run_id, bundle, champion.tags | identity)
         registry.close_run(known.run_id)
-    found = check.calibration
     recalibrated = Recalibrated(
         version=known.version,
         of=champion.version,
         arriving=name,
         correction=found.correction if found else "none",
-        intercept=found.intercept if found else 0.0,
-        slope=found.slope if found else 1.0,
+        **correction.model_dump(),
         threshold=bundle.manifest.threshold,
         bundle_digest=known.bundle_digest,
         reasons=check.decision.reasons,
@@ -113,10 +114,11 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
     return recalibrated
 
 
-def _build(installation: Installation, check: DriftCheck, champion: ModelVersion, run_id: str) -> Bundle:
+def _build(
+    installation: Installation, check: DriftCheck, champion: ModelVersion, correction: Calibrator, run_id: str
+) -> Bundle:
     registry, found = installation.registry, check.calibration
     bundle = registry.fetch_bundle(champion)
-    correction = Calibrator(slope=found.slope, intercept=found.intercept) if found else Calibrator(slope=1, intercept=0)
     if check.rows < installation.settings.drift.min_rows:
         threshold = calibrate_one(correction, bundle.manifest.threshold)
     else:

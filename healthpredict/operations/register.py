@@ -16,10 +16,9 @@ from scipy.special import expit, logit
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.evaluation.decision_curve import DecisionCurve
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.metrics import Interval, threshold_for
 from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.features.encoder import Encoder
-from healthpredict.monitoring.alert_rate import threshold_for
 from healthpredict.monitoring.calibration import fit_intercept
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.assemble import assemble

@@ -25,9 +25,10 @@ from healthpredict.evaluation.metrics import (
     clustered_error,
     evaluate,
     normal_interval,
+    threshold_for,
 )
 from healthpredict.evaluation.report import BASELINE_COLUMN
-from healthpredict.evaluation.subgroups import subgroups_of
+from healthpredict.evaluation.subgroups import holm, subgroups_of
 
 
 class PromotionPolicy(BaseModel):
@@ -173,12 +174,8 @@ def _gain(comparison: Comparison, other_risk: Floats) -> Interval:
 
 def _bounds(interval: Interval, policy: PromotionPolicy) -> tuple[float, float]:
     """Return the one-sided lower and upper bound with the policy's confidence, from a 95 % interval."""
-    margin = norm.ppf(policy.confidence) * _error(interval)
+    margin = norm.ppf(policy.confidence) * interval.error
     return interval.value - margin, interval.value + margin
-
-
-def _error(interval: Interval) -> float:
-    return (interval.high - interval.low) / (2 * 1.96)
 
 
 def _not_inferior(difference: Interval, margin: float, other: str, policy: PromotionPolicy) -> Check:
@@ -240,13 +237,11 @@ def _no_subgroup_harmed(comparison: Comparison, champion_risk: Floats, policy: P
     wide intervals. So the loss itself must be beyond the limit, and a test that accounts for their number must confirm it.
     """
     losses = list(_losses(comparison, champion_risk, policy))
-    # Holm's step-down procedure.
-    confirmed = []
-    for rank, loss in enumerate(sorted(losses, key=lambda loss: loss.p_value)):
-        if loss.p_value > policy.subgroup_level / (len(losses) - rank):
-            break
-        confirmed.append(loss)
-    harmed = [loss for loss in confirmed if loss.difference.value < -loss.allowed]
+    harmed = [
+        loss
+        for loss, p_value in zip(losses, holm([loss.p_value for loss in losses]), strict=True)
+        if p_value <= policy.subgroup_level and loss.difference.value < -loss.allowed
+    ]
     if harmed:
         return False, "Worse than the champion for " + "; ".join(
             f"{loss.group} ({loss.metric} {loss.difference.value:+.3f}, allowed {-loss.allowed:+.3f})"
@@ -268,15 +263,15 @@ class _Loss:
     @property
     def p_value(self) -> float:
         """The one-sided probability of such a loss by chance."""
-        value, error = self.difference.value, _error(self.difference)
+        value, error = self.difference.value, self.difference.error
         return float(norm.cdf(value / error)) if error > 0 else float(value >= 0)
 
 
 def _losses(comparison: Comparison, champion_risk: Floats, policy: PromotionPolicy) -> Iterator[_Loss]:
-    label, share = comparison.label, 1 - comparison.alert_rate
+    label, rate = comparison.label, comparison.alert_rate
     # At equal alert rates: the champion's threshold may be older.
-    flagged = comparison.risk >= np.quantile(comparison.risk, share)
-    flagged_before = champion_risk >= np.quantile(champion_risk, share)
+    flagged = comparison.risk >= threshold_for(comparison.risk, rate)
+    flagged_before = champion_risk >= threshold_for(champion_risk, rate)
     for column, value, rows in subgroups_of(comparison.encounters, 1):
         readmissions = int(label[rows].sum())
         if min(readmissions, int(rows.sum()) - readmissions) < policy.min_readmissions:

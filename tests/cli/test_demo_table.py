@@ -6,23 +6,11 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from summaries import DATA
 
 from healthpredict.cli import demo
-from healthpredict.data.prepared import PreparedData
 from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, Summary
 
-DATA = PreparedData(
-    source="made up",
-    sha256="0" * 64,
-    synthetic=True,
-    encounters=10,
-    quarantined=0,
-    patients=9,
-    cohort=10,
-    readmitted_share=0.1,
-    batches=["initial"],
-    settings={},
-)
 RECALIBRATED = BatchSummary(
     name="batch-10",
     rows=7949,

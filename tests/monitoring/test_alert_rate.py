@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from healthpredict.monitoring.alert_rate import check_alert_rate, threshold_for
+from healthpredict.evaluation.metrics import threshold_for
+from healthpredict.monitoring.alert_rate import check_alert_rate
 from healthpredict.monitoring.params import DriftPolicy
 
 POLICY = DriftPolicy()

@@ -5,25 +5,12 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from summaries import DATA
 
-from healthpredict.data.prepared import PreparedData
 from healthpredict.monitoring.params import DriftState
 from healthpredict.operations.pending import NOT_USED
 from healthpredict.reporting.page import history_plots, page
 from healthpredict.reporting.summary import BatchSummary, Summary
-
-DATA = PreparedData(
-    source="made up",
-    sha256="0" * 64,
-    synthetic=True,
-    encounters=10,
-    quarantined=0,
-    patients=9,
-    cohort=10,
-    readmitted_share=0.1,
-    batches=["initial"],
-    settings={},
-)
 
 
 @pytest.mark.parametrize("decision", [*get_args(DriftState), *NOT_USED])

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
+from summaries import DATA
 
-from healthpredict.data.prepared import PreparedData
 from healthpredict.evaluation.decision_curve import decision_curve
 from healthpredict.evaluation.metrics import Interval
 from healthpredict.evaluation.subgroups import GroupMetric
@@ -41,19 +41,7 @@ def batch(name: str, *groups: SubgroupDrift, champion: int | None = 1) -> BatchS
 
 
 def summary(*batches: BatchSummary, curves: tuple[ModelCurve, ...] = ()) -> Summary:
-    data = PreparedData(
-        source="made up",
-        sha256="0" * 64,
-        synthetic=True,
-        encounters=10,
-        quarantined=0,
-        patients=9,
-        cohort=10,
-        readmitted_share=0.1,
-        batches=["initial"],
-        settings={},
-    )
-    return Summary(data=data, models=(), batches=batches, decision_curves=curves, seconds={})
+    return Summary(data=DATA, models=(), batches=batches, decision_curves=curves, seconds={})
 
 
 @pytest.fixture(scope="module")

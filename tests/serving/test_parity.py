@@ -24,7 +24,7 @@ from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.params import ContractParams
 from healthpredict.data.raw import read_history
 from healthpredict.data.schema import check_encounters
-from healthpredict.monitoring.alert_rate import threshold_for
+from healthpredict.evaluation.metrics import threshold_for
 from healthpredict.serving.app import create_app
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
