@@ -115,7 +115,9 @@ def resume(as_json: Json = False) -> None:
 def drift_loop(
     source: Annotated[
         BatchSource,
-        typer.Option(help="With live, first cut batches from the logged predictions of the API."),
+        typer.Option(
+            help="Where batches come from. With `live`, first cut them from the logged predictions of the API."
+        ),
     ] = "batches",
     as_json: Json = False,
 ) -> None:

@@ -21,7 +21,7 @@ class LevelSource:
     """A source of levels: one column.
 
     Attributes:
-        name: of its features.
+        name: of the source, and of its features.
         column: of the contract.
         derive: maps a value to its level; without it, the value is the level.
         counted: whether the number of training encounters of each level is a feature as well; only useful with many levels.
@@ -33,7 +33,7 @@ class LevelSource:
     counted: bool = False
 
 
-def _category_root(code: str) -> str:
+def _icd9_category(code: str) -> str:
     return code.partition(".")[0]
 
 
@@ -43,7 +43,7 @@ def _at_most(most: int, count: int) -> str:
 
 LEVEL_SOURCES: Final = (
     *(LevelSource(c.field, c.field, counted=c.kind is Kind.CODE) for c in FEATURE_COLUMNS if c.kind is not Kind.COUNT),
-    *(LevelSource(f"diag_{i}.category", f"diag_{i}", _category_root, counted=True) for i in (1, 2, 3)),
+    *(LevelSource(f"diag_{i}.category", f"diag_{i}", _icd9_category, counted=True) for i in (1, 2, 3)),
     *(LevelSource(f"diag_{i}.group", f"diag_{i}", diagnosis_group) for i in (1, 2, 3)),
     # Counts as levels. At most 1 % of encounters have a larger count.
     LevelSource("prior_stays", "number_inpatient", partial(_at_most, 6)),
@@ -94,7 +94,7 @@ PAIRS: Final = (
     ("insulin", "age"),
 )
 """Pairs whose joint statistics help. The first ten add .002 AUROC and .009 AUPRC (five folds of patients). The others,
-with the numbers of rows and the counts as levels, add .003 and .005, and on later batches .002 and .002. What added nothing: a
+together with `counted` and the counts as levels, add .003 and .005, and .002 and .002 on later batches. These added nothing: a
 second smoothing, ratios, flags of diagnoses, a table of diagnoses in any position."""
 
 COUNTS: Final = tuple(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT)
