@@ -51,7 +51,7 @@ def _plan(path: Path) -> ShiftPlan:
 @app.command()
 def train(
     trigger: Annotated[
-        str, typer.Option(help="Name of the training. A second training with the same name and data is not repeated.")
+        str, typer.Option(help="Name of the training. A training with the same name and data is not run again.")
     ] = "manual",
     arriving: Annotated[
         str | None, typer.Option(help="Train as if this batch were arriving; by default the newest batch.")

@@ -51,6 +51,8 @@ LEVEL_SOURCES: Final = (
     LevelSource("days", "time_in_hospital", partial(_at_most, 14)),
     LevelSource("diagnoses", "number_diagnoses", partial(_at_most, 9)),
 )
+"""Bundles store the names, and statistics of the levels. Sources can be added. Whoever changes or removes one, or changes
+`DERIVED_NUMBERS`, raises `FORMAT` in `bundle.manifest`, so that older bundles are refused."""
 
 PAIRS: Final = (
     ("discharge_disposition_id", "age"),
@@ -102,6 +104,7 @@ AGE_MIDPOINT: Final = {band: 5.0 + 10.0 * i for i, band in enumerate(AGE_BANDS)}
 MEDICATION_FIELDS: Final = tuple(name.replace("-", "_") for name in MEDICATIONS)
 STEADY: Final = "Steady"
 CHANGED: Final = ("Up", "Down")
+"""Values of a medication that was given: with a steady dose, with a changed dose."""
 DERIVED_NUMBERS: Final = ("age_years", "prior_visits", "medications_given", "medications_changed")
 """Midpoint of the age band; outpatient, emergency and inpatient visits of the year before; diabetes drugs given, changed."""
 PRIOR_VISITS: Final = ("number_outpatient", "number_emergency", "number_inpatient")
