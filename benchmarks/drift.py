@@ -78,7 +78,7 @@ def plan(found: Found, number: int) -> Iterator[tuple[Scores, int, Shift | None]
 
 @dataclass(frozen=True)
 class Judged:
-    """The batches of a split, by their rows: where scores go, what is known of them, and what NannyML says."""
+    """The batches of a split, by their rows: the list that the scores of each go to, our scores, and the coming ones of NannyML."""
 
     ours: dict[int, list[tuple[Scores, dict[str, float]]]]
     by_nannyml: Future[dict[int, list[dict[str, float]]]]
@@ -141,8 +141,8 @@ def false_alarms(quiet: dict[int, Scores]) -> tuple[dict[str, Any], list[Target]
 def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], list[Target]]:
     """Share of shifted batches that are detected if every detector is set to 5 % false alarms, whatever its own limit is.
 
-    All detectors see the same batches, so it is the difference in each split that has an error. Ours is compared with each other
-    one by itself: the best of six measured shares is above the share of the best by chance alone.
+    All detectors see the same batches, so the interval is that of the difference between them over splits. Ours is compared with
+    each peer separately, because the largest of six measured shares is too large by chance.
     """
     limits = pd.DataFrame(quiet).quantile(0.95)
     splits = len(quiet) // BATCHES_A_SPLIT
@@ -160,6 +160,7 @@ def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], li
             "best peer": best,
             "ahead": float(ahead[best].mean()),
             "ahead_low": float((ahead.mean() - half)[best]),
+            # The smallest over all peers: below 0 if any of them is better by more than chance.
             "ahead_high": float((ahead.mean() + half).min()),
         }
     joint = [of["ahead"] for name, of in found.items() if name.startswith("joint")]
@@ -238,13 +239,13 @@ def main() -> int:
         watch = Stopwatch()
         # After each split, so that an interrupted run leaves its results.
         for found in measure(everything, settings, options.splits):
-            still = found.quiet[POWER_ROWS]
+            quiet = found.quiet[POWER_ROWS]
             minutes = round(watch.wall / 60, 1)
-            detection = about | {"splits": len(still) // BATCHES_A_SPLIT, "minutes": minutes}
+            detection = about | {"splits": len(quiet) // BATCHES_A_SPLIT, "minutes": minutes}
             kept = [
                 write(options.result, "false_alarms", *false_alarms(found.quiet), detection),
-                write(options.result, "power", *power(still, found.planted), detection),
-                write(options.result, "delay", *delay(still, found.gradual), detection),
+                write(options.result, "power", *power(quiet, found.planted), detection),
+                write(options.result, "delay", *delay(quiet, found.gradual), detection),
             ]
         passed += kept
     if options.only in (None, "policy"):

@@ -34,7 +34,7 @@ _PROMISE_KEPT = AlertRate(promised=0.2, flagged=Interval(value=0.2, low=0.2, hig
 
 @dataclass(frozen=True)
 class Champion:
-    """A model trained on the first `trained_on` batches, the initial data among them."""
+    """A model trained on the first `trained_on` batches (the initial data count as the first), with its evaluation at promotion."""
 
     trained_on: int
     fitted: FittedModel
@@ -90,6 +90,7 @@ def build_timeline(batches: dict[str, pd.DataFrame], settings: Settings) -> Time
 
 
 def ours(timeline: Timeline, trained_on: int, number: int, gains: tuple[float, ...]) -> bool:
+    """The policy of the drift loop."""
     policy, unseen = timeline.settings.drift, timeline.batches[trained_on:number]
     concept, new_share = None, 0.0
     if unseen:
@@ -122,7 +123,7 @@ def _concept(timeline: Timeline, trained_on: int, number: int) -> ConceptDrift:
 
 
 def data_set_flag(timeline: Timeline, trained_on: int, number: int, gains: tuple[float, ...]) -> bool:
-    """Evidently's at its defaults: distances of at least .1 in half of the features."""
+    """Evidently's rule with its defaults: distances of at least .1 in half of the features."""
     data = _drift(timeline, trained_on, number)
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
     far = {column.column for column in data.columns if column.method in default and column.score >= 0.1}
@@ -145,15 +146,15 @@ RULES: dict[str, Rule] = {
 
 
 def follow(timeline: Timeline, rule: Rule) -> dict[str, Any]:
-    """Let a rule decide at each batch, which is then predicted by the retrained model if there is one."""
-    trained_on, before = 1, None
+    """Let a rule decide at each batch, and predict the batch afterwards: with the retrained model if the rule retrains."""
+    trained_on, previous = 1, None
     aurocs, retrained, gains = [], [], list[float]()
     for number in range(1, len(timeline.batches)):
-        if before is not None and number > trained_on and len(gains) < len(retrained):
-            gains.append(timeline.gain(trained_on, before, timeline.batches[trained_on]).value)
+        if previous is not None and number > trained_on and len(gains) < len(retrained):
+            gains.append(timeline.gain(trained_on, previous, timeline.batches[trained_on]).value)
         if number > trained_on and rule(timeline, trained_on, number, tuple(gains)):
             retrained.append(number)
-            trained_on, before = number, trained_on
+            trained_on, previous = number, trained_on
         aurocs.append(timeline.auroc(trained_on, timeline.batches[number]))
     return {"retrained_at": retrained, "retrainings": len(retrained), "auroc": aurocs, "gains": gains}
 
@@ -166,15 +167,15 @@ def recognised(timeline: Timeline) -> dict[str, Any]:
     return {"at_batch": first, "e_value": e_values}
 
 
-def measure_policy(real: Timeline, still: Timeline, settings: Settings) -> tuple[dict[str, Any], list[Target]]:
+def measure_policy(real: Timeline, no_drift: Timeline, settings: Settings) -> tuple[dict[str, Any], list[Target]]:
     found = {name: follow(real, rule) for name, rule in RULES.items()}
     never = np.mean(found["never"]["auroc"])
     for of in found.values():
         of["mean_auroc"] = float(np.mean(of["auroc"]))
         of["gain"] = of["mean_auroc"] - float(never)
         of["share_of_gain"] = of["gain"] / (float(np.mean(found["every batch"]["auroc"])) - float(never))
-    # Retraining gains by volume alone, so it is right to retrain without drift.
-    without_drift = {name: follow(still, RULES[name]) for name in ("ours", "never")}
+    # More outcomes improve a model even without drift, so retraining without drift is no false alarm.
+    without_drift = {name: follow(no_drift, RULES[name]) for name in ("ours", "never")}
     for of in without_drift.values():
         of["mean_auroc"] = float(np.mean(of["auroc"]))
     behind = recognised(real)
@@ -198,13 +199,13 @@ def measure_estimate(real: Timeline) -> tuple[dict[str, Any], list[Target]]:
         models = [real.champion(trained_on) for trained_on in of]
         batches = [real.batches[number] for number in numbers]
         expected = [expected_auroc(m.fitted.risks(batch)) for m, batch in zip(models, batches, strict=True)]
-        shown = [real.auroc(trained_on, batch) for trained_on, batch in zip(of, batches, strict=True)]
-        promised = [champion.promoted.auroc.value for champion in models]
+        measured = [real.auroc(trained_on, batch) for trained_on, batch in zip(of, batches, strict=True)]
+        at_promotion = [champion.promoted.auroc.value for champion in models]
         found[name] = {
             "expected": expected,
-            "shown": shown,
-            "mean_absolute_error": float(np.abs(np.subtract(expected, shown)).mean()),
-            "mean_absolute_error_of_promotion": float(np.abs(np.subtract(promised, shown)).mean()),
+            "shown": measured,
+            "mean_absolute_error": float(np.abs(np.subtract(expected, measured)).mean()),
+            "mean_absolute_error_of_promotion": float(np.abs(np.subtract(at_promotion, measured)).mean()),
         }
     return found, [
         at_most("AUROC before outcomes, mean absolute error", found["champion"]["mean_absolute_error"], 0.02)

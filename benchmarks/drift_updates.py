@@ -1,4 +1,4 @@
-"""Whether planted shifts of the outcomes lead to the update that repairs them.
+"""Measure whether planted shifts of outcomes and risks lead to the update that repairs them.
 
 The risks are those of a real champion for patients that it was not fitted on. The outcomes are drawn.
 """
@@ -35,7 +35,7 @@ class Planted:
     """A shift of one batch, and the update that repairs it.
 
     Attributes:
-        right: the correction of a recalibration, or else the decision.
+        right: the correction of the recalibration that repairs it, or else the decision; `none` if no update is needed.
         outcome: log-odds of the risk -> log-odds of the outcome.
         stretch: by how much the champion's log-odds are stretched around their mean.
     """
@@ -46,7 +46,7 @@ class Planted:
 
 
 def _meaningless(log_odds: Floats, rng: np.random.Generator) -> Floats:
-    """For half of the encounters, the risk no longer says anything about the outcome."""
+    """Swap the log-odds among half of the encounters, so that their risks say nothing about their outcomes."""
     changed = log_odds.copy()
     half = rng.random(len(log_odds)) < 0.5
     changed[half] = rng.permutation(log_odds[half])

@@ -33,12 +33,16 @@ PAIRS = ((1, 2), (2, 3), (3, 5), (5, 7), (7, 10))
 N_SIMULATIONS = 100
 """For each pair and kind of challenger."""
 N_CHAINS = 40
+"""Series of challengers, each of which is compared with the champion of its time."""
 N_STEPS = 10
+"""Challengers in a chain."""
 STEP = 0.004
+"""AUROC by which each challenger of a chain is worse than the champion of its time."""
 LOSSES = (0.005, 0.010)
+"""AUROC by which the worse challengers are worse."""
 BIASED_GROUP = ("race", "AfricanAmerican")
 BIAS = 0.10
-"""Loss of sensitivity in the group."""
+"""Sensitivity that a biased challenger loses in `BIASED_GROUP`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Pool:
         return (self.encounters[BIASED_GROUP[0]] == BIASED_GROUP[1]).to_numpy()
 
     def noise(self, log_odds: Floats, loss: float) -> float:
-        """Return the standard deviation of the noise that takes this much AUROC from a model."""
+        """Return the standard deviation of noise on the log-odds that lowers the AUROC of a model by this loss."""
         drawn, wanted = np.random.default_rng(1).normal(size=len(log_odds)), auroc(self.label, log_odds) - loss
         return _solve(lambda scale: auroc(self.label, log_odds + scale * drawn) - wanted)
 
@@ -93,9 +97,9 @@ def _solve(falling: Callable[[float], float]) -> float:
 def gate(batches: Sequence[pd.DataFrame], settings: Settings) -> tuple[dict[str, Any], list[Target]]:
     """Pass challengers of known quality through the gate.
 
-    In each simulated comparison, the two models of a pair change roles at random for each patient. So the challenger is as good as
-    the champion for every group, and differs from it as real challengers do. A worse challenger gets noise on its log-odds. A
-    biased one underestimates one group.
+    In each simulated comparison, the two models of a pair swap roles for a random half of the patients. So the challenger is as
+    good as the champion for every group, and differs from it as real challengers do. A worse challenger gets noise on its log-odds.
+    A biased one underestimates one group.
     """
     models = {k: _fit(batches[:k], settings) for k in sorted({k for pair in PAIRS for k in pair})}
     pools = {pair: _pool(batches, models, *pair) for pair in PAIRS}
@@ -105,7 +109,11 @@ def gate(batches: Sequence[pd.DataFrame], settings: Settings) -> tuple[dict[str,
         by_pair.append({"trained_on": pair, **_passes(pool, settings, rng)})
         print(by_pair[-1], flush=True)
     losses = [_chain(pools[PAIRS[len(PAIRS) // 2]], settings, rng) for _ in range(N_CHAINS)]
-    mean = {key: float(np.mean([of[key] for of in by_pair])) for key in by_pair[0] if key.endswith(("pass", "blocked"))}
+    mean = {
+        key: float(np.mean([measured[key] for measured in by_pair]))
+        for key in by_pair[0]
+        if key.endswith(("pass", "blocked"))
+    }
     measured = {
         "policy": settings.promotion.model_dump(),
         "simulations": N_SIMULATIONS,
@@ -124,7 +132,7 @@ def gate(batches: Sequence[pd.DataFrame], settings: Settings) -> tuple[dict[str,
 
 
 def _fit(batches: Sequence[pd.DataFrame], settings: Settings) -> tuple[FittedModel, Floats]:
-    """Fit the family that the search tries first. Returns: the model, and its honest risks for its own batches."""
+    """Fit the family that the search tries first. Returns: the model, and the risks (out of fold where it was fitted)."""
     labelled = pd.concat(batches, ignore_index=True)
     family = settings.search.families[0]
     candidate = Candidate(family=family, params=dict(FAMILIES[family].first), validation_auroc=0.0, steps=0)
@@ -156,7 +164,7 @@ class _Draw:
         patient = np.repeat(np.arange(len(drawn)), sizes)
         swapped = np.repeat(rng.random(len(drawn)) < 0.5, sizes)
         self.encounters = pool.encounters.iloc[self.rows].assign(patient_id=patient)
-        self.label, self.newest, self.group = (of[self.rows] for of in (pool.label, pool.newest, pool.group))
+        self.label, self.newest, self.group = (values[self.rows] for values in (pool.label, pool.newest, pool.group))
         first, second = pool.champion[self.rows], pool.challenger[self.rows]
         self.champion, self.challenger = np.where(swapped, second, first), np.where(swapped, first, second)
         self.noise = rng.normal(size=len(first))
@@ -198,7 +206,7 @@ def _passes(pool: Pool, settings: Settings, rng: np.random.Generator) -> dict[st
         "rows": len(pool.label),
         "real_gain": auroc(pool.label, pool.challenger) - auroc(pool.label, pool.champion),
         "standard_error": float(np.std(differences)),
-        **{f"{name}_pass": float(np.mean([d.promote for d in of])) for name, of in decisions.items()},
+        **{f"{name}_pass": float(np.mean([d.promote for d in made])) for name, made in decisions.items()},
         **{f"{name}_blocked": float(np.mean([_blocked(d) for d in decisions[name]])) for name in ("equal", "biased")},
     }
 

@@ -57,7 +57,7 @@ Measured = tuple[dict[str, Any], list[Target]]
 def served(settings: Settings) -> Measured:
     """The drift loop with all its decisions, without an API. Batch 1 is left out, as in the other sections."""
     with tempfile.TemporaryDirectory() as folder:
-        # Apart from the other sections, which register versions of their own.
+        # In a folder of its own, because the other sections register versions, too.
         rollout = settings.rollout.model_copy(update={"target": "none"})
         own = {"data_uri": f"{folder}/data", "reports_uri": f"{folder}/reports", "state_path": Path(folder)}
         installation = Installation(settings.model_copy(update={**own, "rollout": rollout}))
@@ -93,8 +93,8 @@ def prequential(settings: Settings) -> Measured:
     """Each batch is predicted before its outcomes are known, by a model that was trained on all matured data, and then evaluated.
 
     Production code only, without rollout and gate: every challenger becomes the champion, so that the next search starts from
-    it. `frozen` is the first of them. `delayed` is the model of one retraining before, for where a batch is predicted first
-    and retrained upon afterwards.
+    it. `frozen` is the first of them. `delayed` is the model before the newest retraining, as in a system that predicts a batch
+    first and retrains afterwards.
     """
     installation = Installation(settings)
     registry, batches, predicted, bundles = installation.registry, [], [], []
@@ -156,7 +156,10 @@ def _by_model(labelled: pd.DataFrame) -> dict[str, float]:
 
 
 def _gains(predicted: pd.DataFrame) -> NDArray[np.float64]:
-    """Mean AUROC gain over the batches in each resample of patients, who can occur in several batches; shape (N_BOOTSTRAP,)."""
+    """Return the mean AUROC gain over the batches in each resample of patients, shape (N_BOOTSTRAP,).
+
+    Patients are resampled over all batches together, because a patient can occur in several.
+    """
     rows = list(predicted.groupby("batch").indices.values())
     label, current, frozen = (predicted[name].to_numpy() for name in (LABEL, "current", "frozen"))
     gains = []
@@ -243,7 +246,7 @@ def _everything(settings: Settings) -> pd.DataFrame:
 
 
 def _batches(settings: Settings) -> list[pd.DataFrame]:
-    """The labelled encounters of each batch, in order."""
+    """Accept all batches and outcomes. Returns: the labelled encounters of each batch, in order."""
     installation = Installation(settings)
     names = arrived_batches(installation)
     for name in names:

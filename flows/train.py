@@ -18,7 +18,7 @@ def train(trigger: str = "manual", arriving: str | None = None) -> TrainingResul
     """Train a challenger on all batches with known outcomes, and compare it with the champion.
 
     Args:
-        trigger: name of the training. A second training with the same name and data is not repeated.
+        trigger: name of the training. A training with the same name and data is not run again.
         arriving: train as if this batch were arriving; by default the newest batch.
     """
     installation = Installation()

@@ -1,7 +1,7 @@
 """Kill the drift loop with SIGKILL again and again: every batch must get one event, and no row may be lost.
 
-The loop, the ledger, the lease, the registry and the acceptance of batches are real. Detection, training and rollout are fakes that
-take some milliseconds and append the same events as the real ones.
+The loop, the ledger, the lease, the registry and the acceptance of batches are real. Detection, training, recalibration
+and rollout are fakes that take some milliseconds and append the same events as the real ones.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ _MOST_STEPS = 4
 _LATEST_KILL_SECONDS = 0.1
 _COLUMN = ColumnDrift(column="age", method="wasserstein", score=0.0, threshold=0.1)
 _MADE_ONCE = ("training", "recalibration", "promotion")
+"""Kinds of events that the ledger must contain at most once for each version."""
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -173,7 +174,7 @@ def _recalibrate(installation: Installation, name: str) -> Recalibrated:
     """Append the event of a recalibration, once, as `recalibrate` does."""
     ledger = installation.ledger
     if (event := ledger.last("recalibration", arriving=name)) is None:
-        version = 1000 + len(ledger.events("recalibration"))  # apart from the numbers of trainings
+        version = 1000 + len(ledger.events("recalibration"))  # above the versions of trainings
         made_up = {"of": 1, "correction": "none", "intercept": 0.0, "slope": 1.0, "threshold": 0.1, "bundle_digest": ""}
         facts = {"version": version, "arriving": name, "reasons": ["made up"], **made_up}
         event = ledger.append("recalibration", key=f"recalibration {name}", seconds={}, **facts)

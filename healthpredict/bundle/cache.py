@@ -95,9 +95,11 @@ def _files(source: str, manifest: bytes) -> dict[str, str]:
     try:
         files = {str(name): str(digest) for name, digest in json.loads(manifest)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BundleError(f"{source} holds no manifest of a bundle. Name the folder of a bundle.") from None
+        raise BundleError(f"{source} contains no manifest of a bundle. Name the folder of a bundle.") from None
     if not all(map(_FILE_NAME.fullmatch, files)) or MANIFEST in files:
-        raise BundleError(f"The manifest of {source} names what cannot be a file of a bundle. Do not trust it.")
+        raise BundleError(
+            f"The manifest of {source} lists names that files of a bundle cannot have. Do not use this bundle."
+        )
     return files
 
 

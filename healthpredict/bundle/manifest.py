@@ -26,7 +26,7 @@ class Recalibration(BaseModel):
 
     Attributes:
         of: the version that training built.
-        calibrator: of that version.
+        calibrator: the one that training fitted.
         batch: the newest batch whose outcomes the calibrator has used.
     """
 
@@ -46,7 +46,7 @@ class Manifest(BaseModel):
         model_version: version in the registry.
         family: model family, for instance `lightgbm`.
         outcome: which readmissions count.
-        trigger: why the version was made: `initial`, or the batch that led to it.
+        trigger: why the version was made: `initial`, the batch that led to it, or the name of a training by hand.
         trained_on: batches in the training data, in order.
         data_digest: sha256 over the training data.
         git_commit: of the training code, or None outside a work tree.

@@ -38,12 +38,13 @@ EXPLAINED_WITHIN = 1e-4
 """Largest allowed difference between a risk and the sum of its explanation."""
 
 TOLERANCE = 1e-6
-"""Largest allowed difference of a risk between training and serving. Rounding errors are much smaller: the sums are of some hundred
-leaves, in 32 bits."""
+"""Largest allowed difference of a risk between training and serving. Rounding errors are much smaller: a model sums a few hundred
+leaves in 32 bits."""
 
 _SMALLEST = 1e-7
+"""Smallest distance of a probability from 0 and 1 before it is calibrated, so that its log-odds are finite."""
 _LARGEST_EXPONENT = 700.0
-"""`math.exp` raises above it."""
+"""`math.exp` overflows from 710 on."""
 _CONTRACT_KEYS = ("name", "kind", "allowed", "minimum", "maximum", "pattern", "nullable")
 
 
@@ -115,7 +116,7 @@ class Bundle:
         return calibrate(self.manifest.calibrator, self.model.many(features))
 
     def risks_as_trained(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The same before any recalibration. The reference profile describes these risks."""
+        """Compute the risks with the calibrator from training; see `risks`. The reference profile describes these."""
         recalibration = self.manifest.recalibration
         calibrator = recalibration.calibrator if recalibration else self.manifest.calibrator
         return calibrate(calibrator, self.model.many(features))

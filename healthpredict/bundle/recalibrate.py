@@ -21,15 +21,15 @@ def recalibrate_bundle(
     batch: str | None,
     threshold: float,
 ) -> Bundle:
-    """Build a bundle whose risks are those of an existing one after a correction.
+    """Build a bundle with the model of an existing one, and with its risks after a correction.
 
-    The risks of the golden rows are corrected as well, so they still show that the model is the one that was trained.
+    The golden rows get the corrected risks, so that they still prove that the model is the one that was trained.
 
     Args:
         bundle: the existing one, which may be recalibrated itself.
         path: of the new folder. An existing bundle is replaced.
         correction: of the existing bundle's calibrated risks; its slope is above 0.
-        version: reserved in the registry.
+        version: of the new bundle, reserved in the registry.
         run_id: the MLflow run of the recalibration.
         trigger: the batch that led to it.
         batch: the newest batch whose outcomes were used; None if only the threshold changes.

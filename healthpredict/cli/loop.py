@@ -51,7 +51,7 @@ def _plan(path: Path) -> ShiftPlan:
 @app.command()
 def train(
     trigger: Annotated[
-        str, typer.Option(help="Name of the training. A second training with the same name and data is not repeated.")
+        str, typer.Option(help="Name of the training. A training with the same name and data is not run again.")
     ] = "manual",
     arriving: Annotated[
         str | None, typer.Option(help="Train as if this batch were arriving; by default the newest batch.")
@@ -115,7 +115,9 @@ def resume(as_json: Json = False) -> None:
 def drift_loop(
     source: Annotated[
         BatchSource,
-        typer.Option(help="With live, first cut batches from the logged predictions of the API."),
+        typer.Option(
+            help="Where batches come from. With `live`, first cut them from the logged predictions of the API."
+        ),
     ] = "batches",
     as_json: Json = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """Usefulness of risks at a threshold: how many patients are flagged, how many of them return, and the net benefit.
 
-Net benefit (Vickers & Elkin 2006, doi 10.1177/0272989X06295361) counts true alarms and subtracts false alarms, which weigh
-t / (1 - t) at a threshold t: who flags at a risk of .10 accepts nine false alarms for one true alarm.
+Net benefit (Vickers & Elkin 2006, doi 10.1177/0272989X06295361) counts true alarms and subtracts false alarms, each of which
+weighs t / (1 - t) at a threshold t: a team that flags patients from a risk of .10 on accepts nine false alarms for one true alarm.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class DecisionPoint(BaseModel):
     Attributes:
         threshold: a risk at or above it is flagged.
         alert_rate: share of encounters that are flagged.
-        sensitivity: share of the readmitted who are flagged.
-        ppv: share of the flagged who are readmitted; None if nobody is flagged.
-        net_benefit: of the model.
+        sensitivity: share of readmitted encounters that are flagged.
+        ppv: share of flagged encounters that are readmitted; None if none is flagged.
+        net_benefit: net benefit of the model.
         treat_all: net benefit of flagging everybody.
         baseline: net benefit of the baseline variable.
         advantage: net benefit of the model minus the largest of the baseline, of flagging everybody and of flagging nobody.
@@ -53,7 +53,7 @@ class DecisionPoint(BaseModel):
 
     @property
     def number_needed_to_evaluate(self) -> Interval | None:
-        """How many flagged patients a team evaluates to find one who returns; None if it finds none."""
+        """How many flagged patients are evaluated to find one who returns; None if nobody is flagged or none of them returns."""
         if self.ppv is None or self.ppv.value == 0:
             return None
         return Interval(
@@ -96,15 +96,16 @@ def decision_curve(
 ) -> DecisionCurve:
     """Compute the usefulness of risks by threshold, beside flagging everybody, flagging nobody, and one variable alone.
 
-    The variable becomes a risk by a logistic regression on these encounters, as in the package dcurves. It is fitted once, not
-    again in each resample. So it is judged on the data that it was fitted on, which favours it a little over the model.
+    A logistic regression on these encounters turns the variable into a risk, as in the package dcurves. It is fitted once, not
+    again in each resample. So the variable is judged on the data that its regression was fitted on, which favours it a little over
+    the model.
 
     Args:
         label: whether the patient was readmitted, shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
-        baseline: the variable, shape (n_encounters,).
+        baseline: the one variable, shape (n_encounters,).
         patient_id: shape (n_encounters,).
-        threshold: the model's own, between 0 and 1.
+        threshold: the model's own, above 0 and below 1.
         n_bootstrap: resamples of patients behind each interval.
         seed: of the resampling.
 
@@ -114,9 +115,10 @@ def decision_curve(
     require_two_classes(label)
     thresholds = np.array([*THRESHOLDS, threshold])
     risks = (risk, recalibrate(baseline, label))
-    reached = [np.searchsorted(np.sort(thresholds), which, side="right") for which in risks]
-    first, group = alike(*reached, label.astype(np.intp))
-    flagged = np.concatenate([which[first, None] >= thresholds for which in risks], axis=1)
+    # Encounters that reach the same thresholds and have the same outcome count alike, so sums over such groups are enough.
+    n_reached = [np.searchsorted(np.sort(thresholds), values, side="right") for values in risks]
+    first, group = alike(*n_reached, label.astype(np.intp))
+    flagged = np.concatenate([values[first, None] >= thresholds for values in risks], axis=1)
     terms = np.column_stack([flagged, flagged & label[first, None], label[first], np.ones(len(first))])
     value = _measure(np.bincount(group)[None, :] @ terms, thresholds)
     counts = bootstrap_sums(group, [np.ones(len(label))], patient_id, n_bootstrap, seed)[:, 0]
@@ -126,7 +128,7 @@ def decision_curve(
             threshold=float(at),
             ppv=None if np.isnan(value["ppv"][0, i]) else interval(float(value["ppv"][0, i]), draws["ppv"][:, i]),
             advantage=_advantage(value, draws, i),
-            **{name: interval(float(of[0, i]), draws[name][:, i]) for name, of in value.items() if name != "ppv"},
+            **{name: interval(float(each[0, i]), draws[name][:, i]) for name, each in value.items() if name != "ppv"},
         )
         for i, at in enumerate(thresholds)
     ]
@@ -136,21 +138,22 @@ def decision_curve(
 def _measure(sums: Floats, thresholds: Floats) -> dict[str, Floats]:
     """Compute each value of a `DecisionPoint` from sums over encounters, shape (n_resamples, n_thresholds)."""
     n = len(thresholds)
-    flagged, baseline_flagged, found, baseline_found = (sums[:, start : start + n] for start in range(0, 4 * n, n))
+    flagged, baseline_flagged, hits, baseline_hits = (sums[:, start : start + n] for start in range(0, 4 * n, n))
     readmitted, total = sums[:, -2:-1], sums[:, -1:]
     odds = thresholds / (1 - thresholds)
     with np.errstate(invalid="ignore"):
         return {
             "alert_rate": flagged / total,
-            "sensitivity": found / readmitted,
-            "ppv": found / flagged,
-            "net_benefit": (found - odds * (flagged - found)) / total,
+            "sensitivity": hits / readmitted,
+            "ppv": hits / flagged,
+            "net_benefit": (hits - odds * (flagged - hits)) / total,
             "treat_all": (readmitted - odds * (total - readmitted)) / total,
-            "baseline": (baseline_found - odds * (baseline_flagged - baseline_found)) / total,
+            "baseline": (baseline_hits - odds * (baseline_flagged - baseline_hits)) / total,
         }
 
 
 def _advantage(value: dict[str, Floats], draws: dict[str, Floats], i: int) -> Interval:
+    # The third alternative, flagging nobody, has a net benefit of 0.
     best = max(("treat_all", "baseline"), key=lambda name: float(value[name][0, i]))
     if value[best][0, i] < 0:
         return interval(float(value["net_benefit"][0, i]), draws["net_benefit"][:, i])

@@ -1,4 +1,4 @@
-"""Groups of patients, and the performance of a model in each of them compared with all other patients."""
+"""Groups of patients, and the performance of a model in each group compared with that in all other patients."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class GroupMetric(BaseModel):
 
     Attributes:
         value: in the group.
-        gap: `value` minus the value of all other encounters.
-        p_value: of the gap against 0. For `offset`, of the value against 0, because the right offset of every group is 0.
-            Corrected for the number of groups and metrics (Holm 1979, https://www.jstor.org/stable/4615733).
+        gap: `value` minus the value in all other encounters.
+        p_value: of the hypothesis that the gap is 0; for `offset`, that the value is 0, which is right for every group. It is
+            corrected for the number of groups and metrics (Holm 1979, https://www.jstor.org/stable/4615733).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,8 +52,8 @@ class GroupPerformance(BaseModel):
         rows: encounters.
         readmitted: those of them that were readmitted.
         metrics: sensitivity, false-positive rate and positive predictive value at the threshold, and `offset`, which is mean risk
-            minus readmitted share. A metric is left out if the group, or the others, have less than `MIN_DENOMINATOR` encounters
-            for it.
+            minus readmitted share. A metric is left out if the group, or the others, have fewer than `MIN_DENOMINATOR`
+            encounters for it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -106,7 +106,8 @@ def group_performance(
     flagged = risk >= threshold
     columns = dict.fromkeys(column for grouping in GROUPINGS for column in grouping)
     codes = [_coded(encounters, column)[0] for column in columns]
-    # Every group is a union of cells, so one pass over the encounters of a resample is enough for all groups.
+    # A cell is the encounters with the same values, label and flag. Every group is a union of cells, so one pass over the
+    # encounters of a resample is enough for all groups.
     first, cell = alike(*codes, label.astype(np.intp), flagged.astype(np.intp))
     member = np.stack([rows[first] for _, _, rows in groups], axis=1).astype(np.float64)
     terms = (np.ones(len(label)), risk)
@@ -115,12 +116,12 @@ def group_performance(
     measured = _measure(sums, label[first], flagged[first], member)
     draws = _measure(drawn, label[first], flagged[first], member)
     found = {
-        (metric, i): _group_metric(metric, of, draws[metric], i)
-        for metric, of in measured.items()
+        (metric, i): _group_metric(metric, values, draws[metric], i)
+        for metric, values in measured.items()
         for i in range(len(groups))
-        if of.encounters[0, i] >= MIN_DENOMINATOR
+        if values.encounters[0, i] >= MIN_DENOMINATOR
     }
-    corrected = dict(zip(found, holm([of.p_value for of in found.values()]), strict=True))
+    corrected = dict(zip(found, holm([one.p_value for one in found.values()]), strict=True))
     return tuple(
         GroupPerformance(
             column=column,
@@ -128,8 +129,8 @@ def group_performance(
             rows=int(rows.sum()),
             readmitted=int(label[rows].sum()),
             metrics={
-                metric: of.model_copy(update={"p_value": corrected[metric, i]})
-                for (metric, group), of in found.items()
+                metric: one.model_copy(update={"p_value": corrected[metric, i]})
+                for (metric, group), one in found.items()
                 if group == i
             },
         )
@@ -138,7 +139,7 @@ def group_performance(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values so that the probability of any false alarm stays below the level that they are compared with."""
+    """Correct p-values by Holm's method: the probability that any of them is below a level by chance is at most that level."""
     order = np.argsort(p_values)
     adjusted = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1))
     corrected = np.empty(len(order))
@@ -152,7 +153,7 @@ class _Measured(NamedTuple):
     value: Floats
     gap: Floats
     encounters: Floats
-    """Those that the rate is computed from, in the group or among the others, whichever are fewer."""
+    """Number of encounters that the metric is computed from: in the group or among the others, whichever is smaller."""
 
 
 def _measure(
@@ -162,8 +163,8 @@ def _measure(
 
     Args:
         sums: number of encounters and sum of their risks, shape (n_resamples, 2, n_cells).
-        label: of the cells, shape (n_cells,).
-        flagged: whether the cell's encounters are, shape (n_cells,).
+        label: whether the encounters of a cell were readmitted, shape (n_cells,).
+        flagged: whether the encounters of a cell are flagged, shape (n_cells,).
         member: 1 if a cell belongs to a group, otherwise 0, shape (n_cells, n_groups).
     """
     counts, risks = sums[:, 0], sums[:, 1]

@@ -13,18 +13,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Self
 
-from healthpredict.features.sources import (
-    COUNTS,
-    DERIVED_NUMBERS,
-    LEVEL_SOURCES,
-    LevelSource,
-)
+from healthpredict.features.sources import COUNTS, DERIVED_NUMBERS, LEVEL_SOURCES, LevelSource
 
 Table = tuple[tuple[float, ...], ...]
-"""The log-odds by position, then perhaps the logarithm of the number of rows; shape (1 or 2, n_positions)."""
+"""Statistics by position: the log-odds, and for some sources the logarithm of the number of rows; shape (1 or 2, n_positions)."""
 Value = str | int | float | None
 ROWS = "@rows"
-"""Suffix of a feature's name that is a number of rows."""
+"""Suffix of the name of a feature that is the logarithm of a number of training encounters."""
 MISSING_LEVEL = 0
 """Position of a missing value in every table of statistics. Known levels follow; the last position is "other" (rare or unseen)."""
 

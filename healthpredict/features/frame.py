@@ -25,11 +25,13 @@ from healthpredict.features.sources import (
 )
 
 SMOOTHING = 20.0
-"""Number of imaginary encounters with the mean rate that are added to each level. Compared with 50, it gains .001 to .002 AUPRC."""
+"""Number of imaginary encounters with the mean rate that are added to each level or pair. Compared with 50, it gains .001 to .002
+AUPRC."""
 MIN_ROWS = 10
 """Levels and pairs with fewer training encounters count as "other", so that the encoder contains nothing about so few people."""
 N_FOLDS = 5
 _GRID = 1024.0
+"""Statistics are multiples of 1 / _GRID; see `features.encoder`."""
 _SMALLEST_RATE = 1e-6
 """Smallest distance of a rate from 0 and 1. If all of a few readmissions are in one fold, the rate without that fold is 0, and some
 model families reject infinite log-odds."""
@@ -55,7 +57,8 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
     for name, table in encoder.statistics.items():
         level = levels[name]
         for values in table:
-            of_code = np.asarray(values, dtype=np.float32)[level.position]
+            of_code = np.asarray(values, dtype=np.float32)[level.position_of_code]
+            # Code -1 wraps to the last entry, that of a missing value. The default mode would also buffer `out`.
             of_code.take(level.code, out=encoded[:, next(columns)], mode="wrap")
     for (a, b), table in encoder.pair_statistics.items():
         at = levels[a].positions * encoder.size(b) + levels[b].positions
@@ -176,23 +179,23 @@ class _Levels:
 
     Attributes:
         code: of each encounter, shape (n_encounters,); -1 if missing.
-        position: of each code in the tables of the source; the last entry is that of code -1.
+        position_of_code: the position of each code in the tables of the source; the last entry is that of code -1.
     """
 
     code: NDArray[np.integer[Any]]
-    position: NDArray[np.intp]
+    position_of_code: NDArray[np.intp]
 
     @classmethod
     def of(cls, encoder: Encoder, source: LevelSource, column: pd.Series) -> Self:
         """Look up the position of each distinct value."""
         code, values = codes_of(column)
-        position = [*(encoder.position(source, value) for value in values), encoder.position(source, None)]
-        return cls(code, np.array(position))
+        position_of_code = [*(encoder.position(source, value) for value in values), encoder.position(source, None)]
+        return cls(code, np.array(position_of_code))
 
     @cached_property
     def positions(self) -> NDArray[np.intp]:
         """The position of each encounter in the tables of the source, shape (n_encounters,)."""
-        return np.asarray(self.position[self.code])
+        return np.asarray(self.position_of_code[self.code])
 
 
 def _numbers(encounters: pd.DataFrame, fills: dict[str, float]) -> list[NDArray[np.float32]]:

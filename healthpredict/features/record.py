@@ -31,7 +31,7 @@ _FIXED = (*COUNTS, "age", *MEDICATION_FIELDS)
 """The columns with the first slots, in this order."""
 
 
-class _Table(dict[Any, Any]):
+class _Lookup(dict[Any, Any]):
     """A value for each known level (None is the level of a missing value), and one for all others."""
 
     def __init__(self, known: Mapping[Any, Any], other: Any) -> None:
@@ -51,18 +51,18 @@ class RecordEncoder:
         fills: of the counts, in the order of `COUNTS`.
         ages: age band -> midpoint in years.
         derived: for each derived level, the slot of its value and the function that derives it.
-        statistics: for each level source, its slot and level -> statistics, in the order of the features.
-        positions: for each source that is in a pair, its slot and level -> position.
+        statistics: for each level source, its slot, and its statistics by level, in the order of the features.
+        positions: for each source that is in a pair, its slot, and its position by level.
         pairs: for each pair, its statistics by joint position, the index of the first source in `positions`, the size of the second
-            source and its index.
+            source, and the index of the second source in `positions`.
     """
 
     columns: tuple[str, ...]
     fills: tuple[float, ...]
-    ages: _Table
+    ages: _Lookup
     derived: tuple[tuple[int, Callable[[Any], str]], ...]
-    statistics: tuple[tuple[int, _Table], ...]
-    positions: tuple[tuple[int, _Table], ...]
+    statistics: tuple[tuple[int, _Lookup], ...]
+    positions: tuple[tuple[int, _Lookup], ...]
     pairs: tuple[tuple[tuple[tuple[float, ...], ...], int, int, int], ...]
 
     @classmethod
@@ -79,7 +79,7 @@ class RecordEncoder:
         return cls(
             columns=columns,
             fills=tuple(encoder.fills[name] for name in COUNTS),
-            ages=_Table(AGE_MIDPOINT, encoder.fills["age_years"]),
+            ages=_Lookup(AGE_MIDPOINT, encoder.fills["age_years"]),
             derived=tuple((columns.index(s.column), s.derive) for s in derived if s.derive is not None),
             statistics=tuple(
                 (slot(sources[name]), _by_level(encoder, name, _by_position(table)))
@@ -123,6 +123,6 @@ def _by_position(table: Table) -> tuple[tuple[float, ...], ...]:
     return tuple(zip(*table, strict=True))
 
 
-def _by_level(encoder: Encoder, name: str, by_position: Any) -> _Table:
+def _by_level(encoder: Encoder, name: str, by_position: Any) -> _Lookup:
     missing, *known, other = by_position
-    return _Table({None: missing, **dict(zip(encoder.levels[name], known, strict=True))}, other)
+    return _Lookup({None: missing, **dict(zip(encoder.levels[name], known, strict=True))}, other)

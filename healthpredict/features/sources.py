@@ -21,7 +21,7 @@ class LevelSource:
     """A source of levels: one column.
 
     Attributes:
-        name: of its features.
+        name: of the source, and of its features.
         column: of the contract.
         derive: maps a value to its level; without it, the value is the level.
         counted: whether the number of training encounters of each level is a feature as well; only useful with many levels.
@@ -33,7 +33,7 @@ class LevelSource:
     counted: bool = False
 
 
-def _category_root(code: str) -> str:
+def _icd9_category(code: str) -> str:
     return code.partition(".")[0]
 
 
@@ -43,7 +43,7 @@ def _at_most(most: int, count: int) -> str:
 
 LEVEL_SOURCES: Final = (
     *(LevelSource(c.field, c.field, counted=c.kind is Kind.CODE) for c in FEATURE_COLUMNS if c.kind is not Kind.COUNT),
-    *(LevelSource(f"diag_{i}.category", f"diag_{i}", _category_root, counted=True) for i in (1, 2, 3)),
+    *(LevelSource(f"diag_{i}.category", f"diag_{i}", _icd9_category, counted=True) for i in (1, 2, 3)),
     *(LevelSource(f"diag_{i}.group", f"diag_{i}", diagnosis_group) for i in (1, 2, 3)),
     # Counts as levels. At most 1 % of encounters have a larger count.
     LevelSource("prior_stays", "number_inpatient", partial(_at_most, 6)),
@@ -51,6 +51,8 @@ LEVEL_SOURCES: Final = (
     LevelSource("days", "time_in_hospital", partial(_at_most, 14)),
     LevelSource("diagnoses", "number_diagnoses", partial(_at_most, 9)),
 )
+"""Bundles store the names, and statistics of the levels. Sources can be added. Whoever changes or removes one, or changes
+`DERIVED_NUMBERS`, raises `FORMAT` in `bundle.manifest`, so that older bundles are refused."""
 
 PAIRS: Final = (
     ("discharge_disposition_id", "age"),
@@ -94,7 +96,7 @@ PAIRS: Final = (
     ("insulin", "age"),
 )
 """Pairs whose joint statistics help. The first ten add .002 AUROC and .009 AUPRC (five folds of patients). The others,
-with the numbers of rows and the counts as levels, add .003 and .005, and on later batches .002 and .002. What added nothing: a
+together with `counted` and the counts as levels, add .003 and .005, and .002 and .002 on later batches. These added nothing: a
 second smoothing, ratios, flags of diagnoses, a table of diagnoses in any position."""
 
 COUNTS: Final = tuple(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT)
@@ -102,6 +104,7 @@ AGE_MIDPOINT: Final = {band: 5.0 + 10.0 * i for i, band in enumerate(AGE_BANDS)}
 MEDICATION_FIELDS: Final = tuple(name.replace("-", "_") for name in MEDICATIONS)
 STEADY: Final = "Steady"
 CHANGED: Final = ("Up", "Down")
+"""Values of a medication that was given: with a steady dose, with a changed dose."""
 DERIVED_NUMBERS: Final = ("age_years", "prior_visits", "medications_given", "medications_changed")
 """Midpoint of the age band; outpatient, emergency and inpatient visits of the year before; diabetes drugs given, changed."""
 PRIOR_VISITS: Final = ("number_outpatient", "number_emergency", "number_inpatient")

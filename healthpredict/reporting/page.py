@@ -59,11 +59,11 @@ def page(
 
 def history_plots(summary: Summary) -> dict[str, bytes]:
     """Return the plots over all batches: `auroc`, `offset` and `drift`, as PNG."""
-    return {"auroc": history(summary), "offset": _offsets(summary), "drift": _heat_map(summary)}
+    return {"auroc": history(summary), "offset": _offset_plot(summary), "drift": _heat_map(summary)}
 
 
 def decision_plots(summary: Summary) -> dict[str, bytes]:
-    """Return the plot `decision_curve` as PNG, or nothing if the usefulness is not known yet."""
+    """Return the plot `decision_curve` as PNG, or no plot if the usefulness is not known yet."""
     if not summary.decision_curves:
         return {}
     curves = {f"{model.name}, version {model.version}": model.curve for model in summary.decision_curves}
@@ -91,7 +91,7 @@ def history(summary: Summary) -> bytes:
     return history_plot(_short_names(predicted), lines, "Each batch, predicted before its outcomes were known", "AUROC")
 
 
-def _offsets(summary: Summary) -> bytes:
+def _offset_plot(summary: Summary) -> bytes:
     predicted = _predicted(summary)
     lines = [
         Series("first model", [_or_nan(batch.offset_frozen) for batch in predicted], "first model"),
@@ -129,8 +129,8 @@ class AlarmedGroup:
     Attributes:
         column: what the group is made of.
         value: the group.
-        states: in each batch that a champion predicted; "unknown" if the group was too small.
-        newest: the newest alarm.
+        states: one for each batch that a champion predicted; "unknown" if the group was too small.
+        newest: the sentence of the newest alarm.
     """
 
     column: str
@@ -141,14 +141,14 @@ class AlarmedGroup:
 
 def alarmed_groups(summary: Summary) -> list[AlarmedGroup]:
     """Return the groups that raised an alarm in any batch, the one that raised the first alarm first."""
-    batches = [{(of.column, of.value): of for of in batch.subgroups} for batch in _predicted(summary)]
+    batches = [{(group.column, group.value): group for group in batch.subgroups} for batch in _predicted(summary)]
     keys = dict.fromkeys(key for groups in batches for key, group in groups.items() if group.alarm)
-    found = []
+    alarmed = []
     for column, value in keys:
         over_time = [groups.get((column, value)) for groups in batches]
         alarms = [group.alarm for group in over_time if group is not None and group.alarm]
-        found.append(AlarmedGroup(column, value, tuple(map(_state, over_time)), alarms[-1]))
-    return found
+        alarmed.append(AlarmedGroup(column, value, tuple(map(_state, over_time)), alarms[-1]))
+    return alarmed
 
 
 def _state(group: SubgroupDrift | None) -> Literal["alarm", "no alarm", "unknown"]:

@@ -1,4 +1,4 @@
-"""Plots of discrimination, calibration, history and drift."""
+"""Plots of discrimination, calibration, usefulness, history and drift."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from healthpredict.evaluation.metrics import ECE_BINS, Floats
 
 _SIZE = (5.0, 4.5)
 _DPI = 110
-_LINE = "#1f5fa8"
-_REFERENCE = "#767676"
-_EXPECTED = "#b3541e"
+_MAIN_COLOR = "#1f5fa8"
+_COMPARISON_COLOR = "#767676"
+_ACCENT_COLOR = "#b3541e"
 _LOWEST_THRESHOLD = 0.05
+"""Lowest threshold in the plot of usefulness."""
 
 
 def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
@@ -31,10 +32,10 @@ def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple
         other: name and risks of a second model, or None.
     """
     figure, axes = _axes(title, "False positive rate", "Sensitivity")
-    axes.plot([0, 1], [0, 1], color=_REFERENCE, linewidth=1, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=_COMPARISON_COLOR, linewidth=1, linestyle=":")
     if other is not None:
-        axes.plot(*_roc(label, other[1]), color=_REFERENCE, linewidth=1.5, linestyle="--", label=other[0])
-    axes.plot(*_roc(label, risk), color=_LINE, linewidth=2, label="champion")
+        axes.plot(*_roc(label, other[1]), color=_COMPARISON_COLOR, linewidth=1.5, linestyle="--", label=other[0])
+    axes.plot(*_roc(label, risk), color=_MAIN_COLOR, linewidth=2, label="champion")
     if other is not None:
         axes.legend(frameon=False)
     return _png(figure)
@@ -55,11 +56,13 @@ def calibration_plot(
     figure, axes = _axes(title, "Predicted risk", "Readmitted within 30 days")
     predicted, observed, error = _bins(label, risk)
     top = max(*predicted, *observed) * 1.1
-    axes.plot([0, top], [0, top], color=_REFERENCE, linewidth=1, linestyle=":")
+    axes.plot([0, top], [0, top], color=_COMPARISON_COLOR, linewidth=1, linestyle=":")
     if other is not None:
         others = _bins(label, other[1])
-        axes.plot(*others[:2], color=_REFERENCE, marker="s", markersize=4, linestyle="--", label=other[0])
-    axes.errorbar(predicted, observed, yerr=error, color=_LINE, marker="o", linewidth=1.5, capsize=2, label="champion")
+        axes.plot(*others[:2], color=_COMPARISON_COLOR, marker="s", markersize=4, linestyle="--", label=other[0])
+    axes.errorbar(
+        predicted, observed, yerr=error, color=_MAIN_COLOR, marker="o", linewidth=1.5, capsize=2, label="champion"
+    )
     if other is not None:
         axes.legend(frameon=False)
     return _png(figure)
@@ -85,22 +88,24 @@ def decision_plot(curves: Mapping[str, DecisionCurve], title: str) -> bytes:
     """
     figure, axes = _axes(title, "Threshold", "Net benefit per 1,000 encounters", size=(8.0, 4.0))
     first = next(iter(curves.values()))
-    # Below, every strategy flags nearly everybody, and its large net benefit would hide the differences above.
+    # At lower thresholds, every strategy flags nearly everybody, and its large net benefit would hide the differences above.
     shown = [i for i, point in enumerate(first.points) if point.threshold >= _LOWEST_THRESHOLD]
     points = [first.points[i] for i in shown]
     thresholds = [point.threshold for point in points]
     all_treated = [1000 * point.treat_all.value for point in points]
     baseline = [1000 * point.baseline.value for point in points]
-    axes.axhline(0, color=_REFERENCE, linewidth=1, label="flag nobody")
-    axes.plot(thresholds, all_treated, color=_REFERENCE, linewidth=1.5, linestyle=":", label="flag everybody")
-    axes.plot(thresholds, baseline, color=_EXPECTED, linewidth=1.5, linestyle="-.", label="number of inpatient visits")
+    axes.axhline(0, color=_COMPARISON_COLOR, linewidth=1, label="flag nobody")
+    axes.plot(thresholds, all_treated, color=_COMPARISON_COLOR, linewidth=1.5, linestyle=":", label="flag everybody")
+    axes.plot(
+        thresholds, baseline, color=_ACCENT_COLOR, linewidth=1.5, linestyle="-.", label="number of inpatient visits"
+    )
     for (name, curve), style in zip(curves.items(), ("-", "--"), strict=False):
         benefit = [1000 * curve.points[i].net_benefit.value for i in shown]
-        axes.plot(thresholds, benefit, color=_LINE, linewidth=2, linestyle=style, label=name)
+        axes.plot(thresholds, benefit, color=_MAIN_COLOR, linewidth=2, linestyle=style, label=name)
     low = [1000 * point.net_benefit.low for point in points]
     high = [1000 * point.net_benefit.high for point in points]
-    axes.fill_between(thresholds, low, high, color=_LINE, alpha=0.15, linewidth=0)
-    axes.axvline(first.at_threshold.threshold, color=_LINE, linewidth=0.8, linestyle=":")
+    axes.fill_between(thresholds, low, high, color=_MAIN_COLOR, alpha=0.15, linewidth=0)
+    axes.axvline(first.at_threshold.threshold, color=_MAIN_COLOR, linewidth=0.8, linestyle=":")
     # Flagging everybody at a high threshold is so harmful that it would hide the other curves.
     axes.set_ylim(bottom=-0.2 * max(high), top=1.1 * max(*high, *all_treated))
     axes.legend(frameon=False)
@@ -143,9 +148,9 @@ class Series:
 
 
 _STYLES = {
-    "champion": {"color": _LINE, "marker": "o", "linewidth": 2},
-    "first model": {"color": _REFERENCE, "marker": "s", "markersize": 4, "linewidth": 1.5, "linestyle": "--"},
-    "expected": {"color": _EXPECTED, "marker": "^", "markersize": 4, "linewidth": 1, "linestyle": ":"},
+    "champion": {"color": _MAIN_COLOR, "marker": "o", "linewidth": 2},
+    "first model": {"color": _COMPARISON_COLOR, "marker": "s", "markersize": 4, "linewidth": 1.5, "linestyle": "--"},
+    "expected": {"color": _ACCENT_COLOR, "marker": "^", "markersize": 4, "linewidth": 1, "linestyle": ":"},
 }
 """The keys are the values of `Series.style`."""
 
@@ -170,13 +175,13 @@ def history_plot(names: Sequence[str], lines: Sequence[Series], title: str, y: s
 
 
 def heat_map(features: Sequence[str], batches: Sequence[str], severity: Floats, title: str) -> bytes:
-    """Plot the distance of columns from the reference by batch, as PNG. A dot marks drift.
+    """Plot the distance of features from the reference by batch, as PNG. A dot marks drift.
 
     Args:
         features: names of the features, shape (n_features,).
         batches: names of the batches, shape (n_batches,).
         severity: distances in units of the limit, shape (n_features, n_batches).
-        title: above the plot.
+        title: title of the plot.
     """
     figure, axes = _axes(title, "Batch", "", size=(8.0, 1.2 + 0.22 * max(len(features), 1)))
     axes.grid(visible=False)
@@ -187,6 +192,6 @@ def heat_map(features: Sequence[str], batches: Sequence[str], severity: Floats, 
     axes.set_yticks(range(len(features)), features, fontsize=8)
     drifted = np.argwhere(severity >= 1)
     if len(drifted):
-        axes.scatter(drifted[:, 1], drifted[:, 0], s=9, color=_EXPECTED)
+        axes.scatter(drifted[:, 1], drifted[:, 0], s=9, color=_ACCENT_COLOR)
     figure.colorbar(image, label="distance / limit")
     return _png(figure)

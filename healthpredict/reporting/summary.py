@@ -14,6 +14,7 @@ class ModelSummary(BaseModel):
     """One version: its performance on the test side, whether it was promoted and why.
 
     Attributes:
+        trigger: why it was made: `initial`, the batch that led to it, or the name of a training by hand.
         run_url: page of its MLflow run, or None if MLflow has no server.
         flow_run_id: the Prefect flow run that trained it, or None.
     """
@@ -52,14 +53,13 @@ class BatchSummary(BaseModel):
         auprc: AUPRC of the same predictions.
         ece: ECE of the same predictions.
         auroc_frozen: AUROC of the first model on the same encounters.
-        expected_auroc: AUROC of the champion, estimated before the outcomes were known; None if the batch was
-            refused or empty.
+        expected_auroc: AUROC of the champion, estimated before the outcomes were known; None if the batch was refused or empty.
         offset: mean risk minus readmission rate for the champion's predictions; None while outcomes are unknown.
         offset_frozen: the same for the first model.
         alert_rate: share of the batch (0-1) that `champion_before` flags; None if the batch was refused or empty.
         promised_alert_rate: share that it should flag (0-1).
-        severity: feature -> its highest score, in units of the limit: 1 or more is drift.
-        severity_together: the same for associations between features.
+        severity: feature -> its largest distance from the training data, in units of the limit: 1 or more is drift.
+        severity_together: the same for the association of the feature with others.
         subgroups: drift and performance of groups with enough rows.
         time: when the batch was done, UTC.
         report: Evidently's page, relative to the reports; None if the batch was refused or empty.

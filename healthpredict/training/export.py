@@ -37,8 +37,8 @@ def export_onnx(family: FamilyName, model: Any, n_features: int) -> bytes:
             case _:
                 graph_model = _converted(family, model, n_features)
     graph = graph_model.graph
-    extra = [output for output in graph.output if output.name != OUTPUT]
-    for output in extra:
+    # Some converters add the predicted class as an output.
+    for output in [output for output in graph.output if output.name != OUTPUT]:
         graph.output.remove(output)
     data: bytes = graph_model.SerializeToString()
     return data
@@ -60,7 +60,7 @@ def _converted(family: FamilyName, model: Any, n_features: int) -> Any:
 
 
 def _linear(model: Any, n_features: int) -> Any:
-    """Build the graph of scaler and logistic regression in 64 bits. Converters know it in 32 bits only."""
+    """Build the graph of scaler and logistic regression in 64 bits. The converters support only 32 bits."""
     from onnx import TensorProto, helper, numpy_helper
 
     scaler, linear = model
@@ -84,7 +84,7 @@ def _linear(model: Any, n_features: int) -> Any:
 
 
 def _from_catboost(model: Any) -> Any:
-    """Remove the last node of CatBoost's own export, which makes dictionaries of the tensor of probabilities."""
+    """Remove the last node of CatBoost's own export, which turns the tensor of probabilities into dictionaries."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:

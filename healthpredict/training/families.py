@@ -59,8 +59,8 @@ class Family:
 
     Attributes:
         name: as in `SearchParams.families`.
-        first: parameters of the first trial. `suggest` draws the same ones.
-        suggest: draws parameters from an Optuna trial.
+        first: parameters of the first trial, by name.
+        suggest: draws the same parameters from an Optuna trial, as `FAMILY.PARAMETER`.
         fit: (params, training examples, watch or None, seed) -> a fitted vendor model with `predict_proba`.
     """
 
@@ -143,8 +143,9 @@ def _suggest_catboost(trial: Any) -> None:
     trial.suggest_float("catboost.subsample", 0.3, 0.8)
 
 
-_NEWTON_STEPS: Final = 4
-"""For the values of the leaves. The vendor's default of 10 takes a quarter more time and is not better; one is worse."""
+_LEAF_NEWTON_STEPS: Final = 4
+"""Newton steps for the value of a leaf. With the vendor's default of 10, a fit takes a quarter longer and is not better.
+With one step, it is worse."""
 
 
 def _fit_catboost(params: Params, train: Examples, watch: Watch | None, seed: int) -> Any:
@@ -159,7 +160,7 @@ def _fit_catboost(params: Params, train: Examples, watch: Watch | None, seed: in
 
     model = catboost.CatBoostClassifier(
         **params,
-        leaf_estimation_iterations=_NEWTON_STEPS,
+        leaf_estimation_iterations=_LEAF_NEWTON_STEPS,
         thread_count=_THREADS,
         random_seed=seed,
         custom_metric=["AUC:hints=skip_train~true"],

@@ -24,7 +24,7 @@ from healthpredict.training.search import Candidate
 
 T = TypeVar("T")
 N_DIVISIONS: Final = 2
-"""Divisions into folds, for the statistics of the training data. The model is fitted on the encounters once with each."""
+"""Number of divisions into folds. The training data are encoded once with each, and the model is fitted on all of these rows."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def fit_model(
 
     all_rows = np.ones(len(encounters), dtype=bool)
     # The largest fit first, so that the other cores do not wait for it at the end.
-    (encoder, model), *partial = _side_by_side(fit_on, [all_rows, *(fold != left_out for left_out in range(N_FOLDS))])
+    (encoder, model), *fold_fits = _side_by_side(fit_on, [all_rows, *(fold != left_out for left_out in range(N_FOLDS))])
     out_of_fold = np.empty(len(encounters))
-    for left_out, (fold_encoder, fold_model) in enumerate(partial):
-        outside = fold == left_out
-        out_of_fold[outside] = probability(fold_model, encode_frame(fold_encoder, encounters[outside]))
+    for left_out, (fold_encoder, fold_model) in enumerate(fold_fits):
+        in_fold = fold == left_out
+        out_of_fold[in_fold] = probability(fold_model, encode_frame(fold_encoder, encounters[in_fold]))
     calibrator = fit_calibrator(label, out_of_fold)
     return FittedModel(candidate, encoder, model, calibrator, calibrate(calibrator, out_of_fold))
 
@@ -102,14 +102,14 @@ def fit_finalists(
 ) -> list[FittedModel]:
     """Fit and calibrate several candidates; the best by its out-of-fold AUROC comes first.
 
-    The search evaluates on the validation side only, which has a sixth of the patients that out-of-fold predictions cover. So it
-    cannot rank families that differ by less than .005.
+    The search evaluates on the validation side only, and so cannot rank families that differ by less than .005 AUROC. Out-of-fold
+    predictions cover six times as many patients.
 
     Args:
         candidates: at least one.
-        encounters: as for `fit_model`.
-        label: as for `fit_model`.
-        seed: as for `fit_model`.
+        encounters: see `fit_model`.
+        label: see `fit_model`.
+        seed: see `fit_model`.
     """
     fitted = [fit_model(candidate, encounters, label, seed) for candidate in candidates]
     return sorted(fitted, key=lambda model: auroc(label, model.out_of_fold_risk), reverse=True)
@@ -118,7 +118,7 @@ def fit_finalists(
 def fit_each_uncalibrated(
     candidates: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
 ) -> list[tuple[Encoder, Any]]:
-    """Fit several candidates as `fit_uncalibrated` does. Returns: the models in the order of the candidates."""
+    """Fit several candidates as `fit_uncalibrated` does. Returns: encoders and models in the order of the candidates."""
     return _side_by_side(lambda candidate: fit_uncalibrated(candidate, encounters, label, seed), candidates)
 
 
@@ -136,10 +136,10 @@ def cross_fitted(encounters: pd.DataFrame, label: NDArray[np.bool_]) -> tuple[En
     return encoder, Examples(features, np.tile(label, N_DIVISIONS))
 
 
-def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], of: Iterable[T]) -> list[tuple[Encoder, Any]]:
-    """Run several fits on all cores. The vendors' code releases the GIL."""
+def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], inputs: Iterable[T]) -> list[tuple[Encoder, Any]]:
+    """Run a fit for each input, on all cores. Threads are enough, because the vendors' code releases the GIL."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(fit, of))
+        return list(pool.map(fit, inputs))
 
 
 def folds(patient_id: NDArray[np.int64]) -> NDArray[np.intp]:

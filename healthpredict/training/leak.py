@@ -12,18 +12,18 @@ from healthpredict.evaluation.metrics import Evaluation, auroc
 from healthpredict.training.fit import FittedModel
 from healthpredict.training.params import ModelParams
 
-_LIMIT: Final = "HEALTHPREDICT_MODEL__LEAK_AUROC"
-_DIFFERENCE: Final = "HEALTHPREDICT_MODEL__LEAK_STANDARD_ERRORS"
-_STANDARD_ERROR: Final = 0.3
-"""Upper bound of the standard error of an AUROC, times the square root of the number of readmissions, the smaller class (Hanley &
-McNeil 1982, doi 10.1148/radiology.143.1.7063747)."""
+_AUROC_SETTING: Final = "HEALTHPREDICT_MODEL__LEAK_AUROC"
+_DIFFERENCE_SETTING: Final = "HEALTHPREDICT_MODEL__LEAK_STANDARD_ERRORS"
+_STANDARD_ERROR_OF_ONE: Final = 0.3
+"""Upper bound of the standard error of an AUROC with one readmission. With n readmissions, the smaller class, it is divided by the
+square root of n (Hanley & McNeil 1982, doi 10.1148/radiology.143.1.7063747)."""
 
 
 def check_auroc(what: str, value: float, params: ModelParams) -> None:
     """Check that an AUROC is plausible.
 
     Args:
-        what: was evaluated, as the subject of a sentence.
+        what: the subject of the message, such as "The catboost model".
         value: its AUROC.
         params: contains the limit.
 
@@ -33,7 +33,7 @@ def check_auroc(what: str, value: float, params: ModelParams) -> None:
     if value > params.leak_auroc:
         raise LeakSuspected(
             f"{what} has an AUROC of {value:.3f}, above {params.leak_auroc:.2f}, which is too good to be true for this problem",
-            setting=_LIMIT,
+            setting=_AUROC_SETTING,
         )
 
 
@@ -61,11 +61,11 @@ def check_for_leak(fitted: FittedModel, label: NDArray[np.bool_], test: Evaluati
     check_auroc(model, test.auroc.low, params)
     out_of_fold = auroc(label, fitted.out_of_fold_risk)
     readmitted = np.array([label.sum(), test.prevalence * test.rows])
-    standard_error = _STANDARD_ERROR * float(np.sqrt((1 / readmitted).sum()))
+    standard_error = _STANDARD_ERROR_OF_ONE * float(np.sqrt((1 / readmitted).sum()))
     if abs(out_of_fold - test.auroc.value) > params.leak_standard_errors * standard_error:
         raise LeakSuspected(
             f"{model} has an AUROC of {out_of_fold:.3f} out of fold and {test.auroc.value:.3f} on the test side, which differ "
             f"by more than {params.leak_standard_errors:g} standard errors ({standard_error:.3f}), although the patients were "
             "divided at random",
-            setting=_DIFFERENCE,
+            setting=_DIFFERENCE_SETTING,
         )

@@ -61,7 +61,7 @@ class SearchResult(BaseModel):
 
     Attributes:
         candidates: the best of each family, best first. The preferred family comes first unless another is better by more than
-            chance. If its best trial is better than the parameters from before the search, these come second.
+            chance. If a new trial comes first, the parameters that its family had before the search come second.
         trials: number of trials that reported at least once.
         stopped_early: number of trials that ASHA stopped.
     """
@@ -140,7 +140,7 @@ def search_models(
                     callbacks=list(callbacks),
                 ),
             )
-            result = _summary(tuner.fit(), points, noise)
+            result = _search_result(tuner.fit(), points, noise)
     shutil.rmtree(state_path, ignore_errors=True)
     return result
 
@@ -152,7 +152,7 @@ def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: fl
     try:
         _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
-        return _summary(tuner.fit(), points, noise)
+        return _search_result(tuner.fit(), points, noise)
     except Exception as error:
         # A damaged pickle can raise anything. If the search itself is at fault, the new search raises the error again.
         _logger.warning(
@@ -223,7 +223,7 @@ def _as_point(family: FamilyName, params: Any) -> dict[str, Any]:
     return {"family": family} | {f"{family}.{key}": value for key, value in params.items()}
 
 
-def _summary(results: Any, points: list[dict[str, Any]], noise: float) -> SearchResult:
+def _search_result(results: Any, points: list[dict[str, Any]], noise: float) -> SearchResult:
     tried: dict[str, list[Candidate]] = {}
     reported = [r for r in results if r.metrics and METRIC in r.metrics]
     for result in reported:
@@ -249,9 +249,9 @@ def _summary(results: Any, points: list[dict[str, Any]], noise: float) -> Search
     preferred = best.get(points[0]["family"])
     if preferred and preferred.steps == STEPS and ranked[0].validation_auroc - preferred.validation_auroc <= noise:
         ranked = [preferred, *(c for c in ranked if c is not preferred)]
-    known = _known(tried[ranked[0].family], points)
+    known = _known_candidate(tried[ranked[0].family], points)
     if known is not None and known is not ranked[0]:
-        # Of many trials, the best on the validation side is often the luckiest. So both are compared on all training patients.
+        # Of many trials, the best on the validation side is often the luckiest. `fit_finalists` compares both on more patients.
         ranked.insert(1, known)
     return SearchResult(
         candidates=tuple(ranked),
@@ -269,10 +269,10 @@ def _best(tried: list[Candidate], points: list[dict[str, Any]], noise: float) ->
     """Return the best trial of one family. A candidate from before the search wins unless another is better by more than chance."""
     # A complete trial ranks above one that was stopped early: its result is final.
     ranked = sorted(tried, key=lambda c: (c.steps, c.validation_auroc), reverse=True)
-    known = _known(ranked, points)
+    known = _known_candidate(ranked, points)
     return known if known and ranked[0].validation_auroc - known.validation_auroc <= noise else ranked[0]
 
 
-def _known(tried: Iterable[Candidate], points: list[dict[str, Any]]) -> Candidate | None:
+def _known_candidate(tried: Iterable[Candidate], points: list[dict[str, Any]]) -> Candidate | None:
     """Return the complete trial of parameters from before the search, or None."""
     return next((c for c in tried if c.as_point in points and c.steps == STEPS), None)

@@ -12,7 +12,7 @@ from healthpredict.evaluation.metrics import auroc
 from healthpredict.operations.dataset import LABEL
 from healthpredict.training.families import STEPS
 from healthpredict.training.fit import fit_finalists
-from healthpredict.training.search import METRIC, Candidate, SearchResult, _summary
+from healthpredict.training.search import METRIC, Candidate, SearchResult, _search_result
 
 WEAK = {"C": 1e-4}
 STRONG = {"C": 0.1}
@@ -32,7 +32,7 @@ KNOWN = trial(WEAK, 0.660)
     ids=["better by chance", "better by more", "stopped early"],
 )
 def test_known_parameters_stay_unless_beaten_by_more_than_chance(rival: SimpleNamespace, chosen: dict) -> None:
-    result = _summary([KNOWN, rival], [KNOWN.config], noise=0.005)
+    result = _search_result([KNOWN, rival], [KNOWN.config], noise=0.005)
     assert result.best.params == chosen
     # If they are beaten, both are compared on all training patients.
     assert [c.params for c in result.candidates] == ([STRONG, WEAK] if chosen is STRONG else [WEAK])
@@ -40,7 +40,7 @@ def test_known_parameters_stay_unless_beaten_by_more_than_chance(rival: SimpleNa
 
 def test_known_parameters_that_were_stopped_early_do_not_stay() -> None:
     stopped = trial(WEAK, 0.660, step=3)
-    assert _summary([stopped, trial(STRONG, 0.661)], [stopped.config], noise=0.005).best.params == STRONG
+    assert _search_result([stopped, trial(STRONG, 0.661)], [stopped.config], noise=0.005).best.params == STRONG
 
 
 def test_the_finalist_with_the_best_out_of_fold_auroc_comes_first(hospital: Hospital) -> None:
@@ -83,7 +83,7 @@ def other_family(reached: float) -> SimpleNamespace:
 @pytest.mark.parametrize(("reached", "leader"), [(0.664, "logistic_regression"), (0.666, "lightgbm")])
 def test_the_preferred_family_leads_unless_beaten_by_more_than_chance(reached: float, leader: str) -> None:
     """The preferred family is the champion's or, in a first search, the first in the settings."""
-    result = _summary([other_family(reached), KNOWN], [KNOWN.config], noise=0.005)
+    result = _search_result([other_family(reached), KNOWN], [KNOWN.config], noise=0.005)
     assert result.best.family == leader
     assert len(result.candidates) == 2
 
@@ -92,7 +92,7 @@ def test_a_family_whose_every_trial_failed_is_said_to_be_left_out(caplog: pytest
     error = RuntimeError("ray::trial()\n  File ...\nOSError: libgomp.so.1: cannot open shared object file")
     broken = SimpleNamespace(config={"family": "lightgbm"}, metrics=None, error=error)
     once = SimpleNamespace(config=KNOWN.config, metrics=None, error=error)
-    assert _summary([broken, once, KNOWN], [KNOWN.config], noise=0.005).best.family == "logistic_regression"
+    assert _search_result([broken, once, KNOWN], [KNOWN.config], noise=0.005).best.family == "logistic_regression"
     (record,) = caplog.records
     assert record.getMessage() == (
         "No trial of lightgbm succeeded, so the search leaves it out: OSError: libgomp.so.1: cannot open shared object file"
