@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.evaluation.metrics import (
     Floats,
     Interval,
-    alike,
     bootstrap_sums,
-    interval,
-    recalibrate,
+    fitted_risks,
+    group_equal,
+    percentile_interval,
     require_two_classes,
 )
 
@@ -114,10 +114,10 @@ def decision_curve(
     """
     require_two_classes(label)
     thresholds = np.array([*THRESHOLDS, threshold])
-    risks = (risk, recalibrate(baseline, label))
+    risks = (risk, fitted_risks(baseline, label))
     # Encounters that reach the same thresholds and have the same outcome count alike, so sums over such groups are enough.
     n_reached = [np.searchsorted(np.sort(thresholds), values, side="right") for values in risks]
-    first, group = alike(*n_reached, label.astype(np.intp))
+    first, group = group_equal(*n_reached, label.astype(np.intp))
     flagged = np.concatenate([values[first, None] >= thresholds for values in risks], axis=1)
     terms = np.column_stack([flagged, flagged & label[first, None], label[first], np.ones(len(first))])
     value = _measure(np.bincount(group)[None, :] @ terms, thresholds)
@@ -126,9 +126,15 @@ def decision_curve(
     points = [
         DecisionPoint(
             threshold=float(at),
-            ppv=None if np.isnan(value["ppv"][0, i]) else interval(float(value["ppv"][0, i]), draws["ppv"][:, i]),
+            ppv=None
+            if np.isnan(value["ppv"][0, i])
+            else percentile_interval(float(value["ppv"][0, i]), draws["ppv"][:, i]),
             advantage=_advantage(value, draws, i),
-            **{name: interval(float(each[0, i]), draws[name][:, i]) for name, each in value.items() if name != "ppv"},
+            **{
+                name: percentile_interval(float(each[0, i]), draws[name][:, i])
+                for name, each in value.items()
+                if name != "ppv"
+            },
         )
         for i, at in enumerate(thresholds)
     ]
@@ -156,7 +162,7 @@ def _advantage(value: dict[str, Floats], draws: dict[str, Floats], i: int) -> In
     # The third alternative, flagging nobody, has a net benefit of 0.
     best = max(("treat_all", "baseline"), key=lambda name: float(value[name][0, i]))
     if value[best][0, i] < 0:
-        return interval(float(value["net_benefit"][0, i]), draws["net_benefit"][:, i])
-    return interval(
+        return percentile_interval(float(value["net_benefit"][0, i]), draws["net_benefit"][:, i])
+    return percentile_interval(
         float(value["net_benefit"][0, i] - value[best][0, i]), draws["net_benefit"][:, i] - draws[best][:, i]
     )

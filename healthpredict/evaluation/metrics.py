@@ -22,8 +22,11 @@ ECE_BINS = 10
 """Equal-mass bins of the expected calibration error (Nixon et al. 2019, arXiv 1904.01685, "adaptive" binning)."""
 
 _NEWTON_STEPS = 8
+"""A logistic regression on one variable converges in about four."""
 _SMALLEST_RISK = 1e-6
+"""The log-odds of a risk of exactly 0 or 1 are infinite."""
 _LARGEST_LOG_ODDS = 30.0
+"""Beyond it, a risk is 0 or 1 within rounding errors."""
 _CHUNK = 500_000
 """Number of bootstrap weights in memory at a time: 4 MB, which fit into a core's cache. With 160 MB, it takes twice as long."""
 
@@ -109,7 +112,7 @@ def evaluate(
     draws = [sample.metrics(weights) for weights in bootstrap_weights(patient_id[sample.order], n_bootstrap, seed)]
     ece = float(values.pop("ece")[0])
     intervals = {
-        name: interval(float(value[0]), np.concatenate([draw[name] for draw in draws]))
+        name: percentile_interval(float(value[0]), np.concatenate([draw[name] for draw in draws]))
         for name, value in values.items()
     }
     return Evaluation(
@@ -117,7 +120,7 @@ def evaluate(
     )
 
 
-def interval(value: float, draws: Floats) -> Interval:
+def percentile_interval(value: float, draws: Floats) -> Interval:
     """Return a value with the percentile interval of its bootstrap resamples. Resamples in which it is not defined are left out."""
     low, high = np.nanquantile(draws, (0.025, 0.975))
     return Interval(value=value, low=float(low), high=float(high))
@@ -172,11 +175,12 @@ def _influence(label: NDArray[np.bool_], risk: Floats) -> Floats:
     """Return the influence of each encounter on the AUROC, shape (n_encounters,). Ties count half."""
     require_two_classes(label)
     influence = np.empty(len(label))
-    for mine in (label, ~label):
-        others = np.sort(risk[~mine])
-        below = np.searchsorted(others, risk[mine], "left") + np.searchsorted(others, risk[mine], "right")
-        share = below / (2 * len(others)) if mine is label else 1 - below / (2 * len(others))
-        influence[mine] = (share - share.mean()) / len(share)
+    for same_class in (label, ~label):
+        risks, other_class = risk[same_class], np.sort(risk[~same_class])
+        n_below = (np.searchsorted(other_class, risks, "left") + np.searchsorted(other_class, risks, "right")) / 2
+        share_below = n_below / len(other_class)
+        ordered = share_below if same_class is label else 1 - share_below
+        influence[same_class] = (ordered - ordered.mean()) / len(ordered)
     return influence
 
 
@@ -197,7 +201,7 @@ def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int
         yield counts[:, patient].astype(np.float64)
 
 
-def alike(*codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def group_equal(*codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Group encounters that have the same codes.
 
     Args:
@@ -314,7 +318,7 @@ class _Sorted:
         return slope, np.column_stack([gap**2, influence * len(gap), in_bin * gap[:, None]])
 
 
-def recalibrate(variable: Floats, label: NDArray[np.bool_] | Floats) -> Floats:
+def fitted_risks(variable: Floats, label: NDArray[np.bool_] | Floats) -> Floats:
     """Turn a variable into risks: the fitted values of a logistic regression of the outcome on it, shape (n_encounters,)."""
     return _fit_logistic(_with_intercept(variable), np.asarray(label, dtype=np.float64))[1]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.evaluation.metrics import Floats, Interval, alike, bootstrap_sums, interval
+from healthpredict.evaluation.metrics import Floats, Interval, bootstrap_sums, group_equal, percentile_interval
 
 if TYPE_CHECKING:
     # The API reads a `TestReport` from a bundle and does not import pandas.
@@ -69,7 +69,7 @@ def subgroups_of(encounters: pd.DataFrame, min_rows: int) -> Iterator[tuple[str,
     """Yield column, value and rows, shape (n_encounters,), of each group of `GROUPINGS` that has `min_rows` encounters."""
     for columns in GROUPINGS:
         coded = [_coded(encounters, column) for column in columns]
-        first, group = alike(*(codes for codes, _ in coded))
+        first, group = group_equal(*(codes for codes, _ in coded))
         names = [", ".join(values[codes[row]] for codes, values in coded) for row in first]
         for name, number in sorted(zip(names, range(len(names)), strict=True)):
             rows = group == number
@@ -108,7 +108,7 @@ def group_performance(
     codes = [_coded(encounters, column)[0] for column in columns]
     # A cell is the encounters with the same values, label and flag. Every group is a union of cells, so one pass over the
     # encounters of a resample is enough for all groups.
-    first, cell = alike(*codes, label.astype(np.intp), flagged.astype(np.intp))
+    first, cell = group_equal(*codes, label.astype(np.intp), flagged.astype(np.intp))
     member = np.stack([rows[first] for _, _, rows in groups], axis=1).astype(np.float64)
     terms = (np.ones(len(label)), risk)
     sums = np.array([[np.bincount(cell, term) for term in terms]])
@@ -188,8 +188,8 @@ def _group_metric(metric: Metric, measured: _Measured, draws: _Measured, i: int)
     tested, resampled = (value, draws.value) if metric == "offset" else (gap, draws.gap)
     error = float(np.nanstd(resampled[:, i]))
     return GroupMetric(
-        value=interval(value, draws.value[:, i]),
-        gap=interval(gap, draws.gap[:, i]),
+        value=percentile_interval(value, draws.value[:, i]),
+        gap=percentile_interval(gap, draws.gap[:, i]),
         p_value=erfc(abs(tested) / (error * sqrt(2))) if error > 0 else 1.0,
     )
 

@@ -1,6 +1,7 @@
 """The gate: decide whether a challenger may replace the champion. `operations.promote` acts on the decision.
 
-Each check uses a one-sided bound with the policy's confidence, and too little evidence is not a pass. A series of challengers that
+The checks of AUROC and calibration use one-sided bounds with the policy's confidence, and too little evidence is not a pass. The
+check of subgroups uses tests, see there. A series of challengers that
 are each a little worse than the one before would pass a comparison with the champion alone (Feng et al. 2021,
 doi 10.1111/biom.13379). So a challenger is also compared with the anchor, the best champion so far.
 """
@@ -32,13 +33,13 @@ from healthpredict.evaluation.subgroups import holm, subgroups_of
 
 
 class PromotionPolicy(BaseModel):
-    """What a challenger must achieve.
+    """The limits of the gate.
 
     Attributes:
         min_readmissions: smallest number of readmissions to compare on, and in a subgroup that is compared.
         margin: largest loss of AUROC against the champion that counts as equally good.
         anchor_margin: the same against the anchor.
-        confidence: one-sided confidence of every bound.
+        confidence: one-sided confidence of the bounds of AUROC, offset and slope.
         max_offset: largest difference between mean risk and readmitted share, up or down (0-1).
         min_slope: smallest calibration slope.
         max_slope: largest calibration slope.
@@ -98,7 +99,9 @@ class GateDecision(BaseModel):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Encounters that none of the models was trained on, with their risks.
+    """Encounters from which neither champion nor anchor learned, with the risks of all models.
+
+    Where the challenger learned from an encounter, its risk comes from models that were not fitted on the patient.
 
     Attributes:
         encounters: frame with `patient_id`, `BASELINE_COLUMN` and the columns of subgroups, shape (n_encounters, ...).
@@ -127,6 +130,7 @@ class Comparison:
 
 
 Check = tuple[bool, str]
+"""Whether a check passed, and its sentence."""
 
 
 def decide_promotion(comparison: Comparison, policy: PromotionPolicy) -> GateDecision:
@@ -174,8 +178,8 @@ def _gain(comparison: Comparison, other_risk: Floats) -> Interval:
 
 def _bounds(interval: Interval, policy: PromotionPolicy) -> tuple[float, float]:
     """Return the one-sided lower and upper bound with the policy's confidence, from a 95 % interval."""
-    margin = norm.ppf(policy.confidence) * interval.error
-    return interval.value - margin, interval.value + margin
+    half_width = norm.ppf(policy.confidence) * interval.error
+    return interval.value - half_width, interval.value + half_width
 
 
 def _not_inferior(difference: Interval, margin: float, other: str, policy: PromotionPolicy) -> Check:
@@ -236,23 +240,23 @@ def _no_subgroup_harmed(comparison: Comparison, champion_risk: Floats, policy: P
     A bound as in the other checks would fail many equally good challengers, because there are many subgroups, and small ones have
     wide intervals. So the loss itself must be beyond the limit, and a test that accounts for their number must confirm it.
     """
-    losses = list(_losses(comparison, champion_risk, policy))
+    changes = list(_changes(comparison, champion_risk, policy))
     harmed = [
-        loss
-        for loss, p_value in zip(losses, holm([loss.p_value for loss in losses]), strict=True)
-        if p_value <= policy.subgroup_level and loss.difference.value < -loss.allowed
+        change
+        for change, p_value in zip(changes, holm([change.p_value for change in changes]), strict=True)
+        if p_value <= policy.subgroup_level and change.difference.value < -change.allowed
     ]
     if harmed:
         return False, "Worse than the champion for " + "; ".join(
-            f"{loss.group} ({loss.metric} {loss.difference.value:+.3f}, allowed {-loss.allowed:+.3f})"
-            for loss in harmed
+            f"{change.group} ({change.metric} {change.difference.value:+.3f}, allowed {-change.allowed:+.3f})"
+            for change in harmed
         ) + "."
-    compared = len({loss.group for loss in losses})
+    compared = len({change.group for change in changes})
     return True, f"None of {compared} subgroups with at least {policy.min_readmissions} readmissions is worse off."
 
 
 @dataclass(frozen=True)
-class _Loss:
+class _Change:
     """Challenger minus champion in one subgroup, and the loss that is allowed."""
 
     group: str
@@ -267,21 +271,21 @@ class _Loss:
         return float(norm.cdf(value / error)) if error > 0 else float(value >= 0)
 
 
-def _losses(comparison: Comparison, champion_risk: Floats, policy: PromotionPolicy) -> Iterator[_Loss]:
+def _changes(comparison: Comparison, champion_risk: Floats, policy: PromotionPolicy) -> Iterator[_Change]:
     label, rate = comparison.label, comparison.alert_rate
     # At equal alert rates: the champion's threshold may be older.
     flagged = comparison.risk >= threshold_for(comparison.risk, rate)
-    flagged_before = champion_risk >= threshold_for(champion_risk, rate)
-    for column, value, rows in subgroups_of(comparison.encounters, 1):
+    flagged_by_champion = champion_risk >= threshold_for(champion_risk, rate)
+    for column, name, rows in subgroups_of(comparison.encounters, 1):
         readmissions = int(label[rows].sum())
         if min(readmissions, int(rows.sum()) - readmissions) < policy.min_readmissions:
             continue
-        group = f"{column} {value}"
+        group = f"{column} {name}"
         patients = comparison.patient_id[rows]
         gain = auroc_gain(label[rows], comparison.risk[rows], champion_risk[rows], patients)
-        yield _Loss(group, "AUROC", gain, policy.max_subgroup_auroc_loss)
+        yield _Change(group, "AUROC", gain, policy.max_subgroup_auroc_loss)
         readmitted = rows & label
-        change = flagged[readmitted].astype(np.float64) - flagged_before[readmitted]
-        error = clustered_error((change - change.mean()) / len(change), comparison.patient_id[readmitted])
-        loss = normal_interval(float(change.mean()), error)
-        yield _Loss(group, "sensitivity", loss, policy.max_subgroup_sensitivity_loss)
+        newly_flagged = flagged[readmitted].astype(np.float64) - flagged_by_champion[readmitted]
+        value = newly_flagged.mean()
+        error = clustered_error((newly_flagged - value) / len(newly_flagged), comparison.patient_id[readmitted])
+        yield _Change(group, "sensitivity", normal_interval(float(value), error), policy.max_subgroup_sensitivity_loss)
