@@ -20,7 +20,7 @@ class _Pool(NamedTuple):
 
 
 _POOLS: Final = (
-    # A loop, its training, a preparation and a scoring.
+    # Enough for a loop, its training, a preparation and a scoring at the same time.
     _Pool("health-predict", "Data, training, monitoring and scoring", concurrency_limit=4),
     # Rollouts run one after the other.
     _Pool("health-predict-deploy", "Rollouts: only these workers may replace the API", concurrency_limit=1),
