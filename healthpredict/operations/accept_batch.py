@@ -30,7 +30,7 @@ class AcceptedBatch(BaseModel):
         name: name of the batch.
         rows: number of rows of the file.
         cohort_rows: number of valid rows of the cohort, which go to `processed/`.
-        quarantined: number of bad rows, which go to `quarantine/`. All other rows ended in death or hospice.
+        quarantined: number of bad rows, which go to `quarantine/`. The remaining rows ended in death or hospice.
         reasons: reason -> number of quarantined rows, the most frequent first. A row may have several reasons.
         delivered: the accepted file; None if an earlier version of this system accepted it.
         read_as: format, encoding and compression of the file, for people.

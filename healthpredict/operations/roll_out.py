@@ -104,6 +104,7 @@ def repair_rollout(installation: Installation) -> str | None:
 
 
 def _repair(installation: Installation) -> str | None:
+    """Do what `repair_rollout` does, inside `_one_at_a_time`."""
     result: RolloutResult | None
     try:
         match installation.settings.rollout.target:
@@ -132,8 +133,8 @@ def _put_into_service(
     """Put a bundle into service.
 
     Returns:
-        The result; and on Kubernetes, the previous ReplicaSet, to put back if the watch finds a problem. None if there is none, or
-        if it has the same version and image.
+        The result; and the previous ReplicaSet, which is put back if the watch finds a problem. That is None if the target is not
+        Kubernetes, if there was none, or if it has the same version and image.
     """
     match installation.settings.rollout.target:
         case "process":
