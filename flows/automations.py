@@ -17,7 +17,8 @@ from flows.events import BACKUP, BACKUP_AWAITED, BACKUP_MADE, DRIFT, RESOURCE
 from healthpredict.operations.backup import MAX_HOURS
 
 _PREFIX: Final = "health-predict: "
-"""The names of our automations begin with this. `set_up_automations` deletes every other automation whose name does."""
+"""The names of our automations begin with this. `set_up_automations` deletes every other automation whose name does.
+Never change it: automations with the old names would stay."""
 
 
 def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta) -> list[AutomationCore]:

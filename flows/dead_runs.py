@@ -37,7 +37,7 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
     """Return the automation that ends a run without heartbeats. Its timer starts when a worker takes the run.
 
     It applies to runs of our pools only, whose workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY).
-    Elsewhere, for instance in a notebook, a flow sends one every 180 s, which is Prefect's default, and would be ended too early.
+    Elsewhere, for instance in a notebook, a flow sends one every 180 s, Prefect's default, and would be ended too early.
 
     Args:
         silence: time without a heartbeat. With three minutes, runs survive two minutes without the server.

@@ -10,7 +10,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 SETTINGS_VARIABLE: Final = "health_predict_settings"
-"""Prefect variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}."""
+"""Prefect variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}. Never rename it."""
 
 
 class _Pool(NamedTuple):
@@ -19,6 +19,7 @@ class _Pool(NamedTuple):
     concurrency_limit: int
 
 
+# Prefect, `prefect.yaml` and the workers' commands name the pools. Never rename one.
 _POOLS: Final = (
     # Enough for a loop, its training, a preparation and a scoring at the same time.
     _Pool("health-predict", "Data, training, monitoring and scoring", concurrency_limit=4),

@@ -32,7 +32,7 @@ _SMALLEST_SHARE: Final = 1e-4
 
 
 class Method(StrEnum):
-    """How a column is compared. Methods that Evidently has are named as there."""
+    """How a column is compared. Methods that Evidently has are named as there. Bundles contain these names: never rename them."""
 
     WASSERSTEIN = "wasserstein"
     JENSEN_SHANNON = "jensenshannon"

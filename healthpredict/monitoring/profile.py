@@ -65,7 +65,7 @@ class ColumnProfile(BaseModel):
 
 
 class ReferenceProfile(BaseModel):
-    """The distributions that batches are compared with, and the limits.
+    """The distributions that batches are compared with, and the limits. Every bundle contains one as JSON: never rename a field.
 
     Attributes:
         min_changed_rows: see `DriftPolicy`.

@@ -24,7 +24,7 @@ from healthpredict.storage.uris import exists, list_uris
 
 
 class AcceptedBatch(BaseModel):
-    """The result of accepting a batch.
+    """The result of accepting a batch. It is stored as JSON: never rename a field.
 
     Attributes:
         name: name of the batch.

@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 
 class AcceptedOutcomes(BaseModel):
-    """The outcomes of a batch that are in use.
+    """The outcomes of a batch that are in use. This is stored as JSON and in the ledger: never rename a field.
 
     Attributes:
         batch: its name.

@@ -60,7 +60,7 @@ class Collected(BaseModel):
 
 
 class _BatchContents(BaseModel):
-    """The contents of a live batch, as stored.
+    """The contents of a live batch, as stored in JSON: never rename a field.
 
     Attributes:
         objects: names of objects of the prediction log, which no other batch contains.

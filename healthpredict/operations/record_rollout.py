@@ -17,7 +17,7 @@ Service = tuple[int, str | None]
 
 
 class Rollout(BaseModel):
-    """A version in service.
+    """A version in service. The ledger contains it: never rename a field.
 
     Attributes:
         version: the version in service.
