@@ -75,7 +75,7 @@ def show_training(outcome: TrainingResult) -> None:
 
 
 def show_failed_rollout(version: int, error: Exception) -> None:
-    """Create a text on why a version is not in service, or why that is unknown."""
+    """Create a text that says why a version is not in service, or why it is unknown whether it is."""
     unknown = isinstance(error, RolloutUnknown)
     heading = (
         f"It is unknown whether version {version} is in service" if unknown else f"Version {version} is not in service"

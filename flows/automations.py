@@ -17,7 +17,8 @@ from flows.events import BACKUP, BACKUP_AWAITED, BACKUP_MADE, DRIFT, RESOURCE
 from healthpredict.operations.backup import MAX_HOURS
 
 _PREFIX: Final = "health-predict: "
-"""The names of our automations begin with this. `set_up_automations` deletes all others that do."""
+"""The names of our automations begin with this. `set_up_automations` deletes every other automation whose name does.
+Never change it: automations with the old names would stay."""
 
 
 def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timedelta) -> list[AutomationCore]:
@@ -53,9 +54,10 @@ def _automations(webhook: UUID | None, silence: timedelta, max_backup_age: timed
 
 
 def _backup_too_old(webhook: UUID, max_age: timedelta) -> AutomationCore:
-    """Notify once if there was no backup for this time, counted from the last backup or, before the first one, from the set-up."""
+    """Notify once if there is no backup for this time. It counts from the last backup or, before the first one, from the set-up."""
     hours = max_age.total_seconds() / 3600
     description = f"The last backup is older than {hours:g} hours: look at the runs of backup/backup."
+    # Like every other notification, except for the trigger.
     warning = _notification("old backups", description, {BACKUP_MADE}, BACKUP, webhook)
     # Each backup restarts the timer. Without `after`, Prefect would use fixed windows, and a gap could be twice as long.
     trigger = EventTrigger(
@@ -73,11 +75,12 @@ def _backup_too_old(webhook: UUID, max_age: timedelta) -> AutomationCore:
 def expect_backup(client: SyncPrefectClient) -> None:
     """Start the timer for the first backup, if it is not running."""
     event = Event(event=BACKUP_AWAITED, resource=Resource({RESOURCE: BACKUP}))
-    # Not with `emit_event`, which ignores it if the server rejects the event.
+    # Not with `emit_event`, which raises no error if the server rejects the event.
     client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
 def _notification(what: str, description: str, events: set[str], resource: str, webhook: UUID) -> AutomationCore:
+    """Return the automation that sends one notification for each of these events."""
     payload = {
         "text": f"Health Predict: {description}",
         "event": "{{ event.event }}",
@@ -108,7 +111,7 @@ def set_up_automations(
     Args:
         client: of the server.
         webhook: id of the webhook's block, or None for no notifications.
-        silence: time without a heartbeat after which a run is ended.
+        silence: time without a heartbeat after which a run is ended, see `end_dead_runs`.
         max_backup_age: age of the last backup after which a notification is sent.
     """
     wanted = {automation.name: automation for automation in _automations(webhook, silence, max_backup_age)}

@@ -33,7 +33,7 @@ def set_up_s3(settings: Settings) -> None:
 
     bucket, _, prefix = settings.reports_uri.removeprefix("s3://").partition("/")
     AwsCredentials().save(BLOCK_NAME, overwrite=True)
-    # Beside the reports, because the host's role has write access there.
+    # Below the reports, because the host's role has write access there.
     folder = "/".join(filter(None, (prefix, "results")))
     S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=AwsCredentials.load(BLOCK_NAME)).save(
         BLOCK_NAME, overwrite=True

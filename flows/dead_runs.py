@@ -23,9 +23,9 @@ from flows.pools import POOL_NAMES
 
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 _PENDING: Final = "prefect.flow-run.Pending"
-# States without heartbeats. Prefect itself ends Cancelling after five minutes. A run that waits for a free slot of its
-# deployment has never been Pending.
-_AT_REST: Final = {
+# Events after which no heartbeats follow: they stop the timer. Prefect itself ends Cancelling after five minutes. A run that waits
+# for a free slot of its deployment needs no event here: it was never Pending, so its timer has not started.
+_NO_HEARTBEATS_AFTER: Final = {
     f"prefect.flow-run.{state}"
     for state in ("Completed", "Failed", "Crashed", "Cancelling", "Cancelled", "AwaitingRetry", "Paused", "Suspended")
 }
@@ -37,7 +37,7 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
     """Return the automation that ends a run without heartbeats. Its timer starts when a worker takes the run.
 
     It applies to runs of our pools only, whose workers send a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY).
-    Elsewhere, for instance in a notebook, a flow sends one every 180 s, which is Prefect's default.
+    Elsewhere, for instance in a notebook, a flow sends one every 180 s, Prefect's default, and would be ended too early.
 
     Args:
         silence: time without a heartbeat. With three minutes, runs survive two minutes without the server.
@@ -50,7 +50,7 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
             match_related={_ROLE: "work-pool", _NAME: list(POOL_NAMES)},
             for_each={RESOURCE},
             after={_PENDING, _HEARTBEAT, RUN_AWAITED},
-            expect={_HEARTBEAT, *_AT_REST},
+            expect={_HEARTBEAT, *_NO_HEARTBEATS_AFTER},
             posture=Posture.Proactive,
             threshold=1,
             within=silence,
@@ -92,5 +92,5 @@ def expect_heartbeats(client: SyncPrefectClient) -> None:
         for run in runs
     ]
     if events:
-        # Not with `emit_event`, which ignores it if the server rejects the event.
+        # Not with `emit_event`, which raises no error if the server rejects the event.
         client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])

@@ -14,7 +14,7 @@ from healthpredict.operations.record_rollout import Rollout
 
 @flow(name="deploy")
 def deploy(version: int, git_ref: str | None = None, force: bool = False, because: str | None = None) -> Rollout:
-    """Roll out a version that passed the gate.
+    """Roll out a version that passed the gate, or is a recalibration, and make it the champion.
 
     Args:
         version: of the registry.

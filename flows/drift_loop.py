@@ -26,7 +26,7 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
     """Process every batch that has arrived and is not in the ledger, and return their names.
 
     Args:
-        source: "live" first cuts batches from the logged predictions of the API.
+        source: "batches" processes delivered files; "live" first cuts further batches from the logged predictions of the API.
     """
 
     def detect(installation: Installation, name: str) -> DriftCheck:
@@ -39,7 +39,7 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
         accept=as_task(accept_batch),
         detect=detect,
         train=lambda _, training: run_child(train, **training.model_dump()),
-        recalibrate=lambda there, name: as_task(recalibrate)(there, name, run_tags()),
+        recalibrate=lambda installation, name: as_task(recalibrate)(installation, name, run_tags()),
         promote=lambda _, version: run_child(deploy, version=version),
         predict=as_task(predict_batch),
     )
@@ -47,7 +47,7 @@ def drift_loop(source: BatchSource = "batches") -> list[str]:
     run = loop.drift_loop(installation, steps, source)
     # Even if nothing was done, because the last run may have been killed before it wrote its report.
     summary = as_task(write_report)(installation)
-    while find_pending(installation).ready:  # arrived meanwhile
+    while find_pending(installation).ready:  # arrived while the report was written
         run = run.followed_by(loop.drift_loop(installation, steps, source))
         summary = as_task(write_report)(installation)
     if run.done:

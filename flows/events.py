@@ -15,7 +15,7 @@ from healthpredict.operations.detect_drift import DriftCheck
 RESOURCE: Final = "prefect.resource.id"
 DRIFT: Final = "health-predict.drift"
 RUN_AWAITED: Final = "health-predict.run.awaited"
-"""Starts the timer of a run. If the run sends no heartbeat within it, the run is ended."""
+"""Starts the timer of a run. If the run sends no heartbeat before the timer ends, it is ended, see `flows.dead_runs`."""
 
 BACKUP: Final = "health-predict.backup"
 """The resource of the following two events."""

@@ -10,7 +10,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 SETTINGS_VARIABLE: Final = "health_predict_settings"
-"""Prefect variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}."""
+"""Prefect variable with settings for every run, such as {"HEALTHPREDICT_SEARCH__N_TRIALS": "20"}. Never rename it."""
 
 
 class _Pool(NamedTuple):
@@ -19,8 +19,9 @@ class _Pool(NamedTuple):
     concurrency_limit: int
 
 
+# Prefect, `prefect.yaml` and the workers' commands name the pools. Never rename one.
 _POOLS: Final = (
-    # A loop, its training, a preparation and a scoring.
+    # Enough for a loop, its training, a preparation and a scoring at the same time.
     _Pool("health-predict", "Data, training, monitoring and scoring", concurrency_limit=4),
     # Rollouts run one after the other.
     _Pool("health-predict-deploy", "Rollouts: only these workers may replace the API", concurrency_limit=1),

@@ -20,7 +20,7 @@ def as_task(
 ) -> Operation:
     """Return a task with the same arguments and result.
 
-    Results are not cached, and retries are safe: an operation reads from ledger and registry what is done already.
+    Results are not cached, and retries are safe: an operation reads in ledger and registry what was done already.
 
     Args:
         operation: the operation to run.

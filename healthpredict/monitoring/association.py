@@ -2,8 +2,8 @@
 
 Each feature is divided into a few bins. The relation of two bins is their phi coefficient, the correlation of the two indicators.
 A feature has drifted if its coefficients with the bins of all other features differ by more than chance. Two kinds are measured:
-differences in any direction (association), and a shift of all coefficients towards or away from zero (attenuation). The latter
-happens when records are mixed up, and is detected even if each single difference is within chance.
+differences in any direction (association), and a shift of all coefficients towards or away from zero (attenuation). Mixed-up
+records shift them towards zero. That is detected even if each single difference is within chance.
 
 This measures in closed form what a classifier of "batch or reference" could learn from pairs of features, so that limits that
 need a thousand evaluations take seconds.
@@ -25,14 +25,17 @@ from healthpredict.monitoring.distances import Floats, Method
 from healthpredict.monitoring.null import Codes
 
 Indicators = NDArray[np.float32]
+"""1 if the row is in the bin, otherwise 0, shape (n_rows, n_bins)."""
 TOGETHER: Final = (Method.ASSOCIATION, Method.ATTENUATION)
+"""The methods of joint drift."""
 MIN_SHARE: Final = 0.05
 """Rarer bins carry little information, and a pair of rare bins could identify a person."""
 MIN_PAIR_SHARE: Final = 0.005
-"""Pairs of bins that would occur together more rarely by chance are left out: one patient with many encounters would change
-them a lot."""
-_CHANCE: Final = 5.0
-"""In standard errors. Among thousands of pairs, smaller coefficients may be chance, and would seem to weaken in any batch."""
+"""Smallest product of the shares of two bins that are compared: one patient with many encounters would change a rarer pair a
+lot."""
+_MIN_PHI_IN_ERRORS: Final = 5.0
+"""Smallest coefficient that counts as a relation, in standard errors. Among thousands of pairs, smaller ones may be chance, and
+would seem to weaken in any batch."""
 _QUANTILES: Final = (0.2, 0.4, 0.6, 0.8)
 _LEVELS: Final = 8
 """Number of categories that have a bin of their own, the most frequent ones. All others share one bin."""
@@ -44,7 +47,7 @@ class AssociationProfile(BaseModel):
     """The relations between the features of the reference, without any patient.
 
     Attributes:
-        edges: column of numbers -> upper ends of its bins; one more bin is open.
+        edges: column of numbers -> upper ends of its bins; one more bin holds all larger numbers.
         levels: column of categories -> those with a bin of their own; one more bin holds the others.
         cells: indices of the bins that are frequent enough to be compared, shape (n_cells,). The bins of `edges` come first, then
             those of `levels`.
@@ -73,20 +76,25 @@ class Associations:
         self._bins: dict[str, tuple[float, ...] | tuple[str, ...]] = {**profile.edges, **profile.levels}
         self._cells = np.array(profile.cells, dtype=np.intp)
         self._shares = np.array(profile.shares)
-        column = np.repeat(np.arange(len(self._bins)), [len(bins) + 1 for bins in self._bins.values()])[self._cells]
-        present, self._starts, owner = np.unique(column, return_index=True, return_inverse=True)
+        all_columns = np.repeat(np.arange(len(self._bins)), [len(bins) + 1 for bins in self._bins.values()])
+        present, self._starts, column_of_cell = np.unique(
+            all_columns[self._cells], return_index=True, return_inverse=True
+        )
+        n_cells = len(column_of_cell)
         self.columns = [list(self._bins)[i] for i in present]
-        self._phi = np.zeros((len(owner), len(owner)))
-        self._phi[np.tril_indices(len(owner), -1)] = profile.phi
+        self._phi = np.zeros((n_cells, n_cells))
+        self._phi[np.tril_indices(n_cells, -1)] = profile.phi
         self._phi += self._phi.T
-        self._compared = (owner[:, None] != owner) & (np.outer(self._shares, self._shares) >= MIN_PAIR_SHARE)
+        other_column = column_of_cell[:, None] != column_of_cell
+        self._compared = other_column & (np.outer(self._shares, self._shares) >= MIN_PAIR_SHARE)
         related = np.where(self._compared & (np.abs(self._phi) >= profile.min_phi), self._phi, 0.0)
-        squares = self._by_pair(related**2).sum(axis=1)[owner, None]
-        # Least squares: the sum of the differences times this is 0 if nothing has changed, and -1 if no relation is left.
-        self._slope = np.divide(related, squares, out=np.zeros_like(related), where=squares > 0)
+        squares = self._by_pair(related**2).sum(axis=1)[column_of_cell, None]
+        # Weights of a least-squares slope. The weighted sum of the differences is 0 if nothing has changed, and -1 if no
+        # relation is left.
+        self._slope_weights = np.divide(related, squares, out=np.zeros_like(related), where=squares > 0)
 
     def products(self, frame: pd.DataFrame) -> Floats:
-        """Return the number of rows in each pair of bins, shape (n_cells, n_cells). Results for parts of a batch can be added."""
+        """Return the number of rows in each pair of bins, shape (n_cells, n_cells). Those of the parts of a batch add up."""
         indicators = _indicators(frame, self._bins)[:, self._cells]
         with _one_thread():
             return (indicators.T @ indicators).astype(np.float64)
@@ -108,7 +116,7 @@ class Associations:
         difference = np.where(self._compared, phi - (self._phi if reference is None else reference), 0.0)
         return {
             Method.ASSOCIATION: self._by_pair(difference**2),
-            Method.ATTENUATION: self._by_pair(difference * self._slope),
+            Method.ATTENUATION: self._by_pair(difference * self._slope_weights),
         }
 
     def _by_pair(self, cells: Floats) -> Floats:
@@ -142,7 +150,7 @@ def build_associations(
         The profile without limits, and indicators of the bin of each row, shape (n_rows, n_cells).
     """
     edges = {name: tuple(np.unique(np.quantile(frame[name], _QUANTILES, method="inverted_cdf"))) for name in numbers}
-    levels = {name: _common(frame[name]) for name in categories}
+    levels = {name: _frequent_levels(frame[name]) for name in categories}
     indicators = _indicators(frame, {**edges, **levels})
     shares = indicators.mean(axis=0, dtype=np.float64)
     cells = np.flatnonzero((shares >= MIN_SHARE) & (shares <= 1 - MIN_SHARE))
@@ -155,7 +163,7 @@ def build_associations(
         cells=tuple(cells.tolist()),
         shares=tuple(np.round(shares, 6).tolist()),
         phi=tuple(np.round(phi[np.tril_indices(len(cells), -1)], _DECIMALS).tolist()),
-        min_phi=_CHANCE / np.sqrt(len(frame)),
+        min_phi=_MIN_PHI_IN_ERRORS / np.sqrt(len(frame)),
         limits={},
     )
     return profile, indicators
@@ -179,9 +187,11 @@ def null_associations(
             added = [indicators[sample[a:b]] for a, b in pairwise((0, *sizes))]
             products = list(accumulate((rows.T @ rows).astype(np.float64) for rows in added))
             rest = associations.coefficients(everything - products[-1], len(indicators) - sizes[-1])
-            of_sizes = [associations.coefficients(*of) for of in zip(products, sizes, strict=True)]
-            of_methods = [distances(associations.moved(phi, rest)) for phi in of_sizes]
-            found.append([np.stack([of[method] for method in TOGETHER], axis=1).ravel() for of in of_methods])
+            by_size = [
+                distances(associations.moved(associations.coefficients(pairs, rows), rest))
+                for pairs, rows in zip(products, sizes, strict=True)
+            ]
+            found.append([np.stack([moved[method] for method in TOGETHER], axis=1).ravel() for moved in by_size])
     return np.stack(found, axis=1)
 
 
@@ -190,22 +200,22 @@ def _one_thread() -> threadpool_limits:
     return threadpool_limits(1, user_api="blas")
 
 
-def _common(column: pd.Series) -> tuple[str, ...]:
+def _frequent_levels(column: pd.Series) -> tuple[str, ...]:
     shares = column.value_counts(normalize=True)
     return tuple(shares.index[shares >= MIN_SHARE][:_LEVELS])
 
 
 def _indicators(frame: pd.DataFrame, bins: dict[str, tuple[float, ...] | tuple[str, ...]]) -> Indicators:
     parts = []
-    for name, ends in bins.items():
+    for name, bins_of_column in bins.items():
         if pd.api.types.is_numeric_dtype(frame[name]):
-            codes = np.searchsorted(np.array(ends), frame[name].to_numpy())
+            codes = np.searchsorted(np.array(bins_of_column), frame[name].to_numpy())
         else:
             # Look up each category once, not each row.
             column = frame[name].cat
-            number = {value: i for i, value in enumerate(ends)}
-            codes = np.array([number.get(value, len(ends)) for value in column.categories])[column.codes]
-        parts.append(codes[:, None] == np.arange(len(ends) + 1))
+            code_of = {level: code for code, level in enumerate(bins_of_column)}
+            codes = np.array([code_of.get(level, len(bins_of_column)) for level in column.categories])[column.codes]
+        parts.append(codes[:, None] == np.arange(len(bins_of_column) + 1))
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 

@@ -1,7 +1,8 @@
 """Calibration on matured outcomes: the smallest correction of the risks that suffices.
 
-The order is that of Davis et al. 2019 (doi 10.1093/jamia/ocz127): no correction, a new intercept, a new intercept and slope. Each
-likelihood-ratio test asks whether the next larger correction explains the outcomes better than chance would.
+From small to large, the corrections are those of Davis et al. 2019 (doi 10.1093/jamia/ocz127): none, a new intercept, a new
+intercept and slope. A larger one is chosen if a likelihood-ratio test shows that it explains the outcomes better than the one
+before it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from healthpredict.monitoring.params import DriftPolicy
 
 Correction = Literal["none", "intercept", "intercept and slope"]
 _LARGEST_SHIFT = 30.0
-"""In log-odds. A risk that is shifted further is 0 or 1."""
+"""In log-odds. Shifted by more than this, any risk is practically 0 or 1."""
 _SMALLEST_RISK = 1e-12
-"""The log-odds of a risk of exactly 0 or 1 are infinite."""
+"""Risks are kept this far from 0 and 1, whose log-odds are infinite."""
 
 
 class CalibrationCheck(BaseModel):
@@ -34,7 +35,7 @@ class CalibrationCheck(BaseModel):
         rows: encounters with known outcomes.
         readmissions: those of them that were readmitted.
         offset: mean risk minus readmitted share; positive if risks are too high.
-        correction: the smallest one that suffices.
+        correction: the smallest correction of the risks that suffices.
         intercept: of the correction. The corrected log-odds are intercept + slope x log-odds.
         slope: of the correction; 1 unless the correction needs a slope.
     """
@@ -71,8 +72,10 @@ def check_calibration(label: NDArray[np.bool_], risk: Floats, policy: DriftPolic
         float(log_loss(label, expit(corrected), normalize=False))
         for corrected in (log_odds, log_odds + shift, intercept + slope * log_odds)
     )
+    # The statistic of the test is twice the difference of the losses.
     smallest_gain = chi2.isf(policy.calibration_level, df=1) / 2
     correction: Correction = "none"
+    # A slope below 0 would reverse the order of the risks.
     if slope > 0 and shifted_loss - line_loss > smallest_gain:
         correction = "intercept and slope"
     elif loss - shifted_loss > smallest_gain:

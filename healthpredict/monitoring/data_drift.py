@@ -18,7 +18,7 @@ from healthpredict.monitoring.distances import DISTANCES, OTHER, Counts, Floats,
 from healthpredict.monitoring.profile import NUMBERS, RISK, ReferenceProfile, comparable
 
 _CHUNK_ROWS: Final = 50_000
-"""Rows that are prepared at a time, so that comparing ten million encounters takes little additional memory."""
+"""Rows that are counted at a time, so that ten million encounters take little additional memory."""
 
 
 class ColumnDrift(BaseModel):
@@ -183,8 +183,8 @@ def count_values(profile: ReferenceProfile, name: str, occurrences: Mapping[Any,
         counts[np.searchsorted(values, found)] = [occurrences[value] for value in found.tolist()]
         return values, reference, counts
     counts_of = dict.fromkeys([*known, OTHER], 0)
-    for value, often in occurrences.items():
-        counts_of[value if value in known else OTHER] += often
+    for value, rows in occurrences.items():
+        counts_of[value if value in known else OTHER] += rows
     reference = np.array([known.get(value, 0) for value in counts_of])
     return np.array(list(counts_of)), reference, np.array(list(counts_of.values()))
 
@@ -205,11 +205,11 @@ def _compare_together(profile: ReferenceProfile, batch: BatchCounts) -> Iterator
     associations = Associations(profile.associations)
     moved = associations.moved(associations.coefficients(batch.products, batch.rows))
     for method, scores in distances(moved).items():
-        for name, score, others in zip(associations.columns, scores, np.abs(moved[method]), strict=True):
+        for name, score, contributions in zip(associations.columns, scores, np.abs(moved[method]), strict=True):
             yield ColumnDrift(
                 column=name,
                 method=method,
                 score=float(score),
                 threshold=profile.limit(name, method, batch.rows),
-                partner=associations.columns[int(others.argmax())],
+                partner=associations.columns[int(contributions.argmax())],
             )

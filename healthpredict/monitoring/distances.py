@@ -1,8 +1,10 @@
 """Distances between two distributions, from the counts of their values.
 
-Every feature of this data set is discrete, so a distance needs only the counts of its values. If Evidently has the method, the
-results equal Evidently's, which a test checks, but take microseconds. The null distribution behind the drift limits needs hundreds
-of thousands of them. A distance is 0 if nothing has changed, and never negative.
+Every feature of this data set is discrete, so a distance needs only the counts of its values. A distance is 0 if nothing has
+changed, and never negative.
+
+If Evidently has a method, ours gives the same result, which a test checks. But it takes microseconds, and the null distribution
+behind the drift limits needs hundreds of thousands of distances.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ OTHER: Final = "(other)"
 
 _BINS: Final = 10
 _SMALLEST_SHARE: Final = 1e-4
-"""The share of an empty cell in the population stability index, by convention."""
+"""In the population stability index, the share of an empty bin or category, by convention."""
 
 
 class Method(StrEnum):
-    """How a column is compared. Methods that Evidently has are named as there."""
+    """How a column is compared. Methods that Evidently has are named as there. Bundles contain these names: never rename them."""
 
     WASSERSTEIN = "wasserstein"
     JENSEN_SHANNON = "jensenshannon"
@@ -93,7 +95,7 @@ def category_distances(reference: Counts, current: Counts) -> Floats:
 def kolmogorov_smirnov(reference: Counts, current: Counts) -> Floats:
     """Return the largest difference (0-1) of the cumulative shares. Values ascend; shapes as `jensen_shannon`.
 
-    Unlike the Wasserstein distance, a few large numbers cannot hide a change of many small ones.
+    In the Wasserstein distance, a few large numbers can hide a change of many small ones. Here they cannot.
     """
     difference: Floats = np.abs(np.cumsum(_shares(current) - _shares(reference), axis=-1)).max(axis=-1)
     return difference

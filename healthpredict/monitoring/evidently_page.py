@@ -1,4 +1,4 @@
-"""Evidently's report about a batch: its own distances and plots of every column, with our limits."""
+"""Evidently's page about a batch: a distance and plots of every column, by Evidently, with our limits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def evidently_page(
             categories = reference[name].cat.categories
             current[name] = current[name].astype(object).where(current[name].isin(categories), OTHER)
             current[name] = current[name].astype(reference[name].dtype)
-    # The distance of a constant column is 0. Its plots would take as long as all others.
+    # Constant columns are left out: their distance is 0, and their plots would take very long.
     varying = [name for name in methods if len({*reference[name].unique(), *current[name].unique()}) > 1]
     definition = DataDefinition(
         numerical_columns=[name for name in varying if name in NUMBERS],

@@ -14,9 +14,11 @@ from healthpredict.monitoring.distances import DISTANCES, Floats, Method, Values
 Codes = NDArray[np.intp]
 
 _LARGEST_SAMPLE = 0.4
+"""As a share of the reference."""
 _TAIL, _MIN_TAIL = 0.03, 15
 """A tail is fitted to this share of the samples, but at least to this number."""
 _FOLDS = 10
+"""Parts of the samples. Limits are chosen on each part with tails that were fitted to the others."""
 _SMALLEST_SCALE = 1e-12
 
 
@@ -30,9 +32,9 @@ class CodedColumn:
 
 
 def effective_size(rows: float, reference_rows: float) -> float:
-    """Return the size of a sample that differs from its source by chance as much as a batch differs from a reference.
+    """Return the size of a sample that has the same sampling error as a batch and a reference together.
 
-    The variances 1 / rows of the batch and 1 / reference_rows of the reference add.
+    The variances of the two, 1 / rows and 1 / reference_rows, add up.
     """
     return rows * reference_rows / (rows + reference_rows)
 
@@ -41,7 +43,7 @@ def null_samples(patient_id: NDArray[np.int64], size: int, n_samples: int, seed:
     """Draw samples of patients. Each sample is compared with all rows that are not in it.
 
     Whole patients are drawn (the last one is cut off at `size`), because encounters of one patient are similar: drawing rows would
-    make limits too narrow. A sample is compared with the other rows only, because the patients of a batch are not in the reference
+    make limits too low. A sample is compared with the other rows only, because the patients of a batch are not in the reference
     either. Both sides have sampling errors, see `effective_size`.
 
     Args:
@@ -106,9 +108,9 @@ def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
     """Choose a limit for each distance so that together they raise false alarms at the chosen rate.
 
     Every distance gets the same probability of a false alarm (min-p: Westfall and Young 1993, "Resampling-Based Multiple Testing",
-    section 2.3). It is too small to be estimated from the samples directly, so the tail of each distance is extrapolated
-    exponentially. The limits are chosen on samples that the tails were not fitted to. With the same samples, false alarms would be
-    twice as frequent as chosen.
+    section 2.3). This probability is too small to be estimated from the samples directly, so the tail of each distance is
+    extrapolated exponentially. The limits are chosen on samples that the tails were not fitted to. With the same samples, false
+    alarms would be twice as frequent as chosen.
 
     Args:
         distances: under no change, shape (n_samples, n_distances).
@@ -117,14 +119,14 @@ def family_limits(distances: Floats, false_alarm_rate: float) -> Floats:
     Returns:
         The smallest distances that count as drift, shape (n_distances,).
     """
-    farthest = []
+    largest_excesses = []
     for held_out in np.array_split(np.arange(len(distances)), _FOLDS):
         start, scale = _tail(np.delete(distances, held_out, axis=0))
-        farthest.append(((distances[held_out] - start) / scale).max(axis=1))
+        largest_excesses.append(((distances[held_out] - start) / scale).max(axis=1))
     start, scale = _tail(distances)
-    beyond = np.quantile(np.concatenate(farthest), 1 - false_alarm_rate, method="higher")
-    # Slightly above, because a distance equal to its limit counts as drift.
-    return np.asarray(np.nextafter(start + scale * beyond, np.inf))
+    allowed_excess = np.quantile(np.concatenate(largest_excesses), 1 - false_alarm_rate, method="higher")
+    # The next larger float, because a distance equal to its limit counts as drift.
+    return np.asarray(np.nextafter(start + scale * allowed_excess, np.inf))
 
 
 def _tail(distances: Floats) -> tuple[Floats, Floats]:

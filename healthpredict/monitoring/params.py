@@ -23,7 +23,7 @@ class DriftPolicy(BaseModel):
         samples: number of samples that the limits are computed from.
         count_methods: how numbers and the risk are compared.
         category_methods: how categories are compared. Missing and unseen values are always compared as well.
-        min_changed_rows: a change of fewer rows than this is never drift of a column of categories.
+        min_changed_rows: if fewer rows than this changed, a column of categories never counts as drifted.
         sample_sizes: effective sample sizes that the limits are computed for, ascending.
         min_rows: smallest batch (encounters) whose features and risks are judged.
         warn_share: share (0-1) of drifted features that leads to a warning.
@@ -34,21 +34,21 @@ class DriftPolicy(BaseModel):
         min_readmissions: smallest number of readmissions among them. With fewer, the calibration is unknown.
         alert_rate_tolerance: largest difference, up or down, between the share of flagged encounters and the promised share (0-1).
         min_subgroup_rows: smallest number of encounters of a group of patients that is checked.
-        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1) that is
-            no alarm.
-        assumed_gain: gain in AUROC that is assumed for a first retraining.
-        min_expected_gain: if a smaller gain is expected, retraining waits for twice as many new outcomes.
-        min_new_share: number of encounters with new outcomes, divided by those trained on, that leads to retraining.
+        max_subgroup_offset: largest difference, up or down, between a group's mean risk and its readmitted share (0-1) that
+            raises no alarm.
+        assumed_gain: gain in AUROC that is expected of the first retraining. Later, it counts as one of the measured gains.
+        min_expected_gain: if the expected gain is smaller, retraining waits for twice as many new outcomes.
+        min_new_share: with this many new outcomes, divided by the encounters that the champion was trained on, it is retrained.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     false_alarm_rate: float = Field(0.05, ge=0.01, lt=1)
     samples: int = Field(1000, ge=100)
-    # A few encounters with very many visits make the Wasserstein distance vary so much that it misses one more visit in a quarter
-    # of 2,000 encounters. The Kolmogorov-Smirnov distance never misses it.
+    # A few encounters with very many visits make the Wasserstein distance vary a lot. On its own, it misses that a quarter of 2,000
+    # encounters have one visit more. The Kolmogorov-Smirnov distance never misses it.
     count_methods: tuple[Method, ...] = Field((Method.WASSERSTEIN, Method.KOLMOGOROV_SMIRNOV), min_length=1)
-    # A diagnosis planted in 5 % of 2,000 encounters is found in 38 % of batches; with the distance of all categories only, in 14 %.
+    # A diagnosis planted in 5 % of 2,000 encounters is found in 38 % of batches; with the Jensen-Shannon distance alone, in 14 %.
     category_methods: tuple[Method, ...] = Field((Method.JENSEN_SHANNON, Method.ONE_CATEGORY), min_length=1)
     # Without this minimum, values that are too rare to occur in the reference raise most false alarms. Of batches without drift
     # (8,000 encounters of random patients of the real data), 56 % raised an alarm; with a minimum of 5, 13 %; with 10, 5 %.
@@ -56,7 +56,7 @@ class DriftPolicy(BaseModel):
     sample_sizes: tuple[int, ...] = Field((200, 1000, 4000), min_length=1)
     # The smallest of the sample sizes: for smaller batches, limits are extrapolated.
     min_rows: int = Field(200, ge=1)
-    # Three features. By chance, one is above its limit in 1 batch of 20.
+    # This is three features. One is above its limit by chance in 1 batch of 20.
     warn_share: float = Field(0.05, gt=0, le=1)
     concept_false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     # Retraining on ten batches gains .017 on average. Less than half of that is not worth the work.

@@ -36,6 +36,7 @@ from healthpredict.monitoring.params import DriftPolicy
 
 RISK: Final = "readmission_risk"
 NUMBERS: Final = (*(c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT), RISK)
+"""The columns that are compared as numbers. All others are categories."""
 COLUMNS: Final = (*(c.field for c in FEATURE_COLUMNS), RISK)
 """The columns that are compared."""
 ORDERED: Final = ("age",)
@@ -64,7 +65,7 @@ class ColumnProfile(BaseModel):
 
 
 class ReferenceProfile(BaseModel):
-    """The distributions that batches are compared with, and the limits.
+    """The distributions that batches are compared with, and the limits. Every bundle contains one as JSON: never rename a field.
 
     Attributes:
         min_changed_rows: see `DriftPolicy`.
@@ -86,21 +87,22 @@ class ReferenceProfile(BaseModel):
         """Return the distance from which `column` counts as drifted in a batch of `rows` encounters."""
         profile = self.columns[column]
         if method in TOGETHER:
-            return self._at(self.associations.limits[column][method], rows, profile.rows)
-        limit = self._at(profile.limits[method], rows, profile.rows)
+            return self._interpolate(self.associations.limits[column][method], rows, profile.rows)
+        limit = self._interpolate(profile.limits[method], rows, profile.rows)
         if column in NUMBERS:
             return max(limit, SMALLEST_LIMIT)
-        # A sample of the reference never contains a value that the reference lacks, but every batch has some.
+        # The distance if `min_changed_rows` rows changed. Limits come from samples of the reference, which never contain a
+        # value that the reference lacks, but every batch has some.
         changed = min(self.min_changed_rows, rows)
         values = np.array([MISSING if method is Method.MISSING else OTHER, "any"])
         floor = DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed]))
         return max(limit, float(floor))
 
-    def _at(self, limits: tuple[float, ...], rows: int, reference_rows: int) -> float:
-        """Interpolate a limit.
+    def _interpolate(self, limits: tuple[float, ...], rows: int, reference_rows: int) -> float:
+        """Return the limit for a batch of `rows` encounters.
 
-        Distances are inversely proportional to the square root of the sample size, so limit x sqrt(size) is nearly constant. It is
-        interpolated between the sizes of the profile, and constant beyond them.
+        Distances by chance are inversely proportional to the square root of the sample size, so limit x sqrt(size) is nearly
+        constant. It is interpolated between the sizes of the profile, and constant beyond them.
         """
         size = effective_size(rows, reference_rows)
         scaled = np.multiply(limits, np.sqrt(self.sample_sizes))
@@ -136,12 +138,12 @@ def build_profile(
     if encounters.empty or not len(unseen_risk):
         raise NotEnoughData("A reference profile needs encounters on every side of the split; there are too few.")
     frame = comparable(encounters, risk)
-    coded = {name: _code(name, frame[name], policy) for name in COLUMNS}
+    coded = {name: _code_column(name, frame[name], policy) for name in COLUMNS}
     sizes = tuple(sorted({sample_size(size, len(frame)) for size in policy.sample_sizes}))
     samples = null_samples(patient_id, sizes[-1], policy.samples, seed)
     numbers = [name for name in NUMBERS if name != RISK]
-    together, indicators = build_associations(frame, numbers, [name for name in COLUMNS if name not in NUMBERS])
-    associations = Associations(together)
+    unlimited, indicators = build_associations(frame, numbers, [name for name in COLUMNS if name not in NUMBERS])
+    associations = Associations(unlimited)
     null = np.concatenate(
         [
             null_distances(list(coded.values()), samples, sizes),
@@ -152,22 +154,22 @@ def build_profile(
     limits = np.stack([family_limits(distances, policy.false_alarm_rate) for distances in null], axis=1)
     limits_in_order = iter(map(tuple, limits.tolist()))
     counts = {name: np.bincount(column.codes, minlength=len(column.values)) for name, column in coded.items()}
-    known = {name: _as_counts(column.values, counts[name]) for name, column in coded.items()}
+    counts_of = {name: _as_counts(column.values, counts[name]) for name, column in coded.items()}
     for name in set(COLUMNS) - set(NUMBERS):
-        known[name] = _expect_rare(known[name])
-    known[RISK] = _as_counts(*np.unique(np.round(unseen_risk, 3), return_counts=True))
+        counts_of[name] = _add_expected_rare(counts_of[name])
+    counts_of[RISK] = _as_counts(*np.unique(np.round(unseen_risk, 3), return_counts=True))
     return ReferenceProfile(
         min_changed_rows=policy.min_changed_rows,
         sample_sizes=tuple(effective_size(size, len(frame) - sizes[-1]) for size in sizes),
         columns={
             name: ColumnProfile(
-                rows=sum(known[name].values()),
-                counts=known[name],
+                rows=sum(counts_of[name].values()),
+                counts=counts_of[name],
                 limits={method: next(limits_in_order) for method in column.methods},
             )
             for name, column in coded.items()
         },
-        associations=together.model_copy(
+        associations=unlimited.model_copy(
             update={
                 "limits": {
                     name: {method: next(limits_in_order) for method in TOGETHER} for name in associations.columns
@@ -207,7 +209,7 @@ def _with_missing(column: pd.Series) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(codes.astype(np.intp), categories=pd.Index(values)), index=column.index)
 
 
-def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
+def _code_column(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
     if name in NUMBERS:
         values, codes = np.unique(column, return_inverse=True)
         return CodedColumn(codes, values, policy.count_methods)
@@ -226,11 +228,12 @@ def _code(name: str, column: pd.Series, policy: DriftPolicy) -> CodedColumn:
     return CodedColumn(number[used.codes], values, tuple(methods))
 
 
-def _expect_rare(counts: dict[str, int]) -> dict[str, int]:
+def _add_expected_rare(counts: dict[str, int]) -> dict[str, int]:
     """Add to "(other)" the rows with rare or unseen values that a new sample of the same population will have.
 
     Values that occur less than `MIN_CATEGORY_COUNT` times in the reference are expected to have as many rows in a new sample as
-    values that occur at most `MIN_CATEGORY_COUNT` times have in the reference (Good 1953, doi 10.1093/biomet/40.3-4.237, eq. 2).
+    values that occur at most `MIN_CATEGORY_COUNT` times have in the reference (Good-Turing estimate; Good 1953,
+    doi 10.1093/biomet/40.3-4.237, eq. 2).
     """
     at_the_edge = sum(count for value, count in counts.items() if value != MISSING and count == MIN_CATEGORY_COUNT)
     return counts | {OTHER: counts.get(OTHER, 0) + at_the_edge} if at_the_edge else counts

@@ -24,25 +24,26 @@ from healthpredict.monitoring.words import name_of
 
 _N_BOOTSTRAP: Final = 200
 _LEVEL: Final = 0.05
-"""Probability that any group raises an alarm by chance, if the model is equally good in all groups."""
-_SMALLEST_GAP: Final = 0.05
-"""Smallest loss of sensitivity or positive predictive value that raises an alarm."""
+"""Probability that any group raises an alarm by chance, if the model is equally good in all groups. The p-values are corrected
+for the number of groups and metrics."""
+_SMALLEST_LOSS: Final = 0.05
+"""Smallest loss of sensitivity or positive predictive value, against all other patients, that raises an alarm."""
 _LOWER_IS_WORSE: Final[dict[Metric, str]] = {"sensitivity": "sensitivity", "ppv": "positive predictive value"}
-"""Metrics that raise an alarm. The false-positive rate does not: where more patients return, even perfect risks flag more of those
-who do not (Chouldechova 2017, doi 10.1089/big.2016.0047)."""
+"""Metrics that raise an alarm, and their names in it. The false-positive rate raises none: where more patients return, even
+perfect risks flag more of those who do not (Chouldechova 2017, doi 10.1089/big.2016.0047)."""
 
 
 class SubgroupDrift(BaseModel):
     """Drift and performance of one group.
 
     Attributes:
-        column: what the group is made of, such as `age`, or `gender and age`.
-        value: the group, or `(missing)`.
+        column: the column or columns that define the group, such as `age`, or `gender and age`.
+        value: the group's value of the column, or `(missing)`.
         rows: encounters of the batch.
         risk: their mean risk (0-1), or None if the batch has too few of them.
         reference_risk: mean risk of the group in the training data, or None if it was too small there.
         known_rows: encounters with known outcomes that the champion was not trained on.
-        metrics: the champion's performance on these, see `GroupPerformance`; empty if there are too few.
+        metrics: the champion's performance on the `known_rows`, see `GroupPerformance`; empty if there are too few.
         alarm: what is wrong, or None.
     """
 
@@ -114,7 +115,7 @@ def alarms(groups: Sequence[SubgroupDrift]) -> tuple[str, ...]:
 def _alarms(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[str]:
     for metric, name in _LOWER_IS_WORSE.items():
         found = metrics.get(metric)
-        if found is not None and found.p_value < _LEVEL and found.gap.value <= -_SMALLEST_GAP:
+        if found is not None and found.p_value < _LEVEL and found.gap.value <= -_SMALLEST_LOSS:
             loss = Interval(value=-found.gap.value, low=-found.gap.high, high=-found.gap.low)
             yield f"the {name} is {found.value}, lower than for other patients by {loss}"
     offset = metrics.get("offset")

@@ -33,7 +33,7 @@ def name_of(column: str) -> str:
 
 
 def describe(drift: ColumnDrift) -> str:
-    """Return the name of the column, how it changed, and its score with its limit."""
+    """Return a phrase with the name of the column, how it changed, and its score and limit."""
     score, limit = (f"{100 * value:.1f}" for value in (drift.score, drift.threshold))
     name = name_of(drift.column)
     match drift.method:

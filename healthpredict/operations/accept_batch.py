@@ -24,13 +24,13 @@ from healthpredict.storage.uris import exists, list_uris
 
 
 class AcceptedBatch(BaseModel):
-    """The result of accepting a batch.
+    """The result of accepting a batch. It is stored as JSON: never rename a field.
 
     Attributes:
         name: name of the batch.
         rows: number of rows of the file.
         cohort_rows: number of valid rows of the cohort, which go to `processed/`.
-        quarantined: number of bad rows, which go to `quarantine/`. All other rows ended in death or hospice.
+        quarantined: number of bad rows, which go to `quarantine/`. The remaining rows ended in death or hospice.
         reasons: reason -> number of quarantined rows, the most frequent first. A row may have several reasons.
         delivered: the accepted file; None if an earlier version of this system accepted it.
         read_as: format, encoding and compression of the file, for people.

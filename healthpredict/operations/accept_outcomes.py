@@ -34,12 +34,12 @@ _logger = logging.getLogger(__name__)
 
 
 class AcceptedOutcomes(BaseModel):
-    """The outcomes of a batch that are in use.
+    """The outcomes of a batch that are in use. This is stored as JSON and in the ledger: never rename a field.
 
     Attributes:
         batch: its name.
         delivered: the file that was read last.
-        rows: number of rows of that file; 0 if it could not be read.
+        rows: number of rows of that file; 0 if it could not be used.
         known: number of encounters at risk with a known outcome.
         at_risk: number of encounters at risk.
         matured: whether enough outcomes are known to learn from them.
@@ -100,7 +100,7 @@ def accept_outcomes(installation: Installation) -> NewOutcomes:
 
 
 def preview_outcomes(installation: Installation) -> list[AcceptedOutcomes]:
-    """Return the record that each batch would have after `accept_outcomes`. Nothing is written."""
+    """Return the record that each batch with outcomes would have after `accept_outcomes`. Nothing is written."""
     layout = installation.layout
     new = {}
     for delivered in _new_files(installation):

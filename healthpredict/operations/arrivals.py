@@ -29,7 +29,7 @@ _RESERVED: Final = frozenset({"manifest"})
 _MAX_NAME_BYTES: Final = 200
 """File systems allow 255 bytes. The name of a temporary file is 42 bytes longer than that of its batch."""
 LIVE_CONTENTS: Final = re.compile(r"live-[0-9]+\.json")
-"""Lists the contents of a live batch, see `collect_live`."""
+"""Name of a file that lists the contents of a live batch, see `collect_live`."""
 _LOG_FOLDER: Final = "log"
 """Subfolder of `outcomes/` for outcomes that the API received."""
 
@@ -70,7 +70,7 @@ class DeliveredFile:
 
     @property
     def will_be_complete(self) -> bool:
-        """Whether the file will count as complete without a change to it."""
+        """Whether the file will count as complete after some time, if nobody changes it."""
         return self.waits is not None and self.stored.age_seconds >= 0
 
 

@@ -30,26 +30,26 @@ from healthpredict.training.search import Candidate
 
 def earlier_gains(installation: Installation) -> tuple[float, ...]:
     """The gain in AUROC of each earlier champion over the one before it, in order."""
-    return tuple(event["gain"]["value"] for event in _events_with(installation, "gain"))
+    return tuple(event["gain"]["value"] for event in _batch_events_with(installation, "gain"))
 
 
 def champion_gain(installation: Installation, bundle: Bundle, unseen: UnseenOutcomes) -> Interval | None:
-    """Compare the champion with the last older one, on outcomes that neither was trained on.
+    """Compare the champion with the one before it, on outcomes that neither was trained on. Recalibrations do not count.
 
     Returns:
-        The gain in AUROC. None if it was measured before, there was no older champion, or only one class is known.
+        The gain in AUROC. None if it was measured before, there was no earlier champion, or there are too few outcomes.
     """
     registry, version = installation.registry, bundle.manifest.trained_version
-    if any(event["trained_version"] == version for event in _events_with(installation, "gain")):
+    if any(event["trained_version"] == version for event in _batch_events_with(installation, "gain")):
         return None
     promoted = (registry.version(event["version"]) for event in reversed(installation.ledger.events("promotion")))
     bundles = (registry.fetch_bundle(other) for other in promoted)
-    # After a roll back, a newer one may have been promoted before.
+    # The one before it was trained earlier. After a rollback, the last promotions may be of newer models.
     before = next((other for other in bundles if other.manifest.trained_version < version), None)
     if before is None:
         return None
-    new = [position for position, name in enumerate(unseen.names) if name not in before.manifest.trained_on]
-    rows = np.isin(unseen.batch, new)
+    unseen_by_both = [i for i, name in enumerate(unseen.names) if name not in before.manifest.trained_on]
+    rows = np.isin(unseen.batch, unseen_by_both)
     label, labelled = unseen.label[rows], unseen.labelled[rows]
     try:
         require_two_classes(label)
@@ -59,10 +59,10 @@ def champion_gain(installation: Installation, bundle: Bundle, unseen: UnseenOutc
 
 
 def earlier_shadow_gains(installation: Installation, bundle: Bundle) -> dict[str, Interval]:
-    """By batch, what the shadow gained over the champion."""
+    """Newest batch at the time -> the gain in AUROC of the shadow over the champion on it, as the ledger has it."""
     return {
         event["newest_matured"]: Interval.model_validate(event["shadow_gain"])
-        for event in _events_with(installation, "shadow_gain")
+        for event in _batch_events_with(installation, "shadow_gain")
         if event["trained_version"] == bundle.manifest.trained_version
     }
 
@@ -75,7 +75,7 @@ def shadow_gain(
     Returns:
         The gain in AUROC. None if the shadow would equal the champion, or if the newest batch is too small to estimate the error.
     """
-    if len(unseen.names) < 2:
+    if len(unseen.names) < 2:  # the shadow would be fitted on the champion's data
         return None
     earlier = [*bundle.manifest.trained_on, *unseen.names[:-1]]
     candidate = Candidate.model_validate(json.loads(champion.tags[CANDIDATES_TAG])[0])
@@ -95,5 +95,5 @@ def shadow_gain(
     return gain if gain.low < gain.high else None
 
 
-def _events_with(installation: Installation, fact: str) -> list[dict[str, Any]]:
+def _batch_events_with(installation: Installation, fact: str) -> list[dict[str, Any]]:
     return [event for event in installation.ledger.events("batch") if event.get(fact) is not None]

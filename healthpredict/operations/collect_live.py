@@ -3,8 +3,8 @@
 A live batch has the raw columns, with pseudonyms for patients, and is processed like any other.
 
 `batches/live-NNNNNN.json` lists the objects of a live batch. If this file or one of these objects is damaged, restore it
-from a backup or, on S3, from an earlier version. Do not delete it: an unfinished batch could then not be written, and encounters
-could get into two batches.
+from a backup or, on S3, from an earlier version. Do not delete it: a batch that was not written yet could then never be written,
+and encounters could get into two batches.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from healthpredict.storage.tables import read_frame, read_json, write_frame, wri
 from healthpredict.storage.uris import delete, exists, join, list_uris, local_copy, read_bytes
 
 _logger = logging.getLogger(__name__)
-_NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
+_RAW_NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
 _REPORTED_COLUMNS: Final = (*OUTCOMES_COLUMNS, "time")
 _RECORDED_FILE: Final = "file-"
 """Objects of outcomes that `record_outcomes` wrote have names that begin with this."""
 _MANY_OBJECTS: Final = 100
-"""With more objects of outcomes than this, they are merged into one, because S3 takes some 30 ms to read each."""
+"""If there are more objects of outcomes than this, they are merged into one, because S3 takes some 30 ms to read each."""
 
 
 class Collected(BaseModel):
@@ -60,7 +60,7 @@ class Collected(BaseModel):
 
 
 class _BatchContents(BaseModel):
-    """The contents of a live batch, as stored.
+    """The contents of a live batch, as stored in JSON: never rename a field.
 
     Attributes:
         objects: names of objects of the prediction log, which no other batch contains.
@@ -165,7 +165,7 @@ def record_outcomes(installation: Installation, source_uri: str) -> RecordedOutc
 
 
 def _earlier_ids(layout: Layout, batches: Iterable[_BatchContents]) -> set[int]:
-    """Return the encounters of all batches, because an encounter must not be in two batches."""
+    """Return the `encounter_id` of each encounter in any batch, because none may be in two batches."""
     return {*(number for contents in batches for number in contents.encounter_ids), *accepted_ids(layout)}
 
 
@@ -190,7 +190,7 @@ def _write_batch(layout: Layout, name: str, contents: _BatchContents) -> None:
     chosen = logged.take(last.index[last["encounter_id"].isin(contents.encounter_ids)].to_numpy())
     predicted = chosen.select(["encounter_id", RISK, "model_version"]).to_pandas()
     write_frame(layout.live_predictions(name), predicted)
-    texts = {raw: chosen[field].cast(pa.string()) for field, raw in _NAMES.items()}
+    texts = {raw: chosen[field].cast(pa.string()) for field, raw in _RAW_NAMES.items()}
     write_with_marker(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
 
 

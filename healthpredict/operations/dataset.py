@@ -23,7 +23,7 @@ LABEL = "readmitted_within_30_days"
 
 
 def arrived_batches(installation: Installation) -> list[str]:
-    """Names of all batches that have arrived, in natural order, `initial` first, with accepted batches whose files were removed."""
+    """Names of all batches that have arrived: `initial`, then the others in natural order, even if the file was removed since."""
     names = {*accepted_names(installation.layout), *delivered_batches(installation).files}
     return [INITIAL, *sorted(names - {INITIAL}, key=natural_key)]
 
@@ -44,7 +44,7 @@ def arriving_batch(installation: Installation, name: str | None) -> str:
 
 
 def matured_batches(installation: Installation, arriving: str) -> list[str]:
-    """Matured batches at the arrival of `arriving`, in natural order. With none that old, the initial data if it has matured."""
+    """Batches that have matured when `arriving` arrives, in natural order. If none is old enough, the initial data, if it has."""
     layout = installation.layout
     known = matured(arrived_batches(installation), arriving, installation.settings.label_delay) or [INITIAL]
     return [name for name in known if has_matured(layout, name)]
@@ -57,7 +57,7 @@ def has_matured(layout: Layout, name: str) -> bool:
 
 
 def newest_batches(rows: Sequence[int], enough: int) -> int:
-    """Return the position of the first of the newest batches: as many as are needed for `enough` encounters, or all.
+    """Return the position of the first batch of the newest ones, which together have `enough` encounters. 0 if all have fewer.
 
     Args:
         rows: encounters of each batch, in order; at least one batch.

@@ -71,10 +71,10 @@ def read_decision(installation: Installation, version: int, arriving: str) -> Ga
 
 
 def anchor_version(installation: Installation) -> int | None:
-    """Return the best champion so far, or None if there was no champion.
+    """Return the version of the anchor, the best champion so far. None if there was no champion.
 
     It is the first champion, until the gate shows that a later one is better: the whole interval of the difference is above 0. A
-    champion that is only as good as the anchor does not replace it, so a series of small losses adds up against the anchor.
+    champion that is only as good as the anchor does not replace it. So the gate sees the sum of a series of small losses.
     """
     passed = {event["version"]: event for event in installation.ledger.events("gate") if event["promote"]}
     anchor: int | None = None
@@ -99,14 +99,14 @@ def _compare(
     risks = [_challenger_risk(installation, challenger, part, name) for part, name in zip(parts, names, strict=True)]
     parts = [part[~np.isnan(risk)] for part, risk in zip(parts, risks, strict=True)]
     encounters, rows = pd.concat(parts, ignore_index=True), [len(part) for part in parts]
-    same = champion and anchor and champion.manifest.trained_version == anchor.manifest.trained_version
+    same_model = champion and anchor and champion.manifest.trained_version == anchor.manifest.trained_version
     return Comparison(
         encounters=encounters,
         label=encounters[LABEL].to_numpy(dtype=np.bool_),
         newest=np.repeat(np.arange(len(rows)), rows) >= newest_batches(rows, settings.drift.calibration_rows),
         risk=np.concatenate([risk[~np.isnan(risk)] for risk in risks]),
         champion_risk=risks_of(champion, encounters) if champion else None,
-        anchor_risk=risks_of(anchor, encounters) if anchor and not same else None,
+        anchor_risk=risks_of(anchor, encounters) if anchor and not same_model else None,
         threshold=challenger.manifest.threshold,
         alert_rate=settings.model.alert_rate,
     )

@@ -33,8 +33,8 @@ def prepare(
 ) -> PreparedData:
     """Fetch and check a data set and write batches, outcomes and the accepted initial data.
 
-    A second call with the same data and settings changes nothing. If source and plan are both None, data that was prepared with the
-    same settings counts as the same.
+    A second call with the same data and settings changes nothing. With neither source nor plan, data that was
+    prepared with the same settings stays, whether or not drift was planted into it.
 
     Args:
         installation: where the data goes.
@@ -51,13 +51,13 @@ def prepare(
     if source is not None and not source.strip():
         raise ConfigurationError("The source is empty. Give a path or URL, or leave source out for the UCI archive.")
     layout, settings = installation.layout, installation.settings
-    shape = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
-    shape["planted"] = planted.model_dump(mode="json") if planted else None
+    wanted = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
+    wanted["planted"] = planted.model_dump(mode="json") if planted else None
     previous = PreparedData.model_validate(read_json(layout.prepared)) if exists(layout.prepared) else None
-    if previous and source is None and previous.settings | {"planted": shape["planted"]} == shape and planted is None:
+    if previous and source is None and planted is None and previous.settings | {"planted": None} == wanted:
         return previous
     fetched = fetch(layout, source, allow_synthetic=allow_synthetic)
-    if previous and (previous.sha256, previous.settings) == (fetched.sha256, shape):
+    if previous and (previous.sha256, previous.settings) == (fetched.sha256, wanted):
         return previous
     if list_uris(layout.ledger):
         raise ConfigurationError(
@@ -99,7 +99,7 @@ def prepare(
             *(f"{rows} rows are in quarantine: {reason}." for reason, rows in checked.reasons.items()),
             *outcomes.problems,
         ),
-        settings=shape,
+        settings=wanted,
     )
     # Written last: its existence means that the other files are complete.
     write_json(layout.prepared, prepared.model_dump())

@@ -16,9 +16,9 @@ def promote(
     because: str | None = None,
     git_ref: str | None = None,
 ) -> Rollout:
-    """Roll out a version, verify it, and make it the champion, if it passed the gate or is forced with a reason.
+    """Roll out a version, verify it, and make it the champion, if it passed the gate, or by force with a reason.
 
-    A recalibration needs no gate: its model is that of a champion.
+    A recalibration counts as passed: its model is that of a champion.
 
     Args:
         installation: where models and API are.

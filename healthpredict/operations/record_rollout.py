@@ -17,7 +17,7 @@ Service = tuple[int, str | None]
 
 
 class Rollout(BaseModel):
-    """A version in service.
+    """A version in service. The ledger contains it: never rename a field.
 
     Attributes:
         version: the version in service.
@@ -84,13 +84,13 @@ def record_rollout(installation: Installation, result: RolloutResult, *, asked: 
 
 
 def last_unknown(installation: Installation) -> dict[str, Any] | None:
-    """Return the latest rollout event if its result was unknown and no later run has determined what serves, else None."""
+    """Return the event of the last rollout if its result is still unknown, or None if it is known what serves."""
     last = _last_result(installation)
     return last if last is not None and last["kind"] == "rollout_unknown" else None
 
 
 def record_nothing_serves(installation: Installation) -> None:
-    """Record that nothing serves, if the result of the last rollout was unknown. The alias stays until the next rollout."""
+    """If the result of the last rollout was unknown, record that nothing serves. The alias stays until the next rollout."""
     if last_unknown(installation) is not None:
         installation.ledger.append("rollout_settled", version=None, image=None)
 
@@ -137,13 +137,14 @@ def _record_failure(installation: Installation, asked: int | None, result: PutBa
 
 def in_service(promotions: Iterable[dict[str, Any]]) -> list[Service]:
     """Return what was in service and was not rolled back, the oldest first. The last one is in service now."""
-    stack: list[Service] = []
+    history: list[Service] = []
     for event in promotions:
         service = (event["version"], event.get("image"))
         # In events of earlier versions of this system, only the reason shows a rollback.
         went_back = event.get("rolled_back", str(event.get("reason") or "").startswith("rolled back"))
-        if went_back and service in stack:
-            del stack[len(stack) - stack[::-1].index(service) :]
-        elif not stack or stack[-1] != service:
-            stack.append(service)
-    return stack
+        if went_back and service in history:
+            # Drop what came after its last occurrence.
+            del history[len(history) - history[::-1].index(service) :]
+        elif not history or history[-1] != service:
+            history.append(service)
+    return history

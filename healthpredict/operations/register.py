@@ -64,7 +64,7 @@ class Challenger(BaseModel):
 
 
 def register(installation: Installation, search: Search) -> Challenger:
-    """Fit the best candidates of a search and register the best of them, once for each search.
+    """Fit the finalists of a search, and register the best of them. A second call returns the version of the first.
 
     Args:
         installation: where data and models are.
@@ -140,12 +140,12 @@ def _fit_to_newest(
 ) -> tuple[FittedModel, float]:
     """Fit the calibrator's intercept to the newest outcomes, and the threshold to the newest risks.
 
-    Readmissions become more or less frequent, so the mean of all training data is not the mean of tomorrow.
+    The share of readmissions changes over time. The mean over all training data may not hold for the next batch.
 
     Args:
         installation: where the arriving batch is, if it was accepted.
-        fitted: calibrated on all training encounters.
-        search: that it comes from.
+        fitted: the model, calibrated on all training encounters.
+        search: the search that found it.
         parts: the labelled encounters of each batch of the search, in order.
     """
     settings, labelled = installation.settings, pd.concat(parts, ignore_index=True)
@@ -154,10 +154,10 @@ def _fit_to_newest(
     risk[~test], risk[test] = fitted.out_of_fold_risk, fitted.risks(labelled[test])
     sizes = [len(part) for part in parts]
     rows = sum(sizes[newest_batches(sizes, settings.drift.calibration_rows) :])
-    newest, learned = risk[-rows:], ~test[-rows:]  # the test side must not evaluate what it was used to fit
-    label = labelled[LABEL].to_numpy(dtype=np.bool_)[-rows:][learned]
+    newest, usable = risk[-rows:], ~test[-rows:]  # what is fitted to the test side cannot be evaluated there
+    label = labelled[LABEL].to_numpy(dtype=np.bool_)[-rows:][usable]
     if min(label.sum(), (~label).sum()) >= settings.drift.min_readmissions:
-        shift = fit_intercept(label, logit(newest[learned]))
+        shift = fit_intercept(label, logit(newest[usable]))
         fitted, newest = fitted.shifted(shift), expit(logit(newest) + shift)
     arriving = installation.layout.processed(search.training.arriving)
     arrived = fitted.risks(read_frame(arriving)) if exists(arriving) else newest

@@ -57,7 +57,7 @@ def read_report(installation: Installation) -> Summary:
 
 
 def _decision_curves(installation: Installation) -> tuple[ModelCurve, ...]:
-    """The usefulness of champion and last challenger for patients that no version was trained on."""
+    """Decision curves of champion and challenger for test-side patients, on whom no version was trained."""
     registry = installation.registry
     champion, challenger = registry.by_alias("champion"), registry.by_alias("challenger")
     known = [name for name in arrived_batches(installation) if has_matured(installation.layout, name)]
@@ -87,7 +87,7 @@ def _decision_curves(installation: Installation) -> tuple[ModelCurve, ...]:
 
 
 def _performance_plots(installation: Installation, summary: Summary) -> dict[str, bytes]:
-    """ROC and calibration plots of the predictions made before outcomes were known, over all batches with known outcomes."""
+    """ROC and calibration plots of all batches with known outcomes, with the predictions that were made before they were known."""
     known = [batch.name for batch in summary.batches if batch.auroc is not None]
     promotions = installation.ledger.events("promotion")
     if not known or not promotions:

@@ -13,7 +13,7 @@ def roll_back(installation: Installation, version: int | None = None) -> Rollout
 
     Args:
         installation: where models and API are.
-        version: a version that was in service before. By default, the previous one that was not rolled back, with its image.
+        version: a version that was in service before. By default, the previous one that was not rolled back.
 
     Raises:
         ConfigurationError: the version was never in service or is in service now, or there is nothing to roll back to.

@@ -104,6 +104,7 @@ def repair_rollout(installation: Installation) -> str | None:
 
 
 def _repair(installation: Installation) -> str | None:
+    """Do what `repair_rollout` does, inside `_one_at_a_time`."""
     result: RolloutResult | None
     try:
         match installation.settings.rollout.target:
@@ -132,8 +133,8 @@ def _put_into_service(
     """Put a bundle into service.
 
     Returns:
-        The result; and on Kubernetes, the previous ReplicaSet, to put back if the watch finds a problem. None if there is none, or
-        if it has the same version and image.
+        The result; and the previous ReplicaSet, which is put back if the watch finds a problem. That is None if the target is not
+        Kubernetes, if there was none, or if it has the same version and image.
     """
     match installation.settings.rollout.target:
         case "process":
@@ -149,7 +150,7 @@ def _put_into_service(
             return result, None if same else before
         case "none":
             bundle.verify()
-            return InService(bundle.manifest.model_version, None, bundle.digest, None), None
+            return InService(bundle.manifest.model_version, image=None, bundle_digest=bundle.digest, url=None), None
 
 
 def _as_process(installation: Installation, bundle: Bundle) -> RolloutResult:
@@ -157,7 +158,7 @@ def _as_process(installation: Installation, bundle: Bundle) -> RolloutResult:
     target.recover()
     running = target.current()
     if running is not None and running.bundle_digest == bundle.digest:
-        return InService(running.model_version, None, running.bundle_digest, running.url)
+        return InService(running.model_version, image=None, bundle_digest=running.bundle_digest, url=running.url)
     ensure_patient_key(installation)
     try:
         candidate = _start_verified(target, bundle)
@@ -168,7 +169,7 @@ def _as_process(installation: Installation, bundle: Bundle) -> RolloutResult:
         return _process_after(target, bundle, running, problem)
     except Exception as error:  # either process may serve now
         version = bundle.manifest.model_version
-        return Unknown(version, None, f"Replacing the process failed: {type(error).__name__}: {error}")
+        return Unknown(version, image=None, problem=f"Replacing the process failed: {type(error).__name__}: {error}")
 
 
 def _start_verified(target: LocalTarget, bundle: Bundle) -> CandidateProcess:
@@ -202,30 +203,34 @@ def _process_after(target: LocalTarget, bundle: Bundle, running: ServingProcess 
     """
     found = target.current()
     if found is not None and found.bundle_digest == bundle.digest:
-        return InService(found.model_version, None, found.bundle_digest, found.url)
+        return InService(found.model_version, image=None, bundle_digest=found.bundle_digest, url=found.url)
     if found is not None:
-        return PutBack(found.model_version, None, found.bundle_digest, found.url, problem)
+        return PutBack(
+            found.model_version, image=None, bundle_digest=found.bundle_digest, url=found.url, problem=problem
+        )
     if running is None:
-        return PutBack(None, None, None, None, problem)
-    return Unknown(bundle.manifest.model_version, None, f"{problem}\nNothing answers on {running.url} now.")
+        return PutBack(version=None, image=None, bundle_digest=None, url=None, problem=problem)
+    problem = f"{problem}\nNothing answers on {running.url} now."
+    return Unknown(bundle.manifest.model_version, image=None, problem=problem)
 
 
 def _process_in_service(installation: Installation) -> InService | Unknown | None:
     target = local_target(installation)
     running = target.current()
     if running is None:
-        return (
-            Unknown(None, None, f"The API on port {installation.settings.api_port} does not answer.")
-            if target.listens()
-            else None
-        )
-    return InService(running.model_version, None, running.bundle_digest, running.url)
+        if not target.listens():
+            return None
+        problem = f"The API on port {installation.settings.api_port} does not answer."
+        return Unknown(version=None, image=None, problem=problem)
+    return InService(running.model_version, image=None, bundle_digest=running.bundle_digest, url=running.url)
 
 
 def _alias_in_service(installation: Installation) -> InService | None:
     """With the target `none`, the version that the alias names counts as in service."""
     champion = installation.registry.by_alias("champion")
-    return None if champion is None else InService(champion.version, None, champion.bundle_digest, None)
+    if champion is None:
+        return None
+    return InService(champion.version, image=None, bundle_digest=champion.bundle_digest, url=None)
 
 
 @contextmanager

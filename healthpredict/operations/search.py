@@ -52,11 +52,11 @@ class Search(BaseModel):
 
     Attributes:
         training: the training that it is part of.
-        trained_on: the batches whose outcomes were known.
+        trained_on: the batches that had matured.
         data_digest: SHA-256 of their data.
         run_id: the MLflow run of the training.
         result: the best candidate of each family.
-        finalists: how many of the candidates are compared on all training patients.
+        finalists: how many of the best candidates are compared again, on all training patients.
         seconds: wall time by stage; empty if the search was complete already.
     """
 
@@ -92,8 +92,8 @@ def search(installation: Installation, training: TrainingRequest, tags: Mapping[
     registry, settings, trigger = installation.registry, installation.settings, training.trigger
     trained_on = tuple(matured_batches(installation, training.arriving))
     identity = {"trigger": trigger, "data_digest": data_digest(installation, trained_on)}
-    state = settings.state_path / "search" / f"{quote(trigger, safe='')[:100]}-{_digest(identity)}.json"
-    complete = _read_complete(state)
+    saved = settings.state_path / "search" / f"{quote(trigger, safe='')[:100]}-{_digest(identity)}.json"
+    complete = _read_complete(saved)
     if complete is not None:
         return complete.model_copy(update={"training": training, "seconds": {}})
     run_id = registry.open_run(f"train {trigger}", identity)
@@ -114,7 +114,7 @@ def search(installation: Installation, training: TrainingRequest, tags: Mapping[
         finalists=settings.search.retrain_finalists if known else settings.search.finalists,
         seconds=seconds,
     )
-    write_bytes(str(state), found.model_dump_json().encode())
+    write_bytes(str(saved), found.model_dump_json().encode())
     best = f"{result.best.family}, AUROC {result.best.validation_auroc:.3f} on the validation side"
     log_step(trigger, "search", sum(seconds.values()), f"{result.trials} trials, the best is {best}")
     return found
@@ -124,15 +124,15 @@ def _digest(identity: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _read_complete(state: Path) -> Search | None:
+def _read_complete(saved: Path) -> Search | None:
     """Return the saved result of a complete search, or None if there is none or it cannot be read."""
-    if not state.exists():
+    if not saved.exists():
         return None
     try:
-        return Search.model_validate_json(state.read_bytes())
+        return Search.model_validate_json(saved.read_bytes())
     except (ValidationError, OSError) as error:
         _logger.warning(
-            "The saved result of a search in %s is damaged (%s); the search starts over.", state, type(error).__name__
+            "The saved result of a search in %s is damaged (%s); the search starts over.", saved, type(error).__name__
         )
         return None
 

@@ -50,6 +50,7 @@ def summarise(installation: Installation) -> Summary:
 
 
 def _delivered(batches: Sequence[BatchSummary]) -> DeliveredPerformance | None:
+    """Return the mean performance over the batches with known outcomes, or None if there are none."""
     known = [batch for batch in batches if batch.auroc is not None]
     if not known:
         return None
@@ -108,11 +109,11 @@ def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
     first_model = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
     found = []
     for name, event in batch_events(installation).items():
-        known: dict[str, Any] = {}
+        details: dict[str, Any] = {}
         if event["decision"] not in NOT_USED:
-            known = _facts_of_check(DriftCheck.model_validate(read_json(layout.check(name))))
+            details = _facts_of_check(DriftCheck.model_validate(read_json(layout.check(name))))
             if has_matured(layout, name):
-                known |= _measured(predicted_batch(installation, name), first_model)
+                details |= _measured(predicted_batch(installation, name), first_model)
         found.append(
             BatchSummary(
                 name=name,
@@ -128,7 +129,7 @@ def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
                 live=event.get("live", False),
                 expected_auroc=event.get("expected_auroc"),
                 time=event["time"],
-                **known,
+                **details,
             )
         )
     return tuple(found)
@@ -172,6 +173,7 @@ def _measured(predicted: pd.DataFrame, first_model: Bundle | None) -> dict[str, 
 
 
 def _evaluate(label: np.ndarray, risk: Floats) -> dict[str, float]:
+    # Intervals are not used.
     evaluation = evaluate(label, risk, np.arange(len(label)), n_bootstrap=1)
     return {
         "auroc": evaluation.auroc.value,

@@ -20,8 +20,8 @@ class Trace(BaseModel):
         trained_on: batches in the training data.
         data_digest: SHA-256 of their data.
         run_id: the MLflow run.
-        flow_run_id: the Prefect flow run that trained it, or None.
-        git_commit: of the code.
+        flow_run_id: the Prefect flow run that trained or recalibrated it, or None.
+        git_commit: of the code that trained it.
         recalibrates: the version that this one recalibrates, or None if it was trained.
         gate: the decisions of the gate, each with its reasons.
         bundle_digest: of its bundle.

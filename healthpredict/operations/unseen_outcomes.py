@@ -48,21 +48,25 @@ class UnseenOutcomes:
         return np.asarray(self.batch == len(self.names) - 1)
 
     def since(self, name: str, rows: int) -> NDArray[np.bool_]:
-        """Select the newest batches, as many as are needed for `rows` encounters, but none up to the batch `name`.
+        """Select the encounters of the newest batches: as many batches as hold `rows` encounters, but only those after `name`.
+
+        Args:
+            name: of a batch. If it is not one of `names`, all of `names` are after it.
+            rows: at least 1.
 
         Returns:
-            shape (n_encounters,).
+            Whether each encounter is selected, shape (n_encounters,).
         """
         after = self.names.index(name) + 1 if name in self.names else 0
         return np.asarray(self.batch >= max(after, newest_batches(np.bincount(self.batch).tolist(), rows)))
 
 
 def unseen_outcomes(installation: Installation, bundle: Bundle, arriving: str) -> UnseenOutcomes | None:
-    """Read what is known when a batch arrives. Returns: None if there is nothing."""
+    """Read the outcomes that are known when a batch arrives. Returns: None if the champion was trained on all of them."""
     names = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
     if not names:
         return None
-    parts = [read_labelled(installation, [batch]) for batch in names]
+    parts = [read_labelled(installation, [name]) for name in names]
     labelled = pd.concat(parts, ignore_index=True)
     batch = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return UnseenOutcomes(names, labelled, risks_of(bundle, labelled), batch)
