@@ -18,13 +18,8 @@ def train(trigger: str = "manual", arriving: str | None = None) -> TrainingResul
     """Train a challenger on all batches with known outcomes, and compare it with the champion.
 
     Args:
-<<<<<<< HEAD
         trigger: name of the training. A training with the same name and data is not run again.
-        arriving: train as if this batch were arriving; by default the newest batch.
-=======
-        trigger: name of the training. If there was one with the same name and data, it is not repeated.
         arriving: train as if this batch were arriving, on outcomes that are known by then; by default the newest batch.
->>>>>>> reada
     """
     installation = Installation()
     training = TrainingRequest(trigger=trigger, arriving=arriving_batch(installation, arriving))
