@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ SERVICES = ("postgres", "prefect-server", "mlflow", "prefect-worker", "deploy-wo
 SETTINGS = "health_predict_settings"
 REPORTS = ROOT / "reports" / "e2e"
 """Kept for people to look at."""
+_MAX_PROCESSES = 8
+_STARTS = 3
 
 
 def _docker_is_there() -> bool:
@@ -38,13 +40,24 @@ needs_docker = pytest.mark.skipif(
 )
 
 
+def _distinct_ports() -> Iterator[int]:
+    """Free ports that no other stack draws, also if two processes of pytest-xdist start theirs at the same time."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    drawn: set[int] = set()
+    while True:
+        port = free_port()
+        if port % _MAX_PROCESSES == process and port not in drawn:
+            drawn.add(port)
+            yield port
+
+
 class Stack(FlowRuns):
     """One compose project. Everything it made is gone after `destroy`."""
 
     def __init__(self, name: str, files: tuple[str, ...] = ("docker-compose/compose.yaml",), **variables: str) -> None:
         self.name = name
         self.compose_command = ["docker", "compose", *(word for file in files for word in ("-f", file))]
-        self.ports = {service: free_port() for service in ("prefect", "mlflow", "api", "jupyter")}
+        self.ports = dict(zip(("prefect", "mlflow", "api", "jupyter"), _distinct_ports(), strict=False))
         ports = {f"HEALTHPREDICT_{service.upper()}_PORT": str(port) for service, port in self.ports.items()}
         self.environment = {
             **os.environ,
@@ -98,15 +111,20 @@ class Stack(FlowRuns):
         subprocess.run(["docker", "image", "rm", "--force", *images], check=False, capture_output=True)
 
     def _run(self, command: list[str], stdin: str | None = None, environment: Mapping[str, str] | None = None) -> str:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**self.environment, **(environment or {})},
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        for _ in range(_STARTS):
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**self.environment, **(environment or {})},
+                input=stdin or "",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            # Docker may say this of a port that only this container has, if the container has two networks (moby/moby#20486).
+            if "port is already allocated" not in done.stderr:
+                break
+            print(done.stderr.splitlines()[-1], file=sys.stderr)  # noqa: T201
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
