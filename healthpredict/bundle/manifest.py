@@ -84,6 +84,11 @@ class Manifest(BaseModel):
         return self.recalibration.of if self.recalibration else self.model_version
 
     @property
+    def trained_calibrator(self) -> Calibrator:
+        """The calibrator that training fitted."""
+        return self.recalibration.calibrator if self.recalibration else self.calibrator
+
+    @property
     def calibrated_on(self) -> str:
         """The newest batch whose outcomes the calibrator has used."""
         return self.recalibration.batch if self.recalibration else self.trained_on[-1]

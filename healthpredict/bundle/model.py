@@ -117,9 +117,7 @@ class Bundle:
 
     def risks_as_trained(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Compute the risks with the calibrator from training; see `risks`. The reference profile describes these."""
-        recalibration = self.manifest.recalibration
-        calibrator = recalibration.calibrator if recalibration else self.manifest.calibrator
-        return calibrate(calibrator, self.model.many(features))
+        return calibrate(self.manifest.trained_calibrator, self.model.many(features))
 
     def risk(self, record: Mapping[str, Value]) -> float:
         """Return the calibrated probability for one encounter: values by `Column.field`, None or absent if missing."""

@@ -138,7 +138,8 @@ def _show(summary: Summary) -> None:
         title=f"{len(summary.batches)} batches, each predicted before its outcomes were known", title_justify="left"
     )
     # Two headings have two lines, so that the table fits into 80 columns.
-    for heading in ("batch", "rows", "decision", "champion", "AUROC", "first\nmodel", "offset", "alert\nrate"):
+    headings = ("batch", "rows", "decision", "champion", "AUROC", "first\nmodel", "offset", "alert\nrate", "alarms")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
     for batch in summary.batches:
         changed = batch.champion != batch.champion_before
@@ -151,8 +152,11 @@ def _show(summary: Summary) -> None:
             "" if batch.auroc_frozen is None else f"{batch.auroc_frozen:.3f}",
             "" if batch.offset is None else f"{batch.offset:+.3f}",
             "" if batch.alert_rate is None else f"{batch.alert_rate:.3f}",
+            str(len(batch.alarms) or ""),
         )
     console.print(table)
+    for alarm in summary.alarms:
+        _print(f"Alarm    {alarm.batch}: {alarm.sentence}")
     if summary.delivered:
         delivered = summary.delivered
         _print(

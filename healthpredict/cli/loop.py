@@ -145,6 +145,18 @@ def decide(
 
 
 @app.command()
+def acknowledge(
+    about: Annotated[str, typer.Argument(help="What the alarm is about, as `healthpredict status` shows it.")],
+    because: Annotated[str, typer.Option(help="What you know about it; the ledger records it.")],
+) -> None:
+    """Acknowledge an alarm, so that it no longer counts as open."""
+    from healthpredict.operations.acknowledge import acknowledge as operation
+
+    alarm = operation(Installation(), about, because)
+    typer.echo(f"Acknowledged: {alarm.sentence}")
+
+
+@app.command()
 def demo(
     source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
     keep: Annotated[bool, typer.Option(help="Keep the API, Prefect and MLflow running.")] = False,

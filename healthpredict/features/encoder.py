@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from healthpredict.features.sources import COUNTS, DERIVED_NUMBERS, LEVEL_SOURCES, LevelSource
+from healthpredict.features.sources import (
+    COUNTS,
+    DERIVED_NUMBERS,
+    LEVEL_SOURCES,
+    MEDICATION_FIELDS,
+    PRIOR_VISITS,
+    LevelSource,
+)
 
 Table = tuple[tuple[float, ...], ...]
 """Statistics by position: the log-odds, and for some sources the logarithm of the number of rows; shape (1 or 2, n_positions)."""
@@ -22,6 +30,20 @@ ROWS = "@rows"
 """Suffix of the name of a feature that is the logarithm of a number of training encounters."""
 MISSING_LEVEL = 0
 """Position of a missing value in every table of statistics. Known levels follow; the last position is "other" (rare or unseen)."""
+_COLUMNS_OF: Final = {
+    "age_years": ("age",),
+    "prior_visits": PRIOR_VISITS,
+    "medications_given": MEDICATION_FIELDS,
+    "medications_changed": MEDICATION_FIELDS,
+    **{source.name: (source.column,) for source in LEVEL_SOURCES},
+}
+
+
+@cache
+def columns_of(feature: str) -> tuple[str, ...]:
+    """Return the columns of the contract that a feature is made from."""
+    parts = feature.removesuffix(ROWS).split(" x ")
+    return tuple(dict.fromkeys(column for part in parts for column in _COLUMNS_OF.get(part, (part,))))
 
 
 @dataclass(frozen=True)

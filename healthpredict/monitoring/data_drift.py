@@ -145,15 +145,27 @@ def count_batch(profile: ReferenceProfile, encounters: pd.DataFrame, risk: NDArr
     return BatchCounts(len(encounters), occurrences, np.sum(products, axis=0))
 
 
-def compare(profile: ReferenceProfile, batch: BatchCounts) -> DataDrift:
-    """Compare the counts of a batch with the reference."""
+def compare(profile: ReferenceProfile, batch: BatchCounts, before: BatchCounts | None = None) -> DataDrift:
+    """Compare the counts of a batch with the reference, or with an earlier batch, if it is given."""
+    if before is not None:
+        profile = _with_counts(profile, before)
     compared = [column for name in profile.columns for column in _compare_alone(profile, name, batch)]
     return DataDrift(
         rows=batch.rows,
         columns=tuple(column for column in compared if column.column != RISK),
-        joint=tuple(_compare_together(profile, batch)),
+        joint=tuple(_compare_together(profile, batch, before)),
         prediction=tuple(column for column in compared if column.column == RISK),
     )
+
+
+def _with_counts(profile: ReferenceProfile, batch: BatchCounts) -> ReferenceProfile:
+    """Return the profile with the counts of a batch. Its limits are then those for two batches."""
+    columns = {}
+    for name, column in profile.columns.items():
+        values, _, counts = count_values(profile, name, batch.occurrences[name])
+        known = dict(zip(map(str, values.tolist()), counts.tolist(), strict=True))
+        columns[name] = column.model_copy(update={"rows": batch.rows, "counts": known})
+    return profile.model_copy(update={"columns": columns})
 
 
 def _occurrences(column: pd.Series) -> dict[Any, int]:
@@ -201,9 +213,12 @@ def _compare_alone(profile: ReferenceProfile, name: str, batch: BatchCounts) -> 
         )
 
 
-def _compare_together(profile: ReferenceProfile, batch: BatchCounts) -> Iterator[ColumnDrift]:
+def _compare_together(
+    profile: ReferenceProfile, batch: BatchCounts, before: BatchCounts | None
+) -> Iterator[ColumnDrift]:
     associations = Associations(profile.associations)
-    moved = associations.moved(associations.coefficients(batch.products, batch.rows))
+    earlier = None if before is None else associations.coefficients(before.products, before.rows)
+    moved = associations.moved(associations.coefficients(batch.products, batch.rows), earlier)
     for method, scores in distances(moved).items():
         for name, score, contributions in zip(associations.columns, scores, np.abs(moved[method]), strict=True):
             yield ColumnDrift(

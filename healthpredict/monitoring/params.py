@@ -26,7 +26,11 @@ class DriftPolicy(BaseModel):
         min_changed_rows: if fewer rows than this changed, a column of categories never counts as drifted.
         sample_sizes: effective sample sizes that the limits are computed for, ascending.
         min_rows: smallest batch (encounters) whose features and risks are judged.
-        warn_share: share (0-1) of drifted features that leads to a warning.
+        min_contribution_change: smallest change of a column's mean contribution to the log-odds that raises an alarm.
+        max_unknown_rise: rise of the share (0-1) of missing or unknown values of a column that raises an alarm.
+        jump_deviations: a column raises an alarm if it changed by more than the median of its earlier changes from batch to batch
+            plus this number of robust standard deviations.
+        min_earlier_jumps: smallest number of earlier changes for that.
         concept_false_alarm_rate: probability (0-1) that concept drift is ever reported for a champion that has none.
         min_auroc_drop: smallest fall of the AUROC since promotion that counts as concept drift.
         calibration_level: significance level (0-1) of each test that leads to a recalibration.
@@ -56,8 +60,11 @@ class DriftPolicy(BaseModel):
     sample_sizes: tuple[int, ...] = Field((200, 1000, 4000), min_length=1)
     # The smallest of the sample sizes: for smaller batches, limits are extrapolated.
     min_rows: int = Field(200, ge=1)
-    # This is three features. One is above its limit by chance in 1 batch of 20.
-    warn_share: float = Field(0.05, gt=0, le=1)
+    # Moves a risk of 10 % by .3 percentage points.
+    min_contribution_change: float = Field(0.03, gt=0)
+    max_unknown_rise: float = Field(0.2, gt=0, le=1)
+    jump_deviations: float = Field(4, gt=0)
+    min_earlier_jumps: int = Field(4, ge=2)
     concept_false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     # Retraining on ten batches gains .017 on average. Less than half of that is not worth the work.
     min_auroc_drop: float = Field(0.008, ge=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.calibration import CalibrationCheck
 from healthpredict.monitoring.concept import ConceptDrift
@@ -71,14 +72,16 @@ class Findings:
         concept: the champion on matured outcomes, or None if there are none.
         calibration: on the newest matured outcomes, or None if it is unknown.
         alert_rate: of the batch.
-        subgroup_alarms: a sentence for each group of patients that the champion fails.
+        alarms: what changed and matters, and groups of patients that the champion fails; without those that a person knows of.
+        acknowledged: what alarms that a person knows of are about.
     """
 
     data: DataDrift
     concept: ConceptDrift | None
     calibration: CalibrationCheck | None
     alert_rate: AlertRate
-    subgroup_alarms: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    acknowledged: tuple[str, ...] = ()
 
 
 def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecision:
@@ -87,8 +90,8 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
     - Retrain if there are enough new outcomes to learn from, or if there is evidence that the champion is behind. If earlier
       retrainings gained nothing, twice as many new outcomes are needed.
     - Recalibrate if the risks or the alert rate are off.
-    - Warn if the champion fails a group of patients, or if only features, their relations, or the risks drifted. A new threshold or
-      model does not surely repair that.
+    - Warn if there is an alarm, which neither repairs for sure. That features or risks merely differ from the training data is
+      listed and leads to nothing.
 
     A person's decision overrides this.
 
@@ -105,7 +108,10 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
     about_risk = []
     if judged and data.drifted_risk is not None:
         about_risk.append(f"Predicted risks differ from those at training ({measured(data.drifted_risk)}).")
-    reasons = [*retrain, *recalibrate, *found.subgroup_alarms, *about_risk, *_about_features(data, policy)]
+    alarms = [alarm.sentence for alarm in found.alarms]
+    reasons = [*retrain, *recalibrate, *alarms, *about_risk, *_about_features(data, policy)]
+    if found.acknowledged:
+        reasons.append(f"Acknowledged: {', '.join(found.acknowledged)}.")
     if found.concept is not None and found.concept.matured is None:
         reasons += found.concept.reasons
     state: DriftState = "stable"
@@ -116,14 +122,9 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
         state = "retrain"
     elif recalibrate:
         state = "recalibrate"
-    elif found.subgroup_alarms or about_risk or _features_drifted(data, policy):
+    elif found.alarms:
         state = "warn"
     return DriftDecision(state=state, reasons=tuple(reasons), columns=columns)
-
-
-def _features_drifted(data: DataDrift, policy: DriftPolicy) -> bool:
-    enough = len(data.drifted) >= policy.warn_share * len(data.features)
-    return data.rows >= policy.min_rows and (enough or bool(data.drifted_together))
 
 
 def _reasons_to_retrain(concept: ConceptDrift | None, history: History, policy: DriftPolicy) -> list[str]:

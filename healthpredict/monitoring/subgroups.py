@@ -18,6 +18,7 @@ from healthpredict.evaluation.subgroups import (
     group_performance,
     subgroups_of,
 )
+from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.words import name_of
@@ -107,9 +108,10 @@ def detect_subgroup_drift(
     return tuple(found)
 
 
-def alarms(groups: Sequence[SubgroupDrift]) -> tuple[str, ...]:
-    """Return a sentence for each group with an alarm."""
-    return tuple(f"For {name_of(group.column)} {group.value}, {group.alarm}." for group in groups if group.alarm)
+def subgroup_alarms(groups: Sequence[SubgroupDrift]) -> tuple[Alarm, ...]:
+    """Return an alarm for each group that the champion fails."""
+    named = ((f"{name_of(group.column)} {group.value}", group.alarm) for group in groups if group.alarm)
+    return tuple(Alarm(about=name, sentence=f"For {name}, {problem}.") for name, problem in named)
 
 
 def _alarms(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[str]:

@@ -14,15 +14,19 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.evaluation.metrics import Floats, Interval
 from healthpredict.features.frame import encode_frame
+from healthpredict.monitoring.alarms import Alarm, Change, column_alarms
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
 from healthpredict.monitoring.calibration import CalibrationCheck, check_calibration
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
-from healthpredict.monitoring.data_drift import DataDrift, detect_data_drift
+from healthpredict.monitoring.contributions import Contribution
+from healthpredict.monitoring.data_drift import DataDrift, compare, count_batch
 from healthpredict.monitoring.evidently_page import evidently_page
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.policy import DriftDecision, Findings, History, decide, reasons_to_recalibrate
 from healthpredict.monitoring.profile import ReferenceProfile
-from healthpredict.monitoring.subgroups import SubgroupDrift, alarms, detect_subgroup_drift
+from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift, subgroup_alarms
+from healthpredict.operations.acknowledge import acknowledged_groups
+from healthpredict.operations.batch_changes import changes_since_batch_before, contributions_to, earlier_jumps
 from healthpredict.operations.champion_gain import (
     champion_gain,
     earlier_gains,
@@ -50,6 +54,9 @@ class DriftCheck(BaseModel):
         rows: number of encounters in the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
+        changes: feature -> its change since the batch before; empty if one of the two is too small to be judged.
+        contributions: column -> its mean contribution to the predictions; empty if the champion cannot be explained.
+        alarms: what a person should look at, without what was acknowledged.
         subgroups: drift and performance of groups with enough rows.
         newest_matured: the newest batch with known outcomes that the champion was not trained on, or None if there is none.
         calibration: on the newest matured outcomes that its calibrator has not used, or None if they are too few.
@@ -70,6 +77,9 @@ class DriftCheck(BaseModel):
     rows: int
     data: DataDrift
     concept: ConceptDrift | None
+    changes: dict[str, Change] = {}
+    contributions: dict[str, Contribution] = {}
+    alarms: tuple[Alarm, ...] = ()
     subgroups: tuple[SubgroupDrift, ...]
     newest_matured: str | None = None
     calibration: CalibrationCheck | None = None
@@ -122,6 +132,8 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         encounters = read_frame(layout.processed(name))
         features = encode_frame(bundle.encoder, encounters)
         risk, risk_as_trained = bundle.risks(features), bundle.risks_as_trained(features)
+        counts = count_batch(profile, encounters, risk_as_trained)
+        contributions = contributions_to(bundle, features)
         unseen = unseen_outcomes(installation, bundle, name)
         pending = pending_override(installation)
         override_sequence, override = pending if pending else (None, None)
@@ -148,12 +160,19 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             threshold=bundle.manifest.threshold,
             policy=settings.drift,
         )
+        changes = changes_since_batch_before(installation, bundle, profile, counts, contributions)
+        of_groups = subgroup_alarms(subgroups)
+        known = acknowledged_groups(installation, bundle.manifest.trained_version)
         findings = Findings(
-            data=detect_data_drift(profile, encounters, risk_as_trained),
+            data=compare(profile, counts),
             concept=concept,
             calibration=calibration,
             alert_rate=check_alert_rate(risk, bundle.manifest.threshold, settings.model.alert_rate, settings.drift),
-            subgroup_alarms=alarms(subgroups),
+            alarms=(
+                *column_alarms(changes, earlier_jumps(installation), settings.drift),
+                *(alarm for alarm in of_groups if alarm.about not in known),
+            ),
+            acknowledged=tuple(alarm.about for alarm in of_groups if alarm.about in known),
         )
         decision = decide(findings, history, settings.drift)
         folder = join(settings.reports_uri, "batches", name)
@@ -167,6 +186,9 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         rows=len(encounters),
         data=findings.data,
         concept=findings.concept,
+        changes=changes,
+        contributions=contributions,
+        alarms=findings.alarms,
         subgroups=subgroups,
         newest_matured=unseen.names[-1] if unseen else None,
         calibration=findings.calibration,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.operations.accept_outcomes import pending_outcomes, preview_outcomes
+from healthpredict.operations.acknowledge import open_alarms
 from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.installation import Installation
@@ -29,6 +30,7 @@ class Status(BaseModel):
         last_batch: the last batch done, with its decision.
         last_event: the last event of the ledger.
         pending: batches that have arrived and are not done.
+        alarms: open alarms, with the command that acknowledges each.
         known_outcomes: batch -> number of encounters at risk with a known outcome, including new files.
         sentences: notices about delivered files that are pending, changed, ignored or unusable.
         ledger: result and time of the last ledger check on this host.
@@ -44,6 +46,7 @@ class Status(BaseModel):
     last_batch: dict[str, Any] | None
     last_event: dict[str, Any] | None
     pending: list[str]
+    alarms: list[str]
     known_outcomes: dict[str, int]
     sentences: list[str]
     ledger: str
@@ -72,6 +75,9 @@ def status(installation: Installation) -> Status:
         last_batch={key: batch[key] for key in shown} if batch else None,
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending.names,
+        alarms=[
+            f"{alarm.batch}: {alarm.sentence} To acknowledge it: {alarm.command}" for alarm in open_alarms(installation)
+        ],
         known_outcomes={found.batch: found.known for found in outcomes},
         sentences=[
             *pending.sentences,

@@ -13,6 +13,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.evaluation.metrics import Floats, evaluate
 from healthpredict.monitoring.data_drift import ColumnDrift
 from healthpredict.monitoring.profile import RISK
+from healthpredict.operations.acknowledge import open_alarms
 from healthpredict.operations.dataset import LABEL, has_matured
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.installation import Installation
@@ -45,6 +46,8 @@ def summarise(installation: Installation) -> Summary:
         batches=batches,
         delivered=_delivered([batch for batch in batches if not batch.live]),
         delivered_live=_delivered([batch for batch in batches if batch.live]),
+        alarms=open_alarms(installation),
+        acknowledged=tuple(dict.fromkeys(event["about"] for event in installation.ledger.events("acknowledgement"))),
         seconds=seconds,
     )
 
@@ -121,6 +124,7 @@ def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
                 drifted_share=event.get("drifted_share", 0.0),
                 drifted_columns=event.get("drifted_columns", ()),
                 decision=event["decision"],
+                alarms=tuple(alarm["about"] for alarm in event.get("alarms", ())),
                 reasons=event["reasons"],
                 notices=event.get("notices", ()),
                 champion_before=event.get("champion_before"),

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from healthpredict.data.prepared import PreparedData
 from healthpredict.evaluation.decision_curve import DecisionCurve
 from healthpredict.evaluation.metrics import CalibrationError, Interval
+from healthpredict.monitoring.alarms import OpenAlarm
 from healthpredict.monitoring.subgroups import SubgroupDrift
 
 
@@ -44,6 +45,7 @@ class BatchSummary(BaseModel):
         drifted_share: share of features that drifted (0-1).
         drifted_columns: their names, the most severe first.
         decision: stable, warn, recalibrate, retrain, refused, or empty (no encounters to predict).
+        alarms: what its alarms were about: columns or groups of patients.
         reasons: of the decision.
         notices: what was unusual about its file.
         champion_before: version in service when the batch arrived.
@@ -72,6 +74,7 @@ class BatchSummary(BaseModel):
     drifted_share: float = 0.0
     drifted_columns: tuple[str, ...] = ()
     decision: str
+    alarms: tuple[str, ...] = ()
     reasons: tuple[str, ...]
     notices: tuple[str, ...] = ()
     champion_before: int | None = None
@@ -143,6 +146,8 @@ class Summary(BaseModel):
         delivered: performance on batches that the loop predicted, or None while no outcomes are known.
         delivered_live: the same for batches that the API predicted.
         decision_curves: of the champion and, if it is another version, of the last challenger, on the same encounters.
+        alarms: what a person should look at, and nobody has acknowledged.
+        acknowledged: what the alarms that a person acknowledged were about.
         seconds: wall time by stage, from the ledger.
     """
 
@@ -154,4 +159,6 @@ class Summary(BaseModel):
     delivered: DeliveredPerformance | None = None
     delivered_live: DeliveredPerformance | None = None
     decision_curves: tuple[ModelCurve, ...] = ()
+    alarms: tuple[OpenAlarm, ...] = ()
+    acknowledged: tuple[str, ...] = ()
     seconds: dict[str, float]

@@ -11,8 +11,7 @@ from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.contract import BY_FIELD
-from healthpredict.features.encoder import ROWS, Value
-from healthpredict.features.sources import LEVEL_SOURCES, MEDICATION_FIELDS, PRIOR_VISITS
+from healthpredict.features.encoder import Value, columns_of
 from healthpredict.serving import openapi
 from healthpredict.serving.predictions import (
     RESPONSES,
@@ -27,11 +26,10 @@ from healthpredict.serving.problems import ProblemError
 from healthpredict.serving.service import Service
 
 _SUMS: Final = {
-    "prior_visits": ("All visits in the year before the encounter", PRIOR_VISITS),
-    "medications_given": ("Diabetes drugs given, their number", MEDICATION_FIELDS),
-    "medications_changed": ("Diabetes drugs with a changed dosage, their number", MEDICATION_FIELDS),
+    "prior_visits": "All visits in the year before the encounter",
+    "medications_given": "Diabetes drugs given, their number",
+    "medications_changed": "Diabetes drugs with a changed dosage, their number",
 }
-_COLUMN_OF: Final = {"age_years": "age", **{source.name: source.column for source in LEVEL_SOURCES}}
 
 
 class Reason(BaseModel):
@@ -87,11 +85,8 @@ def add_explanation(router: APIRouter, service: Service) -> None:
 @cache
 def reason_of(feature: str) -> tuple[str, tuple[str, ...]]:
     """Return the name of a feature for people and the fields that it is made from. Features of the same fields are one reason."""
-    if feature in _SUMS:
-        return _SUMS[feature]
-    parts = feature.removesuffix(ROWS).split(" x ")
-    fields = tuple(dict.fromkeys(_COLUMN_OF.get(part, part) for part in parts))
-    return ", together with: ".join(BY_FIELD[field].description for field in fields), fields
+    fields = columns_of(feature)
+    return _SUMS.get(feature) or ", together with: ".join(BY_FIELD[field].description for field in fields), fields
 
 
 def explain(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Compare a batch with the one before it, from the champion's point of view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from healthpredict.bundle.model import Bundle
+from healthpredict.data.batches import INITIAL
+from healthpredict.features.frame import encode_frame
+from healthpredict.monitoring.alarms import Change, changes_since
+from healthpredict.monitoring.contributions import Contribution, column_contributions
+from healthpredict.monitoring.data_drift import BatchCounts, compare, count_batch
+from healthpredict.monitoring.profile import ReferenceProfile
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.pending import NOT_USED, batch_events
+from healthpredict.storage.tables import read_frame
+
+
+def batch_before(installation: Installation) -> str:
+    """Return the name of the last batch that is done, or of the initial data."""
+    done = [name for name, event in batch_events(installation).items() if event["decision"] not in NOT_USED]
+    return done[-1] if done else INITIAL
+
+
+def earlier_jumps(installation: Installation) -> list[dict[str, float]]:
+    """Return the jumps (see `Change`) of each earlier batch: feature -> jump. Earlier versions of this system recorded none."""
+    return [event["jumps"] for event in batch_events(installation).values() if event.get("jumps")]
+
+
+def changes_since_batch_before(
+    installation: Installation,
+    bundle: Bundle,
+    profile: ReferenceProfile,
+    counts: BatchCounts,
+    contributions: Mapping[str, Contribution],
+) -> dict[str, Change]:
+    """Return the change of each feature since the batch before; empty if one of the two is too small to be judged.
+
+    Args:
+        installation: where the batch before is.
+        bundle: of the champion.
+        profile: its reference.
+        counts: of the new batch.
+        contributions: of the new batch, see `contributions_to`.
+    """
+    encounters = read_frame(installation.layout.processed(batch_before(installation)))
+    if min(len(encounters), counts.rows) < installation.settings.drift.min_rows:
+        return {}
+    features = encode_frame(bundle.encoder, encounters)
+    before = count_batch(profile, encounters, bundle.risks_as_trained(features))
+    drift = compare(profile, counts, before)
+    return changes_since(profile, drift, (before, counts), (contributions_to(bundle, features), contributions))
+
+
+def contributions_to(bundle: Bundle, features: NDArray[np.float32]) -> dict[str, Contribution]:
+    """Return the mean contribution of each column, with the calibrator from training; empty if the bundle has no explainer."""
+    if bundle.explainer is None:
+        return {}
+    slope = bundle.manifest.trained_calibrator.slope
+    return column_contributions(bundle.explainer, slope, bundle.encoder.feature_names, features)
