@@ -1,4 +1,4 @@
-"""`make bench-drift`: false alarms, power, policy, updates and the estimate before outcomes, into `results/drift.json`."""
+"""`make bench-drift`: false alarms, power, policy, alarms, updates and the estimate before outcomes, into `results/drift.json`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks.drift_alarms import measure_alarms
 from benchmarks.drift_hospital import FAMILY, Hospital, build_hospital, draw
 from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_nannyml
 from benchmarks.drift_policy import build_timeline, measure_estimate, measure_policy
@@ -43,6 +44,7 @@ POWER_BATCHES = dict(zip(STRENGTHS, (10, 2, 1), strict=True))
 """Batches per shift and split. Most are at the strength at which detectors differ."""
 GRADUAL_BATCHES, GRADUAL_STRENGTH = 10, 0.5
 """A shift grows to this strength over this number of batches, in equal steps, in every second split."""
+SHUFFLES = 10
 COST_ROWS = (8_000, 1_000_000, 10_000_000)
 Scores = list[dict[str, float]]
 
@@ -218,7 +220,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=os.environ.get("HEALTHPREDICT_TEST_DATA"), help="default: the UCI archive")
     parser.add_argument("--result", type=Path, default=FOLDER / "drift.json")
-    parser.add_argument("--only", choices=["detection", "policy", "updates", "cost"], help="default: all")
+    parser.add_argument("--only", choices=["detection", "policy", "alarms", "updates", "cost"], help="default: all")
     parser.add_argument("--splits", type=int, default=SPLITS, help=f"of {BATCHES_A_SPLIT} batches; default: {SPLITS}")
     options = parser.parse_args()
     quiet_vendors()
@@ -253,6 +255,9 @@ def main() -> int:
         without = build_timeline(_shuffled(batches), settings)
         passed.append(write(options.result, "policy", *measure_policy(real, without, settings), about))
         passed.append(write(options.result, "estimate", *measure_estimate(real), about))
+    if options.only in (None, "alarms"):
+        mixed = [build_timeline(_shuffled(batches, seed), settings) for seed in range(SHUFFLES)]
+        passed.append(write(options.result, "alarms", *measure_alarms(build_timeline(batches, settings), mixed), about))
     return 0 if all(passed) else 1
 
 
@@ -265,10 +270,10 @@ def _batches(settings: Settings) -> dict[str, pd.DataFrame]:
     return {name: read_labelled(installation, [name]) for name in names}
 
 
-def _shuffled(batches: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def _shuffled(batches: dict[str, pd.DataFrame], seed: int = 0) -> dict[str, pd.DataFrame]:
     """The same encounters with patients in random order, so that nothing drifts."""
     everything = pd.concat(batches.values(), ignore_index=True)
-    mixed = draw(everything, len(everything), np.random.default_rng(0))
+    mixed = draw(everything, len(everything), np.random.default_rng(seed))
     ends = np.cumsum([len(batch) for batch in batches.values()])
     return {
         name: mixed.iloc[end - len(batch) : end].reset_index(drop=True)

@@ -138,14 +138,13 @@ def _show(summary: Summary) -> None:
         title=f"{len(summary.batches)} batches, each predicted before its outcomes were known", title_justify="left"
     )
     # Two headings have two lines, so that the table fits into 80 columns.
-    headings = ("batch", "rows", "decision", "champion", "AUROC", "first\nmodel", "offset", "alert\nrate", "alarms")
+    headings = ("batch", "decision", "champion", "AUROC", "first\nmodel", "offset", "alert\nrate", "alarms")
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("batch", "decision") else "right")
     for batch in summary.batches:
         changed = batch.champion != batch.champion_before
         table.add_row(
             batch.name,
-            f"{batch.rows:,}",
             batch.decision,
             f"{batch.champion_before} -> {batch.champion}" if changed else str(batch.champion or ""),
             "" if batch.auroc is None else f"{batch.auroc:.3f}",

@@ -16,7 +16,7 @@ from healthpredict.monitoring.data_drift import BatchCounts, compare, count_batc
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import NOT_USED, batch_events
-from healthpredict.storage.tables import read_frame
+from healthpredict.storage.tables import read_frame, read_json
 
 
 def batch_before(installation: Installation) -> str:
@@ -46,13 +46,23 @@ def changes_since_batch_before(
         counts: of the new batch.
         contributions: of the new batch, see `contributions_to`.
     """
-    encounters = read_frame(installation.layout.processed(batch_before(installation)))
+    name = batch_before(installation)
+    encounters = read_frame(installation.layout.processed(name))
     if min(len(encounters), counts.rows) < installation.settings.drift.min_rows:
         return {}
-    features = encode_frame(bundle.encoder, encounters)
-    before = count_batch(profile, encounters, bundle.risks_as_trained(features))
-    drift = compare(profile, counts, before)
-    return changes_since(profile, drift, (before, counts), (contributions_to(bundle, features), contributions))
+    before = count_batch(profile, encounters, np.zeros(len(encounters)))  # only features are compared
+    earlier = _stored_contributions(installation, bundle, name)
+    if earlier is None:
+        earlier = contributions_to(bundle, encode_frame(bundle.encoder, encounters))
+    return changes_since(profile, compare(profile, counts, before), (before, counts), (earlier, contributions))
+
+
+def _stored_contributions(installation: Installation, bundle: Bundle, name: str) -> dict[str, Contribution] | None:
+    """Return what the check of a batch stored, or None if it used another model or there was none."""
+    check = read_json(installation.layout.check(name)) if name != INITIAL else {}
+    if check.get("trained_version") != bundle.manifest.trained_version or "contributions" not in check:
+        return None
+    return {column: Contribution.model_validate(stored) for column, stored in check["contributions"].items()}
 
 
 def contributions_to(bundle: Bundle, features: NDArray[np.float32]) -> dict[str, Contribution]:

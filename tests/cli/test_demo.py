@@ -81,7 +81,6 @@ def test_table_and_the_lines_below_it_hold_what_the_report_says(
     (row,) = [line for line in printed.stdout.splitlines() if re.match(r"\W*batch-01\W", line) and " stable " in line]
     assert re.findall(r"[^\s│]+", row) == [
         "batch-01",
-        f"{batch['rows']:,}",
         "stable",
         "1",
         *(f"{batch[name]:.3f}" for name in ("auroc", "auroc_frozen")),

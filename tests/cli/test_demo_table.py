@@ -9,12 +9,14 @@ from rich.console import Console
 from summaries import DATA
 
 from healthpredict.cli import demo
+from healthpredict.monitoring.alarms import OpenAlarm
 from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, Summary
 
 RECALIBRATED = BatchSummary(
     name="batch-10",
     rows=7949,
     decision="recalibrate",
+    alarms=("payer_code",) * 12,
     reasons=("A reason.",),
     champion_before=10,
     champion=11,
@@ -48,14 +50,20 @@ def test_longest_row_fits_into_80_columns(monkeypatch: pytest.MonkeyPatch) -> No
     lines = shown(monkeypatch, Summary(data=DATA, models=(), batches=(RECALIBRATED,), seconds={}))
     (row,) = [line for line in lines if "batch-10" in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == ["batch-10", "7,949", "recalibrate", "10 -> 11", "0.670", "0.650", "-0.004", "0.236"]
+    assert cells == ["batch-10", "recalibrate", "10 -> 11", "0.670", "0.650", "-0.004", "0.236", "12"]
 
 
 def test_a_refused_batch_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = BatchSummary(name="batch-11", decision="refused", reasons=("A reason.",), time="2026-11-01T00:00:00Z")
     lines = shown(monkeypatch, Summary(data=DATA, models=(), batches=(refused,), seconds={}))
     (row,) = [line for line in lines if "batch-11" in line]
-    assert [cell.strip() for cell in row.strip("│").split("│")][3:] == [""] * 5
+    assert [cell.strip() for cell in row.strip("│").split("│")][2:] == [""] * 6
+
+
+def test_open_alarms_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    alarm = OpenAlarm(about="age", sentence="Age jumped.", since="batch-02", batch="batch-10", trained_version=3)
+    summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), alarms=(alarm,), seconds={})
+    assert shown(monkeypatch, summary)[-1] == "Alarm    batch-10: Age jumped."
 
 
 def test_lines_below_the_table_say_what_was_delivered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from healthpredict.evaluation.metrics import Evaluation, Interval
+from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.calibration import CalibrationCheck, Correction
 from healthpredict.monitoring.concept import ConceptDrift
@@ -62,9 +63,10 @@ def made(
     *,
     found: CalibrationCheck | None = None,
     rate: float = 0.2,
-    groups: tuple[str, ...] = (),
+    raised: tuple[Alarm, ...] = (),
+    known: tuple[str, ...] = (),
 ) -> DriftDecision:
-    return decide(Findings(batch, concept, found, alerts(rate), groups), history or after(), DriftPolicy())
+    return decide(Findings(batch, concept, found, alerts(rate), raised, known), history or after(), DriftPolicy())
 
 
 def state(batch: DataDrift, concept: ConceptDrift | None = None, new_share: float = 0.0) -> str:
@@ -77,28 +79,27 @@ def test_no_drift_is_stable() -> None:
     )
 
 
-def test_some_drifted_features_are_a_warning() -> None:
-    assert state(data(3)) == "warn"
-    assert state(data(20)) == "warn", "however many: features alone say nothing about the model"
-
-
-def test_shifted_risks_are_a_warning() -> None:
-    assert state(data(0, risk=0.3)) == "warn"
-
-
-def test_features_that_no_longer_go_together_are_a_warning_that_names_both() -> None:
+def test_what_only_differs_from_the_training_data_is_listed() -> None:
     joint = ColumnDrift(column="age", method=Method.ASSOCIATION, score=2, threshold=1, partner="payer_code")
-    decision = made(data(0, joint=(joint,)))
-    assert decision.state == "warn"
+    decision = made(data(20, risk=0.3, joint=(joint,)))
+    assert decision.state == "stable", "a difference that is not new needs nobody"
+    assert [reason.partition(" ")[0] for reason in decision.reasons] == ["Predicted", "20", "Relations"]
     assert decision.reasons[-1] == ("Relations to other features have changed for 1 feature: age and payer code.")
 
 
-def test_a_group_that_the_champion_fails_is_a_warning_with_its_reason() -> None:
+def test_an_alarm_is_a_warning_with_its_reason() -> None:
     sentence = "For age [90-100), the sensitivity is 0.300, lower than for other patients by 0.150."
-    decision = made(data(0), groups=(sentence,))
+    alarm = Alarm(about="age [90-100)", sentence=sentence)
+    decision = made(data(0), raised=(alarm,))
     assert decision.state == "warn"
     assert decision.reasons[0] == sentence
-    assert made(data(0), WORSE, groups=(sentence,)).state == "retrain"
+    assert made(data(0), WORSE, raised=(alarm,)).state == "retrain"
+
+
+def test_what_a_person_knows_of_is_one_line() -> None:
+    decision = made(data(0), known=("age [90-100)", "race Asian"))
+    assert decision.state == "stable"
+    assert decision.reasons[-1] == "Acknowledged: age [90-100), race Asian."
 
 
 def test_risks_that_are_off_lead_to_a_recalibration() -> None:

@@ -7,9 +7,10 @@ import pytest
 from small_hospital import draw
 
 from healthpredict.evaluation.subgroups import MISSING
+from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile
-from healthpredict.monitoring.subgroups import SubgroupDrift, alarms, detect_subgroup_drift
+from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift, subgroup_alarms
 
 POLICY = DriftPolicy()
 THRESHOLD = 0.18
@@ -47,7 +48,7 @@ def test_only_groups_with_enough_encounters_are_shown(profile: ReferenceProfile)
 
 
 def test_equally_good_in_all_groups_is_no_alarm(profile: ReferenceProfile) -> None:
-    assert alarms(check(profile)) == ()
+    assert subgroup_alarms(check(profile)) == ()
 
 
 def test_risks_too_low_for_a_group_alarm(profile: ReferenceProfile) -> None:
@@ -56,7 +57,7 @@ def test_risks_too_low_for_a_group_alarm(profile: ReferenceProfile) -> None:
     assert alarm is not None
     assert "risks are too low, by -0.1" in alarm
     assert "risks are" not in (by_value(groups, "gender")["Female"].alarm or "")
-    assert f"For gender Male, {alarm}." in alarms(groups)
+    assert Alarm(about="gender Male", sentence=f"For gender Male, {alarm}.") in subgroup_alarms(groups)
 
 
 def test_risks_too_high_for_a_group_alarm(profile: ReferenceProfile) -> None:
@@ -78,7 +79,7 @@ def test_risks_that_are_too_high_for_all_are_no_matter_of_a_group(profile: Refer
     offset = by_value(groups, "gender")["Female"].metrics["offset"]
     assert offset.value.low > POLICY.max_subgroup_offset
     assert offset.p_value < 1e-6
-    assert not any("too high" in alarm for alarm in alarms(groups))
+    assert not any("too high" in alarm.sentence for alarm in subgroup_alarms(groups))
 
 
 def test_the_mean_risk_stands_beside_that_of_the_training_data(profile: ReferenceProfile) -> None:
@@ -111,4 +112,6 @@ def test_a_check_of_an_earlier_version_is_read() -> None:
     """It had a mean risk for each group, and only alarms about calibration."""
     stored = {"column": "race", "value": "Asian", "rows": 700, "risk": 0.1, "reference_risk": None, "auroc": None}
     found = SubgroupDrift.model_validate(stored | {"alarm": "risks are too high, by 0.031 on average"})
-    assert alarms([found]) == ("For race Asian, risks are too high, by 0.031 on average.",)
+    assert [alarm.sentence for alarm in subgroup_alarms([found])] == [
+        "For race Asian, risks are too high, by 0.031 on average."
+    ]
