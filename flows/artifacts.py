@@ -14,7 +14,7 @@ from healthpredict.errors import RolloutUnknown
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.register import Challenger
 from healthpredict.operations.train import TrainingResult
-from healthpredict.reporting.page import history
+from healthpredict.reporting.page import auroc_plot
 from healthpredict.reporting.summary import Summary
 
 
@@ -98,7 +98,7 @@ def show_notices(sentences: Sequence[str]) -> None:
 
 def show_history(summary: Summary) -> None:
     """Create the plot and the table of all batches."""
-    plot = base64.b64encode(history(summary)).decode()
+    plot = base64.b64encode(auroc_plot(summary)).decode()
     create_markdown_artifact(
         f"![AUROC by batch: champion and first model](data:image/png;base64,{plot})", key="history"
     )

@@ -28,7 +28,7 @@ from healthpredict.training.ray_cluster import ray_runtime
 
 _PREFERRED_PORTS = {"api": 8080, "prefect": 4200, "mlflow": 5000}
 
-console = Console()
+_console = Console()
 
 
 def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> None:
@@ -52,7 +52,7 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
     services = LocalServices(state)
     seconds: Seconds = {}
     try:
-        with step_lines(console, services.log("demo")), timed(seconds, "total"):
+        with step_lines(_console, services.log("demo")), timed(seconds, "total"):
             with timed(seconds, "services"):
                 prefect_api = services.start_prefect(ports["prefect"])
                 os.environ["PREFECT_API_URL"] = prefect_api
@@ -153,7 +153,7 @@ def _show(summary: Summary) -> None:
             "" if batch.alert_rate is None else f"{batch.alert_rate:.3f}",
             str(len(batch.alarms) or ""),
         )
-    console.print(table)
+    _console.print(table)
     for alarm in summary.alarms:
         _print(f"Alarm    {alarm.batch}: {alarm.sentence}")
     if summary.delivered:
@@ -192,4 +192,4 @@ def _ask_api(installation: Installation, state: Path) -> None:
 
 def _print(text: str) -> None:
     """Print text as it is, without markup, highlighting or wrapping."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    _console.print(text, soft_wrap=True, highlight=False, markup=False)

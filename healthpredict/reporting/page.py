@@ -59,7 +59,7 @@ def page(
 
 def history_plots(summary: Summary) -> dict[str, bytes]:
     """Return the plots over all batches: `auroc`, `offset` and `drift`, as PNG."""
-    return {"auroc": history(summary), "offset": _offset_plot(summary), "drift": _heat_map(summary)}
+    return {"auroc": auroc_plot(summary), "offset": _offset_plot(summary), "drift": _heat_map(summary)}
 
 
 def decision_plots(summary: Summary) -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def decision_plots(summary: Summary) -> dict[str, bytes]:
     }
 
 
-def history(summary: Summary) -> bytes:
+def auroc_plot(summary: Summary) -> bytes:
     """Plot by batch the AUROC of the champion, its expected AUROC, and the AUROC of the first model, as PNG."""
     predicted = _predicted(summary)
     lines = [

@@ -16,6 +16,7 @@ class ModelSummary(BaseModel):
 
     Attributes:
         trigger: why it was made: `initial`, the batch that led to it, or the name of a training by hand.
+        reason: of the gate, or what a recalibration corrects.
         run_url: page of its MLflow run, or None if MLflow has no server.
         flow_run_id: the Prefect flow run that trained it, or None.
     """

@@ -41,7 +41,7 @@ DELIVERED = DeliveredPerformance(
 def shown(monkeypatch: pytest.MonkeyPatch, summary: Summary) -> list[str]:
     """What a terminal of 80 columns shows."""
     output = StringIO()
-    monkeypatch.setattr(demo, "console", Console(file=output, width=80))
+    monkeypatch.setattr(demo, "_console", Console(file=output, width=80))
     demo._show(summary)
     return output.getvalue().splitlines()
 
