@@ -124,21 +124,23 @@ def column_alarms(
     found = []
     for column, change in moved:
         jumps = [jumps[column] for jumps in earlier_jumps if column in jumps]
-        if sentences := list(_what_is_new(change, jumps, errors, policy)):
-            found.append(
-                Alarm(about=column, sentence=f"Since the batch before, {name_of(column)} {' and '.join(sentences)}.")
-            )
+        if sentences := list(_what_is_new(name_of(column), change, jumps, errors, policy)):
+            found.append(Alarm(about=column, sentence=" ".join(sentences)))
     return tuple(found)
 
 
-def _what_is_new(change: Change, jumps: list[float], errors: float, policy: DriftPolicy) -> Iterator[str]:
+def _what_is_new(name: str, change: Change, jumps: list[float], errors: float, policy: DriftPolicy) -> Iterator[str]:
     moved = change.contribution
     if moved and abs(moved.mean) >= max(policy.min_contribution_change, errors * moved.error):
-        yield f"{'raises' if moved.mean > 0 else 'lowers'} the predicted log-odds by {abs(moved.mean):.3f} on average"
+        direction = "risen" if moved.mean > 0 else "fallen"
+        yield f"Since the batch before, what {name} adds to the log-odds of the risk has {direction} by {abs(moved.mean):.3f} on average."
     if change.unknown >= policy.max_unknown_rise:
-        yield f"is missing or unknown in {100 * change.unknown:.0f} more of 100 encounters"
+        yield f"In {100 * change.unknown:.0f} more of 100 encounters than in the batch before, {name} is missing or unknown."
     if len(jumps) >= policy.min_earlier_jumps:
         spread = float(stats.median_abs_deviation(jumps, scale="normal"))
         usual = float(np.median(jumps)) + policy.jump_deviations * spread
         if change.jump >= max(1.0, usual):
-            yield f"has changed by {change.jump:.1f} times what chance explains (usual: up to {usual:.1f})"
+            yield (
+                f"Since the batch before, the distribution of {name} has changed by {change.jump:.1f} times what chance explains; "
+                f"usual is up to {usual:.1f} times."
+            )

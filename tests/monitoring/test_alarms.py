@@ -43,7 +43,8 @@ def test_a_jump_is_measured_against_what_is_usual_for_the_column() -> None:
     sentence = column_alarms({"payer_code": change(jump=20.0)}, restless, POLICY)[0].sentence
     # Median 5.5, median absolute deviation 1.0, which is 1.48 standard deviations.
     assert sentence == (
-        "Since the batch before, payer code has changed by 20.0 times what chance explains (usual: up to 11.4)."
+        "Since the batch before, the distribution of payer code has changed by 20.0 times what chance explains; usual is up to 11.4 "
+        "times."
     )
     constant = [{"payer_code": 0.0}] * 9
     assert not column_alarms({"payer_code": change(jump=0.9)}, constant, POLICY), "chance explains it"
@@ -69,9 +70,10 @@ def test_what_moves_the_predictions_most_comes_first_with_all_its_reasons() -> N
     )
     assert [alarm.about for alarm in found] == ["age", "payer_code", "race"]
     assert found[0].sentence.startswith(
-        "Since the batch before, age lowers the predicted log-odds by 0.100 on average and has changed by 9.0 times"
+        "Since the batch before, what age adds to the log-odds of the risk has fallen by 0.100 on average. Since the batch "
+        "before, the distribution of age has changed by 9.0 times"
     )
-    assert found[2].sentence == "Since the batch before, race is missing or unknown in 30 more of 100 encounters."
+    assert found[2].sentence == "In 30 more of 100 encounters than in the batch before, race is missing or unknown."
 
 
 Batch = Callable[[pd.DataFrame], pd.DataFrame]
@@ -107,7 +109,7 @@ def test_a_column_gone_missing_and_a_new_code_system_are_found(
     changes = since(profile, before, now)
     raised = {alarm.about: alarm.sentence for alarm in column_alarms(changes, [], POLICY)}
     assert set(raised) == {"payer_code", "diag_1"}
-    assert all("is missing or unknown in" in sentence for sentence in raised.values())
+    assert all(sentence.endswith("is missing or unknown.") for sentence in raised.values())
     later = since(profile, (now, before[1]), now)
     assert not column_alarms(later, [], POLICY), "it is no longer new"
 
