@@ -132,8 +132,8 @@ def column_alarms(
 def _what_is_new(name: str, change: Change, jumps: list[float], errors: float, policy: DriftPolicy) -> Iterator[str]:
     moved = change.contribution
     if moved and abs(moved.mean) >= max(policy.min_contribution_change, errors * moved.error):
-        direction = "risen" if moved.mean > 0 else "fallen"
-        yield f"Since the batch before, what {name} adds to the log-odds of the risk has {direction} by {abs(moved.mean):.3f} on average."
+        change_of_mean = f"{'risen' if moved.mean > 0 else 'fallen'} by {abs(moved.mean):.3f} on average"
+        yield f"Since the batch before, what {name} adds to the log-odds of the risk has {change_of_mean}."
     if change.unknown >= policy.max_unknown_rise:
         yield f"In {100 * change.unknown:.0f} more of 100 encounters than in the batch before, {name} is missing or unknown."
     if len(jumps) >= policy.min_earlier_jumps:
@@ -141,6 +141,6 @@ def _what_is_new(name: str, change: Change, jumps: list[float], errors: float, p
         usual = float(np.median(jumps)) + policy.jump_deviations * spread
         if change.jump >= max(1.0, usual):
             yield (
-                f"Since the batch before, the distribution of {name} has changed by {change.jump:.1f} times what chance explains; "
-                f"usual is up to {usual:.1f} times."
+                f"Since the batch before, the distribution of {name} has changed by {change.jump:.1f} times what chance explains "
+                f"(usually up to {usual:.1f})."
             )
