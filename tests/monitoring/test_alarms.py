@@ -43,7 +43,8 @@ def test_a_jump_is_measured_against_what_is_usual_for_the_column() -> None:
     sentence = column_alarms({"payer_code": change(jump=20.0)}, restless, POLICY)[0].sentence
     # Median 5.5, median absolute deviation 1.0, which is 1.48 standard deviations.
     assert sentence == (
-        "Since the batch before, the distribution of payer code has changed by 20.0 times what chance explains (usually up to 11.4)."
+        "Since the batch before, the distribution of payer code has changed by 20.0 times what chance explains "
+        "(usually up to 11.4)."
     )
     constant = [{"payer_code": 0.0}] * 9
     assert not column_alarms({"payer_code": change(jump=0.9)}, constant, POLICY), "chance explains it"
