@@ -139,7 +139,7 @@ def _what_is_new(name: str, change: Change, jumps: list[float], errors: float, p
     if len(jumps) >= policy.min_earlier_jumps:
         spread = float(stats.median_abs_deviation(jumps, scale="normal"))
         usual = float(np.median(jumps)) + policy.jump_deviations * spread
-        if change.jump >= max(1.0, usual):
+        if change.jump >= max(policy.min_jump, usual):
             yield (
                 f"Since the batch before, the distribution of {name} has changed by {change.jump:.1f} times what chance explains "
                 f"(usually up to {usual:.1f})."

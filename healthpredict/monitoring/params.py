@@ -28,6 +28,7 @@ class DriftPolicy(BaseModel):
         min_rows: smallest batch (encounters) whose features and risks are judged.
         min_contribution_change: smallest change of a column's mean contribution to the log-odds that raises an alarm.
         max_unknown_rise: rise of the share (0-1) of missing or unknown values of a column that raises an alarm.
+        min_jump: smallest change of a column's distribution that raises an alarm, in units of what chance explains.
         jump_deviations: a column raises an alarm if it changed by more than the median of its earlier changes from batch to batch
             plus this number of robust standard deviations.
         min_earlier_jumps: smallest number of earlier changes for that.
@@ -63,6 +64,8 @@ class DriftPolicy(BaseModel):
     # Moves a risk of 10 % by .3 percentage points.
     min_contribution_change: float = Field(0.03, gt=0)
     max_unknown_rise: float = Field(0.2, gt=0, le=1)
+    # Chance explains 1. Between two batches of 8,000 encounters, 2 are 8 percentage points more or fewer missing specialties.
+    min_jump: float = Field(2, ge=1)
     jump_deviations: float = Field(4, gt=0)
     min_earlier_jumps: int = Field(4, ge=2)
     concept_false_alarm_rate: float = Field(0.05, gt=0, lt=1)

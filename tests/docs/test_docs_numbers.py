@@ -59,6 +59,7 @@ CLAIMS = {
         f"fewer than {DRIFT.min_rows} encounters, features and risks are not judged",
         f"{number(DRIFT.min_contribution_change)} or more, up or down, and beyond chance",
         f"a rise of {number(DRIFT.max_unknown_rise, 1)} or more",
+        f"in units of its limit | at least {DRIFT.min_jump:g}, and",
         f"plus {DRIFT.jump_deviations:g} robust standard deviations",
         f"At least {DRIFT.min_earlier_jumps} earlier changes",
         f"less than {number(DRIFT.min_expected_gain, 3)} AUROC",

@@ -47,7 +47,7 @@ def test_a_jump_is_measured_against_what_is_usual_for_the_column() -> None:
         "(usually up to 11.4)."
     )
     constant = [{"payer_code": 0.0}] * 9
-    assert not column_alarms({"payer_code": change(jump=0.9)}, constant, POLICY), "chance explains it"
+    assert not column_alarms({"payer_code": change(jump=1.9)}, constant, POLICY), "it is small"
 
 
 def test_a_change_of_the_predictions_has_to_be_large_and_beyond_chance() -> None:
