@@ -13,8 +13,8 @@ from benchmarks.drift_policy import Champion, Timeline, follow, ours
 from benchmarks.results import Target, at_least, at_most
 from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.alarms import Alarm, changes_since, column_alarms
-from healthpredict.monitoring.contributions import column_contributions
-from healthpredict.monitoring.data_drift import compare, count_batch
+from healthpredict.monitoring.contributions import Contribution, column_contributions, sample
+from healthpredict.monitoring.data_drift import BatchCounts, count_batch
 from healthpredict.operations.dataset import LABEL
 from healthpredict.training.explain import explainer_of
 
@@ -31,8 +31,9 @@ def measure_alarms(real: Timeline, without_drift: list[Timeline]) -> tuple[dict[
     """
     retrained = follow(real, ours)["retrained_at"]
     numbers = range(1, len(real.batches))
-    in_service = [max([1, *(at for at in retrained if at <= number)]) for number in numbers]
-    champion = list(_alarms(real, in_service))
+    # A batch is checked before the retraining that it leads to.
+    at_check = [max([1, *(at for at in retrained if at < number)]) for number in numbers]
+    champion = list(_alarms(real, at_check))
     first_model = list(_alarms(real, [1] * len(numbers)))
     batches = {
         str(number): {
@@ -42,7 +43,7 @@ def measure_alarms(real: Timeline, without_drift: list[Timeline]) -> tuple[dict[
             "shadow_gain": real.gain(number, trained_on, real.batches[number]).value if number > trained_on else 0.0,
         }
         for number, trained_on, alarms, offset in zip(
-            numbers, in_service, champion, _offsets(real, in_service), strict=True
+            numbers, at_check, champion, _offsets(real, at_check), strict=True
         )
     }
     quiet = [bool(alarms) for timeline in without_drift for alarms in _alarms(timeline, [1] * len(numbers))]
@@ -65,30 +66,27 @@ def measure_alarms(real: Timeline, without_drift: list[Timeline]) -> tuple[dict[
     ]
 
 
-def _alarms(timeline: Timeline, in_service: list[int]) -> Iterator[tuple[Alarm, ...]]:
+def _alarms(timeline: Timeline, at_check: list[int]) -> Iterator[tuple[Alarm, ...]]:
     """Yield the alarms of each batch after the initial data, with the champion that was trained on so many batches."""
     jumps: list[dict[str, float]] = []
-    for number, trained_on in enumerate(in_service, start=1):
+    for number, trained_on in enumerate(at_check, start=1):
         champion = timeline.champion(trained_on)
-        (counts_before, before), (counts, now) = (
-            _monitored(champion, timeline.batches[i]) for i in (number - 1, number)
-        )
-        drift = compare(champion.profile, counts, counts_before)
-        changes = changes_since(champion.profile, drift, (counts_before, counts), (before, now))
+        before, now = (_counts_and_contributions(champion, timeline.batches[i]) for i in (number - 1, number))
+        changes = changes_since(before, now, champion.profile)
         yield column_alarms(changes, jumps, timeline.settings.drift)
-        jumps.append({name: change.jump for name, change in changes.items()})
+        jumps.append({name: change.jump.size for name, change in changes.items()})
 
 
-def _monitored(champion: Champion, batch: pd.DataFrame) -> tuple[Any, Any]:
+def _counts_and_contributions(champion: Champion, batch: pd.DataFrame) -> tuple[BatchCounts, dict[str, Contribution]]:
     fitted = champion.fitted
-    features = encode_frame(fitted.encoder, batch)
+    features = encode_frame(fitted.encoder, sample(batch))
     explainer = explainer_of(FAMILY, fitted.model, features)
     slope = fitted.calibrator.slope
     contributions = column_contributions(explainer, slope, fitted.encoder.feature_names, features)
     return count_batch(champion.profile, batch, fitted.risks(batch)), contributions
 
 
-def _offsets(timeline: Timeline, in_service: list[int]) -> Iterator[float]:
-    for batch, trained_on in zip(timeline.batches[1:], in_service, strict=True):
+def _offsets(timeline: Timeline, at_check: list[int]) -> Iterator[float]:
+    for batch, trained_on in zip(timeline.batches[1:], at_check, strict=True):
         risk = timeline.champion(trained_on).fitted.risks(batch)
         yield float(risk.mean() - batch[LABEL].mean())

@@ -147,12 +147,13 @@ def decide(
 @app.command()
 def acknowledge(
     about: Annotated[str, typer.Argument(help="What the alarm is about, as `healthpredict status` shows it.")],
+    batch: Annotated[str, typer.Argument(help="The batch that raised it. Alarms of later batches stay open.")],
     because: Annotated[str, typer.Option(help="What you know about it; the ledger records it.")],
 ) -> None:
     """Acknowledge an alarm, so that it no longer counts as open."""
     from healthpredict.operations.acknowledge import acknowledge as operation
 
-    alarm = operation(Installation(), about, because)
+    alarm = operation(Installation(), about, batch, because)
     typer.echo(f"Acknowledged: {alarm.sentence}")
 
 

@@ -1,4 +1,4 @@
-"""Alarms for people: columns that have changed since the batch before, and matter.
+"""Alarms for people: what changed since the batch before and matters, and groups of patients that are served worse.
 
 A column that merely still differs from the training data raises no alarm. It is listed in the table of drift.
 """
@@ -13,99 +13,137 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from healthpredict.monitoring.contributions import Contribution
-from healthpredict.monitoring.data_drift import BatchCounts, DataDrift, count_values
-from healthpredict.monitoring.distances import MISSING, OTHER
+from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, compare, count_values
+from healthpredict.monitoring.distances import MISSING, OTHER, Method
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile
-from healthpredict.monitoring.words import name_of
+from healthpredict.monitoring.words import describe, name_of
 
 
 class Alarm(BaseModel):
     """Something that a person should look at, and can acknowledge.
 
     Attributes:
-        about: the field name of a column, or a group of patients such as `age [90-100)`.
+        about: the field name of a column, or a group of patients with its problem, such as `age [90-100): sensitivity`.
         sentence: what happened.
+        lasts: whether it is a state (of a group) that every check finds again. Otherwise, it is a change.
     """
 
     model_config = ConfigDict(frozen=True)
 
     about: str
     sentence: str
+    lasts: bool = False
 
 
 class OpenAlarm(Alarm):
     """An alarm that nobody has acknowledged.
 
     Attributes:
-        since: the batch that raised it first.
-        batch: the batch that raised it last, and that `sentence` is about.
-        trained_version: the model that was in service then, see `Manifest.trained_version`.
+        first_batch: the batch that raised it; for a state, the first one.
+        newest_batch: the same batch; for a state, the newest one, which `sentence` is about.
+        trained_version: the model that was in service, see `Manifest.trained_version`.
     """
 
-    since: str
-    batch: str
+    first_batch: str
+    newest_batch: str
     trained_version: int
 
     @property
     def command(self) -> str:
         """The command that acknowledges it."""
-        return f'healthpredict acknowledge {shlex.quote(self.about)} --because "..."'
+        return f'healthpredict acknowledge {shlex.quote(self.about)} {shlex.quote(self.newest_batch)} --because "..."'
+
+
+class Jump(BaseModel):
+    """How far a column is from the batch before, at the distance that changed most.
+
+    Attributes:
+        size: the distance in units of its limit. Chance explains up to 1.
+        description: what changed, for people.
+        partner: for a relation between two columns, the other column; otherwise None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    size: float
+    description: str
+    partner: str | None
 
 
 class Change(BaseModel):
     """How one column differs from the batch before.
 
     Attributes:
-        jump: the largest of its distances in units of what chance explains: above 1, the column has changed.
-        unknown: rise of the share (0-1) of values that are missing, or rare or unseen in the training data.
-        contribution: difference of its mean contributions to the log-odds; None if the champion cannot be explained.
+        distribution: of its values.
+        relation: of the column with others.
+        unknown_rise: rise of the share (0-1) of values that are missing, or rare or unseen in the training data.
+        contribution_change: difference of its mean contributions to the log-odds; None if the champion cannot be explained.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    jump: float
-    unknown: float
-    contribution: Contribution | None
+    distribution: Jump
+    relation: Jump | None
+    unknown_rise: float
+    contribution_change: Contribution | None
+
+    @property
+    def jump(self) -> Jump:
+        """The larger of both jumps."""
+        return self.relation if self.relation and self.relation.size > self.distribution.size else self.distribution
 
 
 def changes_since(
+    before: tuple[BatchCounts, Mapping[str, Contribution]],
+    now: tuple[BatchCounts, Mapping[str, Contribution]],
     profile: ReferenceProfile,
-    drift: DataDrift,
-    counts: tuple[BatchCounts, BatchCounts],
-    contributions: tuple[Mapping[str, Contribution], Mapping[str, Contribution]],
 ) -> dict[str, Change]:
     """Return the change of each feature between two batches.
 
     Args:
+        before: counts of the batch before, and its contributions by column; these are empty if they are unknown.
+        now: the same of the newer batch.
         profile: of the reference.
-        drift: the newer batch compared with the one before, see `compare`.
-        counts: of the batch before, and of the newer batch.
-        contributions: by column, of both batches; empty if they are unknown.
     """
-    jumps: dict[str, float] = {}
-    for column in (*drift.columns, *drift.joint):
-        jumps[column.column] = max(jumps.get(column.column, 0.0), column.severity)
-    before, after = contributions
+    (counts_before, contributions_before), (counts_now, contributions_now) = before, now
+    drift = compare(profile, counts_now, counts_before)
+    # The Wasserstein distance is in units of the spread of the batch before, which one odd batch can make tiny.
+    columns = [column for column in drift.columns if column.method is not Method.WASSERSTEIN]
+    relations = {column.column: _jump(column) for column in sorted(drift.joint, key=lambda column: column.severity)}
+    # In a column of numbers that hardly vary, a single row would be a large jump.
+    least = min(profile.min_changed_rows / counts_now.rows, 1.0)
+    distributions = {
+        column.column: _jump(column, least if column.column in NUMBERS else 0.0)
+        for column in sorted(columns, key=lambda column: column.severity)
+    }
     return {
         name: Change(
-            jump=jump,
-            unknown=_unknown(profile, name, counts[1]) - _unknown(profile, name, counts[0]),
-            contribution=_difference(before[name], after[name]) if name in before and name in after else None,
+            distribution=distributions[name],
+            relation=relations.get(name),
+            unknown_rise=_unknown_share(profile, name, counts_now) - _unknown_share(profile, name, counts_before),
+            contribution_change=_difference(contributions_before.get(name), contributions_now.get(name)),
         )
-        for name, jump in jumps.items()
+        for name in drift.features
     }
 
 
-def _unknown(profile: ReferenceProfile, name: str, batch: BatchCounts) -> float:
+def _jump(column: ColumnDrift, least_threshold: float = 0.0) -> Jump:
+    size = column.score / max(column.threshold, least_threshold)
+    return Jump(size=size, description=describe(column), partner=column.partner)
+
+
+def _unknown_share(profile: ReferenceProfile, name: str, batch: BatchCounts) -> float:
     if name in NUMBERS:
         return 0.0
     values, _, counts = count_values(profile, name, batch.occurrences[name])
     return float(counts[np.isin(values, (MISSING, OTHER))].sum() / counts.sum())
 
 
-def _difference(before: Contribution, after: Contribution) -> Contribution:
-    return Contribution(mean=after.mean - before.mean, error=float(np.hypot(after.error, before.error)))
+def _difference(before: Contribution | None, now: Contribution | None) -> Contribution | None:
+    if before is None or now is None:
+        return None
+    return Contribution(mean=now.mean - before.mean, error=float(np.hypot(now.error, before.error)))
 
 
 def column_alarms(
@@ -115,32 +153,55 @@ def column_alarms(
 
     Args:
         changes: since the batch before.
-        earlier_jumps: column -> jump, of each earlier batch.
+        earlier_jumps: column -> size of its jump, of each earlier batch.
         policy: limits.
     """
-    # By chance, no column is beyond this in 95 of 100 batches (Bonferroni).
-    errors = float(stats.norm.isf(policy.false_alarm_rate / 2 / max(1, len(changes))))
-    moved = sorted(changes.items(), key=lambda item: -abs(item[1].contribution.mean if item[1].contribution else 0))
-    found = []
-    for column, change in moved:
-        jumps = [jumps[column] for jumps in earlier_jumps if column in jumps]
-        if sentences := list(_what_is_new(name_of(column), change, jumps, errors, policy)):
-            found.append(Alarm(about=column, sentence=" ".join(sentences)))
-    return tuple(found)
+    # So many standard errors that, in 95 of 100 batches, no column exceeds them by chance (Bonferroni).
+    n_errors = float(stats.norm.isf(policy.false_alarm_rate / 2 / max(1, len(changes))))
+
+    def influence(column: str) -> float:
+        change = changes[column].contribution_change
+        return abs(change.mean) if change else 0.0
+
+    found: dict[str, Alarm] = {}
+    for column in sorted(changes, key=influence, reverse=True):
+        earlier = [jumps[column] for jumps in earlier_jumps if column in jumps]
+        sentences = [
+            *_about_contribution(column, changes[column], n_errors, policy),
+            *_about_unknown_values(column, changes[column], policy),
+        ]
+        # A relation has two sides. One alarm is enough.
+        if changes[column].jump.partner not in found or sentences:
+            sentences += _about_jump(changes[column].jump, earlier, policy)
+        if sentences:
+            found[column] = Alarm(about=column, sentence=" ".join(sentences))
+    return tuple(found.values())
 
 
-def _what_is_new(name: str, change: Change, jumps: list[float], errors: float, policy: DriftPolicy) -> Iterator[str]:
-    moved = change.contribution
-    if moved and abs(moved.mean) >= max(policy.min_contribution_change, errors * moved.error):
-        change_of_mean = f"{'risen' if moved.mean > 0 else 'fallen'} by {abs(moved.mean):.3f} on average"
-        yield f"Since the batch before, what {name} adds to the log-odds of the risk has {change_of_mean}."
-    if change.unknown >= policy.max_unknown_rise:
-        yield f"In {100 * change.unknown:.0f} more of 100 encounters than in the batch before, {name} is missing or unknown."
-    if len(jumps) >= policy.min_earlier_jumps:
-        spread = float(stats.median_abs_deviation(jumps, scale="normal"))
-        usual = float(np.median(jumps)) + policy.jump_deviations * spread
-        if change.jump >= max(policy.min_jump, usual):
-            yield (
-                f"Since the batch before, the distribution of {name} has changed by {change.jump:.1f} times what chance explains "
-                f"(usually up to {usual:.1f})."
-            )
+def _about_contribution(column: str, change: Change, n_errors: float, policy: DriftPolicy) -> Iterator[str]:
+    shift = change.contribution_change
+    # Features of several columns count for each of them. A column that did not change itself is not the cause.
+    if shift is None or change.distribution.size < 1:
+        return
+    if abs(shift.mean) >= max(policy.min_contribution_change, n_errors * shift.error):
+        risks = "raises the risks more" if shift.mean > 0 else "raises the risks less, or lowers them more,"
+        yield (
+            f"{name_of(column).capitalize()} {risks} than in the batch before: by {abs(shift.mean):.3f} in log-odds on average."
+        )
+
+
+def _about_unknown_values(column: str, change: Change, policy: DriftPolicy) -> Iterator[str]:
+    if change.unknown_rise >= policy.max_unknown_rise:
+        more = f"in {100 * change.unknown_rise:.0f} more of 100 encounters than in the batch before"
+        yield f"{name_of(column).capitalize()} is missing or unknown {more}."
+
+
+def _about_jump(jump: Jump, earlier: list[float], policy: DriftPolicy) -> Iterator[str]:
+    if len(earlier) < policy.min_earlier_jumps:
+        return
+    spread = float(stats.median_abs_deviation(earlier, scale="normal"))
+    usual = float(np.median(earlier)) + policy.jump_deviations * spread
+    if jump.size >= max(policy.min_jump, usual):
+        what = "A relation" if jump.partner else "A distribution"
+        size = f"{jump.size:.1f} times what chance explains (usually up to {usual:.1f})"
+        yield f"{what} has changed since the batch before, by {size}: {jump.description}."

@@ -148,7 +148,7 @@ def count_batch(profile: ReferenceProfile, encounters: pd.DataFrame, risk: NDArr
 def compare(profile: ReferenceProfile, batch: BatchCounts, before: BatchCounts | None = None) -> DataDrift:
     """Compare the counts of a batch with the reference, or with an earlier batch, if it is given."""
     if before is not None:
-        profile = _with_counts(profile, before)
+        profile = _as_reference(profile, before)
     compared = [column for name in profile.columns for column in _compare_alone(profile, name, batch)]
     return DataDrift(
         rows=batch.rows,
@@ -158,13 +158,13 @@ def compare(profile: ReferenceProfile, batch: BatchCounts, before: BatchCounts |
     )
 
 
-def _with_counts(profile: ReferenceProfile, batch: BatchCounts) -> ReferenceProfile:
-    """Return the profile with the counts of a batch. Its limits are then those for two batches."""
+def _as_reference(profile: ReferenceProfile, before: BatchCounts) -> ReferenceProfile:
+    """Return the profile with the counts of an earlier batch. Its limits are then those for two batches."""
     columns = {}
     for name, column in profile.columns.items():
-        values, _, counts = count_values(profile, name, batch.occurrences[name])
-        known = dict(zip(map(str, values.tolist()), counts.tolist(), strict=True))
-        columns[name] = column.model_copy(update={"rows": batch.rows, "counts": known})
+        values, _, rows = count_values(profile, name, before.occurrences[name])
+        counts = dict(zip(map(str, values.tolist()), rows.tolist(), strict=True))
+        columns[name] = column.model_copy(update={"rows": before.rows, "counts": counts})
     return profile.model_copy(update={"columns": columns})
 
 

@@ -67,7 +67,8 @@ class DriftPolicy(BaseModel):
     # Chance explains 1. Between two batches of 8,000 encounters, 2 are 8 percentage points more or fewer missing specialties.
     min_jump: float = Field(2, ge=1)
     jump_deviations: float = Field(4, gt=0)
-    min_earlier_jumps: int = Field(4, ge=2)
+    # Fewer than half of them may be odd without moving the median: two, such as a break and its repair.
+    min_earlier_jumps: int = Field(5, ge=2)
     concept_false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     # Retraining on ten batches gains .017 on average. Less than half of that is not worth the work.
     min_auroc_drop: float = Field(0.008, ge=0)

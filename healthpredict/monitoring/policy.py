@@ -73,7 +73,7 @@ class Findings:
         calibration: on the newest matured outcomes, or None if it is unknown.
         alert_rate: of the batch.
         alarms: what changed and matters, and groups of patients that the champion fails; without those that a person knows of.
-        acknowledged: what alarms that a person knows of are about.
+        acknowledged: a sentence for each problem of a group that a person has acknowledged.
     """
 
     data: DataDrift
@@ -90,8 +90,8 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
     - Retrain if there are enough new outcomes to learn from, or if there is evidence that the champion is behind. If earlier
       retrainings gained nothing, twice as many new outcomes are needed.
     - Recalibrate if the risks or the alert rate are off.
-    - Warn if there is an alarm, which neither repairs for sure. That features or risks merely differ from the training data is
-      listed and leads to nothing.
+    - Warn if there is an alarm: neither step is sure to remove its cause. That features or risks differ from the training data is
+      listed, and leads to nothing.
 
     A person's decision overrides this.
 
@@ -111,7 +111,7 @@ def decide(found: Findings, history: History, policy: DriftPolicy) -> DriftDecis
     alarms = [alarm.sentence for alarm in found.alarms]
     reasons = [*retrain, *recalibrate, *alarms, *about_risk, *_about_features(data, policy)]
     if found.acknowledged:
-        reasons.append(f"Acknowledged: {', '.join(found.acknowledged)}.")
+        reasons.append(f"Acknowledged: {' '.join(found.acknowledged)}")
     if found.concept is not None and found.concept.matured is None:
         reasons += found.concept.reasons
     state: DriftState = "stable"

@@ -102,29 +102,35 @@ def detect_subgroup_drift(
                 reference_risk=profile.subgroups.get(column, {}).get(value),
                 known_rows=group.rows if group else 0,
                 metrics=group.metrics if group else {},
-                alarm="; ".join(_alarms(group.metrics, policy)) or None if group else None,
+                alarm="; ".join(sentence for _, sentence in _problems(group.metrics, policy)) or None
+                if group
+                else None,
             )
         )
     return tuple(found)
 
 
-def subgroup_alarms(groups: Sequence[SubgroupDrift]) -> tuple[Alarm, ...]:
-    """Return an alarm for each group that the champion fails."""
-    named = ((f"{name_of(group.column)} {group.value}", group.alarm) for group in groups if group.alarm)
-    return tuple(Alarm(about=name, sentence=f"For {name}, {problem}.") for name, problem in named)
+def subgroup_alarms(groups: Sequence[SubgroupDrift], policy: DriftPolicy) -> tuple[Alarm, ...]:
+    """Return an alarm for each problem of each group."""
+    return tuple(
+        Alarm(about=f"{name}: {problem}", sentence=f"For {name}, {sentence}.", lasts=True)
+        for name, group in ((f"{name_of(group.column)} {group.value}", group) for group in groups)
+        for problem, sentence in _problems(group.metrics, policy)
+    )
 
 
-def _alarms(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[str]:
+def _problems(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong in two words, and as the end of a sentence."""
     for metric, name in _LOWER_IS_WORSE.items():
         found = metrics.get(metric)
         if found is not None and found.p_value < _LEVEL and found.gap.value <= -_SMALLEST_LOSS:
             loss = Interval(value=-found.gap.value, low=-found.gap.high, high=-found.gap.low)
-            yield f"the {name} is {found.value}, lower than for other patients by {loss}"
+            yield name, f"the {name} is {found.value}, lower than for other patients by {loss}"
     offset = metrics.get("offset")
     if offset is None or offset.p_value >= _LEVEL or abs(offset.value.value) < policy.max_subgroup_offset:
         return
     # If the risks of all patients are off, the calibration of the model is at fault, not that of a group.
     if offset.value.value > 0 and offset.gap.low > 0:
-        yield f"risks are too high, by {offset.value} on average"
+        yield "risks too high", f"risks are too high, by {offset.value} on average"
     elif offset.value.value < 0 and offset.gap.high < 0:
-        yield f"risks are too low, by {offset.value} on average"
+        yield "risks too low", f"risks are too low, by {offset.value} on average"

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.batches import INITIAL
 from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.alarms import Change, changes_since
-from healthpredict.monitoring.contributions import Contribution, column_contributions
-from healthpredict.monitoring.data_drift import BatchCounts, compare, count_batch
+from healthpredict.monitoring.contributions import Contribution, column_contributions, sample
+from healthpredict.monitoring.data_drift import BatchCounts, count_batch
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.pending import NOT_USED, batch_events
+from healthpredict.operations.pending import batch_events
 from healthpredict.storage.tables import read_frame, read_json
-
-
-def batch_before(installation: Installation) -> str:
-    """Return the name of the last batch that is done, or of the initial data."""
-    done = [name for name, event in batch_events(installation).items() if event["decision"] not in NOT_USED]
-    return done[-1] if done else INITIAL
 
 
 def earlier_jumps(installation: Installation) -> list[dict[str, float]]:
@@ -37,24 +31,26 @@ def changes_since_batch_before(
     counts: BatchCounts,
     contributions: Mapping[str, Contribution],
 ) -> dict[str, Change]:
-    """Return the change of each feature since the batch before; empty if one of the two is too small to be judged.
+    """Return the change of each feature since the last batch that is large enough, or since the initial data.
 
     Args:
         installation: where the batch before is.
         bundle: of the champion.
         profile: its reference.
-        counts: of the new batch.
-        contributions: of the new batch, see `contributions_to`.
+        counts: of the new batch. If it is too small to be judged, the result is empty.
+        contributions: to the new batch, see `champion_contributions`.
     """
-    name = batch_before(installation)
-    encounters = read_frame(installation.layout.processed(name))
-    if min(len(encounters), counts.rows) < installation.settings.drift.min_rows:
+    smallest = installation.settings.drift.min_rows
+    if counts.rows < smallest:
         return {}
-    before = count_batch(profile, encounters, np.zeros(len(encounters)))  # only features are compared
-    earlier = _stored_contributions(installation, bundle, name)
-    if earlier is None:
-        earlier = contributions_to(bundle, encode_frame(bundle.encoder, encounters))
-    return changes_since(profile, compare(profile, counts, before), (before, counts), (earlier, contributions))
+    done = [name for name, event in batch_events(installation).items() if event.get("rows", 0) >= smallest]
+    name = done[-1] if done else INITIAL
+    encounters = read_frame(installation.layout.processed(name))
+    counts_before = count_batch(profile, encounters, np.zeros(len(encounters)))  # only features are compared
+    contributions_before = _stored_contributions(installation, bundle, name)
+    if contributions_before is None:
+        contributions_before = champion_contributions(bundle, encounters)
+    return changes_since((counts_before, contributions_before), (counts, contributions), profile)
 
 
 def _stored_contributions(installation: Installation, bundle: Bundle, name: str) -> dict[str, Contribution] | None:
@@ -65,9 +61,10 @@ def _stored_contributions(installation: Installation, bundle: Bundle, name: str)
     return {column: Contribution.model_validate(stored) for column, stored in check["contributions"].items()}
 
 
-def contributions_to(bundle: Bundle, features: NDArray[np.float32]) -> dict[str, Contribution]:
+def champion_contributions(bundle: Bundle, encounters: pd.DataFrame) -> dict[str, Contribution]:
     """Return the mean contribution of each column, with the calibrator from training; empty if the bundle has no explainer."""
     if bundle.explainer is None:
         return {}
+    features = encode_frame(bundle.encoder, sample(encounters))
     slope = bundle.manifest.trained_calibrator.slope
     return column_contributions(bundle.explainer, slope, bundle.encoder.feature_names, features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from healthpredict.errors import ConfigurationError
 from healthpredict.monitoring.policy import Override
 from healthpredict.operations.installation import Installation
 
@@ -10,8 +11,11 @@ def decide_by_hand(installation: Installation, override: Override) -> None:
     """Set the decision on the next batch of the drift loop by hand, whatever drift it shows, and record it in the ledger.
 
     Raises:
+        ConfigurationError: no reason was given.
         StorageError: the ledger cannot be written.
     """
+    if not override.because.strip():
+        raise ConfigurationError("Give a reason with --because. It is shown with the decision.")
     installation.ledger.append("override", **override.model_dump())
 
 

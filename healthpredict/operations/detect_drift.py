@@ -25,8 +25,8 @@ from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.policy import DriftDecision, Findings, History, decide, reasons_to_recalibrate
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift, subgroup_alarms
-from healthpredict.operations.acknowledge import acknowledged_groups
-from healthpredict.operations.batch_changes import changes_since_batch_before, contributions_to, earlier_jumps
+from healthpredict.operations.acknowledge import read_alarms
+from healthpredict.operations.batch_changes import champion_contributions, changes_since_batch_before, earlier_jumps
 from healthpredict.operations.champion_gain import (
     champion_gain,
     earlier_gains,
@@ -54,7 +54,7 @@ class DriftCheck(BaseModel):
         rows: number of encounters in the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
-        changes: feature -> its change since the batch before; empty if one of the two is too small to be judged.
+        changes: feature -> its change since the batch before; empty if the batch is too small to be judged.
         contributions: column -> its mean contribution to the predictions; empty if the champion cannot be explained.
         alarms: what a person should look at, without what was acknowledged.
         subgroups: drift and performance of groups with enough rows.
@@ -133,7 +133,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         features = encode_frame(bundle.encoder, encounters)
         risk, risk_as_trained = bundle.risks(features), bundle.risks_as_trained(features)
         counts = count_batch(profile, encounters, risk_as_trained)
-        contributions = contributions_to(bundle, features)
+        contributions = champion_contributions(bundle, encounters)
         unseen = unseen_outcomes(installation, bundle, name)
         pending = pending_override(installation)
         override_sequence, override = pending if pending else (None, None)
@@ -161,8 +161,9 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             policy=settings.drift,
         )
         changes = changes_since_batch_before(installation, bundle, profile, counts, contributions)
-        of_groups = subgroup_alarms(subgroups)
-        known = acknowledged_groups(installation, bundle.manifest.trained_version)
+        group_alarms = subgroup_alarms(subgroups, settings.drift)
+        acknowledged = read_alarms(installation).acknowledged_states
+        known = {about for about, version in acknowledged if version == bundle.manifest.trained_version}
         findings = Findings(
             data=compare(profile, counts),
             concept=concept,
@@ -170,9 +171,9 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             alert_rate=check_alert_rate(risk, bundle.manifest.threshold, settings.model.alert_rate, settings.drift),
             alarms=(
                 *column_alarms(changes, earlier_jumps(installation), settings.drift),
-                *(alarm for alarm in of_groups if alarm.about not in known),
+                *(alarm for alarm in group_alarms if alarm.about not in known),
             ),
-            acknowledged=tuple(alarm.about for alarm in of_groups if alarm.about in known),
+            acknowledged=tuple(alarm.sentence for alarm in group_alarms if alarm.about in known),
         )
         decision = decide(findings, history, settings.drift)
         folder = join(settings.reports_uri, "batches", name)

@@ -252,7 +252,7 @@ class _Loop:
             drifted_share=check.data.drifted_share,
             drifted_columns=list(check.decision.columns),
             alarms=[alarm.model_dump() for alarm in check.alarms],
-            jumps={name: round(change.jump, 3) for name, change in check.changes.items()},
+            jumps={name: round(change.jump.size, 3) for name, change in check.changes.items()},
             override=check.override,
             champion_before=check.champion,
             champion=predicted.version,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import ConfigurationError, RolloutError
 from healthpredict.operations.accept_outcomes import pending_outcomes, preview_outcomes
-from healthpredict.operations.acknowledge import open_alarms
+from healthpredict.operations.acknowledge import read_alarms
 from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
 from healthpredict.operations.installation import Installation
@@ -76,7 +76,8 @@ def status(installation: Installation) -> Status:
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending.names,
         alarms=[
-            f"{alarm.batch}: {alarm.sentence} To acknowledge it: {alarm.command}" for alarm in open_alarms(installation)
+            f"{alarm.newest_batch}: {alarm.sentence} To acknowledge it: {alarm.command}"
+            for alarm in read_alarms(installation).open
         ],
         known_outcomes={found.batch: found.known for found in outcomes},
         sentences=[

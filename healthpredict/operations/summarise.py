@@ -13,7 +13,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.evaluation.metrics import Floats, evaluate
 from healthpredict.monitoring.data_drift import ColumnDrift
 from healthpredict.monitoring.profile import RISK
-from healthpredict.operations.acknowledge import open_alarms
+from healthpredict.operations.acknowledge import read_alarms
 from healthpredict.operations.dataset import LABEL, has_matured
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.installation import Installation
@@ -39,15 +39,15 @@ def summarise(installation: Installation) -> Summary:
     for event in events:
         for stage, value in event.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + value
-    batches = _batches(installation)
+    batches, alarms = _batches(installation), read_alarms(installation)
     return Summary(
         data=read_prepared(installation),
         models=_models(installation),
         batches=batches,
         delivered=_delivered([batch for batch in batches if not batch.live]),
         delivered_live=_delivered([batch for batch in batches if batch.live]),
-        alarms=open_alarms(installation),
-        acknowledged=tuple(dict.fromkeys(event["about"] for event in installation.ledger.events("acknowledgement"))),
+        alarms=alarms.open,
+        acknowledgements=alarms.acknowledgements,
         seconds=seconds,
     )
 

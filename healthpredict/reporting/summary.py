@@ -147,8 +147,8 @@ class Summary(BaseModel):
         delivered: performance on batches that the loop predicted, or None while no outcomes are known.
         delivered_live: the same for batches that the API predicted.
         decision_curves: of the champion and, if it is another version, of the last challenger, on the same encounters.
-        alarms: what a person should look at, and nobody has acknowledged.
-        acknowledged: what the alarms that a person acknowledged were about.
+        alarms: those that nobody has acknowledged.
+        acknowledgements: a sentence for each, with its reason.
         seconds: wall time by stage, from the ledger.
     """
 
@@ -161,5 +161,5 @@ class Summary(BaseModel):
     delivered_live: DeliveredPerformance | None = None
     decision_curves: tuple[ModelCurve, ...] = ()
     alarms: tuple[OpenAlarm, ...] = ()
-    acknowledged: tuple[str, ...] = ()
+    acknowledgements: tuple[str, ...] = ()
     seconds: dict[str, float]

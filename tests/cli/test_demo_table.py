@@ -61,7 +61,9 @@ def test_a_refused_batch_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_open_alarms_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    alarm = OpenAlarm(about="age", sentence="Age jumped.", since="batch-02", batch="batch-10", trained_version=3)
+    alarm = OpenAlarm(
+        about="age", sentence="Age jumped.", first_batch="batch-02", newest_batch="batch-10", trained_version=3
+    )
     summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), alarms=(alarm,), seconds={})
     assert shown(monkeypatch, summary)[-1] == "Alarm    batch-10: Age jumped."
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import pytest
 from small_hospital import draw
 
-from healthpredict.monitoring.alarms import Change, changes_since, column_alarms
+from healthpredict.monitoring.alarms import Change, Jump, changes_since, column_alarms
 from healthpredict.monitoring.contributions import Contribution
-from healthpredict.monitoring.data_drift import BatchCounts, compare, count_batch
+from healthpredict.monitoring.data_drift import BatchCounts, count_batch
 from healthpredict.monitoring.params import DriftPolicy
-from healthpredict.monitoring.profile import ReferenceProfile
+from healthpredict.monitoring.profile import ReferenceProfile, build_profile
 
 POLICY = DriftPolicy()
-QUIET = [{"payer_code": jump, "age": jump} for jump in (0.7, 0.8, 0.9, 0.8)]
+QUIET = [dict.fromkeys(("payer_code", "age", "race", "number_inpatient"), jump) for jump in (0.7, 0.8, 0.9, 0.8, 0.7)]
+Frame = tuple[pd.DataFrame, np.ndarray]
 
 
-def moved(mean: float, error: float = 0.001) -> Contribution:
-    return Contribution(mean=mean, error=error)
-
-
-def change(jump: float = 0.8, unknown: float = 0.0, contribution: Contribution | None = None) -> Change:
-    return Change(jump=jump, unknown=unknown, contribution=contribution)
+def change(size: float = 1.0, unknown: float = 0.0, moved: float | None = None, error: float = 0.001) -> Change:
+    return Change(
+        distribution=Jump(size=size, description="a distance", partner=None),
+        relation=None,
+        unknown_rise=unknown,
+        contribution_change=None if moved is None else Contribution(mean=moved, error=error),
+    )
 
 
 def about(**changes: Change) -> list[str]:
@@ -32,96 +32,126 @@ def about(**changes: Change) -> list[str]:
 
 
 def test_the_first_batches_of_a_hospital_raise_no_alarm_for_a_jump() -> None:
-    jumped = {"payer_code": change(jump=9.0)}
-    assert not column_alarms(jumped, QUIET[:3], POLICY), "what is usual is not known yet"
+    jumped = {"payer_code": change(size=9.0)}
+    assert not column_alarms(jumped, QUIET[:4], POLICY), "what is usual is not known yet"
     assert column_alarms(jumped, QUIET, POLICY)
 
 
 def test_a_jump_is_measured_against_what_is_usual_for_the_column() -> None:
-    restless = [{"payer_code": jump} for jump in (4.0, 8.0, 6.0, 5.0)]
-    assert not column_alarms({"payer_code": change(jump=9.0)}, restless, POLICY)
-    sentence = column_alarms({"payer_code": change(jump=20.0)}, restless, POLICY)[0].sentence
-    # Median 5.5, median absolute deviation 1.0, which is 1.48 standard deviations.
+    restless = [{"payer_code": jump} for jump in (4.0, 8.0, 6.0, 5.0, 5.5)]
+    assert not column_alarms({"payer_code": change(size=8.0)}, restless, POLICY)
+    sentence = column_alarms({"payer_code": change(size=20.0)}, restless, POLICY)[0].sentence
+    # Median 5.5, median absolute deviation .5, which is .74 standard deviations.
     assert sentence == (
-        "Since the batch before, the distribution of payer code has changed by 20.0 times what chance explains "
-        "(usually up to 11.4)."
+        "A distribution has changed since the batch before, by 20.0 times what chance explains (usually up to 8.5): a distance."
     )
     constant = [{"payer_code": 0.0}] * 9
-    assert not column_alarms({"payer_code": change(jump=1.9)}, constant, POLICY), "it is small"
+    assert not column_alarms({"payer_code": change(size=1.9)}, constant, POLICY), "it is small"
+
+
+def test_a_break_and_its_repair_do_not_become_usual() -> None:
+    broken = [{"payer_code": jump} for jump in (0.8, 0.9, 20.0, 22.0, 0.7)]
+    assert column_alarms({"payer_code": change(size=15.0)}, broken, POLICY)
 
 
 def test_a_change_of_the_predictions_has_to_be_large_and_beyond_chance() -> None:
-    assert about(age=change(contribution=moved(0.031))) == ["age"]
-    assert about(age=change(contribution=moved(-0.031))) == ["age"]
-    assert not about(age=change(contribution=moved(0.029)))
-    assert not about(age=change(contribution=moved(0.05, error=0.04)))
-    assert not about(age=change(contribution=None))
+    assert about(age=change(moved=0.031)) == ["age"]
+    assert about(age=change(moved=-0.031)) == ["age"]
+    assert not about(age=change(moved=0.029))
+    assert not about(age=change(moved=0.05, error=0.04))
+    assert not about(age=change())
+    assert not about(age=change(size=0.9, moved=0.05)), "another column of its pairs changed, not the age"
 
 
 def test_what_moves_the_predictions_most_comes_first_with_all_its_reasons() -> None:
     found = column_alarms(
         {
             "race": change(unknown=0.3),
-            "payer_code": change(contribution=moved(0.04)),
-            "age": change(jump=9.0, contribution=moved(-0.1)),
+            "payer_code": change(moved=0.04),
+            "age": change(size=9.0, moved=-0.1),
         },
         QUIET,
         POLICY,
     )
     assert [alarm.about for alarm in found] == ["age", "payer_code", "race"]
     assert found[0].sentence.startswith(
-        "Since the batch before, what age adds to the log-odds of the risk has fallen by 0.100 on average. Since the batch "
-        "before, the distribution of age has changed by 9.0 times"
+        "Age raises the risks less, or lowers them more, than in the batch before: by 0.100 in log-odds on average. "
+        "A distribution has changed"
     )
-    assert found[2].sentence == "In 30 more of 100 encounters than in the batch before, race is missing or unknown."
-
-
-Batch = Callable[[pd.DataFrame], pd.DataFrame]
+    assert found[1].sentence == (
+        "Payer code raises the risks more than in the batch before: by 0.040 in log-odds on average."
+    )
+    assert found[2].sentence == "Race is missing or unknown in 30 more of 100 encounters than in the batch before."
 
 
 @pytest.fixture(scope="module")
-def before() -> tuple[pd.DataFrame, np.ndarray]:
+def before() -> Frame:
     return draw(2000, seed=5)
 
 
-def since(profile: ReferenceProfile, before: tuple[pd.DataFrame, np.ndarray], now: pd.DataFrame) -> dict[str, Change]:
+def since(profile: ReferenceProfile, before: pd.DataFrame, now: pd.DataFrame) -> dict[str, Change]:
     def counted(encounters: pd.DataFrame) -> BatchCounts:
         return count_batch(profile, encounters, np.full(len(encounters), 0.1))
 
-    counts = counted(before[0]), counted(now)
-    return changes_since(profile, compare(profile, counts[1], counts[0]), counts, ({}, {}))
+    old, new = {"age": Contribution(mean=0.1, error=0.003)}, {"age": Contribution(mean=0.15, error=0.004)}
+    return changes_since((counted(before), old), (counted(now), new), profile)
 
 
-def test_two_alike_batches_do_not_differ(profile: ReferenceProfile, before: tuple[pd.DataFrame, np.ndarray]) -> None:
-    changes = since(profile, before, draw(2000, seed=6)[0])
-    assert {name for name, found in changes.items() if found.jump >= 1} == set()
-    assert all(abs(found.unknown) < 0.05 for found in changes.values())
-    same = since(profile, before, before[0])
-    assert {found.jump for found in same.values()} == {0.0}
+def test_two_alike_batches_do_not_differ(profile: ReferenceProfile, before: Frame) -> None:
+    changes = since(profile, before[0], draw(2000, seed=6)[0])
+    assert {name for name, found in changes.items() if found.jump.size >= 1} == set()
+    assert all(abs(found.unknown_rise) < 0.05 for found in changes.values())
+    assert changes["race"].contribution_change is None
+    moved = changes["age"].contribution_change
+    assert moved is not None
+    assert (moved.mean, moved.error) == pytest.approx((0.05, 0.005))
+    same = since(profile, before[0], before[0])
+    assert {found.jump.size for found in same.values()} == {0.0}
 
 
-def test_a_column_gone_missing_and_a_new_code_system_are_found(
-    profile: ReferenceProfile, before: tuple[pd.DataFrame, np.ndarray]
-) -> None:
+def test_a_column_gone_missing_and_a_new_code_system_are_found(profile: ReferenceProfile, before: Frame) -> None:
     now = draw(2000, seed=6)[0]
     now["payer_code"] = pd.Series(np.nan, now.index, dtype="str")
     now["diag_1"] = "E11.9"
-    changes = since(profile, before, now)
-    raised = {alarm.about: alarm.sentence for alarm in column_alarms(changes, [], POLICY)}
+    raised = {alarm.about: alarm.sentence for alarm in column_alarms(since(profile, before[0], now), [], POLICY)}
     assert set(raised) == {"payer_code", "diag_1"}
-    assert all(sentence.endswith("is missing or unknown.") for sentence in raised.values())
-    later = since(profile, (now, before[1]), now)
-    assert not column_alarms(later, [], POLICY), "it is no longer new"
+    assert all("is missing or unknown in" in sentence for sentence in raised.values())
+    assert not column_alarms(since(profile, now, now), [], POLICY), "it is no longer new"
 
 
-def test_records_that_were_mixed_up_jump(profile: ReferenceProfile, before: tuple[pd.DataFrame, np.ndarray]) -> None:
+def tied(encounters: pd.DataFrame) -> pd.DataFrame:
+    older = encounters["age"].cat.codes.to_numpy() > 0
+    return encounters.assign(number_inpatient=np.where(older, 9, 0))
+
+
+def test_records_that_were_mixed_up_raise_one_alarm(before: Frame) -> None:
     """Each column looks the same; only its relation to others changes."""
-
-    def tied(encounters: pd.DataFrame) -> pd.DataFrame:
-        older = encounters["age"].cat.codes.to_numpy() > 0
-        return encounters.assign(number_inpatient=np.where(older, 9, 0))
-
+    encounters, risk = draw(4000, seed=1)
+    patients = encounters["patient_id"].to_numpy()
+    profile = build_profile(
+        tied(encounters), risk=risk, unseen_risk=risk, patient_id=patients, policy=DriftPolicy(samples=100)
+    )
     mixed = tied(draw(2000, seed=6)[0])
     mixed["number_inpatient"] = np.random.default_rng(0).permutation(mixed["number_inpatient"].to_numpy())
-    changes = since(profile, (tied(before[0]), before[1]), mixed)
-    assert {name for name, found in changes.items() if found.jump >= 1} == {"age", "number_inpatient"}
+    changes = since(profile, tied(before[0]), mixed)
+    (alarm,) = column_alarms({name: changes[name] for name in ("age", "number_inpatient")}, QUIET, POLICY)
+    assert alarm.sentence.startswith("A relation has changed since the batch before")
+    assert "age" in alarm.sentence
+    assert "earlier inpatient visits" in alarm.sentence
+
+
+def test_one_row_of_a_column_that_hardly_varies_is_no_jump(before: Frame) -> None:
+    encounters, risk = draw(1000, seed=1)
+    encounters["number_emergency"] = 0
+    patients = encounters["patient_id"].to_numpy()
+    profile = build_profile(
+        encounters, risk=risk, unseen_risk=risk, patient_id=patients, policy=DriftPolicy(samples=100)
+    )
+    constant = before[0].assign(number_emergency=0)
+    now = constant.copy()
+    now.loc[now.index[:1], "number_emergency"] = 1
+    assert since(profile, constant, now)["number_emergency"].jump.size < 1
+    now.loc[now.index[: len(now) // 4], "number_emergency"] = 1
+    broken, repaired = since(profile, constant, now), since(profile, now, constant)
+    assert broken["number_emergency"].jump.size == pytest.approx(repaired["number_emergency"].jump.size)
+    assert broken["number_emergency"].jump.size > POLICY.min_jump

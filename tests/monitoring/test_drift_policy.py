@@ -97,9 +97,11 @@ def test_an_alarm_is_a_warning_with_its_reason() -> None:
 
 
 def test_what_a_person_knows_of_is_one_line() -> None:
-    decision = made(data(0), known=("age [90-100)", "race Asian"))
+    decision = made(data(0), known=("For race Asian, risks are too high.", "For age [90-100), the sensitivity is 0.1."))
     assert decision.state == "stable"
-    assert decision.reasons[-1] == "Acknowledged: age [90-100), race Asian."
+    assert decision.reasons[-1] == (
+        "Acknowledged: For race Asian, risks are too high. For age [90-100), the sensitivity is 0.1."
+    )
 
 
 def test_risks_that_are_off_lead_to_a_recalibration() -> None:

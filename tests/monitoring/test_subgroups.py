@@ -7,7 +7,6 @@ import pytest
 from small_hospital import draw
 
 from healthpredict.evaluation.subgroups import MISSING
-from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift, subgroup_alarms
@@ -48,7 +47,7 @@ def test_only_groups_with_enough_encounters_are_shown(profile: ReferenceProfile)
 
 
 def test_equally_good_in_all_groups_is_no_alarm(profile: ReferenceProfile) -> None:
-    assert subgroup_alarms(check(profile)) == ()
+    assert subgroup_alarms(check(profile), POLICY) == ()
 
 
 def test_risks_too_low_for_a_group_alarm(profile: ReferenceProfile) -> None:
@@ -57,7 +56,9 @@ def test_risks_too_low_for_a_group_alarm(profile: ReferenceProfile) -> None:
     assert alarm is not None
     assert "risks are too low, by -0.1" in alarm
     assert "risks are" not in (by_value(groups, "gender")["Female"].alarm or "")
-    assert Alarm(about="gender Male", sentence=f"For gender Male, {alarm}.") in subgroup_alarms(groups)
+    raised = {alarm.about: alarm for alarm in subgroup_alarms(groups, POLICY)}
+    assert raised["gender Male: risks too low"].sentence == f"For gender Male, {alarm.rpartition('; ')[2]}."
+    assert all(alarm.lasts for alarm in raised.values())
 
 
 def test_risks_too_high_for_a_group_alarm(profile: ReferenceProfile) -> None:
@@ -79,7 +80,7 @@ def test_risks_that_are_too_high_for_all_are_no_matter_of_a_group(profile: Refer
     offset = by_value(groups, "gender")["Female"].metrics["offset"]
     assert offset.value.low > POLICY.max_subgroup_offset
     assert offset.p_value < 1e-6
-    assert not any("too high" in alarm.sentence for alarm in subgroup_alarms(groups))
+    assert not any("too high" in alarm.sentence for alarm in subgroup_alarms(groups, POLICY))
 
 
 def test_the_mean_risk_stands_beside_that_of_the_training_data(profile: ReferenceProfile) -> None:
@@ -112,6 +113,5 @@ def test_a_check_of_an_earlier_version_is_read() -> None:
     """It had a mean risk for each group, and only alarms about calibration."""
     stored = {"column": "race", "value": "Asian", "rows": 700, "risk": 0.1, "reference_risk": None, "auroc": None}
     found = SubgroupDrift.model_validate(stored | {"alarm": "risks are too high, by 0.031 on average"})
-    assert [alarm.sentence for alarm in subgroup_alarms([found])] == [
-        "For race Asian, risks are too high, by 0.031 on average."
-    ]
+    assert found.alarm == "risks are too high, by 0.031 on average"
+    assert found.metrics == {}

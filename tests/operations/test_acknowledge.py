@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from typer.testing import CliRunner
 from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.acknowledge import acknowledge, acknowledged_groups, open_alarms
+from healthpredict.operations.acknowledge import acknowledge, read_alarms
 from healthpredict.operations.installation import Installation
+
+OLD = "age [90-100): sensitivity"
 
 
 @pytest.fixture
@@ -21,49 +24,74 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installatio
 
 
 def batch(installation: Installation, name: str, *about: str, trained_version: int = 1) -> None:
-    alarms = [{"about": what, "sentence": f"{what} in {name}."} for what in about]
+    alarms = [{"about": what, "sentence": f"{what} in {name}.", "lasts": what == OLD} for what in about]
     installation.ledger.append("batch", batch=name, alarms=alarms, trained_version=trained_version)
 
 
 def still_open(installation: Installation) -> list[tuple[str, str, str]]:
-    return [(alarm.about, alarm.since, alarm.sentence) for alarm in open_alarms(Installation(installation.settings))]
+    alarms = read_alarms(Installation(installation.settings)).open
+    return [(alarm.about, alarm.first_batch, alarm.newest_batch) for alarm in alarms]
 
 
 def test_an_alarm_is_open_until_it_is_acknowledged(installation: Installation) -> None:
     installation.ledger.append("batch", batch="batch-01")  # by an earlier version of this system
-    batch(installation, "batch-02", "payer_code", "age [90-100)")
-    batch(installation, "batch-03", "payer_code")
-    assert still_open(installation) == [
-        ("payer_code", "batch-02", "payer_code in batch-03."),
-        ("age [90-100)", "batch-02", "age [90-100) in batch-02."),
+    batch(installation, "batch-02", "payer_code", OLD)
+    batch(installation, "batch-03", "payer_code", OLD)
+    # Each change is an alarm of its own; a state is one.
+    expected = [
+        ("payer_code", "batch-02", "batch-02"),
+        (OLD, "batch-02", "batch-03"),
+        ("payer_code", "batch-03", "batch-03"),
     ]
-    acknowledge(installation, "payer_code", "new insurer")
-    assert [about for about, *_ in still_open(installation)] == ["age [90-100)"]
-    batch(installation, "batch-04", "payer_code")
-    assert ("payer_code", "batch-04", "payer_code in batch-04.") in still_open(installation), "a new change is new"
+    assert still_open(installation) == expected
+    acknowledge(installation, "payer_code", "batch-02", "new insurer")
+    assert still_open(installation) == expected[1:], "nobody has seen the later change yet"
+    acknowledge(installation, "payer_code", "batch-03", "its codes")
+    assert still_open(installation) == [expected[1]]
+    assert read_alarms(installation).acknowledgements == (
+        "payer_code (batch-02): new insurer",
+        "payer_code (batch-03): its codes",
+    )
 
 
-def test_a_group_is_known_while_the_same_model_is_in_service(installation: Installation) -> None:
-    batch(installation, "batch-02", "age [90-100)", trained_version=3)
-    acknowledge(installation, "age [90-100)", "called by hand")
-    assert acknowledged_groups(installation, 3) == {"age [90-100)"}
-    assert acknowledged_groups(installation, 4) == set()
-
-
-def test_what_is_not_open_is_refused(installation: Installation) -> None:
+def test_an_acknowledgement_closes_earlier_alarms_about_the_same(installation: Installation) -> None:
     batch(installation, "batch-02", "payer_code")
-    with pytest.raises(ConfigurationError, match=r"no open alarm about 'age'. Open alarms: 'payer_code'"):
-        acknowledge(installation, "age", "x")
+    batch(installation, "batch-03", "payer_code")
+    acknowledge(installation, "payer_code", "batch-03", "known")
+    assert still_open(installation) == []
+
+
+def test_a_state_that_was_acknowledged_while_the_loop_was_at_work_stays_acknowledged(
+    installation: Installation,
+) -> None:
+    batch(installation, "batch-02", OLD, trained_version=3)
+    acknowledge(installation, OLD, "batch-02", "called by hand")
+    batch(installation, "batch-03", OLD, trained_version=3)  # checked before that
+    assert still_open(installation) == []
+    assert read_alarms(installation).acknowledged_states == {(OLD, 3)}
+
+
+def test_a_state_ends_with_its_model(installation: Installation) -> None:
+    batch(installation, "batch-02", OLD, trained_version=3)
+    batch(installation, "batch-03", trained_version=4)
+    assert still_open(installation) == []
+    batch(installation, "batch-04", OLD, trained_version=4)
+    assert still_open(installation) == [(OLD, "batch-04", "batch-04")]
+
+
+def test_what_is_not_open_is_refused_and_a_reason_is_needed(installation: Installation) -> None:
+    batch(installation, "batch-02", "payer_code")
+    with pytest.raises(ConfigurationError, match=r"about 'age' of batch-02. Open alarms: 'payer_code' of batch-02"):
+        acknowledge(installation, "age", "batch-02", "x")
+    with pytest.raises(ConfigurationError, match="Give a reason"):
+        acknowledge(installation, "payer_code", "batch-02", " ")
     assert not installation.ledger.events("acknowledgement")
 
 
 def test_the_command_that_is_shown_works(installation: Installation) -> None:
-    batch(installation, "batch-02", "sex and age Female, [90-100)")
-    command = open_alarms(installation)[0].command
-    assert command == """healthpredict acknowledge 'sex and age Female, [90-100)' --because "..." """.strip()
-    result = CliRunner().invoke(app, ["acknowledge", "sex and age Female, [90-100)", "--because", "known"])
+    batch(installation, "batch-02", OLD)
+    command = shlex.split(read_alarms(installation).open[0].command)
+    assert command[0] == "healthpredict"
+    result = CliRunner().invoke(app, command[1:])
     assert result.exit_code == 0, result.output
     assert still_open(installation) == []
-    event = Installation(installation.settings).ledger.last("acknowledgement")
-    assert event is not None
-    assert event["because"] == "known"

@@ -42,3 +42,9 @@ def test_the_newest_decision_is_pending_until_a_batch_has_used_it(settings: Sett
 
 def test_a_state_that_does_not_exist_is_refused(settings: Settings) -> None:
     assert CliRunner().invoke(app, ["decide", "maybe", "--because", "x"]).exit_code == 2
+
+
+def test_a_reason_is_needed(settings: Settings) -> None:
+    result = CliRunner().invoke(app, ["decide", "retrain", "--because", ""])
+    assert result.exit_code != 0
+    assert pending_override(Installation(settings)) is None
