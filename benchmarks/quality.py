@@ -194,8 +194,7 @@ def grouped(settings: Settings) -> Measured:
                 settings.search,
                 Path(folder) / f"fold-{left_out}",
             )
-            candidates = result.candidates[: settings.search.finalists]
-            fitted = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)[0]
+            fitted = fit_finalists(result.finalists, training, training[LABEL].to_numpy(), settings.search.seed)[0]
             risk[outside] = fitted.risks(encounters[outside])
             found.append(
                 {

@@ -89,7 +89,7 @@ def register(installation: Installation, search: Search) -> Challenger:
     training, test = labelled[~is_test], labelled[is_test]
     label, seed = training[LABEL].to_numpy(), installation.settings.search.seed
     with timed(seconds, "fit"):
-        finalists = fit_finalists(search.result.candidates[: search.finalists], training, label, seed)
+        finalists = fit_finalists(search.result.finalists, training, label, seed)
     fitted, threshold = _fit_to_newest(installation, finalists[0], search, parts)
     search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
     with timed(seconds, "evaluate"):

@@ -16,7 +16,7 @@ from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import calibrate
 from healthpredict.data.split import splitmix64
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import auroc
+from healthpredict.evaluation.metrics import auroc_gain
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
 from healthpredict.training.families import FAMILIES, Examples, probability
@@ -98,21 +98,24 @@ def fit_model(
 
 
 def fit_finalists(
-    candidates: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
+    finalists: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
 ) -> list[FittedModel]:
-    """Fit and calibrate several candidates; the best by its out-of-fold AUROC comes first.
+    """Fit and calibrate the finalists of a search; the one that becomes the model comes first.
 
-    The search evaluates on the validation side only, and so cannot rank families that differ by less than .005 AUROC. Out-of-fold
-    predictions cover six times as many patients.
+    The incumbent stays unless its rival's out-of-fold AUROC is higher by more than one paired standard error, as in the
+    one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3). Of many trials, the best on
+    the validation side is often the luckiest. Out-of-fold predictions cover six times as many patients.
 
     Args:
-        candidates: at least one.
+        finalists: the incumbent and its rival, if there is one, see `SearchResult.finalists`.
         encounters: see `fit_model`.
         label: see `fit_model`.
         seed: see `fit_model`.
     """
-    fitted = [fit_model(candidate, encounters, label, seed) for candidate in candidates]
-    return sorted(fitted, key=lambda model: auroc(label, model.out_of_fold_risk), reverse=True)
+    models = [fit_model(finalist, encounters, label, seed) for finalist in finalists]
+    incumbent, rival = models[0].out_of_fold_risk, models[-1].out_of_fold_risk
+    gain = auroc_gain(label, rival, incumbent, encounters["patient_id"].to_numpy())
+    return models[::-1] if gain.value > gain.error else models
 
 
 def fit_each_uncalibrated(

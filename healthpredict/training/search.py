@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -60,8 +60,10 @@ class SearchResult(BaseModel):
     """What a search found.
 
     Attributes:
-        candidates: the best of each family, best first. The preferred family comes first unless another is better by more than
-            chance. If a new trial comes first, the parameters that its family had before the search come second.
+        candidates: the best of each family, best first.
+        finalists: what `fit_finalists` compares on all training patients. The incumbent comes first: the champion's parameters or,
+            in a first search, the first ones of the preferred family. The best candidate comes second, if it is better on the
+            validation side by more than chance.
         trials: number of trials that reported at least once.
         stopped_early: number of trials that ASHA stopped.
     """
@@ -69,6 +71,7 @@ class SearchResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     candidates: tuple[Candidate, ...]
+    finalists: tuple[Candidate, ...]
     trials: int
     stopped_early: int
 
@@ -239,40 +242,35 @@ def _search_result(results: Any, points: list[dict[str, Any]], noise: float) -> 
     for family, error in {r.config["family"]: r.error for r in results if r.error}.items():
         if family not in tried:
             _logger.warning("No trial of %s succeeded, so the search leaves it out: %s", family, _last_line(error))
-    best = {family: _best(candidates, points, noise) for family, candidates in tried.items()}
-    if not best:
+    if not tried:
         raise NotEnoughData(
             f"None of {len(results)} trials reported before the search ended. Give it more time "
             "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS), or see the errors of the trials in the log."
         )
-    ranked = sorted(best.values(), key=lambda c: (c.steps == STEPS, c.validation_auroc), reverse=True)
-    preferred = best.get(points[0]["family"])
-    if preferred and preferred.steps == STEPS and ranked[0].validation_auroc - preferred.validation_auroc <= noise:
-        ranked = [preferred, *(c for c in ranked if c is not preferred)]
-    known = _known_candidate(tried[ranked[0].family], points)
-    if known is not None and known is not ranked[0]:
-        # Of many trials, the best on the validation side is often the luckiest. `fit_finalists` compares both on more patients.
-        ranked.insert(1, known)
+    ranked = sorted((max(candidates, key=_rank) for candidates in tried.values()), key=_rank, reverse=True)
+    incumbent = next((c for c in chain(*tried.values()) if c.as_point == points[0]), None)
     return SearchResult(
         candidates=tuple(ranked),
+        finalists=_finalists(incumbent, ranked[0], noise),
         trials=len(reported),
         stopped_early=sum(r.metrics["step"] < STEPS for r in reported),
     )
 
 
+def _rank(candidate: Candidate) -> tuple[int, float]:
+    """Return a key that ranks a complete trial above one that was stopped early: its result is final."""
+    return candidate.steps, candidate.validation_auroc
+
+
+def _finalists(incumbent: Candidate | None, best: Candidate, noise: float) -> tuple[Candidate, ...]:
+    """See `SearchResult.finalists`. An incumbent that was stopped early can still win; only one whose trials failed is left out."""
+    if incumbent is None:
+        return (best,)
+    if incumbent is best or (incumbent.steps == STEPS and best.validation_auroc - incumbent.validation_auroc <= noise):
+        return (incumbent,)
+    return (incumbent, best)
+
+
 def _last_line(error: Exception) -> str:
     """Return the message of an error without the traceback of the trial's process, which precedes it."""
     return next(iter(str(error).strip().splitlines()[-1:]), type(error).__name__)
-
-
-def _best(tried: list[Candidate], points: list[dict[str, Any]], noise: float) -> Candidate:
-    """Return the best trial of one family. A candidate from before the search wins unless another is better by more than chance."""
-    # A complete trial ranks above one that was stopped early: its result is final.
-    ranked = sorted(tried, key=lambda c: (c.steps, c.validation_auroc), reverse=True)
-    known = _known_candidate(ranked, points)
-    return known if known and ranked[0].validation_auroc - known.validation_auroc <= noise else ranked[0]
-
-
-def _known_candidate(tried: Iterable[Candidate], points: list[dict[str, Any]]) -> Candidate | None:
-    """Return the complete trial of parameters from before the search, or None."""
-    return next((c for c in tried if c.as_point in points and c.steps == STEPS), None)
