@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -61,9 +62,9 @@ class SearchResult(BaseModel):
 
     Attributes:
         candidates: the best of each family, best first.
-        finalists: what `fit_finalists` compares on all training patients. The incumbent comes first: the champion's parameters or,
-            in a first search, the first ones of the preferred family. The best candidate comes second, if it is better on the
-            validation side by more than chance.
+        finalists: what `fit_best` compares on all training patients: the preferred family's first parameters; the champion's, in a
+            retraining; and the best candidate, if it is better than these on the validation side by more than chance. Parameters
+            whose trial failed are left out.
         trials: number of trials that reported at least once.
         stopped_early: number of trials that ASHA stopped.
     """
@@ -80,12 +81,10 @@ class SearchResult(BaseModel):
         """The best candidate."""
         return self.candidates[0]
 
-    def led_by(self, candidates: Sequence[Candidate]) -> SearchResult:
-        """Return the same result with these candidates first, in this order, and the first of each family only."""
-        first: dict[FamilyName, Candidate] = {}
-        for candidate in (*candidates, *self.candidates):
-            first.setdefault(candidate.family, candidate)
-        return self.model_copy(update={"candidates": tuple(first.values())})
+    def led_by(self, chosen: Candidate) -> SearchResult:
+        """Return the same result with this candidate first, as the only one of its family."""
+        others = (c for c in self.candidates if c.family != chosen.family)
+        return self.model_copy(update={"candidates": (chosen, *others)})
 
 
 def search_models(
@@ -109,7 +108,8 @@ def search_models(
         params: families, budgets and seed.
         state_path: folder of the state until the search is complete: local, or shared by all nodes of the cluster.
         known: candidates of the champion's search, best first. With them, the search is a retraining: the first
-            `retrain_families` of them are tried first, and only their families are searched.
+            `retrain_families` of them are tried first, after the preferred family's first parameters, and only their families and
+            the preferred one are searched.
         callbacks: Ray Tune callbacks, for instance one that logs to MLflow.
         ray_address: see `ray_runtime`.
 
@@ -117,8 +117,10 @@ def search_models(
         NotEnoughData: no trial could be completed.
     """
     known = known[: params.retrain_families]
-    families = tuple(dict.fromkeys(c.family for c in known)) or params.families
-    points = [c.as_point for c in known] or [_as_point(f, FAMILIES[f].first) for f in families]
+    families = tuple(dict.fromkeys([params.families[0], *(c.family for c in known)])) if known else params.families
+    first = [_as_point(family, FAMILIES[family].first) for family in families]
+    incumbents = [first[0], *(c.as_point for c in known[:1])]
+    points = [first[0], *(p for c in known if (p := c.as_point) != first[0])] if known else first
     noise = _NOISE / max(1, int(validation.label.sum())) ** 0.5
     with ray_runtime(ray_address):
         from ray import tune
@@ -130,7 +132,7 @@ def search_models(
         )
         # Ray reads this setting from the environment only.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SECONDS_BETWEEN_STATES)
-        result = _resume(state_path, trainable, points, noise) if state_path.exists() else None
+        result = _resume(state_path, trainable, incumbents, noise) if state_path.exists() else None
         if result is None:
             tuner = tune.Tuner(
                 trainable,
@@ -143,19 +145,19 @@ def search_models(
                     callbacks=list(callbacks),
                 ),
             )
-            result = _search_result(tuner.fit(), points, noise)
+            result = _search_result(tuner.fit(), incumbents, noise)
     shutil.rmtree(state_path, ignore_errors=True)
     return result
 
 
-def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: float) -> SearchResult | None:
+def _resume(state: Path, trainable: Any, incumbents: list[dict[str, Any]], noise: float) -> SearchResult | None:
     """Resume an interrupted search. Returns: None if its saved state was damaged and has been removed."""
     from ray import tune
 
     try:
         _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
-        return _search_result(tuner.fit(), points, noise)
+        return _search_result(tuner.fit(), incumbents, noise)
     except Exception as error:
         # A damaged pickle can raise anything. If the search itself is at fault, the new search raises the error again.
         _logger.warning(
@@ -226,7 +228,7 @@ def _as_point(family: FamilyName, params: Any) -> dict[str, Any]:
     return {"family": family} | {f"{family}.{key}": value for key, value in params.items()}
 
 
-def _search_result(results: Any, points: list[dict[str, Any]], noise: float) -> SearchResult:
+def _search_result(results: Any, incumbents: list[dict[str, Any]], noise: float) -> SearchResult:
     tried: dict[str, list[Candidate]] = {}
     reported = [r for r in results if r.metrics and METRIC in r.metrics]
     for result in reported:
@@ -248,10 +250,12 @@ def _search_result(results: Any, points: list[dict[str, Any]], noise: float) -> 
             "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS), or see the errors of the trials in the log."
         )
     ranked = sorted((max(candidates, key=_rank) for candidates in tried.values()), key=_rank, reverse=True)
-    incumbent = next((c for c in chain(*tried.values()) if c.as_point == points[0]), None)
+    known = sorted(
+        (c for c in chain(*tried.values()) if c.as_point in incumbents), key=lambda c: incumbents.index(c.as_point)
+    )
     return SearchResult(
         candidates=tuple(ranked),
-        finalists=_finalists(incumbent, ranked[0], noise),
+        finalists=_finalists(known, ranked[0], noise),
         trials=len(reported),
         stopped_early=sum(r.metrics["step"] < STEPS for r in reported),
     )
@@ -262,13 +266,11 @@ def _rank(candidate: Candidate) -> tuple[int, float]:
     return candidate.steps, candidate.validation_auroc
 
 
-def _finalists(incumbent: Candidate | None, best: Candidate, noise: float) -> tuple[Candidate, ...]:
-    """See `SearchResult.finalists`. An incumbent that was stopped early can still win; only one whose trials failed is left out."""
-    if incumbent is None:
-        return (best,)
-    if incumbent is best or (incumbent.steps == STEPS and best.validation_auroc - incumbent.validation_auroc <= noise):
-        return (incumbent,)
-    return (incumbent, best)
+def _finalists(known: list[Candidate], best: Candidate, noise: float) -> tuple[Candidate, ...]:
+    """Return the candidates from before the search and, if it is better than those with a complete trial, the best."""
+    highest = max((c.validation_auroc for c in known if c.steps == STEPS), default=-math.inf)
+    is_better = best not in known and best.validation_auroc - highest > noise
+    return (*known, best) if is_better else tuple(known)
 
 
 def _last_line(error: Exception) -> str:

@@ -10,9 +10,10 @@ from encoded_hospital import Hospital
 from healthpredict.evaluation.metrics import auroc_gain
 from healthpredict.operations.dataset import LABEL
 from healthpredict.training.families import STEPS
-from healthpredict.training.fit import fit_finalists
+from healthpredict.training.fit import fit_best, fit_model
 from healthpredict.training.search import METRIC, Candidate, SearchResult, _search_result
 
+FIRST_PARAMS = {"C": 1e-3}
 WEAK = {"C": 1e-4}
 STRONG = {"C": 0.1}
 
@@ -22,7 +23,7 @@ def trial(params: dict[str, float], reached: float, step: int = STEPS) -> Simple
     return SimpleNamespace(config=config, metrics={METRIC: reached, "step": step}, error=None)
 
 
-INCUMBENT = trial(WEAK, 0.660)
+FIRST = trial(FIRST_PARAMS, 0.660)
 
 
 def other_family(reached: float) -> SimpleNamespace:
@@ -33,80 +34,96 @@ def other_family(reached: float) -> SimpleNamespace:
 
 @pytest.mark.parametrize(
     ("rival", "finalists"),
-    [(trial(STRONG, 0.664), [WEAK]), (trial(STRONG, 0.666), [WEAK, STRONG]), (trial(STRONG, 0.700, step=3), [WEAK])],
-    ids=["better by chance", "better by more", "stopped early"],
+    [
+        (trial(STRONG, 0.664), [FIRST_PARAMS]),
+        (trial(STRONG, 0.666), [FIRST_PARAMS, STRONG]),
+        (trial(STRONG, 0.700, step=3), [FIRST_PARAMS]),
+        (other_family(0.664), [FIRST_PARAMS]),
+        (other_family(0.666), [FIRST_PARAMS, {"num_leaves": 4}]),
+    ],
+    ids=["better by chance", "better by more", "stopped early", "other family by chance", "other family by more"],
 )
-def test_a_trial_is_compared_with_the_incumbent_if_it_is_better_by_more_than_chance(
+def test_a_trial_is_a_finalist_if_it_is_better_than_the_first_parameters_by_more_than_chance(
     rival: SimpleNamespace, finalists: list[dict[str, float]]
 ) -> None:
-    """The incumbent, whose parameters are from before the search, comes first."""
-    result = _search_result([rival, INCUMBENT], [INCUMBENT.config], noise=0.005)
+    result = _search_result([rival, FIRST], [FIRST.config], noise=0.005)
     assert [c.params for c in result.finalists] == finalists
 
 
-@pytest.mark.parametrize(("reached", "finalists"), [(0.664, {WEAK["C"]}), (0.666, {WEAK["C"], None})])
-def test_a_trial_of_another_family_is_compared_by_the_same_rule(reached: float, finalists: set[float | None]) -> None:
-    result = _search_result([other_family(reached), INCUMBENT], [INCUMBENT.config], noise=0.005)
-    assert {c.params.get("C") for c in result.finalists} == finalists
-    assert [c.family for c in result.candidates] == ["lightgbm", "logistic_regression"]
+@pytest.mark.parametrize(
+    ("reached", "finalists"), [(0.674, [FIRST_PARAMS, WEAK]), (0.676, [FIRST_PARAMS, WEAK, STRONG])]
+)
+def test_in_a_retraining_the_parameters_of_the_champion_are_a_finalist_too(
+    reached: float, finalists: list[dict[str, float]]
+) -> None:
+    """A trial must be better than both, and the first parameters come first in any order of the trials."""
+    champion = trial(WEAK, 0.670)
+    result = _search_result([trial(STRONG, reached), champion, FIRST], [FIRST.config, champion.config], noise=0.005)
+    assert [c.params for c in result.finalists] == finalists
 
 
-def test_an_incumbent_that_was_stopped_early_is_compared() -> None:
+def test_a_champion_with_the_first_parameters_is_one_finalist() -> None:
+    result = _search_result([FIRST], [FIRST.config, FIRST.config], noise=0.005)
+    assert [c.params for c in result.finalists] == [FIRST_PARAMS]
+
+
+def test_first_parameters_whose_trial_was_stopped_early_remain_a_finalist() -> None:
     """It may be stopped because another family learns faster at first."""
-    stopped = trial(WEAK, 0.660, step=3)
+    stopped = trial(FIRST_PARAMS, 0.660, step=3)
     result = _search_result([stopped, trial(STRONG, 0.661)], [stopped.config], noise=0.005)
-    assert [c.params for c in result.finalists] == [WEAK, STRONG]
+    assert [c.params for c in result.finalists] == [FIRST_PARAMS, STRONG]
 
 
-def test_an_incumbent_whose_trial_failed_is_left_out() -> None:
-    failed = SimpleNamespace(config=INCUMBENT.config, metrics=None, error=RuntimeError("killed"))
-    result = _search_result([failed, trial(STRONG, 0.661)], [INCUMBENT.config], noise=0.005)
+def test_first_parameters_whose_trial_failed_are_no_finalist() -> None:
+    failed = SimpleNamespace(config=FIRST.config, metrics=None, error=RuntimeError("killed"))
+    result = _search_result([failed, trial(STRONG, 0.661)], [FIRST.config], noise=0.005)
     assert [c.params for c in result.finalists] == [STRONG]
 
 
 @pytest.mark.parametrize(
-    ("incumbent", "rival", "errors", "replaced"),
-    [(0.001, 0.0001, (0, 1), False), (0.0001, 0.0003, (1, 2), True), (0.001, 0.01, (-9, 0), False)],
+    ("tried", "chosen", "errors"),
+    [
+        ((0.001, 0.01, 0.0001), 0.001, (0, 1)),
+        ((0.0001, 0.001, 0.0003), 0.0003, (1, 2)),
+        ((0.0003, 0.001), 0.0003, None),
+    ],
     ids=["better by less", "better by more", "worse"],
 )
-def test_the_incumbent_stays_unless_its_rival_is_better_by_more_than_one_standard_error(
-    incumbent: float, rival: float, errors: tuple[float, float], replaced: bool, hospital: Hospital
+def test_the_first_finalist_is_chosen_unless_another_is_better_by_more_than_one_standard_error(
+    tried: tuple[float, ...], chosen: float, errors: tuple[float, float] | None, hospital: Hospital
 ) -> None:
-    label = hospital.training[LABEL].to_numpy()
+    label, patient_id = hospital.training[LABEL].to_numpy(), hospital.training["patient_id"].to_numpy()
     finalists = [
-        Candidate(family="logistic_regression", params={"C": c}, validation_auroc=0.6, steps=STEPS)
-        for c in (incumbent, rival)
+        Candidate(family="logistic_regression", params={"C": c}, validation_auroc=0.6, steps=STEPS) for c in tried
     ]
-    models = fit_finalists(finalists, hospital.training, label, seed=3)
-    assert [model.candidate for model in models] == (finalists[::-1] if replaced else finalists)
-    risk = {model.candidate.params["C"]: model.out_of_fold_risk for model in models}
-    gain = auroc_gain(label, risk[rival], risk[incumbent], hospital.training["patient_id"].to_numpy())
-    assert errors[0] < gain.value / gain.error < errors[1]
+    assert fit_best(finalists, hospital.training, label, seed=3).candidate.params == {"C": chosen}
+    if errors is not None:
+        first, last = (
+            fit_model(c, hospital.training, label, seed=3).out_of_fold_risk for c in finalists[:: len(tried) - 1]
+        )
+        gain = auroc_gain(label, last, first, patient_id)
+        assert errors[0] < gain.value / gain.error < errors[1]
 
 
-def test_a_result_led_by_some_keeps_the_others() -> None:
-    first, second, third = (
-        Candidate(family=family, params={}, validation_auroc=0.6, steps=STEPS)
-        for family in ("lightgbm", "xgboost", "catboost")
-    )
-    result = SearchResult(candidates=(first, second, third), finalists=(second, first), trials=3, stopped_early=0)
-    assert result.led_by([second, first]).candidates == (second, first, third)
-
-
-def test_a_result_keeps_one_candidate_of_each_family() -> None:
-    strong, weak, trees = (
+def test_a_result_led_by_a_candidate_keeps_the_other_families() -> None:
+    strong, weak, forest, trees = (
         Candidate(family=family, params=params, validation_auroc=0.6, steps=STEPS)
-        for family, params in (("logistic_regression", STRONG), ("logistic_regression", WEAK), ("lightgbm", {}))
+        for family, params in (
+            ("logistic_regression", STRONG),
+            ("logistic_regression", WEAK),
+            ("random_forest", {}),
+            ("lightgbm", {}),
+        )
     )
-    result = SearchResult(candidates=(strong, trees), finalists=(weak, strong), trials=3, stopped_early=0)
-    assert result.led_by([weak, strong]).candidates == (weak, trees)
+    result = SearchResult(candidates=(forest, strong, trees), finalists=(weak, strong), trials=4, stopped_early=0)
+    assert result.led_by(weak).candidates == (weak, forest, trees)
 
 
 def test_a_family_whose_every_trial_failed_is_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
     error = RuntimeError("ray::trial()\n  File ...\nOSError: libgomp.so.1: cannot open shared object file")
     broken = SimpleNamespace(config={"family": "lightgbm"}, metrics=None, error=error)
-    once = SimpleNamespace(config=INCUMBENT.config, metrics=None, error=error)
-    result = _search_result([broken, once, INCUMBENT], [INCUMBENT.config], noise=0.005)
+    once = SimpleNamespace(config=FIRST.config, metrics=None, error=error)
+    result = _search_result([broken, once, FIRST], [FIRST.config], noise=0.005)
     assert result.best.family == "logistic_regression"
     (record,) = caplog.records
     assert record.getMessage() == (
