@@ -41,7 +41,7 @@ class Candidate(BaseModel):
         family: model family.
         params: for `Family.fit`.
         validation_auroc: of the last report.
-        steps: number of reports; fewer than `families.STEPS` if the trial was stopped early.
+        steps: number of reports; fewer than `families.STEPS` if the trial was stopped early, 0 if there was no time for it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +54,7 @@ class Candidate(BaseModel):
     @property
     def as_point(self) -> dict[str, Any]:
         """The candidate as a point of the search space."""
-        return _as_point(self.family, self.params)
+        return {"family": self.family} | {f"{self.family}.{key}": value for key, value in self.params.items()}
 
 
 class SearchResult(BaseModel):
@@ -118,9 +118,11 @@ def search_models(
     """
     known = known[: params.retrain_families]
     families = tuple(dict.fromkeys([params.families[0], *(c.family for c in known)])) if known else params.families
-    first = [_as_point(family, FAMILIES[family].first) for family in families]
-    incumbents = [first[0], *(c.as_point for c in known[:1])]
-    points = [first[0], *(p for c in known if (p := c.as_point) != first[0])] if known else first
+    first = [Candidate(family=f, params=dict(FAMILIES[f].first), validation_auroc=0, steps=0) for f in families]
+    points = [c.as_point for c in first]
+    if known:
+        points = [points[0], *(point for c in known if (point := c.as_point) != points[0])]
+    incumbents = [first[0], *(c.model_copy(update={"steps": 0}) for c in known[:1] if c.as_point != points[0])]
     noise = _NOISE / max(1, int(validation.label.sum())) ** 0.5
     with ray_runtime(ray_address):
         from ray import tune
@@ -150,7 +152,7 @@ def search_models(
     return result
 
 
-def _resume(state: Path, trainable: Any, incumbents: list[dict[str, Any]], noise: float) -> SearchResult | None:
+def _resume(state: Path, trainable: Any, incumbents: list[Candidate], noise: float) -> SearchResult | None:
     """Resume an interrupted search. Returns: None if its saved state was damaged and has been removed."""
     from ray import tune
 
@@ -224,11 +226,7 @@ def _trial(config: dict[str, Any], train: Examples, validation: Examples, seed: 
     family.fit(chosen, train, watch, seed)
 
 
-def _as_point(family: FamilyName, params: Any) -> dict[str, Any]:
-    return {"family": family} | {f"{family}.{key}": value for key, value in params.items()}
-
-
-def _search_result(results: Any, incumbents: list[dict[str, Any]], noise: float) -> SearchResult:
+def _search_result(results: Any, incumbents: list[Candidate], noise: float) -> SearchResult:
     tried: dict[str, list[Candidate]] = {}
     reported = [r for r in results if r.metrics and METRIC in r.metrics]
     for result in reported:
@@ -250,12 +248,18 @@ def _search_result(results: Any, incumbents: list[dict[str, Any]], noise: float)
             "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS), or see the errors of the trials in the log."
         )
     ranked = sorted((max(candidates, key=_rank) for candidates in tried.values()), key=_rank, reverse=True)
-    known = sorted(
-        (c for c in chain(*tried.values()) if c.as_point in incumbents), key=lambda c: incumbents.index(c.as_point)
-    )
+    failed = [result.config for result in results if result.error]
+    finalists = [
+        next((c for c in tried.get(known.family, []) if c.as_point == known.as_point), known)
+        for known in incumbents
+        if known.as_point not in failed
+    ]
+    highest = max((c.validation_auroc for c in finalists if c.steps == STEPS), default=-math.inf)
+    if ranked[0] not in finalists and ranked[0].validation_auroc - highest > noise:
+        finalists.append(ranked[0])
     return SearchResult(
         candidates=tuple(ranked),
-        finalists=_finalists(known, ranked[0], noise),
+        finalists=tuple(finalists),
         trials=len(reported),
         stopped_early=sum(r.metrics["step"] < STEPS for r in reported),
     )
@@ -264,13 +268,6 @@ def _search_result(results: Any, incumbents: list[dict[str, Any]], noise: float)
 def _rank(candidate: Candidate) -> tuple[int, float]:
     """Return a key that ranks a complete trial above one that was stopped early: its result is final."""
     return candidate.steps, candidate.validation_auroc
-
-
-def _finalists(known: list[Candidate], best: Candidate, noise: float) -> tuple[Candidate, ...]:
-    """Return the candidates from before the search and, if it is better than those with a complete trial, the best."""
-    highest = max((c.validation_auroc for c in known if c.steps == STEPS), default=-math.inf)
-    is_better = best not in known and best.validation_auroc - highest > noise
-    return (*known, best) if is_better else tuple(known)
 
 
 def _last_line(error: Exception) -> str:

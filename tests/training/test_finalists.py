@@ -26,6 +26,14 @@ def trial(params: dict[str, float], reached: float, step: int = STEPS) -> Simple
 FIRST = trial(FIRST_PARAMS, 0.660)
 
 
+def untried(params: dict[str, float]) -> Candidate:
+    """Parameters from before the search."""
+    return Candidate(family="logistic_regression", params=params, validation_auroc=0, steps=0)
+
+
+KNOWN = [untried(FIRST_PARAMS)]
+
+
 def other_family(reached: float) -> SimpleNamespace:
     return SimpleNamespace(
         config={"family": "lightgbm", "lightgbm.num_leaves": 4}, metrics={METRIC: reached, "step": STEPS}, error=None
@@ -46,7 +54,7 @@ def other_family(reached: float) -> SimpleNamespace:
 def test_a_trial_is_a_finalist_if_it_is_better_than_the_first_parameters_by_more_than_chance(
     rival: SimpleNamespace, finalists: list[dict[str, float]]
 ) -> None:
-    result = _search_result([rival, FIRST], [FIRST.config], noise=0.005)
+    result = _search_result([rival, FIRST], KNOWN, noise=0.005)
     assert [c.params for c in result.finalists] == finalists
 
 
@@ -58,25 +66,25 @@ def test_in_a_retraining_the_parameters_of_the_champion_are_a_finalist_too(
 ) -> None:
     """A trial must be better than both, and the first parameters come first in any order of the trials."""
     champion = trial(WEAK, 0.670)
-    result = _search_result([trial(STRONG, reached), champion, FIRST], [FIRST.config, champion.config], noise=0.005)
+    result = _search_result([trial(STRONG, reached), champion, FIRST], [*KNOWN, untried(WEAK)], noise=0.005)
     assert [c.params for c in result.finalists] == finalists
 
 
-def test_a_champion_with_the_first_parameters_is_one_finalist() -> None:
-    result = _search_result([FIRST], [FIRST.config, FIRST.config], noise=0.005)
-    assert [c.params for c in result.finalists] == [FIRST_PARAMS]
+def test_parameters_of_the_champion_for_which_there_was_no_time_are_a_finalist() -> None:
+    result = _search_result([FIRST], [*KNOWN, untried(WEAK)], noise=0.005)
+    assert [c.params for c in result.finalists] == [FIRST_PARAMS, WEAK]
 
 
 def test_first_parameters_whose_trial_was_stopped_early_remain_a_finalist() -> None:
     """It may be stopped because another family learns faster at first."""
     stopped = trial(FIRST_PARAMS, 0.660, step=3)
-    result = _search_result([stopped, trial(STRONG, 0.661)], [stopped.config], noise=0.005)
+    result = _search_result([stopped, trial(STRONG, 0.661)], KNOWN, noise=0.005)
     assert [c.params for c in result.finalists] == [FIRST_PARAMS, STRONG]
 
 
 def test_first_parameters_whose_trial_failed_are_no_finalist() -> None:
     failed = SimpleNamespace(config=FIRST.config, metrics=None, error=RuntimeError("killed"))
-    result = _search_result([failed, trial(STRONG, 0.661)], [FIRST.config], noise=0.005)
+    result = _search_result([failed, trial(STRONG, 0.661)], KNOWN, noise=0.005)
     assert [c.params for c in result.finalists] == [STRONG]
 
 
@@ -123,7 +131,7 @@ def test_a_family_whose_every_trial_failed_is_said_to_be_left_out(caplog: pytest
     error = RuntimeError("ray::trial()\n  File ...\nOSError: libgomp.so.1: cannot open shared object file")
     broken = SimpleNamespace(config={"family": "lightgbm"}, metrics=None, error=error)
     once = SimpleNamespace(config=FIRST.config, metrics=None, error=error)
-    result = _search_result([broken, once, FIRST], [FIRST.config], noise=0.005)
+    result = _search_result([broken, once, FIRST], KNOWN, noise=0.005)
     assert result.best.family == "logistic_regression"
     (record,) = caplog.records
     assert record.getMessage() == (

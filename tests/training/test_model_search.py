@@ -187,6 +187,12 @@ def test_the_first_parameters_and_those_of_the_champion_are_finalists(
     assert result.finalists[1].as_point == KNOWN[0].as_point
 
 
+def test_a_champion_with_the_first_parameters_is_one_finalist(cluster: str, hospital: Hospital, tmp_path: Path) -> None:
+    champion = KNOWN[0].model_copy(update={"params": dict(FAMILIES["logistic_regression"].first)})
+    result = search(hospital, tmp_path, params=limited(1), known=[champion], ray_address=cluster)
+    assert [candidate.as_point for candidate in result.finalists] == [FIRST_POINT]
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "truncated": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
