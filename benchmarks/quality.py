@@ -42,7 +42,7 @@ from healthpredict.operations.summarise import summarise
 from healthpredict.storage.tables import read_frame
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, Examples, probability
-from healthpredict.training.fit import cross_fitted, fit_finalists, folds
+from healthpredict.training.fit import cross_fitted, fit_best, folds
 from healthpredict.training.leak import check_auroc
 from healthpredict.training.ray_cluster import ray_runtime
 from healthpredict.training.search import search_models
@@ -194,8 +194,7 @@ def grouped(settings: Settings) -> Measured:
                 settings.search,
                 Path(folder) / f"fold-{left_out}",
             )
-            candidates = result.candidates[: settings.search.finalists]
-            fitted = fit_finalists(candidates, training, training[LABEL].to_numpy(), settings.search.seed)[0]
+            fitted = fit_best(result.finalists, training, training[LABEL].to_numpy(), settings.search.seed)
             risk[outside] = fitted.risks(encounters[outside])
             found.append(
                 {

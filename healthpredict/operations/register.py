@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from healthpredict.data.split import Side
 from healthpredict.evaluation.decision_curve import DecisionCurve
 from healthpredict.evaluation.metrics import Interval, threshold_for
 from healthpredict.evaluation.report import TestReport, report_on
-from healthpredict.features.encoder import Encoder
 from healthpredict.monitoring.calibration import fit_intercept
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.assemble import assemble
@@ -32,9 +30,8 @@ from healthpredict.reporting.plots import calibration_plot, decision_plot, roc_p
 from healthpredict.storage.tables import read_frame, write_frame
 from healthpredict.storage.uris import exists
 from healthpredict.training.export import export_onnx
-from healthpredict.training.fit import FittedModel, fit_each_uncalibrated, fit_finalists
+from healthpredict.training.fit import FittedModel, fit_best, fit_each_uncalibrated
 from healthpredict.training.leak import check_for_leak
-from healthpredict.training.params import FamilyName
 
 
 class Challenger(BaseModel):
@@ -89,9 +86,9 @@ def register(installation: Installation, search: Search) -> Challenger:
     training, test = labelled[~is_test], labelled[is_test]
     label, seed = training[LABEL].to_numpy(), installation.settings.search.seed
     with timed(seconds, "fit"):
-        finalists = fit_finalists(search.result.candidates[: search.finalists], training, label, seed)
-    fitted, threshold = _fit_to_newest(installation, finalists[0], search, parts)
-    search = search.model_copy(update={"result": search.result.led_by([f.candidate for f in finalists])})
+        fitted = fit_best(search.result.finalists, training, label, seed)
+    fitted, threshold = _fit_to_newest(installation, fitted, search, parts)
+    search = search.model_copy(update={"result": search.result.led_by(fitted.candidate)})
     with timed(seconds, "evaluate"):
         report, plots = _evaluate(installation, fitted, label, test, threshold)
     with timed(seconds, "register"):
@@ -103,13 +100,11 @@ def register(installation: Installation, search: Search) -> Challenger:
             pd.DataFrame({"encounter_id": training["encounter_id"].to_numpy(), RISK: fitted.out_of_fold_risk}),
         )
     with timed(seconds, "log_families"):
-        models = {
-            f.candidate.family: (f.encoder, f.model) for f in finalists if f.candidate.family != fitted.candidate.family
-        }
-        others = [c for c in search.result.candidates if c.family not in {*models, fitted.candidate.family}]
-        for other, model in zip(others, fit_each_uncalibrated(others, training, label, seed), strict=True):
-            models[other.family] = model
-        _log_families(registry, search.run_id, models)
+        others = search.result.candidates[1:]
+        models = fit_each_uncalibrated(others, training, label, seed)
+        for other, (encoder, model) in zip(others, models, strict=True):
+            onnx = export_onnx(other.family, model, len(encoder.feature_names))
+            registry.log_onnx(search.run_id, other.family, onnx)
     with timed(seconds, "register"):
         version = registry.complete_version(search.run_id, bundle, _facts(installation, search))
         registry.close_run(search.run_id)
@@ -127,12 +122,6 @@ def _record(installation: Installation, challenger: Challenger) -> Challenger:
         facts = challenger.model_dump(mode="json", exclude={"test", "training"})
         ledger.append("training", **challenger.training.model_dump(), **facts)
     return challenger
-
-
-def _log_families(registry: Registry, run_id: str, models: Mapping[FamilyName, tuple[Encoder, Any]]) -> None:
-    """Log the best model of every other family. `assemble` logs the best of all."""
-    for family, (encoder, model) in models.items():
-        registry.log_onnx(run_id, family, export_onnx(family, model, len(encoder.feature_names)))
 
 
 def _fit_to_newest(

@@ -56,7 +56,6 @@ class Search(BaseModel):
         data_digest: SHA-256 of their data.
         run_id: the MLflow run of the training.
         result: the best candidate of each family.
-        finalists: how many of the best candidates are compared again, on all training patients.
         seconds: wall time by stage; empty if the search was complete already.
     """
 
@@ -67,7 +66,6 @@ class Search(BaseModel):
     data_digest: str
     run_id: str
     result: SearchResult
-    finalists: int
     seconds: Seconds
 
     @property
@@ -111,7 +109,6 @@ def search(installation: Installation, training: TrainingRequest, tags: Mapping[
         data_digest=identity["data_digest"],
         run_id=run_id,
         result=result,
-        finalists=settings.search.retrain_finalists if known else settings.search.finalists,
         seconds=seconds,
     )
     write_bytes(str(saved), found.model_dump_json().encode())

@@ -16,7 +16,7 @@ from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import calibrate
 from healthpredict.data.split import splitmix64
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import auroc
+from healthpredict.evaluation.metrics import auroc, auroc_gain
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
 from healthpredict.training.families import FAMILIES, Examples, probability
@@ -97,22 +97,25 @@ def fit_model(
     return FittedModel(candidate, encoder, model, calibrator, calibrate(calibrator, out_of_fold))
 
 
-def fit_finalists(
-    candidates: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
-) -> list[FittedModel]:
-    """Fit and calibrate several candidates; the best by its out-of-fold AUROC comes first.
+def fit_best(
+    finalists: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
+) -> FittedModel:
+    """Fit and calibrate the finalists of a search, and choose one by its out-of-fold AUROC.
 
-    The search evaluates on the validation side only, and so cannot rank families that differ by less than .005 AUROC. Out-of-fold
-    predictions cover six times as many patients.
+    The first is chosen unless the best is better by more than one paired standard error. This is the one-standard-error rule
+    (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3): of many trials, the best is often the luckiest.
+    Out-of-fold predictions cover six times as many patients as the validation side.
 
     Args:
-        candidates: at least one.
+        finalists: at least one, see `SearchResult.finalists`.
         encounters: see `fit_model`.
         label: see `fit_model`.
         seed: see `fit_model`.
     """
-    fitted = [fit_model(candidate, encounters, label, seed) for candidate in candidates]
-    return sorted(fitted, key=lambda model: auroc(label, model.out_of_fold_risk), reverse=True)
+    models = [fit_model(finalist, encounters, label, seed) for finalist in finalists]
+    best = max(models, key=lambda model: auroc(label, model.out_of_fold_risk))
+    gain = auroc_gain(label, best.out_of_fold_risk, models[0].out_of_fold_risk, encounters["patient_id"].to_numpy())
+    return best if gain.value > gain.error else models[0]
 
 
 def fit_each_uncalibrated(

@@ -17,11 +17,9 @@ class SearchParams(BaseModel):
             preferred one only if it is better by more than chance.
         n_trials: number of trials of a full search.
         time_budget_seconds: time limit of a full search. One trial is always completed.
-        retrain_n_trials: number of trials of a retraining, which starts from the champion's parameters.
+        retrain_n_trials: number of trials of a retraining, which starts with the first parameters and the champion's.
         retrain_time_budget_seconds: time limit of a retraining's search.
-        retrain_families: number of families that a retraining tries, the best of the last search first.
-        finalists: number of families that a full search fits and compares on all training patients before it chooses one.
-        retrain_finalists: the same for a retraining.
+        retrain_families: number of families that a retraining tries besides the preferred one, the best of the last search first.
         max_concurrent: number of trials at the same time, on one core each. None means one per core that Ray has.
         seed: of the search and of every model.
     """
@@ -34,8 +32,6 @@ class SearchParams(BaseModel):
     retrain_n_trials: int = Field(4, ge=1)
     retrain_time_budget_seconds: float = Field(20, gt=0)
     retrain_families: int = Field(2, ge=1)
-    finalists: int = Field(3, ge=1)
-    retrain_finalists: int = Field(1, ge=1)
     max_concurrent: int | None = None
     seed: int = 7
 

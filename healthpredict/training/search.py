@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -40,7 +41,7 @@ class Candidate(BaseModel):
         family: model family.
         params: for `Family.fit`.
         validation_auroc: of the last report.
-        steps: number of reports; fewer than `families.STEPS` if the trial was stopped early.
+        steps: number of reports; fewer than `families.STEPS` if the trial was stopped early, 0 if there was no time for it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,15 +54,17 @@ class Candidate(BaseModel):
     @property
     def as_point(self) -> dict[str, Any]:
         """The candidate as a point of the search space."""
-        return _as_point(self.family, self.params)
+        return {"family": self.family} | {f"{self.family}.{key}": value for key, value in self.params.items()}
 
 
 class SearchResult(BaseModel):
     """What a search found.
 
     Attributes:
-        candidates: the best of each family, best first. The preferred family comes first unless another is better by more than
-            chance. If a new trial comes first, the parameters that its family had before the search come second.
+        candidates: the best of each family, best first.
+        finalists: what `fit_best` compares on all training patients: the preferred family's first parameters; the champion's, in a
+            retraining; and the best candidate, if it is better than these on the validation side by more than chance. Parameters
+            whose trial failed are left out.
         trials: number of trials that reported at least once.
         stopped_early: number of trials that ASHA stopped.
     """
@@ -69,6 +72,7 @@ class SearchResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     candidates: tuple[Candidate, ...]
+    finalists: tuple[Candidate, ...]
     trials: int
     stopped_early: int
 
@@ -77,12 +81,10 @@ class SearchResult(BaseModel):
         """The best candidate."""
         return self.candidates[0]
 
-    def led_by(self, candidates: Sequence[Candidate]) -> SearchResult:
-        """Return the same result with these candidates first, in this order, and the first of each family only."""
-        first: dict[FamilyName, Candidate] = {}
-        for candidate in (*candidates, *self.candidates):
-            first.setdefault(candidate.family, candidate)
-        return self.model_copy(update={"candidates": tuple(first.values())})
+    def led_by(self, chosen: Candidate) -> SearchResult:
+        """Return the same result with this candidate first, as the only one of its family."""
+        others = (c for c in self.candidates if c.family != chosen.family)
+        return self.model_copy(update={"candidates": (chosen, *others)})
 
 
 def search_models(
@@ -106,7 +108,8 @@ def search_models(
         params: families, budgets and seed.
         state_path: folder of the state until the search is complete: local, or shared by all nodes of the cluster.
         known: candidates of the champion's search, best first. With them, the search is a retraining: the first
-            `retrain_families` of them are tried first, and only their families are searched.
+            `retrain_families` of them are tried first, after the preferred family's first parameters, and only their families and
+            the preferred one are searched.
         callbacks: Ray Tune callbacks, for instance one that logs to MLflow.
         ray_address: see `ray_runtime`.
 
@@ -114,8 +117,12 @@ def search_models(
         NotEnoughData: no trial could be completed.
     """
     known = known[: params.retrain_families]
-    families = tuple(dict.fromkeys(c.family for c in known)) or params.families
-    points = [c.as_point for c in known] or [_as_point(f, FAMILIES[f].first) for f in families]
+    families = tuple(dict.fromkeys([params.families[0], *(c.family for c in known)])) if known else params.families
+    first = [Candidate(family=f, params=dict(FAMILIES[f].first), validation_auroc=0, steps=0) for f in families]
+    points = [c.as_point for c in first]
+    if known:
+        points = [points[0], *(point for c in known if (point := c.as_point) != points[0])]
+    incumbents = [first[0], *(c.model_copy(update={"steps": 0}) for c in known[:1] if c.as_point != points[0])]
     noise = _NOISE / max(1, int(validation.label.sum())) ** 0.5
     with ray_runtime(ray_address):
         from ray import tune
@@ -127,7 +134,7 @@ def search_models(
         )
         # Ray reads this setting from the environment only.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SECONDS_BETWEEN_STATES)
-        result = _resume(state_path, trainable, points, noise) if state_path.exists() else None
+        result = _resume(state_path, trainable, incumbents, noise) if state_path.exists() else None
         if result is None:
             tuner = tune.Tuner(
                 trainable,
@@ -140,19 +147,19 @@ def search_models(
                     callbacks=list(callbacks),
                 ),
             )
-            result = _search_result(tuner.fit(), points, noise)
+            result = _search_result(tuner.fit(), incumbents, noise)
     shutil.rmtree(state_path, ignore_errors=True)
     return result
 
 
-def _resume(state: Path, trainable: Any, points: list[dict[str, Any]], noise: float) -> SearchResult | None:
+def _resume(state: Path, trainable: Any, incumbents: list[Candidate], noise: float) -> SearchResult | None:
     """Resume an interrupted search. Returns: None if its saved state was damaged and has been removed."""
     from ray import tune
 
     try:
         _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
-        return _search_result(tuner.fit(), points, noise)
+        return _search_result(tuner.fit(), incumbents, noise)
     except Exception as error:
         # A damaged pickle can raise anything. If the search itself is at fault, the new search raises the error again.
         _logger.warning(
@@ -219,11 +226,7 @@ def _trial(config: dict[str, Any], train: Examples, validation: Examples, seed: 
     family.fit(chosen, train, watch, seed)
 
 
-def _as_point(family: FamilyName, params: Any) -> dict[str, Any]:
-    return {"family": family} | {f"{family}.{key}": value for key, value in params.items()}
-
-
-def _search_result(results: Any, points: list[dict[str, Any]], noise: float) -> SearchResult:
+def _search_result(results: Any, incumbents: list[Candidate], noise: float) -> SearchResult:
     tried: dict[str, list[Candidate]] = {}
     reported = [r for r in results if r.metrics and METRIC in r.metrics]
     for result in reported:
@@ -239,40 +242,34 @@ def _search_result(results: Any, points: list[dict[str, Any]], noise: float) -> 
     for family, error in {r.config["family"]: r.error for r in results if r.error}.items():
         if family not in tried:
             _logger.warning("No trial of %s succeeded, so the search leaves it out: %s", family, _last_line(error))
-    best = {family: _best(candidates, points, noise) for family, candidates in tried.items()}
-    if not best:
+    if not tried:
         raise NotEnoughData(
             f"None of {len(results)} trials reported before the search ended. Give it more time "
             "(HEALTHPREDICT_SEARCH__TIME_BUDGET_SECONDS), or see the errors of the trials in the log."
         )
-    ranked = sorted(best.values(), key=lambda c: (c.steps == STEPS, c.validation_auroc), reverse=True)
-    preferred = best.get(points[0]["family"])
-    if preferred and preferred.steps == STEPS and ranked[0].validation_auroc - preferred.validation_auroc <= noise:
-        ranked = [preferred, *(c for c in ranked if c is not preferred)]
-    known = _known_candidate(tried[ranked[0].family], points)
-    if known is not None and known is not ranked[0]:
-        # Of many trials, the best on the validation side is often the luckiest. `fit_finalists` compares both on more patients.
-        ranked.insert(1, known)
+    ranked = sorted((max(candidates, key=_rank) for candidates in tried.values()), key=_rank, reverse=True)
+    failed = [result.config for result in results if result.error]
+    finalists = [
+        next((c for c in tried.get(known.family, []) if c.as_point == known.as_point), known)
+        for known in incumbents
+        if known.as_point not in failed
+    ]
+    highest = max((c.validation_auroc for c in finalists if c.steps == STEPS), default=-math.inf)
+    if ranked[0] not in finalists and ranked[0].validation_auroc - highest > noise:
+        finalists.append(ranked[0])
     return SearchResult(
         candidates=tuple(ranked),
+        finalists=tuple(finalists),
         trials=len(reported),
         stopped_early=sum(r.metrics["step"] < STEPS for r in reported),
     )
 
 
+def _rank(candidate: Candidate) -> tuple[int, float]:
+    """Return a key that ranks a complete trial above one that was stopped early: its result is final."""
+    return candidate.steps, candidate.validation_auroc
+
+
 def _last_line(error: Exception) -> str:
     """Return the message of an error without the traceback of the trial's process, which precedes it."""
     return next(iter(str(error).strip().splitlines()[-1:]), type(error).__name__)
-
-
-def _best(tried: list[Candidate], points: list[dict[str, Any]], noise: float) -> Candidate:
-    """Return the best trial of one family. A candidate from before the search wins unless another is better by more than chance."""
-    # A complete trial ranks above one that was stopped early: its result is final.
-    ranked = sorted(tried, key=lambda c: (c.steps, c.validation_auroc), reverse=True)
-    known = _known_candidate(ranked, points)
-    return known if known and ranked[0].validation_auroc - known.validation_auroc <= noise else ranked[0]
-
-
-def _known_candidate(tried: Iterable[Candidate], points: list[dict[str, Any]]) -> Candidate | None:
-    """Return the complete trial of parameters from before the search, or None."""
-    return next((c for c in tried if c.as_point in points and c.steps == STEPS), None)

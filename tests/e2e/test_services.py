@@ -38,7 +38,6 @@ N_BATCHES = 7
 BUDGETS = SMALL | {
     "N_BATCHES": str(N_BATCHES),
     "SEARCH__N_TRIALS": "2",
-    "SEARCH__FINALISTS": "1",
 }
 # The real batches are large enough for the limits of the product.
 BUDGETS_OF_REAL_DATA = BUDGETS | {"INITIAL_SHARE": "0.2"}

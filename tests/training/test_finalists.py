@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from encoded_hospital import Hospital
 
-from healthpredict.evaluation.metrics import auroc
+from healthpredict.evaluation.metrics import auroc_gain
 from healthpredict.operations.dataset import LABEL
 from healthpredict.training.families import STEPS
-from healthpredict.training.fit import fit_finalists
+from healthpredict.training.fit import fit_best, fit_model
 from healthpredict.training.search import METRIC, Candidate, SearchResult, _search_result
 
+FIRST_PARAMS = {"C": 1e-3}
 WEAK = {"C": 1e-4}
 STRONG = {"C": 0.1}
 
@@ -23,55 +23,15 @@ def trial(params: dict[str, float], reached: float, step: int = STEPS) -> Simple
     return SimpleNamespace(config=config, metrics={METRIC: reached, "step": step}, error=None)
 
 
-KNOWN = trial(WEAK, 0.660)
+FIRST = trial(FIRST_PARAMS, 0.660)
 
 
-@pytest.mark.parametrize(
-    ("rival", "chosen"),
-    [(trial(STRONG, 0.664), WEAK), (trial(STRONG, 0.666), STRONG), (trial(STRONG, 0.700, step=3), WEAK)],
-    ids=["better by chance", "better by more", "stopped early"],
-)
-def test_known_parameters_stay_unless_beaten_by_more_than_chance(rival: SimpleNamespace, chosen: dict) -> None:
-    result = _search_result([KNOWN, rival], [KNOWN.config], noise=0.005)
-    assert result.best.params == chosen
-    # If they are beaten, both are compared on all training patients.
-    assert [c.params for c in result.candidates] == ([STRONG, WEAK] if chosen is STRONG else [WEAK])
+def untried(params: dict[str, float]) -> Candidate:
+    """Parameters from before the search."""
+    return Candidate(family="logistic_regression", params=params, validation_auroc=0, steps=0)
 
 
-def test_known_parameters_that_were_stopped_early_do_not_stay() -> None:
-    stopped = trial(WEAK, 0.660, step=3)
-    assert _search_result([stopped, trial(STRONG, 0.661)], [stopped.config], noise=0.005).best.params == STRONG
-
-
-def test_the_finalist_with_the_best_out_of_fold_auroc_comes_first(hospital: Hospital) -> None:
-    """The order in the search result does not matter."""
-    label = hospital.training[LABEL].to_numpy()
-    candidates = [
-        Candidate(family="logistic_regression", params=params, validation_auroc=0.6, steps=STEPS)
-        for params in ({"C": 1e-9}, STRONG)
-    ]
-    finalists = fit_finalists(candidates, hospital.training, label, seed=3)
-    reached = [auroc(label, finalist.out_of_fold_risk) for finalist in finalists]
-    assert reached == sorted(reached, reverse=True)
-    assert len(np.unique(reached)) == 2
-
-
-def test_a_result_led_by_some_keeps_the_others() -> None:
-    first, second, third = (
-        Candidate(family=family, params={}, validation_auroc=0.6, steps=STEPS)
-        for family in ("lightgbm", "xgboost", "catboost")
-    )
-    result = SearchResult(candidates=(first, second, third), trials=3, stopped_early=0)
-    assert result.led_by([second, first]).candidates == (second, first, third)
-
-
-def test_a_result_keeps_one_candidate_of_each_family() -> None:
-    strong, weak, trees = (
-        Candidate(family=family, params=params, validation_auroc=0.6, steps=STEPS)
-        for family, params in (("logistic_regression", STRONG), ("logistic_regression", WEAK), ("lightgbm", {}))
-    )
-    result = SearchResult(candidates=(strong, weak, trees), trials=3, stopped_early=0)
-    assert result.led_by([weak, trees, strong]).candidates == (weak, trees)
+KNOWN = [untried(FIRST_PARAMS)]
 
 
 def other_family(reached: float) -> SimpleNamespace:
@@ -80,19 +40,99 @@ def other_family(reached: float) -> SimpleNamespace:
     )
 
 
-@pytest.mark.parametrize(("reached", "leader"), [(0.664, "logistic_regression"), (0.666, "lightgbm")])
-def test_the_preferred_family_leads_unless_beaten_by_more_than_chance(reached: float, leader: str) -> None:
-    """The preferred family is the champion's or, in a first search, the first in the settings."""
-    result = _search_result([other_family(reached), KNOWN], [KNOWN.config], noise=0.005)
-    assert result.best.family == leader
-    assert len(result.candidates) == 2
+@pytest.mark.parametrize(
+    ("rival", "finalists"),
+    [
+        (trial(STRONG, 0.664), [FIRST_PARAMS]),
+        (trial(STRONG, 0.666), [FIRST_PARAMS, STRONG]),
+        (trial(STRONG, 0.700, step=3), [FIRST_PARAMS]),
+        (other_family(0.664), [FIRST_PARAMS]),
+        (other_family(0.666), [FIRST_PARAMS, {"num_leaves": 4}]),
+    ],
+    ids=["better by chance", "better by more", "stopped early", "other family by chance", "other family by more"],
+)
+def test_a_trial_is_a_finalist_if_it_is_better_than_the_first_parameters_by_more_than_chance(
+    rival: SimpleNamespace, finalists: list[dict[str, float]]
+) -> None:
+    result = _search_result([rival, FIRST], KNOWN, noise=0.005)
+    assert [c.params for c in result.finalists] == finalists
+
+
+@pytest.mark.parametrize(
+    ("reached", "finalists"), [(0.674, [FIRST_PARAMS, WEAK]), (0.676, [FIRST_PARAMS, WEAK, STRONG])]
+)
+def test_in_a_retraining_the_parameters_of_the_champion_are_a_finalist_too(
+    reached: float, finalists: list[dict[str, float]]
+) -> None:
+    """A trial must be better than both, and the first parameters come first in any order of the trials."""
+    champion = trial(WEAK, 0.670)
+    result = _search_result([trial(STRONG, reached), champion, FIRST], [*KNOWN, untried(WEAK)], noise=0.005)
+    assert [c.params for c in result.finalists] == finalists
+
+
+def test_parameters_of_the_champion_for_which_there_was_no_time_are_a_finalist() -> None:
+    result = _search_result([FIRST], [*KNOWN, untried(WEAK)], noise=0.005)
+    assert [c.params for c in result.finalists] == [FIRST_PARAMS, WEAK]
+
+
+def test_first_parameters_whose_trial_was_stopped_early_remain_a_finalist() -> None:
+    """It may be stopped because another family learns faster at first."""
+    stopped = trial(FIRST_PARAMS, 0.660, step=3)
+    result = _search_result([stopped, trial(STRONG, 0.661)], KNOWN, noise=0.005)
+    assert [c.params for c in result.finalists] == [FIRST_PARAMS, STRONG]
+
+
+def test_first_parameters_whose_trial_failed_are_no_finalist() -> None:
+    failed = SimpleNamespace(config=FIRST.config, metrics=None, error=RuntimeError("killed"))
+    result = _search_result([failed, trial(STRONG, 0.661)], KNOWN, noise=0.005)
+    assert [c.params for c in result.finalists] == [STRONG]
+
+
+@pytest.mark.parametrize(
+    ("tried", "chosen", "errors"),
+    [
+        ((0.001, 0.01, 0.0001), 0.001, (0, 1)),
+        ((0.0001, 0.001, 0.0003), 0.0003, (1, 2)),
+        ((0.0003, 0.001), 0.0003, None),
+    ],
+    ids=["better by less", "better by more", "worse"],
+)
+def test_the_first_finalist_is_chosen_unless_another_is_better_by_more_than_one_standard_error(
+    tried: tuple[float, ...], chosen: float, errors: tuple[float, float] | None, hospital: Hospital
+) -> None:
+    label, patient_id = hospital.training[LABEL].to_numpy(), hospital.training["patient_id"].to_numpy()
+    finalists = [
+        Candidate(family="logistic_regression", params={"C": c}, validation_auroc=0.6, steps=STEPS) for c in tried
+    ]
+    assert fit_best(finalists, hospital.training, label, seed=3).candidate.params == {"C": chosen}
+    if errors is not None:
+        first, last = (
+            fit_model(c, hospital.training, label, seed=3).out_of_fold_risk for c in finalists[:: len(tried) - 1]
+        )
+        gain = auroc_gain(label, last, first, patient_id)
+        assert errors[0] < gain.value / gain.error < errors[1]
+
+
+def test_a_result_led_by_a_candidate_keeps_the_other_families() -> None:
+    strong, weak, forest, trees = (
+        Candidate(family=family, params=params, validation_auroc=0.6, steps=STEPS)
+        for family, params in (
+            ("logistic_regression", STRONG),
+            ("logistic_regression", WEAK),
+            ("random_forest", {}),
+            ("lightgbm", {}),
+        )
+    )
+    result = SearchResult(candidates=(forest, strong, trees), finalists=(weak, strong), trials=4, stopped_early=0)
+    assert result.led_by(weak).candidates == (weak, forest, trees)
 
 
 def test_a_family_whose_every_trial_failed_is_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
     error = RuntimeError("ray::trial()\n  File ...\nOSError: libgomp.so.1: cannot open shared object file")
     broken = SimpleNamespace(config={"family": "lightgbm"}, metrics=None, error=error)
-    once = SimpleNamespace(config=KNOWN.config, metrics=None, error=error)
-    assert _search_result([broken, once, KNOWN], [KNOWN.config], noise=0.005).best.family == "logistic_regression"
+    once = SimpleNamespace(config=FIRST.config, metrics=None, error=error)
+    result = _search_result([broken, once, FIRST], KNOWN, noise=0.005)
+    assert result.best.family == "logistic_regression"
     (record,) = caplog.records
     assert record.getMessage() == (
         "No trial of lightgbm succeeded, so the search leaves it out: OSError: libgomp.so.1: cannot open shared object file"
