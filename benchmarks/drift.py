@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.drift_hospital import FAMILY, Hospital, build_hospital, draw
 from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_nannyml
 from benchmarks.drift_policy import build_timeline, measure_estimate, measure_policy
+from benchmarks.drift_population import FAMILY, Population, build_population, draw
 from benchmarks.drift_shifts import SHIFTS, STRENGTHS, shift
 from benchmarks.drift_updates import measure_updates
 from benchmarks.memory import peak_rss_mb
@@ -96,17 +96,17 @@ def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> Iterat
     waiting: list[Judged] = []
     with ThreadPoolExecutor(1) as elsewhere:
         for number in range(splits):
-            hospital = build_hospital(encounters, number, settings)
+            population = build_population(encounters, number, settings)
             rng = np.random.default_rng(1000 + number)
             batches: dict[int, list[pd.DataFrame]] = {size: [] for size in SIZES}
             ours: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
             for into, size, change in plan(found, number):
-                batch = draw(hospital.others, size, rng)
+                batch = draw(population.others, size, rng)
                 batch = apply_shift(batch, change, rng) if change else batch
                 batches[size].append(batch)
-                ours[size].append((into, judge(hospital, batch)))
+                ours[size].append((into, judge(population, batch)))
             # NannyML takes as long as everything else, so it judges this split while the next one is drawn.
-            waiting.append(Judged(ours, elsewhere.submit(judge_by_nannyml, hospital, batches)))
+            waiting.append(Judged(ours, elsewhere.submit(judge_by_nannyml, population, batches)))
             while len(waiting) > (1 if number + 1 < splits else 0):
                 waiting.pop(0).keep()
                 shares = {size: float((pd.DataFrame(of)[OURS] >= 1).mean()) for size, of in found.quiet.items()}
@@ -187,17 +187,17 @@ def delay(quiet: Scores, gradual: dict[str, Scores]) -> tuple[dict[str, Any], li
     return found, [at_most("batches until a growing shift is found, mean, beside the best peer's", ours, best)]
 
 
-def cost(hospital: Hospital) -> tuple[dict[str, Any], list[Target]]:
+def cost(population: Population) -> tuple[dict[str, Any], list[Target]]:
     """CPU seconds of one check with Evidently's page, after imports, and the memory of the process at its peak."""
     found: dict[str, dict[str, float]] = {}
-    risks = hospital.fitted.risks(hospital.others)
+    risks = population.fitted.risks(population.others)
     # The first check imports Evidently. The cheapest of four counts, because other work on the machine makes the others slower.
     for rows in (*(COST_ROWS[0],) * 4, *COST_ROWS[1:]):
         chosen = np.resize(np.arange(len(risks)), rows)
-        batch, risk = hospital.others.iloc[chosen].reset_index(drop=True), risks[chosen]
+        batch, risk = population.others.iloc[chosen].reset_index(drop=True), risks[chosen]
         watch = Stopwatch()
-        detect_data_drift(hospital.profile, batch, risk)
-        evidently_page(hospital.profile, batch, risk)
+        detect_data_drift(population.profile, batch, risk)
+        evidently_page(population.profile, batch, risk)
         cpu, wall = watch.cpu, watch.wall
         if cpu <= found.get(str(rows), {}).get("cpu_s", cpu):
             found[str(rows)] = {
@@ -229,11 +229,11 @@ def main() -> int:
     about = conditions(source=Path(prepared.source).name, sha256=prepared.sha256, model=FAMILY)
     passed = []
     if options.only in (None, "cost"):
-        hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
-        passed.append(write(options.result, "cost", *cost(hospital), about))
+        population = build_population(pd.concat(batches.values(), ignore_index=True), 0, settings)
+        passed.append(write(options.result, "cost", *cost(population), about))
     if options.only in (None, "updates"):
-        hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
-        passed.append(write(options.result, "updates", *measure_updates(hospital, settings), about))
+        population = build_population(pd.concat(batches.values(), ignore_index=True), 0, settings)
+        passed.append(write(options.result, "updates", *measure_updates(population, settings), about))
     if options.only in (None, "detection"):
         everything = pd.concat(batches.values(), ignore_index=True)
         watch = Stopwatch()

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.drift_hospital import Hospital
+from benchmarks.drift_population import Population
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.monitoring.data_drift import compare, count_batch, count_values
 from healthpredict.monitoring.distances import Counts, Method, Values, chi_squared, kolmogorov_smirnov, psi
@@ -36,12 +36,12 @@ _FOLDER = Path(__file__).parent
 _PYTHON = _FOLDER.parent / ".venv-nannyml" / "bin" / "python"
 
 
-def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
+def judge(population: Population, batch: pd.DataFrame) -> dict[str, float]:
     """Score a batch by every detector except NannyML."""
-    counts = count_batch(hospital.profile, batch, hospital.fitted.risks(batch))
-    drift = compare(hospital.profile, counts)
+    counts = count_batch(population.profile, batch, population.fitted.risks(batch))
+    drift = compare(population.profile, counts)
     # The peers compare features only.
-    counted = {name: count_values(hospital.profile, name, counts.occurrences[name]) for name in drift.features}
+    counted = {name: count_values(population.profile, name, counts.occurrences[name]) for name in drift.features}
     # Evidently's defaults above 1,000 rows: Wasserstein and Jensen-Shannon distances of at least .1.
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
     distances = np.array([column.score for column in drift.columns if column.method in default])
@@ -58,17 +58,17 @@ def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
 
 
 def judge_by_nannyml(
-    hospital: Hospital, batches: Mapping[int, Sequence[pd.DataFrame]]
+    population: Population, batches: Mapping[int, Sequence[pd.DataFrame]]
 ) -> dict[int, list[dict[str, float]]]:
     """Score batches by NannyML at its defaults. Its limits come from the variation between chunks of the reference.
 
     Args:
-        hospital: the reference.
+        population: the reference.
         batches: rows of a batch -> batches of that size.
     """
     features = [column.field for column in FEATURE_COLUMNS]
     with tempfile.TemporaryDirectory() as folder:
-        hospital.training[features].to_parquet(Path(folder, "reference.parquet"))
+        population.training[features].to_parquet(Path(folder, "reference.parquet"))
         for rows, of in batches.items():
             pd.concat(of)[features].to_parquet(Path(folder, f"{rows}.parquet"))
         shown = subprocess.run(
