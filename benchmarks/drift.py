@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_nannyml
+from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_slow_peers
 from benchmarks.drift_policy import build_timeline, measure_estimate, measure_policy
 from benchmarks.drift_population import FAMILY, Population, build_population, draw
 from benchmarks.drift_shifts import SHIFTS, STRENGTHS, shift
@@ -35,14 +35,15 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 
-SPLITS, BATCHES_A_SPLIT = 20, 25
-"""Batches of one split share a reference and a pool of patients, so many splits with few batches are more informative."""
+SPLITS, BATCHES_A_SPLIT = 10, 25
+"""Batches of one split share a reference and a pool of patients, so many splits with few batches are more informative. Ten splits
+take about 40 minutes on two cores; half of the time is that of the domain classifier."""
 SIZES = (500, 2000, 8000)
 POWER_ROWS = 2000
 POWER_BATCHES = dict(zip(STRENGTHS, (10, 2, 1), strict=True))
 """Batches per shift and split. Most are at the strength at which detectors differ."""
 GRADUAL_BATCHES, GRADUAL_STRENGTH = 10, 0.5
-"""A shift grows to this strength over this number of batches, in equal steps, in every second split."""
+"""A shift grows to this strength over this number of batches, in equal steps, in every third split."""
 COST_ROWS = (8_000, 1_000_000, 10_000_000)
 Scores = list[dict[str, float]]
 
@@ -71,22 +72,22 @@ def plan(found: Found, number: int) -> Iterator[tuple[Scores, int, Shift | None]
         for strength in STRENGTHS:
             for _ in range(POWER_BATCHES[strength]):
                 yield found.planted.setdefault(f"{name} {strength}", []), POWER_ROWS, shift(name, strength)
-        for step in range(1, GRADUAL_BATCHES + 1) if number % 2 == 0 else ():
+        for step in range(1, GRADUAL_BATCHES + 1) if number % 3 == 0 else ():
             grown = shift(name, GRADUAL_STRENGTH * step / GRADUAL_BATCHES)
             yield found.gradual.setdefault(name, []), POWER_ROWS, grown
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The batches of a split, by their rows: the list that the scores of each go to, our scores, and the coming ones of NannyML."""
+    """The batches of a split, by their rows: the list that the scores of each go to, the quick scores, and the coming slow ones."""
 
-    ours: dict[int, list[tuple[Scores, dict[str, float]]]]
-    by_nannyml: Future[dict[int, list[dict[str, float]]]]
+    quick: dict[int, list[tuple[Scores, dict[str, float]]]]
+    by_slow_peers: Future[dict[int, list[dict[str, float]]]]
 
     def keep(self) -> None:
         """Add the scores to those of earlier splits."""
-        for size, more in self.by_nannyml.result().items():
-            for (into, scores), of in zip(self.ours[size], more, strict=True):
+        for size, more in self.by_slow_peers.result().items():
+            for (into, scores), of in zip(self.quick[size], more, strict=True):
                 into.append(scores | of)
 
 
@@ -99,14 +100,17 @@ def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> Iterat
             population = build_population(encounters, number, settings)
             rng = np.random.default_rng(1000 + number)
             batches: dict[int, list[pd.DataFrame]] = {size: [] for size in SIZES}
-            ours: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
+            quick: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
             for into, size, change in plan(found, number):
-                batch = draw(population.others, size, rng)
-                batch = apply_shift(batch, change, rng) if change else batch
+                # Drawn from a shifted population: encounters that replace others in a batch would be copies of others in it,
+                # and a domain classifier detects copies.
+                others = apply_shift(population.others, change, rng) if change else population.others
+                batch = draw(others, size, rng)
+                batch["risk"] = population.fitted.risks(batch)
                 batches[size].append(batch)
-                ours[size].append((into, judge(population, batch)))
-            # NannyML takes as long as everything else, so it judges this split while the next one is drawn.
-            waiting.append(Judged(ours, elsewhere.submit(judge_by_nannyml, population, batches)))
+                quick[size].append((into, judge(population, batch)))
+            # The slow peers take as long as everything else, so they judge this split while the next one is drawn.
+            waiting.append(Judged(quick, elsewhere.submit(judge_by_slow_peers, population, batches)))
             while len(waiting) > (1 if number + 1 < splits else 0):
                 waiting.pop(0).keep()
                 shares = {size: float((pd.DataFrame(of)[OURS] >= 1).mean()) for size, of in found.quiet.items()}
@@ -142,7 +146,7 @@ def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], li
     """Share of shifted batches that are detected if every detector is set to 5 % false alarms, whatever its own limit is.
 
     All detectors see the same batches, so the interval is that of the difference between them over splits. Ours is compared with
-    each peer separately, because the largest of six measured shares is too large by chance.
+    each peer separately, because the largest of ten measured shares is too large by chance.
     """
     limits = pd.DataFrame(quiet).quantile(0.95)
     splits = len(quiet) // BATCHES_A_SPLIT
