@@ -20,8 +20,8 @@ _SMALLEST_P = 1e-300
 def main(folder: Path) -> None:
     """Print, for each file, .05 divided by the p-value of each batch.
 
-    The p-value is hyppo's chi-squared approximation, so nothing is permuted. With a Gaussian kernel of median width, the test is
-    that of Hsic (Shen and Vogelstein 2020, doi 10.1007/s10182-020-00378-1).
+    The kernel is Gaussian, and its width is the median distance. The p-value is hyppo's chi-squared approximation, so nothing is
+    permuted. hyppo's `MMD` has the same p-value, but computes the statistic twice.
 
     Args:
         folder: see `drift_nannyml.main`.
