@@ -138,13 +138,13 @@ bench-quality: $(STAMP)  ## Measure the quality of the predictions on the real d
 bench-loop: $(STAMP)  ## Measure the time of each step of the loop
 	$(BIN)/python -m benchmarks.loop $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
-# In an environment of its own, because NannyML requires other versions than ours.
-.venv-nannyml/.installed: $(STAMP)
-	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-nannyml
-	$(UV) pip install --quiet --python .venv-nannyml/bin/python nannyml==0.13.1 statsmodels==0.15.0
+# In an environment of their own, because NannyML and hyppo require other versions than ours.
+.venv-peers/.installed: $(STAMP)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-peers
+	$(UV) pip install --quiet --python .venv-peers/bin/python nannyml==0.13.1 statsmodels==0.15.0 hyppo==0.5.2
 	@touch $@
 
-bench-drift: .venv-nannyml/.installed  ## Measure how often drift is reported in data without drift and with planted drift
+bench-drift: .venv-peers/.installed  ## Measure how often drift is reported in data without drift and with planted drift
 	$(BIN)/python -m benchmarks.drift $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
 bench-serving: $(STAMP)  ## Measure CPU per prediction, beside MLflow's server and the web framework alone
@@ -167,6 +167,6 @@ lock: $(STAMP)  ## Update the pinned versions
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.notebook.lock --group pyproject.toml:notebook
 
 clean:  ## Delete virtual environments, caches and built files; data, reports and passwords stay
-	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-infra .venv-nannyml build dist *.egg-info \
+	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-infra .venv-peers build dist *.egg-info \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

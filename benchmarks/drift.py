@@ -17,9 +17,9 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.drift_alarms import measure_alarms
-from benchmarks.drift_hospital import FAMILY, Hospital, build_hospital, draw
-from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_nannyml
+from benchmarks.drift_peers import OURS, PEERS, judge, judge_by_slow_peers
 from benchmarks.drift_policy import build_timeline, measure_estimate, measure_policy
+from benchmarks.drift_population import FAMILY, Population, build_population, draw
 from benchmarks.drift_shifts import SHIFTS, STRENGTHS, shift
 from benchmarks.drift_updates import measure_updates
 from benchmarks.memory import peak_rss_mb
@@ -36,14 +36,15 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import read_labelled
 
-SPLITS, BATCHES_A_SPLIT = 20, 25
-"""Batches of one split share a reference and a pool of patients, so many splits with few batches are more informative."""
+SPLITS, BATCHES_A_SPLIT = 10, 25
+"""Batches of one split share a reference and a pool of patients, so many splits with few batches are more informative. Ten splits
+take about 40 minutes on two cores; half of the time is that of the domain classifier."""
 SIZES = (500, 2000, 8000)
 POWER_ROWS = 2000
 POWER_BATCHES = dict(zip(STRENGTHS, (10, 2, 1), strict=True))
 """Batches per shift and split. Most are at the strength at which detectors differ."""
 GRADUAL_BATCHES, GRADUAL_STRENGTH = 10, 0.5
-"""A shift grows to this strength over this number of batches, in equal steps, in every second split."""
+"""A shift grows to this strength over this number of batches, in equal steps, in every third split."""
 SHUFFLES = 10
 COST_ROWS = (8_000, 1_000_000, 10_000_000)
 Scores = list[dict[str, float]]
@@ -73,22 +74,22 @@ def plan(found: Found, number: int) -> Iterator[tuple[Scores, int, Shift | None]
         for strength in STRENGTHS:
             for _ in range(POWER_BATCHES[strength]):
                 yield found.planted.setdefault(f"{name} {strength}", []), POWER_ROWS, shift(name, strength)
-        for step in range(1, GRADUAL_BATCHES + 1) if number % 2 == 0 else ():
+        for step in range(1, GRADUAL_BATCHES + 1) if number % 3 == 0 else ():
             grown = shift(name, GRADUAL_STRENGTH * step / GRADUAL_BATCHES)
             yield found.gradual.setdefault(name, []), POWER_ROWS, grown
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The batches of a split, by their rows: the list that the scores of each go to, our scores, and the coming ones of NannyML."""
+    """The batches of a split, by their rows: the list that the scores of each go to, the quick scores, and the coming slow ones."""
 
-    ours: dict[int, list[tuple[Scores, dict[str, float]]]]
-    by_nannyml: Future[dict[int, list[dict[str, float]]]]
+    quick: dict[int, list[tuple[Scores, dict[str, float]]]]
+    by_slow_peers: Future[dict[int, list[dict[str, float]]]]
 
     def keep(self) -> None:
         """Add the scores to those of earlier splits."""
-        for size, more in self.by_nannyml.result().items():
-            for (into, scores), of in zip(self.ours[size], more, strict=True):
+        for size, more in self.by_slow_peers.result().items():
+            for (into, scores), of in zip(self.quick[size], more, strict=True):
                 into.append(scores | of)
 
 
@@ -98,17 +99,20 @@ def measure(encounters: pd.DataFrame, settings: Settings, splits: int) -> Iterat
     waiting: list[Judged] = []
     with ThreadPoolExecutor(1) as elsewhere:
         for number in range(splits):
-            hospital = build_hospital(encounters, number, settings)
+            population = build_population(encounters, number, settings)
             rng = np.random.default_rng(1000 + number)
             batches: dict[int, list[pd.DataFrame]] = {size: [] for size in SIZES}
-            ours: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
+            quick: dict[int, list[tuple[Scores, dict[str, float]]]] = {size: [] for size in SIZES}
             for into, size, change in plan(found, number):
-                batch = draw(hospital.others, size, rng)
-                batch = apply_shift(batch, change, rng) if change else batch
+                # Drawn from a shifted population: encounters that replace others in a batch would be copies of others in it,
+                # and a domain classifier detects copies.
+                others = apply_shift(population.others, change, rng) if change else population.others
+                batch = draw(others, size, rng)
+                batch["risk"] = population.fitted.risks(batch)
                 batches[size].append(batch)
-                ours[size].append((into, judge(hospital, batch)))
-            # NannyML takes as long as everything else, so it judges this split while the next one is drawn.
-            waiting.append(Judged(ours, elsewhere.submit(judge_by_nannyml, hospital, batches)))
+                quick[size].append((into, judge(population, batch)))
+            # The slow peers take as long as everything else, so they judge this split while the next one is drawn.
+            waiting.append(Judged(quick, elsewhere.submit(judge_by_slow_peers, population, batches)))
             while len(waiting) > (1 if number + 1 < splits else 0):
                 waiting.pop(0).keep()
                 shares = {size: float((pd.DataFrame(of)[OURS] >= 1).mean()) for size, of in found.quiet.items()}
@@ -144,7 +148,7 @@ def power(quiet: Scores, planted: dict[str, Scores]) -> tuple[dict[str, Any], li
     """Share of shifted batches that are detected if every detector is set to 5 % false alarms, whatever its own limit is.
 
     All detectors see the same batches, so the interval is that of the difference between them over splits. Ours is compared with
-    each peer separately, because the largest of six measured shares is too large by chance.
+    each peer separately, because the largest of ten measured shares is too large by chance.
     """
     limits = pd.DataFrame(quiet).quantile(0.95)
     splits = len(quiet) // BATCHES_A_SPLIT
@@ -189,17 +193,17 @@ def delay(quiet: Scores, gradual: dict[str, Scores]) -> tuple[dict[str, Any], li
     return found, [at_most("batches until a growing shift is found, mean, beside the best peer's", ours, best)]
 
 
-def cost(hospital: Hospital) -> tuple[dict[str, Any], list[Target]]:
+def cost(population: Population) -> tuple[dict[str, Any], list[Target]]:
     """CPU seconds of one check with Evidently's page, after imports, and the memory of the process at its peak."""
     found: dict[str, dict[str, float]] = {}
-    risks = hospital.fitted.risks(hospital.others)
+    risks = population.fitted.risks(population.others)
     # The first check imports Evidently. The cheapest of four counts, because other work on the machine makes the others slower.
     for rows in (*(COST_ROWS[0],) * 4, *COST_ROWS[1:]):
         chosen = np.resize(np.arange(len(risks)), rows)
-        batch, risk = hospital.others.iloc[chosen].reset_index(drop=True), risks[chosen]
+        batch, risk = population.others.iloc[chosen].reset_index(drop=True), risks[chosen]
         watch = Stopwatch()
-        detect_data_drift(hospital.profile, batch, risk)
-        evidently_page(hospital.profile, batch, risk)
+        detect_data_drift(population.profile, batch, risk)
+        evidently_page(population.profile, batch, risk)
         cpu, wall = watch.cpu, watch.wall
         if cpu <= found.get(str(rows), {}).get("cpu_s", cpu):
             found[str(rows)] = {
@@ -231,11 +235,11 @@ def main() -> int:
     about = conditions(source=Path(prepared.source).name, sha256=prepared.sha256, model=FAMILY)
     passed = []
     if options.only in (None, "cost"):
-        hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
-        passed.append(write(options.result, "cost", *cost(hospital), about))
+        population = build_population(pd.concat(batches.values(), ignore_index=True), 0, settings)
+        passed.append(write(options.result, "cost", *cost(population), about))
     if options.only in (None, "updates"):
-        hospital = build_hospital(pd.concat(batches.values(), ignore_index=True), 0, settings)
-        passed.append(write(options.result, "updates", *measure_updates(hospital, settings), about))
+        population = build_population(pd.concat(batches.values(), ignore_index=True), 0, settings)
+        passed.append(write(options.result, "updates", *measure_updates(population, settings), about))
     if options.only in (None, "detection"):
         everything = pd.concat(batches.values(), ignore_index=True)
         watch = Stopwatch()

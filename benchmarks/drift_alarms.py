@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.drift_hospital import FAMILY
 from benchmarks.drift_policy import Champion, Timeline, follow, ours
+from benchmarks.drift_population import FAMILY
 from benchmarks.results import Target, at_least, at_most
 from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.alarms import Alarm, changes_since, column_alarms

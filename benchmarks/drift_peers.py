@@ -14,12 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.drift_hospital import Hospital
+from benchmarks.drift_classifier import DomainClassifier
+from benchmarks.drift_population import Population
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.monitoring.data_drift import compare, count_batch, count_values
 from healthpredict.monitoring.distances import Counts, Method, Values, chi_squared, kolmogorov_smirnov, psi
 from healthpredict.monitoring.null import effective_size
 from healthpredict.monitoring.profile import NUMBERS
+from healthpredict.operations.dataset import LABEL
 
 OURS = "ours"
 PEERS = (
@@ -29,19 +31,25 @@ PEERS = (
     "p < .05 Bonferroni",
     "PSI > .2",
     "univariate (NannyML)",
+    "reconstruction (NannyML)",
+    "CBPE (NannyML)",
+    "MMD (hyppo)",
+    "domain classifier (LightGBM)",
 )
-_ELSEWHERE = PEERS[5]
-"""It runs in a separate environment for many batches at once, see `judge_by_nannyml`."""
+SLOW = PEERS[5:]
+"""They score many batches at once, beside the others; see `judge_by_slow_peers`."""
+_LARGEST_AUROC = 0.65
+"""NannyML's limit of a domain classifier."""
 _FOLDER = Path(__file__).parent
-_PYTHON = _FOLDER.parent / ".venv-nannyml" / "bin" / "python"
+_PYTHON = _FOLDER.parent / ".venv-peers" / "bin" / "python"
 
 
-def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
-    """Score a batch by every detector except NannyML."""
-    counts = count_batch(hospital.profile, batch, hospital.fitted.risks(batch))
-    drift = compare(hospital.profile, counts)
+def judge(population: Population, batch: pd.DataFrame) -> dict[str, float]:
+    """Score a batch, with the column `risk`, by every detector except `SLOW`."""
+    counts = count_batch(population.profile, batch, batch["risk"].to_numpy())
+    drift = compare(population.profile, counts)
     # The peers compare features only.
-    counted = {name: count_values(hospital.profile, name, counts.occurrences[name]) for name in drift.features}
+    counted = {name: count_values(population.profile, name, counts.occurrences[name]) for name in drift.features}
     # Evidently's defaults above 1,000 rows: Wasserstein and Jensen-Shannon distances of at least .1.
     default = (Method.WASSERSTEIN, Method.JENSEN_SHANNON)
     distances = np.array([column.score for column in drift.columns if column.method in default])
@@ -57,27 +65,48 @@ def judge(hospital: Hospital, batch: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def judge_by_nannyml(
-    hospital: Hospital, batches: Mapping[int, Sequence[pd.DataFrame]]
+def judge_by_slow_peers(
+    population: Population, batches: Mapping[int, Sequence[pd.DataFrame]]
 ) -> dict[int, list[dict[str, float]]]:
-    """Score batches by NannyML at its defaults. Its limits come from the variation between chunks of the reference.
+    """Score batches by NannyML at its defaults, by MMD, and by a domain classifier.
+
+    NannyML's limits come from the variation between chunks of the reference.
 
     Args:
-        hospital: the reference.
-        batches: rows of a batch -> batches of that size.
+        population: the reference.
+        batches: rows of a batch -> batches of that size, with the column `risk`.
     """
     features = [column.field for column in FEATURE_COLUMNS]
+    reference = population.training[features].reset_index(drop=True)
+    classifier = DomainClassifier(reference)
     with tempfile.TemporaryDirectory() as folder:
-        hospital.training[features].to_parquet(Path(folder, "reference.parquet"))
+        reference.assign(
+            risk=population.fitted.out_of_fold_risk, label=population.training[LABEL].to_numpy()
+        ).to_parquet(Path(folder, "reference.parquet"))
         for rows, of in batches.items():
-            pd.concat(of)[features].to_parquet(Path(folder, f"{rows}.parquet"))
-        shown = subprocess.run(
-            [_PYTHON, _FOLDER / "drift_nannyml.py", folder],
-            env=os.environ | {"NML_DISABLE_USAGE_LOGGING": "1"},
-            check=True,
-            stdout=subprocess.PIPE,
-        )
-    return {int(rows): [{_ELSEWHERE: score} for score in of] for rows, of in json.loads(shown.stdout).items()}
+            pd.concat(of)[[*features, "risk"]].to_parquet(Path(folder, f"{rows}.parquet"))
+        running = [_start(script, folder) for script in ("drift_nannyml.py", "drift_mmd.py")]
+        found = {
+            rows: [{SLOW[-1]: (classifier.auroc(batch) - 0.5) / (_LARGEST_AUROC - 0.5)} for batch in of]
+            for rows, of in batches.items()
+        }
+        for process in running:
+            shown, _ = process.communicate()
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+            for rows, by_peer in json.loads(shown).items():
+                for into, scores in zip(found[int(rows)], pd.DataFrame(by_peer).to_dict("records"), strict=True):
+                    into.update(scores)
+    return found
+
+
+def _start(script: str, folder: str) -> subprocess.Popen[str]:
+    """Start a script with one thread, because three processes run at a time."""
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    # NannyML warns that a reference has few chunks of 8,000 rows.
+    command = [_PYTHON, "-W", "ignore::UserWarning", _FOLDER / script, folder]
+    environment = os.environ | one_thread | {"NML_DISABLE_USAGE_LOGGING": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def _p_values(counted: Mapping[str, tuple[Values, Counts, Counts]]) -> NDArray[np.float64]:

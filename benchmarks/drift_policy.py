@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.drift_hospital import first_candidate, train_champion
+from benchmarks.drift_population import first_candidate, train_champion
 from benchmarks.results import Target, at_least, at_most
 from healthpredict.config import Settings
 from healthpredict.data.split import Side, side_of

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from benchmarks.drift_hospital import Hospital, draw
+from benchmarks.drift_population import Population, draw
 from benchmarks.results import Target, at_least
 from healthpredict.config import Settings
 from healthpredict.evaluation.metrics import Floats, evaluate, threshold_for
@@ -63,12 +63,12 @@ SHIFTS = {
 }
 
 
-def measure_updates(hospital: Hospital, settings: Settings) -> tuple[dict[str, Any], list[Target]]:
+def measure_updates(population: Population, settings: Settings) -> tuple[dict[str, Any], list[Target]]:
     """Simulate one batch after each planted shift, 100 times."""
     rng = np.random.default_rng(settings.search.seed)
     found: dict[str, dict[str, int]] = {}
     for name, planted in SHIFTS.items():
-        updates = Counter(_update(hospital, planted, settings, rng) for _ in range(N_SIMULATIONS))
+        updates = Counter(_update(population, planted, settings, rng) for _ in range(N_SIMULATIONS))
         found[name] = dict(updates)
         print(name, found[name], flush=True)
     return found, [
@@ -81,11 +81,11 @@ def measure_updates(hospital: Hospital, settings: Settings) -> tuple[dict[str, A
     ]
 
 
-def _update(hospital: Hospital, planted: Planted, settings: Settings, rng: np.random.Generator) -> str:
+def _update(population: Population, planted: Planted, settings: Settings, rng: np.random.Generator) -> str:
     """Return the correction of a recalibration, or else the decision; `none` for stable."""
     policy, rate = settings.drift, settings.model.alert_rate
-    test, batch = (draw(hospital.others, rows, rng) for rows in (TEST_ROWS, BATCH_ROWS))
-    test_risk, log_odds = hospital.fitted.risks(test), logit(hospital.fitted.risks(batch))
+    test, batch = (draw(population.others, rows, rng) for rows in (TEST_ROWS, BATCH_ROWS))
+    test_risk, log_odds = population.fitted.risks(test), logit(population.fitted.risks(batch))
     test_label = rng.random(TEST_ROWS) < test_risk
     label = rng.random(BATCH_ROWS) < expit(planted.outcome(log_odds, rng))
     risk = expit(log_odds.mean() + planted.stretch * (log_odds - log_odds.mean()))

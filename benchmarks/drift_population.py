@@ -19,7 +19,7 @@ FAMILY = "lightgbm"
 
 
 @dataclass(frozen=True)
-class Hospital:
+class Population:
     """A reference with its champion, and encounters of other patients from the same period.
 
     Attributes:
@@ -35,7 +35,7 @@ class Hospital:
     others: pd.DataFrame
 
 
-def build_hospital(encounters: pd.DataFrame, number: int, settings: Settings) -> Hospital:
+def build_population(encounters: pd.DataFrame, number: int, settings: Settings) -> Population:
     """Make one random half of the patients the reference. The champion is not fitted on the other half."""
     patients = encounters["patient_id"].unique()
     chosen = np.random.default_rng(number).permutation(patients)[: len(patients) // 2]
@@ -43,7 +43,7 @@ def build_hospital(encounters: pd.DataFrame, number: int, settings: Settings) ->
     known, others = encounters[half].reset_index(drop=True), encounters[~half].reset_index(drop=True)
     fitted, profile = train_champion(known, number, settings)
     test = side_of(known["patient_id"].to_numpy()) == Side.TEST
-    return Hospital(profile, fitted, known[~test], others)
+    return Population(profile, fitted, known[~test], others)
 
 
 def first_candidate() -> Candidate:
