@@ -14,7 +14,9 @@ from benchmarks.drift_population import first_candidate, train_champion
 from benchmarks.results import Target, at_least, at_most
 from healthpredict.config import Settings
 from healthpredict.data.split import Side, side_of
-from healthpredict.evaluation.metrics import Evaluation, Floats, Interval, auroc, auroc_gain, evaluate, expected_auroc
+from healthpredict.evaluation.gain import auroc_gain
+from healthpredict.evaluation.interval import Floats, Interval
+from healthpredict.evaluation.metrics import Evaluation, auroc, evaluate, expected_auroc
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.alert_rate import AlertRate

@@ -16,7 +16,8 @@ from scipy.special import expit, logit
 from benchmarks.drift_population import Population, draw
 from benchmarks.results import Target, at_least
 from healthpredict.config import Settings
-from healthpredict.evaluation.metrics import Floats, evaluate, threshold_for
+from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.metrics import evaluate, threshold_for
 from healthpredict.monitoring.alert_rate import check_alert_rate
 from healthpredict.monitoring.calibration import check_calibration
 from healthpredict.monitoring.concept import detect_concept_drift

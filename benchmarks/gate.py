@@ -20,7 +20,8 @@ from benchmarks.results import Target, at_least, at_most
 from healthpredict.bundle.model import calibrate
 from healthpredict.config import Settings
 from healthpredict.data.split import Side
-from healthpredict.evaluation.metrics import Floats, auroc
+from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.metrics import auroc
 from healthpredict.monitoring.calibration import fit_intercept
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.training.families import FAMILIES

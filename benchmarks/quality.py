@@ -25,7 +25,8 @@ from benchmarks.gate import gate
 from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, conditions, write
 from healthpredict.config import Settings, quiet_vendors
 from healthpredict.data.split import Side, splitmix64
-from healthpredict.evaluation.metrics import auroc, bootstrap_weights, evaluate
+from healthpredict.evaluation.bootstrap import bootstrap_weights
+from healthpredict.evaluation.metrics import auroc, evaluate
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes

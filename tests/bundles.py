@@ -18,7 +18,8 @@ from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import Bundle, GoldenRow, calibrate
 from healthpredict.config import Settings
 from healthpredict.data.contract import DEATH_OR_HOSPICE, FEATURE_COLUMNS, Kind
-from healthpredict.evaluation.metrics import Evaluation, Interval
+from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.metrics import Evaluation
 from healthpredict.evaluation.report import TestReport
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder

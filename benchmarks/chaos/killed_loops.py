@@ -22,7 +22,7 @@ from typing import Any
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.interval import Interval
 from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
 from healthpredict.monitoring.params import DriftState

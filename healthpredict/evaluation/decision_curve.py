@@ -12,15 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.evaluation.metrics import (
-    Floats,
-    Interval,
-    bootstrap_sums,
-    fitted_risks,
-    group_equal,
-    percentile_interval,
-    require_two_classes,
-)
+from healthpredict.evaluation.bootstrap import bootstrap_sums, group_equal
+from healthpredict.evaluation.interval import Floats, Interval, percentile_interval
+from healthpredict.evaluation.logistic import fitted_risks
+from healthpredict.evaluation.metrics import require_two_classes
 
 THRESHOLDS: Final = tuple(percent / 100 for percent in range(1, 31))
 """Thresholds of a decision curve. Few patients have a risk above .30."""

@@ -1,12 +1,7 @@
-"""Metrics of risks: discrimination and calibration, with intervals over patients.
-
-Intervals are 95 % percentile intervals of a bootstrap that resamples patients, not encounters, because the encounters of
-one patient are not independent (Field & Welsh 2007, doi 10.1111/j.1467-9868.2007.00593.x).
-"""
+"""Metrics of risks: discrimination and calibration, with intervals over patients (see `bootstrap`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -15,38 +10,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from healthpredict.errors import NotEnoughData
-
-Floats = NDArray[np.float64]
+from healthpredict.evaluation.bootstrap import bootstrap_weights
+from healthpredict.evaluation.interval import Floats, Interval, percentile_interval
+from healthpredict.evaluation.logistic import SMALLEST_RISK, slope_of
 
 ECE_BINS = 10
 """Equal-mass bins of the expected calibration error (Nixon et al. 2019, arXiv 1904.01685, "adaptive" binning)."""
-
-_NEWTON_STEPS = 8
-"""A logistic regression on one variable converges in about four."""
-_SMALLEST_RISK = 1e-6
-"""The log-odds of a risk of exactly 0 or 1 are infinite."""
-_LARGEST_LOG_ODDS = 30.0
-"""Beyond it, a risk is 0 or 1 within rounding errors."""
-_CHUNK = 500_000
-"""Number of bootstrap weights in memory at a time: 4 MB, which fit into a core's cache. With 160 MB, it takes twice as long."""
-
-
-class Interval(BaseModel):
-    """A value with its 95 % interval."""
-
-    model_config = ConfigDict(frozen=True)
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def error(self) -> float:
-        """The standard error, if the estimate has a normal distribution."""
-        return (self.high - self.low) / (2 * 1.96)
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def _without_interval(stored: Any) -> Any:
@@ -120,12 +89,6 @@ def evaluate(
     )
 
 
-def percentile_interval(value: float, draws: Floats) -> Interval:
-    """Return a value with the percentile interval of its bootstrap resamples. Resamples in which it is not defined are left out."""
-    low, high = np.nanquantile(draws, (0.025, 0.975))
-    return Interval(value=value, low=float(low), high=float(high))
-
-
 def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
     """Compute the area under the ROC curve. Ties count half.
 
@@ -147,93 +110,9 @@ def expected_auroc(risk: Floats) -> float:
     return float(_Sorted(risk, risk).auroc(np.ones((1, len(risk))))[0])
 
 
-def auroc_gain(label: NDArray[np.bool_], risk: Floats, other_risk: Floats, patient_id: NDArray[np.int64]) -> Interval:
-    """Return the AUROC of `risk` minus that of `other_risk` on the same encounters, with its paired interval.
-
-    The standard error is that of DeLong et al. 1988 (doi 10.2307/2531595) for encounters in clusters, here the patients
-    (Obuchowski 1997, doi 10.2307/2533958).
-
-    Raises:
-        NotEnoughData: no rows, or one class only.
-    """
-    difference = _influence(label, risk) - _influence(label, other_risk)
-    return normal_interval(auroc(label, risk) - auroc(label, other_risk), clustered_error(difference, patient_id))
-
-
-def clustered_error(influence: Floats, patient_id: NDArray[np.int64]) -> float:
-    """Return the standard error of an estimate from the influence of each encounter on it, shape (n_encounters,)."""
-    _, patient = np.unique(patient_id, return_inverse=True)
-    return float(np.sqrt((np.bincount(patient, influence) ** 2).sum()))
-
-
-def normal_interval(value: float, error: float) -> Interval:
-    """Return the 95 % interval of an estimate with a normal distribution."""
-    return Interval(value=value, low=value - 1.96 * error, high=value + 1.96 * error)
-
-
-def _influence(label: NDArray[np.bool_], risk: Floats) -> Floats:
-    """Return the influence of each encounter on the AUROC, shape (n_encounters,). Ties count half."""
-    require_two_classes(label)
-    influence = np.empty(len(label))
-    for same_class in (label, ~label):
-        risks, other_class = risk[same_class], np.sort(risk[~same_class])
-        n_below = (np.searchsorted(other_class, risks, "left") + np.searchsorted(other_class, risks, "right")) / 2
-        share_below = n_below / len(other_class)
-        ordered = share_below if same_class is label else 1 - share_below
-        influence[same_class] = (ordered - ordered.mean()) / len(ordered)
-    return influence
-
-
 def threshold_for(risk: Floats, alert_rate: float) -> float:
     """Return the risk that this share of the encounters reaches. Risks have shape (n_encounters,), not empty."""
     return float(np.quantile(risk, 1 - alert_rate))
-
-
-def bootstrap_weights(patient_id: NDArray[np.int64], n_bootstrap: int, seed: int) -> Iterator[Floats]:
-    """Resample patients, and yield how often each encounter is drawn, in chunks of shape (some resamples, n_encounters)."""
-    _, patient = np.unique(patient_id, return_inverse=True)
-    n_patients = int(patient.max()) + 1
-    rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(patient_id))
-    for start in range(0, n_bootstrap, step):
-        draws = rng.integers(0, n_patients, (min(step, n_bootstrap - start), n_patients))
-        counts = np.stack([np.bincount(draw, minlength=n_patients) for draw in draws])
-        yield counts[:, patient].astype(np.float64)
-
-
-def group_equal(*codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Group encounters that have the same codes.
-
-    Args:
-        codes: whole numbers from 0 on, each of shape (n_encounters,).
-
-    Returns:
-        The first encounter of each group, shape (n_groups,), and the group of each encounter, shape (n_encounters,).
-    """
-    combined = np.zeros(len(codes[0]), dtype=np.int64)
-    for code in codes:
-        combined = combined * (int(code.max(initial=0)) + 1) + code
-    _, first, group = np.unique(combined, return_index=True, return_inverse=True)
-    return first, group
-
-
-def bootstrap_sums(
-    group: NDArray[np.intp], terms: Sequence[Floats], patient_id: NDArray[np.int64], n_bootstrap: int, seed: int = 0
-) -> Floats:
-    """Resample patients, and sum each term over the drawn encounters of each group.
-
-    Args:
-        group: number of each encounter's group, shape (n_encounters,).
-        terms: each of shape (n_encounters,). A term of ones counts the encounters.
-        patient_id: shape (n_encounters,).
-        n_bootstrap: resamples.
-        seed: of the resampling.
-
-    Returns:
-        shape (n_bootstrap, n_terms, n_groups).
-    """
-    chunks = bootstrap_weights(patient_id, n_bootstrap, seed)
-    return np.array([[np.bincount(group, weights * term) for term in terms] for chunk in chunks for weights in chunk])
 
 
 def require_two_classes(label: NDArray[np.bool_]) -> None:
@@ -307,8 +186,8 @@ class _Sorted:
             The slope of a logistic regression on the log-odds (Cox 1958). For each encounter: the squared error, its influence on
             the slope in one Newton step, and risk minus label in the column of its bin, shape (n, 2 + n_bins).
         """
-        bounded = np.clip(self.risk, _SMALLEST_RISK, 1 - _SMALLEST_RISK)
-        slope, influence = _slope_of(np.log(bounded / (1 - bounded)), self.label)
+        bounded = np.clip(self.risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
+        slope, influence = slope_of(np.log(bounded / (1 - bounded)), self.label)
         # Equal risks are always in the same bin.
         ties = np.flatnonzero(np.r_[True, np.diff(self.risk) > 0])
         edges = np.searchsorted(ties, np.linspace(0, len(self.risk), ECE_BINS + 1)[1:-1])
@@ -316,35 +195,6 @@ class _Sorted:
         in_bin = np.searchsorted(bins, np.arange(len(self.risk)), "right")[:, None] - 1 == np.arange(ECE_BINS)
         gap = self.risk - self.label
         return slope, np.column_stack([gap**2, influence * len(gap), in_bin * gap[:, None]])
-
-
-def fitted_risks(variable: Floats, label: NDArray[np.bool_] | Floats) -> Floats:
-    """Turn a variable into risks: the fitted values of a logistic regression of the outcome on it, shape (n_encounters,)."""
-    return _fit_logistic(_with_intercept(variable), np.asarray(label, dtype=np.float64))[1]
-
-
-def _slope_of(log_odds: Floats, label: Floats) -> tuple[float, Floats]:
-    """Return the slope of a logistic regression, and the influence of each encounter on it in one Newton step."""
-    design = _with_intercept(log_odds)
-    coefficients, fitted, covariance = _fit_logistic(design, label)
-    return float(coefficients[1]), (design * (label - fitted)[:, None]) @ covariance[1]
-
-
-def _with_intercept(variable: Floats) -> Floats:
-    return np.stack([np.ones_like(variable), variable], axis=1)
-
-
-def _fit_logistic(design: Floats, label: Floats) -> tuple[Floats, Floats, Floats]:
-    """Fit a logistic regression; return its coefficients, its fitted values and the inverse of the information matrix."""
-    # Newton's method converges from a slope of 0, but may diverge from a slope that is far too steep.
-    share = np.clip(label.mean(), _SMALLEST_RISK, 1 - _SMALLEST_RISK)
-    coefficients = np.array([np.log(share / (1 - share)), 0.0])
-    for _ in range(_NEWTON_STEPS):
-        fitted = 1 / (1 + np.exp(-np.clip(design @ coefficients, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)))
-        information = (design * (fitted * (1 - fitted))[:, None]).T @ design
-        covariance = np.linalg.pinv(information, hermitian=True)
-        coefficients = coefficients + covariance @ (design.T @ (label - fitted))
-    return coefficients, fitted, covariance
 
 
 def _cumulative(weights: Floats) -> Floats:

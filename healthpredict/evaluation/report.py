@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.decision_curve import DecisionCurve, decision_curve
-from healthpredict.evaluation.metrics import Evaluation, Floats, Interval, evaluate
+from healthpredict.evaluation.interval import Floats, Interval
+from healthpredict.evaluation.metrics import Evaluation, evaluate
 from healthpredict.evaluation.subgroups import subgroups_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.evaluation.metrics import Floats, Interval, bootstrap_sums, group_equal, percentile_interval
+from healthpredict.evaluation.bootstrap import bootstrap_sums, group_equal
+from healthpredict.evaluation.interval import Floats, Interval, percentile_interval
 
 if TYPE_CHECKING:
     # The API reads a `TestReport` from a bundle and does not import pandas.

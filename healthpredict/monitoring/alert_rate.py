@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 
-from healthpredict.evaluation.metrics import Floats, Interval
+from healthpredict.evaluation.interval import Floats, Interval
 from healthpredict.monitoring.params import DriftPolicy
 
 

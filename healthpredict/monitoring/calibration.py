@@ -18,7 +18,7 @@ from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from healthpredict.evaluation.metrics import Floats, Interval, normal_interval
+from healthpredict.evaluation.interval import Floats, Interval, normal_interval
 from healthpredict.monitoring.params import DriftPolicy
 
 Correction = Literal["none", "intercept", "intercept and slope"]

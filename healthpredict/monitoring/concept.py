@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import Evaluation, Interval, evaluate, normal_interval
+from healthpredict.evaluation.interval import Interval, normal_interval
+from healthpredict.evaluation.metrics import Evaluation, evaluate
 from healthpredict.monitoring.params import DriftPolicy
 
 _FALL: Final = 0.02

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.subgroups import (
     GROUPINGS,
     GroupMetric,

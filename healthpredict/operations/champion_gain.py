@@ -14,7 +14,9 @@ import numpy as np
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import Interval, auroc_gain, require_two_classes
+from healthpredict.evaluation.gain import auroc_gain
+from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.metrics import require_two_classes
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.installation import Installation

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
-from healthpredict.evaluation.metrics import Floats, Interval
+from healthpredict.evaluation.interval import Floats, Interval
 from healthpredict.features.frame import encode_frame
 from healthpredict.monitoring.alarms import Alarm, Change, column_alarms
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate

@@ -10,7 +10,7 @@ import pandas as pd
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import Floats
+from healthpredict.evaluation.interval import Floats
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.dataset import LABEL, matured_batches, newest_batches, sides
 from healthpredict.operations.installation import Installation

@@ -15,7 +15,8 @@ from scipy.special import expit, logit
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.evaluation.decision_curve import DecisionCurve
-from healthpredict.evaluation.metrics import Interval, threshold_for
+from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.metrics import threshold_for
 from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.monitoring.calibration import fit_intercept
 from healthpredict.monitoring.profile import RISK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.evaluation.metrics import Floats
+from healthpredict.evaluation.interval import Floats
 from healthpredict.features.frame import encode_frame
 
 

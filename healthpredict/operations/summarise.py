@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.evaluation.metrics import Floats, evaluate
+from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.metrics import evaluate
 from healthpredict.monitoring.data_drift import ColumnDrift
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.acknowledge import read_alarms

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.evaluation.metrics import Floats
+from healthpredict.evaluation.interval import Floats
 from healthpredict.operations.dataset import LABEL, matured_batches, newest_batches
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled

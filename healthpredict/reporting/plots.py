@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from healthpredict.evaluation.decision_curve import DecisionCurve
-from healthpredict.evaluation.metrics import ECE_BINS, Floats
+from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.metrics import ECE_BINS
 
 _SIZE = (5.0, 4.5)
 _DPI = 110

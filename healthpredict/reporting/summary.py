@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.data.prepared import PreparedData
 from healthpredict.evaluation.decision_curve import DecisionCurve
-from healthpredict.evaluation.metrics import CalibrationError, Interval
+from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.metrics import CalibrationError
 from healthpredict.monitoring.alarms import OpenAlarm
 from healthpredict.monitoring.subgroups import SubgroupDrift
 

@@ -16,7 +16,8 @@ from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import calibrate
 from healthpredict.data.split import splitmix64
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import auroc, auroc_gain
+from healthpredict.evaluation.gain import auroc_gain
+from healthpredict.evaluation.metrics import auroc
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
 from healthpredict.training.families import FAMILIES, Examples, probability

@@ -18,16 +18,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.stats import norm
 
-from healthpredict.evaluation.metrics import (
-    Floats,
-    Interval,
-    auroc,
-    auroc_gain,
-    clustered_error,
-    evaluate,
-    normal_interval,
-    threshold_for,
-)
+from healthpredict.evaluation.gain import auroc_gain, clustered_error
+from healthpredict.evaluation.interval import Floats, Interval, normal_interval
+from healthpredict.evaluation.metrics import auroc, evaluate, threshold_for
 from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.evaluation.subgroups import holm, subgroups_of
 

@@ -8,8 +8,8 @@ import pytest
 from dcurves import dca
 
 from healthpredict.errors import NotEnoughData
+from healthpredict.evaluation.bootstrap import bootstrap_weights
 from healthpredict.evaluation.decision_curve import THRESHOLDS, DecisionCurve, decision_curve
-from healthpredict.evaluation.metrics import bootstrap_weights
 
 OWN = 0.137
 

@@ -9,7 +9,7 @@ from fairlearn.metrics import MetricFrame, false_positive_rate, mean_prediction,
 from scipy.stats import binom
 from sklearn.metrics import precision_score
 
-from healthpredict.evaluation.metrics import bootstrap_weights
+from healthpredict.evaluation.bootstrap import bootstrap_weights
 from healthpredict.evaluation.subgroups import (
     MIN_DENOMINATOR,
     MISSING,

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.metrics import (
-    Evaluation,
-    auroc,
-    auroc_gain,
-    bootstrap_weights,
-    evaluate,
-    expected_auroc,
-)
+from healthpredict.evaluation.bootstrap import bootstrap_weights
+from healthpredict.evaluation.gain import auroc_gain
+from healthpredict.evaluation.metrics import Evaluation, auroc, evaluate, expected_auroc
 
 INTERVALS = ("auroc", "auprc", "brier", "calibration_in_the_large")
 

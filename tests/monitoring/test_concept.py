@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from healthpredict.evaluation.metrics import Evaluation, Interval, evaluate
+from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.metrics import Evaluation, evaluate
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift, evidence_of_change
 from healthpredict.monitoring.params import DriftPolicy
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from healthpredict.evaluation.metrics import Evaluation, Interval
+from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.metrics import Evaluation
 from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.calibration import CalibrationCheck, Correction

@@ -16,7 +16,7 @@ from accepting import accept
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw, read_encounters
 from healthpredict.errors import BatchRefused
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.interval import Interval
 from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.data_drift import ColumnDrift, DataDrift
 from healthpredict.monitoring.policy import DriftDecision

@@ -10,7 +10,7 @@ from bundles import draw_encounters, register_tiny_bundle
 from scipy.special import expit, logit
 
 from healthpredict.config import Settings
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.interval import Interval
 from healthpredict.monitoring.alert_rate import AlertRate
 from healthpredict.monitoring.calibration import CalibrationCheck
 from healthpredict.monitoring.data_drift import DataDrift

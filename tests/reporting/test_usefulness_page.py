@@ -9,7 +9,7 @@ import pytest
 from summaries import DATA
 
 from healthpredict.evaluation.decision_curve import decision_curve
-from healthpredict.evaluation.metrics import Interval
+from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.subgroups import GroupMetric
 from healthpredict.monitoring.subgroups import SubgroupDrift
 from healthpredict.reporting.page import alarmed_groups, decision_plots, page

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from encoded_hospital import Hospital
 
-from healthpredict.evaluation.metrics import auroc_gain
+from healthpredict.evaluation.gain import auroc_gain
 from healthpredict.operations.dataset import LABEL
 from healthpredict.training.families import STEPS
 from healthpredict.training.fit import fit_best, fit_model

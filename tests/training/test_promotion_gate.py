@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from healthpredict.bundle.model import calibrate
-from healthpredict.evaluation.metrics import Interval, auroc
+from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.metrics import auroc
 from healthpredict.training.fit import fit_calibrator
 from healthpredict.training.gate import Comparison, GateDecision, PromotionPolicy, decide_promotion
 

@@ -1,0 +1,38 @@
+"""A value with its 95 % interval."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Floats = NDArray[np.float64]
+
+
+class Interval(BaseModel):
+    """A value with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def error(self) -> float:
+        """The standard error, if the estimate has a normal distribution."""
+        return (self.high - self.low) / (2 * 1.96)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def normal_interval(value: float, error: float) -> Interval:
+    """Return the 95 % interval of an estimate with a normal distribution."""
+    return Interval(value=value, low=value - 1.96 * error, high=value + 1.96 * error)
+
+
+def percentile_interval(value: float, draws: Floats) -> Interval:
+    """Return a value with the percentile interval of its bootstrap resamples. Resamples in which it is not defined are left out."""
+    low, high = np.nanquantile(draws, (0.025, 0.975))
+    return Interval(value=value, low=float(low), high=float(high))
