@@ -12,10 +12,10 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 
 from healthpredict.errors import RolloutUnknown
 from healthpredict.operations.detect_drift import DriftCheck
-from healthpredict.operations.register import Challenger
 from healthpredict.operations.train import TrainingResult
 from healthpredict.reporting.page import auroc_plot
 from healthpredict.reporting.summary import Summary
+from healthpredict.reporting.tables import batch_rows, drift_rows, metric_rows
 
 
 def artifact_key(kind: str, name: str) -> str:
@@ -39,21 +39,10 @@ def show_drift(check: DriftCheck) -> None:
     create_markdown_artifact(
         text, key=artifact_key("decision", check.batch), description=f"The decision on {check.batch}"
     )
-    compared = (*check.data.columns, *check.data.joint, *check.data.prediction)
-    rows = [
-        {
-            "column": column.column,
-            "method": column.method,
-            "with": column.partner or "",
-            "category": column.category or "",
-            "score": round(column.score, 4),
-            "threshold": round(column.threshold, 4),
-            "drifted": column.drifted,
-        }
-        for column in sorted(compared, key=lambda column: column.severity, reverse=True)
-    ]
     show_table(
-        artifact_key("drift", check.batch), rows, f"Drift of {check.batch} against the reference of the champion"
+        artifact_key("drift", check.batch),
+        drift_rows(check.data),
+        f"Drift of {check.batch} against the reference of the champion",
     )
 
 
@@ -62,7 +51,7 @@ def show_training(outcome: TrainingResult) -> None:
     challenger, decision = outcome.challenger, outcome.gate
     show_table(
         f"metrics-version-{challenger.version}",
-        _metric_rows(challenger),
+        metric_rows(challenger.test),
         f"Version {challenger.version} ({challenger.family}) on {challenger.test.evaluation.rows:,} test-side encounters",
     )
     verdict = "passed" if decision.promote else "did not pass"
@@ -102,20 +91,4 @@ def show_history(summary: Summary) -> None:
     create_markdown_artifact(
         f"![AUROC by batch: champion and first model](data:image/png;base64,{plot})", key="history"
     )
-    about = {"name", "rows", "drifted_share", "decision", "champion_before", "champion"}
-    measured = {"auroc", "auroc_frozen", "offset", "alert_rate"}
-    show_table(
-        "batches", [batch.model_dump(mode="json", include=about | measured) for batch in summary.batches], "All batches"
-    )
-
-
-def _metric_rows(challenger: Challenger) -> list[dict[str, Any]]:
-    report = challenger.test
-    names = ("auroc", "auprc", "brier", "calibration_in_the_large", "calibration_slope")
-    intervals = {name: getattr(report.evaluation, name) for name in names} | {"baseline auroc": report.baseline_auroc}
-    intervals |= {f"auroc {group.column} {group.value}": group.auroc for group in report.subgroups}
-    rows: list[dict[str, Any]] = [
-        {"metric": name, "value": round(i.value, 4), "low": round(i.low, 4), "high": round(i.high, 4)}
-        for name, i in intervals.items()
-    ]
-    return [*rows, {"metric": "ece", "value": round(report.evaluation.ece, 4), "low": None, "high": None}]
+    show_table("batches", batch_rows(summary), "All batches")

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import Event, RelatedResource
 from prefect.events.actions import ChangeFlowRunState
 
-from flows.events import RESOURCE, RUN_AWAITED
+from flows.events import AUTOMATION_PREFIX, RESOURCE, RUN_AWAITED
 from flows.pools import POOL_NAMES
 
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
@@ -43,7 +43,7 @@ def end_dead_runs(silence: timedelta) -> AutomationCore:
         silence: time without a heartbeat. With three minutes, runs survive two minutes without the server.
     """
     return AutomationCore(
-        name="health-predict: end dead runs",
+        name=f"{AUTOMATION_PREFIX}end dead runs",
         description="Ends a run whose worker died. Without this, it would stay in state Running.",
         trigger=EventTrigger(
             match={RESOURCE: "prefect.flow-run.*"},

@@ -1,4 +1,4 @@
-"""Events that the flows send to Prefect, for automations and triggers.
+"""Events that the flows send to Prefect, for automations and triggers, and the names of our automations.
 
 Prefect stores these names, and a team's own automations may use them. Never rename them.
 """
@@ -12,6 +12,8 @@ from prefect.events import emit_event
 from healthpredict.operations.backup import Backup
 from healthpredict.operations.detect_drift import DriftCheck
 
+AUTOMATION_PREFIX: Final = "health-predict: "
+"""The names of our automations begin with this. `set_up_automations` deletes every other automation whose name does."""
 RESOURCE: Final = "prefect.resource.id"
 DRIFT: Final = "health-predict.drift"
 RUN_AWAITED: Final = "health-predict.run.awaited"

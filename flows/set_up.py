@@ -11,9 +11,10 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.variables import Variable
 
-from flows.automations import expect_backup, set_up_automations
+from flows.automations import set_up_automations
 from flows.blocks import set_up_s3, set_up_webhook
 from flows.dead_runs import expect_heartbeats
+from flows.notifications import expect_backup
 from flows.pools import SETTINGS_VARIABLE, set_up_pools
 from healthpredict.config import Settings
 

@@ -14,9 +14,10 @@ import yaml
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 
-from flows.automations import expect_backup, set_up_automations
+from flows.automations import set_up_automations
 from flows.backup import backup
 from flows.events import BACKUP_MADE
+from flows.notifications import expect_backup
 from healthpredict.config import Settings
 from healthpredict.operations.installation import Installation
 
