@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from healthpredict.monitoring.contributions import Contribution
-from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, compare, count_values
+from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, compare, count_values, severest
 from healthpredict.monitoring.distances import MISSING, OTHER, Method
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile
@@ -109,18 +109,14 @@ def changes_since(
     (counts_before, contributions_before), (counts_now, contributions_now) = before, now
     drift = compare(profile, counts_now, counts_before)
     # The Wasserstein distance is in units of the spread of the batch before, which one odd batch can make tiny.
-    columns = [column for column in drift.columns if column.method is not Method.WASSERSTEIN]
-    relations = {column.column: _jump(column) for column in sorted(drift.joint, key=lambda column: column.severity)}
+    distributions = severest(column for column in drift.columns if column.method is not Method.WASSERSTEIN)
+    relations = severest(drift.joint)
     # In a column of numbers that hardly vary, a single row would be a large jump.
     least = min(profile.min_changed_rows / counts_now.rows, 1.0)
-    distributions = {
-        column.column: _jump(column, least if column.column in NUMBERS else 0.0)
-        for column in sorted(columns, key=lambda column: column.severity)
-    }
     return {
         name: Change(
-            distribution=distributions[name],
-            relation=relations.get(name),
+            distribution=_jump(distributions[name], least if name in NUMBERS else 0.0),
+            relation=_jump(relations[name]) if name in relations else None,
             unknown_rise=_unknown_share(profile, name, counts_now) - _unknown_share(profile, name, counts_before),
             contribution_change=_difference(contributions_before.get(name), contributions_now.get(name)),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,17 +79,17 @@ class DataDrift(BaseModel):
     @property
     def drifted(self) -> list[ColumnDrift]:
         """The features that drifted on their own, each by its severest method, the severest first."""
-        return _severest(self.columns)
+        return _drifted(self.columns)
 
     @property
     def drifted_together(self) -> list[ColumnDrift]:
         """The features whose relation to others drifted, the severest first."""
-        return _severest(self.joint)
+        return _drifted(self.joint)
 
     @property
     def drifted_risk(self) -> ColumnDrift | None:
         """The risk by its severest method, if it drifted."""
-        return next(iter(_severest(self.prediction)), None)
+        return next(iter(_drifted(self.prediction)), None)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -98,12 +98,16 @@ class DataDrift(BaseModel):
         return len(self.drifted) / len(self.features)
 
 
-def _severest(columns: tuple[ColumnDrift, ...]) -> list[ColumnDrift]:
-    ranked = sorted((column for column in columns if column.drifted), key=lambda c: c.severity, reverse=True)
+def severest(columns: Iterable[ColumnDrift]) -> dict[str, ColumnDrift]:
+    """Return each column by its severest method, the severest column first."""
     first: dict[str, ColumnDrift] = {}
-    for column in ranked:
+    for column in sorted(columns, key=lambda c: c.severity, reverse=True):
         first.setdefault(column.column, column)
-    return list(first.values())
+    return first
+
+
+def _drifted(columns: Iterable[ColumnDrift]) -> list[ColumnDrift]:
+    return [column for column in severest(columns).values() if column.drifted]
 
 
 @dataclass(frozen=True)

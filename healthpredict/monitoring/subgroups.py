@@ -93,6 +93,7 @@ def detect_subgroup_drift(
         count = 0 if rows is None else int(rows.sum())
         if group is None and count < smallest:
             continue
+        metrics = group.metrics if group else {}
         found.append(
             SubgroupDrift(
                 column=column,
@@ -101,10 +102,8 @@ def detect_subgroup_drift(
                 risk=float(risk[rows].mean()) if rows is not None and count >= smallest else None,
                 reference_risk=profile.subgroups.get(column, {}).get(value),
                 known_rows=group.rows if group else 0,
-                metrics=group.metrics if group else {},
-                alarm="; ".join(sentence for _, sentence in _problems(group.metrics, policy)) or None
-                if group
-                else None,
+                metrics=metrics,
+                alarm="; ".join(sentence for _, sentence in _problems(metrics, policy)) or None,
             )
         )
     return tuple(found)

@@ -25,6 +25,10 @@ class Alarms(BaseModel):
     acknowledged_states: frozenset[tuple[str, int]]
     acknowledgements: tuple[str, ...]
 
+    def known_under(self, trained_version: int) -> set[str]:
+        """Return what was acknowledged while this model was in service."""
+        return {about for about, version in self.acknowledged_states if version == trained_version}
+
 
 def read_alarms(installation: Installation) -> Alarms:
     """Read the alarms from the ledger.

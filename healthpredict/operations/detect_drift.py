@@ -162,8 +162,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         )
         changes = changes_since_batch_before(installation, bundle, profile, counts, contributions)
         group_alarms = subgroup_alarms(subgroups, settings.drift)
-        acknowledged = read_alarms(installation).acknowledged_states
-        known = {about for about, version in acknowledged if version == bundle.manifest.trained_version}
+        known = read_alarms(installation).known_under(bundle.manifest.trained_version)
         findings = Findings(
             data=compare(profile, counts),
             concept=concept,

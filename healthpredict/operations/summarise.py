@@ -12,7 +12,7 @@ import pandas as pd
 from healthpredict.bundle.model import Bundle
 from healthpredict.evaluation.interval import Floats
 from healthpredict.evaluation.metrics import evaluate
-from healthpredict.monitoring.data_drift import ColumnDrift
+from healthpredict.monitoring.data_drift import ColumnDrift, severest
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.acknowledge import read_alarms
 from healthpredict.operations.dataset import LABEL, has_matured
@@ -162,10 +162,8 @@ def _facts_of_check(check: DriftCheck) -> dict[str, Any]:
 
 
 def _by_column(columns: tuple[ColumnDrift, ...]) -> dict[str, float]:
-    severity: dict[str, float] = {}
-    for column in columns:
-        severity[column.column] = max(round(column.severity, 3), severity.get(column.column, 0.0))
-    return severity
+    farthest = severest(columns)
+    return {name: round(farthest[name].severity, 3) for name in dict.fromkeys(column.column for column in columns)}
 
 
 def _measured(predicted: pd.DataFrame, first_model: Bundle | None) -> dict[str, float]:
