@@ -129,7 +129,7 @@ manifests:  ## Render the Kubernetes manifests in k8s/ again, after you changed 
 
 # Without --quiet, which would also hide warnings from --strict.
 docs: .venv-docs/.installed  ## Build the documentation, as pages that need no network, in build/docs
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --config-file - <docs/mkdocs.yml
 	$(BIN)/python -m tests.check_pages build/docs
 
 bench-quality: $(STAMP)  ## Measure the quality of the predictions on the real data
