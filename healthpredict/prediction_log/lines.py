@@ -8,7 +8,7 @@ Pseudonyms are computed for many patients at once, so they are in a separate lin
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypedDict
 
@@ -38,7 +38,7 @@ class LogEntry(NamedTuple):
     endpoint: str
     dry_run: bool
     answer: Mapping[str, Any]
-    encounter: Sequence[Any]
+    encounter: Iterable[Any]
 
 
 class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

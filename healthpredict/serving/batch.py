@@ -16,7 +16,7 @@ from healthpredict.features.encoder import Value
 from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving import openapi
-from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
+from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
 from healthpredict.serving.predictions import Identified, classified, example_record, identity, predict_one
 from healthpredict.serving.problems import JSON, RETRY_LATER, RETRY_SOON, Problem, ProblemError
 from healthpredict.serving.request import discard_body, is_dry_run, read_body, read_list
@@ -158,16 +158,16 @@ async def _predict_batch(
             await asyncio.sleep(0)
             check_time()
         try:
-            values = read_encounter(row)
+            record = read_encounter(row)
         except ProblemError as error:
             metrics.rejected(error.problem)
             results.append({"readmission_risk": None, "high_risk": None, "problem": error.problem.model_dump()})
             encounters.append(None)
         else:
-            features[len(good)] = bundle.encode(record_of(values))
+            features[len(good)] = bundle.encode(record)
             good.append(i)
             results.append({})
-            encounters.append(values)
+            encounters.append(tuple(record.values()))
     risks = (await asyncio.to_thread(bundle.risks, features[: len(good)])).tolist() if good else []
     check_time()
     for i, risk in zip(good, risks, strict=True):

@@ -6,12 +6,13 @@ Names are accepted as in the data set and with underscores for hyphens. Every pr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
 from healthpredict.data.contract import (
+    BY_FIELD,
     DEATH_OR_HOSPICE,
     FEATURE_COLUMNS,
     LARGEST_ID,
@@ -28,7 +29,7 @@ from healthpredict.serving.request import not_json
 _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
-_BY_NAME: Final = {name: column for column in RECORD_COLUMNS for name in (column.name, column.field)}
+_FIELD_OF: Final = {name: column.field for column in RECORD_COLUMNS for name in (column.name, column.field)}
 _WORD_PATTERN: Final = "|".join(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
     for word in sorted(MISSING_WORDS)
@@ -66,8 +67,24 @@ def _categories(column: Column) -> list[str]:
     return [value for value in column.allowed if value not in left_out]
 
 
-_COLUMNS: Final = tuple((column, frozenset(_categories(column))) for column in RECORD_COLUMNS)
-"""Each column, and the values that are accepted without a further check."""
+def _accepts(column: Column) -> Callable[[Any], Any]:
+    """Return a quick check of values of the right type. What it rejects may still be accepted by `_checked`."""
+    match column.kind:
+        case Kind.CATEGORY:
+            return frozenset(_categories(column)).__contains__
+        case Kind.CODE:
+            return re.compile(rf"(?!({_WORD_PATTERN})\Z)({column.pattern})").fullmatch
+        case Kind.ID:
+            return range(1, LARGEST_ID + 1).__contains__
+        case _:
+            assert column.minimum is not None and column.maximum is not None
+            return range(column.minimum, column.maximum + 1).__contains__
+
+
+_CHECKS: Final = tuple(
+    (column, column.field, int if column.kind in (Kind.ID, Kind.COUNT) else str, _accepts(column))
+    for column in RECORD_COLUMNS
+)
 
 
 def _field(column: Column) -> tuple[Any, Any]:
@@ -87,51 +104,50 @@ Encounter: Final = create_model(
 """The schema of a request, for the documentation. An absent field, null and words for missing all mean missing."""
 
 
-def read_encounter(sent: Any) -> tuple[Value, ...]:
+def read_encounter(sent: Any) -> dict[str, Value]:
     """Check one encounter and return its values.
 
     Args:
         sent: the encounter as `read_json` returns it.
 
     Returns:
-        The values of `RECORD_COLUMNS`, in this order; None is missing.
+        The values by `Column.field`, in the order of `RECORD_COLUMNS`; None is missing.
 
     Raises:
         ProblemError: it is not an object, or fields break the contract; all of them are listed (422).
     """
     if not isinstance(sent, tuple):
         raise ProblemError(422, "The encounter is not one JSON object.")
-    sent_as: dict[str, str] = {}
-    record: dict[str, Any] = {}
+    given = {_FIELD_OF.get(name): value for name, value in sent}
     problems: dict[str, str] = {}
-    unknown: list[str] = []
-    for name, value in sent:
-        column = _BY_NAME.get(name)
-        if column is None:
-            unknown.append(_shown(name))
-        elif column.name in record:
-            first = sent_as[column.name]
-            problems[column.name] = GIVEN_TWICE if name == first else f"{GIVEN_TWICE}, as {first} and {name}"
-        else:
-            sent_as[column.name], record[column.name] = name, value
-    values: list[Value] = []
-    for column, allowed in _COLUMNS:
-        value = record.get(column.name)
-        if not (isinstance(value, str) and value in allowed):
+    record: dict[str, Value] = {}
+    for column, field, expected, accepts in _CHECKS:
+        value = given.get(field)
+        if type(value) is not expected or not accepts(value):
             value, problem = _checked(column, value)
             if problem:
-                problems.setdefault(column.name, problem)
-        values.append(value)
-    problems |= dict.fromkeys(unknown, "is not a field of an encounter")
+                problems[column.name] = problem
+        record[field] = value
+    if len(given) < len(sent) or None in given:
+        problems |= _problems_of_names(sent)
     if problems:
-        listed = [FieldProblem(field=field, problem=problem) for field, problem in problems.items()]
+        listed = [FieldProblem(field=name, problem=problem) for name, problem in problems.items()]
         raise ProblemError(422, f"The encounter has {counted(listed)}.", listed)
-    return tuple(values)
+    return record
 
 
-def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
-    """Return the values of `read_encounter` by `Column.field`."""
-    return dict(zip(_FIELDS, values, strict=True))
+def _problems_of_names(sent: Sequence[tuple[str, Any]]) -> dict[str, str]:
+    """Return the problem of each field that is given twice or unknown."""
+    names_by_field: dict[str | None, list[str]] = {}
+    for name, _ in sent:
+        names_by_field.setdefault(_FIELD_OF.get(name), []).append(name)
+    unknown = dict.fromkeys(map(_shown, names_by_field.pop(None, ())), "is not a field of an encounter")
+    twice = {
+        BY_FIELD[field].name: GIVEN_TWICE if names[0] == names[1] else f"{GIVEN_TWICE}, as {names[0]} and {names[1]}"
+        for field, names in names_by_field.items()
+        if field is not None and len(names) > 1
+    }
+    return twice | unknown
 
 
 def _shown(name: str) -> str:

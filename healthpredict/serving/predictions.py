@@ -15,7 +15,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
 from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
-from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
+from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
 from healthpredict.serving.problems import JSON, ProblemError
 from healthpredict.serving.request import is_dry_run, read_body, read_json
 from healthpredict.serving.service import Service
@@ -86,15 +86,15 @@ async def respond(request: Request, service: Service, answer: Answer) -> Respons
     body = await read_body(request, service.limits.body_bytes, service.limits.body_seconds)
     try:
         dry_run = is_dry_run(request)
-        encounter = read_encounter(read_json(body))
+        record = read_encounter(read_json(body))
     except ProblemError as error:
         service.metrics.rejected(error.problem)
         raise
     bundle = service.bundle
-    answered = answer(bundle, record_of(encounter)) | identity(bundle)
+    answered = answer(bundle, record) | identity(bundle)
     service.metrics.predicted(answered["readmission_risk"])
     if service.log is not None:
-        service.log.add(LogEntry(time_ns(), request.scope["path"], dry_run, answered, encounter))
+        service.log.add(LogEntry(time_ns(), request.scope["path"], dry_run, answered, record.values()))
     return Response(msgspec.json.encode(answered), media_type=JSON)
 
 

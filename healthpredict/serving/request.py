@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -19,8 +20,6 @@ from healthpredict.serving.problems import GIVEN_TWICE, FieldProblem, ProblemErr
 
 _LARGEST_EXACT: Final = 2**53
 """Up to here, a float represents every whole number exactly."""
-_DIGITS_OF_64_BITS: Final = 20
-_BEYOND_64_BITS: Final = 10**_DIGITS_OF_64_BITS
 
 
 async def read_body(request: Request, at_most: int, seconds: float) -> bytes:
@@ -83,12 +82,15 @@ def read_json(body: bytes) -> Any:
     """Decode a body. `NaN` and `Infinity` are floats; `5.0` is an int.
 
     Raises:
-        ProblemError: the body is not JSON in UTF-8 (400).
+        ProblemError: the body is not JSON in UTF-8 (400), or contains a number of thousands of digits (422).
     """
     try:
         return _decoder.decode(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise not_json() from None  # the cause contains values
+    except ValueError:
+        # Python takes quadratic time for long numbers, so it refuses them.
+        raise ProblemError(422, f"A number has more than {sys.get_int_max_str_digits():,} digits.") from None
 
 
 def not_json() -> ProblemError:
@@ -115,13 +117,6 @@ def read_list(body: bytes, name: str, at_most: int) -> list[Any]:
     return found
 
 
-def _whole(text: str) -> int:
-    """Convert digits. Python takes quadratic time for long numbers, so one beyond 64 bits becomes another such number."""
-    if len(text) <= _DIGITS_OF_64_BITS:
-        return int(text)
-    return -_BEYOND_64_BITS if text.startswith("-") else _BEYOND_64_BITS
-
-
 def _decimal(text: str) -> int | float:
     """Convert a decimal; a whole number up to 2^53 (`5.0`, `5e0`) becomes an int."""
     number = float(text)
@@ -132,4 +127,4 @@ def _decimal(text: str) -> int | float:
     return number
 
 
-_decoder: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_int=_whole, parse_float=_decimal)
+_decoder: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_float=_decimal)

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from healthpredict.data.contract import BY_FIELD, COLUMNS, DEATH_OR_HOSPICE, FEATURE_COLUMNS, RECORD_COLUMNS, Kind
-from healthpredict.serving.encounter import Encounter, as_sent, read_encounter, record_of
+from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
 from healthpredict.serving.problems import ProblemError
 from healthpredict.serving.request import read_json
 
@@ -35,7 +35,7 @@ def read(**changes: Any) -> dict[str, Any]:
 
 
 def read_body(body: dict[str, Any]) -> dict[str, Any]:
-    return record_of(read_encounter(read_json(json.dumps(body).encode())))
+    return read_encounter(read_json(json.dumps(body).encode()))
 
 
 def problems(body: dict[str, Any] | bytes) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_a_missing_measurement_is_refused_with_what_none_stands_for() -> None:
 @pytest.mark.parametrize("text", ["5.0", "5.00", "5e0", "0.5E1"])
 def test_a_whole_number_may_be_written_as_a_decimal(text: str) -> None:
     body = json.dumps({**GOOD, "time_in_hospital": "PLACE", "encounter_id": "PLACE"}).replace('"PLACE"', text)
-    record = record_of(read_encounter(read_json(body.encode())))
+    record = read_encounter(read_json(body.encode()))
     assert (record["time_in_hospital"], record["encounter_id"]) == (5, 5)
     assert isinstance(record["time_in_hospital"], int)
 
@@ -113,7 +113,7 @@ def test_a_whole_number_may_be_written_as_a_decimal(text: str) -> None:
 def test_an_id_written_as_a_decimal_is_exact_or_refused(text: str, accepted: bool) -> None:
     body = json.dumps({**GOOD, "encounter_id": "PLACE"}).replace('"PLACE"', text).encode()
     if accepted:
-        assert record_of(read_encounter(read_json(body)))["encounter_id"] == int(text.removesuffix(".0"))
+        assert read_encounter(read_json(body))["encounter_id"] == int(text.removesuffix(".0"))
     else:
         assert problems(body) == {"encounter_id": "is not a whole number"}
 
@@ -125,7 +125,7 @@ def test_what_is_not_a_number_names_its_field(value: str) -> None:
 
 
 def test_a_byte_order_mark_is_accepted() -> None:
-    assert record_of(read_encounter(read_json(b"\xef\xbb\xbf" + json.dumps(GOOD).encode()))) == read()
+    assert read_encounter(read_json(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())) == read()
 
 
 def test_an_absent_nullable_field_is_missing() -> None:
