@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from healthpredict.monitoring.contributions import Contribution
-from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, compare, count_values, severest
-from healthpredict.monitoring.distances import MISSING, OTHER, Method
+from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, DataDrift, compare, count_values, severest
+from healthpredict.monitoring.distances import MISSING, OTHER, SMALLEST_SPREAD, Method
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile
 from healthpredict.monitoring.words import describe, name_of
@@ -78,7 +78,8 @@ class Change(BaseModel):
         distribution: of its values.
         relation: of the column with others.
         unknown_rise: rise of the share (0-1) of values that are missing, or rare or unseen in the training data.
-        contribution_change: difference of its mean contributions to the log-odds; None if the champion cannot be explained.
+        contribution: mean contribution to the log-odds; None if the champion cannot be explained.
+        contribution_change: its difference from the batch before; None if the champion cannot be explained.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,6 +87,7 @@ class Change(BaseModel):
     distribution: Jump
     relation: Jump | None
     unknown_rise: float
+    contribution: Contribution | None = None
     contribution_change: Contribution | None
 
     @property
@@ -108,25 +110,42 @@ def changes_since(
     """
     (counts_before, contributions_before), (counts_now, contributions_now) = before, now
     drift = compare(profile, counts_now, counts_before)
-    # The Wasserstein distance is in units of the spread of the batch before, which one odd batch can make tiny.
-    distributions = severest(column for column in drift.columns if column.method is not Method.WASSERSTEIN)
+    distributions = severest(_alone(profile, drift, counts_before))
     relations = severest(drift.joint)
-    # In a column of numbers that hardly vary, a single row would be a large jump.
-    least = min(profile.min_changed_rows / counts_now.rows, 1.0)
     return {
         name: Change(
-            distribution=_jump(distributions[name], least if name in NUMBERS else 0.0),
+            distribution=_jump(distributions[name]),
             relation=_jump(relations[name]) if name in relations else None,
             unknown_rise=_unknown_share(profile, name, counts_now) - _unknown_share(profile, name, counts_before),
+            contribution=contributions_now.get(name),
             contribution_change=_difference(contributions_before.get(name), contributions_now.get(name)),
         )
         for name in drift.features
     }
 
 
-def _jump(column: ColumnDrift, least_threshold: float = 0.0) -> Jump:
-    size = column.score / max(column.threshold, least_threshold)
-    return Jump(size=size, description=describe(column), partner=column.partner)
+def _alone(profile: ReferenceProfile, drift: DataDrift, before: BatchCounts) -> Iterator[ColumnDrift]:
+    """Yield the distances of single columns. Fewer than `min_changed_rows` rows reach no limit."""
+    rows = min(before.rows, drift.rows)
+    for column in drift.columns:
+        if column.method is not Method.WASSERSTEIN:
+            least = profile.least_distance(column.method, rows)
+        elif set(profile.columns[column.column].limits) == {Method.WASSERSTEIN}:
+            least = _least_wasserstein(profile, before.occurrences[column.column], rows)
+        else:
+            # It is in units of the spread of the batch before, which one odd batch can make tiny. Another method is better.
+            continue
+        yield column.model_copy(update={"threshold": max(column.threshold, least)})
+
+
+def _least_wasserstein(profile: ReferenceProfile, before: Mapping[float, int], rows: int) -> float:
+    """Return the Wasserstein distance from the batch before if `min_changed_rows` of its rows change by 1."""
+    spread = np.repeat(list(before), list(before.values())).std()
+    return min(profile.min_changed_rows / rows, 1.0) / max(float(spread), SMALLEST_SPREAD)
+
+
+def _jump(column: ColumnDrift) -> Jump:
+    return Jump(size=column.severity, description=describe(column), partner=column.partner)
 
 
 def _unknown_share(profile: ReferenceProfile, name: str, batch: BatchCounts) -> float:
@@ -159,45 +178,60 @@ def column_alarms(
         change = changes[column].contribution_change
         return abs(change.mean) if change else 0.0
 
-    found: dict[str, Alarm] = {}
+    found = []
+    named_pairs = set[frozenset[str]]()
     for column in sorted(changes, key=influence, reverse=True):
+        change = changes[column]
         earlier = [jumps[column] for jumps in earlier_jumps if column in jumps]
         sentences = [
-            *_about_contribution(column, changes[column], n_errors, policy),
-            *_about_unknown_values(column, changes[column], policy),
+            *_about_contribution(column, change, n_errors, policy),
+            *_about_unknown_values(column, change, policy),
         ]
+        pair = frozenset((column, change.jump.partner or column))
         # A relation has two sides. One alarm is enough.
-        if changes[column].jump.partner not in found or sentences:
-            sentences += _about_jump(changes[column].jump, earlier, policy)
+        if (jumped := _about_jump(change.jump, earlier, policy)) and (sentences or pair not in named_pairs):
+            sentences.append(jumped)
+            named_pairs.add(pair)
         if sentences:
-            found[column] = Alarm(about=column, sentence=" ".join(sentences))
-    return tuple(found.values())
+            found.append(Alarm(about=column, sentence=" ".join(sentences)))
+    return tuple(found)
 
 
 def _about_contribution(column: str, change: Change, n_errors: float, policy: DriftPolicy) -> Iterator[str]:
-    shift = change.contribution_change
+    now, shift = change.contribution, change.contribution_change
     # Features of several columns count for each of them. A column that did not change itself is not the cause.
-    if shift is None or change.distribution.size < 1:
+    if now is None or shift is None or change.distribution.size < 1:
         return
-    if abs(shift.mean) >= max(policy.min_contribution_change, n_errors * shift.error):
-        risks = "raises the risks more" if shift.mean > 0 else "raises the risks less, or lowers them more,"
-        yield (
-            f"{name_of(column).capitalize()} {risks} than in the batch before: by {abs(shift.mean):.3f} in log-odds on average."
-        )
+    if abs(shift.mean) < max(policy.min_contribution_change, n_errors * shift.error):
+        return
+    before, size = now.mean - shift.mean, f"{abs(shift.mean):.3f} in log-odds on average"
+    if now.mean * before < 0:
+        both = "raises the risks, but lowered them" if now.mean > 0 else "lowers the risks, but raised them"
+        yield f"{_as_subject(column)} {both} in the batch before; the difference is {size}."
+    else:
+        raises = "raises" if now.mean + before > 0 else "lowers"
+        more = "more" if abs(now.mean) > abs(before) else "less"
+        yield f"{_as_subject(column)} {raises} the risks {more} than in the batch before, by {size}."
 
 
 def _about_unknown_values(column: str, change: Change, policy: DriftPolicy) -> Iterator[str]:
     if change.unknown_rise >= policy.max_unknown_rise:
         more = f"in {100 * change.unknown_rise:.0f} more of 100 encounters than in the batch before"
-        yield f"{name_of(column).capitalize()} is missing or unknown {more}."
+        yield f"{_as_subject(column)} is missing or unknown {more}."
 
 
-def _about_jump(jump: Jump, earlier: list[float], policy: DriftPolicy) -> Iterator[str]:
+def _about_jump(jump: Jump, earlier: list[float], policy: DriftPolicy) -> str | None:
     if len(earlier) < policy.min_earlier_jumps:
-        return
+        return None
     spread = float(stats.median_abs_deviation(earlier, scale="normal"))
-    usual = float(np.median(earlier)) + policy.jump_deviations * spread
-    if jump.size >= max(policy.min_jump, usual):
-        what = "A relation" if jump.partner else "A distribution"
-        size = f"{jump.size:.1f} times what chance explains (usually up to {usual:.1f})"
-        yield f"{what} has changed since the batch before, by {size}: {jump.description}."
+    limit = max(policy.min_jump, float(np.median(earlier)) + policy.jump_deviations * spread)
+    if jump.size < limit:
+        return None
+    what = "A relation" if jump.partner else "A distribution"
+    size = f"{jump.size:.1f} times what chance explains (an alarm begins at {limit:.1f})"
+    return f"{what} has changed since the batch before, by {size}: {jump.description}."
+
+
+def _as_subject(column: str) -> str:
+    name = name_of(column)
+    return name[0].upper() + name[1:]

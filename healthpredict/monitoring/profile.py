@@ -91,12 +91,14 @@ class ReferenceProfile(BaseModel):
         limit = self._interpolate(profile.limits[method], rows, profile.rows)
         if column in NUMBERS:
             return max(limit, SMALLEST_LIMIT)
-        # The distance if `min_changed_rows` rows changed. Limits come from samples of the reference, which never contain a
-        # value that the reference lacks, but every batch has some.
+        # Limits come from samples of the reference, which never contain a value that the reference lacks, but every batch has some.
+        return max(limit, self.least_distance(method, rows))
+
+    def least_distance(self, method: Method, rows: int) -> float:
+        """Return the distance if `min_changed_rows` of `rows` encounters changed. Not for the Wasserstein distance."""
         changed = min(self.min_changed_rows, rows)
         values = np.array([MISSING if method is Method.MISSING else OTHER, "any"])
-        floor = DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed]))
-        return max(limit, float(floor))
+        return float(DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed])))
 
     def _interpolate(self, limits: tuple[float, ...], rows: int, reference_rows: int) -> float:
         """Return the limit for a batch of `rows` encounters.
