@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from scipy import stats
 
 from healthpredict.monitoring.contributions import Contribution
@@ -20,18 +21,24 @@ from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile
 from healthpredict.monitoring.words import describe, name_of
 
 
+def stored_about(about: str) -> str:
+    """Return what an alarm or an acknowledgement of any version of this system is about. Earlier ones wrote "payer code"."""
+    return about.replace("payer code ", "payer_code ", 1) if about.startswith("payer code ") else about
+
+
 class Alarm(BaseModel):
-    """Something that a person should look at, and can acknowledge.
+    """Something that a person should look at, and can acknowledge. The ledger contains alarms: never rename a field.
 
     Attributes:
-        about: the field name of a column, or a group of patients with its problem, such as `age [90-100): sensitivity`.
-        sentence: what happened.
+        about: identifies it in the ledger: a column, such as `payer_code`, or the columns and the value of a group with its
+            problem, such as `payer_code MC: sensitivity`. It consists of stored names, so rewording a text does not change it.
+        sentence: what happened, for people.
         lasts: whether it is a state (of a group) that every check finds again. Otherwise, it is a change.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    about: str
+    about: Annotated[str, AfterValidator(stored_about)]
     sentence: str
     lasts: bool = False
 
@@ -41,13 +48,20 @@ class OpenAlarm(Alarm):
 
     Attributes:
         first_batch: the batch that raised it; for a state, the first one.
-        newest_batch: the same batch; for a state, the newest one, which `sentence` is about.
+        newest_batch: the same batch; for a state, the newest one that found it, which `sentence` is about.
+        ended: for a state, the batch after `newest_batch` that no longer found it; otherwise None.
         trained_version: the model that was in service, see `Manifest.trained_version`.
     """
 
     first_batch: str
     newest_batch: str
+    ended: str | None = None
     trained_version: int
+
+    @property
+    def story(self) -> str:
+        """What happened, and whether it has ended."""
+        return f"{self.sentence} {self.ended} no longer shows it." if self.ended else self.sentence
 
     @property
     def command(self) -> str:

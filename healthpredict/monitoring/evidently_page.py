@@ -49,7 +49,9 @@ def evidently_page(
         categorical_columns=[name for name in varying if name not in NUMBERS],
     )
     metrics = {
-        name: ValueDrift(column=name, method=methods[name].value, threshold=_limit(profile, name, methods[name], len(current)))
+        name: ValueDrift(
+            column=name, method=methods[name].value, threshold=_limit(profile, name, methods[name], len(current))
+        )
         for name in varying
     }
     snapshot = Report(list(metrics.values()), include_tests=True).run(

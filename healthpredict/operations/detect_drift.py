@@ -45,7 +45,7 @@ from healthpredict.storage.uris import exists, join, write_bytes
 
 
 class DriftCheck(BaseModel):
-    """The result of a check.
+    """The result of a check. It is stored as JSON, with the models in it: never rename a field; a new one needs a default.
 
     Attributes:
         batch: name of the batch.

@@ -153,13 +153,21 @@ def search_models(
 
 
 def _resume(state: Path, trainable: Any, incumbents: list[Candidate], noise: float) -> SearchResult | None:
-    """Resume an interrupted search. Returns: None if its saved state was damaged and has been removed."""
+    """Resume an interrupted search.
+
+    Returns: None if its saved state was damaged and has been removed.
+
+    Raises:
+        NotEnoughData: no trial could be completed.
+    """
     from ray import tune
 
     try:
         _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
         return _search_result(tuner.fit(), incumbents, noise)
+    except NotEnoughData:
+        raise
     except Exception as error:
         # A damaged pickle can raise anything. If the search itself is at fault, the new search raises the error again.
         _logger.warning(

@@ -52,7 +52,8 @@ def test_a_jump_is_measured_against_what_is_usual_for_the_column() -> None:
     sentence = column_alarms({"payer_code": change(size=20.0)}, restless, POLICY)[0].sentence
     # Median 5.5, median absolute deviation .5, which is .74 standard deviations.
     assert sentence == (
-        "A distribution has changed since the batch before, by 20.0 times what chance explains (an alarm begins at 8.5): a distance."
+        "A distribution has changed since the batch before, by 20.0 times what chance explains (an alarm begins at 8.5): "
+        "a distance."
     )
     constant = [{"payer_code": 0.0}] * 9
     assert not column_alarms({"payer_code": change(size=1.9)}, constant, POLICY), "it is small"
