@@ -106,7 +106,7 @@ class Change(BaseModel):
 
     @property
     def jump(self) -> Jump:
-        """The larger of both jumps."""
+        """The larger of the two jumps."""
         return self.relation if self.relation and self.relation.size > self.distribution.size else self.distribution
 
 
@@ -118,7 +118,7 @@ def changes_since(
     """Return the change of each feature between two batches.
 
     Args:
-        before: counts of the batch before, and its contributions by column; these are empty if they are unknown.
+        before: counts of the batch before, and its contributions by column, which are empty if unknown.
         now: the same of the newer batch.
         profile: of the reference.
     """
@@ -185,7 +185,7 @@ def column_alarms(
         earlier_jumps: column -> size of its jump, of each earlier batch.
         policy: limits.
     """
-    # So many standard errors that, in 95 of 100 batches, no column exceeds them by chance (Bonferroni).
+    # By chance, any column exceeds this many standard errors with the probability `false_alarm_rate` (Bonferroni).
     n_errors = float(stats.norm.isf(policy.false_alarm_rate / 2 / max(1, len(changes))))
 
     def influence(column: str) -> float:

@@ -43,7 +43,7 @@ class DriftPolicy(BaseModel):
             raises no alarm.
         assumed_gain: gain in AUROC that is expected of the first retraining. Later, it counts as one of the measured gains.
         min_expected_gain: if the expected gain is smaller, retraining waits for twice as many new outcomes.
-        min_new_share: with this many new outcomes, divided by the encounters that the champion was trained on, it is retrained.
+        min_new_share: number of new outcomes that leads to a retraining, divided by the encounters that the champion learned from.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)

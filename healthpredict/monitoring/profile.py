@@ -17,7 +17,7 @@ from healthpredict.data.contract import BY_FIELD, FEATURE_COLUMNS, Kind
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.subgroups import subgroups_of
 from healthpredict.monitoring.association import (
-    TOGETHER,
+    JOINT_METHODS,
     AssociationProfile,
     Associations,
     build_associations,
@@ -86,7 +86,7 @@ class ReferenceProfile(BaseModel):
     def limit(self, column: str, method: Method, rows: int) -> float:
         """Return the distance from which `column` counts as drifted in a batch of `rows` encounters."""
         profile = self.columns[column]
-        if method in TOGETHER:
+        if method in JOINT_METHODS:
             return self._interpolate(self.associations.limits[column][method], rows, profile.rows)
         limit = self._interpolate(profile.limits[method], rows, profile.rows)
         if column in NUMBERS:
@@ -174,7 +174,7 @@ def build_profile(
         associations=unlimited.model_copy(
             update={
                 "limits": {
-                    name: {method: next(limits_in_order) for method in TOGETHER} for name in associations.columns
+                    name: {method: next(limits_in_order) for method in JOINT_METHODS} for name in associations.columns
                 }
             }
         ),

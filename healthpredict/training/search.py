@@ -258,9 +258,9 @@ def _search_result(results: Any, incumbents: list[Candidate], noise: float) -> S
     ranked = sorted((max(candidates, key=_rank) for candidates in tried.values()), key=_rank, reverse=True)
     failed = [result.config for result in results if result.error]
     finalists = [
-        next((c for c in tried.get(known.family, []) if c.as_point == known.as_point), known)
-        for known in incumbents
-        if known.as_point not in failed
+        next((c for c in tried.get(incumbent.family, []) if c.as_point == incumbent.as_point), incumbent)
+        for incumbent in incumbents
+        if incumbent.as_point not in failed
     ]
     highest = max((c.validation_auroc for c in finalists if c.steps == STEPS), default=-math.inf)
     if ranked[0] not in finalists and ranked[0].validation_auroc - highest > noise:
