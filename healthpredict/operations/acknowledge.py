@@ -66,9 +66,9 @@ def read_alarms(installation: Installation) -> Alarms:
             # A new model is judged anew.
             opened = {k: alarm for k, alarm in opened.items() if not alarm.lasts or alarm.trained_version == version}
             found = {alarm.about for alarm in alarms}
-            for key, alarm in opened.items():
-                if alarm.lasts and alarm.about not in found and not alarm.ended:
-                    opened[key] = alarm.model_copy(update={"ended": batch})
+            for key, state in opened.items():
+                if state.lasts and state.about not in found and not state.ended:
+                    opened[key] = state.model_copy(update={"ended": batch})
             for alarm in alarms:
                 # It may have been acknowledged while the loop was at work on this batch.
                 if (alarm.about, batch) in acknowledged or (alarm.lasts and (alarm.about, version) in states):
