@@ -20,9 +20,12 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from healthpredict.evaluation.logistic import SMALLEST_RISK
+
 Scale = Literal["log_odds", "probability"]
 """What the contributions of a model add up to."""
-_SMALLEST = 1e-9
+_SMALLEST_SUM = 1e-9
+"""Of contributions. To divide by a smaller one would amplify rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Explainer:
             return self.expected, contributions
         total = float(contributions.sum())
         start, end = _log_odds(self.expected), _log_odds(self.expected + total)
-        if abs(total) < _SMALLEST:
+        if abs(total) < _SMALLEST_SUM:
             return start, contributions / (self.expected * (1 - self.expected))  # the factor in the limit
         return start, contributions * ((end - start) / total)
 
@@ -143,5 +146,5 @@ class Explainer:
 
 
 def _log_odds(probability: float) -> float:
-    bounded = min(max(probability, _SMALLEST), 1 - _SMALLEST)
+    bounded = min(max(probability, SMALLEST_RISK), 1 - SMALLEST_RISK)
     return float(np.log(bounded / (1 - bounded)))

@@ -21,6 +21,7 @@ from healthpredict.bundle.manifest import FORMAT, Calibrator, Manifest
 from healthpredict.bundle.onnx_model import OnnxModel
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.errors import BundleError
+from healthpredict.evaluation.logistic import SMALLEST_RISK
 from healthpredict.features.encoder import Encoder, Value
 from healthpredict.features.record import RecordEncoder
 
@@ -41,8 +42,6 @@ TOLERANCE = 1e-6
 """Largest allowed difference of a risk between training and serving. Rounding errors are much smaller: a model sums a few hundred
 leaves in 32 bits."""
 
-_SMALLEST = 1e-7
-"""Smallest distance of a probability from 0 and 1 before it is calibrated, so that its log-odds are finite."""
 _LARGEST_EXPONENT = 700.0
 """`math.exp` overflows from 710 on."""
 _CONTRACT_KEYS = ("name", "kind", "allowed", "minimum", "maximum", "pattern", "nullable")
@@ -200,14 +199,14 @@ def load_bundle(path: Path) -> Bundle:
 
 def calibrate(calibrator: Calibrator, probability: NDArray[np.float64]) -> NDArray[np.float64]:
     """Calibrate the model's probabilities. The shape stays the same."""
-    bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+    bounded = np.clip(probability, SMALLEST_RISK, 1 - SMALLEST_RISK)
     log_odds = np.log(bounded / (1 - bounded))
     return np.asarray(1 / (1 + np.exp(-(calibrator.slope * log_odds + calibrator.intercept))))
 
 
 def calibrate_one(calibrator: Calibrator, probability: float) -> float:
     """Calibrate one probability. For a single number, numpy would take ten times as long."""
-    bounded = min(max(probability, _SMALLEST), 1 - _SMALLEST)
+    bounded = min(max(probability, SMALLEST_RISK), 1 - SMALLEST_RISK)
     log_odds = calibrator.slope * math.log(bounded / (1 - bounded)) + calibrator.intercept
     return 0.0 if log_odds < -_LARGEST_EXPONENT else 1 / (1 + math.exp(-log_odds))
 

@@ -155,7 +155,7 @@ def _show(summary: Summary) -> None:
         )
     _console.print(table)
     for alarm in summary.alarms:
-        _print(f"Alarm    {alarm.newest_batch}: {alarm.sentence}")
+        _print(f"Alarm    {alarm.newest_batch}: {alarm.story}")
     if summary.delivered:
         delivered = summary.delivered
         _print(

@@ -91,9 +91,8 @@ def decision_curve(
 ) -> DecisionCurve:
     """Compute the usefulness of risks by threshold, beside flagging everybody, flagging nobody, and one variable alone.
 
-    A logistic regression on these encounters turns the variable into a risk, as in the package dcurves. It is fitted once, not
-    again in each resample. So the variable is judged on the data that its regression was fitted on, which favours it a little over
-    the model.
+    A logistic regression on these encounters turns the variable into a risk, as in the package dcurves. It is fitted once, on the
+    data that the variable is judged on, which favours it a little over the model.
 
     Args:
         label: whether the patient was readmitted, shape (n_encounters,).

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 
 class Interval(BaseModel):
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval. Ledger, checks and bundles contain intervals: never rename a field."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -9,8 +9,9 @@ from healthpredict.evaluation.interval import Floats
 
 _NEWTON_STEPS = 8
 """A logistic regression on one variable converges in about four."""
-SMALLEST_RISK = 1e-6
-"""The log-odds of a risk of exactly 0 or 1 are infinite."""
+SMALLEST_RISK = 1e-7
+"""Smallest distance of a risk from 0 and 1 wherever log-odds are computed, so that they are finite. Bundles depend on it: with
+another value, they would give other risks than at their training."""
 _LARGEST_LOG_ODDS = 30.0
 """Beyond it, a risk is 0 or 1 within rounding errors."""
 

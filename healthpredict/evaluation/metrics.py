@@ -36,8 +36,8 @@ class Evaluation(BaseModel):
         auroc: area under the ROC curve.
         auprc: average precision.
         brier: mean squared error of the risk.
-        ece: expected calibration error, see `ECE_BINS`. It has no interval, because each resample adds noise to every bin: even if
-            the risks are calibrated, the error of all resamples is larger.
+        ece: expected calibration error, see `ECE_BINS`. It has no interval: a resample adds noise to every bin, so its error is
+            larger even if the risks are calibrated.
         calibration_in_the_large: mean risk minus prevalence; positive if risks are too high.
         calibration_slope: of the outcome on the risk's log-odds; below one if risks are too extreme.
     """

@@ -7,31 +7,38 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from scipy import stats
 
 from healthpredict.monitoring.contributions import Contribution
-from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, compare, count_values, severest
-from healthpredict.monitoring.distances import MISSING, OTHER, Method
+from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, DataDrift, compare, count_values, severest
+from healthpredict.monitoring.distances import MISSING, OTHER, SMALLEST_SPREAD, Method
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import NUMBERS, ReferenceProfile
 from healthpredict.monitoring.words import describe, name_of
 
 
+def stored_about(about: str) -> str:
+    """Return what an alarm or an acknowledgement of any version of this system is about. Earlier ones wrote "payer code"."""
+    return about.replace("payer code ", "payer_code ", 1) if about.startswith("payer code ") else about
+
+
 class Alarm(BaseModel):
-    """Something that a person should look at, and can acknowledge.
+    """Something that a person should look at, and can acknowledge. The ledger contains alarms: never rename a field.
 
     Attributes:
-        about: the field name of a column, or a group of patients with its problem, such as `age [90-100): sensitivity`.
-        sentence: what happened.
+        about: identifies it in the ledger: a column, such as `payer_code`, or the columns and the value of a group with its
+            problem, such as `payer_code MC: sensitivity`. It consists of stored names, so rewording a text does not change it.
+        sentence: what happened, for people.
         lasts: whether it is a state (of a group) that every check finds again. Otherwise, it is a change.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    about: str
+    about: Annotated[str, AfterValidator(stored_about)]
     sentence: str
     lasts: bool = False
 
@@ -41,13 +48,20 @@ class OpenAlarm(Alarm):
 
     Attributes:
         first_batch: the batch that raised it; for a state, the first one.
-        newest_batch: the same batch; for a state, the newest one, which `sentence` is about.
+        newest_batch: the same batch; for a state, the newest one that found it, which `sentence` is about.
+        ended: for a state, the batch after `newest_batch` that no longer found it; otherwise None.
         trained_version: the model that was in service, see `Manifest.trained_version`.
     """
 
     first_batch: str
     newest_batch: str
+    ended: str | None = None
     trained_version: int
+
+    @property
+    def story(self) -> str:
+        """What happened, and whether it has ended."""
+        return f"{self.sentence} {self.ended} no longer shows it." if self.ended else self.sentence
 
     @property
     def command(self) -> str:
@@ -78,7 +92,8 @@ class Change(BaseModel):
         distribution: of its values.
         relation: of the column with others.
         unknown_rise: rise of the share (0-1) of values that are missing, or rare or unseen in the training data.
-        contribution_change: difference of its mean contributions to the log-odds; None if the champion cannot be explained.
+        contribution: mean contribution to the log-odds; None if the champion cannot be explained.
+        contribution_change: its difference from the batch before; None if the champion cannot be explained.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,11 +101,12 @@ class Change(BaseModel):
     distribution: Jump
     relation: Jump | None
     unknown_rise: float
+    contribution: Contribution | None = None
     contribution_change: Contribution | None
 
     @property
     def jump(self) -> Jump:
-        """The larger of both jumps."""
+        """The larger of the two jumps."""
         return self.relation if self.relation and self.relation.size > self.distribution.size else self.distribution
 
 
@@ -102,31 +118,48 @@ def changes_since(
     """Return the change of each feature between two batches.
 
     Args:
-        before: counts of the batch before, and its contributions by column; these are empty if they are unknown.
+        before: counts of the batch before, and its contributions by column, which are empty if unknown.
         now: the same of the newer batch.
         profile: of the reference.
     """
     (counts_before, contributions_before), (counts_now, contributions_now) = before, now
     drift = compare(profile, counts_now, counts_before)
-    # The Wasserstein distance is in units of the spread of the batch before, which one odd batch can make tiny.
-    distributions = severest(column for column in drift.columns if column.method is not Method.WASSERSTEIN)
+    distributions = severest(_alone(profile, drift, counts_before))
     relations = severest(drift.joint)
-    # In a column of numbers that hardly vary, a single row would be a large jump.
-    least = min(profile.min_changed_rows / counts_now.rows, 1.0)
     return {
         name: Change(
-            distribution=_jump(distributions[name], least if name in NUMBERS else 0.0),
+            distribution=_jump(distributions[name]),
             relation=_jump(relations[name]) if name in relations else None,
             unknown_rise=_unknown_share(profile, name, counts_now) - _unknown_share(profile, name, counts_before),
+            contribution=contributions_now.get(name),
             contribution_change=_difference(contributions_before.get(name), contributions_now.get(name)),
         )
         for name in drift.features
     }
 
 
-def _jump(column: ColumnDrift, least_threshold: float = 0.0) -> Jump:
-    size = column.score / max(column.threshold, least_threshold)
-    return Jump(size=size, description=describe(column), partner=column.partner)
+def _alone(profile: ReferenceProfile, drift: DataDrift, before: BatchCounts) -> Iterator[ColumnDrift]:
+    """Yield the distances of single columns. Fewer than `min_changed_rows` rows reach no limit."""
+    rows = min(before.rows, drift.rows)
+    for column in drift.columns:
+        if column.method is not Method.WASSERSTEIN:
+            least = profile.least_distance(column.method, rows)
+        elif set(profile.columns[column.column].limits) == {Method.WASSERSTEIN}:
+            least = _least_wasserstein(profile, before.occurrences[column.column], rows)
+        else:
+            # It is in units of the spread of the batch before, which one odd batch can make tiny. Another method is better.
+            continue
+        yield column.model_copy(update={"threshold": max(column.threshold, least)})
+
+
+def _least_wasserstein(profile: ReferenceProfile, before: Mapping[float, int], rows: int) -> float:
+    """Return the Wasserstein distance from the batch before if `min_changed_rows` of its rows change by 1."""
+    spread = np.repeat(list(before), list(before.values())).std()
+    return min(profile.min_changed_rows / rows, 1.0) / max(float(spread), SMALLEST_SPREAD)
+
+
+def _jump(column: ColumnDrift) -> Jump:
+    return Jump(size=column.severity, description=describe(column), partner=column.partner)
 
 
 def _unknown_share(profile: ReferenceProfile, name: str, batch: BatchCounts) -> float:
@@ -152,52 +185,67 @@ def column_alarms(
         earlier_jumps: column -> size of its jump, of each earlier batch.
         policy: limits.
     """
-    # So many standard errors that, in 95 of 100 batches, no column exceeds them by chance (Bonferroni).
+    # By chance, any column exceeds this many standard errors with the probability `false_alarm_rate` (Bonferroni).
     n_errors = float(stats.norm.isf(policy.false_alarm_rate / 2 / max(1, len(changes))))
 
     def influence(column: str) -> float:
         change = changes[column].contribution_change
         return abs(change.mean) if change else 0.0
 
-    found: dict[str, Alarm] = {}
+    found = []
+    named_pairs = set[frozenset[str]]()
     for column in sorted(changes, key=influence, reverse=True):
+        change = changes[column]
         earlier = [jumps[column] for jumps in earlier_jumps if column in jumps]
         sentences = [
-            *_about_contribution(column, changes[column], n_errors, policy),
-            *_about_unknown_values(column, changes[column], policy),
+            *_about_contribution(column, change, n_errors, policy),
+            *_about_unknown_values(column, change, policy),
         ]
+        pair = frozenset((column, change.jump.partner or column))
         # A relation has two sides. One alarm is enough.
-        if changes[column].jump.partner not in found or sentences:
-            sentences += _about_jump(changes[column].jump, earlier, policy)
+        if (jumped := _about_jump(change.jump, earlier, policy)) and (sentences or pair not in named_pairs):
+            sentences.append(jumped)
+            named_pairs.add(pair)
         if sentences:
-            found[column] = Alarm(about=column, sentence=" ".join(sentences))
-    return tuple(found.values())
+            found.append(Alarm(about=column, sentence=" ".join(sentences)))
+    return tuple(found)
 
 
 def _about_contribution(column: str, change: Change, n_errors: float, policy: DriftPolicy) -> Iterator[str]:
-    shift = change.contribution_change
+    now, shift = change.contribution, change.contribution_change
     # Features of several columns count for each of them. A column that did not change itself is not the cause.
-    if shift is None or change.distribution.size < 1:
+    if now is None or shift is None or change.distribution.size < 1:
         return
-    if abs(shift.mean) >= max(policy.min_contribution_change, n_errors * shift.error):
-        risks = "raises the risks more" if shift.mean > 0 else "raises the risks less, or lowers them more,"
-        yield (
-            f"{name_of(column).capitalize()} {risks} than in the batch before: by {abs(shift.mean):.3f} in log-odds on average."
-        )
+    if abs(shift.mean) < max(policy.min_contribution_change, n_errors * shift.error):
+        return
+    before, size = now.mean - shift.mean, f"{abs(shift.mean):.3f} in log-odds on average"
+    if now.mean * before < 0:
+        both = "raises the risks, but lowered them" if now.mean > 0 else "lowers the risks, but raised them"
+        yield f"{_as_subject(column)} {both} in the batch before; the difference is {size}."
+    else:
+        raises = "raises" if now.mean + before > 0 else "lowers"
+        more = "more" if abs(now.mean) > abs(before) else "less"
+        yield f"{_as_subject(column)} {raises} the risks {more} than in the batch before, by {size}."
 
 
 def _about_unknown_values(column: str, change: Change, policy: DriftPolicy) -> Iterator[str]:
     if change.unknown_rise >= policy.max_unknown_rise:
         more = f"in {100 * change.unknown_rise:.0f} more of 100 encounters than in the batch before"
-        yield f"{name_of(column).capitalize()} is missing or unknown {more}."
+        yield f"{_as_subject(column)} is missing or unknown {more}."
 
 
-def _about_jump(jump: Jump, earlier: list[float], policy: DriftPolicy) -> Iterator[str]:
+def _about_jump(jump: Jump, earlier: list[float], policy: DriftPolicy) -> str | None:
     if len(earlier) < policy.min_earlier_jumps:
-        return
+        return None
     spread = float(stats.median_abs_deviation(earlier, scale="normal"))
-    usual = float(np.median(earlier)) + policy.jump_deviations * spread
-    if jump.size >= max(policy.min_jump, usual):
-        what = "A relation" if jump.partner else "A distribution"
-        size = f"{jump.size:.1f} times what chance explains (usually up to {usual:.1f})"
-        yield f"{what} has changed since the batch before, by {size}: {jump.description}."
+    limit = max(policy.min_jump, float(np.median(earlier)) + policy.jump_deviations * spread)
+    if jump.size < limit:
+        return None
+    what = "A relation" if jump.partner else "A distribution"
+    size = f"{jump.size:.1f} times what chance explains (an alarm begins at {limit:.1f})"
+    return f"{what} has changed since the batch before, by {size}: {jump.description}."
+
+
+def _as_subject(column: str) -> str:
+    name = name_of(column)
+    return name[0].upper() + name[1:]

@@ -26,7 +26,7 @@ from healthpredict.monitoring.null import Codes
 
 Indicators = NDArray[np.float32]
 """1 if the row is in the bin, otherwise 0, shape (n_rows, n_bins)."""
-TOGETHER: Final = (Method.ASSOCIATION, Method.ATTENUATION)
+JOINT_METHODS: Final = (Method.ASSOCIATION, Method.ATTENUATION)
 """The methods of joint drift."""
 MIN_SHARE: Final = 0.05
 """Rarer bins carry little information, and a pair of rare bins could identify a person."""
@@ -103,7 +103,7 @@ class Associations:
         """Return the phi coefficients of `rows` rows with these `products`, shape (n_cells, n_cells)."""
         return _coefficients(products / rows, self._shares)
 
-    def moved(self, phi: Floats, reference: Floats | None = None) -> dict[Method, Floats]:
+    def pair_changes(self, phi: Floats, reference: Floats | None = None) -> dict[Method, Floats]:
         """Return how much each pair of columns contributes to the `distances`.
 
         Args:
@@ -124,15 +124,15 @@ class Associations:
         return np.asarray(np.add.reduceat(np.add.reduceat(cells, self._starts, axis=0), self._starts, axis=1))
 
 
-def distances(moved: dict[Method, Floats]) -> dict[Method, Floats]:
+def distances(pair_changes: dict[Method, Floats]) -> dict[Method, Floats]:
     """Return two distances from the reference for each column, each of shape (n_columns,).
 
     The first is the root of the summed squared differences of its coefficients. The second is the share (0 to 1 and more) by which
     all its coefficients are weaker or stronger.
     """
     return {
-        Method.ASSOCIATION: np.sqrt(moved[Method.ASSOCIATION].sum(axis=1)),
-        Method.ATTENUATION: np.abs(moved[Method.ATTENUATION].sum(axis=1)),
+        Method.ASSOCIATION: np.sqrt(pair_changes[Method.ASSOCIATION].sum(axis=1)),
+        Method.ATTENUATION: np.abs(pair_changes[Method.ATTENUATION].sum(axis=1)),
     }
 
 
@@ -188,10 +188,12 @@ def null_associations(
             products = list(accumulate((rows.T @ rows).astype(np.float64) for rows in added))
             rest = associations.coefficients(everything - products[-1], len(indicators) - sizes[-1])
             by_size = [
-                distances(associations.moved(associations.coefficients(pairs, rows), rest))
+                distances(associations.pair_changes(associations.coefficients(pairs, rows), rest))
                 for pairs, rows in zip(products, sizes, strict=True)
             ]
-            found.append([np.stack([moved[method] for method in TOGETHER], axis=1).ravel() for moved in by_size])
+            found.append(
+                [np.stack([found_by[method] for method in JOINT_METHODS], axis=1).ravel() for found_by in by_size]
+            )
     return np.stack(found, axis=1)
 
 

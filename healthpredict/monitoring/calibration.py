@@ -19,13 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from healthpredict.evaluation.interval import Floats, Interval, normal_interval
+from healthpredict.evaluation.logistic import SMALLEST_RISK
 from healthpredict.monitoring.params import DriftPolicy
 
 Correction = Literal["none", "intercept", "intercept and slope"]
 _LARGEST_SHIFT = 30.0
 """In log-odds. Shifted by more than this, any risk is practically 0 or 1."""
-_SMALLEST_RISK = 1e-12
-"""Risks are kept this far from 0 and 1, whose log-odds are infinite."""
 
 
 class CalibrationCheck(BaseModel):
@@ -64,7 +63,7 @@ def check_calibration(label: NDArray[np.bool_], risk: Floats, policy: DriftPolic
     readmissions = int(label.sum())
     if min(readmissions, len(label) - readmissions) < policy.min_readmissions:
         return None
-    log_odds = logit(np.clip(risk, _SMALLEST_RISK, 1 - _SMALLEST_RISK))
+    log_odds = logit(np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK))
     shift = fit_intercept(label, log_odds)
     line = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
     intercept, slope = float(line.intercept_[0]), float(line.coef_[0, 0])

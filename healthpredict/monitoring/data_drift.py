@@ -222,13 +222,13 @@ def _compare_together(
 ) -> Iterator[ColumnDrift]:
     associations = Associations(profile.associations)
     earlier = None if before is None else associations.coefficients(before.products, before.rows)
-    moved = associations.moved(associations.coefficients(batch.products, batch.rows), earlier)
-    for method, scores in distances(moved).items():
-        for name, score, contributions in zip(associations.columns, scores, np.abs(moved[method]), strict=True):
+    changes = associations.pair_changes(associations.coefficients(batch.products, batch.rows), earlier)
+    for method, scores in distances(changes).items():
+        for name, score, by_partner in zip(associations.columns, scores, np.abs(changes[method]), strict=True):
             yield ColumnDrift(
                 column=name,
                 method=method,
                 score=float(score),
                 threshold=profile.limit(name, method, batch.rows),
-                partner=associations.columns[int(contributions.argmax())],
+                partner=associations.columns[int(by_partner.argmax())],
             )

@@ -26,6 +26,8 @@ MISSING: Final = "(missing)"
 OTHER: Final = "(other)"
 """Values that the reference lacks, or that are too rare in it to be kept."""
 
+SMALLEST_SPREAD: Final = 0.001
+"""The Wasserstein distance is in units of the reference's standard deviation, or of this if it is larger (as in Evidently)."""
 _BINS: Final = 10
 _SMALLEST_SHARE: Final = 1e-4
 """In the population stability index, the share of an empty bin or category, by convention."""
@@ -56,14 +58,13 @@ def wasserstein(values: Floats, reference: Counts, current: Counts) -> Floats:
         current: the same for the current rows, shape (..., n_values); leading axes of both are broadcast.
 
     Returns:
-        The first Wasserstein distance divided by the reference's standard deviation, or by .001 if that is smaller
-        (as Evidently does), shape (...).
+        The first Wasserstein distance divided by the reference's standard deviation, see `SMALLEST_SPREAD`, shape (...).
     """
     weights = _shares(reference)
     mean = weights @ values
     spread = np.sqrt((weights * (values - mean[..., None]) ** 2).sum(axis=-1))
     difference = np.cumsum(_shares(current) - weights, axis=-1)[..., :-1]
-    distance: Floats = np.abs(difference) @ np.diff(values) / np.maximum(spread, 0.001)
+    distance: Floats = np.abs(difference) @ np.diff(values) / np.maximum(spread, SMALLEST_SPREAD)
     return distance
 
 

@@ -49,7 +49,9 @@ def evidently_page(
         categorical_columns=[name for name in varying if name not in NUMBERS],
     )
     metrics = {
-        name: ValueDrift(column=name, method=methods[name].value, threshold=_limit(profile, name, len(current)))
+        name: ValueDrift(
+            column=name, method=methods[name].value, threshold=_limit(profile, name, methods[name], len(current))
+        )
         for name in varying
     }
     snapshot = Report(list(metrics.values()), include_tests=True).run(
@@ -61,8 +63,9 @@ def evidently_page(
     return dict.fromkeys(methods, 0.0) | distances, snapshot.get_html_str(as_iframe=False).encode()
 
 
-def _limit(profile: ReferenceProfile, name: str, rows: int) -> float:
-    return profile.limit(name, Method.WASSERSTEIN if name in NUMBERS else Method.JENSEN_SHANNON, rows)
+def _limit(profile: ReferenceProfile, name: str, method: Method, rows: int) -> float | None:
+    """Return our limit, or None if the column is compared by other methods. Evidently then uses its own."""
+    return profile.limit(name, method, rows) if method in profile.columns[name].limits else None
 
 
 def _rebuild(profile: ReferenceProfile) -> pd.DataFrame:

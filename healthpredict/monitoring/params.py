@@ -29,7 +29,7 @@ class DriftPolicy(BaseModel):
         min_contribution_change: smallest change of a column's mean contribution to the log-odds that raises an alarm.
         max_unknown_rise: rise of the share (0-1) of missing or unknown values of a column that raises an alarm.
         min_jump: smallest change of a column's distribution that raises an alarm, in units of what chance explains.
-        jump_deviations: a column raises an alarm if it changed by more than the median of its earlier changes from batch to batch
+        jump_deviations: a column raises an alarm if it changed by at least the median of its earlier changes from batch to batch
             plus this number of robust standard deviations.
         min_earlier_jumps: smallest number of earlier changes for that.
         concept_false_alarm_rate: probability (0-1) that concept drift is ever reported for a champion that has none.
@@ -43,7 +43,7 @@ class DriftPolicy(BaseModel):
             raises no alarm.
         assumed_gain: gain in AUROC that is expected of the first retraining. Later, it counts as one of the measured gains.
         min_expected_gain: if the expected gain is smaller, retraining waits for twice as many new outcomes.
-        min_new_share: with this many new outcomes, divided by the encounters that the champion was trained on, it is retrained.
+        min_new_share: number of new outcomes that leads to a retraining, divided by the encounters that the champion learned from.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)

@@ -33,7 +33,7 @@ class DriftDecision(BaseModel):
 
 
 class Override(BaseModel):
-    """A person's decision for the next batch, with the reason."""
+    """A person's decision for the next batch, with the reason. The ledger contains it: never rename a field."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,8 +72,8 @@ class Findings:
         concept: the champion on matured outcomes, or None if there are none.
         calibration: on the newest matured outcomes, or None if it is unknown.
         alert_rate: of the batch.
-        alarms: what changed and matters, and groups of patients that the champion fails; without those that a person knows of.
-        acknowledged: a sentence for each problem of a group that a person has acknowledged.
+        alarms: without acknowledged problems of groups.
+        acknowledged: a sentence for each of these.
     """
 
     data: DataDrift

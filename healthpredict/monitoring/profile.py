@@ -17,7 +17,7 @@ from healthpredict.data.contract import BY_FIELD, FEATURE_COLUMNS, Kind
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.subgroups import subgroups_of
 from healthpredict.monitoring.association import (
-    TOGETHER,
+    JOINT_METHODS,
     AssociationProfile,
     Associations,
     build_associations,
@@ -86,17 +86,19 @@ class ReferenceProfile(BaseModel):
     def limit(self, column: str, method: Method, rows: int) -> float:
         """Return the distance from which `column` counts as drifted in a batch of `rows` encounters."""
         profile = self.columns[column]
-        if method in TOGETHER:
+        if method in JOINT_METHODS:
             return self._interpolate(self.associations.limits[column][method], rows, profile.rows)
         limit = self._interpolate(profile.limits[method], rows, profile.rows)
         if column in NUMBERS:
             return max(limit, SMALLEST_LIMIT)
-        # The distance if `min_changed_rows` rows changed. Limits come from samples of the reference, which never contain a
-        # value that the reference lacks, but every batch has some.
+        # Limits come from samples of the reference, which never contain a value that the reference lacks, but every batch has some.
+        return max(limit, self.least_distance(method, rows))
+
+    def least_distance(self, method: Method, rows: int) -> float:
+        """Return the distance if `min_changed_rows` of `rows` encounters changed. Not for the Wasserstein distance."""
         changed = min(self.min_changed_rows, rows)
         values = np.array([MISSING if method is Method.MISSING else OTHER, "any"])
-        floor = DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed]))
-        return max(limit, float(floor))
+        return float(DISTANCES[method](values, np.array([0, rows]), np.array([changed, rows - changed])))
 
     def _interpolate(self, limits: tuple[float, ...], rows: int, reference_rows: int) -> float:
         """Return the limit for a batch of `rows` encounters.
@@ -172,7 +174,7 @@ def build_profile(
         associations=unlimited.model_copy(
             update={
                 "limits": {
-                    name: {method: next(limits_in_order) for method in TOGETHER} for name in associations.columns
+                    name: {method: next(limits_in_order) for method in JOINT_METHODS} for name in associations.columns
                 }
             }
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,9 +29,14 @@ _LEVEL: Final = 0.05
 for the number of groups and metrics."""
 _SMALLEST_LOSS: Final = 0.05
 """Smallest loss of sensitivity or positive predictive value, against all other patients, that raises an alarm."""
-_LOWER_IS_WORSE: Final[dict[Metric, str]] = {"sensitivity": "sensitivity", "ppv": "positive predictive value"}
-"""Metrics that raise an alarm, and their names in it. The false-positive rate raises none: where more patients return, even
-perfect risks flag more of those who do not (Chouldechova 2017, doi 10.1089/big.2016.0047)."""
+_Problem = Literal["sensitivity", "positive predictive value", "risks too high", "risks too low"]
+"""Part of `Alarm.about`: never reword it."""
+_LOWER_IS_WORSE: Final[dict[Metric, tuple[_Problem, str]]] = {
+    "sensitivity": ("sensitivity", "sensitivity"),
+    "ppv": ("positive predictive value", "positive predictive value"),
+}
+"""Metrics that raise an alarm: their problem, and their name in the sentence. The false-positive rate raises none: where more
+patients return, even perfect risks flag more of those who do not (Chouldechova 2017, doi 10.1089/big.2016.0047)."""
 
 
 class SubgroupDrift(BaseModel):
@@ -112,19 +117,23 @@ def detect_subgroup_drift(
 def subgroup_alarms(groups: Sequence[SubgroupDrift], policy: DriftPolicy) -> tuple[Alarm, ...]:
     """Return an alarm for each problem of each group."""
     return tuple(
-        Alarm(about=f"{name}: {problem}", sentence=f"For {name}, {sentence}.", lasts=True)
-        for name, group in ((f"{name_of(group.column)} {group.value}", group) for group in groups)
+        Alarm(
+            about=f"{group.column} {group.value}: {problem}",
+            sentence=f"For {name_of(group.column)} {group.value}, {sentence}.",
+            lasts=True,
+        )
+        for group in groups
         for problem, sentence in _problems(group.metrics, policy)
     )
 
 
-def _problems(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong in two words, and as the end of a sentence."""
-    for metric, name in _LOWER_IS_WORSE.items():
+def _problems(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[tuple[_Problem, str]]:
+    """Yield what is wrong, and the same as the end of a sentence."""
+    for metric, (problem, name) in _LOWER_IS_WORSE.items():
         found = metrics.get(metric)
         if found is not None and found.p_value < _LEVEL and found.gap.value <= -_SMALLEST_LOSS:
             loss = Interval(value=-found.gap.value, low=-found.gap.high, high=-found.gap.low)
-            yield name, f"the {name} is {found.value}, lower than for other patients by {loss}"
+            yield problem, f"the {name} is {found.value}, lower than for other patients by {loss}"
     offset = metrics.get("offset")
     if offset is None or offset.p_value >= _LEVEL or abs(offset.value.value) < policy.max_subgroup_offset:
         return

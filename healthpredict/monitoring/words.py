@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from healthpredict.monitoring.data_drift import ColumnDrift
-from healthpredict.monitoring.distances import Method
+from healthpredict.monitoring.distances import MISSING, OTHER, Method
 from healthpredict.monitoring.profile import RISK
 
 _NAMES: Final = {
@@ -25,6 +25,7 @@ _NAMES: Final = {
     "diabetesMed": "diabetes medication",
     "change": "change of medication",
 }
+_UNNAMED: Final = {MISSING: "missing", OTHER: "other"}
 
 
 def name_of(column: str) -> str:
@@ -42,7 +43,7 @@ def describe(drift: ColumnDrift) -> str:
         case Method.UNSEEN:
             return f"{name} rare or new in {score} more of 100 encounters (limit {limit})"
         case Method.ONE_CATEGORY:
-            return f"{name} {(drift.category or '').strip('()')} ({measured(drift)})"
+            return f"{name} {_UNNAMED.get(drift.category or '', drift.category)} ({measured(drift)})"
         case Method.ASSOCIATION | Method.ATTENUATION:
             return f"{name} with {name_of(drift.partner or '')} ({measured(drift)})"
         case _:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import ConfigurationError
-from healthpredict.monitoring.alarms import Alarm, OpenAlarm
+from healthpredict.monitoring.alarms import Alarm, OpenAlarm, stored_about
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.pending import find_pending
+from healthpredict.storage.tables import read_json
+from healthpredict.storage.uris import exists
 
 
 class Alarms(BaseModel):
-    """The alarms of all batches, from the ledger.
+    """The alarms of all batches.
 
     Attributes:
         open: those that nobody has acknowledged, the oldest first.
@@ -31,32 +38,41 @@ class Alarms(BaseModel):
 
 
 def read_alarms(installation: Installation) -> Alarms:
-    """Read the alarms from the ledger.
+    """Read the alarms from the ledger, and from the checks of batches that are not done yet.
 
     Raises:
-        StorageError: the ledger cannot be read.
+        StorageError: the ledger, a check or the folder of batches cannot be read.
     """
     opened: dict[tuple[str, str], OpenAlarm] = {}
     states, acknowledgements = set[tuple[str, int]](), list[str]()
-    position: dict[str, int] = {}
-    for event in installation.ledger.events():
+    acknowledged = set[tuple[str, str]]()
+    position: dict[str, float] = {}
+    for event in [*installation.ledger.events(), *_checked_but_not_done(installation)]:
         if event["kind"] == "acknowledgement":
-            about, until = event["about"], position[event["batch"]]
+            about, batch = stored_about(event["about"]), event["batch"]
+            until = position.get(batch, event["sequence"])  # it may be older than the event of its batch
             opened = {
                 key: alarm
                 for key, alarm in opened.items()
                 if alarm.about != about or position[alarm.newest_batch] > until
             }
+            acknowledged.add((about, batch))
             states.add((about, event["trained_version"]))
-            acknowledgements.append(f"{about} ({event['batch']}): {event['because']}")
+            acknowledgements.append(f"{about} ({batch}): {event['because']}")
         elif event["kind"] == "batch" and "trained_version" in event:
             batch, version = event["batch"], event["trained_version"]
             position[batch] = event["sequence"]
+            alarms = [Alarm.model_validate(raised) for raised in event.get("alarms", ())]
             # A new model is judged anew.
             opened = {k: alarm for k, alarm in opened.items() if not alarm.lasts or alarm.trained_version == version}
-            for alarm in (Alarm.model_validate(raised) for raised in event.get("alarms", ())):
-                if alarm.lasts and (alarm.about, version) in states:
-                    continue  # acknowledged while the loop was at work on this batch
+            found = {alarm.about for alarm in alarms}
+            for key, state in opened.items():
+                if state.lasts and state.about not in found and not state.ended:
+                    opened[key] = state.model_copy(update={"ended": batch})
+            for alarm in alarms:
+                # It may have been acknowledged while the loop was at work on this batch.
+                if (alarm.about, batch) in acknowledged or (alarm.lasts and (alarm.about, version) in states):
+                    continue
                 key = (alarm.about, "" if alarm.lasts else batch)
                 first = opened[key].first_batch if key in opened else batch
                 opened[key] = OpenAlarm(
@@ -67,6 +83,15 @@ def read_alarms(installation: Installation) -> Alarms:
         acknowledged_states=frozenset(states),
         acknowledgements=tuple(acknowledgements),
     )
+
+
+def _checked_but_not_done(installation: Installation) -> Iterator[dict[str, Any]]:
+    """Yield a batch event for each batch whose check is stored and which a later step has not finished."""
+    for name in find_pending(installation).names:
+        if exists(uri := installation.layout.check(name)):
+            check = read_json(uri)
+            facts = {key: check[key] for key in ("trained_version", "alarms") if key in check}
+            yield {"kind": "batch", "batch": name, "sequence": math.inf, **facts}
 
 
 def acknowledge(installation: Installation, about: str, batch: str, because: str) -> OpenAlarm:

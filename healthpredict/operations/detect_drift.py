@@ -47,6 +47,9 @@ from healthpredict.storage.uris import exists, join, write_bytes
 class DriftCheck(BaseModel):
     """The result of a check.
 
+    It is stored as JSON with all models in it: never rename a field of any of them, and give new ones a default. The ledger
+    contains `alarms`, `gain`, `shadow_gain`, `override`, `trained_version` and `newest_matured`.
+
     Attributes:
         batch: name of the batch.
         champion: version that the batch was compared with.

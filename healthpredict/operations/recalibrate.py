@@ -20,7 +20,7 @@ from healthpredict.storage.tables import read_frame
 
 
 class Recalibrated(BaseModel):
-    """A registered recalibration.
+    """A registered recalibration. The ledger contains it: never rename a field.
 
     Attributes:
         version: in the registry.

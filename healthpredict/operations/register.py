@@ -36,7 +36,7 @@ from healthpredict.training.leak import check_for_leak
 
 
 class Challenger(BaseModel):
-    """A registered challenger.
+    """A registered challenger. The ledger contains most fields: never rename one.
 
     Attributes:
         version: in the registry.

@@ -76,7 +76,7 @@ def status(installation: Installation) -> Status:
         last_event={key: events[-1][key] for key in ("sequence", "time", "kind")} if events else None,
         pending=pending.names,
         alarms=[
-            f"{alarm.newest_batch}: {alarm.sentence} To acknowledge it: {alarm.command}"
+            f"{alarm.newest_batch}: {alarm.story} To acknowledge it: {alarm.command}"
             for alarm in read_alarms(installation).open
         ],
         known_outcomes={found.batch: found.known for found in outcomes},

@@ -89,7 +89,9 @@ def fit_model(
 
     all_rows = np.ones(len(encounters), dtype=bool)
     # The largest fit first, so that the other cores do not wait for it at the end.
-    (encoder, model), *fold_fits = _side_by_side(fit_on, [all_rows, *(fold != left_out for left_out in range(N_FOLDS))])
+    (encoder, model), *fold_fits = _fit_in_parallel(
+        fit_on, [all_rows, *(fold != left_out for left_out in range(N_FOLDS))]
+    )
     out_of_fold = np.empty(len(encounters))
     for left_out, (fold_encoder, fold_model) in enumerate(fold_fits):
         in_fold = fold == left_out
@@ -123,7 +125,7 @@ def fit_each_uncalibrated(
     candidates: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
 ) -> list[tuple[Encoder, Any]]:
     """Fit several candidates as `fit_uncalibrated` does. Returns: encoders and models in the order of the candidates."""
-    return _side_by_side(lambda candidate: fit_uncalibrated(candidate, encounters, label, seed), candidates)
+    return _fit_in_parallel(lambda candidate: fit_uncalibrated(candidate, encounters, label, seed), candidates)
 
 
 def fit_uncalibrated(
@@ -140,8 +142,8 @@ def cross_fitted(encounters: pd.DataFrame, label: NDArray[np.bool_]) -> tuple[En
     return encoder, Examples(features, np.tile(label, N_DIVISIONS))
 
 
-def _side_by_side(fit: Callable[[T], tuple[Encoder, Any]], inputs: Iterable[T]) -> list[tuple[Encoder, Any]]:
-    """Run a fit for each input, on all cores. Threads are enough, because the vendors' code releases the GIL."""
+def _fit_in_parallel(fit: Callable[[T], tuple[Encoder, Any]], inputs: Iterable[T]) -> list[tuple[Encoder, Any]]:
+    """Run a fit for each input in threads, on all cores: the vendors' code releases the GIL."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(fit, inputs))
 

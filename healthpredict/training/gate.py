@@ -1,9 +1,8 @@
 """The gate: decide whether a challenger may replace the champion. `operations.promote` acts on the decision.
 
 The checks of AUROC and calibration use one-sided bounds with the policy's confidence, and too little evidence is not a pass. The
-check of subgroups uses tests, see there. A series of challengers that
-are each a little worse than the one before would pass a comparison with the champion alone (Feng et al. 2021,
-doi 10.1111/biom.13379). So a challenger is also compared with the anchor, the best champion so far.
+check of subgroups uses tests. A series of challengers, each a little worse than the one before, would pass a comparison with the
+champion alone (Feng et al. 2021, doi 10.1111/biom.13379). So it is also compared with the anchor, the best champion so far.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class PromotionPolicy(BaseModel):
 
 
 class GateDecision(BaseModel):
-    """Whether to promote, and why.
+    """Whether to promote, and why. The ledger contains it: never rename a field.
 
     Attributes:
         promote: whether every check passed.

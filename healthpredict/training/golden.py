@@ -10,7 +10,7 @@ import pandas as pd
 from healthpredict.data.contract import FEATURE_COLUMNS, Column, Kind
 
 _UNSEEN = {"payer_code": "ZZ", "medical_specialty": "Unseen", "diag_1": "V99", "diag_2": "V99", "diag_3": "E999"}
-"""Codes whose categories do not occur in the data set. Any unused numeric category could occur in a later batch."""
+"""Codes that no batch is expected to contain. An unused numeric diagnosis could occur in a later one."""
 _COMMON = 10
 """Values rarer than this in the training data are not used: a rare one could identify a person."""
 

@@ -47,7 +47,7 @@ class ModelParams(BaseModel):
         leak_auroc: a training with a higher AUROC fails as a suspected leak. No published model of this data set without a leak
             reaches it. Another hospital, or another outcome, may need a higher limit.
         leak_standard_errors: a training fails as well if its AUROCs out of fold and on the test side differ by more than so many
-            standard errors. By chance, 4 are exceeded once in 16,000 trainings.
+            standard errors. By chance, one in 16,000 trainings exceeds 4.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, protected_namespaces=())

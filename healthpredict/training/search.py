@@ -153,13 +153,21 @@ def search_models(
 
 
 def _resume(state: Path, trainable: Any, incumbents: list[Candidate], noise: float) -> SearchResult | None:
-    """Resume an interrupted search. Returns: None if its saved state was damaged and has been removed."""
+    """Resume an interrupted search.
+
+    Returns: None if its saved state was damaged and has been removed.
+
+    Raises:
+        NotEnoughData: no trial could be completed.
+    """
     from ray import tune
 
     try:
         _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
         return _search_result(tuner.fit(), incumbents, noise)
+    except NotEnoughData:
+        raise
     except Exception as error:
         # A damaged pickle can raise anything. If the search itself is at fault, the new search raises the error again.
         _logger.warning(
@@ -250,9 +258,9 @@ def _search_result(results: Any, incumbents: list[Candidate], noise: float) -> S
     ranked = sorted((max(candidates, key=_rank) for candidates in tried.values()), key=_rank, reverse=True)
     failed = [result.config for result in results if result.error]
     finalists = [
-        next((c for c in tried.get(known.family, []) if c.as_point == known.as_point), known)
-        for known in incumbents
-        if known.as_point not in failed
+        next((c for c in tried.get(incumbent.family, []) if c.as_point == incumbent.as_point), incumbent)
+        for incumbent in incumbents
+        if incumbent.as_point not in failed
     ]
     highest = max((c.validation_auroc for c in finalists if c.steps == STEPS), default=-math.inf)
     if ranked[0] not in finalists and ranked[0].validation_auroc - highest > noise:

@@ -60,7 +60,7 @@ CLAIMS = {
         f"fewer than {DRIFT.min_rows} encounters, features and risks are not judged",
         f"it changed by {number(DRIFT.min_contribution_change)} or more, up or down, and beyond chance",
         f"it rose by {number(DRIFT.max_unknown_rise, 1)} or more",
-        f"it is at least {DRIFT.min_jump:g}, and more",
+        f"it is at least {DRIFT.min_jump:g}, and at least",
         f"plus {DRIFT.jump_deviations:g} robust standard deviations",
         f"At least {DRIFT.min_earlier_jumps} earlier jumps",
         f"last one with at least {DRIFT.min_rows} encounters",

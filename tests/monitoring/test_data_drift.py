@@ -213,3 +213,14 @@ def test_a_new_column_is_left_alone(profile: ReferenceProfile, batch: tuple[pd.D
 def test_an_empty_batch_is_refused(profile: ReferenceProfile, batch: tuple[pd.DataFrame, np.ndarray]) -> None:
     with pytest.raises(NotEnoughData):
         detect_data_drift(profile, batch[0].iloc[:0], np.array([]))
+
+
+def test_evidently_shows_columns_that_are_compared_by_other_methods(batch: tuple[pd.DataFrame, np.ndarray]) -> None:
+    encounters, risk = draw(600, seed=1)
+    policy = DriftPolicy(
+        samples=100, count_methods=(Method.KOLMOGOROV_SMIRNOV,), category_methods=(Method.CHI_SQUARED,)
+    )
+    patients = encounters["patient_id"].to_numpy()
+    profile = build_profile(encounters, risk=risk, unseen_risk=risk, patient_id=patients, policy=policy)
+    distances, _ = evidently_page(profile, batch[0].head(300), batch[1][:300])
+    assert distances.keys() == profile.columns.keys()

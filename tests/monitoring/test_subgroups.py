@@ -7,6 +7,7 @@ import pytest
 from small_hospital import draw
 
 from healthpredict.evaluation.subgroups import MISSING
+from healthpredict.monitoring import subgroups
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.monitoring.subgroups import SubgroupDrift, detect_subgroup_drift, subgroup_alarms
@@ -59,6 +60,19 @@ def test_risks_too_low_for_a_group_alarm(profile: ReferenceProfile) -> None:
     raised = {alarm.about: alarm for alarm in subgroup_alarms(groups, POLICY)}
     assert raised["gender Male: risks too low"].sentence == f"For gender Male, {alarm.rpartition('; ')[2]}."
     assert all(alarm.lasts for alarm in raised.values())
+
+
+def test_what_an_alarm_is_about_consists_of_stored_names(
+    profile: ReferenceProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it changed with a text, acknowledged alarms would be open again."""
+    groups = check(profile, men_see=0.5)
+    expected = [alarm.about for alarm in subgroup_alarms(groups, POLICY)]
+    assert "gender Male: sensitivity" in expected
+    monkeypatch.setattr(subgroups, "name_of", lambda column: f"the {column}")
+    alarms = subgroup_alarms(groups, POLICY)
+    assert [alarm.about for alarm in alarms] == expected
+    assert all(alarm.sentence.startswith("For the ") for alarm in alarms)
 
 
 def test_risks_too_high_for_a_group_alarm(profile: ReferenceProfile) -> None:

@@ -13,6 +13,8 @@ from healthpredict.config import Settings
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.acknowledge import acknowledge, read_alarms
 from healthpredict.operations.installation import Installation
+from healthpredict.storage.tables import write_json
+from healthpredict.storage.uris import write_bytes
 
 OLD = "age [90-100): sensitivity"
 
@@ -77,6 +79,49 @@ def test_a_state_ends_with_its_model(installation: Installation) -> None:
     assert still_open(installation) == []
     batch(installation, "batch-04", OLD, trained_version=4)
     assert still_open(installation) == [(OLD, "batch-04", "batch-04")]
+
+
+def test_a_state_that_ends_stays_open_and_says_so(installation: Installation) -> None:
+    batch(installation, "batch-02", OLD)
+    batch(installation, "batch-03", "payer_code")
+    batch(installation, "batch-04")
+    ended, change = read_alarms(installation).open
+    assert (ended.ended, ended.story) == ("batch-03", f"{OLD} in batch-02. batch-03 no longer shows it.")
+    assert change.story == "payer_code in batch-03.", "a change does not end"
+    batch(installation, "batch-05", OLD)
+    assert [alarm.ended for alarm in read_alarms(installation).open if alarm.about == OLD] == [None]
+    acknowledge(installation, OLD, "batch-05", "known")
+    assert OLD not in str(still_open(installation))
+
+
+def test_the_alarms_of_a_batch_that_is_not_done_are_open(installation: Installation) -> None:
+    """A later step failed, such as a training. The check is never repeated."""
+    batch(installation, "batch-02", OLD)
+    write_bytes(f"{installation.settings.data_uri}/batches/batch-03.csv", b"encounter_id\n1\n")
+    assert still_open(installation) == [(OLD, "batch-02", "batch-02")]
+    raised = [{"about": what, "sentence": f"{what}.", "lasts": what == OLD} for what in (OLD, "age", "race")]
+    write_json(installation.layout.check("batch-03"), {"trained_version": 1, "alarms": raised})
+    assert still_open(installation) == [
+        (OLD, "batch-02", "batch-03"),
+        ("age", "batch-03", "batch-03"),
+        ("race", "batch-03", "batch-03"),
+    ]
+    acknowledge(installation, "age", "batch-03", "known")
+    acknowledge(installation, OLD, "batch-03", "known")
+    assert still_open(installation) == [("race", "batch-03", "batch-03")]
+    installation.ledger.append("batch", batch="batch-03", decision="warn", alarms=raised, trained_version=1)
+    assert still_open(installation) == [("race", "batch-03", "batch-03")]
+
+
+def test_the_ledger_of_an_earlier_version_is_read(installation: Installation) -> None:
+    """It wrote the name of the payer for people."""
+    about, now = "payer code MC: positive predictive value", "payer_code MC: positive predictive value"
+    raised = [{"about": about, "sentence": "It is low.", "lasts": True}]
+    installation.ledger.append("batch", batch="batch-02", alarms=raised, trained_version=1)
+    assert still_open(installation) == [(now, "batch-02", "batch-02")]
+    installation.ledger.append("acknowledgement", about=about, batch="batch-02", because="known", trained_version=1)
+    assert still_open(installation) == []
+    assert read_alarms(installation).known_under(1) == {now}
 
 
 def test_what_is_not_open_is_refused_and_a_reason_is_needed(installation: Installation) -> None:
