@@ -95,8 +95,8 @@ CODE_LISTS: Final = (
     CodeList(
         "discharge_disposition_id",
         ("https://www.nubc.org/CodeSystem/PatDischargeStatus", "http://www.nubc.org/patient-discharge"),
-        "NUBC, UB-04 Data Specifications Manual, form locator 17, patient discharge status, as in the list of CMS's contractor Noridian "
-        "(article 10529); 69 from 2013-10-01; 71 and 72 as in ResDAC's table",
+        "NUBC, UB-04 Data Specifications Manual, form locator 17, patient discharge status, as in the list of CMS's contractor "
+        "Noridian (article 10529); 69 from 2013-10-01; 71 and 72 as in ResDAC's table",
         _DISCHARGE | {str(_PLANNED + i): _DISCHARGE[code] for i, code in enumerate(_REPEATED, start=1)},
     ),
     CodeList(
@@ -196,8 +196,8 @@ CODE_LISTS: Final = (
     CodeList(
         "race",
         ("urn:oid:2.16.840.1.113883.6.238",),
-        "CDC Race and Ethnicity (HL7 Terminology, 2024-10-24), with the categories of OMB's Statistical Policy Directive 15 of 1997-10-30 "
-        "and 2024-03-29, as in HL7 US Core 8.0.1",
+        "CDC Race and Ethnicity (HL7 Terminology, 2024-10-24), with the categories of OMB's Statistical Policy Directive 15 of "
+        "1997-10-30 and 2024-03-29, as in HL7 US Core 8.0.1",
         {
             "1002-5": "Other",  # American Indian or Alaska Native
             "2028-9": "Asian",
@@ -330,7 +330,7 @@ def race_of(codes: Iterable[str]) -> str | None:
 
 def accepted_pattern(column: str) -> str:
     """Return a regular expression of all codes that a column accepts and that are not the contract's, or "" if there are none."""
-    patterns = []
+    patterns: list[str] = []
     for codes in _ACCEPTED.get(column, ()):
         patterns += ["[1-9][0-9]{0,4}"] if codes.hierarchical else map(re.escape, codes.values)
     return "|".join(patterns)
