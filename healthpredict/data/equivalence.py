@@ -54,12 +54,12 @@ _CHAPTERS: Final = {
 def icd10_map() -> Icd10Map:
     """Return the map. It takes a second the first time.
 
-    CMS maps each code of ICD-10-CM to one or several codes of ICD-9-CM, and the other way round. Most mappings are approximate, so
-    that flag decides nothing; "no map" lines do not count. Where several codes of ICD-9-CM together stand for one, only the first of
-    the first scenario counts. Of the codes that a code of ICD-10-CM is mapped to, or that are mapped to it alone, the most frequent
-    one in the data set (`data.marginals`) is chosen: 250.02 for E11.65, beside 250.80. If none is frequent, these come first, in
-    this order: one that is mapped back; an undivided category, because it is the least specific; the one that most lines share; the
-    first line.
+    CMS maps each code of ICD-10-CM to one or several codes of ICD-9-CM, and the other way round. Most mappings are approximate,
+    so that flag decides nothing; "no map" lines do not count. Where several codes of ICD-9-CM together stand for one, only the
+    first of the first scenario counts. Of the codes that a code of ICD-10-CM is mapped to, or that are mapped to it alone, the
+    most frequent one in the data set (`data.marginals`) is chosen: 250.02 for E11.65, beside 250.80. If none is frequent, these
+    come first, in this order: one that is mapped back; an undivided category, because it is the least specific; the one that
+    most lines share; the first line.
     """
     targets: dict[str, list[str]] = defaultdict(list)
     for icd10, icd9, _, _, no_map, _, scenario, choice in read_mappings(FROM_ICD10):
