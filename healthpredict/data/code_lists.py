@@ -10,7 +10,7 @@ library, so that the API can use it without pandas.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -328,11 +328,19 @@ def race_of(codes: Iterable[str]) -> str | None:
     return "Other" if len(races) > 1 else next(iter(races), None)
 
 
-def accepted_pattern(column: str) -> str:
-    """Return a regular expression of all codes that a column accepts and that are not the contract's, or "" if there are none."""
+def accepted_pattern(column: str, without: Collection[str]) -> str:
+    """Return a regular expression of the codes that a column accepts from these lists, or "" if there are none.
+
+    Args:
+        column: name in the contract.
+        without: values of the contract whose codes are left out.
+    """
     patterns: list[str] = []
     for codes in _ACCEPTED.get(column, ()):
-        patterns += ["[1-9][0-9]{0,4}"] if codes.hierarchical else map(re.escape, codes.values)
+        if codes.hierarchical:
+            patterns.append("[1-9][0-9]{0,4}")
+        else:
+            patterns += [re.escape(code) for code, value in codes.values.items() if value not in without]
     return "|".join(patterns)
 
 

@@ -61,7 +61,7 @@ def _type(column: Column) -> Any:
             accepted = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
         case _:
             accepted = Annotated[int, Field(strict=True, ge=column.minimum, le=column.maximum)]
-    if pattern := accepted_pattern(column.name):
+    if pattern := accepted_pattern(column.name, without=_left_out(column)):
         accepted |= _text(f"({pattern})")
     return accepted | _text(rf"\s*({_WORD_PATTERN})\s*") | None if _is_optional(column) else accepted
 
@@ -71,9 +71,12 @@ def _text(pattern: str) -> Any:
 
 
 def _categories(column: Column) -> list[str]:
-    # The codes of death and hospice are allowed in data, but not for a prediction.
-    left_out = DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
-    return [value for value in column.allowed if value not in left_out]
+    return [value for value in column.allowed if value not in _left_out(column)]
+
+
+def _left_out(column: Column) -> tuple[str, ...]:
+    """The codes of death and hospice are allowed in data, but not for a prediction."""
+    return DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
 
 
 def _accepts(column: Column) -> Callable[[Any], Any]:
