@@ -93,7 +93,7 @@ def rows_of_file(encounter_ids: pd.Series) -> list[dict[str, Any]]:
             if row["encounter_id"] in place:
                 del row["readmitted"]
                 values = {name: int(value) if name in NUMBERS else value for name, value in row.items()}
-                rows[place[row["encounter_id"]]] = values
+                rows[place[row["encounter_id"]]] = values | {"diagnosis_coding": "ICD-9-CM"}
     return rows
 
 
