@@ -39,6 +39,8 @@ def test_diagnoses_that_the_champion_does_not_know_are_shown() -> None:
         decision="stable",
         reasons=(),
         unknown_diagnoses=unknown,
+        champion_before=1,
+        champion=1,
         auroc=0.67,
         offset=0.01,
         time="2026-11-01T00:00:00Z",
