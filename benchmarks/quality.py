@@ -1,8 +1,8 @@
 """`make bench-quality`: the quality of the models and of the gate on the real data.
 
-Five sections of `benchmarks/results/quality.json`: `served` (ten batches, as the loop delivers them), `prequential` (ten batches,
-retraining at each), `grouped` (five folds of patients), `gate` (operating characteristics) and `families` (each with its first
-parameters, on one split).
+Six sections of `benchmarks/results/quality.json`: `served` (ten batches, as the loop delivers them), `prequential` (ten batches,
+retraining at each), `grouped` (five folds of patients), `gate` (operating characteristics), `families` (each with its first
+parameters, on one split) and `codes` (notations and code systems of the diagnoses).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.codes import codes
 from benchmarks.gate import gate
 from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, conditions, write
 from healthpredict.config import Settings, quiet_vendors
@@ -261,6 +262,7 @@ SECTIONS: dict[str, Callable[[Settings], Measured]] = {
     "grouped": grouped,
     "gate": lambda settings: gate(_batches(settings), settings),
     "families": families,
+    "codes": lambda settings: codes(_everything(settings), settings),
 }
 
 

@@ -1,6 +1,7 @@
 """Check one encounter of a request, and describe it for OpenAPI. Both are derived from the table of columns.
 
-Names are accepted as in the data set and with underscores for hyphens. Every problem is listed, and no message repeats a value.
+Names are accepted as in the data set and with underscores for hyphens. Every problem is listed, and no message repeats a value,
+except a diagnosis code that its system does not have or that exists in both systems.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
+from healthpredict.data.code_lists import accepted_pattern, accepted_value
 from healthpredict.data.contract import (
-    BY_FIELD,
     DEATH_OR_HOSPICE,
+    DIAGNOSES,
+    DIAGNOSIS_CODING,
     FEATURE_COLUMNS,
     LARGEST_ID,
     MISSING_WORDS,
@@ -22,6 +25,7 @@ from healthpredict.data.contract import (
     Column,
     Kind,
 )
+from healthpredict.data.diagnosis import read_diagnosis, unambiguous
 from healthpredict.features.encoder import Value
 from healthpredict.serving.problems import GIVEN_TWICE, FieldProblem, ProblemError, counted
 from healthpredict.serving.request import not_json
@@ -29,7 +33,10 @@ from healthpredict.serving.request import not_json
 _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
-_FIELD_OF: Final = {name: column.field for column in RECORD_COLUMNS for name in (column.name, column.field)}
+_FIELD_OF: Final = {
+    name: column.field for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING) for name in (column.name, column.field)
+}
+_NAME_OF: Final = {column.field: column.name for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING)}
 _WORD_PATTERN: Final = "|".join(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
     for word in sorted(MISSING_WORDS)
@@ -54,6 +61,8 @@ def _type(column: Column) -> Any:
             accepted = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
         case _:
             accepted = Annotated[int, Field(strict=True, ge=column.minimum, le=column.maximum)]
+    if pattern := accepted_pattern(column.name, without=_left_out(column)):
+        accepted |= _text(f"({pattern})")
     return accepted | _text(rf"\s*({_WORD_PATTERN})\s*") | None if _is_optional(column) else accepted
 
 
@@ -62,9 +71,12 @@ def _text(pattern: str) -> Any:
 
 
 def _categories(column: Column) -> list[str]:
-    # The codes of death and hospice are allowed in data, but not for a prediction.
-    left_out = DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
-    return [value for value in column.allowed if value not in left_out]
+    return [value for value in column.allowed if value not in _left_out(column)]
+
+
+def _left_out(column: Column) -> tuple[str, ...]:
+    """The codes of death and hospice are allowed in data, but not for a prediction."""
+    return DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
 
 
 def _accepts(column: Column) -> Callable[[Any], Any]:
@@ -94,7 +106,7 @@ def _field(column: Column) -> tuple[Any, Any]:
     )
 
 
-_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
+_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING)}
 Encounter: Final = create_model(
     "Encounter",
     __doc__="One encounter at discharge, its fields named as in the data set, or with underscores for hyphens.",
@@ -128,6 +140,15 @@ def read_encounter(sent: Any) -> dict[str, Value]:
             if problem:
                 problems[column.name] = problem
         record[field] = value
+    coding, problem = _checked(DIAGNOSIS_CODING, given.get(DIAGNOSIS_CODING.field))
+    if problem:
+        problems[DIAGNOSIS_CODING.name], coding = problem, None
+    for name in DIAGNOSES:
+        code = record[name]
+        if code is not None and name not in problems:
+            record[name], problem = _read_diagnosis(code, coding)
+            if problem:
+                problems[name] = problem
     if len(given) < len(sent) or None in given:
         problems |= _problems_of_names(sent)
     if problems:
@@ -143,7 +164,7 @@ def _problems_of_names(sent: Sequence[tuple[str, Any]]) -> dict[str, str]:
         names_by_field.setdefault(_FIELD_OF.get(name), []).append(name)
     unknown = dict.fromkeys(map(_shown, names_by_field.pop(None, ())), "is not a field of an encounter")
     twice = {
-        BY_FIELD[field].name: GIVEN_TWICE if names[0] == names[1] else f"{GIVEN_TWICE}, as {names[0]} and {names[1]}"
+        _NAME_OF[field]: GIVEN_TWICE if names[0] == names[1] else f"{GIVEN_TWICE}, as {names[0]} and {names[1]}"
         for field, names in names_by_field.items()
         if field is not None and len(names) > 1
     }
@@ -163,6 +184,8 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
         value = None
     elif isinstance(value, str) and NOT_MEASURED in column.allowed and value.strip() == NOT_MEASURED:
         value = NOT_MEASURED
+    elif isinstance(value, str):
+        value = accepted_value(column.name, value)
     if value is None and _is_optional(column):
         return None, None
     if column.field == _DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
@@ -170,6 +193,13 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
     return value, column.problem(value)
 
 
+def _read_diagnosis(value: Any, coding: Any) -> tuple[str | None, str | None]:
+    """Return the canonical form of a code that matches the contract's pattern, and its problem; one of them is None."""
+    code, problem = read_diagnosis(value, coding)
+    return code, problem and f"is {value}, which {problem}"
+
+
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:
     """Return a record by `Column.field` as a caller sends it: fields named as in the data set, null for missing."""
-    return {column.name: record.get(column.field) for column in FEATURE_COLUMNS}
+    sent = {column.name: record.get(column.field) for column in FEATURE_COLUMNS}
+    return sent | {name: unambiguous(code) for name in DIAGNOSES if isinstance(code := sent[name], str)}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from healthpredict.data.contract import COLUMNS, Column, Kind
 from healthpredict.data.params import ContractParams
-from healthpredict.data.schema import DUPLICATE, check_encounters
+from healthpredict.data.schema import DUPLICATE, check_encounters, check_rows
 from healthpredict.data.synthetic import synthesize
 from healthpredict.errors import BatchRefused
 
@@ -185,3 +185,58 @@ def test_words_for_missing_are_missing_unless_the_contract_lists_them(word: str)
 def test_categories_with_numbers_are_read_however_they_are_written() -> None:
     checked = check_encounters(broken(admission_type_id="1.0", admission_source_id="07"), "batch-01", ANY)
     assert checked.encounters[["admission_type_id", "admission_source_id"]].iloc[3].tolist() == ["1", "7"]
+
+
+@pytest.mark.parametrize(
+    ("code", "coding", "default", "read"),
+    [
+        ("250.60", None, "ICD-9-CM", "250.6"),
+        ("038.9", None, "ICD-9-CM", "38"),
+        ("J441", None, "ICD-9-CM", "J44.1"),
+        ("E871", None, "ICD-9-CM", "E871"),
+        ("E871", None, "ICD-10-CM", "E87.1"),
+        ("E871", "ICD-9-CM", "ICD-10-CM", "E871"),
+        ("E871", "ICD-10-CM", "ICD-9-CM", "E87.1"),
+    ],
+)
+def test_a_diagnosis_is_read_in_its_system(code: str, coding: str | None, default: str, read: str) -> None:
+    raw = GOOD.assign(diagnosis_coding=pd.Series(np.nan, GOOD.index, dtype="str"))
+    raw.loc[3, ["diag_1", "diag_2", "diag_3", "diagnosis_coding"]] = [code, np.nan, np.nan, coding or np.nan]
+    checked = check_encounters(raw, "batch-01", ContractParams(diagnosis_coding=default))
+    assert len(checked.quarantine) == 0
+    assert list(checked.encounters) == [column.field for column in ENCOUNTER]
+    assert checked.encounters["diag_1"][3] == read
+    others = GOOD["diag_1"].index != 3
+    as_before = check_encounters(GOOD, "batch-01", ContractParams()).encounters["diag_1"]
+    if default == "ICD-9-CM":
+        assert checked.encounters["diag_1"][others].equals(as_before[others])
+    # As batch scoring reads a file.
+    categorical = raw.astype({"diag_1": "category", "diagnosis_coding": "category"})
+    rows = check_rows(categorical, ENCOUNTER, default)
+    assert rows.frame["diag_1"].astype("str").equals(checked.encounters["diag_1"])
+
+
+@pytest.mark.parametrize(
+    ("code", "coding", "reason"),
+    [
+        ("E871", None, "diag_1 is a code of both ICD-9-CM and ICD-10-CM: state which in diagnosis_coding"),
+        ("J44.1", "ICD-9-CM", "diag_1 is not an ICD-9-CM code"),
+        ("250.60", "ICD-10", "diagnosis_coding is not one of ICD-9-CM, ICD-10-CM"),
+        ("J44.1!", "ICD-10-CM", f"diag_1 does not match {BY_NAME['diag_1'].pattern}"),
+    ],
+)
+def test_a_diagnosis_that_cannot_be_read_is_quarantined(code: str, coding: str | None, reason: str) -> None:
+    good = GOOD.assign(diag_1="428", diag_2="401", diag_3="276", diagnosis_coding=pd.Series(np.nan, dtype="str"))
+    good.loc[3, ["diag_1", "diag_2", "diag_3", "diagnosis_coding"]] = [code, np.nan, np.nan, coding or np.nan]
+    checked = check_encounters(good, "batch-01", ContractParams(diagnosis_coding=None))
+    assert checked.quarantine["reason"].tolist() == [reason]
+    assert checked.quarantine["diag_1"].tolist() == [code]
+
+
+def test_codes_of_today_are_read_as_those_of_the_data_set() -> None:
+    raw = broken(race="2106-3", payer_code="111", medical_specialty="207RC0000X", admission_source_id="E")
+    row = check_encounters(raw, "batch-01", ContractParams()).encounters.loc[3]
+    read = row[["race", "payer_code", "medical_specialty", "admission_source_id"]].tolist()
+    assert read == ["Caucasian", "MC", "Cardiology", "25"]
+    raw = broken(discharge_disposition_id="65")
+    assert len(check_encounters(raw, "batch-01", ContractParams()).quarantine) == 1

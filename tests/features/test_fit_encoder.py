@@ -12,7 +12,7 @@ from sklearn.preprocessing import TargetEncoder
 
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.features.encoder import Encoder
-from healthpredict.features.frame import MIN_ROWS, N_FOLDS, SMOOTHING, encode_frame, fit_encoder
+from healthpredict.features.frame import MIN_ROWS, N_FOLDS, SMOOTHING, encode_frame, fit_encoder, unknown_diagnoses
 from healthpredict.features.record import RecordEncoder
 from healthpredict.features.sources import COUNTS, DERIVED_NUMBERS, LEVEL_SOURCES
 from healthpredict.training.fit import divisions
@@ -144,14 +144,14 @@ def test_nothing_is_kept_of_fewer_than_ten_encounters(training: pd.DataFrame) ->
     training.loc[training.index[9:19], "payer_code"] = "RR"
     training["diag_1"] = "428"
     # Ten codes of one category: the category is kept, the codes are not.
-    training.loc[training.index[:10], "diag_1"] = [f"777.{i}" for i in range(10)]
+    training.loc[training.index[:10], "diag_1"] = [f"250.{i}1" for i in range(10)]
     encoder, _ = fit_encoder(training, *label_and_fold(training))
     assert encoder.levels["payer_code"] == ("MC", "RR")
-    assert encoder.levels["diag_1.category"] == ("428", "777")
+    assert encoder.levels["diag_1.category"] == ("250", "428")
     assert "diag_1" not in encoder.levels
     stored = json.dumps(encoder.to_json())
     assert '"QQ"' not in stored
-    assert "777." not in stored
+    assert '"250.91"' not in stored
 
 
 def test_missing_is_a_level_of_its_own(training: pd.DataFrame) -> None:
@@ -196,3 +196,37 @@ def test_statistics_stay_finite_when_one_fold_holds_every_readmission(training: 
     encoder, crossed = fit_encoder(training, label, fold)
     assert np.isfinite(crossed).all()
     assert np.isfinite(encode_frame(encoder, training)).all()
+
+
+def test_standard_notation_and_icd10_have_the_features_of_the_data_set(
+    encoder: Encoder, training: pd.DataFrame
+) -> None:
+    rows = training.head(1).assign(diag_1="428", diag_2="250.6", diag_3="496")
+    expected = encode_frame(encoder, rows)
+    assert (
+        encode_frame(encoder, rows.assign(diag_1="428.0", diag_2="250.60", diag_3="496.")).tobytes()
+        == expected.tobytes()
+    )
+    assert (
+        encode_frame(encoder, rows.assign(diag_1="I50.9", diag_2="E11.40", diag_3="J44.9")).tobytes()
+        == expected.tobytes()
+    )
+
+
+def test_a_data_set_in_icd10_trains_the_same_statistics(training: pd.DataFrame) -> None:
+    """Levels are learned on canonical codes."""
+    in_icd9 = training.assign(diag_1="428", diag_2="276", diag_3="496")
+    in_icd9.loc[in_icd9.index[::2], "diag_1"] = "584"
+    in_icd10 = in_icd9.assign(
+        diag_1=in_icd9["diag_1"].map({"428": "I50.9", "584": "N17.9"}), diag_2="E87.1", diag_3="J44.9"
+    )
+    fits = [fit_encoder(frame, *label_and_fold(training)) for frame in (in_icd9, in_icd10)]
+    assert fits[0][0] == fits[1][0]
+    assert fits[0][1].tobytes() == fits[1][1].tobytes()
+
+
+def test_unknown_diagnoses_are_counted(encoder: Encoder, training: pd.DataFrame) -> None:
+    rows = training.head(4).assign(
+        diag_1=["V99", "X99.9XXA", None, encoder.levels["diag_1"][0]], diag_2="U07.1", diag_3=None
+    )
+    assert unknown_diagnoses(encoder, rows) == {"diag_1": 2, "diag_2": 4, "diag_3": 0}

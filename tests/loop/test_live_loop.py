@@ -49,7 +49,8 @@ def settings(tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch) -> I
 def as_json(raw: pd.DataFrame) -> list[dict[str, Any]]:
     """What a hospital sends."""
     texts = raw.drop(columns=OUTCOME_COLUMN).fillna(MISSING)
-    return texts.assign(**{name: texts[name].astype(int) for name in NUMBERS}).to_dict("records")
+    numbers = {name: texts[name].astype(int) for name in NUMBERS}
+    return texts.assign(diagnosis_coding="ICD-9-CM", **numbers).to_dict("records")
 
 
 def test_live_predictions_and_outcomes_become_batches_and_a_challenger(settings: Settings, tmp_path: Path) -> None:

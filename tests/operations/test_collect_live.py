@@ -20,8 +20,9 @@ from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.data.columns import OUTCOME_COLUMN
 from healthpredict.data.contract import COLUMNS
-from healthpredict.data.params import LiveParams
+from healthpredict.data.params import ContractParams, LiveParams
 from healthpredict.data.raw import read_encounters, read_outcomes
+from healthpredict.data.schema import check_encounters
 from healthpredict.errors import BatchRefused, NotFound, StorageError
 from healthpredict.operations import collect_live as collecting
 from healthpredict.operations.collect_live import Collected, collect_live, record_outcomes
@@ -375,3 +376,16 @@ class TestOutcomes:
             "1 of 4 rows are not used: readmitted is not one of NO, >30, <30.",
             "1 encounters have contradictory outcomes, which are not used.",
         )
+
+
+@pytest.mark.parametrize("default", [None, "ICD-9-CM", "ICD-10-CM"])
+def test_diagnoses_are_read_again_as_they_were_predicted(settings: Settings, default: str | None) -> None:
+    """The API knew the system of each code. A batch must not depend on the setting for files without one."""
+    codes = ["E878", "E87.8", "V45", "V45.-", "250.6", None]
+    ship(settings, [prediction(number, diag_1=code) for number, code in enumerate(codes, start=1)])
+    assert collect_live(Installation(settings)).batches == ["live-000001"]
+    checked = check_encounters(batch(settings, "live-000001"), "live", ContractParams(diagnosis_coding=default))
+    assert checked.reasons == {}
+    assert (
+        checked.encounters["diag_1"].astype(object).where(checked.encounters["diag_1"].notna(), None).tolist() == codes
+    )

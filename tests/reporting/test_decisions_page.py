@@ -30,3 +30,21 @@ def test_each_decision_has_a_colour_of_its_own(decision: str) -> None:
     style, shown = html.split("</style>")
     assert f'<span class="state {decision}">{decision}</span>' in shown
     assert f".{decision} {{ background:" in style or f".{decision}, ." in style
+
+
+def test_diagnoses_that_the_champion_does_not_know_are_shown() -> None:
+    unknown = {"diag_1": 3, "diag_2": 1200}
+    batch = BatchSummary(
+        name="batch-01",
+        decision="stable",
+        reasons=(),
+        unknown_diagnoses=unknown,
+        champion_before=1,
+        champion=1,
+        auroc=0.67,
+        offset=0.01,
+        time="2026-11-01T00:00:00Z",
+    )
+    summary = Summary(data=DATA, models=(), batches=(batch,), seconds={})
+    shown = " ".join(page(summary, history_plots(summary), [], None).split())
+    assert "a code that the champion does not know: 3 as primary diagnosis, 1,200 as second diagnosis." in shown

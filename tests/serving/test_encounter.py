@@ -220,7 +220,8 @@ def test_values_are_accepted_as_in_the_contract(column: Any, value: Any) -> None
 
 def test_every_column_but_the_outcome_is_described_in_the_schema() -> None:
     properties = Encounter.model_json_schema()["properties"]
-    assert list(properties) == [column.name for column in COLUMNS if column.kind is not Kind.OUTCOME]
+    columns = [column.name for column in COLUMNS if column.kind is not Kind.OUTCOME]
+    assert list(properties) == [*columns, "diagnosis_coding"]
     assert all(properties[column.name]["description"].startswith(column.description) for column in FEATURE_COLUMNS)
 
 
@@ -234,3 +235,41 @@ def test_a_name_given_twice_is_found_however_many_others_are_absent() -> None:
             with pytest.raises(ProblemError) as caught:
                 read_encounter(read_json(f"{text[:-1]}{twice}}}".encode()))
             assert {error.field for error in caught.value.problem.errors} == set(repeated)
+
+
+@pytest.mark.parametrize("code", ["E871", "E8859"])
+def test_an_ambiguous_diagnosis_is_rejected_by_name_unless_its_system_is_stated(code: str) -> None:
+    expected = f"is {code}, which is a code of both ICD-9-CM and ICD-10-CM: state which in diagnosis_coding"
+    assert problems({**GOOD, "diag_2": code}) == {"diag_2": expected}
+    others = {"diag_1": None, "diag_3": None}
+    assert read(diag_2=code, diagnosis_coding="ICD-9-CM", **others)["diag_2"] == code[:4]
+    assert read(diag_2=code, diagnosis_coding="ICD-10-CM", **others)["diag_2"] == f"{code[:3]}.{code[3:]}"
+
+
+def test_a_diagnosis_must_be_of_the_stated_system() -> None:
+    body = {**GOOD, "diag_1": "J44.1", "diag_2": None, "diag_3": None}
+    assert problems({**body, "diagnosis_coding": "ICD-9-CM"}) == {"diag_1": "is J44.1, which is not an ICD-9-CM code"}
+    assert problems({**body, "diagnosis_coding": "ICD10"}) == {"diagnosis_coding": "is not one of ICD-9-CM, ICD-10-CM"}
+    assert problems({**body, "diagnosis_coding": ["ICD-10-CM"]}) == {"diagnosis_coding": "is not text"}
+
+
+@pytest.mark.parametrize(
+    ("code", "meant"), [("E119", "E11.9"), ("J44.1", "J44.1"), ("250.60", "250.6"), ("0389", "38"), ("V45.81", "V45")]
+)
+def test_a_diagnosis_of_one_system_needs_no_statement(code: str, meant: str) -> None:
+    for coding in ({}, {"diagnosis_coding": None}, {"diagnosis_coding": "unknown"}):
+        assert read(diag_1=code, **coding)["diag_1"] == meant
+
+
+def test_a_record_is_sent_so_that_it_is_read_again() -> None:
+    """A canonical E code of ICD-9-CM alone would be ambiguous."""
+    record = read(diag_1="E878.8", diag_2="V45.81", diag_3="E11.9")
+    assert record["diag_1"] == "E878"
+    assert read_body(as_sent(record)) == record | dict.fromkeys(("encounter_id", "patient_id"))
+
+
+def test_codes_of_today_are_accepted() -> None:
+    record = read(race="2054-5", payer_code="21", medical_specialty="208M00000X", admission_source_id="F")
+    assert (record["race"], record["payer_code"]) == ("AfricanAmerican", "MD")
+    assert (record["medical_specialty"], record["admission_source_id"]) == ("Hospitalist", "26")
+    assert read(payer_code="99")["payer_code"] is None
