@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from healthpredict.bundle.explainer import Explainer
-from healthpredict.bundle.manifest import Manifest
+from healthpredict.bundle.manifest import CodeSystem, Manifest
 from healthpredict.bundle.model import (
     CONTRACT,
     ENCODER,
     EXPLAINED_WITHIN,
     EXPLAINER,
     GOLDEN,
+    ICD10,
     MANIFEST,
     MODEL,
     REFERENCE,
@@ -27,6 +28,7 @@ from healthpredict.bundle.model import (
     load_bundle,
 )
 from healthpredict.bundle.onnx_model import OnnxModel
+from healthpredict.data.diagnosis import Coding
 from healthpredict.errors import BundleError
 from healthpredict.features.encoder import Encoder
 
@@ -45,7 +47,7 @@ def build_bundle(
 
     Args:
         path: of the folder. An existing bundle is replaced.
-        manifest: the fields of `Manifest` except `files`.
+        manifest: the fields of `Manifest` except `code_systems` and `files`.
         encoder: fitted.
         onnx_model: input `features` float32 (n, n_features), output `probabilities` float32 (n, 2).
         reference: reference profile for drift, as plain data.
@@ -63,6 +65,7 @@ def build_bundle(
     content = {
         MODEL: onnx_model,
         ENCODER: _json(encoder.to_json()),
+        ICD10: _json(encoder.icd10.to_json()),
         CONTRACT: _json(contract_as_data()),
         REFERENCE: _json(reference),
         GOLDEN: _json([{"record": row.record, "risk": row.risk} for row in golden]),
@@ -76,7 +79,8 @@ def build_bundle(
         for name, data in content.items():
             (partial / name).write_bytes(data)
         files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-        (partial / MANIFEST).write_bytes(_json(Manifest(**manifest, files=files).model_dump(mode="json")))
+        complete = Manifest(**manifest, code_systems=_code_systems(encoder), files=files)
+        (partial / MANIFEST).write_bytes(_json(complete.model_dump(mode="json")))
         built = load_bundle(partial)
         built.verify()
         # If the loaded model is decision tables, the ONNX model has not been checked yet. Other tools read it.
@@ -87,6 +91,14 @@ def build_bundle(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load_bundle(path)
+
+
+def _code_systems(encoder: Encoder) -> tuple[CodeSystem, ...]:
+    mapped = encoder.icd10
+    return (
+        CodeSystem(name=Coding.ICD9, source="the training data"),
+        CodeSystem(name=Coding.ICD10, source=mapped.source, date=mapped.date),
+    )
 
 
 def _verify_explanations(bundle: Bundle) -> None:

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.data.diagnosis import Coding
 from healthpredict.evaluation.report import TestReport
 
-FORMAT = 4
+FORMAT = 5
 """Version of the layout. A bundle with another version is refused."""
 
 
@@ -37,6 +38,22 @@ class Recalibration(BaseModel):
     batch: str
 
 
+class CodeSystem(BaseModel):
+    """A system of diagnosis codes that a bundle knows.
+
+    Attributes:
+        name: of the system.
+        source: where its levels come from.
+        date: when that source was released, or None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: Coding
+    source: str
+    date: str | None = None
+
+
 class Manifest(BaseModel):
     """The content and origin of a bundle.
 
@@ -56,6 +73,7 @@ class Manifest(BaseModel):
         calibrator: see `Calibrator`.
         recalibration: None for a bundle that training built.
         test: metrics on patients that the model was not trained on, with calibrator and threshold from training.
+        code_systems: systems of diagnosis codes that it knows.
         files: sha256 of every other file of the bundle, by name.
     """
 
@@ -76,6 +94,7 @@ class Manifest(BaseModel):
     calibrator: Calibrator
     recalibration: Recalibration | None = None
     test: TestReport
+    code_systems: tuple[CodeSystem, ...]
     files: dict[str, str]
 
     @property

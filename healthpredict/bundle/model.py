@@ -20,6 +20,7 @@ from healthpredict.bundle.explainer import Explainer
 from healthpredict.bundle.manifest import FORMAT, Calibrator, Manifest
 from healthpredict.bundle.onnx_model import OnnxModel
 from healthpredict.data.contract import FEATURE_COLUMNS
+from healthpredict.data.icd10 import Icd10Map
 from healthpredict.errors import BundleError
 from healthpredict.features.encoder import Encoder, Value
 from healthpredict.features.record import RecordEncoder
@@ -27,12 +28,13 @@ from healthpredict.features.record import RecordEncoder
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 ENCODER = "encoder.json"
+ICD10 = "icd10.json"
 CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 GOLDEN = "golden.json"
 EXPLAINER = "explainer.npz"
 """The only optional file."""
-_REQUIRED = (MODEL, ENCODER, CONTRACT, REFERENCE, GOLDEN)
+_REQUIRED = (MODEL, ENCODER, ICD10, CONTRACT, REFERENCE, GOLDEN)
 
 EXPLAINED_WITHIN = 1e-4
 """Largest allowed difference between a risk and the sum of its explanation."""
@@ -191,7 +193,7 @@ def load_bundle(path: Path) -> Bundle:
         path=path,
         digest=hashlib.sha256(manifest_bytes).hexdigest(),
         manifest=manifest,
-        encoder=Encoder.from_json(json.loads(content[ENCODER])),
+        encoder=Encoder.from_json(json.loads(content[ENCODER]), Icd10Map.from_json(json.loads(content[ICD10]))),
         golden=tuple(GoldenRow(row["record"], row["risk"]) for row in json.loads(content[GOLDEN])),
         model=(explainer and DecisionTables.of(explainer)) or OnnxModel(content[MODEL]),
         explainer=explainer,

@@ -59,7 +59,7 @@ def recalibrate_bundle(
     }
     return build_bundle(
         path,
-        manifest=old.model_dump(exclude={"files"}) | changed,
+        manifest=old.model_dump(exclude={"code_systems", "files"}) | changed,
         encoder=bundle.encoder,
         onnx_model=(bundle.path / MODEL).read_bytes(),
         reference=bundle.reference(),

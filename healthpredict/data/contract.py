@@ -4,7 +4,7 @@ It is the single source of the Pandera schema, the encoder's inputs, the API's r
 Names and code lists are those of the UCI data set "Diabetes 130-US Hospitals for Years 1999-2008"
 (doi 10.24432/C5230J; Strack et al. 2014, doi 10.1155/2014/781670, table 1) and of its `IDS_mapping.csv`.
 
-This module imports only the standard library, so that the API can use it without pandas.
+This module needs only the standard library, so that the API can use it without pandas.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from healthpredict.data.code_lists import accepted_value
+from healthpredict.data.diagnosis import DIAGNOSIS_PATTERN, Coding
 
 
 class Kind(StrEnum):
@@ -80,6 +83,8 @@ class Column:
     def read(self, text: str) -> str | int | None:
         """Convert a text to a value. `problem` says whether the contract allows the value.
 
+        A code of a list that the column accepts becomes the contract's value; see `data.code_lists`.
+
         Returns:
             None if it is missing. For ID and COUNT, an int (`007` and `5.0` are whole numbers), or the text itself if it is not a
             whole number, or has a decimal point and is above 2^53. For all others, the text without surrounding blanks; a numeric
@@ -95,7 +100,7 @@ class Column:
             return int(number["digits"])
         if self.kind is Kind.CATEGORY and number is not None and self.allowed[0].isdigit():
             return str(int(number["digits"]))
-        return text
+        return accepted_value(self.name, text)
 
     def problem(self, value: str | int | None) -> str | None:
         """Describe why the contract does not allow a value.
@@ -145,7 +150,6 @@ MISSING: Final = "?"
 AGE_BANDS: Final = tuple(f"[{low}-{low + 10})" for low in range(0, 100, 10))
 _WEIGHT_BANDS: Final = (*(f"[{low}-{low + 25})" for low in range(0, 200, 25)), ">200")
 _DOSES: Final = ("No", "Steady", "Up", "Down")
-_ICD9: Final = r"(V[0-9]{2}|E[0-9]{3}|[0-9]{1,3})(\.[0-9]{1,2})?"
 _CODES_OF: Final = {"admission_type": 8, "discharge_disposition": 30, "admission_source": 26}
 
 MEDICATIONS: Final = (
@@ -191,6 +195,10 @@ def _coded(name: str) -> Column:
     return _category(f"{name}_id", codes, f"{name.replace('_', ' ').capitalize()} as coded in IDS_mapping.csv")
 
 
+def _diagnosis(name: str, description: str) -> Column:
+    return Column(name, Kind.CODE, f"{description}, ICD-9-CM or ICD-10-CM", pattern=DIAGNOSIS_PATTERN, nullable=True)
+
+
 COLUMNS: Final[tuple[Column, ...]] = (
     Column("encounter_id", Kind.ID, "The hospital stay"),
     Column("patient_nbr", Kind.ID, "The person"),
@@ -216,9 +224,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _count("number_outpatient", 0, 366, "Outpatient visits in the year before the encounter"),
     _count("number_emergency", 0, 366, "Emergency visits in the year before the encounter"),
     _count("number_inpatient", 0, 366, "Inpatient visits in the year before the encounter"),
-    Column("diag_1", Kind.CODE, "Primary diagnosis, ICD-9-CM", pattern=_ICD9, nullable=True),
-    Column("diag_2", Kind.CODE, "Second diagnosis, ICD-9-CM", pattern=_ICD9, nullable=True),
-    Column("diag_3", Kind.CODE, "Third diagnosis, ICD-9-CM", pattern=_ICD9, nullable=True),
+    _diagnosis("diag_1", "Primary diagnosis"),
+    _diagnosis("diag_2", "Second diagnosis"),
+    _diagnosis("diag_3", "Third diagnosis"),
     _count("number_diagnoses", 1, 50, "Diagnoses entered for the encounter"),
     _category("max_glu_serum", ("None", "Norm", ">200", ">300"), "Highest serum glucose; None is not measured"),
     _category("A1Cresult", ("None", "Norm", ">7", ">8"), "Haemoglobin A1c; None is not measured"),
@@ -234,5 +242,16 @@ RECORD_COLUMNS: Final = tuple(c for c in COLUMNS if c.kind is not Kind.OUTCOME)
 
 FEATURE_COLUMNS: Final = tuple(c for c in COLUMNS if c.kind in (Kind.COUNT, Kind.CATEGORY, Kind.CODE))
 """The inputs of a prediction: every column except identifiers and the outcome."""
+
+DIAGNOSES: Final = ("diag_1", "diag_2", "diag_3")
+"""The columns of diagnosis codes. Records, frames and the prediction log hold them in the canonical form of `data.diagnosis`."""
+
+DIAGNOSIS_CODING: Final = _category(
+    "diagnosis_coding",
+    tuple(Coding),
+    "Code system of the diagnoses; only needed for codes that exist in both systems",
+    nullable=True,
+)
+"""An optional column of files and field of requests, which says how the diagnoses are read. It is not part of an encounter."""
 
 BY_FIELD: Final = {column.field: column for column in COLUMNS}

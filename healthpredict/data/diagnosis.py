@@ -1,8 +1,8 @@
 """Read diagnosis codes of ICD-9-CM and ICD-10-CM into one canonical form.
 
-The canonical form of an ICD-9-CM code is that of the UCI data set: the category without leading zeros (`038.9` is `38`, `428.0` is
-`428`, `V45.81` is `V45`), and for diabetes the whole code without trailing zeros (`250.60` is `250.6`, `250.00` is `250`). That of an
-ICD-10-CM code is the whole code with its point: `E119` is `E11.9`.
+The canonical form of an ICD-9-CM code is that of the UCI data set: the category without leading zeros (`038.9` is `38`, `428.0`
+is `428`, `V45.81` is `V45`), and for diabetes the whole code without trailing zeros (`250.60` is `250.6`, `250.00` is `250`). That
+of an ICD-10-CM code is the whole code with its point: `E119` is `E11.9`.
 
 Which codes exist in both systems follows from their ranges (ICD-9-CM, FY 2015, and ICD-10-CM, FY 2024, both published by CMS and
 NCHS):
@@ -32,8 +32,8 @@ class Coding(StrEnum):
 DIAGNOSIS_PATTERN: Final = (
     r"(V[0-9]{2}|E[0-9]{3}|[0-9]{3})\.?[0-9]{0,2}|[0-9]{1,2}(\.[0-9]{0,2})?|[A-Z][0-9][0-9AB]\.?[0-9A-Z]{0,4}-?"
 )
-"""What any code looks like. Without a point, the first three digits of an ICD-9-CM code are its category. A hyphen at the end marks an
-incomplete ICD-10-CM code: `V45.-`, which would otherwise be one of ICD-9-CM."""
+"""What any code looks like. Without a point, the first three digits of an ICD-9-CM code are its category. A hyphen at the end marks
+an incomplete ICD-10-CM code: `V45.-`, which would otherwise be one of ICD-9-CM."""
 _ICD9: Final = re.compile(r"(?P<category>V[0-9]{2}|E[0-9]{3}|[0-9]{3}|[0-9]{1,2}(?=\.|$))\.?(?P<rest>[0-9]{0,2})")
 _ICD10: Final = re.compile(r"(?P<category>[A-Z][0-9][0-9AB])\.?(?P<rest>[0-9A-Z]{0,4})-?")
 _CANONICAL_ICD9: Final = re.compile(r"[0-9]+(\.[0-9]+)?|V[0-9]{2}|E[0-9]{3}")
@@ -76,7 +76,7 @@ def coding_of(code: str) -> Coding:
 
 
 def unambiguous(code: str) -> str:
-    """Return a canonical code in a notation that needs no statement of its system: `E878` is `E878.`, with the point of ICD-9-CM."""
+    """Return a canonical code in a notation that needs no stated system: `E878` is `E878.`, with the point of ICD-9-CM."""
     return f"{code}." if code[:1] == "E" and coding_of(code) is Coding.ICD9 else code
 
 

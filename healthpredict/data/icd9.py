@@ -56,8 +56,10 @@ DIAGNOSIS_GROUPS: Final = (*dict.fromkeys(group for _, group in _RANGES if group
 def diagnosis_group(code: str) -> str:
     """Return the group of an ICD-9-CM code written as in the data set: `428`, `250.83`, `8` (for 008), `V58`, `E909`.
 
-    Any other text belongs to the group "other".
+    A group belongs to itself, any other text to the group "other".
     """
+    if code in DIAGNOSIS_GROUPS:
+        return code
     if code[:1] in ("V", "E"):
         return code[0]
     category = code.partition(".")[0]

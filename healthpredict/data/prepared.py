@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from healthpredict.data.diagnosis import Coding
 
 
 class PreparedData(BaseModel):
@@ -40,3 +42,9 @@ class PreparedData(BaseModel):
     batches: list[str]
     problems: tuple[str, ...] = ()
     settings: dict[str, Any]
+
+    @field_validator("settings")
+    @classmethod
+    def _before_code_systems(cls, stored: dict[str, Any]) -> dict[str, Any]:
+        """Read the settings of an earlier version of this system, when all diagnoses were codes of ICD-9-CM."""
+        return stored | {"contract": {"diagnosis_coding": Coding.ICD9.value} | stored.get("contract", {})}

@@ -1,7 +1,7 @@
 """Read raw encounters into frames of text, and write them as csv.
 
-A raw frame has the columns of the contract under their raw names and in its order. `?` and empty values are NaN.
-`healthpredict.data.schema` checks the values.
+A raw frame has the columns of the contract under their raw names and in its order, and last `diagnosis_coding` if the file has
+it. `?` and empty values are NaN. `healthpredict.data.schema` checks the values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from healthpredict.data.columns import ENCOUNTER_COLUMNS, ID_COLUMNS, OUTCOME_COLUMN, OUTCOMES_COLUMNS
+from healthpredict.data.columns import (
+    CODING_COLUMN,
+    ENCOUNTER_COLUMNS,
+    ID_COLUMNS,
+    OUTCOME_COLUMN,
+    OUTCOMES_COLUMNS,
+)
 from healthpredict.data.contract import MISSING
 from healthpredict.data.table import Table, open_table
 from healthpredict.errors import BatchRefused
@@ -48,7 +54,7 @@ def read_encounters(source: Path | bytes, name: str) -> RawTable:
         BatchRefused: it cannot be read (see `open_table`), or it has the column `readmitted`.
         MissingColumns: a column of the contract is missing.
     """
-    with open_table(source, name, ENCOUNTER_COLUMNS, (OUTCOME_COLUMN,)) as table:
+    with open_table(source, name, ENCOUNTER_COLUMNS, (OUTCOME_COLUMN, CODING_COLUMN)) as table:
         if OUTCOME_COLUMN in table.columns:
             raise BatchRefused(
                 name,
@@ -60,7 +66,7 @@ def read_encounters(source: Path | bytes, name: str) -> RawTable:
 
 def read_history(source: Path | bytes, name: str) -> RawTable:
     """Read a data set: encounters with `readmitted`. Arguments and errors as `read_encounters`."""
-    with open_table(source, name, (*ENCOUNTER_COLUMNS, OUTCOME_COLUMN)) as table:
+    with open_table(source, name, (*ENCOUNTER_COLUMNS, OUTCOME_COLUMN), (CODING_COLUMN,)) as table:
         return _whole(table)
 
 

@@ -19,7 +19,8 @@ import pyarrow as arrow
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from healthpredict.data.contract import COLUMNS, RECORD_COLUMNS, Column, Kind
+from healthpredict.data.contract import COLUMNS, DIAGNOSES, DIAGNOSIS_CODING, RECORD_COLUMNS, Column, Kind
+from healthpredict.data.diagnosis import read_diagnosis
 from healthpredict.data.params import ContractParams
 from healthpredict.errors import BatchRefused
 
@@ -61,13 +62,13 @@ def check_encounters(
     Args:
         raw: a raw frame. A column of outcomes is ignored.
         batch: its name, for messages.
-        params: the largest share of bad rows.
+        params: the largest share of bad rows, and the code system of diagnoses if none is stated.
         earlier_ids: the `encounter_id` of earlier encounters. A row that repeats one is bad.
 
     Raises:
         BatchRefused: too many rows are bad. The message contains the most frequent reasons with their counts, and no values.
     """
-    rows = check_rows(raw, RECORD_COLUMNS)
+    rows = check_rows(raw, RECORD_COLUMNS, params.diagnosis_coding)
     ids = rows.frame["encounter_id"]
     repeated = np.zeros(len(raw), dtype=bool)
     repeated[rows.valid] = (ids[rows.valid].duplicated() | ids[rows.valid].isin(earlier_ids)).to_numpy()
@@ -105,17 +106,26 @@ class CheckedRows:
         self.reasons[rows] = [f"{text}; {reason}" if text else reason for text in self.reasons[rows]]
 
 
-def check_rows(raw: pd.DataFrame, columns: Sequence[Column]) -> CheckedRows:
+def check_rows(raw: pd.DataFrame, columns: Sequence[Column], diagnosis_coding: str | None = None) -> CheckedRows:
     """Convert every value to its type, and list the problems of each row.
 
     Args:
         raw: a raw frame. Its columns may be categorical; codes then stay categorical.
         columns: of the contract, to check.
+        diagnosis_coding: the system of a diagnosis code that exists in both, if the row states none. With None, the row is bad.
     """
     typed: dict[str, Any] = {}
     checked = CheckedRows(pd.DataFrame(index=raw.index), np.full(len(raw), "", dtype=object))
+    stated = None
+    if DIAGNOSIS_CODING.name in raw and any(column.name in DIAGNOSES for column in columns):
+        stated, problems = _check_column(raw[DIAGNOSIS_CODING.name], DIAGNOSIS_CODING)
+        for reason, rows in problems:
+            checked.reject(rows, reason)
     for column in columns:
-        typed[column.field], problems = _check_column(raw[column.name], column)
+        if column.name in DIAGNOSES:
+            typed[column.field], problems = _check_diagnoses(raw[column.name], column, stated, diagnosis_coding)
+        else:
+            typed[column.field], problems = _check_column(raw[column.name], column)
         for reason, rows in problems:
             checked.reject(rows, reason)
     return CheckedRows(pd.DataFrame(typed), checked.reasons)
@@ -167,11 +177,7 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
     values = [column.read(text) for text in distinct]
     # The code of a missing value is -1, which indexes the last entry.
     problems = [column.problem(value) for value in (*values, None)]
-    found = []
-    for problem in dict.fromkeys(filter(None, problems)):
-        rows = np.array([other == problem for other in problems])[codes]
-        if rows.any():
-            found.append((f"{column.name} {problem}", rows))
+    found = _rows_of(problems, codes, column)
     match column.kind:
         case Kind.ID | Kind.COUNT:
             numbers = [0 if problem else value for value, problem in zip((*values, 0), problems, strict=True)]
@@ -184,6 +190,48 @@ def _check_column(texts: pd.Series[Any], column: Column) -> tuple[Any, list[tupl
             # No column of the contract allows more than 127 values.
             positions = np.array([*(position.get(str(value), -1) for value in values), -1], dtype=np.int8)[codes]
             return pd.Categorical.from_codes(positions, dtype=_categories(column.allowed), validate=False), found
+
+
+def _check_diagnoses(
+    texts: pd.Series[Any], column: Column, stated: pd.Categorical | None, default: str | None
+) -> tuple[pd.Series[Any], list[tuple[str, NDArray[np.bool_]]]]:
+    """Read a column of diagnoses. Each distinct pair of code and stated system is read once."""
+    codes, distinct = codes_of(texts)
+    texts_of, coding_of = list(distinct), [None] * len(distinct)
+    if stated is not None:
+        systems = [*stated.categories, None]
+        # The code of a missing system is -1; that of a missing diagnosis stays -1.
+        pairs, of_pair = np.unique(
+            codes.astype(np.int64) * len(systems) + stated.codes % len(systems), return_inverse=True
+        )
+        known = pairs >= 0
+        first = int((~known).sum())
+        texts_of = [distinct[pair // len(systems)] for pair in pairs[known]]
+        coding_of = [systems[pair % len(systems)] for pair in pairs[known]]
+        codes = np.maximum(of_pair - first, -1)
+    values, problems = [], []
+    for text, coding in zip(texts_of, coding_of, strict=True):
+        value = column.read(text)
+        problem = column.problem(value)
+        if isinstance(value, str) and problem is None:
+            read, problem = read_diagnosis(value, coding, default)
+            value = value if read is None else read
+        values.append(value)
+        problems.append(problem)
+    found = _rows_of([*problems, column.problem(None)], codes, column)
+    return _with_values(texts, codes, texts_of, values), found
+
+
+def _rows_of(
+    problems: Sequence[str | None], codes: NDArray[np.integer[Any]], column: Column
+) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Return each problem as a reason, and its rows. Args: problems, of each code, that of a missing value last."""
+    found = []
+    for problem in dict.fromkeys(filter(None, problems)):
+        rows = np.array([other == problem for other in problems])[codes]
+        if rows.any():
+            found.append((f"{column.name} {problem}", rows))
+    return found
 
 
 def _with_values(

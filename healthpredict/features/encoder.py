@@ -14,6 +14,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final, Self
 
+from healthpredict.data.icd10 import Icd10Map
 from healthpredict.features.sources import (
     COUNTS,
     DERIVED_NUMBERS,
@@ -55,12 +56,14 @@ class Encoder:
         levels: for each level source, the known levels. Level `levels[name][i]` has position `i + 1`.
         statistics: for each level source its table; n_positions is n_levels + 2.
         pair_statistics: for each pair its table; n_positions is (n_levels_a + 2) * (n_levels_b + 2), row-major.
+        icd10: what ICD-9-CM has for a diagnosis in ICD-10-CM; levels of diagnoses are those of ICD-9-CM.
     """
 
     fills: dict[str, float]
     levels: dict[str, tuple[str, ...]]
     statistics: dict[str, Table]
     pair_statistics: dict[tuple[str, str], Table]
+    icd10: Icd10Map
     positions: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
     sources: tuple[LevelSource, ...] = field(init=False, repr=False, compare=False)
 
@@ -80,15 +83,20 @@ class Encoder:
         """Return the number of positions of a level source: its known levels, missing, and other."""
         return len(self.levels[source]) + 2
 
+    def knows(self, diagnosis: str, code: str) -> bool:
+        """Return whether a code of a column of diagnoses, or its category, is among the levels."""
+        of_codes = (source for source in self.sources if source.column == diagnosis and source.counted)
+        return any(source.level(code, self.icd10) in self.positions[source.name] for source in of_codes)
+
     def position(self, source: LevelSource, value: Value) -> int:
         """Return the position of a value in the tables of its source. A missing value is None."""
         if value is None:
             return MISSING_LEVEL
         known = self.positions[source.name]
-        return known.get(value if source.derive is None else source.derive(value), len(known) + 1)  # type: ignore[arg-type]
+        return known.get(source.level(value, self.icd10), len(known) + 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the encoder as plain data, for `from_json`."""
+        """Return the encoder without `icd10` as plain data, for `from_json`."""
         return {
             "fills": self.fills,
             "levels": self.levels,
@@ -97,7 +105,7 @@ class Encoder:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: Mapping[str, Any], icd10: Icd10Map) -> Self:
         """Rebuild an encoder from `to_json`.
 
         Raises:
@@ -108,6 +116,7 @@ class Encoder:
             levels={name: tuple(known) for name, known in data["levels"].items()},
             statistics={name: _table(values) for name, values in data["statistics"].items()},
             pair_statistics={(p["of"][0], p["of"][1]): _table(p["values"]) for p in data["pair_statistics"]},
+            icd10=icd10,
         )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from healthpredict.data.contract import DIAGNOSES
+from healthpredict.data.equivalence import icd10_map
 from healthpredict.data.schema import codes_of
 from healthpredict.features.encoder import Encoder, Table, Value
 from healthpredict.features.sources import (
@@ -67,6 +69,25 @@ def encode_frame(encoder: Encoder, encounters: pd.DataFrame) -> NDArray[np.float
     return encoded
 
 
+def unknown_diagnoses(encoder: Encoder, encounters: pd.DataFrame) -> dict[str, int]:
+    """Count the diagnoses of which the encoder knows neither the code nor its category. At most their group has an effect.
+
+    Args:
+        encoder: fitted.
+        encounters: as for `encode_frame`.
+
+    Returns:
+        Column -> number of encounters. A missing diagnosis does not count.
+    """
+    counts = {}
+    for column in DIAGNOSES:
+        code, values = codes_of(encounters[column])
+        # Code -1, a missing value, indexes the last entry.
+        unknown = [*(not encoder.knows(column, value) for value in values), False]
+        counts[column] = int(np.array(unknown)[code].sum())
+    return counts
+
+
 def as_records(encounters: pd.DataFrame) -> list[dict[str, Value]]:
     """Return the rows of a frame as records for `RecordEncoder.encode`: values by column, None if missing."""
     plain = encounters.astype(object).where(encounters.notna(), None)
@@ -98,7 +119,7 @@ def fit_encoder(
     levels = {source.name: _common_levels(source, encounters[source.column]) for source in LEVEL_SOURCES}
     # A column with one level carries no information.
     levels = {name: known for name, known in levels.items() if len(known) > 1}
-    bare = Encoder(fills, levels, statistics={}, pair_statistics={})
+    bare = Encoder(fills, levels, statistics={}, pair_statistics={}, icd10=icd10_map())
     at = {source.name: _Levels.of(bare, source, encounters[source.column]).positions for source in bare.sources}
     pairs = {(a, b): at[a] * bare.size(b) + at[b] for a, b in PAIRS if a in levels and b in levels}
 
@@ -114,6 +135,7 @@ def fit_encoder(
         levels,
         statistics={source.name: found.table for source, found in zip(bare.sources, of_levels, strict=True)},
         pair_statistics={pair: found.table for pair, found in zip(pairs, of_pairs, strict=True)},
+        icd10=bare.icd10,
     )
     numbers = [np.tile(number, len(folds)) for number in _numbers(encounters, fills)]
     crossed = (column for found in (*of_levels, *of_pairs) for column in found.crossed)
@@ -168,8 +190,8 @@ def _on_grid(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _common_levels(source: LevelSource, column: pd.Series) -> tuple[str, ...]:
     counts = column.value_counts()
-    if source.derive is not None:
-        counts = counts.groupby([source.derive(value) for value in counts.index]).sum()
+    if source.derive is not None or source.column in DIAGNOSES:
+        counts = counts.groupby([source.level(value, icd10_map()) for value in counts.index]).sum()
     return tuple(sorted(str(level) for level, count in counts.items() if count >= MIN_ROWS))
 
 

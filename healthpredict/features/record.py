@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from healthpredict.data.contract import DIAGNOSES
 from healthpredict.features.encoder import Encoder, Table, Value
 from healthpredict.features.sources import (
     AGE_MIDPOINT,
@@ -29,6 +31,8 @@ _AGE_AT = len(COUNTS)
 _DOSES = slice(_AGE_AT + 1, _AGE_AT + 1 + len(MEDICATION_FIELDS))
 _FIXED = (*COUNTS, "age", *MEDICATION_FIELDS)
 """The columns with the first slots, in this order."""
+_KNOWN_CODES: Final = 65536
+"""Diagnosis codes whose codes of ICD-9-CM are kept, so that most are looked up once."""
 
 
 class _Lookup(dict[Any, Any]):
@@ -50,6 +54,8 @@ class RecordEncoder:
         columns: fields of a record that are read, in the order of their slots.
         fills: of the counts, in the order of `COUNTS`.
         ages: age band -> midpoint in years.
+        diagnoses: the slots of diagnoses.
+        icd9: maps a diagnosis to the level of its value, a code of ICD-9-CM.
         derived: for each derived level, the slot of its value and the function that derives it.
         statistics: for each level source, its slot, and its statistics by level, in the order of the features.
         positions: for each source that is in a pair, its slot, and its position by level.
@@ -60,6 +66,8 @@ class RecordEncoder:
     columns: tuple[str, ...]
     fills: tuple[float, ...]
     ages: _Lookup
+    diagnoses: tuple[int, ...]
+    icd9: Callable[[Any], str]
     derived: tuple[tuple[int, Callable[[Any], str]], ...]
     statistics: tuple[tuple[int, _Lookup], ...]
     positions: tuple[tuple[int, _Lookup], ...]
@@ -80,6 +88,8 @@ class RecordEncoder:
             columns=columns,
             fills=tuple(encoder.fills[name] for name in COUNTS),
             ages=_Lookup(AGE_MIDPOINT, encoder.fills["age_years"]),
+            diagnoses=tuple(columns.index(column) for column in columns if column in DIAGNOSES),
+            icd9=lru_cache(_KNOWN_CODES)(encoder.icd10.icd9),
             derived=tuple((columns.index(s.column), s.derive) for s in derived if s.derive is not None),
             statistics=tuple(
                 (slot(sources[name]), _by_level(encoder, name, _by_position(table)))
@@ -105,6 +115,9 @@ class RecordEncoder:
         """
         levels: list[Any] = [record.get(column) for column in self.columns]
         numbers = [fill if (value := levels[i]) is None else value for i, fill in enumerate(self.fills)]
+        for i in self.diagnoses:
+            if (code := levels[i]) is not None:
+                levels[i] = self.icd9(code)
         doses = levels[_DOSES]
         changed = sum(doses.count(dose) for dose in CHANGED)
         visits = sum(numbers[i] for i in _PRIOR_VISITS_AT)

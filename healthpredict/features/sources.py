@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from healthpredict.data.contract import AGE_BANDS, FEATURE_COLUMNS, MEDICATIONS, Kind
+from healthpredict.data.contract import AGE_BANDS, DIAGNOSES, FEATURE_COLUMNS, MEDICATIONS, Kind
 from healthpredict.data.icd9 import diagnosis_group
+from healthpredict.data.icd10 import Icd10Map
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class LevelSource:
     Attributes:
         name: of the source, and of its features.
         column: of the contract.
-        derive: maps a value to its level; without it, the value is the level.
+        derive: maps a value, for a diagnosis its code of ICD-9-CM, to its level; without it, the value is the level.
         counted: whether the number of training encounters of each level is a feature as well; only useful with many levels.
     """
 
@@ -31,6 +32,12 @@ class LevelSource:
     column: str
     derive: Callable[[Any], str] | None = None
     counted: bool = False
+
+    def level(self, value: Any, icd10: Icd10Map) -> str:
+        """Return the level of a value that is not missing."""
+        if self.column in DIAGNOSES:
+            value = icd10.icd9(value)
+        return value if self.derive is None else self.derive(value)
 
 
 def _icd9_category(code: str) -> str:

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from healthpredict.data.columns import OUTCOMES_COLUMNS
-from healthpredict.data.contract import RECORD_COLUMNS
+from healthpredict.data.contract import DIAGNOSES, RECORD_COLUMNS
+from healthpredict.data.diagnosis import unambiguous
 from healthpredict.data.outcomes import check_outcomes
 from healthpredict.data.raw import format_raw, read_outcomes
 from healthpredict.errors import StorageError
@@ -190,8 +191,9 @@ def _write_batch(layout: Layout, name: str, contents: _BatchContents) -> None:
     chosen = logged.take(last.index[last["encounter_id"].isin(contents.encounter_ids)].to_numpy())
     predicted = chosen.select(["encounter_id", RISK, "model_version"]).to_pandas()
     write_frame(layout.live_predictions(name), predicted)
-    texts = {raw: chosen[field].cast(pa.string()) for field, raw in _RAW_NAMES.items()}
-    write_with_marker(layout.batch(name), format_raw(pa.table(texts).to_pandas()))
+    raw = pa.table({raw: chosen[field].cast(pa.string()) for field, raw in _RAW_NAMES.items()}).to_pandas()
+    raw[[*DIAGNOSES]] = raw[[*DIAGNOSES]].map(unambiguous, na_action="ignore")
+    write_with_marker(layout.batch(name), format_raw(raw))
 
 
 def _read(layout: Layout, name: str) -> pa.Table:

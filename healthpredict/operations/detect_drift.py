@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.evaluation.interval import Floats, Interval
-from healthpredict.features.frame import encode_frame
+from healthpredict.features.frame import encode_frame, unknown_diagnoses
 from healthpredict.monitoring.alarms import Alarm, Change, column_alarms
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
 from healthpredict.monitoring.calibration import CalibrationCheck, check_calibration
@@ -54,6 +54,8 @@ class DriftCheck(BaseModel):
         rows: number of encounters in the cohort.
         data: drift of features and risks.
         concept: concept drift on matured outcomes that the champion was not trained on, or None if there are none.
+        unknown_diagnoses: column of diagnoses -> number of encounters whose code the champion does not know; see
+            `features.frame.unknown_diagnoses`.
         changes: feature -> its change since the batch before; empty if the batch is too small to be judged.
         contributions: column -> its mean contribution to the predictions; empty if the champion cannot be explained.
         alarms: what a person should look at, without what was acknowledged.
@@ -77,6 +79,7 @@ class DriftCheck(BaseModel):
     rows: int
     data: DataDrift
     concept: ConceptDrift | None
+    unknown_diagnoses: dict[str, int] = {}
     changes: dict[str, Change] = {}
     contributions: dict[str, Contribution] = {}
     alarms: tuple[Alarm, ...] = ()
@@ -186,6 +189,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         rows=len(encounters),
         data=findings.data,
         concept=findings.concept,
+        unknown_diagnoses=unknown_diagnoses(bundle.encoder, encounters),
         changes=changes,
         contributions=contributions,
         alarms=findings.alarms,

@@ -251,6 +251,7 @@ class _Loop:
             notices=notices,
             drifted_share=check.data.drifted_share,
             drifted_columns=list(check.decision.columns),
+            unknown_diagnoses=check.unknown_diagnoses,
             alarms=[alarm.model_dump() for alarm in check.alarms],
             jumps={name: round(change.jump.size, 3) for name, change in check.changes.items()},
             override=check.override,

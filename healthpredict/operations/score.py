@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from pyroaring import BitMap64
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.data.columns import ENCOUNTER_COLUMNS
+from healthpredict.data.columns import CODING_COLUMN, ENCOUNTER_COLUMNS
+from healthpredict.data.params import ContractParams
 from healthpredict.data.raw import raw_chunks
 from healthpredict.data.schema import DUPLICATE
 from healthpredict.data.table import ROWS_AT_ONCE, Table, open_table
@@ -23,8 +24,6 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.score_chunk import ScoredChunk, score_chunk
 from healthpredict.storage.table_writer import TableWriter, format_of
 from healthpredict.storage.uris import delete, is_plain, is_same, local_copy, write_file
-
-_REJECTED = pa.schema([(column, pa.string()) for column in (*ENCOUNTER_COLUMNS, "reason")])
 
 
 class Scored(BaseModel):
@@ -75,9 +74,9 @@ def score(
         StorageError: something cannot be read or written; neither file is left.
     """
     _rejected_uri(source_uri, result_uri)  # fail before the bundle is fetched
-    registry = installation.registry
+    registry, settings = installation.registry, installation.settings
     bundle = registry.fetch_bundle(registry.champion())
-    return score_with(bundle, source_uri, result_uri, progress, ray_address=installation.settings.ray_address)
+    return score_with(bundle, source_uri, result_uri, progress, settings.contract, ray_address=settings.ray_address)
 
 
 def score_with(
@@ -85,6 +84,7 @@ def score_with(
     source_uri: str,
     result_uri: str,
     progress: Callable[[int], None] = lambda _: None,
+    contract: ContractParams = ContractParams(),  # noqa: B008 -- frozen
     *,
     ray_address: str | None = None,
 ) -> Scored:
@@ -92,14 +92,14 @@ def score_with(
     rejected_uri = _rejected_uri(source_uri, result_uri)
     with (
         local_copy(source_uri) as source,
-        open_table(source, source_uri, ENCOUNTER_COLUMNS) as table,
+        open_table(source, source_uri, ENCOUNTER_COLUMNS, (CODING_COLUMN,)) as table,
         tempfile.TemporaryDirectory() as folder,
     ):
         results_path, rejects_path = Path(folder) / "results", Path(folder) / "rejected"
         ending = format_of(result_uri)
         with TableWriter(results_path, ending) as results, TableWriter(rejects_path, ending) as rejects:
             seen = BitMap64()
-            for raw, chunk in _chunks(bundle, table, ray_address):
+            for raw, chunk in _chunks(bundle, table, contract, ray_address):
                 _reject_repeated(chunk, seen)
                 predicted = np.equal(chunk.reason, "").astype(bool)
                 results.write(_predictions(chunk, predicted, bundle.manifest.threshold))
@@ -143,13 +143,15 @@ def _rejected_uri(source_uri: str, result_uri: str) -> str:
     return rejected_uri
 
 
-def _chunks(bundle: Bundle, table: Table, ray_address: str | None) -> Iterator[tuple[pd.DataFrame, ScoredChunk]]:
+def _chunks(
+    bundle: Bundle, table: Table, contract: ContractParams, ray_address: str | None
+) -> Iterator[tuple[pd.DataFrame, ScoredChunk]]:
     raw = raw_chunks(table, ROWS_AT_ONCE)
     if ray_address is None:
-        return ((part, score_chunk(bundle, part)) for part in raw)
+        return ((part, score_chunk(bundle, part, contract.diagnosis_coding)) for part in raw)
     from healthpredict.operations.score_on_ray import score_on_ray
 
-    return score_on_ray(bundle, raw, ray_address)
+    return score_on_ray(bundle, raw, contract.diagnosis_coding, ray_address)
 
 
 def _reject_repeated(chunk: ScoredChunk, seen: BitMap64) -> None:
@@ -171,4 +173,5 @@ def _predictions(chunk: ScoredChunk, predicted: np.ndarray, threshold: float) ->
 
 def _rejected(raw: pd.DataFrame, chunk: ScoredChunk, rows: np.ndarray) -> pa.Table:
     # Arrow converts the categories to text, in half the time that pandas takes.
-    return pa.Table.from_pandas(raw[rows].assign(reason=chunk.reason[rows]), preserve_index=False).cast(_REJECTED)
+    rejected = pa.Table.from_pandas(raw[rows].assign(reason=chunk.reason[rows]), preserve_index=False)
+    return rejected.cast(pa.schema([(name, pa.string()) for name in rejected.column_names]))

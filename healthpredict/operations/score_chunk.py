@@ -31,9 +31,9 @@ class ScoredChunk(NamedTuple):
     reason: NDArray[np.object_]
 
 
-def score_chunk(bundle: Bundle, raw: pd.DataFrame) -> ScoredChunk:
-    """Predict the encounters of a raw frame."""
-    checked = check_rows(raw, RECORD_COLUMNS)
+def score_chunk(bundle: Bundle, raw: pd.DataFrame, diagnosis_coding: str | None = None) -> ScoredChunk:
+    """Predict the encounters of a raw frame. Args: diagnosis_coding, see `check_rows`."""
+    checked = check_rows(raw, RECORD_COLUMNS, diagnosis_coding)
     valid = checked.valid
     encounters = checked.frame if valid.all() else checked.frame[valid]
     ids, risk = np.zeros(len(raw), dtype=np.int64), np.full(len(raw), np.nan)

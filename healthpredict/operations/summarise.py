@@ -128,6 +128,7 @@ def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
                 alarms=tuple(alarm["about"] for alarm in event.get("alarms", ())),
                 reasons=event["reasons"],
                 notices=event.get("notices", ()),
+                unknown_diagnoses=event.get("unknown_diagnoses", {}),
                 champion_before=event.get("champion_before"),
                 # In earlier versions of this system, the champion before the update predicted the batch.
                 champion=event.get("champion" if "live" in event else "champion_before"),

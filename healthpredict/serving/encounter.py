@@ -1,19 +1,22 @@
 """Check one encounter of a request, and describe it for OpenAPI. Both are derived from the table of columns.
 
-Names are accepted as in the data set and with underscores for hyphens. Every problem is listed, and no message repeats a value.
+Names are accepted as in the data set and with underscores for hyphens. Every problem is listed, and no message repeats a value,
+except a diagnosis code that its system does not have or that exists in both systems.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
+from healthpredict.data.code_lists import accepted_pattern, accepted_value
 from healthpredict.data.contract import (
-    BY_FIELD,
     DEATH_OR_HOSPICE,
+    DIAGNOSES,
+    DIAGNOSIS_CODING,
     FEATURE_COLUMNS,
     LARGEST_ID,
     MISSING_WORDS,
@@ -22,6 +25,7 @@ from healthpredict.data.contract import (
     Column,
     Kind,
 )
+from healthpredict.data.diagnosis import read_diagnosis, unambiguous
 from healthpredict.features.encoder import Value
 from healthpredict.serving.problems import GIVEN_TWICE, FieldProblem, ProblemError, counted
 from healthpredict.serving.request import not_json
@@ -29,7 +33,9 @@ from healthpredict.serving.request import not_json
 _DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
-_FIELD_OF: Final = {name: column.field for column in RECORD_COLUMNS for name in (column.name, column.field)}
+_BY_NAME: Final = {
+    name: column for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING) for name in (column.name, column.field)
+}
 _WORD_PATTERN: Final = "|".join(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
     for word in sorted(MISSING_WORDS)
@@ -54,6 +60,8 @@ def _type(column: Column) -> Any:
             accepted = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
         case _:
             accepted = Annotated[int, Field(strict=True, ge=column.minimum, le=column.maximum)]
+    if pattern := accepted_pattern(column.name):
+        accepted |= _text(f"({pattern})")
     return accepted | _text(rf"\s*({_WORD_PATTERN})\s*") | None if _is_optional(column) else accepted
 
 
@@ -67,24 +75,10 @@ def _categories(column: Column) -> list[str]:
     return [value for value in column.allowed if value not in left_out]
 
 
-def _accepts(column: Column) -> Callable[[Any], Any]:
-    """Return a quick check of values of the right type. What it rejects may still be accepted by `_checked`."""
-    match column.kind:
-        case Kind.CATEGORY:
-            return frozenset(_categories(column)).__contains__
-        case Kind.CODE:
-            return re.compile(rf"(?!({_WORD_PATTERN})\Z)({column.pattern})").fullmatch
-        case Kind.ID:
-            return range(1, LARGEST_ID + 1).__contains__
-        case _:
-            assert column.minimum is not None and column.maximum is not None
-            return range(column.minimum, column.maximum + 1).__contains__
+_COLUMNS: Final = tuple((column, frozenset(_categories(column))) for column in RECORD_COLUMNS)
+"""Each column, and the values that are accepted without a further check."""
 
-
-_CHECKS: Final = tuple(
-    (column, column.field, int if column.kind in (Kind.ID, Kind.COUNT) else str, _accepts(column))
-    for column in RECORD_COLUMNS
-)
+_RECORD_FIELDS: Final = tuple(column.field for column in RECORD_COLUMNS)
 
 
 def _field(column: Column) -> tuple[Any, Any]:
@@ -94,7 +88,7 @@ def _field(column: Column) -> tuple[Any, Any]:
     )
 
 
-_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in RECORD_COLUMNS}
+_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING)}
 Encounter: Final = create_model(
     "Encounter",
     __doc__="One encounter at discharge, its fields named as in the data set, or with underscores for hyphens.",
@@ -104,50 +98,57 @@ Encounter: Final = create_model(
 """The schema of a request, for the documentation. An absent field, null and words for missing all mean missing."""
 
 
-def read_encounter(sent: Any) -> dict[str, Value]:
+def read_encounter(sent: Any) -> tuple[Value, ...]:
     """Check one encounter and return its values.
 
     Args:
         sent: the encounter as `read_json` returns it.
 
     Returns:
-        The values by `Column.field`, in the order of `RECORD_COLUMNS`; None is missing.
+        The values of `RECORD_COLUMNS`, in this order; None is missing.
 
     Raises:
         ProblemError: it is not an object, or fields break the contract; all of them are listed (422).
     """
     if not isinstance(sent, tuple):
         raise ProblemError(422, "The encounter is not one JSON object.")
-    given = {_FIELD_OF.get(name): value for name, value in sent}
+    sent_as: dict[str, str] = {}
+    record: dict[str, Any] = {}
     problems: dict[str, str] = {}
-    record: dict[str, Value] = {}
-    for column, field, expected, accepts in _CHECKS:
-        value = given.get(field)
-        if type(value) is not expected or not accepts(value):
+    unknown: list[str] = []
+    for name, value in sent:
+        column = _BY_NAME.get(name)
+        if column is None:
+            unknown.append(_shown(name))
+        elif column.name in record:
+            first = sent_as[column.name]
+            problems[column.name] = GIVEN_TWICE if name == first else f"{GIVEN_TWICE}, as {first} and {name}"
+        else:
+            sent_as[column.name], record[column.name] = name, value
+    coding, problem = _checked(DIAGNOSIS_CODING, record.get(DIAGNOSIS_CODING.name))
+    if problem:
+        problems.setdefault(DIAGNOSIS_CODING.name, problem)
+        coding = None
+    values: list[Value] = []
+    for column, allowed in _COLUMNS:
+        value = record.get(column.name)
+        if not (isinstance(value, str) and value in allowed):
             value, problem = _checked(column, value)
+            if column.name in DIAGNOSES and value is not None and problem is None:
+                value, problem = _read_diagnosis(value, coding)
             if problem:
-                problems[column.name] = problem
-        record[field] = value
-    if len(given) < len(sent) or None in given:
-        problems |= _problems_of_names(sent)
+                problems.setdefault(column.name, problem)
+        values.append(value)
+    problems |= dict.fromkeys(unknown, "is not a field of an encounter")
     if problems:
-        listed = [FieldProblem(field=name, problem=problem) for name, problem in problems.items()]
+        listed = [FieldProblem(field=field, problem=problem) for field, problem in problems.items()]
         raise ProblemError(422, f"The encounter has {counted(listed)}.", listed)
-    return record
+    return tuple(values)
 
 
-def _problems_of_names(sent: Sequence[tuple[str, Any]]) -> dict[str, str]:
-    """Return the problem of each field that is given twice or unknown."""
-    names_by_field: dict[str | None, list[str]] = {}
-    for name, _ in sent:
-        names_by_field.setdefault(_FIELD_OF.get(name), []).append(name)
-    unknown = dict.fromkeys(map(_shown, names_by_field.pop(None, ())), "is not a field of an encounter")
-    twice = {
-        BY_FIELD[field].name: GIVEN_TWICE if names[0] == names[1] else f"{GIVEN_TWICE}, as {names[0]} and {names[1]}"
-        for field, names in names_by_field.items()
-        if field is not None and len(names) > 1
-    }
-    return twice | unknown
+def record_of(values: tuple[Value, ...]) -> dict[str, Value]:
+    """Return the values of `read_encounter` by `Column.field`."""
+    return dict(zip(_RECORD_FIELDS, values, strict=True))
 
 
 def _shown(name: str) -> str:
@@ -163,6 +164,8 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
         value = None
     elif isinstance(value, str) and NOT_MEASURED in column.allowed and value.strip() == NOT_MEASURED:
         value = NOT_MEASURED
+    elif isinstance(value, str):
+        value = accepted_value(column.name, value)
     if value is None and _is_optional(column):
         return None, None
     if column.field == _DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
@@ -170,6 +173,13 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
     return value, column.problem(value)
 
 
+def _read_diagnosis(value: Any, coding: Any) -> tuple[str | None, str | None]:
+    """Return the canonical form of a code that matches the contract's pattern, and its problem; one of them is None."""
+    code, problem = read_diagnosis(value, coding)
+    return code, problem and f"is {value}, which {problem}"
+
+
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:
     """Return a record by `Column.field` as a caller sends it: fields named as in the data set, null for missing."""
-    return {column.name: record.get(column.field) for column in FEATURE_COLUMNS}
+    sent = {column.name: record.get(column.field) for column in FEATURE_COLUMNS}
+    return sent | {name: unambiguous(code) for name in DIAGNOSES if isinstance(code := sent[name], str)}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from healthpredict.data.contract import FEATURE_COLUMNS, Column, Kind
+from healthpredict.data.contract import DIAGNOSES, FEATURE_COLUMNS, Column, Kind
+from healthpredict.data.diagnosis import unambiguous
 
 _UNSEEN = {"payer_code": "ZZ", "medical_specialty": "Unseen", "diag_1": "V99", "diag_2": "V99", "diag_3": "E999"}
 """Codes whose categories do not occur in the data set. Any unused numeric category could occur in a later batch."""
@@ -40,6 +41,8 @@ def golden_encounters(training: pd.DataFrame, n_rows: int, seed: int) -> pd.Data
             values[1] = _UNSEEN[column.field]
         if column.kind is Kind.COUNT:
             values[2], values[3] = column.minimum, column.maximum
+        if column.field in DIAGNOSES:  # rollouts send these rows to the API
+            values = np.array([code if code is None else unambiguous(code) for code in values], dtype=object)
         columns[column.field] = pd.Series(values).astype(training[column.field].dtype)
     return pd.DataFrame(columns)
 

@@ -140,7 +140,7 @@ def test_rows_that_go_missing_on_the_way_fail_the_command_and_leave_no_result(
     def lossy(bundle: Bundle, raw: pd.DataFrame) -> object:
         return real(bundle, raw.iloc[1:])
 
-    monkeypatch.setattr(scoring, "_chunks", lambda bundle, table, _: [(RAW.iloc[1:], lossy(bundle, RAW))])
+    monkeypatch.setattr(scoring, "_chunks", lambda bundle, *_: [(RAW.iloc[1:], lossy(bundle, RAW))])
     with pytest.raises(BatchRefused, match="3000 rows, but 2999 were scored"):
         scored(bundle, source)
     assert list(source.parent.iterdir()) == [source]

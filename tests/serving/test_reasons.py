@@ -54,7 +54,7 @@ def test_every_reason_has_a_plain_name_and_comes_once(api: httpx.Client, bundle:
 
 
 def test_features_of_one_column_are_one_reason() -> None:
-    assert reason_of("diag_1.group") == reason_of("diag_1") == ("Primary diagnosis, ICD-9-CM", ("diag_1",))
+    assert reason_of("diag_1.group") == reason_of("diag_1") == ("Primary diagnosis, ICD-9-CM or ICD-10-CM", ("diag_1",))
     assert reason_of("prior_stays")[1] == ("number_inpatient",)
     assert reason_of("diag_1.category@rows") == reason_of("diag_1")
     assert reason_of("diag_1.group x age") == reason_of("diag_1 x age@rows")
@@ -77,7 +77,7 @@ def test_a_bundle_without_explanations_says_so(api: httpx.Client, app: FastAPI, 
 
 def test_an_explainer_of_another_model_gets_no_bundle(bundle: Bundle, tmp_path: Path) -> None:
     n = len(bundle.encoder.feature_names)
-    manifest = bundle.manifest.model_dump(exclude={"files"})
+    manifest = bundle.manifest.model_dump(exclude={"code_systems", "files"})
     with pytest.raises(BundleError, match="Was the explainer built for it"):
         build_bundle(
             tmp_path / "bundle",

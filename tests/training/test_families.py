@@ -106,7 +106,7 @@ def bundle_of(
 ) -> Bundle:
     records = as_records(golden)
     rows = [GoldenRow(record, float(risk)) for record, risk in zip(records, fitted.risks(golden), strict=True)]
-    manifest = template.manifest.model_dump(exclude={"files"}) | {
+    manifest = template.manifest.model_dump(exclude={"code_systems", "files"}) | {
         "family": fitted.candidate.family,
         "calibrator": fitted.calibrator,
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from healthpredict.bundle.manifest import Calibrator
+from healthpredict.data.equivalence import icd10_map
 from healthpredict.errors import LeakSuspected
 from healthpredict.evaluation.metrics import Evaluation, evaluate
 from healthpredict.features.encoder import Encoder
@@ -28,7 +29,7 @@ def risks(label: np.ndarray, signal: float, seed: int) -> np.ndarray:
 def fitted(signal: float, slope: float = 1.0) -> FittedModel:
     candidate = Candidate(family="catboost", params={}, validation_auroc=0.6, steps=STEPS)
     calibrator = Calibrator(slope=slope, intercept=0.0)
-    return FittedModel(candidate, Encoder({}, {}, {}, {}), None, calibrator, risks(LABEL, signal, seed=2))
+    return FittedModel(candidate, Encoder({}, {}, {}, {}, icd10_map()), None, calibrator, risks(LABEL, signal, seed=2))
 
 
 def on_test_side(signal: float) -> Evaluation:
