@@ -12,7 +12,7 @@ from bundles import as_records, draw_encounters
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.prediction_log.lines import (
     OutcomeLine,
-    outcome_text,
+    lines_text,
     patients_text,
     prediction_text,
     read_outcomes,
@@ -68,7 +68,7 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
     if "patient_id" in lines[0]:
         kind, text = PREDICTIONS, _predictions(lines)
     else:
-        kind, text = OUTCOMES, outcome_text([OutcomeLine(**line) for line in lines])
+        kind, text = OUTCOMES, lines_text([OutcomeLine(**line) for line in lines])
     before = closed_files(folder, kind) if folder.exists() else []
     file = RolledFile(folder, kind, LogLimits())
     file.append(text, len(lines))

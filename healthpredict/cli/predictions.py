@@ -26,6 +26,12 @@ def serve(
         Path | None, typer.Option(help="File of API keys; without it, only a loopback address is allowed.")
     ] = None,
     admin_keys: Annotated[Path | None, typer.Option(help="File of keys for POST /admin/reload.")] = None,
+    cds_hooks: Annotated[Path | None, typer.Option(help="File of parameters for CDS Hooks, in TOML.")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="Certificate for HTTPS, in PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, in PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Certificates in PEM; clients must present one that these have signed.")
+    ] = None,
 ) -> None:
     """Serve a bundle in the foreground, with a prediction log in the state folder. On SIGHUP it reloads the bundle."""
     from healthpredict.operations.patient_key import ensure_patient_key
@@ -38,6 +44,10 @@ def serve(
         "port": settings.api_port if port is None else port,
         "keys": keys,
         "admin-keys": admin_keys,
+        "cds-hooks": cds_hooks,
+        "tls-certificate": tls_certificate,
+        "tls-key": tls_key,
+        "tls-client-ca": tls_client_ca,
         "log": settings.prediction_log_path,
         "patient-key": settings.patient_key_path,
         "cache": settings.state_path / "bundles",

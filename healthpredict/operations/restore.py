@@ -170,7 +170,9 @@ def _after_extraction(installation: Installation, sources: BackupSources, artifa
     # If a log file was closed or shipped during the backup, it is in the archive twice.
     layout, log = installation.layout, installation.settings.prediction_log_path
     shipped = {
-        _stem(uri) for folder in (layout.logged_predictions, layout.logged_outcomes) for uri in list_uris(folder)
+        _stem(uri)
+        for folder in (layout.logged_predictions, layout.logged_outcomes, layout.logged_feedback)
+        for uri in list_uris(folder)
     }
     waiting = sorted(log.glob("*")) if log.is_dir() else []
     closed = {_stem(path.name) for path in waiting if path.suffix == CLOSED}

@@ -15,8 +15,16 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.data.contract import RECORD_COLUMNS, Kind
 from healthpredict.errors import NotFound, StorageError
 from healthpredict.operations.installation import Installation
-from healthpredict.prediction_log.lines import read_outcomes, read_predictions
-from healthpredict.prediction_log.rolled_file import CLOSED, OUTCOMES, PREDICTIONS, adopt_left_files, closed_files
+from healthpredict.operations.record_feedback import INTERVENTIONS, interventions
+from healthpredict.prediction_log.lines import read_feedback, read_outcomes, read_predictions
+from healthpredict.prediction_log.rolled_file import (
+    CLOSED,
+    FEEDBACK,
+    OUTCOMES,
+    PREDICTIONS,
+    adopt_left_files,
+    closed_files,
+)
 from healthpredict.storage.lock import exclusive
 from healthpredict.storage.uris import delete, join, read_bytes, write_bytes
 
@@ -36,6 +44,18 @@ _PREDICTIONS: Final = pa.schema(
     | {column.field: pa.int64() if column.kind in (Kind.ID, Kind.COUNT) else pa.string() for column in RECORD_COLUMNS}
 )
 _OUTCOMES: Final = pa.schema({"time": _TIME, "encounter_id": pa.int64(), "readmitted": pa.string()})
+_FEEDBACK: Final = pa.schema(
+    {
+        "time": _TIME,
+        "request_id": pa.string(),
+        "outcome": pa.string(),
+        "acted_at": _TIME,
+        "accepted": pa.list_(pa.string()),
+        "reason": pa.string(),
+        "reason_system": pa.string(),
+        "comment": pa.string(),
+    }
+)
 USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()
 """Filter for predictions to learn from: those of real encounters that can be matched with an outcome."""
 
@@ -47,6 +67,7 @@ class Shipped(BaseModel):
         files: number of files that were moved.
         predictions: number of predictions in them.
         outcomes: number of outcomes in them.
+        feedback: number of cards in them that clinicians accepted or overrode.
         broken: number of files that are not in the format of this log. They were renamed and not moved.
     """
 
@@ -55,11 +76,14 @@ class Shipped(BaseModel):
     files: int
     predictions: int
     outcomes: int
+    feedback: int
     broken: int
 
 
 def ship_log(installation: Installation, folder: Path) -> Shipped:
-    """Move every closed file of a log to `predictions/log/` and `outcomes/log/`.
+    """Move every closed file of a log to `predictions/log/`, `outcomes/log/` and `interventions/log/`.
+
+    Feedback is also appended to the ledger, with the predictions that it is about.
 
     The name of an object follows from that of its file, and the file is deleted after the object is written. So after a kill or a
     failure the same object is written again: no row is lost or stored twice.
@@ -72,11 +96,10 @@ def ship_log(installation: Installation, folder: Path) -> Shipped:
         AlreadyRunning: another process ships this folder.
         StorageError: the data URI or the folder cannot be written. Files that were not moved stay.
     """
-    layout = installation.layout
     with exclusive(folder / "ship-log.lock", f"Shipping {folder}"):
         try:
             adopt_left_files(folder)
-            return _ship(folder, {PREDICTIONS: layout.logged_predictions, OUTCOMES: layout.logged_outcomes})
+            return _ship(installation, folder)
         except OSError as error:
             raise StorageError(
                 f"The log {folder} cannot be moved ({error.strerror}). Give this user access."
@@ -89,7 +112,14 @@ def usable_rows(uri: str) -> int:
     return int(rows) if rows.isdecimal() else 0
 
 
-def _ship(folder: Path, targets: dict[str, str]) -> Shipped:
+def _ship(installation: Installation, folder: Path) -> Shipped:
+    layout = installation.layout
+    # Feedback last, because it needs the predictions that it is about.
+    targets = {
+        PREDICTIONS: layout.logged_predictions,
+        OUTCOMES: layout.logged_outcomes,
+        FEEDBACK: layout.logged_feedback,
+    }
     rows = dict.fromkeys(targets, 0)
     files = broken = 0
     closed = [(kind, path) for kind in targets for path in closed_files(folder, kind)]
@@ -103,13 +133,25 @@ def _ship(folder: Path, targets: dict[str, str]) -> Shipped:
             path.rename(path.with_suffix(".broken"))
             broken += 1
             continue
+        name = _object_name(path, kind, table)
+        if kind == FEEDBACK:
+            done = interventions(installation, table)
+            if done is None:
+                continue
+            installation.ledger.append(INTERVENTIONS, key=name, cards=done)
         buffer = BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        write_bytes(join(targets[kind], _object_name(path, kind, table)), buffer.getvalue())
+        write_bytes(join(targets[kind], name), buffer.getvalue())
         delete(str(path))
         files += 1
         rows[kind] += table.num_rows
-    return Shipped(files=files, predictions=rows[PREDICTIONS], outcomes=rows[OUTCOMES], broken=broken)
+    return Shipped(
+        files=files,
+        predictions=rows[PREDICTIONS],
+        outcomes=rows[OUTCOMES],
+        feedback=rows[FEEDBACK],
+        broken=broken,
+    )
 
 
 def _object_name(path: Path, kind: str, table: pa.Table) -> str:
@@ -118,6 +160,10 @@ def _object_name(path: Path, kind: str, table: pa.Table) -> str:
 
 
 def _parse(text: bytes, kind: str) -> pa.Table:
-    if kind == PREDICTIONS:
-        return pa.table(read_predictions(text), schema=_PREDICTIONS)
-    return pa.table(read_outcomes(text), schema=_OUTCOMES)
+    match kind:
+        case "predictions":
+            return pa.table(read_predictions(text), schema=_PREDICTIONS)
+        case "outcomes":
+            return pa.table(read_outcomes(text), schema=_OUTCOMES)
+        case _:
+            return pa.table(read_feedback(text), schema=_FEEDBACK)

@@ -92,6 +92,30 @@ class OutcomeLine(msgspec.Struct, forbid_unknown_fields=True):
     readmitted: str
 
 
+class FeedbackLine(msgspec.Struct, forbid_unknown_fields=True):
+    """What a clinician did with a card.
+
+    Attributes:
+        time: microseconds since 1970 when it was reported.
+        request_id: of the prediction that the card shows.
+        outcome: accepted or overridden.
+        acted_at: microseconds since 1970 when the clinician acted.
+        accepted: codes of the suggestions that were accepted.
+        reason: code of the reason for overriding the card; null if none was given.
+        reason_system: URI of its code system; null if none was given.
+        comment: of the clinician; null if there is none. It may name a patient.
+    """
+
+    time: int
+    request_id: str
+    outcome: str
+    acted_at: int
+    accepted: list[str]
+    reason: str | None
+    reason_system: str | None
+    comment: str | None
+
+
 def prediction_text(entry: LogEntry) -> tuple[int | None, bytes]:
     """Return the patient, or None if the request names none, and the line of the prediction."""
     time_ns, endpoint, dry_run, answer, (encounter_id, patient_id, *features) = entry
@@ -107,8 +131,8 @@ def patients_text(patient_ids: Sequence[int | None], patient_key: bytes) -> byte
     return _encoder.encode_lines([PatientsLine(format=_FORMAT, patients=patients)])
 
 
-def outcome_text(lines: Sequence[OutcomeLine]) -> bytes:
-    """Return the lines of outcomes."""
+def lines_text(lines: Sequence[OutcomeLine] | Sequence[FeedbackLine]) -> bytes:
+    """Return the lines of outcomes or of feedback."""
     return _encoder.encode_lines(lines)
 
 
@@ -143,8 +167,21 @@ def read_outcomes(text: bytes) -> dict[str, Sequence[Any]]:
     Raises:
         ValueError: the text is empty, or not lines of outcomes.
     """
-    lines = _read(text, OutcomeLine)
-    return {name: [getattr(line, name) for line in lines] for name in OutcomeLine.__struct_fields__}
+    return _columns(text, OutcomeLine)
+
+
+def read_feedback(text: bytes) -> dict[str, Sequence[Any]]:
+    """Return the values of all feedback of a file, by field.
+
+    Raises:
+        ValueError: the text is empty, or not lines of feedback.
+    """
+    return _columns(text, FeedbackLine)
+
+
+def _columns(text: bytes, kind: type[OutcomeLine | FeedbackLine]) -> dict[str, Sequence[Any]]:
+    lines = _read(text, kind)
+    return {name: [getattr(line, name) for line in lines] for name in kind.__struct_fields__}
 
 
 def _read(text: bytes, kind: Any) -> list[Any]:

@@ -21,7 +21,8 @@ OPEN: Final = ".open"
 CLOSED: Final = ".jsonl"
 PREDICTIONS: Final = "predictions"
 OUTCOMES: Final = "outcomes"
-"""The two kinds of files. The name of a file begins with its kind."""
+FEEDBACK: Final = "feedback"
+"""The kinds of files. The name of a file begins with its kind."""
 NOT_A_ROW: Final = b'{"format":'
 """A line with this prefix is a `lines.PatientsLine` and not a row, so `format` must stay the first field of that class."""
 _CLOSED_NAME: Final = re.compile(
@@ -51,7 +52,7 @@ class RolledFile:
     """A file that grows by whole lines and is closed by size or by age. The name of a closed file contains its rows and bytes."""
 
     def __init__(self, folder: Path, kind: str, limits: LogLimits) -> None:
-        """Args: folder; kind, `PREDICTIONS` or `OUTCOMES`, first part of the names; limits, see `LogLimits`."""
+        """Args: folder; kind, such as `PREDICTIONS`, first part of the names; limits, see `LogLimits`."""
         self._folder = folder
         self._kind = kind
         self._limits = limits

@@ -13,13 +13,21 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from healthpredict.errors import StorageError
-from healthpredict.prediction_log.lines import LogEntry, OutcomeLine, outcome_text, patients_text, prediction_text
+from healthpredict.prediction_log.lines import (
+    FeedbackLine,
+    LogEntry,
+    OutcomeLine,
+    lines_text,
+    patients_text,
+    prediction_text,
+)
 from healthpredict.prediction_log.rolled_file import (
+    FEEDBACK,
     OUTCOMES,
     PREDICTIONS,
     LogLimits,
@@ -69,7 +77,8 @@ class PredictionLog:
         self._pending: list[tuple[int | None, bytes]] = []
         self._file = RolledFile(folder, PREDICTIONS, self._limits)
         self._outcomes = RolledFile(folder, OUTCOMES, self._limits)
-        self._outcomes_lock = threading.Lock()
+        self._feedback = RolledFile(folder, FEEDBACK, self._limits)
+        self._synced_lock = threading.Lock()
         self._ending, self._ended = threading.Event(), threading.Event()
         self._next_report = time.monotonic()
         try:
@@ -110,15 +119,27 @@ class PredictionLog:
             StorageError: they are not written, or may not be on the disk.
         """
         now_us = time.time_ns() // 1000
-        lines = outcome_text([OutcomeLine(now_us, **outcome) for outcome in outcomes])
-        problem = "The outcomes were not written"
+        self._append_synced(
+            self._outcomes, [OutcomeLine(now_us, **outcome) for outcome in outcomes], "The outcomes were"
+        )
+
+    def add_feedback(self, feedback: list[FeedbackLine]) -> None:
+        """Log feedback on cards, and return when it is on the disk. Do not call this in the event loop, because it blocks.
+
+        Raises:
+            StorageError: it is not written, or may not be on the disk.
+        """
+        self._append_synced(self._feedback, feedback, "The feedback was")
+
+    def _append_synced(self, file: RolledFile, lines: Sequence[OutcomeLine] | Sequence[FeedbackLine], was: str) -> None:
+        problem = f"{was} not written"
         try:
-            with self._outcomes_lock:
-                self._outcomes.append(lines, len(outcomes))
-                problem = "The outcomes were written, but may not survive a power cut"
-                self._outcomes.sync()
+            with self._synced_lock:
+                file.append(lines_text(lines), len(lines))
+                problem = f"{was} written, but may not survive a power cut"
+                file.sync()
         except OSError as error:
-            raise StorageError(f"{problem} ({error.strerror}). Send them again.") from error
+            raise StorageError(f"{problem} ({error.strerror}). Send the request again.") from error
 
     def close(self) -> None:
         """Write the remaining predictions, and close the files."""
@@ -150,8 +171,9 @@ class PredictionLog:
         while not failing and self._take_pending():
             failing = not (self._write_pending() and self._succeeds(self._roll))
         failing |= not self._succeeds(self._file.close if last else self._roll)
-        with self._outcomes_lock:
-            failing |= not self._succeeds(self._outcomes.close if last else self._outcomes.close_if_due)
+        with self._synced_lock:
+            for file in (self._outcomes, self._feedback):
+                failing |= not self._succeeds(file.close if last else file.close_if_due)
         self.failing = failing
 
     def _take_pending(self) -> bool:

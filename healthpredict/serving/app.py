@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from healthpredict.bundle.manifest import Manifest
@@ -15,6 +16,9 @@ from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving import openapi
 from healthpredict.serving.admission import ADMIN, SCRIPTS, Admission
 from healthpredict.serving.batch import add_batch
+from healthpredict.serving.cds_hooks.endpoints import add_cds_hooks
+from healthpredict.serving.cds_hooks.params import CdsHooksParams
+from healthpredict.serving.cds_hooks.tokens import Tokens
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
@@ -46,6 +50,7 @@ def create_app(
     log: PredictionLog | None = None,
     source: BundleSource | None = None,
     admin_keys: KeyRing | None = None,
+    cds_hooks: CdsHooksParams | None = None,
 ) -> FastAPI:
     """Make the API.
 
@@ -56,14 +61,16 @@ def create_app(
         log: log of predictions and outcomes. The caller closes it.
         source: source from which `app.state.reloader` fetches another bundle. Without it, the reloader is None.
         admin_keys: keys for the endpoint that reloads the bundle. Without them, that endpoint does not exist.
+        cds_hooks: parameters of CDS Hooks; by default, those of `CdsHooksParams`.
 
     Raises:
         BundleError: the bundle does not reproduce its golden rows.
     """
     bundle.verify()
     service = Service(bundle, limits or Limits(), Metrics(log), log)
+    cds_hooks = cds_hooks or CdsHooksParams()
     reloader = None if source is None else Reloader(service, source)
-    routes = _routes(service, needs_key=keys is not None, reloader=None if admin_keys is None else reloader)
+    routes = _routes(service, cds_hooks, needs_key=keys is not None, reloader=None if admin_keys is None else reloader)
     service.metrics.endpoints |= {route.path for route in routes if isinstance(route, APIRoute)}
     app = FastAPIOffline(
         title="Health Predict",
@@ -76,12 +83,29 @@ def create_app(
     app.state.service, app.state.reloader, app.state.draining = service, reloader, False
     app.add_exception_handler(ProblemError, _problem_response)
     app.add_exception_handler(HTTPException, _http_error_response)
-    app.add_middleware(Admission, service=service, keys=keys, admin_keys=admin_keys)
+    app.add_middleware(
+        Admission,
+        service=service,
+        keys=keys,
+        admin_keys=admin_keys,
+        tokens=Tokens(cds_hooks) if cds_hooks.clients else None,
+        origins=cds_hooks.origins,
+    )
+    if cds_hooks.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cds_hooks.origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("authorization", "content-type"),
+            allow_private_network=True,  # a page of the EHR may call a service in the hospital's own network
+        )
     openapi.keep_whole_limits(app)
     return app
 
 
-def _routes(service: Service, *, needs_key: bool, reloader: Reloader | None) -> list[BaseRoute]:
+def _routes(
+    service: Service, cds_hooks: CdsHooksParams, *, needs_key: bool, reloader: Reloader | None
+) -> list[BaseRoute]:
     """Return all routes. FastAPI matches them in order, so the most frequent one comes first."""
     of_callers = openapi.needs_key("key", "Of a caller") if needs_key else {}
     raw = APIRouter(route_class=RawBodyRoute, **of_callers)
@@ -90,14 +114,14 @@ def _routes(service: Service, *, needs_key: bool, reloader: Reloader | None) -> 
     add_batch(raw, service)
     if service.log is not None:
         add_outcomes(raw, service, service.log)
-    described = APIRouter(**of_callers)
+    described, open_to_all = APIRouter(**of_callers), APIRouter()
+    add_cds_hooks(raw, open_to_all, service, cds_hooks)
     _add_model(described, service)
-    health = APIRouter()
-    _add_health(health, service)
+    _add_health(open_to_all, service)
     admin = APIRouter(**openapi.needs_key("admin_key", "Of an administrator, in a file of its own"))
     if reloader is not None:
         _add_reload(admin, reloader)
-    return [*raw.routes, *described.routes, *health.routes, *admin.routes]
+    return [*raw.routes, *described.routes, *open_to_all.routes, *admin.routes]
 
 
 def _add_model(router: APIRouter, service: Service) -> None:

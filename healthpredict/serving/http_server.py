@@ -11,11 +11,13 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
@@ -28,11 +30,27 @@ _SECONDS_TO_CLOSE: Final = 0.3
 """At the end, responses ask clients to close their connections for this long. Then idle connections are closed."""
 
 
+@dataclass(frozen=True)
+class Tls:
+    """How a server identifies itself and its clients.
+
+    Attributes:
+        certificate: file of the certificate and those that vouch for it, in PEM.
+        key: file of its private key, in PEM.
+        client_ca: file of certificates in PEM, one of which must have signed the certificate of each client; without it, clients
+            need none.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
 class HttpServer(Server):
     """Serves an app on a socket that exists already."""
 
-    def __init__(self, app: FastAPI, listening: socket.socket, head_seconds: float) -> None:
-        """Args: app; listening, a TCP socket, of which the server uses a copy; head_seconds, see `Limits`."""
+    def __init__(self, app: FastAPI, listening: socket.socket, head_seconds: float, tls: Tls | None = None) -> None:
+        """Args: app; listening, a TCP socket, of which the server uses a copy; head_seconds, see `Limits`; tls, without it HTTP."""
         super().__init__(
             app,
             interface=Interfaces.ASGINL,
@@ -41,6 +59,11 @@ class HttpServer(Server):
             backlog=_BACKLOG,
             http1_settings=HTTP1Settings(header_read_timeout=int(head_seconds * 1000), max_buffer_size=_BUFFER_BYTES),
             log_enabled=False,
+            ssl_cert=tls.certificate if tls else None,
+            ssl_key=tls.key if tls else None,
+            ssl_ca=tls.client_ca if tls else None,
+            ssl_client_verify=bool(tls and tls.client_ca),
+            ssl_protocol_min=SSLProtocols.tls12,
         )
         # Linux only, like the whole system. Ends connections whose clients do not read.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(head_seconds * 1000))
@@ -53,18 +76,21 @@ class HttpServer(Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, listening: socket.socket, head_seconds: float) -> AsyncIterator[asyncio.Task[None]]:
+async def serving(
+    app: FastAPI, listening: socket.socket, head_seconds: float, tls: Tls | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """Serve an app within the block. At its end, answer the requests that were received.
 
     Args:
         app: its `state.draining` is set at the end, so that responses ask clients to close their connections.
         listening: see `HttpServer`; closed at the end.
         head_seconds: see `Limits`.
+        tls: see `Tls`; without it, the server speaks HTTP.
 
     Yields:
         The task of the server, which ends early only with an error.
     """
-    server = HttpServer(app, listening, head_seconds)
+    server = HttpServer(app, listening, head_seconds, tls)
 
     async def serve() -> None:
         await server.serve()

@@ -17,6 +17,13 @@ _CHECK_SECONDS: Final = 1.0
 _SCHEME: Final = "bearer "
 
 
+def bearer(authorization: str | None) -> str | None:
+    """Return the key or token of an `Authorization` header, or None if there is none."""
+    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return authorization[len(_SCHEME) :].strip()
+
+
 class KeyRing:
     """The keys that a service accepts. It checks the file once a second, so keys change without a restart."""
 
@@ -38,9 +45,9 @@ class KeyRing:
         if (now := time.monotonic()) >= self._next_check:
             self._next_check = now + _CHECK_SECONDS
             self._read_if_changed()
-        if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        if (key := bearer(authorization)) is None:
             return False
-        given = sha256_of(authorization[len(_SCHEME) :].strip())
+        given = sha256_of(key)
         found = False
         for digest in self._digests:
             # All keys are compared, each in constant time, so the duration reveals nothing about any of them.

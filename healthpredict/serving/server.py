@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import signal
+import ssl
 import sys
 import traceback
 from collections.abc import Coroutine, Iterator
@@ -26,8 +27,9 @@ from healthpredict.prediction_log.patient_key import read_patient_key
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.admission import is_loopback
 from healthpredict.serving.app import create_app
+from healthpredict.serving.cds_hooks.params import read_params
 from healthpredict.serving.handover import offering, take
-from healthpredict.serving.http_server import listen, serving
+from healthpredict.serving.http_server import Tls, listen, serving
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.reload import verified_bundle
@@ -67,6 +69,12 @@ class ServiceParams(BaseModel):
     admin_keys: Path | None = Field(None, description="file of keys for /admin/reload; without it, only SIGHUP reloads")
     log: Path | None = Field(None, description="folder of the prediction log; without it, nothing is logged")
     patient_key: Path | None = Field(None, description="file of the key for pseudonyms of patients; needed for the log")
+    cds_hooks: Path | None = Field(None, description="file of parameters for CDS Hooks, in TOML; by default none")
+    tls_certificate: Path | None = Field(None, description="certificate in PEM; with it, the service speaks HTTPS only")
+    tls_key: Path | None = Field(None, description="private key of the certificate, in PEM")
+    tls_client_ca: Path | None = Field(
+        None, description="certificates in PEM; clients must present a certificate that one of these has signed (mTLS)"
+    )
     cache: Path = Field(Path("var/bundles"), description="folder for a bundle that is fetched; by default var/bundles")
     tracking_uri: str | None = Field(None, description="MLflow server (http://...), for models:/")
 
@@ -77,7 +85,8 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     Raises:
         BundleError: the bundle is altered or incomplete, or does not reproduce its golden rows.
         ConfigurationError: the address is not a loopback address and there are no keys; a file contains no keys; callers and
-            administrators share a file of keys; the log has no key for its pseudonyms; or the port is taken.
+            administrators share a file of keys; the log has no key for its pseudonyms; or the port is taken; the file
+            of CDS Hooks or a file for HTTPS cannot be used.
         RegistryError, StorageError: the bundle cannot be fetched.
     """
     if params.keys is None and not is_loopback(params.host):
@@ -85,6 +94,8 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
             f"Refused to listen on {params.host!r}: without API keys the service is open to everyone who can reach it. "
             "Make a key (healthpredict keys add NAME) and pass the file of keys, or listen on 127.0.0.1."
         )
+    cds_hooks = None if params.cds_hooks is None else read_params(params.cds_hooks)
+    tls = _tls(params)
     keys = None if params.keys is None else KeyRing(params.keys)
     admin_keys = None if params.admin_keys is None else KeyRing(params.admin_keys)
     if params.keys and params.admin_keys and params.keys.samefile(params.admin_keys):
@@ -105,12 +116,14 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     limits = limits or Limits()
     bundle = verified_bundle(source)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _prediction_log(params) as log:
-        app = create_app(bundle, limits=limits, keys=keys, log=log, source=source, admin_keys=admin_keys)
+        app = create_app(
+            bundle, limits=limits, keys=keys, log=log, source=source, admin_keys=admin_keys, cds_hooks=cds_hooks
+        )
         # Existing objects stay, and a request leaves no reference cycles, so the garbage collector has little to do.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-        runner.run(_serve(app, params, limits, reload_soon=bool(early_reloads)))
+        runner.run(_serve(app, params, limits, tls, reload_soon=bool(early_reloads)))
 
 
 def _log_to_stderr() -> None:
@@ -132,7 +145,30 @@ def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
         yield log
 
 
-async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, *, reload_soon: bool) -> None:
+def _tls(params: ServiceParams) -> Tls | None:
+    """Return how the public port is encrypted, or None if it is not.
+
+    Raises:
+        ConfigurationError: a file is missing, or cannot be read, or certificate and key do not belong together.
+    """
+    files = (params.tls_certificate, params.tls_key)
+    if files == (None, None) and params.tls_client_ca is None:
+        return None
+    if params.tls_certificate is None or params.tls_key is None:
+        raise ConfigurationError("HTTPS needs both a certificate and its key. Name both files.")
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=params.tls_client_ca)
+        context.load_cert_chain(params.tls_certificate, params.tls_key)
+    except OSError as error:  # also SSLError
+        named = ", ".join(str(file) for file in (*files, params.tls_client_ca) if file is not None)
+        raise ConfigurationError(
+            f"HTTPS cannot use {named} ({error.strerror or error}). Name a certificate, its key, and certificates of the "
+            "clients' authority, in PEM."
+        ) from error
+    return Tls(params.tls_certificate, params.tls_key, params.tls_client_ca)
+
+
+async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, tls: Tls | None, *, reload_soon: bool) -> None:
     loop = asyncio.get_running_loop()
     ending, opened = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,7 +186,7 @@ async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, *, reload_
         if not ending.is_set() and not any(server.done() for server in servers):
             public = None if params.handover is None else take(params.handover)
             public = public or listen(params.host, params.port, shared=params.handover is not None)
-            servers.append(await stack.enter_async_context(serving(app, public, limits.head_seconds)))
+            servers.append(await stack.enter_async_context(serving(app, public, limits.head_seconds, tls)))
             if params.handover is not None:
                 stack.enter_context(offering(public, params.handover))
         await _first_of(ending.wait(), *servers)

@@ -84,6 +84,11 @@ class Layout:
         return join(self.root, "outcomes", "log")
 
     @property
+    def logged_feedback(self) -> str:
+        """The folder of feedback on cards: Parquet of the fields of `prediction_log.lines.FeedbackLine`."""
+        return join(self.root, "interventions", "log")
+
+    @property
     def prepared(self) -> str:
         """The result of `prepare`: JSON, written after its other objects."""
         return join(self.processed_folder, "manifest.json")

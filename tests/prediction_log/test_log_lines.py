@@ -13,7 +13,7 @@ from healthpredict.data.contract import RECORD_COLUMNS, Column, Kind
 from healthpredict.prediction_log.lines import (
     LogEntry,
     OutcomeLine,
-    outcome_text,
+    lines_text,
     patients_text,
     prediction_text,
     read_outcomes,
@@ -92,7 +92,7 @@ def test_line_of_an_earlier_version_is_read() -> None:
 
 def test_outcomes_are_read_as_they_were_written() -> None:
     reported = [outcome(1), outcome(2**63 - 1, ">30", time=5)]
-    assert rows(outcome_text([OutcomeLine(**each) for each in reported]), "outcomes") == reported
+    assert rows(lines_text([OutcomeLine(**each) for each in reported]), "outcomes") == reported
 
 
 @settings(max_examples=20, deadline=None)

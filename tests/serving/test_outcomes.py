@@ -196,7 +196,7 @@ def test_a_failed_write_says_what_happened_to_the_outcomes(
         response = ask(logged_api, GOOD[0])
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
-    assert response.json()["detail"] == f"The outcomes {problem} (No space left on device). Send them again."
+    assert response.json()["detail"] == f"The outcomes {problem} (No space left on device). Send the request again."
     assert len(stored(tmp_path / "log")) == (1 if call == "write" else 2)
     assert ask(logged_api, GOOD[1]).status_code == 200
     assert stored(tmp_path / "log")[-1]["encounter_id"] == 2**63 - 1

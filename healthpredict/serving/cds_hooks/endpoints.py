@@ -1,0 +1,198 @@
+"""CDS Hooks 2.0: an EHR asks for the risk of a patient who is being discharged, and shows it as a card."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from time import time_ns
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from healthpredict.errors import StorageError
+from healthpredict.fhir.encounter import NoPrediction, encounter_from_fhir
+from healthpredict.prediction_log.lines import LogEntry
+from healthpredict.serving import openapi
+from healthpredict.serving.cds_hooks.card import Subject, make_card
+from healthpredict.serving.cds_hooks.feedback import read_feedback
+from healthpredict.serving.cds_hooks.fhir_server import FhirServerError, read
+from healthpredict.serving.cds_hooks.hook_request import (
+    DISCHARGE,
+    PATIENT_VIEW,
+    PREFETCH,
+    REQUIRED,
+    HookRequest,
+    read_hook_request,
+    resources,
+)
+from healthpredict.serving.cds_hooks.params import CDS_SERVICES, CdsHooksParams
+from healthpredict.serving.predictions import identity
+from healthpredict.serving.problems import JSON, RETRY_LATER, ProblemError
+from healthpredict.serving.reasons import explain
+from healthpredict.serving.request import is_dry_run, read_body
+from healthpredict.serving.service import Service
+
+SERVICE_ID: Final = "readmission-risk"
+_PATH: Final = f"{CDS_SERVICES}/{SERVICE_ID}"
+_NO_CARD: Final = "healthpredict.no-card-because"
+"""Name of the extension of a response without a card, which says why."""
+
+
+def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, params: CdsHooksParams) -> None:
+    """Add the endpoints.
+
+    Args:
+        router: for calls and feedback, which take their bodies themselves.
+        discovery: for the list of services.
+        service: see `Service`.
+        params: see `CdsHooksParams`.
+    """
+    hooks = (DISCHARGE, PATIENT_VIEW) if params.patient_view else (DISCHARGE,)
+    slots = asyncio.Semaphore(service.limits.hooks)
+
+    @discovery.get(CDS_SERVICES, summary="CDS Hooks: the services of this API")
+    async def services() -> dict[str, Any]:
+        return {"services": [_described(hook, params) for hook in hooks]}
+
+    @router.post(
+        _PATH,
+        summary="CDS Hooks: a card with the risk of the patient",
+        responses={
+            **openapi.OF_ANY_BODY,
+            412: openapi.problem("A prefetch key is missing, and there is no FHIR server to ask"),
+            413: openapi.problem("The body is too long"),
+            422: openapi.problem("The body is not a request of a hook that this service answers"),
+            503: openapi.BUSY,
+        },
+        openapi_extra=openapi.request_body(_CALL_SCHEMA, _CALL_EXAMPLE),
+    )
+    async def call(request: Request) -> Response:
+        # Others wait with their bodies unread, so that large ones do not fill the memory.
+        async with slots:
+            body = await read_body(request, service.limits.hook_body_bytes, service.limits.body_seconds)
+            dry_run = is_dry_run(request)
+            hook_request = read_hook_request(body, hooks)
+            answered = await _answer(hook_request, service, params, dry_run)
+        return Response(msgspec.json.encode(answered), media_type=JSON)
+
+    if service.log is None:
+        return
+    log = service.log
+
+    @router.post(
+        f"{_PATH}/feedback",
+        summary="CDS Hooks: what became of cards",
+        responses={
+            **openapi.OF_ANY_BODY,
+            413: openapi.problem("The body is too long"),
+            422: openapi.problem("The body is not feedback; nothing was recorded"),
+            503: openapi.problem("Too many requests, or the feedback cannot be written", headers=openapi.RETRY),
+        },
+        openapi_extra=openapi.request_body(_FEEDBACK_SCHEMA, _FEEDBACK_EXAMPLE),
+    )
+    async def feedback(request: Request) -> Response:
+        body = await read_body(request, service.limits.body_bytes, service.limits.body_seconds)
+        lines = read_feedback(body, params)
+        try:
+            if lines:
+                await asyncio.to_thread(log.add_feedback, lines)
+        except StorageError as error:
+            raise ProblemError(503, str(error), headers=RETRY_LATER) from error
+        return Response(b"{}", media_type=JSON)
+
+
+async def _answer(request: HookRequest, service: Service, params: CdsHooksParams, dry_run: bool) -> dict[str, Any]:
+    try:
+        prefetched = await _complete(request, params)
+        found = encounter_from_fhir(resources(prefetched), encounter_id=request.encounter_id)
+    except (FhirServerError, NoPrediction) as error:
+        return _without_card(str(error))
+    bundle = service.bundle
+    explained, identified = explain(bundle, found.record), identity(bundle)
+    service.metrics.predicted(explained["readmission_risk"])
+    if service.log is not None:
+        service.log.add(LogEntry(time_ns(), _PATH, dry_run, explained | identified, found.record.values()))
+    if params.only_high_risk and not explained["high_risk"]:
+        return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
+    subject = Subject(request.patient_id, found.encounter_id, found.record, found.unknown)
+    return {"cards": [make_card(subject, explained, bundle.manifest, params, uuid.UUID(identified["request_id"]))]}
+
+
+async def _complete(request: HookRequest, params: CdsHooksParams) -> dict[str, Any]:
+    """Return the prefetched data, with what the FHIR server of the EHR adds.
+
+    Raises:
+        ProblemError: something is missing, and there is no FHIR server that may be asked (412).
+        FhirServerError: the server did not give it.
+    """
+    given, missing = request.prefetch or {}, request.missing()
+    allowed = {server.rstrip("/") for server in params.fhir_servers}
+    if missing and request.fhir_server is not None and request.fhir_server.rstrip("/") in allowed:
+        return given | await read(request, missing, params.fhir_seconds)
+    if required := [key for key in REQUIRED if key in missing]:
+        raise ProblemError(
+            412,
+            f"The prefetch key {required[0]} is missing, and this service may not read from the FHIR server. "
+            f"Prefetch {', '.join(required)}, or ask the hospital to allow the server.",
+        )
+    return given
+
+
+def _without_card(because: str) -> dict[str, Any]:
+    return {"cards": [], "extension": {_NO_CARD: because}}
+
+
+def _described(hook: str, params: CdsHooksParams) -> dict[str, Any]:
+    return {
+        "hook": hook,
+        "id": SERVICE_ID,
+        "title": "Risk of readmission of patients with diabetes",
+        "description": "Shows the risk that a patient with diabetes is readmitted after discharge, and the reasons for it.",
+        "prefetch": PREFETCH[hook],
+        "usageRequirements": "Without the prefetched data, the service reads them from a FHIR R4 server on its allow-list."
+        if params.fhir_servers
+        else "All prefetched data are needed: this service reads from no FHIR server.",
+    }
+
+
+_CALL_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "title": "HookRequest",
+    "description": "A call of CDS Hooks 2.0. `GET /cds-services` lists the prefetch keys.",
+    "properties": {
+        "hook": {"type": "string", "enum": [DISCHARGE, PATIENT_VIEW]},
+        "hookInstance": {"type": "string", "format": "uuid"},
+        "fhirServer": {"type": "string", "format": "uri"},
+        "fhirAuthorization": {"type": "object", "properties": {"access_token": {"type": "string"}}},
+        "context": {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in ("userId", "patientId", "encounterId")},
+            "required": ["patientId"],
+        },
+        "prefetch": {"type": "object"},
+    },
+    "required": ["hook", "hookInstance", "context"],
+}
+_CALL_EXAMPLE: Final[dict[str, Any]] = {
+    "hook": DISCHARGE,
+    "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+    "context": {"userId": "Practitioner/1", "patientId": "1", "encounterId": "2"},
+    "prefetch": {"patient": {"resourceType": "Patient", "id": "1"}},
+}
+_FEEDBACK_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "title": "Feedback",
+    "properties": {"feedback": {"type": "array", "items": {"type": "object"}}},
+    "required": ["feedback"],
+}
+_FEEDBACK_EXAMPLE: Final[dict[str, Any]] = {
+    "feedback": [
+        {
+            "card": "4e0a3a1e-3283-4575-ab82-028d55fe2719",
+            "outcome": "overridden",
+            "overrideReason": {"reason": {"code": "already-arranged"}},
+            "outcomeTimestamp": "2026-01-31T10:05:31Z",
+        }
+    ]
+}

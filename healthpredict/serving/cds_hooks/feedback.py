@@ -1,0 +1,90 @@
+"""Feedback on cards (CDS Hooks 2.0, "Feedback")."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from healthpredict.prediction_log.lines import FeedbackLine
+from healthpredict.serving.cds_hooks.card import suggestion_id
+from healthpredict.serving.cds_hooks.params import CdsHooksParams
+from healthpredict.serving.problems import ProblemError
+
+_MAX_COMMENT: Final = 1000
+"""Characters of a comment that are kept."""
+
+
+class _Accepted(msgspec.Struct):
+    id: str
+
+
+class _Coding(msgspec.Struct):
+    code: str
+    system: str | None = None
+
+
+class _OverrideReason(msgspec.Struct, rename="camel"):
+    reason: _Coding | None = None
+    user_comment: str | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    card: str
+    outcome: str
+    outcome_timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+    accepted_suggestions: list[_Accepted] = []
+    override_reason: _OverrideReason | None = None
+
+
+class _Body(msgspec.Struct):
+    feedback: list[_Feedback]
+
+
+_decoder: Final = msgspec.json.Decoder(_Body)
+
+
+def read_feedback(body: bytes, params: CdsHooksParams) -> list[FeedbackLine]:
+    """Decode a request with feedback.
+
+    Args:
+        body: of the HTTP request.
+        params: with the suggestions of the cards.
+
+    Raises:
+        ProblemError: it is not JSON (400) or not feedback (422). The message repeats no value.
+    """
+    try:
+        sent = _decoder.decode(body).feedback
+    except msgspec.ValidationError as error:
+        raise ProblemError(422, f"The body is not CDS Hooks feedback: {error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ProblemError(400, "The body is not JSON.") from None
+    return [_line(f"feedback[{i}]", each, params) for i, each in enumerate(sent)]
+
+
+def _line(place: str, feedback: _Feedback, params: CdsHooksParams) -> FeedbackLine:
+    try:
+        card = uuid.UUID(feedback.card)
+    except ValueError:
+        raise ProblemError(422, f"{place}.card is not the uuid of a card.") from None
+    if feedback.outcome not in ("accepted", "overridden"):
+        raise ProblemError(422, f"{place}.outcome is neither accepted nor overridden.")
+    if feedback.outcome == "accepted" and not feedback.accepted_suggestions:
+        raise ProblemError(422, f"{place}.acceptedSuggestions is missing. Name the suggestions that were accepted.")
+    codes = {suggestion_id(card, suggestion): suggestion.code for suggestion in params.suggestions}
+    override = feedback.override_reason or _OverrideReason()
+    return FeedbackLine(
+        time=time.time_ns() // 1000,
+        request_id=card.hex,
+        outcome=feedback.outcome,
+        acted_at=int(feedback.outcome_timestamp.astimezone(UTC).timestamp() * 1e6),
+        # A suggestion that is not in the parameters any more keeps its id.
+        accepted=[codes.get(accepted.id, accepted.id) for accepted in feedback.accepted_suggestions],
+        reason=override.reason.code if override.reason else None,
+        reason_system=override.reason.system if override.reason else None,
+        comment=override.user_comment[:_MAX_COMMENT] if override.user_comment else None,
+    )

@@ -1,0 +1,83 @@
+"""Read what an EHR did not prefetch from its FHIR server, with the token of the request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from healthpredict.serving.cds_hooks.hook_request import HookRequest
+
+_MAX_PAGES: Final = 10
+"""Pages of one search. A server that sends more has more than any prediction needs."""
+_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of all pages of one search."""
+
+
+class FhirServerError(Exception):
+    """The FHIR server did not give what is needed. The message says why, without content."""
+
+
+async def read(request: HookRequest, queries: Mapping[str, str], seconds: float) -> dict[str, list[dict[str, Any]]]:
+    """Run several queries at once.
+
+    Args:
+        request: with the URL of the server, which must be on the allow-list, and perhaps a token.
+        queries: relative URLs, by prefetch key.
+        seconds: time limit for all of them.
+
+    Returns:
+        For each key, the resources of all pages; empty if there are none.
+
+    Raises:
+        FhirServerError: a query failed, or took too long.
+    """
+    assert request.fhir_server is not None
+    base = request.fhir_server.rstrip("/")
+    headers = {"accept": "application/fhir+json"}
+    if request.fhir_authorization is not None:
+        headers["authorization"] = f"Bearer {request.fhir_authorization.access_token}"
+    try:
+        async with asyncio.timeout(seconds), httpx.AsyncClient(headers=headers, timeout=seconds) as http:
+            found = await asyncio.gather(*(_pages(http, base, f"{base}/{query}") for query in queries.values()))
+    except TimeoutError:
+        raise FhirServerError(f"The FHIR server did not answer within {seconds:g} seconds.") from None
+    except httpx.HTTPError as error:
+        raise FhirServerError(f"The FHIR server cannot be read ({type(error).__name__}).") from None
+    return dict(zip(queries, found, strict=True))
+
+
+async def _pages(http: httpx.AsyncClient, base: str, url: str) -> list[dict[str, Any]]:
+    pages: list[dict[str, Any]] = []
+    size = 0
+    while url:
+        response = await http.get(url)
+        if response.status_code in (404, 410):
+            return pages
+        if response.status_code != 200:
+            raise FhirServerError(f"The FHIR server answered {response.status_code}.")
+        size += len(response.content)
+        if len(pages) >= _MAX_PAGES or size > _MAX_BYTES:
+            raise FhirServerError("The FHIR server sent more than a prediction needs.")
+        try:
+            page = msgspec.json.decode(response.content, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise FhirServerError("The FHIR server did not answer with JSON.") from None
+        pages.append(page)
+        url = _next(page, base)
+    return pages
+
+
+def _next(page: Mapping[str, Any], base: str) -> str:
+    """Return the URL of the next page, or an empty string. Another server never gets the token."""
+    links = page.get("link")
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, dict) and link.get("relation") == "next":
+            url = str(link.get("url"))
+            if not url.startswith((f"{base}/", f"{base}?")):
+                raise FhirServerError("The next page is on another server.")
+            return url
+    return ""

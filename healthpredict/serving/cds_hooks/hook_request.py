@@ -1,0 +1,117 @@
+"""The request of an EHR to the service, and its prefetch templates (CDS Hooks 2.0, https://cds-hooks.hl7.org/2.0/)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from healthpredict.serving.problems import ProblemError
+
+DISCHARGE: Final = "encounter-discharge"
+PATIENT_VIEW: Final = "patient-view"
+_FHIR_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_SEARCH: Final = "?patient={{context.patientId}}&_count=500"
+_OF_PATIENT: Final = {
+    "patient": "Patient/{{context.patientId}}",
+    "encounters": f"Encounter{_SEARCH}&_sort=-date",
+    "conditions": f"Condition{_SEARCH}",
+    "observations": f"Observation{_SEARCH}&_sort=-date&category=laboratory",
+    "procedures": f"Procedure{_SEARCH}&_sort=-date",
+    "medicationRequests": f"MedicationRequest{_SEARCH}",
+    "medicationAdministrations": f"MedicationAdministration{_SEARCH}",
+    "coverage": "Coverage?beneficiary={{context.patientId}}",
+}
+PREFETCH: Final[Mapping[str, Mapping[str, str]]] = {
+    DISCHARGE: {**_OF_PATIENT, "encounter": "Encounter/{{context.encounterId}}"},
+    PATIENT_VIEW: _OF_PATIENT,
+}
+"""The prefetch templates of each hook. They use only what the specification recommends for queries."""
+REQUIRED: Final = ("patient", "encounters", "conditions", "observations", "procedures", "medicationRequests")
+"""Keys without which there is no prediction."""
+
+
+class FhirAuthorization(msgspec.Struct):
+    """Access to the FHIR server of the EHR."""
+
+    access_token: str
+
+
+class HookRequest(msgspec.Struct, rename="camel"):
+    """The body of a call. Other fields are ignored, as the specification asks."""
+
+    hook: str
+    hook_instance: str
+    context: dict[str, Any]
+    fhir_server: str | None = None
+    fhir_authorization: FhirAuthorization | None = None
+    prefetch: dict[str, Any] | None = None
+
+    @property
+    def patient_id(self) -> str:
+        """FHIR id of the patient."""
+        return str(self.context["patientId"])
+
+    @property
+    def encounter_id(self) -> str | None:
+        """FHIR id of the encounter, or None if the context names none."""
+        return self.context.get("encounterId")
+
+    def missing(self) -> dict[str, str]:
+        """Return the queries of the prefetch keys that the EHR left out, by key. Null means that there are no data."""
+        given = self.prefetch or {}
+        return {key: self._query(template) for key, template in PREFETCH[self.hook].items() if key not in given}
+
+    def _query(self, template: str) -> str:
+        return re.sub(r"\{\{context\.(\w+)\}\}", lambda name: self.context[name[1]], template)
+
+
+_decoder: Final = msgspec.json.Decoder(HookRequest)
+
+
+def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
+    """Decode a call.
+
+    Args:
+        body: of the HTTP request.
+        hooks: that the service answers.
+
+    Raises:
+        ProblemError: it is not JSON (400), or not a call of one of these hooks (422). The message repeats no value.
+    """
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise ProblemError(422, f"The body is not a CDS Hooks request: {error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ProblemError(400, "The body is not JSON.") from None
+    if request.hook not in hooks:
+        raise ProblemError(422, f"This service answers the hook {' and '.join(hooks)}, and no other.")
+    needed = ("patientId", "encounterId") if request.hook == DISCHARGE else ("patientId",)
+    for name in ("patientId", "encounterId"):
+        value = request.context.get(name)
+        if value is None and name not in needed:
+            continue
+        if not (isinstance(value, str) and _FHIR_ID.fullmatch(value)):
+            raise ProblemError(422, f"context.{name} is not the id of a FHIR resource.")
+    return request
+
+
+def resources(prefetched: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the resources that are not an OperationOutcome, with those of bundles one by one."""
+    waiting = list(prefetched.values())
+    while waiting:
+        resource = waiting.pop()
+        if not isinstance(resource, dict):
+            continue
+        if resource.get("resourceType") == "Bundle":
+            entries = resource.get("entry")
+            waiting += (
+                [entry.get("resource") for entry in entries if isinstance(entry, dict)]
+                if isinstance(entries, list)
+                else []
+            )
+        elif resource.get("resourceType") != "OperationOutcome":
+            yield resource
