@@ -22,6 +22,7 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address; by default the one in the settings.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; by default the one in the settings.")] = None,
+    *,
     keys: Annotated[
         Path | None, typer.Option(help="File of API keys; without it, only a loopback address is allowed.")
     ] = None,
