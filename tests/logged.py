@@ -15,10 +15,18 @@ from healthpredict.prediction_log.lines import (
     lines_text,
     patients_text,
     prediction_text,
+    read_feedback,
     read_outcomes,
     read_predictions,
 )
-from healthpredict.prediction_log.rolled_file import OUTCOMES, PREDICTIONS, LogLimits, RolledFile, closed_files
+from healthpredict.prediction_log.rolled_file import (
+    FEEDBACK,
+    OUTCOMES,
+    PREDICTIONS,
+    LogLimits,
+    RolledFile,
+    closed_files,
+)
 
 RECORD = as_records(draw_encounters(1))[0]
 _LINE = {
@@ -40,7 +48,8 @@ def lines_of(folder: Path, kind: str = PREDICTIONS) -> list[dict[str, Any]]:
 
 def rows(text: bytes, kind: str = PREDICTIONS) -> list[dict[str, Any]]:
     """Lines as dictionaries."""
-    columns: Mapping[str, Sequence[Any]] = read_predictions(text) if kind == PREDICTIONS else read_outcomes(text)
+    read = {PREDICTIONS: read_predictions, OUTCOMES: read_outcomes, FEEDBACK: read_feedback}[kind]
+    columns: Mapping[str, Sequence[Any]] = read(text)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

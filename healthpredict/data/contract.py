@@ -178,8 +178,9 @@ MEDICATIONS: Final = (
     "metformin-pioglitazone",
 )
 
+DISPOSITION: Final = "discharge_disposition_id"
 DEATH_OR_HOSPICE: Final = ("11", "13", "14", "19", "20", "21")
-"""`discharge_disposition_id` of encounters that ended in death or hospice: not at risk of readmission."""
+"""Values of `DISPOSITION` of encounters that ended in death or hospice: not at risk of readmission."""
 
 
 def _count(name: str, minimum: int, maximum: int, description: str) -> Column:

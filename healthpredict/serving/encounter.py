@@ -17,6 +17,7 @@ from healthpredict.data.contract import (
     DEATH_OR_HOSPICE,
     DIAGNOSES,
     DIAGNOSIS_CODING,
+    DISPOSITION,
     FEATURE_COLUMNS,
     LARGEST_ID,
     MISSING_WORDS,
@@ -30,7 +31,6 @@ from healthpredict.features.encoder import Value
 from healthpredict.serving.problems import GIVEN_TWICE, FieldProblem, ProblemError, counted
 from healthpredict.serving.request import not_json
 
-_DISPOSITION: Final = "discharge_disposition_id"
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
 _FIELD_OF: Final = {
@@ -76,7 +76,7 @@ def _categories(column: Column) -> list[str]:
 
 def _left_out(column: Column) -> tuple[str, ...]:
     """The codes of death and hospice are allowed in data, but not for a prediction."""
-    return DEATH_OR_HOSPICE if column.field == _DISPOSITION else ()
+    return DEATH_OR_HOSPICE if column.field == DISPOSITION else ()
 
 
 def _accepts(column: Column) -> Callable[[Any], Any]:
@@ -188,7 +188,7 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
         value = accepted_value(column.name, value)
     if value is None and _is_optional(column):
         return None, None
-    if column.field == _DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
+    if column.field == DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
         return None, _NOT_AT_RISK
     return value, column.problem(value)
 

@@ -17,12 +17,26 @@ Responses = dict[int | str, dict[str, Any]]
 """Descriptions of the responses of an endpoint, by status."""
 
 
+def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema with its definitions in the place of references, because in OpenAPI these start at the root."""
+    definitions = schema.get("$defs", {})
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolved(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return resolved(definitions[part["$ref"].rpartition("/")[2]])
+        return {name: resolved(value) for name, value in part.items() if name != "$defs"}
+
+    found: dict[str, Any] = resolved(dict(schema))
+    return found
+
+
 @cache
 def _problem_schema() -> dict[str, Any]:
-    schema = Problem.model_json_schema()
-    # In OpenAPI, a reference starts at the root of the whole document.
-    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblem"]
-    return schema
+    return inlined(Problem.model_json_schema())
 
 
 def problem(description: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:

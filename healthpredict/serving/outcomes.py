@@ -56,8 +56,8 @@ class Recorded(BaseModel):
 def add_outcomes(router: APIRouter, service: Service, log: PredictionLog) -> None:
     """Add the endpoint for outcomes."""
     limits = service.limits
-    schema = Outcomes.model_json_schema()
-    schema["properties"]["outcomes"] |= {"items": schema.pop("$defs")["Outcome"], "maxItems": limits.batch_rows}
+    schema = openapi.inlined(Outcomes.model_json_schema())
+    schema["properties"]["outcomes"]["maxItems"] = limits.batch_rows
 
     @router.post(
         "/outcomes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from time import time_ns
 from typing import Any, Final
@@ -28,7 +28,7 @@ RESPONSES: Final[openapi.Responses] = {
     503: openapi.BUSY,
 }
 """The error responses to one encounter."""
-Answer = Callable[[Bundle, dict[str, Value]], dict[str, Any]]
+Answer = Callable[[Bundle, Mapping[str, Value]], dict[str, Any]]
 """Takes a bundle and a record by `Column.field`, and returns the fields of the response, without those of `identity`."""
 
 
@@ -98,7 +98,7 @@ async def respond(request: Request, service: Service, answer: Answer) -> Respons
     return Response(msgspec.json.encode(answered), media_type=JSON)
 
 
-def predict_one(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
+def predict_one(bundle: Bundle, record: Mapping[str, Value]) -> dict[str, Any]:
     """Predict for one encounter."""
     return classified(bundle, bundle.risk(record))
 

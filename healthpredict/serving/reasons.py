@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -89,7 +90,7 @@ def reason_of(feature: str) -> tuple[str, tuple[str, ...]]:
     return _SUMS.get(feature) or ", together with: ".join(BY_FIELD[field].description for field in fields), fields
 
 
-def explain(bundle: Bundle, record: dict[str, Value]) -> dict[str, Any]:
+def explain(bundle: Bundle, record: Mapping[str, Value]) -> dict[str, Any]:
     """Return the fields of `Explained` for an encounter, except those that name the model and the request.
 
     Raises:

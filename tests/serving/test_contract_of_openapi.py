@@ -39,6 +39,10 @@ SEEN = {
     "/explain": ONE,
     "/predict/batch": {*ONE, 413},
     "/outcomes": {*ONE, 413},
+    "/cds-services": {200, 405},
+    # Generated resources describe no stay, so none of them gets a card: see test_cds_hooks.py.
+    "/cds-services/readmission-risk": {400, 401, 405, 412, 422},
+    "/cds-services/readmission-risk/feedback": ONE,
     "/admin/reload": {200, 401, 405},
     "/model": {200, 401, 405},
     "/metrics": {200, 401, 405},
@@ -102,7 +106,7 @@ def test_every_answer_is_one_that_the_document_describes(
     response = case.call(headers={"Authorization": key})
     seen[case.path].add(response.status_code)
     meant = [negative_data_rejection] if case.path == "/predict/batch" and names_wrong_rows(response) else []
-    if holds_whole_float(case.body) or names_diagnoses_only(response):
+    if holds_whole_float(case.body) or names_diagnoses_only(response) or depends_on_the_hook(case):
         meant.append(positive_data_acceptance)
     case.validate_response(response, headers={"Authorization": key}, excluded_checks=meant)
 
@@ -118,6 +122,11 @@ def names_diagnoses_only(response: schemathesis.Response) -> bool:
     return bool(errors) and all(
         error["problem"].startswith("is ") and ", which is " in error["problem"] for error in errors
     )
+
+
+def depends_on_the_hook(case: schemathesis.Case) -> bool:
+    """Which context and which resources a call needs, and which suggestions a card had, a JSON schema cannot say."""
+    return case.path.startswith("/cds-services/")
 
 
 def holds_whole_float(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The requests in docs/api.md, as they are written there."""
+"""The requests in docs/api.md and docs/connect-your-ehr.md, as they are written there."""
 
 from __future__ import annotations
 
@@ -16,13 +16,24 @@ from healthpredict.prediction_log.patient_key import make_patient_key
 from healthpredict.rollout.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "docs/api.md").read_text()
+SECTION = "\n".join((ROOT / "docs" / page).read_text() for page in ("api.md", "connect-your-ehr.md"))
 COMMANDS = re.findall(r"^curl .*$", SECTION, re.MULTILINE)
 SETTINGS = re.findall(r"^[A-Z]+=.*$", SECTION, re.MULTILINE)
 
 
 def test_every_endpoint_for_callers_is_shown() -> None:
-    for path in ("/predict ", "/explain ", "/predict/batch ", "/outcomes ", "/model", "/health/ready", "/metrics"):
+    for path in (
+        "/cds-services ",
+        "/cds-services/readmission-risk ",
+        "/cds-services/readmission-risk/feedback ",
+        "/predict ",
+        "/explain ",
+        "/predict/batch ",
+        "/outcomes ",
+        "/model",
+        "/health/ready",
+        "/metrics",
+    ):
         assert any(path in f"{command} " for command in COMMANDS), path
 
 
@@ -45,7 +56,7 @@ def test_a_command_is_answered(port: int, command: str) -> None:
     done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     if "/metrics" not in command:
-        assert json.loads(done.stdout)
+        assert isinstance(json.loads(done.stdout), dict)
 
 
 def test_nothing_but_these_commands_was_counted_as_a_failure(port: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.features.encoder import Value
 from healthpredict.serving.cds_hooks.params import CdsHooksParams, Suggestion
+from healthpredict.serving.cds_hooks.words import column_of, in_words, name_of
 
 OVERRIDE_SYSTEM: Final = "urn:health-predict:override-reason"
 _REASONS: Final = 5
@@ -25,7 +26,7 @@ class Subject:
         patient_id: FHIR id of the patient.
         encounter_id: FHIR id of the encounter.
         record: its values by `Column.field`.
-        unknown: what could not be found out, in words.
+        unknown: fields whose values could not be found out.
     """
 
     patient_id: str
@@ -86,30 +87,35 @@ def _indicator(explained: Mapping[str, Any], params: CdsHooksParams) -> str:
 def _detail(subject: Subject, explained: Mapping[str, Any], manifest: Manifest) -> str:
     risk, threshold = explained["readmission_risk"], manifest.threshold
     side = "at or above" if explained["high_risk"] else "below"
+    unknown = dict.fromkeys(name_of(column_of(field)) for field in subject.unknown)
     lines = [
         f"The risk of {risk:.1%} is {side} the threshold of {threshold:.1%}.",
         "",
         "**The strongest reasons**",
         "",
-        *(f"{i}. {_reason(each, subject.record)}" for i, each in enumerate(explained["reasons"][:_REASONS], start=1)),
+        *(f"{i}. {each}" for i, each in enumerate(_strongest(explained, subject.record), start=1)),
         "",
-        "**Not known for this prediction:** " + ("; ".join(subject.unknown) or "nothing") + ".",
+        f"**Not known for this prediction:** {'; '.join(unknown) or 'nothing'}.",
         "",
         "A prediction from routine data. It does not replace clinical judgement.",
     ]
     return "\n".join(lines)
 
 
-def _reason(reason: Mapping[str, Any], record: Mapping[str, Value]) -> str:
-    values = ", ".join(dict.fromkeys(shown(field, record.get(field)) for field in reason["fields"][:2]))
-    more = "" if len(reason["fields"]) <= 2 else f" and {len(reason['fields']) - 2} more"
-    effect = "raises" if reason["contribution"] > 0 else "lowers"
-    return f"{reason['name']}: {values}{more} ({effect} the odds by a factor of {math.exp(abs(reason['contribution'])):.2f})"
+def _strongest(explained: Mapping[str, Any], record: Mapping[str, Value]) -> list[str]:
+    """Return the columns with the largest contributions in words. Columns that contribute together share equally."""
+    sums: dict[str, float] = {}
+    for reason in explained["reasons"]:
+        columns = dict.fromkeys(map(column_of, reason["fields"]))
+        for column in columns:
+            sums[column] = sums.get(column, 0.0) + reason["contribution"] / len(columns)
+    strongest = sorted(sums.items(), key=lambda item: -abs(item[1]))[:_REASONS]
+    return [f"{in_words(column, record)} ({_effect(contribution)})" for column, contribution in strongest]
 
 
-def shown(field: str, value: Value) -> str:
-    """Return a value in plain words."""
-    return "not known" if value is None else str(value)
+def _effect(contribution: float) -> str:
+    percent = abs(math.expm1(contribution))
+    return f"{'raises' if contribution > 0 else 'lowers'} the odds by {percent:.0%}"
 
 
 def _source(manifest: Manifest, params: CdsHooksParams) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import UTC, datetime
 from time import time_ns
 from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from healthpredict.data.contract import DEATH_OR_HOSPICE, DISPOSITION
 from healthpredict.errors import StorageError
-from healthpredict.fhir.encounter import NoPrediction, encounter_from_fhir
+from healthpredict.fhir.encounter import encounter_from_fhir
 from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
 from healthpredict.serving.cds_hooks.card import Subject, make_card
-from healthpredict.serving.cds_hooks.feedback import read_feedback
+from healthpredict.serving.cds_hooks.feedback import FeedbackBody, read_feedback
 from healthpredict.serving.cds_hooks.fhir_server import FhirServerError, read
 from healthpredict.serving.cds_hooks.hook_request import (
     DISCHARGE,
@@ -23,6 +25,7 @@ from healthpredict.serving.cds_hooks.hook_request import (
     PREFETCH,
     REQUIRED,
     HookRequest,
+    failed,
     read_hook_request,
     resources,
 )
@@ -65,7 +68,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
             422: openapi.problem("The body is not a request of a hook that this service answers"),
             503: openapi.BUSY,
         },
-        openapi_extra=openapi.request_body(_CALL_SCHEMA, _CALL_EXAMPLE),
+        openapi_extra=_documented(HookRequest, _CALL_EXAMPLE),
     )
     async def call(request: Request) -> Response:
         # Others wait with their bodies unread, so that large ones do not fill the memory.
@@ -89,7 +92,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
             422: openapi.problem("The body is not feedback; nothing was recorded"),
             503: openapi.problem("Too many requests, or the feedback cannot be written", headers=openapi.RETRY),
         },
-        openapi_extra=openapi.request_body(_FEEDBACK_SCHEMA, _FEEDBACK_EXAMPLE),
+        openapi_extra=_documented(FeedbackBody, _FEEDBACK_EXAMPLE),
     )
     async def feedback(request: Request) -> Response:
         body = await read_body(request, service.limits.body_bytes, service.limits.body_seconds)
@@ -105,9 +108,15 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
 async def _answer(request: HookRequest, service: Service, params: CdsHooksParams, dry_run: bool) -> dict[str, Any]:
     try:
         prefetched = await _complete(request, params)
-        found = encounter_from_fhir(resources(prefetched), encounter_id=request.encounter_id)
-    except (FhirServerError, NoPrediction) as error:
+    except FhirServerError as error:
         return _without_card(str(error))
+    if keys := failed(prefetched):
+        return _without_card(f"The EHR reported an error instead of {', '.join(keys)}.")
+    found = encounter_from_fhir(resources(prefetched), encounter_id=request.encounter_id, now=datetime.now(UTC))
+    if found.record is None:
+        return _without_card(" ".join(found.no_prediction))
+    if found.record[DISPOSITION] in DEATH_OR_HOSPICE:
+        return _without_card("The stay ends in death or hospice: there is no readmission to predict.")
     bundle = service.bundle
     explained, identified = explain(bundle, found.record), identity(bundle)
     service.metrics.predicted(explained["readmission_risk"])
@@ -115,7 +124,9 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
         service.log.add(LogEntry(time_ns(), _PATH, dry_run, explained | identified, found.record.values()))
     if params.only_high_risk and not explained["high_risk"]:
         return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
-    subject = Subject(request.patient_id, found.encounter_id, found.record, found.unknown)
+    # That a stay has not ended is no news at a discharge.
+    unknown = [field for field in found.unknown if field != "time_in_hospital"]
+    subject = Subject(request.patient_id, request.encounter_id, found.record, unknown)
     return {"cards": [make_card(subject, explained, bundle.manifest, params, uuid.UUID(identified["request_id"]))]}
 
 
@@ -139,6 +150,10 @@ async def _complete(request: HookRequest, params: CdsHooksParams) -> dict[str, A
     return given
 
 
+def _documented(body: type[msgspec.Struct], example: dict[str, Any]) -> dict[str, Any]:
+    return openapi.request_body(openapi.inlined(msgspec.json.schema(body)), example)
+
+
 def _without_card(because: str) -> dict[str, Any]:
     return {"cards": [], "extension": {_NO_CARD: because}}
 
@@ -156,35 +171,11 @@ def _described(hook: str, params: CdsHooksParams) -> dict[str, Any]:
     }
 
 
-_CALL_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "title": "HookRequest",
-    "description": "A call of CDS Hooks 2.0. `GET /cds-services` lists the prefetch keys.",
-    "properties": {
-        "hook": {"type": "string", "enum": [DISCHARGE, PATIENT_VIEW]},
-        "hookInstance": {"type": "string", "format": "uuid"},
-        "fhirServer": {"type": "string", "format": "uri"},
-        "fhirAuthorization": {"type": "object", "properties": {"access_token": {"type": "string"}}},
-        "context": {
-            "type": "object",
-            "properties": {name: {"type": "string"} for name in ("userId", "patientId", "encounterId")},
-            "required": ["patientId"],
-        },
-        "prefetch": {"type": "object"},
-    },
-    "required": ["hook", "hookInstance", "context"],
-}
 _CALL_EXAMPLE: Final[dict[str, Any]] = {
     "hook": DISCHARGE,
     "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
     "context": {"userId": "Practitioner/1", "patientId": "1", "encounterId": "2"},
-    "prefetch": {"patient": {"resourceType": "Patient", "id": "1"}},
-}
-_FEEDBACK_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "title": "Feedback",
-    "properties": {"feedback": {"type": "array", "items": {"type": "object"}}},
-    "required": ["feedback"],
+    "prefetch": dict.fromkeys(PREFETCH[DISCHARGE]) | {"patient": {"resourceType": "Patient", "id": "1"}},
 }
 _FEEDBACK_EXAMPLE: Final[dict[str, Any]] = {
     "feedback": [

@@ -40,11 +40,13 @@ class _Feedback(msgspec.Struct, rename="camel"):
     override_reason: _OverrideReason | None = None
 
 
-class _Body(msgspec.Struct):
+class FeedbackBody(msgspec.Struct):
+    """The body of a request."""
+
     feedback: list[_Feedback]
 
 
-_decoder: Final = msgspec.json.Decoder(_Body)
+_decoder: Final = msgspec.json.Decoder(FeedbackBody)
 
 
 def read_feedback(body: bytes, params: CdsHooksParams) -> list[FeedbackLine]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -99,19 +99,16 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
     return request
 
 
-def resources(prefetched: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the resources that are not an OperationOutcome, with those of bundles one by one."""
-    waiting = list(prefetched.values())
-    while waiting:
-        resource = waiting.pop()
-        if not isinstance(resource, dict):
-            continue
-        if resource.get("resourceType") == "Bundle":
-            entries = resource.get("entry")
-            waiting += (
-                [entry.get("resource") for entry in entries if isinstance(entry, dict)]
-                if isinstance(entries, list)
-                else []
-            )
-        elif resource.get("resourceType") != "OperationOutcome":
-            yield resource
+def resources(prefetched: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the resources and bundles of all keys. The value of a key that was read from a FHIR server is a list of pages."""
+    values = (value if isinstance(value, list) else [value] for value in prefetched.values())
+    return [resource for value in values for resource in value if isinstance(resource, dict)]
+
+
+def failed(prefetched: Mapping[str, Any]) -> list[str]:
+    """Return the required keys for which the EHR sent an error instead of data."""
+    return [
+        key
+        for key in REQUIRED
+        if isinstance(value := prefetched.get(key), dict) and value.get("resourceType") == "OperationOutcome"
+    ]
