@@ -11,6 +11,7 @@ from bundles import as_records, draw_encounters
 
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.prediction_log.lines import (
+    FeedbackLine,
     OutcomeLine,
     lines_text,
     patients_text,
@@ -68,6 +69,12 @@ def outcome(encounter_id: int, readmitted: str = "NO", time: int = 1_800_000_000
     return {"time": time, "encounter_id": encounter_id, "readmitted": readmitted}
 
 
+def feedback(request_id: str, time: int, **changes: Any) -> dict[str, Any]:
+    """What a line says."""
+    said = {"outcome": "overridden", "accepted": [], "reason": None, "reason_system": None, "comment": None}
+    return {"time": time, "request_id": request_id, "acted_at": time, **said, **changes}
+
+
 def write_log(folder: Path, *files: list[dict[str, Any]]) -> list[Path]:
     """Closed files with lines that say this, in this order; the patients are as given."""
     return [path for lines in files for path in _write(folder, lines)]
@@ -76,6 +83,8 @@ def write_log(folder: Path, *files: list[dict[str, Any]]) -> list[Path]:
 def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
     if "patient_id" in lines[0]:
         kind, text = PREDICTIONS, _predictions(lines)
+    elif "acted_at" in lines[0]:
+        kind, text = FEEDBACK, lines_text([FeedbackLine(**line) for line in lines])
     else:
         kind, text = OUTCOMES, lines_text([OutcomeLine(**line) for line in lines])
     before = closed_files(folder, kind) if folder.exists() else []

@@ -67,8 +67,8 @@ class Shipped(BaseModel):
         files: number of files that were moved.
         predictions: number of predictions in them.
         outcomes: number of outcomes in them.
-        feedback: number of cards in them that clinicians accepted or overrode.
         broken: number of files that are not in the format of this log. They were renamed and not moved.
+        feedback: number of reports in them of what clinicians did with cards.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,8 +76,8 @@ class Shipped(BaseModel):
     files: int
     predictions: int
     outcomes: int
-    feedback: int
     broken: int
+    feedback: int = 0
 
 
 def ship_log(installation: Installation, folder: Path) -> Shipped:
