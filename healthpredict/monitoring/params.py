@@ -86,4 +86,4 @@ class DriftPolicy(BaseModel):
     min_expected_gain: float = Field(0.001, ge=-0.5, le=0.5)
     # The gain from more data depends on the ratio: 8,000 new encounters matter for a model trained on 20,000, hardly for one
     # trained on 80,000. `make bench-drift`, section policy, compares with retraining at every batch and at every second one.
-    min_new_share: float = Field(0.25, gt=0)
+    min_new_share: float = Field(0.1, gt=0)

@@ -17,6 +17,7 @@ from healthpredict.operations.accept_outcomes import known_outcomes
 from healthpredict.operations.arrivals import delivered_batches
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
+from healthpredict.storage.tables import read_json
 from healthpredict.storage.uris import exists, read_bytes
 
 LABEL = "readmitted_within_30_days"
@@ -54,6 +55,11 @@ def has_matured(layout: Layout, name: str) -> bool:
     """Whether a batch was accepted and enough of its outcomes are known to learn from it."""
     outcomes = known_outcomes(layout, name) if exists(layout.accepted(name)) else None
     return outcomes is not None and outcomes.matured
+
+
+def cohort_rows(installation: Installation, names: Sequence[str]) -> int:
+    """Return the number of encounters at risk in accepted batches."""
+    return sum(read_json(installation.layout.accepted(name))["cohort_rows"] for name in names)
 
 
 def newest_batches(rows: Sequence[int], enough: int) -> int:

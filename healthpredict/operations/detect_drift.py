@@ -33,7 +33,7 @@ from healthpredict.operations.champion_gain import (
     earlier_shadow_gains,
     shadow_gain,
 )
-from healthpredict.operations.dataset import LABEL, matured_batches, sides
+from healthpredict.operations.dataset import LABEL, cohort_rows, matured_batches, sides
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
@@ -237,8 +237,7 @@ def _new_share(installation: Installation, bundle: Bundle, unseen: UnseenOutcome
     tried = registry.fetch_bundle(registry.version(last["version"])).manifest.trained_on if last else ()
     new = sum(name not in tried for name in unseen.names)
     rows = int((unseen.batch >= len(unseen.names) - new).sum())
-    trained_on: int = sum(read_json(installation.layout.accepted(n))["cohort_rows"] for n in bundle.manifest.trained_on)
-    return rows / trained_on
+    return rows / cohort_rows(installation, bundle.manifest.trained_on)
 
 
 def _concept_drift(

@@ -24,7 +24,7 @@ from healthpredict.operations.assemble import assemble
 from healthpredict.operations.dataset import LABEL, newest_batches, sides
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
-from healthpredict.operations.search import CANDIDATES_TAG, Search, TrainingRequest
+from healthpredict.operations.search import CANDIDATES_TAG, SEARCHED_ROWS_TAG, Search, TrainingRequest
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
 from healthpredict.reporting.plots import calibration_plot, decision_plot, roc_plot
@@ -101,7 +101,7 @@ def register(installation: Installation, search: Search) -> Challenger:
             pd.DataFrame({"encounter_id": training["encounter_id"].to_numpy(), RISK: fitted.out_of_fold_risk}),
         )
     with timed(seconds, "log_families"):
-        others = search.result.candidates[1:]
+        others = search.result.candidates[1:] if search.result.trials else ()
         models = fit_each_uncalibrated(others, training, label, seed)
         for other, (encoder, model) in zip(others, models, strict=True):
             onnx = export_onnx(other.family, model, len(encoder.feature_names))
@@ -224,6 +224,7 @@ def _facts(installation: Installation, search: Search) -> dict[str, str]:
         "trained_on": json.dumps(search.trained_on),
         "git_commit": installation.git_commit or "unknown",
         CANDIDATES_TAG: json.dumps([c.model_dump() for c in search.result.candidates]),
+        SEARCHED_ROWS_TAG: str(search.searched_rows),
     }
 
 

@@ -18,7 +18,7 @@ from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.accept_outcomes import accept_outcomes
-from healthpredict.operations.dataset import LABEL, data_digest, matured_batches, sides
+from healthpredict.operations.dataset import LABEL, cohort_rows, data_digest, matured_batches, sides
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.timing import Seconds, log_step, timed
@@ -27,10 +27,11 @@ from healthpredict.registry.trials import trial_logger
 from healthpredict.storage.uris import write_bytes
 from healthpredict.training.families import Examples
 from healthpredict.training.fit import cross_fitted
-from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
+from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models, without_search
 
 _logger = logging.getLogger(__name__)
 CANDIDATES_TAG = "candidates"
+SEARCHED_ROWS_TAG = "searched_rows"
 
 
 class TrainingRequest(BaseModel):
@@ -56,6 +57,7 @@ class Search(BaseModel):
         data_digest: SHA-256 of their data.
         run_id: the MLflow run of the training.
         result: the best candidate of each family.
+        searched_rows: number of encounters at the last search: this one, or an earlier one if there was nothing to search for.
         seconds: wall time by stage; empty if the search was complete already.
     """
 
@@ -66,6 +68,7 @@ class Search(BaseModel):
     data_digest: str
     run_id: str
     result: SearchResult
+    searched_rows: int
     seconds: Seconds
 
     @property
@@ -75,7 +78,7 @@ class Search(BaseModel):
 
 
 def search(installation: Installation, training: TrainingRequest, tags: Mapping[str, str] | None = None) -> Search:
-    """Search on the train and validation sides of all matured batches.
+    """Search on the train and validation sides of all matured batches, if there are enough more of them than at the last search.
 
     Args:
         installation: where data and models are.
@@ -98,22 +101,30 @@ def search(installation: Installation, training: TrainingRequest, tags: Mapping[
     registry.tag_run(run_id, tags or {})
 
     seconds: Seconds = {}
-    with timed(seconds, "encode"):
-        train, validation = _examples(installation, trained_on)
-    with timed(seconds, "search"):
-        known = _known_candidates(registry)
-        result = _run_trials(installation, run_id, train, validation, known)
+    known, searched_rows = _last_search(registry)
+    rows = cohort_rows(installation, trained_on)
+    if known and rows < (1 + settings.search.retrain_growth) * searched_rows:
+        result = without_search(known, settings.search)
+        said = f"not needed: {rows} encounters, {searched_rows} at the last one"
+    else:
+        with timed(seconds, "encode"):
+            train, validation = _examples(installation, trained_on)
+        with timed(seconds, "search"):
+            result = _run_trials(installation, run_id, train, validation, known)
+        searched_rows = rows
+        best = f"{result.best.family}, AUROC {result.best.validation_auroc:.3f} on the validation side"
+        said = f"{result.trials} trials, the best is {best}"
     found = Search(
         training=training,
         trained_on=trained_on,
         data_digest=identity["data_digest"],
         run_id=run_id,
         result=result,
+        searched_rows=searched_rows,
         seconds=seconds,
     )
     write_bytes(str(saved), found.model_dump_json().encode())
-    best = f"{result.best.family}, AUROC {result.best.validation_auroc:.3f} on the validation side"
-    log_step(trigger, "search", sum(seconds.values()), f"{result.trials} trials, the best is {best}")
+    log_step(trigger, "search", sum(seconds.values()), said)
     return found
 
 
@@ -149,10 +160,16 @@ def _examples(installation: Installation, trained_on: tuple[str, ...]) -> tuple[
     return examples, Examples(encode_frame(encoder, validation), validation[LABEL].to_numpy())
 
 
-def _known_candidates(registry: Registry) -> list[Candidate]:
-    """The best candidate of each family in the champion's search; empty if there is no champion."""
+def _last_search(registry: Registry) -> tuple[list[Candidate], int]:
+    """Return the champion's candidates, best first, and the number of encounters when they were searched for.
+
+    There are none if there is no champion. The number is 0 if an earlier version of this system trained it.
+    """
     champion = registry.by_alias("champion")
-    return [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])] if champion else []
+    if champion is None:
+        return [], 0
+    candidates = [Candidate.model_validate(c) for c in json.loads(champion.tags[CANDIDATES_TAG])]
+    return candidates, int(champion.tags.get(SEARCHED_ROWS_TAG, 0))
 
 
 def _run_trials(

@@ -19,6 +19,8 @@ class SearchParams(BaseModel):
         time_budget_seconds: time limit of a full search. One trial is always completed.
         retrain_n_trials: number of trials of a retraining, which starts with the first parameters and the champion's.
         retrain_time_budget_seconds: time limit of a retraining's search.
+        retrain_growth: a retraining searches again if the encounters have grown by this share since the last search. Otherwise, it
+            fits the first parameters and the champion's, and takes the better ones.
         retrain_families: number of families that a retraining tries besides the preferred one, the best of the last search first.
         max_concurrent: number of trials at the same time, on one core each. None means one per core that Ray has.
         seed: of the search and of every model.
@@ -31,6 +33,8 @@ class SearchParams(BaseModel):
     time_budget_seconds: float = Field(75, gt=0)
     retrain_n_trials: int = Field(4, ge=1)
     retrain_time_budget_seconds: float = Field(20, gt=0)
+    # On the real data, no search with fewer new encounters has found better parameters.
+    retrain_growth: float = Field(0.5, ge=0)
     retrain_families: int = Field(2, ge=1)
     max_concurrent: int | None = None
     seed: int = 7

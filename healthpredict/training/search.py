@@ -118,11 +118,10 @@ def search_models(
     """
     known = known[: params.retrain_families]
     families = tuple(dict.fromkeys([params.families[0], *(c.family for c in known)])) if known else params.families
-    first = [Candidate(family=f, params=dict(FAMILIES[f].first), validation_auroc=0, steps=0) for f in families]
-    points = [c.as_point for c in first]
+    points = [_first(family).as_point for family in families]
     if known:
         points = [points[0], *(point for c in known if (point := c.as_point) != points[0])]
-    incumbents = [first[0], *(c.model_copy(update={"steps": 0}) for c in known[:1] if c.as_point != points[0])]
+    incumbents = _incumbents(known, params)
     noise = _NOISE / max(1, int(validation.label.sum())) ** 0.5
     with ray_runtime(ray_address):
         from ray import tune
@@ -150,6 +149,27 @@ def search_models(
             result = _search_result(tuner.fit(), incumbents, noise)
     shutil.rmtree(state_path, ignore_errors=True)
     return result
+
+
+def without_search(known: Sequence[Candidate], params: SearchParams) -> SearchResult:
+    """Return what a retraining fits without a search: the preferred family's first parameters and the champion's.
+
+    Args:
+        known: candidates of the champion's search, best first; at least one.
+        params: with the preferred family.
+    """
+    finalists = tuple(_incumbents(known, params))
+    return SearchResult(candidates=tuple(known), finalists=finalists, trials=0, stopped_early=0)
+
+
+def _incumbents(known: Sequence[Candidate], params: SearchParams) -> list[Candidate]:
+    first = _first(params.families[0])
+    return [first, *(c.model_copy(update={"steps": 0}) for c in known[:1] if c.as_point != first.as_point)]
+
+
+def _first(family: FamilyName) -> Candidate:
+    """Return a family's first parameters."""
+    return Candidate(family=family, params=dict(FAMILIES[family].first), validation_auroc=0, steps=0)
 
 
 def _resume(state: Path, trainable: Any, incumbents: list[Candidate], noise: float) -> SearchResult | None:

@@ -19,7 +19,7 @@ from healthpredict.cli.main import app
 from healthpredict.config import Settings
 from healthpredict.data.synthetic import synthesize_to_parquet
 from healthpredict.features.frame import encode_frame
-from healthpredict.operations.dataset import LABEL, matured_batches, sides
+from healthpredict.operations.dataset import LABEL, cohort_rows, matured_batches, sides
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.drift_loop import drift_loop
 from healthpredict.operations.installation import Installation
@@ -79,6 +79,21 @@ def test_no_model_has_seen_a_patient_of_the_test_side(finished: Settings) -> Non
         labelled = read_labelled(Installation(finished), json.loads(version.tags["trained_on"]))
         params = registry.client.get_run(version.run_id).data.params
         assert int(params["training_rows"]) == int((sides(labelled) != "test").sum())
+
+
+def test_a_training_searches_only_if_the_encounters_have_grown_enough(finished: Settings) -> None:
+    """The first training always does."""
+    installation = Installation(finished)
+    registry, searched = installation.registry, 0
+    for version in sorted(registry.versions(), key=lambda version: version.version):
+        if "recalibrates" in version.tags:
+            continue
+        rows = cohort_rows(installation, json.loads(version.tags["trained_on"]))
+        if rows >= 1.5 * searched:
+            searched = rows
+        assert int(version.tags["searched_rows"]) == searched
+        params = registry.client.get_run(version.run_id).data.params
+        assert (int(params["trials"]) > 0) == (searched == rows)
 
 
 def test_groups_are_judged_on_all_outcomes_that_the_champion_was_not_trained_on(finished: Settings) -> None:

@@ -9,9 +9,10 @@ from encoded_hospital import Hospital
 
 from healthpredict.evaluation.gain import auroc_gain
 from healthpredict.operations.dataset import LABEL
-from healthpredict.training.families import STEPS
+from healthpredict.training.families import FAMILIES, STEPS
 from healthpredict.training.fit import fit_best, fit_model
-from healthpredict.training.search import METRIC, Candidate, SearchResult, _search_result
+from healthpredict.training.params import SearchParams
+from healthpredict.training.search import METRIC, Candidate, SearchResult, _search_result, without_search
 
 FIRST_PARAMS = {"C": 1e-3}
 WEAK = {"C": 1e-4}
@@ -56,6 +57,16 @@ def test_a_trial_is_a_finalist_if_it_is_better_than_the_first_parameters_by_more
 ) -> None:
     result = _search_result([rival, FIRST], KNOWN, noise=0.005)
     assert [c.params for c in result.finalists] == finalists
+
+
+def test_without_a_search_the_first_parameters_and_those_of_the_champion_are_compared() -> None:
+    params = SearchParams(families=("logistic_regression",))
+    first = untried(dict(FAMILIES["logistic_regression"].first))
+    champion, other = untried(WEAK), Candidate(family="lightgbm", params={}, validation_auroc=0.6, steps=STEPS)
+    result = without_search([champion, other], params)
+    assert result.finalists == (first, champion)
+    assert (result.candidates, result.trials) == ((champion, other), 0)
+    assert without_search([first, other], params).finalists == (first,)
 
 
 @pytest.mark.parametrize(
