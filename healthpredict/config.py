@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from healthpredict.data.import_params import ImportParams
 from healthpredict.data.params import ContractParams, LiveParams
 from healthpredict.errors import ConfigurationError
 from healthpredict.monitoring.params import DriftPolicy
@@ -190,6 +191,7 @@ class Settings(BaseSettings):
     kubeconfig: Path | None = Field(None, description="Kubeconfig of the cluster for rollouts")
     contract: ContractParams = ContractParams()
     live: LiveParams = LiveParams()
+    fhir: ImportParams = ImportParams()
     search: SearchParams = SearchParams()
     model: ModelParams = ModelParams()
     promotion: PromotionPolicy = PromotionPolicy()

@@ -66,7 +66,6 @@ class Admissions:
 def find_admissions(history: History, params: ImportParams, last_day: date) -> Admissions:
     """Return the index admissions of a person. Args: last_day, until when the export reports encounters."""
     found, left_out = [], Counter[str]()
-    acute = [stay for stay in history.stays if stay.acute]
     for stay in history.stays:
         description = None
         reason = _unfit(history, stay, params)
@@ -76,7 +75,7 @@ def find_admissions(history: History, params: ImportParams, last_day: date) -> A
         if reason is not None or description is None:
             left_out[reason or ""] += 1
             continue
-        found.append(_with_outcome(history, stay, acute, description, params, last_day))
+        found.append(_with_outcome(history, stay, description, params, last_day))
     return Admissions(found, left_out)
 
 
@@ -112,16 +111,11 @@ def _excluded(history: History, stay: Stay, description: Description, params: Im
 
 
 def _with_outcome(
-    history: History,
-    stay: Stay,
-    acute: list[Stay],
-    description: Description,
-    params: ImportParams,
-    last_day: date,
+    history: History, stay: Stay, description: Description, params: ImportParams, last_day: date
 ) -> Admission:
     """Add the outcome. If the first readmission is planned, later ones within the days do not count either, as in CMS's measure."""
     assert stay.end is not None
-    later = [other for other in acute if other.start.time > stay.start.time and other is not stay]
+    later = [other for other in history.stays if other.acute and other.start.time > stay.start.time]
     days = [(other.start.day - stay.end.day).days for other in later]
     planned = False
     if days and days[0] <= params.readmission_days:

@@ -150,3 +150,8 @@ def is_inpatient(encounter: Encounter) -> bool:
 def is_acute_class(encounter: Encounter) -> bool:
     """Return whether the class of an encounter is acute inpatient care."""
     return class_of(encounter) in ACUTE
+
+
+def is_read(observation: Observation) -> bool:
+    """Return whether a measurement is needed: a laboratory result, or a weight."""
+    return _is_laboratory(observation) or _measures(observation) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -17,7 +19,7 @@ from healthpredict.errors import BatchRefused, ConfigurationError, NotFound
 from healthpredict.operations.accept_batch import accept_batch
 from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.arrivals import find_batch, write_with_marker
-from healthpredict.operations.fetch import fetch
+from healthpredict.operations.fetch import Fetched, fetch
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_json, write_json
@@ -50,15 +52,22 @@ def prepare(
     """
     if source is not None and not source.strip():
         raise ConfigurationError("The source is empty. Give a path or URL, or leave source out for the UCI archive.")
-    layout, settings = installation.layout, installation.settings
-    wanted = settings.model_dump(mode="json", include={"initial_share", "n_batches", "outcome", "contract"})
-    wanted["planted"] = planted.model_dump(mode="json") if planted else None
+    layout, wanted = installation.layout, _wanted(installation, planted)
     previous = PreparedData.model_validate(read_json(layout.prepared)) if exists(layout.prepared) else None
     if previous and source is None and planted is None and previous.settings | {"planted": None} == wanted:
         return previous
     fetched = fetch(layout, source, allow_synthetic=allow_synthetic)
     if previous and (previous.sha256, previous.settings) == (fetched.sha256, wanted):
         return previous
+    return prepare_fetched(installation, fetched, planted)
+
+
+def prepare_fetched(installation: Installation, fetched: Fetched, planted: ShiftPlan | None = None) -> PreparedData:
+    """Check a data set and write batches, outcomes and the accepted initial data, instead of what was prepared before.
+
+    Encounters without `readmitted` are in their batch and have no outcome yet. Arguments and errors as `prepare`.
+    """
+    layout, settings = installation.layout, installation.settings
     if list_uris(layout.ledger):
         raise ConfigurationError(
             f"{settings.data_uri} contains other data, or the same data in other batches, and its ledger refers to them. Choose "
@@ -73,14 +82,16 @@ def prepare(
         time = pd.to_numeric(raw["encounter_id"], errors="coerce")
         raw = plant(raw.iloc[np.argsort(time.to_numpy(dtype=float), kind="stable")].reset_index(drop=True), planted)
     checked = check_encounters(raw, fetched.name, settings.contract)
-    outcomes = check_outcomes(raw[list(OUTCOMES_COLUMNS)])
+    outcomes = check_outcomes(raw.loc[raw[OUTCOME_COLUMN].notna(), list(OUTCOMES_COLUMNS)])
     cohort = add_label(select_cohort(checked.encounters), outcomes.usable, settings.outcome)
     batches = split_batches(raw, settings.initial_share, settings.n_batches)
     _clear(layout)
     write_bytes(layout.raw(fetched.file), fetched.data)
     for name, batch in batches.items():
         write_with_marker(layout.batch(name), format_raw(batch.drop(columns=OUTCOME_COLUMN)))
-        write_with_marker(layout.outcomes(name), format_raw(batch[list(OUTCOMES_COLUMNS)]))
+        known = batch.loc[batch[OUTCOME_COLUMN].notna(), list(OUTCOMES_COLUMNS)]
+        if not known.empty or batch.empty:
+            write_with_marker(layout.outcomes(name), format_raw(known))
     accept_batch(installation, find_batch(installation, INITIAL))
     accept_outcomes(installation)
     prepared = PreparedData(
@@ -99,11 +110,19 @@ def prepare(
             *(f"{rows} rows are in quarantine: {reason}." for reason, rows in checked.reasons.items()),
             *outcomes.problems,
         ),
-        settings=wanted,
+        settings=_wanted(installation, planted),
     )
     # Written last: its existence means that the other files are complete.
     write_json(layout.prepared, prepared.model_dump())
     return prepared
+
+
+def _wanted(installation: Installation, planted: ShiftPlan | None) -> dict[str, Any]:
+    """Return the settings that the batches depend on."""
+    included = {"initial_share", "n_batches", "outcome", "contract"}
+    wanted = installation.settings.model_dump(mode="json", include=included)
+    wanted["planted"] = planted.model_dump(mode="json") if planted else None
+    return wanted
 
 
 def _clear(layout: Layout) -> None:
