@@ -134,4 +134,5 @@ def _with_outcome(
 
 def _is_planned(history: History, stay: Stay) -> bool:
     until = stay.end or stay.start
-    return is_planned(read_diagnoses(history, stay, until).first, history.procedures.of(stay, until))
+    diagnoses = read_diagnoses(history, stay, until)
+    return is_planned(diagnoses.first if diagnoses.own else None, history.procedures.of(stay, until))

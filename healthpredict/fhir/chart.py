@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from healthpredict.fhir.dates import Moment, first_moment, read_moment
 from healthpredict.fhir.references import target
@@ -35,6 +35,13 @@ REPEATED = "is a repetition of another resource"
 NOT_HELD_REASON = "was planned, cancelled or entered in error"
 NOT_DONE_REASON = "was not done, cancelled or entered in error"
 NOT_CONFIRMED_REASON = "is refuted or entered in error"
+
+
+RESULTS: Final = "laboratory result"
+PROCEDURES: Final = "Procedure"
+DRUGS: Final = "MedicationRequest or MedicationAdministration"
+VISITS: Final = "other Encounter"
+"""What a source may have delivered or not. If it did, a person without any has none; otherwise their number is not known."""
 
 
 class Problem(NamedTuple):
@@ -100,9 +107,18 @@ class Chart:
         terminology: Terminology,
         medications: Mapping[str, Concept | None] | None = None,
         specialties: Mapping[str, tuple[Concept, ...]] | None = None,
+        delivered: Collection[str] = (),
     ) -> None:
-        """Args: medications and specialties, those that are known already, by id; see `concept_of` and `add`."""
+        """Create an empty chart.
+
+        Args:
+            terminology: how codes are read.
+            medications: drugs that are known already, by id; see `concept_of`.
+            specialties: those that are known already, by the keys of `keys_of`.
+            delivered: what the source of this chart has for other persons, such as `RESULTS`.
+        """
         self.terminology = terminology
+        self.delivered = delivered
         self.patients: dict[str, Patient] = {}
         self.encounters: dict[str, Encounter] = {}
         self.conditions: list[Condition] = []

@@ -10,6 +10,7 @@ from typing import Final
 
 from healthpredict.data.code_lists import race_of
 from healthpredict.data.contract import AGE_BANDS, BY_FIELD, LARGEST_ID, MEDICATIONS
+from healthpredict.fhir.chart import DRUGS, PROCEDURES, RESULTS, VISITS
 from healthpredict.fhir.dates import Moment, age_range, read_moment
 from healthpredict.fhir.diagnoses import read_diagnoses
 from healthpredict.fhir.doses import dose_change
@@ -100,8 +101,8 @@ def describe(history: History, stay: Stay, now: datetime | None = None) -> Descr
     _describe_diagnoses(found, history, stay, until)
     for name, read in (("max_glu_serum", read_glucose), ("A1Cresult", read_a1c)):
         _measure(found, history, name, read(history.measured[name].of(stay, until)))
-        if not history.laboratory and name not in found.unknown:
-            found.unknown[name] = "no laboratory result was delivered"
+        if not history.laboratory and RESULTS not in history.chart.delivered and name not in found.unknown:
+            found.unknown[name] = f"no {RESULTS} was delivered"
     _describe_drugs(found, history, stay, until)
     return found
 
@@ -281,10 +282,12 @@ def _count_services(found: Description, history: History, stay: Stay, until: Mom
     chart = history.chart
     results = history.results.of(stay, until)
     history.use(results)
-    _count(found, "num_lab_procedures", len(results), bool(history.laboratory), "laboratory result")
+    _count(found, "num_lab_procedures", len(results), bool(history.laboratory) or RESULTS in chart.delivered, RESULTS)
     procedures = history.procedures.of(stay, until)
     history.use(procedures)
-    _count(found, "num_procedures", len(procedures), bool(chart.procedures), "Procedure")
+    _count(
+        found, "num_procedures", len(procedures), bool(chart.procedures) or PROCEDURES in chart.delivered, PROCEDURES
+    )
     administered = history.administrations.of(stay, until)
     ordered = history.orders.of(stay, until)
     history.use(administered)
@@ -294,13 +297,13 @@ def _count_services(found: Description, history: History, stay: Stay, until: Mom
     }
     if None in drugs:
         found.unknown_codes["medication that was not delivered"] += 1
-    delivered = bool(chart.administrations or chart.orders)
-    _count(found, "num_medications", len(drugs - {None}), delivered, "MedicationAdministration or MedicationRequest")
+    delivered = bool(chart.administrations or chart.orders) or DRUGS in chart.delivered
+    _count(found, "num_medications", len(drugs - {None}), delivered, DRUGS)
 
 
 def _count_visits(found: Description, history: History, stay: Stay) -> None:
     start, chart = stay.start.time, history.chart
-    delivered = len(chart.encounters) > len(stay.encounters)
+    delivered = len(chart.encounters) > len(stay.encounters) or VISITS in chart.delivered
     outpatient = visits_before(history.outpatient, start, YEAR_DAYS)
     led = {encounter.id for encounter in _emergency_before(history, stay)}
     emergency = [
@@ -316,7 +319,7 @@ def _count_visits(found: Description, history: History, stay: Stay) -> None:
         ("number_emergency", emergency),
         ("number_inpatient", inpatient),
     ):
-        _count(found, name, len(visits), delivered, "other Encounter")
+        _count(found, name, len(visits), delivered, VISITS)
 
 
 def _describe_diagnoses(found: Description, history: History, stay: Stay, until: Moment) -> None:
@@ -378,7 +381,7 @@ def _describe_drugs(found: Description, history: History, stay: Stay, until: Mom
         changed |= change in ("Up", "Down")
     record["change"] = "Ch" if changed else "No"
     record["diabetesMed"] = "Yes" if before | ordered | given else "No"
-    if not (chart.administrations or chart.orders):
-        reason = "no MedicationRequest or MedicationAdministration was delivered"
+    if not (chart.administrations or chart.orders or DRUGS in chart.delivered):
+        reason = f"no {DRUGS} was delivered"
         found.unknown.update(dict.fromkeys(("change", "diabetesMed"), reason))
         found.unknown.update(dict.fromkeys((name.replace("-", "_") for name in MEDICATIONS), reason))

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from healthpredict.errors import SourceError
-from healthpredict.fhir.chart import concept_of, keys_of
+from healthpredict.fhir.chart import DRUGS, PROCEDURES, RESULTS, VISITS, concept_of, keys_of
 from healthpredict.fhir.dates import read_moment
 from healthpredict.fhir.history import is_read
 from healthpredict.fhir.references import target
@@ -34,6 +34,8 @@ from healthpredict.fhir.resources import (
     PractitionerRole,
     subject_of,
 )
+from healthpredict.fhir.rules import INPATIENT
+from healthpredict.fhir.stays import class_of
 from healthpredict.storage.stored import Stored
 from healthpredict.storage.uris import join, list_folder, local_copy, read_bytes
 
@@ -50,6 +52,14 @@ _GZIP_FACTOR: Final = 18
 _BUFFER: Final = 1 << 18
 _LENGTH: Final = 4
 _SHOWN: Final = 100
+
+
+_DELIVERED: Final = {
+    "Observation": RESULTS,
+    "Procedure": PROCEDURES,
+    "MedicationRequest": DRUGS,
+    "MedicationAdministration": DRUGS,
+}
 
 
 class ExportFile(NamedTuple):
@@ -102,6 +112,7 @@ class Sorted:
         specialties: id or identifier of a practitioner or role -> specialties.
         roles: id or identifier of a practitioner or role -> id of the role.
         leaders: id of a Patient that is linked to others -> the id that stands for the person.
+        delivered: what the export has at all, such as `chart.RESULTS`.
         last_day: the last day on which an encounter started or ended, or None.
     """
 
@@ -116,6 +127,7 @@ class Sorted:
     roles: dict[str, str] = field(default_factory=dict)
     leaders: dict[str, str] = field(default_factory=dict)
     last_day: date | None = None
+    delivered: set[str] = field(default_factory=set)
 
     def person_of(self, patient: str) -> str:
         """Return the id that stands for the person of a Patient."""
@@ -359,6 +371,8 @@ def _sort_resource(resource: AnyResource, found: Sorted, groups: _Groups) -> Non
     if isinstance(resource, Observation) and not is_read(resource):
         found.left_out[kind, NOT_NEEDED_MEASUREMENT] += 1
         return
+    if kind in _DELIVERED:
+        found.delivered.add(_DELIVERED[kind])
     if isinstance(resource, Medication):
         if resource.id is not None:
             found.medications[resource.id] = concept_of(resource)
@@ -373,6 +387,8 @@ def _sort_resource(resource: AnyResource, found: Sorted, groups: _Groups) -> Non
         found.left_out[kind, NO_PATIENT] += 1
         return
     if isinstance(resource, Encounter):
+        if class_of(resource) not in INPATIENT:
+            found.delivered.add(VISITS)
         period = resource.period or NO_PERIOD
         moment = read_moment(period.end) or read_moment(period.start)
         if moment is not None and (found.last_day is None or moment.day > found.last_day):

@@ -101,7 +101,10 @@ class ImportedExport(BaseModel):
         ]
         if self.stays_left_out:
             lines.append(f"Other stays: {self.why_left_out}.")
-        lines += [f"{name} is not known: {_words(reasons)}." for name, reasons in self.unknown.items()]
+        same: dict[str, list[str]] = {}
+        for name, reasons in self.unknown.items():
+            same.setdefault(_words(reasons), []).append(name)
+        lines += [f"Not known: {', '.join(names)}: {words}." for words, names in same.items()]
         lines += [f"{name} was limited to the contract's range in {n:,} stays." for name, n in self.limited.items()]
         if self.unknown_codes:
             shown = ", ".join(f"{code} ({number:,})" for code, number in [*self.unknown_codes.items()][:_SHOWN])

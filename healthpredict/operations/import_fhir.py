@@ -171,7 +171,9 @@ def _histories(
     export: Sorted, group: int, terminology: Terminology, params: ImportParams, found: _Found
 ) -> Iterator[History]:
     """Yield the history of each person of a group."""
-    charts: defaultdict[str, Chart] = defaultdict(lambda: Chart(terminology, export.medications, export.specialties))
+    charts: defaultdict[str, Chart] = defaultdict(
+        lambda: Chart(terminology, export.medications, export.specialties, export.delivered)
+    )
     for resource in read_group(export, group):
         patient = resource.id if isinstance(resource, Patient) else target(subject_of(resource))
         charts[export.person_of(patient or "")].add(resource)
