@@ -73,6 +73,15 @@ def _ranked(history: History, encounters: tuple[Encounter, ...]) -> Iterator[tup
         yield (problem.diagnosis, problem.condition) if problem else (history.chart.terminology.diagnosis(None), None)
 
 
+def names_condition(stay: Stay, condition_id: str | None) -> bool:
+    """Return whether Encounter.diagnosis of a stay refers to a condition."""
+    return any(
+        condition_id is not None and _condition_key(entry.condition) == condition_id
+        for encounter in stay.encounters
+        for entry in encounter.diagnosis
+    )
+
+
 def _use_codes(use: Any) -> set[str]:
     """Read Encounter.diagnosis.use, which is a list in R5."""
     codings = use.get("coding") if isinstance(use, dict) else None

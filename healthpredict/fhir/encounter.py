@@ -14,6 +14,7 @@ from msgspec import Struct
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.fhir.chart import REPEATED, Chart
 from healthpredict.fhir.dates import read_moment
+from healthpredict.fhir.diagnoses import names_condition
 from healthpredict.fhir.history import History
 from healthpredict.fhir.record import Value, describe
 from healthpredict.fhir.references import target
@@ -240,7 +241,12 @@ def has_diabetes(history: History, stay: Stay) -> bool:
     """Return whether any condition of the person until the end of a stay, or a reason of the stay, is diabetes."""
     last = stay.end.day if stay.end else None
     for problem in history.problems:
-        if problem.diagnosis.is_diabetes and (problem.start is None or last is None or problem.start.day <= last):
+        if not problem.diagnosis.is_diabetes:
+            continue
+        if problem.start is None or last is None or problem.start.day <= last:
+            return True
+        # Diagnoses of a stay are often recorded after its end.
+        if target(problem.condition.encounter) in stay.ids or names_condition(stay, problem.condition.id):
             return True
     diagnosis = history.chart.terminology.diagnosis
     return any(diagnosis(concept).is_diabetes for encounter in stay.encounters for concept in encounter.reason_code)

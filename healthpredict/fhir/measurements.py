@@ -89,7 +89,8 @@ def _percent(quantity: Quantity | None) -> float | None:
         return quantity.value
     if any(unit in MMOL_PER_MOL for unit in units):
         slope, intercept = NGSP
-        return slope * quantity.value + intercept
+        # Laboratories report % with one decimal.
+        return round(slope * quantity.value + intercept, 1)
     return None
 
 

@@ -154,7 +154,7 @@ class _Files:
         self.counts[kind] += 1
 
     def _open(self, kind: str) -> BinaryIO:
+        path = self._folder / f"{kind}.ndjson{'.gz' if self._compress else ''}"
         if self._compress:
-            opened = gzip.open(self._folder / f"{kind}.ndjson.gz", "wb", compresslevel=1)
-            return cast("BinaryIO", self._stack.enter_context(opened))
-        return self._stack.enter_context(Path.open(self._folder / f"{kind}.ndjson", "wb"))
+            return cast("BinaryIO", self._stack.enter_context(gzip.open(path, "wb", compresslevel=1)))
+        return self._stack.enter_context(path.open("wb"))
