@@ -252,7 +252,9 @@ def _encounter(stay: Stay, subject: Resource, conditions: Sequence[Resource]) ->
 
 def _conditions(stay: Stay, subject: Resource, encounter: Resource) -> Iterator[Resource]:
     row = stay.row
-    for rank in range(1, row["number_diagnoses"] + 1):
+    listed = max((rank for rank in (1, 2, 3) if row[f"diag_{rank}"] is not None), default=0)
+    # A synthetic row may list more diagnoses than it counts.
+    for rank in range(1, max(row["number_diagnoses"], listed) + 1):
         code = row.get(f"diag_{rank}")
         yield {
             "resourceType": "Condition",
