@@ -20,6 +20,7 @@ class Diagnoses(NamedTuple):
 
     Attributes:
         codes: canonical ICD codes by rank, None where a rank has no known code.
+        first: the first of them, or None.
         ranked: whether the encounter ranks them; otherwise they follow from other elements.
         own: whether any of them was recorded for the stay itself.
         unknown: codes that are not known, as `system|code`.
@@ -27,6 +28,7 @@ class Diagnoses(NamedTuple):
     """
 
     codes: tuple[str | None, ...]
+    first: Diagnosis | None
     ranked: bool
     own: bool
     unknown: tuple[str, ...]
@@ -39,22 +41,26 @@ def read_diagnoses(history: History, stay: Stay, until: Moment) -> Diagnoses:
     if ranked:
         codes = tuple(diagnosis.code for diagnosis, _ in ranked)
         unknown = tuple(diagnosis.unknown for diagnosis, _ in ranked if diagnosis.unknown)
-        return Diagnoses(codes, True, True, unknown, tuple(found for _, found in ranked if found is not None))
+        return Diagnoses(
+            codes, ranked[0][0], True, True, unknown, tuple(found for _, found in ranked if found is not None)
+        )
     reasons = list(_reasons(history, stay))
     own = _own(history, stay)
     newest = not history.stays or stay.start.time >= history.stays[-1].start.time
     active = [problem for problem in history.problems if _is_active(problem, stay, until, newest=newest)]
     active.sort(key=_start, reverse=True)
     used = [problem for problem in (*(found for _, found in reasons), *own, *active) if problem is not None]
-    found: dict[str, None] = {}
+    found: dict[str, Diagnosis] = {}
     unknown_codes: dict[str, None] = {}
     for diagnosis in (*(reason for reason, _ in reasons), *(problem.diagnosis for problem in (*own, *active))):
         if diagnosis.code is not None:
-            found[diagnosis.code] = None
+            found.setdefault(diagnosis.code, diagnosis)
         elif diagnosis.unknown is not None:
             unknown_codes[diagnosis.unknown] = None
     conditions = {id(problem): problem.condition for problem in used}
-    return Diagnoses(tuple(found), False, bool(reasons or own), tuple(unknown_codes), tuple(conditions.values()))
+    first = next(iter(found.values()), None)
+    recorded = bool(reasons or own)
+    return Diagnoses(tuple(found), first, False, recorded, tuple(unknown_codes), tuple(conditions.values()))
 
 
 def _ranked(history: History, encounters: tuple[Encounter, ...]) -> Iterator[tuple[Diagnosis, Condition | None]]:

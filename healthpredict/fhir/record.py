@@ -27,6 +27,7 @@ from healthpredict.fhir.rules import (
     YEAR_DAYS,
 )
 from healthpredict.fhir.stays import Stay
+from healthpredict.fhir.terminology import Diagnosis
 
 RACE_EXTENSIONS: Final = (
     "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race",
@@ -58,7 +59,7 @@ class Description:
         unknown_codes: `system|code` -> number of times that the stay uses a code that is not known.
         obstacles: why there is no prediction, in sentences. The record is then incomplete.
         own_diagnosis: whether any diagnosis was recorded for the stay itself.
-        principal: canonical code of the first diagnosis, or None.
+        principal: the first diagnosis, or None.
     """
 
     record: dict[str, Value] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class Description:
     unknown_codes: Counter[str] = field(default_factory=Counter)
     obstacles: list[str] = field(default_factory=list)
     own_diagnosis: bool = False
-    principal: str | None = None
+    principal: Diagnosis | None = None
 
 
 def describe(history: History, stay: Stay, now: datetime | None = None) -> Description:
@@ -335,7 +336,7 @@ def _describe_diagnoses(found: Description, history: History, stay: Stay, until:
         elif position >= len(codes) and diagnoses.unknown:
             found.unknown[name] = "the other diagnoses have no known code"
     found.own_diagnosis = diagnoses.own
-    found.principal = codes[0] if codes else None
+    found.principal = diagnoses.first
     if codes:
         _count(found, "number_diagnoses", len(codes), delivered=True, missing="")
         if not diagnoses.ranked:

@@ -34,13 +34,24 @@ class Diagnosis:
     Attributes:
         code: canonical ICD code, or None if the concept has none that is known.
         unknown: the code that is not known, as `system|code`, or None.
+        coding: its system, or None.
+        full: the whole code without its point, as it was sent; "" if there is none.
+        is_diabetes: whether it is diabetes mellitus.
     """
 
-    __slots__ = ("code", "is_diabetes", "unknown")
+    __slots__ = ("code", "coding", "full", "is_diabetes", "unknown")
 
-    def __init__(self, code: str | None, unknown: str | None) -> None:
+    def __init__(
+        self,
+        code: str | None = None,
+        unknown: str | None = None,
+        coding: DiagnosisCoding | None = None,
+        full: str = "",
+    ) -> None:
         self.code = code
         self.unknown = unknown
+        self.coding = coding
+        self.full = full.replace(".", "")
         self.is_diabetes = code is not None and _is_diabetes(code)
 
 
@@ -64,7 +75,7 @@ class Terminology:
 
     def _find_diagnosis(self, concept: Concept | None) -> Diagnosis:
         if concept is None:
-            return Diagnosis(None, None)
+            return Diagnosis()
         icd = [
             (coding, code.code.strip().upper())
             for code in concept.coding
@@ -73,13 +84,14 @@ class Terminology:
         for coding, text in sorted(icd, key=lambda pair: _PREFERENCE[pair[0]]):
             read = read_diagnosis(text, coding)[0]
             if read is not None:
-                return Diagnosis(read, None)
+                return Diagnosis(read, coding=coding, full=text)
         for code in concept.coding:
             mapped = self._snomed.get(code.code or "") if code.system == SNOMED else None
             if mapped is not None:
-                return Diagnosis(read_diagnosis(mapped, DiagnosisCoding.ICD10)[0], None)
+                icd10 = DiagnosisCoding.ICD10
+                return Diagnosis(read_diagnosis(mapped, icd10)[0], coding=icd10, full=mapped)
         named = next((code for code in concept.coding if code.code), None)
-        return Diagnosis(None, None if named is None else f"{named.system or 'no system'}|{named.code}")
+        return Diagnosis(unknown=None if named is None else f"{named.system or 'no system'}|{named.code}")
 
     def value(self, column: str, concept: Concept, unknown: Counter[str]) -> str | None:
         """Return the contract's value for a concept, or None if there is none.
