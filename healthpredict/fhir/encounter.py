@@ -46,7 +46,8 @@ class Reading:
     Attributes:
         record: `Column.field` -> value for every column but the outcome, or None if there is no prediction.
         no_prediction: why there is none, in sentences; empty if there is a record.
-        unknown: field -> why its value cannot be known. The record has what `rules.RULES` says: null, or the contract's value for it.
+        unknown: field -> why its value cannot be known. The record has what `rules.RULES` says: null, or the contract's value for
+            it.
         limited: field -> why its value was limited to the contract's range.
         unknown_codes: `system|code` -> number of times that the stay uses a code that is not known.
         left_out: `Type: reason` -> number of resources that do not count.
@@ -70,8 +71,8 @@ def encounter_from_fhir(
     """Read the record of one inpatient stay from FHIR R4 resources.
 
     Args:
-        resources: plain JSON resources, structs of `fhir.resources`, and Bundles of them, in any order. Types that are not needed are
-            counted and ignored. A malformed resource is left out and listed.
+        resources: plain JSON resources, structs of `fhir.resources`, and Bundles of them, in any order. Types that are not needed
+            are counted and ignored. A malformed resource is left out and listed.
         encounter_id: `Encounter.id` of the stay. Without it, the only stay that has not ended counts, else the only one.
         now: the current time with time zone, for a stay that has not ended.
         terminology: by default with the table of `fhir.snomed`; with a hospital's own map if it has one. Create one per process.

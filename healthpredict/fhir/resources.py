@@ -1,7 +1,8 @@
 """The parts of FHIR R4 resources that are read, as typed structs. Decoding skips everything else.
 
-Source of the names: HL7 FHIR R4 (4.0.1, hl7.org/fhir/R4) and US Core 6.1.0. FHIR R4B has the same elements here. Elements whose type
-differs in DSTU2, STU3 or R5 accept those types too, so that `Chart` can name the wrong version instead of a malformed resource.
+Source of the names: HL7 FHIR R4 (4.0.1, hl7.org/fhir/R4) and US Core 6.1.0. FHIR R4B has the same elements here. Elements whose
+type differs in DSTU2, STU3 or R5 accept those types too, so that `Chart` can name the wrong version instead of a malformed
+resource.
 """
 
 from __future__ import annotations
