@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from benchmarks.results import FOLDER, Target, at_most, conditions, write
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
@@ -131,11 +129,12 @@ def measure_request(source: Path) -> dict[str, Any]:
         (stay for stay in stays if "diagnosis" in stay or "reasonCode" in stay),
         key=lambda stay: stay["period"]["start"],
     )
-    structs = [msgspec.convert(item, TYPES[item["resourceType"]]) for item in chart]
+    text = json.dumps({"resourceType": "Bundle", "entry": [{"resource": item} for item in chart]}).encode()
     return {
         "request_resources": len(chart),
-        "request_cpu_ms": cpu_ms(chart, named["id"]),
-        "request_cpu_ms_structs": cpu_ms(structs, named["id"]),
+        "request_bytes": len(text),
+        "request_cpu_ms": cpu_ms([text], named["id"]),
+        "request_cpu_ms_objects": cpu_ms(chart, named["id"]),
     }
 
 

@@ -21,6 +21,7 @@ from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
     TYPES,
     AnyResource,
+    Bundle,
     Medication,
     Patient,
     PractitionerRole,
@@ -37,6 +38,9 @@ _DEEPEST: Final = 16
 _NOT_FILTERED: Final = frozenset({Patient, Medication, PractitionerRole})
 _FIELDS: Final = tuple(column.field for column in RECORD_COLUMNS)
 _DEFAULT: Final = Terminology()
+_URN: Final = "urn:uuid:"
+_read_typed: Final = msgspec.json.Decoder(AnyResource | Bundle).decode
+Sent = Mapping[str, Any] | AnyResource | bytes | msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Reading:
 
 
 def encounter_from_fhir(
-    resources: Iterable[Mapping[str, Any] | AnyResource],
+    resources: Iterable[Sent],
     *,
     encounter_id: str | None = None,
     now: datetime | None = None,
@@ -71,8 +75,9 @@ def encounter_from_fhir(
     """Read the record of one inpatient stay from FHIR R4 resources.
 
     Args:
-        resources: plain JSON resources, structs of `fhir.resources`, and Bundles of them, in any order. Types that are not needed
-            are counted and ignored. A malformed resource is left out and listed.
+        resources: resources and Bundles of them, in any order: plain JSON objects, structs of `fhir.resources`, or JSON text
+            (bytes or `msgspec.Raw`), which is the fastest. Types that are not needed are counted and ignored. A malformed resource
+            is left out and listed.
         encounter_id: `Encounter.id` of the stay. Without it, the only stay that has not ended counts, else the only one.
         now: the current time with time zone, for a stay that has not ended.
         terminology: by default with the table of `fhir.snomed`; with a hospital's own map if it has one. Create one per process.
@@ -136,11 +141,19 @@ def _none(reasons: list[str], left_out: Counter[str]) -> Reading:
     return Reading(None, tuple(reasons), left_out=dict(left_out))
 
 
-def _structs(
-    resources: Iterable[Mapping[str, Any] | AnyResource], left_out: Counter[str], depth: int
-) -> Iterator[AnyResource]:
+def _structs(resources: Iterable[Sent], left_out: Counter[str], depth: int) -> Iterator[AnyResource]:
     """Yield every resource that is needed, also those of Bundles."""
-    for resource in resources:
+    for sent in resources:
+        if isinstance(sent, bytes | msgspec.Raw):
+            decoded = _decode(sent, left_out)
+            if isinstance(decoded, Bundle):
+                yield from _entries(decoded)
+                continue
+            resource = decoded
+        else:
+            resource = sent
+        if resource is None:
+            continue
         if isinstance(resource, Struct):
             yield resource
             continue
@@ -165,13 +178,43 @@ def _structs(
             left_out[f"{kind}: malformed ({error})"] += 1
 
 
+def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | Bundle | Mapping[str, Any] | None:
+    """Decode JSON into structs, or into plain values if a resource is malformed or of a type that is not needed."""
+    try:
+        return _read_typed(sent)
+    except msgspec.ValidationError:
+        pass
+    except msgspec.DecodeError:
+        left_out["no resource: the JSON is malformed"] += 1
+        return None
+    plain: Any = msgspec.json.decode(sent)
+    if isinstance(plain, dict):
+        found: Mapping[str, Any] = plain
+        return found
+    if plain is not None:
+        left_out["no resource: the JSON is no object"] += 1
+    return None
+
+
+def _entries(bundle: Bundle) -> Iterator[AnyResource]:
+    """Yield the resources of a Bundle, with the ids by which other entries refer to them."""
+    for entry in bundle.entry:
+        if entry.resource is None:
+            continue
+        url = entry.full_url or ""
+        if url.startswith(_URN) and entry.resource.id != url[len(_URN) :]:
+            yield msgspec.structs.replace(entry.resource, id=url[len(_URN) :])
+        else:
+            yield entry.resource
+
+
 def _named(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the resource of an entry of a Bundle, with the id by which other entries refer to it."""
     resource, url = entry.get("resource"), entry.get("fullUrl")
     if not isinstance(resource, Mapping):
         return None
-    if isinstance(url, str) and url.startswith("urn:uuid:") and resource.get("id") != url[9:]:
-        return {**resource, "id": url[9:]}
+    if isinstance(url, str) and url.startswith(_URN) and resource.get("id") != url[len(_URN) :]:
+        return {**resource, "id": url[len(_URN) :]}
     return resource
 
 

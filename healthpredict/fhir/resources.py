@@ -312,6 +312,19 @@ TYPES: Final[dict[str, type[AnyResource]]] = {
 """resourceType -> struct, for every type that is read."""
 
 
+class Entry(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
+    """An entry of a Bundle whose resources are all of types that are read."""
+
+    full_url: str | None = None
+    resource: AnyResource | None = None
+
+
+class Bundle(Resource, tag="Bundle", frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """Such a Bundle."""
+
+    entry: tuple[Entry, ...] = ()
+
+
 def subject_of(resource: AnyResource) -> Reference | None:
     """Return the reference to the patient that a resource is about, or None if it has none or is about nobody."""
     if isinstance(resource, Coverage):
