@@ -87,13 +87,13 @@ def encounter_from_fhir(
     """
     chart = Chart(terminology)
     left_out: Counter[str] = Counter()
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[type, str]] = set()
     others: list[AnyResource] = []
     for resource in _structs(resources, left_out, 0):
         if resource.id is not None:
-            key = (type(resource).__name__, resource.id)
+            key = (type(resource), resource.id)
             if key in seen:
-                left_out[f"{key[0]}: {REPEATED}"] += 1
+                left_out[f"{type(resource).__name__}: {REPEATED}"] += 1
                 continue
             seen.add(key)
         if type(resource) in _NOT_FILTERED:
@@ -181,13 +181,14 @@ def _structs(resources: Iterable[Sent], left_out: Counter[str], depth: int) -> I
 def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | Bundle | Mapping[str, Any] | None:
     """Decode JSON into structs, or into plain values if a resource is malformed or of a type that is not needed."""
     try:
-        return _read_typed(sent)
+        typed: AnyResource | Bundle = _read_typed(sent)
+        return typed
     except msgspec.ValidationError:
         pass
     except msgspec.DecodeError:
         left_out["no resource: the JSON is malformed"] += 1
         return None
-    plain: Any = msgspec.json.decode(sent)
+    plain = msgspec.json.decode(sent)
     if isinstance(plain, dict):
         found: Mapping[str, Any] = plain
         return found

@@ -7,6 +7,7 @@ resource.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -312,6 +313,14 @@ TYPES: Final[dict[str, type[AnyResource]]] = {
 """resourceType -> struct, for every type that is read."""
 
 
+_SUBJECTS: Final[dict[type, attrgetter[Reference | None]]] = {
+    kind: attrgetter("beneficiary" if kind is Coverage else "subject")
+    for kind in TYPES.values()
+    if kind not in (Patient, Medication, PractitionerRole)
+}
+"""The element of each type that refers to the patient."""
+
+
 class Entry(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
     """An entry of a Bundle whose resources are all of types that are read."""
 
@@ -327,6 +336,6 @@ class Bundle(Resource, tag="Bundle", frozen=True, gc=False, omit_defaults=True, 
 
 def subject_of(resource: AnyResource) -> Reference | None:
     """Return the reference to the patient that a resource is about, or None if it has none or is about nobody."""
-    if isinstance(resource, Coverage):
-        return resource.beneficiary
-    return getattr(resource, "subject", None)
+    read = _SUBJECTS.get(type(resource))
+    found: Reference | None = None if read is None else read(resource)
+    return found
