@@ -123,10 +123,10 @@ def copy(
 @app.command()
 def columns() -> None:
     """Print the data contract as a Markdown table."""
-    from healthpredict.data.contract import COLUMNS
+    from healthpredict.data.contract import COLUMNS, DIAGNOSIS_CODING
 
     typer.echo("| column | kind | values | may be missing | description |\n|---|---|---|---|---|")
-    for column in COLUMNS:
+    for column in (*COLUMNS, DIAGNOSIS_CODING):
         values = column.values.replace("|", r"\|")
         missing = "yes" if column.nullable else "no"
         typer.echo(f"| `{column.name}` | {column.kind} | {values} | {missing} | {column.description} |")

@@ -140,15 +140,17 @@ def read_encounter(sent: Any) -> dict[str, Value]:
             if problem:
                 problems[column.name] = problem
         record[field] = value
-    coding, problem = _checked(DIAGNOSIS_CODING, given.get(DIAGNOSIS_CODING.field))
-    if problem:
-        problems[DIAGNOSIS_CODING.name], coding = problem, None
+    coding: Any = None
+    if DIAGNOSIS_CODING.name in given:
+        coding, problem = _checked(DIAGNOSIS_CODING, given[DIAGNOSIS_CODING.name])
+        if problem:
+            problems[DIAGNOSIS_CODING.name], coding = problem, None
     for name in DIAGNOSES:
-        code = record[name]
+        code: Any = record[name]
         if code is not None and name not in problems:
-            record[name], problem = _read_diagnosis(code, coding)
+            record[name], problem = read_diagnosis(code, coding)
             if problem:
-                problems[name] = problem
+                problems[name] = f"is {code}, which {problem}"
     if len(given) < len(sent) or None in given:
         problems |= _problems_of_names(sent)
     if problems:
@@ -191,12 +193,6 @@ def _checked(column: Column, value: Any) -> tuple[Value, str | None]:
     if column.field == _DISPOSITION and isinstance(value, str) and value in DEATH_OR_HOSPICE:
         return None, _NOT_AT_RISK
     return value, column.problem(value)
-
-
-def _read_diagnosis(value: Any, coding: Any) -> tuple[str | None, str | None]:
-    """Return the canonical form of a code that matches the contract's pattern, and its problem; one of them is None."""
-    code, problem = read_diagnosis(value, coding)
-    return code, problem and f"is {value}, which {problem}"
 
 
 def as_sent(record: Mapping[str, Value]) -> dict[str, Value]:
