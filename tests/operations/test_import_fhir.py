@@ -242,6 +242,13 @@ def test_an_export_needs_an_empty_folder(installation: Installation, source: str
         export_fhir(installation, source, str(exported))
 
 
+def test_an_export_on_s3_is_written_and_read(installation: Installation, source: str, s3_bucket: str) -> None:
+    export_fhir(installation, source, f"{s3_bucket}/export")
+    report = import_fhir(installation, f"{s3_bucket}/export")
+    assert (report.stays, report.broken_lines) == (400, 0)
+    assert all_accounted(report)
+
+
 def test_rows_that_contradict_each_other_belong_to_linked_patients(installation: Installation, tmp_path: Path) -> None:
     raw = consistent(synthesize(30, seed=3)).assign(patient_nbr="77", race=["Asian", "Other", "Asian"] * 10)
     source = tmp_path / "one.csv"
