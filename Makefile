@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-rollout clean
+.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
 
 # Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -17,6 +17,8 @@ UV := $(BIN)/uv
 STAMP := $(subst $(SPACE),\$(SPACE),$(VENV)/.installed)
 # Path or URL of the data set. By default, the demo downloads it from the UCI archive.
 DATA ?=
+# Folder of a FHIR export. By default, the benchmark exports synthetic encounters.
+EXPORT ?=
 # KEEP=1 leaves the demo's services running.
 KEEP ?=
 
@@ -149,6 +151,9 @@ bench-drift: .venv-peers/.installed  ## Measure how often drift is reported in d
 
 bench-serving: $(STAMP)  ## Measure CPU per prediction, beside MLflow's server and the web framework alone
 	$(BIN)/python -m benchmarks.serving
+
+bench-fhir: $(STAMP)  ## Measure the import of a FHIR export: make bench-fhir [EXPORT=folder]
+	$(BIN)/python -m benchmarks.fhir $(if $(value EXPORT),--export $(call quoted,$(value EXPORT)))
 
 bench-rollout: $(STAMP)  ## Measure rollout and rollback on the cluster of e2e-kubernetes
 	$(BIN)/python -m pytest -s -m kubernetes tests/kubernetes/bench_rollout.py

@@ -49,8 +49,8 @@ def dose_change(doses: Sequence[tuple[float, str] | None]) -> str | None:
         doses: of its orders, by time.
 
     Returns:
-        `Up`, `Down` or `Steady`, or None if it cannot be known: a dose is missing, or their units differ. One order is steady if its
-        dose is given.
+        `Up`, `Down` or `Steady`, or None if it cannot be known: a dose is missing, or their units differ. One order is steady if
+        its dose is given.
     """
     if not doses or any(dose is None for dose in doses):
         return None

@@ -103,8 +103,8 @@ NAMES: Final = {
         OTHER,
     ),
 }
-"""Words in the name of a drug -> column, or `OTHER`. Brands are those under which insulin and metformin are ordered without a generic
-name. Two names of the data set, `examide` and `citoglipton`, are no drugs (every value is `No`)."""
+"""Words in the name of a drug -> column, or `OTHER`. Brands are those under which insulin and metformin are ordered without a
+generic name. Two names of the data set, `examide` and `citoglipton`, are no drugs (every value is `No`)."""
 
 COMBINATIONS: Final = {frozenset(name.split("-")): name for name in MEDICATIONS if "-" in name}
 """Set of ingredients -> column of the combination drug."""

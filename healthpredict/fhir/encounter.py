@@ -21,6 +21,7 @@ from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
     TYPES,
     AnyResource,
+    Bundle,
     Medication,
     Patient,
     PractitionerRole,
@@ -37,6 +38,9 @@ _DEEPEST: Final = 16
 _NOT_FILTERED: Final = frozenset({Patient, Medication, PractitionerRole})
 _FIELDS: Final = tuple(column.field for column in RECORD_COLUMNS)
 _DEFAULT: Final = Terminology()
+_URN: Final = "urn:uuid:"
+_read_typed: Final = msgspec.json.Decoder(AnyResource | Bundle).decode
+Sent = Mapping[str, Any] | AnyResource | bytes | msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Reading:
     Attributes:
         record: `Column.field` -> value for every column but the outcome, or None if there is no prediction.
         no_prediction: why there is none, in sentences; empty if there is a record.
-        unknown: field -> why its value cannot be known. The record has what `rules.RULES` says: null, or the contract's value for it.
+        unknown: field -> why its value cannot be known. The record has what `rules.RULES` says: null, or the contract's value for
+            it.
         limited: field -> why its value was limited to the contract's range.
         unknown_codes: `system|code` -> number of times that the stay uses a code that is not known.
         left_out: `Type: reason` -> number of resources that do not count.
@@ -61,7 +66,7 @@ class Reading:
 
 
 def encounter_from_fhir(
-    resources: Iterable[Mapping[str, Any] | AnyResource],
+    resources: Iterable[Sent],
     *,
     encounter_id: str | None = None,
     now: datetime | None = None,
@@ -70,8 +75,9 @@ def encounter_from_fhir(
     """Read the record of one inpatient stay from FHIR R4 resources.
 
     Args:
-        resources: plain JSON resources, structs of `fhir.resources`, and Bundles of them, in any order. Types that are not needed are
-            counted and ignored. A malformed resource is left out and listed.
+        resources: resources and Bundles of them, in any order: plain JSON objects, structs of `fhir.resources`, or JSON text
+            (bytes or `msgspec.Raw`), which is the fastest. Types that are not needed are counted and ignored. A malformed resource
+            is left out and listed.
         encounter_id: `Encounter.id` of the stay. Without it, the only stay that has not ended counts, else the only one.
         now: the current time with time zone, for a stay that has not ended.
         terminology: by default with the table of `fhir.snomed`; with a hospital's own map if it has one. Create one per process.
@@ -81,13 +87,13 @@ def encounter_from_fhir(
     """
     chart = Chart(terminology)
     left_out: Counter[str] = Counter()
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[type, str]] = set()
     others: list[AnyResource] = []
     for resource in _structs(resources, left_out, 0):
         if resource.id is not None:
-            key = (type(resource).__name__, resource.id)
+            key = (type(resource), resource.id)
             if key in seen:
-                left_out[f"{key[0]}: {REPEATED}"] += 1
+                left_out[f"{type(resource).__name__}: {REPEATED}"] += 1
                 continue
             seen.add(key)
         if type(resource) in _NOT_FILTERED:
@@ -135,11 +141,19 @@ def _none(reasons: list[str], left_out: Counter[str]) -> Reading:
     return Reading(None, tuple(reasons), left_out=dict(left_out))
 
 
-def _structs(
-    resources: Iterable[Mapping[str, Any] | AnyResource], left_out: Counter[str], depth: int
-) -> Iterator[AnyResource]:
+def _structs(resources: Iterable[Sent], left_out: Counter[str], depth: int) -> Iterator[AnyResource]:
     """Yield every resource that is needed, also those of Bundles."""
-    for resource in resources:
+    for sent in resources:
+        if isinstance(sent, bytes | msgspec.Raw):
+            decoded = _decode(sent, left_out)
+            if isinstance(decoded, Bundle):
+                yield from _entries(decoded)
+                continue
+            resource = decoded
+        else:
+            resource = sent
+        if resource is None:
+            continue
         if isinstance(resource, Struct):
             yield resource
             continue
@@ -164,13 +178,44 @@ def _structs(
             left_out[f"{kind}: malformed ({error})"] += 1
 
 
+def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | Bundle | Mapping[str, Any] | None:
+    """Decode JSON into structs, or into plain values if a resource is malformed or of a type that is not needed."""
+    try:
+        typed: AnyResource | Bundle = _read_typed(sent)
+        return typed
+    except msgspec.ValidationError:
+        pass
+    except msgspec.DecodeError:
+        left_out["no resource: the JSON is malformed"] += 1
+        return None
+    plain = msgspec.json.decode(sent)
+    if isinstance(plain, dict):
+        found: Mapping[str, Any] = plain
+        return found
+    if plain is not None:
+        left_out["no resource: the JSON is no object"] += 1
+    return None
+
+
+def _entries(bundle: Bundle) -> Iterator[AnyResource]:
+    """Yield the resources of a Bundle, with the ids by which other entries refer to them."""
+    for entry in bundle.entry:
+        if entry.resource is None:
+            continue
+        url = entry.full_url or ""
+        if url.startswith(_URN) and entry.resource.id != url[len(_URN) :]:
+            yield msgspec.structs.replace(entry.resource, id=url[len(_URN) :])
+        else:
+            yield entry.resource
+
+
 def _named(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the resource of an entry of a Bundle, with the id by which other entries refer to it."""
     resource, url = entry.get("resource"), entry.get("fullUrl")
     if not isinstance(resource, Mapping):
         return None
-    if isinstance(url, str) and url.startswith("urn:uuid:") and resource.get("id") != url[9:]:
-        return {**resource, "id": url[9:]}
+    if isinstance(url, str) and url.startswith(_URN) and resource.get("id") != url[len(_URN) :]:
+        return {**resource, "id": url[len(_URN) :]}
     return resource
 
 

@@ -1,8 +1,9 @@
 """Planned readmissions and the exclusions of CMS's measure.
 
-Source: CMS, hospital-wide all-cause unplanned readmission measure with the Planned Readmission Algorithm 4.0 (Yale CORE); validated in
-Horwitz et al. 2015 (doi 10.1002/jhm.2416). The algorithm names categories of AHRQ's Clinical Classifications Software (CCS). The tables
-here hold the beginnings of the codes of ICD-10-CM, ICD-9-CM, ICD-10-PCS and ICD-9-CM volume 3 in these categories:
+Source: CMS, hospital-wide all-cause unplanned readmission measure with the Planned Readmission Algorithm 4.0 (Yale CORE);
+validated in Horwitz et al. 2015 (doi 10.1002/jhm.2416). The algorithm names categories of AHRQ's Clinical Classifications
+Software (CCS). The tables here hold the beginnings of the codes of ICD-10-CM, ICD-9-CM, ICD-10-PCS and ICD-9-CM volume 3 in these
+categories:
 
 - always planned procedures (CCS 64, 105, 134, 135, 176) and diagnoses (CCS 45, 194, 196, 254): all of them;
 - potentially planned procedures: the frequent ones, see `_POTENTIALLY_PLANNED`; the algorithm has about 60 categories;

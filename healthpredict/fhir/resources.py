@@ -1,11 +1,13 @@
 """The parts of FHIR R4 resources that are read, as typed structs. Decoding skips everything else.
 
-Source of the names: HL7 FHIR R4 (4.0.1, hl7.org/fhir/R4) and US Core 6.1.0. FHIR R4B has the same elements here. Elements whose type
-differs in DSTU2, STU3 or R5 accept those types too, so that `Chart` can name the wrong version instead of a malformed resource.
+Source of the names: HL7 FHIR R4 (4.0.1, hl7.org/fhir/R4) and US Core 6.1.0. FHIR R4B has the same elements here. Elements whose
+type differs in DSTU2, STU3 or R5 accept those types too, so that `Chart` can name the wrong version instead of a malformed
+resource.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -311,8 +313,29 @@ TYPES: Final[dict[str, type[AnyResource]]] = {
 """resourceType -> struct, for every type that is read."""
 
 
+_SUBJECTS: Final[dict[type, attrgetter[Reference | None]]] = {
+    kind: attrgetter("beneficiary" if kind is Coverage else "subject")
+    for kind in TYPES.values()
+    if kind not in (Patient, Medication, PractitionerRole)
+}
+"""The element of each type that refers to the patient."""
+
+
+class Entry(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
+    """An entry of a Bundle whose resources are all of types that are read."""
+
+    full_url: str | None = None
+    resource: AnyResource | None = None
+
+
+class Bundle(Resource, tag="Bundle", frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """Such a Bundle."""
+
+    entry: tuple[Entry, ...] = ()
+
+
 def subject_of(resource: AnyResource) -> Reference | None:
     """Return the reference to the patient that a resource is about, or None if it has none or is about nobody."""
-    if isinstance(resource, Coverage):
-        return resource.beneficiary
-    return getattr(resource, "subject", None)
+    read = _SUBJECTS.get(type(resource))
+    found: Reference | None = None if read is None else read(resource)
+    return found

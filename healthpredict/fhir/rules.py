@@ -32,16 +32,17 @@ RULES: Final = (
     Rule(
         "encounter_id",
         "Encounter.identifier, Encounter.id, Encounter.period",
-        "The value of an identifier with the system `urn:healthpredict:encounter_id`; otherwise 28 bits of the minute in which the last "
-        "encounter of the stay starts, counted from 1900, and 35 bits of the SHA-256 of its id, so that the order of ids is that of time.",
+        "The value of an identifier with the system `urn:healthpredict:encounter_id`; otherwise 28 bits of the "
+        "minute in which the last encounter of the stay starts, counted from 1900, and 35 bits of the SHA-256 of its "
+        "id, so that the order of ids is that of time.",
         "no prediction",
         "this project",
     ),
     Rule(
         "patient_id",
         "Patient.identifier, Patient.id, Patient.link",
-        "The value of an identifier with the system `urn:healthpredict:patient_id`; otherwise 63 bits of the SHA-256 of the id. Linked "
-        "Patient resources are one person.",
+        "The value of an identifier with the system `urn:healthpredict:patient_id`; otherwise 63 bits of the SHA-256 "
+        "of the id. Linked Patient resources are one person.",
         "no prediction",
         "this project",
     ),
@@ -62,8 +63,8 @@ RULES: Final = (
     Rule(
         "age",
         "Patient.birthDate, Encounter.period.start",
-        "Completed years at admission, in bands of ten. A birth date without day or month counts if every possible day gives the same "
-        "band. From 100 years on, the last band.",
+        "Completed years at admission, in bands of ten. A birth date without day or month counts if every possible "
+        "day gives the same band. From 100 years on, the last band.",
         "no prediction",
         "Strack et al. 2014, table 1",
     ),
@@ -91,8 +92,8 @@ RULES: Final = (
     Rule(
         "admission_source_id",
         "Encounter.hospitalization.admitSource, preceding Encounter of class EMER",
-        "The source of the first encounter of the stay. Without one, an emergency encounter that ends at most 24 hours before the "
-        "admission, or during it: 7 (Emergency Room).",
+        "The source of the first encounter of the stay. Without one, an emergency encounter that ends at most 24 "
+        "hours before the admission, or during it: 7 (Emergency Room).",
         "17 (NULL)",
         "NUBC form locator 15; HL7 AdmitSource; `data.code_lists`",
     ),
@@ -162,10 +163,11 @@ RULES: Final = (
     Rule(
         "diag_1, diag_2, diag_3",
         "Encounter.diagnosis, .reasonCode, .reasonReference; Condition",
-        "Encounter.diagnosis by use (discharge, billing and comorbidity before admission, chief complaint and operation) and rank; a rank "
-        "without a known code keeps its place. Without it: reasons of the encounter, as the principal diagnosis is what occasioned the "
-        "admission; then Conditions recorded for the stay, by date; then Conditions active during it, the newest first. ICD-10-CM before ICD-9-CM "
-        "before SNOMED CT, which is mapped.",
+        "Encounter.diagnosis by use (discharge, billing and comorbidity before admission, chief complaint and "
+        "operation) and rank; a rank without a known code keeps its place. Without it: reasons of the encounter, as "
+        "the principal diagnosis is what occasioned the admission; then Conditions recorded for the stay, by date; "
+        "then Conditions active during it, the newest first. ICD-10-CM before ICD-9-CM before SNOMED CT, which is "
+        "mapped.",
         "missing",
         "UHDDS; HL7 diagnosis-role; US Core Condition; NLM's map SNOMED CT to ICD-10-CM (`fhir.snomed`) or the hospital's own",
     ),
@@ -186,16 +188,16 @@ RULES: Final = (
     Rule(
         "A1Cresult",
         "Observation 4548-4, 17856-6, 59261-8 (LOINC)",
-        "The last A1C of the stay: over 8, over 7 %, or Norm. mmol/mol are converted (0.09148 x + 2.152). Different results of the same "
-        "time and status conflict.",
+        "The last A1C of the stay: over 8, over 7 %, or Norm. mmol/mol are converted (0.09148 x + 2.152). Different "
+        "results of the same time and status conflict.",
         "None (not measured), listed if a unit is unknown, results conflict, or no laboratory result was delivered at all",
         "LOINC; UCUM; NGSP's master equation",
     ),
     Rule(
         "the 23 drugs",
         "MedicationRequest, MedicationAdministration, Medication",
-        "Orders and administrations of the stay, and orders of the 400 days before it that were not stopped by mistake: RxNorm code, else "
-        "name. Up, Down or Steady by the first and last daily dose in the same unit.",
+        "Orders and administrations of the stay, and orders of the 400 days before it that were not stopped by "
+        "mistake: RxNorm code, else name. Up, Down or Steady by the first and last daily dose in the same unit.",
         "Steady, listed if doses are not given",
         "RxNorm (`fhir.drugs`); Strack et al. 2014, table 1",
     ),
@@ -267,4 +269,5 @@ EARLIER_ORDERS_DAYS: Final = 400
 ADMISSION_HOURS: Final = 24
 
 LOCAL: Final = "urn:healthpredict:"
-"""Beginning of the code systems and identifier systems of `export-fhir`: `urn:healthpredict:payer_code` has the contract's values."""
+"""Beginning of the code systems and identifier systems of `export-fhir`: `urn:healthpredict:payer_code` has the contract's
+values."""

@@ -1,9 +1,9 @@
 """SNOMED CT codes of diagnoses, and the ICD-10-CM codes that stand for them.
 
-The table covers the disorders and the histories of procedures in Synthea's export of persons with diabetes. The pairs follow the map
-"SNOMED CT to ICD-10-CM" that NLM publishes (US Edition, ICD-10-CM extended map refset 6011000124106), without its conditions on age or
-sex. A code that is not here is unknown: findings about a person's life (employment, education) are no diagnoses in ICD-9-CM's sense,
-and the others need the hospital's own map, see `parse_map`.
+The table covers the disorders and the histories of procedures in Synthea's export of persons with diabetes. The pairs follow the
+map "SNOMED CT to ICD-10-CM" that NLM publishes (US Edition, ICD-10-CM extended map refset 6011000124106), without its conditions on
+age or sex. A code that is not here is unknown: findings about a person's life (employment, education) are no diagnoses in
+ICD-9-CM's sense, and the others need the hospital's own map, see `parse_map`.
 """
 
 from __future__ import annotations
@@ -207,7 +207,8 @@ def parse_map(lines: Iterable[str], name: str) -> dict[str, str]:
         icd10 = read_diagnosis(cells[1], Coding.ICD10)[0] if len(cells) > 1 and cells[1] else None
         if not cells[0].isdigit() or icd10 is None:
             raise ConfigurationError(
-                f"{name}, line {number} is not a pair of a SNOMED CT code and an ICD-10-CM code, such as 44054006,E11.9. Correct it."
+                f"{name}, line {number} is not a pair of a SNOMED CT code and an ICD-10-CM code, such as 44054006,E11.9. "
+                f"Correct it."
             )
         found[cells[0]] = icd10
     if not found:

@@ -52,8 +52,8 @@ def find_stays(encounters: Iterable[Encounter], transfer_hours: float | None) ->
 
     Args:
         encounters: of one person. Those of other classes, and those whose start names no day, are ignored.
-        transfer_hours: an acute encounter that overlaps a stay, is part of it, or starts at most so many hours after its end belongs
-            to it. With None, every encounter is a stay of its own.
+        transfer_hours: an acute encounter that overlaps a stay, is part of it, or starts at most so many hours after its end
+            belongs to it. With None, every encounter is a stay of its own.
     """
     dated = []
     for encounter in encounters:

@@ -1,4 +1,4 @@
-"""Write encounters of the contract as FHIR R4 resources. Dates are made up; `fhir.encounter` and an import give the same rows again.
+"""Write encounters of the contract as FHIR R4 resources, with made-up dates. An import gives the same rows again.
 
 A person's encounters keep their order and are `GAP_DAYS` apart, so that visits of the year before one of them, and what follows
 another, never mix. Visits that the row only counts, and readmissions that it only reports, are encounters without details: earlier
@@ -110,7 +110,10 @@ def date_stays(rows: Sequence[Row], earliest: Sequence[date]) -> list[Stay]:
 
 
 def write_person(patient_id: int, stays: Sequence[Stay]) -> Iterator[Resource]:
-    """Yield the resources of one person. Rows that contradict each other in race, gender or age get Patient resources that are linked."""
+    """Yield the resources of one person.
+
+    Rows that contradict each other in race, gender or age get Patient resources that are linked.
+    """
     persons: list[Person] = []
     of_stay = [_assign(persons, patient_id, stay) for stay in stays]
     for number in range(len(persons)):
@@ -252,7 +255,9 @@ def _encounter(stay: Stay, subject: Resource, conditions: Sequence[Resource]) ->
 
 def _conditions(stay: Stay, subject: Resource, encounter: Resource) -> Iterator[Resource]:
     row = stay.row
-    for rank in range(1, row["number_diagnoses"] + 1):
+    listed = max((rank for rank in (1, 2, 3) if row[f"diag_{rank}"] is not None), default=0)
+    # A synthetic row may list more diagnoses than it counts.
+    for rank in range(1, max(row["number_diagnoses"], listed) + 1):
         code = row.get(f"diag_{rank}")
         yield {
             "resourceType": "Condition",

@@ -44,10 +44,10 @@ NO_PATIENT: Final = "names no patient"
 NOT_NEEDED_MEASUREMENT: Final = "neither a laboratory result nor a weight"
 _NAMES: Final = re.compile(r".*\.ndjson(\.gz)?", re.IGNORECASE)
 _MANIFEST: Final = "manifest.json"
-_PARTITION_BYTES: Final = 40_000_000
+_PARTITION_BYTES: Final = 25_000_000
 """NDJSON per group of persons; its structs take about as much memory."""
 _MOST_PARTITIONS: Final = 200
-_GZIP_FACTOR: Final = 18
+_GZIP_FACTOR: Final = 25
 """How much longer NDJSON is than its gzip file, roughly."""
 _BUFFER: Final = 1 << 18
 _LENGTH: Final = 4

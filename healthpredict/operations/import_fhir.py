@@ -124,20 +124,24 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
             raise NothingToPredict(
                 folder, f"it has no index admission: {report.why_left_out or 'it has no inpatient stay'}"
             )
+        report = report.model_copy(update={"batches": _write_batches(installation, folder, found.rows)})
         if sorted_export.broken:
             write_file(join(layout.root, "quarantine", "fhir-lines.ndjson"), quarantine)
-    found.rows.sort(key=lambda row: int(row["encounter_id"] or 0))
-    raw = pd.DataFrame(found.rows, columns=[*ENCOUNTER_COLUMNS, OUTCOME_COLUMN], dtype="str")
-    raw = raw.where(raw.notna())
-    if exists(layout.prepared) and exists(layout.raw(REPORT_FILE)):
-        batches = extend_batches(installation, raw)
-    else:
-        fetched = Fetched(format_raw(raw), f"FHIR export {folder}", DATA_FILE)
-        batches = prepare_fetched(installation, fetched).batches
-    report = report.model_copy(update={"batches": batches})
     write_json(layout.raw(REPORT_FILE), report.model_dump(mode="json"))
     progress(1.0)
     return report
+
+
+def _write_batches(installation: Installation, folder: str, rows: list[dict[str, str | None]]) -> list[str]:
+    """Write the rows as batches and outcomes. Returns: the names of the batches that were written."""
+    layout = installation.layout
+    rows.sort(key=lambda row: int(row["encounter_id"] or 0))
+    raw = pd.DataFrame(rows, columns=[*ENCOUNTER_COLUMNS, OUTCOME_COLUMN], dtype="str")
+    raw = raw.where(raw.notna())
+    if exists(layout.prepared) and exists(layout.raw(REPORT_FILE)):
+        return extend_batches(installation, raw)
+    fetched = Fetched(format_raw(raw), f"FHIR export {folder}", DATA_FILE)
+    return prepare_fetched(installation, fetched).batches
 
 
 def read_snomed_map(params: ImportParams) -> Terminology:

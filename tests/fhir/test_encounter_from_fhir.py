@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from resources import (
     BASIC,
@@ -72,6 +74,29 @@ def test_a_bundle_in_any_order_is_read_like_its_resources() -> None:
     plain = read(*BASIC)
     assert read(bundle(*reversed(BASIC))) == plain
     assert read(bundle(bundle(BASIC[2]), BASIC[1]), BASIC[0]) == plain
+
+
+def test_json_text_is_read_like_objects() -> None:
+    plain = read(*BASIC)
+    text = json.dumps(bundle(*BASIC)).encode()
+    assert encounter_from_fhir([text]) == plain
+    assert encounter_from_fhir([msgspec.Raw(text)]) == plain
+    assert encounter_from_fhir([json.dumps(resource).encode() for resource in BASIC]) == plain
+    named = bundle(*BASIC)
+    named["entry"][0] |= {"fullUrl": "urn:uuid:a1"}
+    assert encounter_from_fhir([json.dumps(named).encode()]).no_prediction == read(named).no_prediction != ()
+
+
+def test_json_text_with_other_types_or_errors_is_read_too() -> None:
+    claim = {"resourceType": "Claim", "type": 3}
+    broken = observation("o", "2951-2", None, "", valueQuantity={"value": "x"})
+    sent = bundle(*BASIC, claim, broken)
+    assert encounter_from_fhir([json.dumps(sent).encode()]) == read(sent)
+    reading = encounter_from_fhir(
+        [json.dumps(bundle(*BASIC)).encode(), b"null", b"[1]", b"{", b'{"resourceType": "Pat']
+    )
+    assert reading.record is not None
+    assert sum(reading.left_out.values()) == 3
 
 
 def test_a_resource_that_is_sent_twice_counts_once() -> None:
