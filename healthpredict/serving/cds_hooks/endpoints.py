@@ -27,7 +27,6 @@ from healthpredict.serving.cds_hooks.hook_request import (
     HookRequest,
     failed,
     read_hook_request,
-    resources,
 )
 from healthpredict.serving.cds_hooks.params import CDS_SERVICES, CdsHooksParams
 from healthpredict.serving.predictions import identity
@@ -107,12 +106,12 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
 
 async def _answer(request: HookRequest, service: Service, params: CdsHooksParams, dry_run: bool) -> dict[str, Any]:
     try:
-        prefetched = await _complete(request, params)
+        resources = await _resources(request, params)
     except FhirServerError as error:
         return _without_card(str(error))
-    if keys := failed(prefetched):
+    if keys := failed(request.prefetch or {}):
         return _without_card(f"The EHR reported an error instead of {', '.join(keys)}.")
-    found = encounter_from_fhir(resources(prefetched), encounter_id=request.encounter_id, now=datetime.now(UTC))
+    found = encounter_from_fhir(resources, encounter_id=request.encounter_id, now=datetime.now(UTC))
     if found.record is None:
         return _without_card(" ".join(found.no_prediction))
     if found.record[DISPOSITION] in DEATH_OR_HOSPICE:
@@ -130,17 +129,18 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
     return {"cards": [make_card(subject, explained, bundle.manifest, params, uuid.UUID(identified["request_id"]))]}
 
 
-async def _complete(request: HookRequest, params: CdsHooksParams) -> dict[str, Any]:
-    """Return the prefetched data, with what the FHIR server of the EHR adds.
+async def _resources(request: HookRequest, params: CdsHooksParams) -> list[bytes | msgspec.Raw]:
+    """Return the prefetched resources, with what the FHIR server of the EHR adds, as JSON texts.
 
     Raises:
         ProblemError: something is missing, and there is no FHIR server that may be asked (412).
         FhirServerError: the server did not give it.
     """
-    given, missing = request.prefetch or {}, request.missing()
+    given: list[bytes | msgspec.Raw] = [text for text in (request.prefetch or {}).values() if bytes(text) != b"null"]
+    missing = request.missing()
     allowed = {server.rstrip("/") for server in params.fhir_servers}
     if missing and request.fhir_server is not None and request.fhir_server.rstrip("/") in allowed:
-        return given | await read(request, missing, params.fhir_seconds)
+        return given + await read(request, missing.values(), params.fhir_seconds)
     if required := [key for key in REQUIRED if key in missing]:
         raise ProblemError(
             412,

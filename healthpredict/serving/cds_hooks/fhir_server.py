@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, Final
 
 import httpx
@@ -21,16 +22,16 @@ class FhirServerError(Exception):
     """The FHIR server did not give what is needed. The message says why, without content."""
 
 
-async def read(request: HookRequest, queries: Mapping[str, str], seconds: float) -> dict[str, list[dict[str, Any]]]:
+async def read(request: HookRequest, queries: Iterable[str], seconds: float) -> list[bytes]:
     """Run several queries at once.
 
     Args:
         request: with the URL of the server, which must be on the allow-list, and perhaps a token.
-        queries: relative URLs, by prefetch key.
+        queries: relative URLs.
         seconds: time limit for all of them.
 
     Returns:
-        For each key, the resources of all pages; empty if there are none.
+        The JSON texts of all pages of all queries.
 
     Raises:
         FhirServerError: a query failed, or took too long.
@@ -42,16 +43,16 @@ async def read(request: HookRequest, queries: Mapping[str, str], seconds: float)
         headers["authorization"] = f"Bearer {request.fhir_authorization.access_token}"
     try:
         async with asyncio.timeout(seconds), httpx.AsyncClient(headers=headers, timeout=seconds) as http:
-            found = await asyncio.gather(*(_pages(http, base, f"{base}/{query}") for query in queries.values()))
+            found = await asyncio.gather(*(_pages(http, base, f"{base}/{query}") for query in queries))
     except TimeoutError:
         raise FhirServerError(f"The FHIR server did not answer within {seconds:g} seconds.") from None
     except httpx.HTTPError as error:
         raise FhirServerError(f"The FHIR server cannot be read ({type(error).__name__}).") from None
-    return dict(zip(queries, found, strict=True))
+    return list(chain.from_iterable(found))
 
 
-async def _pages(http: httpx.AsyncClient, base: str, url: str) -> list[dict[str, Any]]:
-    pages: list[dict[str, Any]] = []
+async def _pages(http: httpx.AsyncClient, base: str, url: str) -> list[bytes]:
+    pages: list[bytes] = []
     size = 0
     while url:
         response = await http.get(url)
@@ -64,9 +65,9 @@ async def _pages(http: httpx.AsyncClient, base: str, url: str) -> list[dict[str,
             raise FhirServerError("The FHIR server sent more than a prediction needs.")
         try:
             page = msgspec.json.decode(response.content, type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise FhirServerError("The FHIR server did not answer with JSON.") from None
-        pages.append(page)
+        pages.append(response.content)
         url = _next(page, base)
     return pages
 

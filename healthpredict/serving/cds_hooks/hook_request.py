@@ -12,6 +12,7 @@ from healthpredict.serving.problems import ProblemError
 
 DISCHARGE: Final = "encounter-discharge"
 PATIENT_VIEW: Final = "patient-view"
+_ERROR: Final = b"OperationOutcome"
 _FHIR_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _SEARCH: Final = "?patient={{context.patientId}}&_count=500"
 _OF_PATIENT: Final = {
@@ -33,6 +34,10 @@ REQUIRED: Final = ("patient", "encounters", "conditions", "observations", "proce
 """Keys without which there is no prediction."""
 
 
+class _Resource(msgspec.Struct, rename="camel"):
+    resource_type: str | None = None
+
+
 class FhirAuthorization(msgspec.Struct):
     """Access to the FHIR server of the EHR."""
 
@@ -40,14 +45,14 @@ class FhirAuthorization(msgspec.Struct):
 
 
 class HookRequest(msgspec.Struct, rename="camel"):
-    """The body of a call. Other fields are ignored, as the specification asks."""
+    """The body of a call. `prefetch` stays JSON text, for `encounter_from_fhir`. Unknown fields are ignored."""
 
     hook: str
     hook_instance: str
     context: dict[str, Any]
     fhir_server: str | None = None
     fhir_authorization: FhirAuthorization | None = None
-    prefetch: dict[str, Any] | None = None
+    prefetch: dict[str, msgspec.Raw] | None = None
 
     @property
     def patient_id(self) -> str:
@@ -99,16 +104,17 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
     return request
 
 
-def resources(prefetched: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the resources and bundles of all keys. The value of a key that was read from a FHIR server is a list of pages."""
-    values = (value if isinstance(value, list) else [value] for value in prefetched.values())
-    return [resource for value in values for resource in value if isinstance(resource, dict)]
-
-
-def failed(prefetched: Mapping[str, Any]) -> list[str]:
+def failed(prefetched: Mapping[str, bytes | msgspec.Raw]) -> list[str]:
     """Return the required keys for which the EHR sent an error instead of data."""
     return [
         key
         for key in REQUIRED
-        if isinstance(value := prefetched.get(key), dict) and value.get("resourceType") == "OperationOutcome"
+        if (text := bytes(prefetched.get(key, b""))).find(_ERROR) >= 0 and _kind(text) == _ERROR.decode()
     ]
+
+
+def _kind(text: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(text, type=_Resource).resource_type
+    except msgspec.ValidationError:
+        return None
