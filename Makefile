@@ -149,8 +149,15 @@ bench-loop: $(STAMP)  ## Measure the time of each step of the loop
 bench-drift: .venv-peers/.installed  ## Measure how often drift is reported in data without drift and with planted drift
 	$(BIN)/python -m benchmarks.drift $(if $(value DATA),--data $(call quoted,$(value DATA)))
 
-bench-serving: $(STAMP)  ## Measure CPU per prediction, beside MLflow's server and the web framework alone
+# In an environment of its own, because HealthChain pins other versions of some of the same libraries.
+.venv-healthchain/.installed: $(STAMP)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-healthchain
+	$(UV) pip install --quiet --python .venv-healthchain/bin/python healthchain==0.16.1 uvicorn==0.54.0
+	@touch $@
+
+bench-serving: .venv-healthchain/.installed  ## Measure CPU per prediction and card, beside MLflow, HealthChain and the web framework
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving_cds
 
 bench-fhir: $(STAMP)  ## Measure the import of a FHIR export: make bench-fhir [EXPORT=folder]
 	$(BIN)/python -m benchmarks.fhir $(if $(value EXPORT),--export $(call quoted,$(value EXPORT)))
@@ -172,6 +179,6 @@ lock: $(STAMP)  ## Update the pinned versions
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.notebook.lock --group pyproject.toml:notebook
 
 clean:  ## Delete virtual environments, caches and built files; data, reports and passwords stay
-	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-infra .venv-peers build dist *.egg-info \
+	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-healthchain .venv-infra .venv-peers build dist *.egg-info \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -23,7 +23,7 @@ from granian.server.embed import Server
 
 from healthpredict.errors import ConfigurationError
 
-_BUFFER_BYTES: Final = 16 * 1024
+_BUFFER_BYTES: Final = 48 * 1024
 """Memory of a connection, and the longest head of a request."""
 _BACKLOG: Final = 2048
 _SECONDS_TO_CLOSE: Final = 0.3

@@ -36,7 +36,7 @@ from healthpredict.serving.request import is_dry_run, read_body
 from healthpredict.serving.service import Service
 
 SERVICE_ID: Final = "readmission-risk"
-_PATH: Final = f"{CDS_SERVICES}/{SERVICE_ID}"
+PATH: Final = f"{CDS_SERVICES}/{SERVICE_ID}"
 _NO_CARD: Final = "healthpredict.no-card-because"
 """Name of the extension of a response without a card, which says why."""
 
@@ -58,7 +58,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
         return {"services": [_described(hook, params) for hook in hooks]}
 
     @router.post(
-        _PATH,
+        PATH,
         summary="CDS Hooks: a card with the risk of the patient",
         responses={
             **openapi.OF_ANY_BODY,
@@ -83,7 +83,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
     log = service.log
 
     @router.post(
-        f"{_PATH}/feedback",
+        f"{PATH}/feedback",
         summary="CDS Hooks: what became of cards",
         responses={
             **openapi.OF_ANY_BODY,
@@ -120,7 +120,7 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
     explained, identified = explain(bundle, found.record), identity(bundle)
     service.metrics.predicted(explained["readmission_risk"])
     if service.log is not None:
-        service.log.add(LogEntry(time_ns(), _PATH, dry_run, explained | identified, found.record.values()))
+        service.log.add(LogEntry(time_ns(), PATH, dry_run, explained | identified, found.record.values()))
     if params.only_high_risk and not explained["high_risk"]:
         return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
     # That a stay has not ended is no news at a discharge.

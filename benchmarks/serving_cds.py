@@ -1,0 +1,117 @@
+"""Part of `make bench-serving`: CPU of a CDS Hooks call, beside HealthChain, into `results/serving.json`, section `cds_hooks`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import copy
+import json
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.results import FOLDER, Target, at_least, at_most, conditions, write
+from benchmarks.serving import Service, measure, our_params, start
+from benchmarks.serving_load import http, load
+from benchmarks.serving_models import build_served_bundle
+from healthpredict.config import quiet_vendors
+from healthpredict.prediction_log.patient_key import make_patient_key
+from healthpredict.rollout.ports import free_port
+from healthpredict.serving.cds_hooks.endpoints import PATH
+from healthpredict.storage.key_file import add_key
+from tests.labelled import labelled_encounters
+
+HERE = Path(__file__).parent
+PEER_PYTHON = HERE.parent / ".venv-healthchain/bin/python"
+RESOURCES = 300
+NARRATIVE = {
+    "meta": {"profile": ["http://hl7.org/fhir/us/core/StructureDefinition/us-core-observation-lab"], "versionId": "1"},
+    "text": {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{"x" * 300}</div>'},
+}
+"""What servers add to each resource."""
+RATE, PACED_SECONDS = 20, 20.0
+
+
+def call() -> bytes:
+    """The call of the tests, with laboratory results until it has `RESOURCES` resources; about 300,000 bytes."""
+    body = json.loads((HERE.parent / "tests/hook.json").read_text())
+    entries = body["prefetch"]["observations"]["entry"]
+    others = sum(len(each["entry"]) if "entry" in each else 1 for each in body["prefetch"].values() if each)
+    for i in range(RESOURCES - others):
+        result = copy.deepcopy(entries[0])
+        result["resource"] |= {**NARRATIVE, "id": f"result-{i}"}
+        result["resource"]["code"]["coding"][0]["code"] = "2160-0"
+        result["resource"]["valueQuantity"] = {"value": 1.1, "unit": "mg/dL", "code": "mg/dL"}
+        entries.append(result)
+    return json.dumps(body).encode()
+
+
+async def paced(service: Service, rate: int, seconds: float) -> list[float]:
+    """Send so many requests a second. Returns: the seconds until each response."""
+    waits = []
+    start = time.perf_counter()
+    for i in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, start + i / rate - time.perf_counter()))
+        begin = time.perf_counter()
+        await load(service.port, service.request, 1, 0.0)
+        waits.append(time.perf_counter() - begin)
+    return waits
+
+
+def run(folder: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Measure all services in turn, several times, and take the median of the rounds."""
+    bundle = build_served_bundle(folder / "bundle", labelled_encounters(20_000, 0))
+    key = f"Authorization: Bearer {add_key(folder / 'keys.json', 'benchmark')}"
+    make_patient_key(folder / "patient-key")
+    body = call()
+    with ExitStack() as stack:
+        port = free_port()
+        command = [sys.executable, "-m", "healthpredict.serving", *our_params(folder, bundle, port)]
+        services = [start(stack, "ours", command, port, http(PATH, body, key))]
+        for what in ("constant", "parse"):
+            port = free_port()
+            # -P, because HealthChain imports a package `fhir`, and there is a module of this name beside the script.
+            command = [str(PEER_PYTHON), "-P", str(HERE / "serving_healthchain.py"), str(port), what]
+            services.append(start(stack, f"healthchain_{what}", command, port, http("/cds/cds-services/risk", body)))
+        for service in services:
+            measure(service, 1, 1.0)  # warm
+            service.measured.clear()
+        for _ in range(rounds):
+            for service in services:
+                measure(service, 1, seconds)
+        waits = asyncio.run(paced(services[0], RATE, PACED_SECONDS))
+    found: dict[str, Any] = {s.name: {n: statistics.median(v) for n, v in s.measured.items()} for s in services}
+    found["ours"]["p99_ms_paced"] = float(np.quantile(waits, 0.99)) * 1e3
+    return found | {"bytes": len(body), "resources": RESOURCES}
+
+
+def targets(found: dict[str, Any]) -> list[Target]:
+    ours, constant, parse = (found[name]["cpu_ms_1"] for name in ("ours", "healthchain_constant", "healthchain_parse"))
+    return [
+        at_most("CPU of a card with reasons, ms", ours, 2),
+        at_most(f"p99 at {RATE} requests a second, ms", found["ours"]["p99_ms_paced"], 10),
+        at_least("CPU, HealthChain with a constant card / ours", constant / ours, 3),
+        at_least("CPU, HealthChain that parses the resources / ours", parse / ours, 30),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    quiet_vendors()
+    with tempfile.TemporaryDirectory() as temporary:
+        measured = run(Path(temporary), arguments.seconds, arguments.rounds)
+    about = conditions(seconds=arguments.seconds, rounds=arguments.rounds, model="lightgbm, 400 trees, synthetic data")
+    sys.exit(not write(FOLDER / "serving.json", "cds_hooks", measured, targets(measured), about))
+
+
+if __name__ == "__main__":
+    main()
