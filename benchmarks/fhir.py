@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import re
@@ -21,13 +22,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from benchmarks.memory import peak_rss_mb
 from benchmarks.results import FOLDER, Target, at_most, conditions, write
 from healthpredict.config import Settings
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import synthesize
 from healthpredict.fhir.encounter import encounter_from_fhir
-from healthpredict.fhir.resources import TYPES
+from healthpredict.fhir.resources import TYPES, AnyResource
 from healthpredict.operations.export_fhir import export_fhir
+from healthpredict.operations.import_fhir import import_fhir
 from healthpredict.operations.installation import Installation
 
 GIGABYTE = 1e9
@@ -41,15 +46,22 @@ _OURS = re.compile(rb'(?<=[/"])([a-z]{1,2})([0-9]+)(?=["-])')
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--export", type=Path, help="folder of an export; by default synthetic encounters")
+    parser.add_argument("--only-import", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.only_import:
+        imported = import_fhir(Installation(), arguments.only_import)
+        result = {"resources": sum(imported.resources.values()), "index_admissions": imported.stays}
+        print(json.dumps(result | {"import_peak_mb": peak_rss_mb()}))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source = arguments.export or exported(folder / "synthetic")
+        decoding = measure_decoding(source)
         request = measure_request(source)
         size = repeat(source, folder / "large")
-        imported = measure_import(folder / "large", folder)
+        measured = measure_import(folder / "large", folder)
     section = "synthetic" if arguments.export is None else "given"
-    figures = {"bytes": size, **imported, **request}
+    figures = {"bytes": size, "typed_decoding_mb_per_cpu_second": decoding, **measured, **request}
     write(FOLDER / "fhir.json", section, figures, targets(figures), conditions())
 
 
@@ -100,17 +112,26 @@ def measure_import(source: Path, folder: Path) -> dict[str, Any]:
     """Import in a process of its own."""
     variables = {"HEALTHPREDICT_DATA_URI": str(folder / "data"), "HEALTHPREDICT_STATE_PATH": str(folder / "state")}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [Path(sys.executable).parent / "healthpredict", "import-fhir", str(source), "--json"]
+    command = [sys.executable, "-m", "benchmarks.fhir", "--only-import", str(source)]
     done = subprocess.run(command, env=os.environ | variables, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = json.loads(done.stdout)
     return {
         "import_seconds": time.perf_counter() - start,
         "import_cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "import_peak_mb": after.ru_maxrss / 1024,
-        "resources": sum(result["resources"].values()),
-        "index_admissions": result["stays"],
+        **result,
     }
+
+
+def measure_decoding(source: Path) -> float:
+    """Return how fast typed decoding alone is, in MB per CPU second: it shows how fast the machine is in this run."""
+    path = next(path for path in files_of(source) if path.name.startswith("Observation"))
+    lines = list(itertools.islice(lines_of(path), 50_000))
+    decode = msgspec.json.Decoder(AnyResource).decode
+    start = time.process_time()
+    for line in lines:
+        decode(line)
+    return sum(map(len, lines)) / 1e6 / (time.process_time() - start)
 
 
 def measure_request(source: Path) -> dict[str, Any]:

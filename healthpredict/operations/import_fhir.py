@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -115,10 +117,11 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
 
         groups = Path(temporary) / "groups"
         groups.mkdir()
-        with quarantine.open("wb") as broken:
-            sorted_export = sort_export(export, groups, read, broken)
-        until = export.until or sorted_export.last_day
-        found = _describe_groups(sorted_export, params, until or date.min, progress)
+        with _no_cycle_collection():
+            with quarantine.open("wb") as broken:
+                sorted_export = sort_export(export, groups, read, broken)
+            until = export.until or sorted_export.last_day
+            found = _describe_groups(sorted_export, params, until or date.min, progress)
         report = _report(folder, export.notices, until, sorted_export, found)
         if not found.rows:
             raise NothingToPredict(
@@ -130,6 +133,18 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
     write_json(layout.raw(REPORT_FILE), report.model_dump(mode="json"))
     progress(1.0)
     return report
+
+
+@contextmanager
+def _no_cycle_collection() -> Iterator[None]:
+    """Pause the collector of reference cycles. Resources form none, and it would traverse those of a group again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _write_batches(installation: Installation, folder: str, rows: list[dict[str, str | None]]) -> list[str]:
