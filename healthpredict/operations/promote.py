@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from healthpredict.errors import ConfigurationError
+from healthpredict.operations.built_card import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout
 from healthpredict.operations.roll_out import roll_out
+
+_logger = logging.getLogger(__name__)
 
 
 def promote(
@@ -23,12 +28,13 @@ def promote(
     Args:
         installation: where models and API are.
         version: version in the registry. The version in service may be rolled out again, for instance with other keys.
-        force: promote even if it did not pass the gate.
+        force: promote even if it did not pass the gate, or if required texts of governance.yaml are empty.
         because: the reason, which the ledger records; required with `force`.
         git_ref: see `roll_out`.
 
     Raises:
-        ConfigurationError: the version did not pass the gate, or a reason is missing. Nothing was changed.
+        ConfigurationError: the version did not pass the gate, a reason is missing, governance.yaml cannot be read, or its required
+            texts are empty and the settings reject that. Nothing was changed.
         RolloutError, RolloutUnknown, BundleError, AlreadyRunning: see `roll_out`.
     """
     if force and not (because and because.strip()):
@@ -43,5 +49,25 @@ def promote(
             f"Version {version} has not passed the gate (`healthpredict trace {version}`). To promote it anyway: --force "
             "--because REASON."
         )
-    forced = force and not passed
+    complete = in_service or _has_governance(installation, version, force=force)
+    forced = force and not (passed and complete)
     return roll_out(installation, version, git_ref=git_ref, reason=because, forced=forced)
+
+
+def _has_governance(installation: Installation, version: int, *, force: bool) -> bool:
+    """Return whether governance.yaml states everything that is required. If not, warn.
+
+    Raises:
+        ConfigurationError: it does not, the settings reject that, and the promotion is not by force; or it cannot be read.
+    """
+    missing = read_governance(installation).missing
+    if not missing:
+        return True
+    problem = (
+        f"the model card of version {version} lacks {len(missing)} required texts of the hospital ({', '.join(missing)}). Write "
+        "them into the file at HEALTHPREDICT_GOVERNANCE_PATH; `healthpredict card --template` prints an empty one"
+    )
+    if installation.settings.promotion.require_governance == "reject" and not force:
+        raise ConfigurationError(f"Not promoted: {problem}. To promote it anyway: --force --because REASON.")
+    _logger.warning("Promoted although %s.", problem)
+    return False

@@ -18,6 +18,7 @@ from healthpredict.serving.batch import add_batch
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
+from healthpredict.serving.model_card import add_model_card
 from healthpredict.serving.outcomes import add_outcomes
 from healthpredict.serving.predictions import add_prediction
 from healthpredict.serving.problems import ProblemError
@@ -92,6 +93,7 @@ def _routes(service: Service, *, needs_key: bool, reloader: Reloader | None) -> 
         add_outcomes(raw, service, service.log)
     described = APIRouter(**of_callers)
     _add_model(described, service)
+    add_model_card(described, service)
     health = APIRouter()
     _add_health(health, service)
     admin = APIRouter(**openapi.needs_key("admin_key", "Of an administrator, in a file of its own"))
