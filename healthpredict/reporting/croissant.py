@@ -7,10 +7,34 @@ from typing import Any, Final
 from healthpredict.data.contract import COLUMNS, MISSING, Column, Kind
 from healthpredict.data.prepared import PreparedData
 
-_TERMS: Final = tuple(
-    "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format includes isLiveDataset jsonPath key md5 "
-    "parentField path recordSet references regex repeated replace samplingRate separator source subField transform"
-).split()
+_TERMS: Final = (
+    "citeAs",
+    "column",
+    "equivalentProperty",
+    "extract",
+    "field",
+    "fileObject",
+    "fileProperty",
+    "fileSet",
+    "format",
+    "includes",
+    "isLiveDataset",
+    "jsonPath",
+    "key",
+    "md5",
+    "parentField",
+    "path",
+    "recordSet",
+    "references",
+    "regex",
+    "repeated",
+    "replace",
+    "samplingRate",
+    "separator",
+    "source",
+    "subField",
+    "transform",
+)
 _CONTEXT: Final[dict[str, Any]] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -45,8 +69,9 @@ def as_croissant(prepared: PreparedData, file: str) -> dict[str, Any]:
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": "diabetes-encounters",
         "description": (
-            f"{kind} of patients with diabetes, from {prepared.source}: {prepared.encounters} rows, of which {prepared.quarantined} "
-            f"break the contract; {prepared.patients} patients. {prepared.cohort} encounters are at risk of readmission, and "
+            f"{kind} of patients with diabetes, from {prepared.source}: {prepared.encounters} rows, of which "
+            f"{prepared.quarantined} break the contract; "
+            f"{prepared.patients} patients. {prepared.cohort} encounters are at risk of readmission, and "
             f"{prepared.readmitted_share:.4f} of them are readmitted. A missing value is written {MISSING}."
         ),
         "distribution": [

@@ -42,7 +42,7 @@ def add_model_card(router: APIRouter, service: Service) -> None:
 
 
 def prefers_html(accept: str) -> bool:
-    """Return whether an Accept header (RFC 9110, section 12.5.1) prefers HTML to JSON. If it prefers neither, the answer is JSON."""
+    """Return whether an Accept header (RFC 9110, section 12.5.1) prefers HTML to JSON."""
     weights = {}
     for part in accept.lower().split(","):
         name, *parameters = (word.strip() for word in part.split(";"))

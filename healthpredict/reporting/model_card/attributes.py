@@ -28,7 +28,7 @@ Source = Literal["system", "hospital", "both"]
 def source_attributes(facts: CardFacts) -> tuple[Attribute, ...]:
     """Return the 31 source attributes in the order of the regulation."""
     answers = iter(_answers(facts))
-    found = []
+    found: list[Attribute] = []
     for paragraph, (group, size) in enumerate(GROUPS, 1):
         for roman in _ROMAN[:size]:
             name, source, text = next(answers)

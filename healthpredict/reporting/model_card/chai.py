@@ -80,10 +80,29 @@ def as_chai_xml(card: ModelCard) -> bytes:
     _text(transparency, "StakeholdersConsulted", stated.study.stakeholders)
     metrics = _add(root, "KeyMetrics")
     _metric(
-        metrics, card, "UsefulnessUsabilityEfficacy", "Find the patients who return", _usefulness(card), answers[21]
+        metrics,
+        card,
+        "UsefulnessUsabilityEfficacy",
+        goal="Find the patients who return",
+        results=_usefulness(card),
+        interpretation=answers[21],
     )
-    _metric(metrics, card, "FairnessEquity", "Serve all groups of patients equally well", _fairness(card), answers[22])
-    _metric(metrics, card, "SafetyReliability", "Give risks that agree with outcomes", _safety(card), answers[27])
+    _metric(
+        metrics,
+        card,
+        "FairnessEquity",
+        goal="Serve all groups of patients equally well",
+        results=_fairness(card),
+        interpretation=answers[22],
+    )
+    _metric(
+        metrics,
+        card,
+        "SafetyReliability",
+        goal="Give risks that agree with outcomes",
+        results=_safety(card),
+        interpretation=answers[27],
+    )
     resources = _add(root, "Resources")
     _optional(
         resources,
@@ -99,7 +118,9 @@ def as_chai_xml(card: ModelCard) -> bytes:
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
-def _metric(parent: ET.Element, card: ModelCard, name: str, goal: str, results: Results, interpretation: str) -> None:
+def _metric(
+    parent: ET.Element, card: ModelCard, name: str, *, goal: str, results: Results, interpretation: str
+) -> None:
     found = card.test.evaluation
     metric = _add(parent, name, MetricGoal=goal)
     listed = _add(metric, "Results")

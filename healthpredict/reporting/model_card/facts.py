@@ -50,7 +50,7 @@ class CardFacts:
     drift: DriftPolicy
     promotion: PromotionPolicy
     label_delay: int
-    history: History = History()
+    history: History
     monitoring: Monitoring | None = None
 
     @property
@@ -147,8 +147,8 @@ def training_data(facts: CardFacts) -> str:
     if (data := facts.prepared) is not None:
         kind = "Synthetic data" if data.synthetic else "Data"
         sentences.append(
-            f"{kind} from {data.source}: {data.encounters:,} encounters of {data.patients:,} patients, {data.quarantined:,} left out "
-            f"as invalid, {data.cohort:,} at risk of readmission, {percent(data.readmitted_share)} of them readmitted."
+            f"{kind} from {data.source}: {data.encounters:,} encounters of {data.patients:,} patients, {data.quarantined:,} left "
+            f"out as invalid, {data.cohort:,} at risk of readmission, {percent(data.readmitted_share)} of them readmitted."
         )
     return " ".join(sentences)
 

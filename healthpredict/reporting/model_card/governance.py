@@ -160,7 +160,7 @@ def template() -> str:
     last = None
     for part, name, field in _fields():
         if part != last:
-            docstring = Governance.model_fields[part].annotation.__doc__  # type: ignore[union-attr] # every part is a model
+            docstring = Governance.model_fields[part].annotation.__doc__
             lines += ["", f"# {docstring}", f"{part}:"]
             last = part
         required = " (required)" if field.json_schema_extra == _REQUIRED else ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from healthpredict.data.contract import DEATH_OR_HOSPICE
-from healthpredict.reporting.model_card.facts import CardFacts, percent, percents
+from healthpredict.reporting.model_card.facts import CardFacts, percent
 
 
 def limits(facts: CardFacts) -> tuple[str, ...]:
     """Return the known limits, the most important first."""
-    return tuple([*_of_data(facts), *_of_discrimination(facts), *_of_groups(facts), *_of_use(facts)])
+    return (*_of_data(facts), *_of_discrimination(facts), *_of_groups(facts), *_of_use(facts))
 
 
 def _of_data(facts: CardFacts) -> Iterator[str]:
@@ -83,18 +83,19 @@ def maintenance(facts: CardFacts) -> tuple[str, ...]:
     drift, gate = facts.drift, facts.promotion
     delay = "one batch" if facts.label_delay == 1 else f"{facts.label_delay} batches"
     return (
-        f"Every batch is compared with the training data, column by column; outcomes are known {delay} later. False-alarm rate of a "
-        f"batch without drift: {percent(drift.false_alarm_rate, 0)}.",
+        f"Every batch is compared with the training data, column by column; outcomes are known {delay} later. False-alarm rate "
+        f"of a batch without drift: {percent(drift.false_alarm_rate, 0)}.",
         f"Validity: with known outcomes, AUROC and calibration are tested at every batch (calibration on the newest "
-        f"{drift.calibration_rows:,} encounters, level {percent(drift.calibration_level, 0)}). Concept drift is falsely reported with "
-        f"at most {percent(drift.concept_false_alarm_rate, 0)} over the whole life of a version.",
+        f"{drift.calibration_rows:,} encounters, level {percent(drift.calibration_level, 0)}). Concept drift is falsely "
+        f"reported with at most {percent(drift.concept_false_alarm_rate, 0)} over the whole life of a version.",
         f"Fairness: at every batch, sensitivity, positive predictive value and calibration of each group by sex, race, age and "
         f"payer with {drift.min_subgroup_rows} known encounters, corrected for the number of groups. A difference raises an alarm.",
-        f"Update: the version is recalibrated at the batch that shows it to be off, or that flags {percent(drift.alert_rate_tolerance, 0)} "
-        f"more or less than the promised {percent(facts.promised_alert_rate, 0)}; it is retrained when new outcomes reach "
+        f"Update: the version is recalibrated at the batch that shows it to be off, or that flags "
+        f"{percent(drift.alert_rate_tolerance, 0)} more or less than the promised "
+        f"{percent(facts.promised_alert_rate, 0)}; it is retrained when new outcomes reach "
         f"{percent(drift.min_new_share, 0)} of those trained on, or when concept drift is proven.",
-        f"A retrained version replaces it only if its AUROC is at most {gate.margin:.3f} lower ({gate.anchor_margin:.3f} than that of "
-        f"the best version ever), its mean risk is within {gate.max_offset:.2f}, its slope between {gate.min_slope:.2f} and "
+        f"A retrained version replaces it only if its AUROC is at most {gate.margin:.3f} lower ({gate.anchor_margin:.3f} than that "
+        f"of the best version ever), its mean risk is within {gate.max_offset:.2f}, its slope between {gate.min_slope:.2f} and "
         f"{gate.max_slope:.2f}, and no group loses more than {gate.max_subgroup_auroc_loss:.2f} AUROC or "
         f"{gate.max_subgroup_sensitivity_loss:.2f} sensitivity.",
     )
@@ -112,8 +113,8 @@ def excluded() -> str:
 def output(facts: CardFacts) -> str:
     """Describe the output."""
     return (
-        f"The probability (0-1) of {facts.outcome}, and whether it reaches the threshold of {facts.manifest.threshold:.3f}, which is "
-        f"set so that {percent(facts.promised_alert_rate, 0)} of the encounters are flagged."
+        f"The probability (0-1) of {facts.outcome}, and whether it reaches the threshold of {facts.manifest.threshold:.3f}, "
+        f"which is set so that {percent(facts.promised_alert_rate, 0)} of the encounters are flagged."
     )
 
 
@@ -122,8 +123,8 @@ def methods(facts: CardFacts) -> tuple[str, ...]:
     manifest, calibrator = facts.manifest, facts.manifest.calibrator
     made = f"Recalibrated from version {manifest.trained_version}. " if manifest.recalibration else ""
     return (
-        f"{made}A model of the family {manifest.family.replace('_', ' ')} was chosen by a search with cross-validation, patients kept "
-        "together, and fitted on training-side patients. Its log-odds are calibrated by a line: slope "
+        f"{made}A model of the family {manifest.family.replace('_', ' ')} was chosen by a search with cross-validation, patients "
+        "kept together, and fitted on training-side patients. Its log-odds are calibrated by a line: slope "
         f"{calibrator.slope:.3f}, intercept {calibrator.intercept:.3f}. Class imbalance was not corrected.",
         "Categories and diagnosis codes become statistics of readmission in the training data, from other patients only. A missing "
         "category is a level of its own; a missing number becomes the median.",
@@ -148,19 +149,3 @@ def sensitive_inputs(facts: CardFacts) -> str:
     unused = [name for name, column in variables.items() if column not in facts.columns]
     notes = "Race and Hispanic ethnicity are one column; age is known in bands of ten years." if used else ""
     return f"Used: {', '.join(used) or 'none'}. Not used: {', '.join(unused) or 'none'}. {notes}".strip()
-
-
-def gate_in_words(facts: CardFacts) -> str:
-    """Describe the newest decision of the gate."""
-    gate = facts.history.gate
-    if gate is None:
-        return "The gate has not decided on this version."
-    return f"{'Passed' if gate.promote else 'Not passed'}, on {gate.rows:,} encounters: {' '.join(gate.reasons)}"
-
-
-def calibration_in_use(facts: CardFacts) -> str | None:
-    """Describe the newest calibration check, or return None if there is none."""
-    found = facts.monitoring and facts.monitoring.calibration
-    if not found:
-        return None
-    return f"Mean risk minus readmitted share {percents(found.offset)} on {found.rows:,} encounters; correction: {found.correction}."
