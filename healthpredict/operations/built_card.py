@@ -110,5 +110,10 @@ def log_card(registry: Registry, run_id: str, bundle: Bundle) -> None:
 
 
 def _prepared(installation: Installation) -> PreparedData | None:
+    """Return what `prepare` recorded, without the folder of a local source: cards leave the hospital."""
     uri = installation.layout.prepared
-    return PreparedData.model_validate(read_json(uri)) if exists(uri) else None
+    if not exists(uri):
+        return None
+    found = PreparedData.model_validate(read_json(uri))
+    source = found.source if "://" in found.source else found.source.rpartition("/")[2]
+    return found.model_copy(update={"source": source})

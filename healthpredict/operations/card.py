@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
 
 from healthpredict.errors import ConfigurationError, NotFound
 from healthpredict.operations.acknowledge import read_alarms
@@ -13,17 +14,19 @@ from healthpredict.operations.detect_drift import read_check
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.summarise import delivered_performance, summarise_batches
+from healthpredict.registry.models import ModelVersion
 from healthpredict.reporting.croissant import as_croissant
 from healthpredict.reporting.model_card.card import BatchPerformance, History, ModelCard, Monitoring
 from healthpredict.reporting.model_card.chai import as_chai_xml
 from healthpredict.reporting.model_card.fhir import as_fhir
 from healthpredict.reporting.model_card.page import as_html
+from healthpredict.reporting.summary import BatchSummary
 from healthpredict.storage.uris import list_uris, read_bytes
 from healthpredict.training.gate import GateDecision
 
 Format = Literal["html", "json", "xml", "fhir"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-CHAMPION = "champion"
+CHAMPION: Final = "champion"
 
 
 def model_card(installation: Installation, version: str) -> ModelCard:
@@ -42,7 +45,17 @@ def model_card(installation: Installation, version: str) -> ModelCard:
     if version != CHAMPION and not version.isdecimal():
         raise ConfigurationError(f"{version!r} is no version: give its number, or {CHAMPION}.")
     found = registry.champion() if version == CHAMPION else registry.version(int(version))
-    bundle = registry.fetch_bundle(found)
+    return _card(installation, found, summarise_batches(installation))
+
+
+def champion_card(installation: Installation, batches: Sequence[BatchSummary]) -> ModelCard | None:
+    """Build the card of the champion, or return None if there is none; see `model_card`. Args: batches, all that are done."""
+    found = installation.registry.by_alias(CHAMPION)
+    return None if found is None else _card(installation, found, batches)
+
+
+def _card(installation: Installation, found: ModelVersion, batches: Sequence[BatchSummary]) -> ModelCard:
+    bundle = installation.registry.fetch_bundle(found)
     history = _history(installation, found.version)
     return card_of(
         installation,
@@ -52,7 +65,7 @@ def model_card(installation: Installation, version: str) -> ModelCard:
         read_governance(installation),
         bundle_digest=bundle.digest,
         history=history,
-        monitoring=_monitoring(installation, found.version, in_service=history.in_service),
+        monitoring=_monitoring(installation, batches, found.version, in_service=history.in_service),
     )
 
 
@@ -101,8 +114,9 @@ def _history(installation: Installation, version: int) -> History:
     )
 
 
-def _monitoring(installation: Installation, version: int, *, in_service: bool) -> Monitoring:
-    batches = summarise_batches(installation)
+def _monitoring(
+    installation: Installation, batches: Sequence[BatchSummary], version: int, *, in_service: bool
+) -> Monitoring:
     predicted = [batch for batch in batches if batch.champion == version]
     checked = [batch for batch in batches if batch.champion_before == version and batch.subgroups]
     newest = checked[-1] if checked else None
@@ -116,7 +130,7 @@ def _monitoring(installation: Installation, version: int, *, in_service: bool) -
                 auroc=batch.auroc,
                 offset=batch.offset,
                 alert_rate=batch.alert_rate if batch.champion_before == version else None,
-                unknown_diagnoses=batch.unknown_diagnoses,
+                unknown_diagnoses=batch.unknown_diagnoses if batch.champion_before == version else None,
             )
             for batch in predicted
         ),

@@ -28,6 +28,7 @@ class BatchPerformance(_Part):
         auroc: None while outcomes are unknown.
         offset: None while outcomes are unknown.
         alert_rate: None if another version was in service when the batch arrived.
+        unknown_diagnoses: column -> encounters whose code it does not know; None as `alert_rate`.
     """
 
     name: str
@@ -37,7 +38,7 @@ class BatchPerformance(_Part):
     auroc: float | None
     offset: float | None
     alert_rate: float | None
-    unknown_diagnoses: dict[str, int]
+    unknown_diagnoses: dict[str, int] | None
 
 
 class Monitoring(_Part):

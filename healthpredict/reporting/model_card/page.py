@@ -90,10 +90,11 @@ def _curve(curve: DecisionCurve) -> Curve:
         return round(threshold / last * WIDTH, 1)
 
     def y(benefit: float) -> float:
-        return round((top - max(benefit, bottom)) / (top - bottom) * HEIGHT, 1)
+        return round((top - benefit) / (top - bottom) * HEIGHT, 1)
 
     def line(name: str) -> str:
-        return " ".join(f"{x(point.threshold)},{y(getattr(point, name).value)}" for point in points)
+        shown = [point for point in points if getattr(point, name).value >= bottom]
+        return " ".join(f"{x(point.threshold)},{y(getattr(point, name).value)}" for point in shown)
 
     return Curve(
         lines={

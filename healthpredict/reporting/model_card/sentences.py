@@ -73,8 +73,8 @@ def _of_use(facts: CardFacts) -> Iterator[str]:
         return
     if monitoring.delivered is None:
         yield "No outcomes of encounters that it predicted are known yet, so its performance in use is not known."
-    if monitoring.batches and (unknown := sum(monitoring.batches[-1].unknown_diagnoses.values())):
-        newest = monitoring.batches[-1]
+    newest = monitoring.batches[-1] if monitoring.batches else None
+    if newest is not None and (unknown := sum((newest.unknown_diagnoses or {}).values())):
         yield f"In {newest.name} ({newest.rows:,} encounters), it did not know {unknown:,} diagnosis codes."
 
 
@@ -91,7 +91,7 @@ def maintenance(facts: CardFacts) -> tuple[str, ...]:
         f"Fairness: at every batch, sensitivity, positive predictive value and calibration of each group by sex, race, age and "
         f"payer with {drift.min_subgroup_rows} known encounters, corrected for the number of groups. A difference raises an alarm.",
         f"Update: the version is recalibrated at the batch that shows it to be off, or that flags "
-        f"{percent(drift.alert_rate_tolerance, 0)} more or less than the promised "
+        f"{100 * drift.alert_rate_tolerance:.0f} percentage points more or less than the promised "
         f"{percent(facts.promised_alert_rate, 0)}; it is retrained when new outcomes reach "
         f"{percent(drift.min_new_share, 0)} of those trained on, or when concept drift is proven.",
         f"A retrained version replaces it only if its AUROC is at most {gate.margin:.3f} lower ({gate.anchor_margin:.3f} than that "
