@@ -49,25 +49,27 @@ def promote(
             f"Version {version} has not passed the gate (`healthpredict trace {version}`). To promote it anyway: --force "
             "--because REASON."
         )
-    complete = in_service or _has_governance(installation, version, force=force)
-    forced = force and not (passed and complete)
+    permitted = in_service or _may_without_force(installation, version, force=force)
+    forced = force and not (passed and permitted)
     return roll_out(installation, version, git_ref=git_ref, reason=because, forced=forced)
 
 
-def _has_governance(installation: Installation, version: int, *, force: bool) -> bool:
-    """Return whether governance.yaml states everything that is required. If not, warn.
+def _may_without_force(installation: Installation, version: int, *, force: bool) -> bool:
+    """Return whether governance.yaml permits the promotion. Warn if required texts are empty.
 
     Raises:
-        ConfigurationError: it does not, the settings reject that, and the promotion is not by force; or it cannot be read.
+        ConfigurationError: they are, the settings reject that, and the promotion is not by force; or the file cannot be read.
     """
     missing = read_governance(installation).missing
     if not missing:
         return True
-    problem = (
-        f"the model card of version {version} lacks {len(missing)} required texts of the hospital ({', '.join(missing)}). Write "
-        "them into the file at HEALTHPREDICT_GOVERNANCE_PATH; `healthpredict card --template` prints an empty one"
-    )
-    if installation.settings.promotion.require_governance == "reject" and not force:
-        raise ConfigurationError(f"Not promoted: {problem}. To promote it anyway: --force --because REASON.")
-    _logger.warning("Promoted although %s.", problem)
-    return False
+    rejected = installation.settings.promotion.require_governance == "reject"
+    problem = f"the model card of version {version} lacks {len(missing)} required texts of the hospital"
+    if rejected and not force:
+        raise ConfigurationError(
+            f"Not promoted: {problem}: {', '.join(missing)}. Write them into the file at HEALTHPREDICT_GOVERNANCE_PATH "
+            "(`healthpredict card --template` prints an empty one) and promote it again. To promote it anyway: --force --because "
+            "REASON."
+        )
+    _logger.warning("Promoted although %s: `healthpredict card` lists them.", problem)
+    return not rejected

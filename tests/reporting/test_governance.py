@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cards import stated
 
+from healthpredict.cli import demo
 from healthpredict.errors import ConfigurationError
 from healthpredict.reporting.model_card.governance import Governance, parse_governance, template
 
@@ -55,3 +58,10 @@ def test_a_wrong_file_is_refused_with_the_place(text: str, message: str) -> None
         parse_governance(text, "governance.yaml")
     assert message in str(refused.value)
     assert "governance.yaml" in str(refused.value)
+
+
+def test_the_demonstration_states_everything_that_is_required() -> None:
+    path = Path(demo.__file__).with_name("demo_governance.yaml")
+    found = parse_governance(path.read_text(encoding="utf-8"), path.name)
+    assert found.missing == ()
+    assert "Not for patients" in found.use.intended_use
