@@ -20,6 +20,8 @@ from healthpredict.reporting.model_card.card import History, ModelCard, Monitori
 from healthpredict.reporting.model_card.chai import NAMESPACE, as_chai_xml
 from healthpredict.reporting.model_card.fhir import as_fhir
 from healthpredict.reporting.model_card.page import as_html
+from healthpredict.reporting.page import page
+from healthpredict.reporting.summary import Summary
 from healthpredict.training.gate import PromotionPolicy
 
 CHAI_SCHEMA = os.environ.get("HEALTHPREDICT_TEST_CHAI")
@@ -210,3 +212,10 @@ def test_fhir_is_valid_r4() -> None:
 
 def test_monitoring_does_not_change_what_was_measured_at_training() -> None:
     assert card(monitoring=MONITORING).test == card(monitoring=None).test == facts().test
+
+
+def test_the_report_links_to_the_card_of_the_champion() -> None:
+    summary = Summary(data=DATA, models=(), batches=(), seconds={})
+    assert "Model card" not in page(summary, {}, [], None)
+    with_card = summary.model_copy(update={"card": "model-card.html"})
+    assert '<a href="model-card.html">Model card</a>' in page(with_card, {}, [], None)
