@@ -52,6 +52,7 @@ OTHER_VARIABLES: Final = (
     # Tests and the notebook.
     "HEALTHPREDICT_INFRA_TOOLS",
     "HEALTHPREDICT_PLOTS",
+    "HEALTHPREDICT_TEST_CHAI",
     "HEALTHPREDICT_TEST_DATA",
     "HEALTHPREDICT_TEST_FHIR",
     "HEALTHPREDICT_TEST_PULUMI",
@@ -164,6 +165,9 @@ class Settings(BaseSettings):
     )
     mlflow_ui_url: str | None = Field(
         None, description="URL of MLflow's pages for links; by default that of the server"
+    )
+    governance_path: Path | None = Field(
+        None, description="governance.yaml with what the hospital states on the model card"
     )
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from healthpredict.bundle.explainer import Explainer
 from healthpredict.bundle.manifest import CodeSystem, Manifest
 from healthpredict.bundle.model import (
+    CARD,
+    CARD_PAGE,
     CONTRACT,
     ENCODER,
     EXPLAINED_WITHIN,
@@ -24,6 +27,7 @@ from healthpredict.bundle.model import (
     REFERENCE,
     Bundle,
     GoldenRow,
+    StoredCard,
     contract_as_data,
     load_bundle,
 )
@@ -31,6 +35,9 @@ from healthpredict.bundle.onnx_model import OnnxModel
 from healthpredict.data.diagnosis import Coding
 from healthpredict.errors import BundleError
 from healthpredict.features.encoder import Encoder
+
+MakeCard = Callable[[Manifest], StoredCard]
+"""Makes the model card of a bundle from its manifest, which does not list the card's own files yet."""
 
 
 def build_bundle(
@@ -42,6 +49,7 @@ def build_bundle(
     reference: dict[str, Any],
     golden: list[GoldenRow],
     explainer: Explainer | None = None,
+    make_card: MakeCard | None = None,
 ) -> Bundle:
     """Write a bundle, read it back and check its golden rows.
 
@@ -53,6 +61,7 @@ def build_bundle(
         reference: reference profile for drift, as plain data.
         golden: rows with the risks that the training pipeline predicts for them.
         explainer: of the model; None for a bundle without explanations.
+        make_card: makes the model card; None for a bundle without one.
 
     Returns:
         The bundle as it will be served.
@@ -76,10 +85,13 @@ def build_bundle(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        complete = Manifest(**manifest, code_systems=_code_systems(encoder), files=_digests(content))
+        if make_card is not None:
+            card = make_card(complete)
+            content |= {CARD: card.data, CARD_PAGE: card.page}
+            complete = complete.model_copy(update={"files": _digests(content)})
         for name, data in content.items():
             (partial / name).write_bytes(data)
-        files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-        complete = Manifest(**manifest, code_systems=_code_systems(encoder), files=files)
         (partial / MANIFEST).write_bytes(_json(complete.model_dump(mode="json")))
         built = load_bundle(partial)
         built.verify()
@@ -91,6 +103,10 @@ def build_bundle(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load_bundle(path)
+
+
+def _digests(content: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
 
 
 def _code_systems(encoder: Encoder) -> tuple[CodeSystem, ...]:

@@ -34,7 +34,9 @@ CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 GOLDEN = "golden.json"
 EXPLAINER = "explainer.npz"
-"""The only optional file."""
+CARD = "card.json"
+CARD_PAGE = "card.html"
+_OPTIONAL = (EXPLAINER, CARD, CARD_PAGE)
 _REQUIRED = (MODEL, ENCODER, ICD10, CONTRACT, REFERENCE, GOLDEN)
 
 EXPLAINED_WITHIN = 1e-4
@@ -55,6 +57,14 @@ class GoldenRow:
 
     record: dict[str, Value]
     risk: float
+
+
+@dataclass(frozen=True)
+class StoredCard:
+    """The model card of a bundle, as it was when the bundle was built: as JSON, and as an HTML page. Both are in UTF-8."""
+
+    data: bytes
+    page: bytes
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ class Bundle:
         golden: rows whose risks must be reproduced within `TOLERANCE`.
         model: the fitted model, as decision tables if its trees fit, otherwise as ONNX.
         explainer: of the model, or None if the bundle was built without one.
+        card: the model card, or None if the bundle was built without one.
     """
 
     path: Path
@@ -96,6 +107,7 @@ class Bundle:
     golden: tuple[GoldenRow, ...]
     model: DecisionTables | OnnxModel
     explainer: Explainer | None
+    card: StoredCard | None = None
 
     @cached_property
     def _record_encoder(self) -> RecordEncoder:
@@ -182,12 +194,12 @@ def load_bundle(path: Path) -> Bundle:
     unlisted = [name for name in _REQUIRED if name not in manifest.files]
     if unlisted:
         raise BundleError(f"{path / MANIFEST} does not list {', '.join(unlisted)}. Fetch the bundle again.")
-    optional = [EXPLAINER] if EXPLAINER in manifest.files else []
+    optional = [name for name in _OPTIONAL if name in manifest.files]
     content = {name: _read(path / name) for name in (*_REQUIRED, *optional)}
     _check_unaltered(path, manifest, content)
     if json.loads(content[CONTRACT]) != contract_as_data():
         raise BundleError(f"{path} was trained for another data contract. Train the model again with this version.")
-    explainer = Explainer.from_bytes(content[EXPLAINER]) if optional else None
+    explainer = Explainer.from_bytes(content[EXPLAINER]) if EXPLAINER in content else None
     return Bundle(
         path=path,
         digest=hashlib.sha256(manifest_bytes).hexdigest(),
@@ -196,6 +208,7 @@ def load_bundle(path: Path) -> Bundle:
         golden=tuple(GoldenRow(row["record"], row["risk"]) for row in json.loads(content[GOLDEN])),
         model=(explainer and DecisionTables.of(explainer)) or OnnxModel(content[MODEL]),
         explainer=explainer,
+        card=StoredCard(content[CARD], content[CARD_PAGE]) if {CARD, CARD_PAGE} <= content.keys() else None,
     )
 
 

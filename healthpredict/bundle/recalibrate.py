@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from healthpredict.bundle.build import build_bundle
+from healthpredict.bundle.build import MakeCard, build_bundle
 from healthpredict.bundle.manifest import Calibrator, Recalibration
 from healthpredict.bundle.model import MODEL, Bundle, GoldenRow, calibrate_one
 
@@ -20,6 +20,7 @@ def recalibrate_bundle(
     trigger: str,
     batch: str | None,
     threshold: float,
+    make_card: MakeCard | None = None,
 ) -> Bundle:
     """Build a bundle with the model of an existing one, and with its risks after a correction.
 
@@ -34,6 +35,7 @@ def recalibrate_bundle(
         trigger: the batch that led to it.
         batch: the newest batch whose outcomes were used; None if only the threshold changes.
         threshold: a risk at or above it is `high_risk`.
+        make_card: makes the model card; None for a bundle without one.
 
     Raises:
         BundleError: the new bundle does not reproduce its golden rows. An existing bundle at `path` is unchanged.
@@ -65,4 +67,5 @@ def recalibrate_bundle(
         reference=bundle.reference(),
         golden=[GoldenRow(row.record, calibrate_one(correction, row.risk)) for row in bundle.golden],
         explainer=bundle.explainer,
+        make_card=make_card,
     )

@@ -26,6 +26,7 @@ from healthpredict.storage.tables import write_json
 from healthpredict.storage.uris import join
 from healthpredict.training.ray_cluster import ray_runtime
 
+_GOVERNANCE = Path(__file__).with_name("demo_governance.yaml")
 _PREFERRED_PORTS = {"api": 8080, "prefect": 4200, "mlflow": 5000}
 
 _console = Console()
@@ -90,6 +91,7 @@ def _configure(state: Path) -> tuple[Installation, dict[str, int]]:
     ports = json.loads(record.read_text())
     os.environ["HEALTHPREDICT_DATA_URI"] = str(state / "data")
     os.environ["HEALTHPREDICT_STATE_PATH"] = str(state)
+    os.environ.setdefault("HEALTHPREDICT_GOVERNANCE_PATH", str(_GOVERNANCE))
     os.environ["HEALTHPREDICT_API_PORT"] = str(ports["api"])
     # For links, which work while the demo keeps MLflow running.
     os.environ["HEALTHPREDICT_MLFLOW_UI_URL"] = f"http://127.0.0.1:{ports['mlflow']}"

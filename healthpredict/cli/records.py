@@ -37,6 +37,38 @@ def trace(
 
 
 @app.command()
+def card(
+    version: Annotated[str, typer.Argument(help="Version of the registry, or champion.")] = "champion",
+    form: Annotated[str, typer.Option("--format", help="html, json, xml (CHAI) or fhir (R4).")] = "html",
+    to: Annotated[str | None, typer.Option(help="Path or s3:// URI; by default standard output.")] = None,
+    template: Annotated[bool, typer.Option(help="Write an empty governance.yaml instead.")] = False,
+    croissant: Annotated[bool, typer.Option(help="Write the data set's Croissant metadata instead.")] = False,
+) -> None:
+    """Write the model card of a version."""
+    from healthpredict.operations.card import FORMATS, model_card, render
+    from healthpredict.operations.card import croissant as describe
+    from healthpredict.reporting.model_card.governance import template as empty
+
+    if template and croissant:
+        raise errors.ConfigurationError("--template and --croissant are two commands. Give one of them.")
+    if form not in FORMATS:
+        raise errors.ConfigurationError(f"There is no format {form!r}. Choose one of {', '.join(FORMATS)}.")
+    if template:
+        content = empty().encode()
+    elif croissant:
+        content = describe(Installation())
+    else:
+        content = render(model_card(Installation(), version), form)
+    if to is None:
+        typer.echo(content.decode())
+        return
+    from healthpredict.storage.uris import write_bytes
+
+    write_bytes(to, content)
+    typer.echo(f"Written: {to}")
+
+
+@app.command()
 def report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,

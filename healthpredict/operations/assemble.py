@@ -11,6 +11,7 @@ from healthpredict.bundle.model import Bundle, GoldenRow
 from healthpredict.evaluation.report import TestReport
 from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.monitoring.profile import build_profile
+from healthpredict.operations.built_card import make_card
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.search import Search
 from healthpredict.training.explain import explainer_of
@@ -79,6 +80,7 @@ def assemble(
         reference=profile.model_dump(mode="json"),
         golden=_golden(fitted, training, seed),
         explainer=explainer_of(family, fitted.model, encode_frame(fitted.encoder, training.head(1))),
+        make_card=make_card(installation, fitted.encoder, profile),
     )
 
 

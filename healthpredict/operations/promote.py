@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from healthpredict.errors import ConfigurationError
+from healthpredict.operations.built_card import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout
 from healthpredict.operations.roll_out import roll_out
+
+_logger = logging.getLogger(__name__)
 
 
 def promote(
@@ -23,12 +28,13 @@ def promote(
     Args:
         installation: where models and API are.
         version: version in the registry. The version in service may be rolled out again, for instance with other keys.
-        force: promote even if it did not pass the gate.
+        force: promote even if it did not pass the gate, or if required texts of governance.yaml are empty.
         because: the reason, which the ledger records; required with `force`.
         git_ref: see `roll_out`.
 
     Raises:
-        ConfigurationError: the version did not pass the gate, or a reason is missing. Nothing was changed.
+        ConfigurationError: the version did not pass the gate, a reason is missing, governance.yaml cannot be read, or its required
+            texts are empty and the settings reject that. Nothing was changed.
         RolloutError, RolloutUnknown, BundleError, AlreadyRunning: see `roll_out`.
     """
     if force and not (because and because.strip()):
@@ -43,5 +49,27 @@ def promote(
             f"Version {version} has not passed the gate (`healthpredict trace {version}`). To promote it anyway: --force "
             "--because REASON."
         )
-    forced = force and not passed
+    permitted = in_service or _may_without_force(installation, version, force=force)
+    forced = force and not (passed and permitted)
     return roll_out(installation, version, git_ref=git_ref, reason=because, forced=forced)
+
+
+def _may_without_force(installation: Installation, version: int, *, force: bool) -> bool:
+    """Return whether governance.yaml permits the promotion. Warn if required texts are empty.
+
+    Raises:
+        ConfigurationError: they are, the settings reject that, and the promotion is not by force; or the file cannot be read.
+    """
+    missing = read_governance(installation).missing
+    if not missing:
+        return True
+    rejected = installation.settings.promotion.require_governance == "reject"
+    problem = f"the model card of version {version} lacks {len(missing)} required texts of the hospital"
+    if rejected and not force:
+        raise ConfigurationError(
+            f"Not promoted: {problem}: {', '.join(missing)}. Write them into the file at HEALTHPREDICT_GOVERNANCE_PATH "
+            "(`healthpredict card --template` prints an empty one) and promote it again. To promote it anyway: --force --because "
+            "REASON."
+        )
+    _logger.warning("Promoted although %s: `healthpredict card` lists them.", problem)
+    return not rejected

@@ -11,6 +11,7 @@ from healthpredict.bundle.model import Bundle, calibrate, calibrate_one
 from healthpredict.bundle.recalibrate import recalibrate_bundle
 from healthpredict.evaluation.metrics import threshold_for
 from healthpredict.monitoring.calibration import Correction
+from healthpredict.operations.built_card import log_card, make_card, profile_of
 from healthpredict.operations.detect_drift import DriftCheck, read_check
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.risks import risks_of
@@ -92,6 +93,7 @@ def recalibrate(installation: Installation, name: str, tags: Mapping[str, str] |
             registry.tag_run(run_id, tags or {})
             bundle = _build(installation, check, champion, correction, run_id)
             manifest = bundle.manifest
+            log_card(registry, run_id, bundle)
             registry.log(run_id, params=identity | {"family": manifest.family, "calibrated_on": manifest.calibrated_on})
             registry.log(run_id, metrics={"threshold": manifest.threshold, **manifest.calibrator.model_dump()})
             known = registry.complete_version(run_id, bundle, champion.tags | identity)
@@ -134,6 +136,7 @@ def _build(
         trigger=check.batch,
         batch=check.newest_matured if found and found.correction != "none" else None,
         threshold=threshold,
+        make_card=make_card(installation, bundle.encoder, profile_of(bundle)),
     )
 
 

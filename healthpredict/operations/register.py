@@ -21,6 +21,7 @@ from healthpredict.evaluation.report import TestReport, report_on
 from healthpredict.monitoring.calibration import fit_intercept
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.assemble import assemble
+from healthpredict.operations.built_card import log_card
 from healthpredict.operations.dataset import LABEL, newest_batches, sides
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
@@ -96,6 +97,7 @@ def register(installation: Installation, search: Search) -> Challenger:
         registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
         bundle = assemble(installation, search, fitted, training=training, test=test, report=report)
+        log_card(registry, search.run_id, bundle)
         write_frame(
             installation.layout.out_of_fold(bundle.manifest.model_version),
             pd.DataFrame({"encounter_id": training["encounter_id"].to_numpy(), RISK: fitted.out_of_fold_risk}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pandas as pd
 
@@ -9,21 +11,25 @@ from healthpredict.data.split import Side
 from healthpredict.evaluation.decision_curve import decision_curve
 from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.monitoring.profile import RISK
+from healthpredict.operations.card import champion_card
 from healthpredict.operations.dataset import LABEL, arrived_batches, has_matured, sides
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.summarise import predicted_batch, summarise
 from healthpredict.operations.timing import Seconds, log_step, timed
+from healthpredict.reporting.model_card.page import as_html
 from healthpredict.reporting.page import decision_plots, history_plots, page
 from healthpredict.reporting.plots import calibration_plot, roc_plot
 from healthpredict.reporting.summary import ModelCurve, Summary
 from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import join, write_bytes
 
+_CARD: Final = "model-card.html"
+
 
 def write_report(installation: Installation) -> Summary:
-    """Write `summary.json`, `index.html` (one file, no network) and `plots/*.png` to the reports.
+    """Write `summary.json`, `index.html` (one file, no network) and `plots/*.png` to the reports, and the champion's model card.
 
     Raises:
         ConfigurationError: nothing was prepared.
@@ -33,9 +39,14 @@ def write_report(installation: Installation) -> Summary:
     reports = installation.settings.reports_uri
     seconds: Seconds = {}
     with timed(seconds, "report"):
-        summary = summarise(installation).model_copy(update={"decision_curves": _decision_curves(installation)})
+        summary = summarise(installation)
+        card = champion_card(installation, summary.batches)
+        facts = {"decision_curves": _decision_curves(installation), "card": _CARD if card else None}
+        summary = summary.model_copy(update=facts)
         plots = history_plots(summary) | decision_plots(summary) | _performance_plots(installation, summary)
     summary = summary.model_copy(update={"seconds": summary.seconds | seconds})
+    if card is not None:
+        write_bytes(join(reports, _CARD), as_html(card).encode())
     for name, plot in plots.items():
         write_bytes(join(reports, "plots", f"{name}.png"), plot)
     write_json(join(reports, "summary.json"), summary.model_dump(mode="json"))

@@ -40,20 +40,20 @@ def summarise(installation: Installation) -> Summary:
     for event in events:
         for stage, value in event.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + value
-    batches, alarms = _batches(installation), read_alarms(installation)
+    batches, alarms = summarise_batches(installation), read_alarms(installation)
     return Summary(
         data=read_prepared(installation),
         models=_models(installation),
         batches=batches,
-        delivered=_delivered([batch for batch in batches if not batch.live]),
-        delivered_live=_delivered([batch for batch in batches if batch.live]),
+        delivered=delivered_performance([batch for batch in batches if not batch.live]),
+        delivered_live=delivered_performance([batch for batch in batches if batch.live]),
         alarms=alarms.open,
         acknowledgements=alarms.acknowledgements,
         seconds=seconds,
     )
 
 
-def _delivered(batches: Sequence[BatchSummary]) -> DeliveredPerformance | None:
+def delivered_performance(batches: Sequence[BatchSummary]) -> DeliveredPerformance | None:
     """Return the mean performance over the batches with known outcomes, or None if there are none."""
     known = [batch for batch in batches if batch.auroc is not None]
     if not known:
@@ -107,7 +107,8 @@ def _models(installation: Installation) -> tuple[ModelSummary, ...]:
     return tuple(found)
 
 
-def _batches(installation: Installation) -> tuple[BatchSummary, ...]:
+def summarise_batches(installation: Installation) -> tuple[BatchSummary, ...]:
+    """Summarise every batch that is done, in the order of processing."""
     registry, layout = installation.registry, installation.layout
     promotions = installation.ledger.events("promotion")
     first_model = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None

@@ -153,6 +153,7 @@ class Summary(BaseModel):
         decision_curves: of the champion and, if it is another version, of the last challenger, on the same encounters.
         alarms: those that nobody has acknowledged.
         acknowledgements: a sentence for each, with its reason.
+        card: the model card of the champion, relative to the reports; None without a champion.
         seconds: wall time by stage, from the ledger.
     """
 
@@ -166,4 +167,5 @@ class Summary(BaseModel):
     decision_curves: tuple[ModelCurve, ...] = ()
     alarms: tuple[OpenAlarm, ...] = ()
     acknowledgements: tuple[str, ...] = ()
+    card: str | None = None
     seconds: dict[str, float]

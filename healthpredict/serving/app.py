@@ -22,6 +22,7 @@ from healthpredict.serving.cds_hooks.tokens import Tokens
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
+from healthpredict.serving.model_card import add_model_card
 from healthpredict.serving.outcomes import add_outcomes
 from healthpredict.serving.predictions import add_prediction
 from healthpredict.serving.problems import ProblemError
@@ -117,6 +118,7 @@ def _routes(
     described, open_to_all = APIRouter(**of_callers), APIRouter()
     add_cds_hooks(raw, open_to_all, service, cds_hooks)
     _add_model(described, service)
+    add_model_card(described, service)
     _add_health(open_to_all, service)
     admin = APIRouter(**openapi.needs_key("admin_key", "Of an administrator, in a file of its own"))
     if reloader is not None:

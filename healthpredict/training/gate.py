@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,7 @@ class PromotionPolicy(BaseModel):
         max_subgroup_sensitivity_loss: the same for the sensitivity at the alert rate.
         subgroup_level: probability (0-1) that any subgroup of an equally good challenger fails by chance (Holm 1979).
         n_bootstrap: resamples of patients behind the intervals of offset and slope.
+        require_governance: whether a promotion without all required texts of governance.yaml warns or is rejected.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -55,6 +56,7 @@ class PromotionPolicy(BaseModel):
     max_subgroup_sensitivity_loss: float = Field(0.05, ge=0, le=1)
     subgroup_level: float = Field(0.05, gt=0, lt=1)
     n_bootstrap: int = Field(200, ge=20)
+    require_governance: Literal["warn", "reject"] = "warn"
 
     @model_validator(mode="after")
     def _slopes_in_order(self) -> Self:

@@ -73,6 +73,22 @@ def test_each_step_is_one_line_with_its_time_and_result(printed: subprocess.Comp
     assert re.search(r"^batch-01 +drift +\d+\.\d s  stable: 0 of 47 features differ", steps, re.MULTILINE)
 
 
+def test_the_card_of_the_champion_is_beside_the_report_and_in_its_bundle(
+    printed: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    summary = json.loads((folder / "reports" / "summary.json").read_text())
+    champion = [model["version"] for model in summary["models"] if model["promoted"]][-1]
+    shown = (folder / "reports" / summary["card"]).read_text()
+    assert f"<h1>Model card: readmission, version {champion}</h1>" in shown
+    assert "champion, in service" in shown
+    assert "Incomplete." not in shown, "the demonstration has a governance.yaml"
+    (stored,) = (folder / "state" / "artifacts").glob("*/artifacts/bundle/card.json")
+    card = json.loads(stored.read_text())
+    assert (card["version"], card["monitoring"], card["missing"]) == (champion, None, [])
+    assert card["data"]["groups"]["gender"]["Female"] > 0
+    assert (stored.parents[1] / "model_card" / "card.json").read_bytes() == stored.read_bytes()
+
+
 def test_table_and_the_lines_below_it_hold_what_the_report_says(
     printed: subprocess.CompletedProcess[str], folder: Path
 ) -> None:

@@ -35,7 +35,7 @@ def test_http_gives_the_risk_of_the_bundle(api: httpx.Client, bundle: Bundle) ->
 
 def test_a_prediction_says_what_it_was_made_with(api: httpx.Client, bundle: Bundle) -> None:
     row = bundle.golden[0]
-    answers = [api.post("/predict", json=row.record).json() for _ in range(2)]
+    answers = [api.post("/predict", json=as_sent(row.record)).json() for _ in range(2)]
     ids = {UUID(answer.pop("request_id")) for answer in answers}
     assert len(ids) == 2
     risk = answers[0]["readmission_risk"]
@@ -95,7 +95,7 @@ def test_ready_asks_the_model_and_not_a_flag(api: httpx.Client, app: FastAPI, bu
 def test_a_fault_is_answered_without_its_message(api: httpx.Client, app: FastAPI, bundle: Bundle) -> None:
     app.state.service.bundle = None
     try:
-        response = api.post("/predict", json=bundle.golden[0].record)
+        response = api.post("/predict", json=as_sent(bundle.golden[0].record))
     finally:
         app.state.service.bundle = bundle
     assert (response.status_code, response.json()["detail"]) == (500, "The service failed. Its log says where.")

@@ -18,7 +18,9 @@ import schemathesis
 from in_a_thread import served
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from healthpredict.bundle.model import Bundle
+from healthpredict.bundle.manifest import Calibrator
+from healthpredict.bundle.model import Bundle, StoredCard
+from healthpredict.bundle.recalibrate import recalibrate_bundle
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.keys import KeyRing
@@ -45,6 +47,7 @@ SEEN = {
     "/cds-services/readmission-risk/feedback": ONE,
     "/admin/reload": {200, 401, 405},
     "/model": {200, 401, 405},
+    "/model/card": {200, 401, 405},
     "/metrics": {200, 401, 405},
     "/health/live": {200, 405},
     "/health/ready": {200, 405},
@@ -66,14 +69,25 @@ def keys(folder: Path) -> Keys:
 
 @pytest.fixture(scope="module")
 def document(bundle: Bundle, folder: Path, keys: Keys) -> Iterator[schemathesis.BaseSchema]:
-    """The document of a service with all endpoints."""
+    """The document of a service with all endpoints, and with a model card."""
+    served_bundle = recalibrate_bundle(
+        bundle,
+        folder / "bundle",
+        Calibrator(slope=1, intercept=0),
+        version=1,
+        run_id="run",
+        trigger="a test",
+        batch=None,
+        threshold=0.3,
+        make_card=lambda _manifest: StoredCard(b"{}", b"<!doctype html>"),
+    )
     with closing(PredictionLog(folder / "log", b"k" * 32)) as log:
         app = create_app(
-            bundle,
+            served_bundle,
             limits=Limits(batch_rows=BATCH_ROWS),
             keys=KeyRing(folder / "caller"),
             log=log,
-            source=lambda: bundle.path,
+            source=lambda: served_bundle.path,
             admin_keys=KeyRing(folder / "administrator"),
         )
         with served(app) as client:

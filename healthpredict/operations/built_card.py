@@ -1,0 +1,119 @@
+"""The model card that becomes part of a bundle: what is known when the bundle is built."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from healthpredict.bundle.build import MakeCard
+from healthpredict.bundle.manifest import Manifest
+from healthpredict.bundle.model import CARD, CARD_PAGE, Bundle, StoredCard
+from healthpredict.data.contract import COLUMNS
+from healthpredict.data.prepared import PreparedData
+from healthpredict.errors import ConfigurationError, NotFound
+from healthpredict.features.encoder import Encoder, columns_of
+from healthpredict.monitoring.profile import ReferenceProfile
+from healthpredict.operations.installation import Installation
+from healthpredict.registry.models import Registry
+from healthpredict.reporting.model_card.build import build_card
+from healthpredict.reporting.model_card.card import History, ModelCard, Monitoring
+from healthpredict.reporting.model_card.facts import CardFacts
+from healthpredict.reporting.model_card.governance import Governance, parse_governance
+from healthpredict.reporting.model_card.page import as_html
+from healthpredict.storage.tables import read_json
+from healthpredict.storage.uris import exists, read_bytes
+
+
+def read_governance(installation: Installation) -> Governance:
+    """Return what the hospital states. Without a file in the settings, every text is empty.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is not YAML, or contains unknown names or values that are not text.
+    """
+    path = installation.settings.governance_path
+    if path is None:
+        return Governance()
+    try:
+        text = read_bytes(str(path)).decode()
+    except NotFound as error:
+        raise ConfigurationError(
+            f"There is no file {path}, which HEALTHPREDICT_GOVERNANCE_PATH names. `healthpredict card --template` "
+            "prints an empty one."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text.") from error
+    return parse_governance(text, str(path))
+
+
+def make_card(installation: Installation, encoder: Encoder, profile: ReferenceProfile | None) -> MakeCard:
+    """Return what makes the card of a bundle.
+
+    Args:
+        installation: where the data set and the settings are.
+        encoder: of the bundle.
+        profile: the reference profile of the bundle, or None if it has none.
+
+    Raises:
+        ConfigurationError: see `read_governance`.
+    """
+    governance = read_governance(installation)
+
+    def made(manifest: Manifest) -> StoredCard:
+        card = card_of(installation, manifest, encoder, profile, governance)
+        return StoredCard(card.model_dump_json().encode(), as_html(card).encode())
+
+    return made
+
+
+def card_of(
+    installation: Installation,
+    manifest: Manifest,
+    encoder: Encoder,
+    profile: ReferenceProfile | None,
+    governance: Governance,
+    *,
+    bundle_digest: str | None = None,
+    history: History | None = None,
+    monitoring: Monitoring | None = None,
+) -> ModelCard:
+    """Build the card of a bundle; see `CardFacts` for the arguments."""
+    settings = installation.settings
+    used = {column for feature in encoder.feature_names for column in columns_of(feature)}
+    return build_card(
+        CardFacts(
+            created_at=datetime.now(UTC),
+            manifest=manifest,
+            bundle_digest=bundle_digest,
+            columns=tuple(column.field for column in COLUMNS if column.field in used),
+            profile=profile,
+            prepared=_prepared(installation),
+            governance=governance,
+            promised_alert_rate=settings.model.alert_rate,
+            drift=settings.drift,
+            promotion=settings.promotion,
+            label_delay=settings.label_delay,
+            history=history or History(),
+            monitoring=monitoring,
+        )
+    )
+
+
+def profile_of(bundle: Bundle) -> ReferenceProfile | None:
+    """Return the reference profile of a bundle, or None if it has none."""
+    stored = bundle.reference()
+    return ReferenceProfile.model_validate(stored) if stored else None
+
+
+def log_card(registry: Registry, run_id: str, bundle: Bundle) -> None:
+    """Log the card of a bundle to its MLflow run, where people find it more easily than in the bundle."""
+    if bundle.card is not None:
+        registry.log_files(run_id, "model_card", {CARD: bundle.card.data, CARD_PAGE: bundle.card.page})
+
+
+def _prepared(installation: Installation) -> PreparedData | None:
+    """Return what `prepare` recorded, without the folder of a local source: cards leave the hospital."""
+    uri = installation.layout.prepared
+    if not exists(uri):
+        return None
+    found = PreparedData.model_validate(read_json(uri))
+    source = found.source if "://" in found.source else found.source.rpartition("/")[2]
+    return found.model_copy(update={"source": source})

@@ -1,0 +1,1 @@
+"""The model card: its content as data, and renderings of it."""
