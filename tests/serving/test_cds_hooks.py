@@ -157,6 +157,21 @@ def test_a_patient_who_died_or_has_no_diabetes_gets_no_card(api: httpx.Client) -
     assert "diabetes" in reason_of(api.post(PATH, json=without))
 
 
+def test_resources_of_another_patient_get_no_card(api: httpx.Client) -> None:
+    other = {**CALL["context"], "patientId": "p2"}
+    assert "not the patient of the context" in reason_of(api.post(PATH, json=changed(context=other)))
+    patient = {**CALL["prefetch"]["patient"], "id": "p2"}
+    call = {**with_prefetch(patient=patient), "context": other}
+    assert "Patient of the stay was not delivered" in reason_of(api.post(PATH, json=call))
+
+
+def test_an_error_instead_of_data_is_reported(api: httpx.Client) -> None:
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "timeout"}]}
+    assert reason_of(api.post(PATH, json=with_prefetch(conditions=outcome))) == (
+        "The EHR reported an error instead of conditions."
+    )
+
+
 def test_a_missing_prefetch_key_is_named(api: httpx.Client) -> None:
     response = api.post(PATH, json=without_prefetch("conditions", "observations", "coverage"))
     assert response.status_code == 412

@@ -26,6 +26,7 @@ from healthpredict.serving.cds_hooks.hook_request import (
     REQUIRED,
     HookRequest,
     failed,
+    names_another_patient,
     read_hook_request,
 )
 from healthpredict.serving.cds_hooks.params import CDS_SERVICES, CdsHooksParams
@@ -111,6 +112,8 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
         return _without_card(str(error))
     if keys := failed(request.prefetch or {}):
         return _without_card(f"The EHR reported an error instead of {', '.join(keys)}.")
+    if names_another_patient(request):
+        return _without_card("The prefetched Patient is not the patient of the context.")
     found = encounter_from_fhir(resources, encounter_id=request.encounter_id, now=datetime.now(UTC))
     if found.record is None:
         return _without_card(" ".join(found.no_prediction))

@@ -36,6 +36,7 @@ REQUIRED: Final = ("patient", "encounters", "conditions", "observations", "proce
 
 class _Resource(msgspec.Struct, rename="camel"):
     resource_type: str | None = None
+    id: str | None = None
 
 
 class FhirAuthorization(msgspec.Struct):
@@ -109,12 +110,18 @@ def failed(prefetched: Mapping[str, bytes | msgspec.Raw]) -> list[str]:
     return [
         key
         for key in REQUIRED
-        if (text := bytes(prefetched.get(key, b""))).find(_ERROR) >= 0 and _kind(text) == _ERROR.decode()
+        if (text := bytes(prefetched.get(key, b""))).find(_ERROR) >= 0 and _head(text).resource_type == _ERROR.decode()
     ]
 
 
-def _kind(text: bytes) -> str | None:
+def names_another_patient(request: HookRequest) -> bool:
+    """Return whether the prefetched Patient is not the patient of the context."""
+    patient = _head(bytes((request.prefetch or {}).get("patient", b"null")))
+    return patient.resource_type == "Patient" and patient.id != request.patient_id
+
+
+def _head(text: bytes) -> _Resource:
     try:
-        return msgspec.json.decode(text, type=_Resource).resource_type
+        return msgspec.json.decode(text, type=_Resource)
     except msgspec.ValidationError:
-        return None
+        return _Resource()
