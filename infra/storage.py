@@ -32,6 +32,7 @@ PREFIXES = (
     Prefix("raw"),
     Prefix("batches"),
     Prefix("outcomes"),
+    Prefix("interventions", expires=730),
     Prefix("processed"),
     Prefix("excluded"),
     Prefix("known"),

@@ -17,7 +17,8 @@ from healthpredict.bundle.explainer import Explainer, Linear
 from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import Bundle, GoldenRow, calibrate
 from healthpredict.config import Settings
-from healthpredict.data.contract import DEATH_OR_HOSPICE, FEATURE_COLUMNS, Kind
+from healthpredict.data.contract import DEATH_OR_HOSPICE, DIAGNOSES, FEATURE_COLUMNS, Kind
+from healthpredict.data.diagnosis import unambiguous
 from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.metrics import Evaluation
 from healthpredict.evaluation.report import TestReport
@@ -98,6 +99,7 @@ def build_tiny_bundle(path: Path, *, model_version: int = 1, seed: int = 0) -> B
         ),
     }
     golden = draw_encounters(20, seed=1)
+    golden[[*DIAGNOSES]] = golden[[*DIAGNOSES]].map(unambiguous, na_action="ignore")  # as in a real bundle
     return build_bundle(
         path,
         manifest=manifest,

@@ -35,6 +35,7 @@ PREFIXES = (
     "raw",
     "batches",
     "outcomes",
+    "interventions",
     "processed",
     "excluded",
     "known",

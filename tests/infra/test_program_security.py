@@ -110,7 +110,7 @@ def lifecycle(stack: Stack) -> list[dict[str, Any]]:
 
 def test_the_ledger_and_the_data_never_expire_and_the_rest_does(stack: Stack) -> None:
     expiring = {rule["filter"]["prefix"] for rule in lifecycle(stack) if "expiration" in rule}
-    assert expiring == {"quarantine/", "predictions/", "reports/", "backups/"}
+    assert expiring == {"interventions/", "quarantine/", "predictions/", "reports/", "backups/"}
 
 
 def test_image_tags_never_move_and_images_are_scanned(stack: Stack) -> None:

@@ -280,7 +280,7 @@ def test_command_ships_the_local_log_once(settings: Settings, monkeypatch: pytes
     monkeypatch.setenv("HEALTHPREDICT_STATE_PATH", str(settings.state_path))
     write_log(settings.prediction_log_path, [prediction(1)])
     result = CliRunner().invoke(app, ["ship-log", "--json"])
-    assert json.loads(result.stdout) == {"files": 1, "predictions": 1, "outcomes": 0, "broken": 0}
+    assert json.loads(result.stdout) == {"files": 1, "predictions": 1, "outcomes": 0, "broken": 0, "feedback": 0}
     assert shipped_ids(settings) == [1]
 
 
@@ -309,9 +309,9 @@ def test_shipping_goes_on_until_it_is_told_to_end_also_after_the_store_failed(
     assert shipper.stderr is not None
     assert "Trying again in 2 s." in shipper.stderr.readline()
     target.unlink()
-    assert shipper.stderr.readline() == "files 1, predictions 1, outcomes 0, broken 0\n"
+    assert shipper.stderr.readline() == "files 1, predictions 1, outcomes 0, broken 0, feedback 0\n"
     write_log(folder, [prediction(2)])
-    assert shipper.stderr.readline() == "files 1, predictions 1, outcomes 0, broken 0\n"
+    assert shipper.stderr.readline() == "files 1, predictions 1, outcomes 0, broken 0, feedback 0\n"
     shipper.terminate()
     _, said = shipper.communicate(timeout=20)
     assert (shipper.returncode, said) == (0, "")

@@ -21,6 +21,7 @@ from as_process import Service, service, wait_for, wait_until
 from fake_mlflow import fake_mlflow
 from in_a_thread import Serve
 
+from healthpredict.bundle.manifest import FORMAT
 from healthpredict.bundle.model import ENCODER, EXPLAINER, GOLDEN, MANIFEST, MODEL, Bundle
 from healthpredict.errors import ConfigurationError
 from healthpredict.rollout.ports import free_port
@@ -172,7 +173,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut": (lambda f: (f / MODEL).write_bytes(b""), "Changed after the bundle was built"),
     "incomplete": (lambda f: (f / ENCODER).unlink(), "Incomplete bundle"),
     "away": (shutil.rmtree, "Incomplete bundle"),
-    "no manifest": (lambda f: (f / MANIFEST).write_bytes(b"{"), "is not a manifest of format 4"),
+    "no manifest": (lambda f: (f / MANIFEST).write_bytes(b"{"), f"is not a manifest of format {FORMAT}"),
     "wrong golden row": (with_another_golden_row, "differs from training by"),
     "no model": (lambda f: rewrite(f, MODEL, b"not a model"), "cannot be loaded (InvalidProtobuf)"),
     "no encoder": (lambda f: rewrite(f, ENCODER, b"[]"), "cannot be loaded (TypeError)"),
