@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -164,24 +165,35 @@ def of_log(folder: Path, bundle: Bundle, logged: bytes) -> dict[str, Any]:
         return {str(n): log_cost(service.process.pid, port, logged, unlogged, n) for n in (1, CONNECTIONS)}
 
 
-def run(folder: Path, bundle: Bundle, seconds: float, rounds: int) -> dict[str, Any]:
-    """Measure all services in turn, several times, and take the median of the rounds."""
+def measure_in_turn(
+    services: Sequence[Service], options: argparse.Namespace, at_once: Collection[Service] = ()
+) -> dict[str, Any]:
+    """Measure all services at one connection in turn, several times. Returns: the median of the rounds, by service and figure.
+
+    Args:
+        services: running.
+        options: as from `parse_options`.
+        at_once: those that are measured with many connections, too.
+    """
+    for service in services:
+        measure(service, 1, 1.0)  # warm
+        service.measured.clear()
+    for _ in range(options.rounds):
+        for service in services:
+            measure(service, 1, options.seconds)
+            if service in at_once:
+                measure(service, CONNECTIONS, options.seconds)
+    return {s.name: {name: statistics.median(values) for name, values in s.measured.items()} for s in services}
+
+
+def run(folder: Path, bundle: Bundle, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure all services."""
     with ExitStack() as stack:
         services = start_all(stack, folder, bundle)
         on_their_own = services[:-2]  # the others are different requests to the API
         memory = {service.name: service.pss_mb() for service in on_their_own}
-        for service in services:
-            measure(service, 1, 1.0)  # warm
-            service.measured.clear()
-        for _ in range(rounds):
-            for service in services:
-                measure(service, 1, seconds)
-                if service in on_their_own:
-                    measure(service, CONNECTIONS, seconds)
+        found = measure_in_turn(services, options, on_their_own)
     log = of_log(folder, bundle, services[0].request)
-    found: dict[str, Any] = {
-        s.name: {name: statistics.median(values) for name, values in s.measured.items()} for s in services
-    }
     for service in on_their_own:
         of = found[service.name]
         of |= {"cpu_ms": of[CPU], "p50_ms": of["p50_ms_1"]}
@@ -226,22 +238,34 @@ def targets(found: dict[str, Any]) -> list[Target]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_options(description: str | None) -> argparse.Namespace:
+    """Return `seconds` of each load and `rounds`."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def write_section(
+    section: str, measured: dict[str, Any], targets: list[Target], options: argparse.Namespace
+) -> NoReturn:
+    """Write a section of the results, and exit with 1 if a target is missed."""
+    about = conditions(**vars(options), model="lightgbm, 400 trees, synthetic data")
+    sys.exit(not write(FOLDER / "serving.json", section, measured, targets, about))
+
+
+def main() -> None:
+    options = parse_options(__doc__)
     quiet_vendors()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         encounters = labelled_encounters(20_000, 0)
         bundle = build_served_bundle(folder / "bundle", encounters)
         log_pipeline(folder / "pipeline", encounters)
-        measured = run(folder, bundle, arguments.seconds, arguments.rounds)
+        measured = run(folder, bundle, options)
         measured["explain"] |= explain(encounters)
         measured["batch"] |= batch(folder, bundle)
-    about = conditions(seconds=arguments.seconds, rounds=arguments.rounds, model="lightgbm, 400 trees, synthetic data")
-    sys.exit(not write(FOLDER / "serving.json", "serving", measured, targets(measured), about))
+    write_section("serving", measured, targets(measured), options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import copy
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -16,8 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import FOLDER, Target, at_least, at_most, conditions, write
-from benchmarks.serving import Service, measure, our_params, start
+from benchmarks.results import Target, at_least, at_most
+from benchmarks.serving import (
+    KEYS,
+    PATIENT_KEY,
+    Service,
+    measure_in_turn,
+    our_params,
+    parse_options,
+    start,
+    write_section,
+)
 from benchmarks.serving_load import http, load
 from benchmarks.serving_models import build_served_bundle
 from healthpredict.config import quiet_vendors
@@ -64,11 +72,11 @@ async def paced(service: Service, rate: int, seconds: float) -> list[float]:
     return waits
 
 
-def run(folder: Path, seconds: float, rounds: int) -> dict[str, Any]:
-    """Measure all services in turn, several times, and take the median of the rounds."""
+def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure all services."""
     bundle = build_served_bundle(folder / "bundle", labelled_encounters(20_000, 0))
-    key = f"Authorization: Bearer {add_key(folder / 'keys.json', 'benchmark')}"
-    make_patient_key(folder / "patient-key")
+    key = f"Authorization: Bearer {add_key(folder / KEYS, 'benchmark')}"
+    make_patient_key(folder / PATIENT_KEY)
     body = call()
     with ExitStack() as stack:
         port = free_port()
@@ -79,14 +87,8 @@ def run(folder: Path, seconds: float, rounds: int) -> dict[str, Any]:
             # -P, because HealthChain imports a package `fhir`, and there is a module of this name beside the script.
             command = [str(PEER_PYTHON), "-P", str(HERE / "serving_healthchain.py"), str(port), what]
             services.append(start(stack, f"healthchain_{what}", command, port, http("/cds/cds-services/risk", body)))
-        for service in services:
-            measure(service, 1, 1.0)  # warm
-            service.measured.clear()
-        for _ in range(rounds):
-            for service in services:
-                measure(service, 1, seconds)
+        found = measure_in_turn(services, options)
         waits = asyncio.run(paced(services[0], RATE, PACED_SECONDS))
-    found: dict[str, Any] = {s.name: {n: statistics.median(v) for n, v in s.measured.items()} for s in services}
     found["ours"]["p99_ms_paced"] = float(np.quantile(waits, 0.99)) * 1e3
     return found | {"bytes": len(body), "resources": RESOURCES}
 
@@ -102,15 +104,11 @@ def targets(found: dict[str, Any]) -> list[Target]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    options = parse_options(__doc__)
     quiet_vendors()
     with tempfile.TemporaryDirectory() as temporary:
-        measured = run(Path(temporary), arguments.seconds, arguments.rounds)
-    about = conditions(seconds=arguments.seconds, rounds=arguments.rounds, model="lightgbm, 400 trees, synthetic data")
-    sys.exit(not write(FOLDER / "serving.json", "cds_hooks", measured, targets(measured), about))
+        measured = run(Path(temporary), options)
+    write_section("cds_hooks", measured, targets(measured), options)
 
 
 if __name__ == "__main__":
