@@ -19,9 +19,11 @@ from healthpredict.fhir.history import History
 from healthpredict.fhir.record import Value, describe
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
+    NOT_READ,
     TYPES,
     AnyResource,
     Bundle,
+    Encounter,
     Medication,
     Patient,
     PractitionerRole,
@@ -32,7 +34,6 @@ from healthpredict.fhir.terminology import Terminology
 
 TRANSFER_HOURS: Final = 24.0
 """CMS counts an admission on the day of a discharge or the next as a transfer."""
-NOT_READ: Final = "this type is not needed"
 OTHER_PATIENT: Final = "is about another patient, or about nobody"
 _DEEPEST: Final = 16
 _NOT_FILTERED: Final = frozenset({Patient, Medication, PractitionerRole})
@@ -236,7 +237,7 @@ def _person_of(resources: list[AnyResource], encounter_id: str | None, patients:
     """Return the patient of the named encounter, else the only patient."""
     if encounter_id is not None:
         for resource in resources:
-            if resource.id == encounter_id and type(resource).__name__ == "Encounter":
+            if resource.id == encounter_id and isinstance(resource, Encounter):
                 return target(subject_of(resource))
     if len(patients) == 1:
         return next(iter(patients))

@@ -23,6 +23,7 @@ from healthpredict.fhir.history import is_read
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
     NO_PERIOD,
+    NOT_READ,
     TYPES,
     AnyResource,
     Concept,
@@ -39,7 +40,6 @@ from healthpredict.fhir.stays import class_of
 from healthpredict.storage.stored import Stored
 from healthpredict.storage.uris import join, list_folder, local_copy, read_bytes
 
-NOT_READ: Final = "this type is not needed"
 NO_PATIENT: Final = "names no patient"
 NOT_NEEDED_MEASUREMENT: Final = "neither a laboratory result nor a weight"
 _NAMES: Final = re.compile(r".*\.ndjson(\.gz)?", re.IGNORECASE)
