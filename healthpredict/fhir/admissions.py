@@ -8,11 +8,12 @@ from datetime import date
 from typing import Final
 
 from healthpredict.data.import_params import ImportParams
+from healthpredict.fhir.description import Description
 from healthpredict.fhir.diagnoses import read_diagnoses
 from healthpredict.fhir.encounter import has_diabetes
 from healthpredict.fhir.history import History
 from healthpredict.fhir.planned import is_medical_cancer, is_planned, is_psychiatric, is_rehabilitation
-from healthpredict.fhir.record import Description, describe
+from healthpredict.fhir.record import describe
 from healthpredict.fhir.stays import Stay
 
 _AGAINST_ADVICE: Final = "7"

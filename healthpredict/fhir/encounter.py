@@ -14,9 +14,10 @@ from msgspec import Struct
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.fhir.chart import REPEATED, Chart
 from healthpredict.fhir.dates import read_moment
+from healthpredict.fhir.description import Value
 from healthpredict.fhir.diagnoses import names_condition
 from healthpredict.fhir.history import History
-from healthpredict.fhir.record import Value, describe
+from healthpredict.fhir.record import describe
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
     NOT_READ,

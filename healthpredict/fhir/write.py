@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 from healthpredict.data.code_lists import CODE_LISTS
 from healthpredict.data.contract import MEDICATIONS, NOT_MEASURED
 from healthpredict.data.diagnosis import Coding, coding_of
+from healthpredict.fhir.administrative import RACE_EXTENSIONS
 from healthpredict.fhir.drugs import OTHER, RXNORM, RXNORM_INGREDIENTS
-from healthpredict.fhir.record import RACE_EXTENSIONS
 from healthpredict.fhir.rules import LOCAL, LOINC, PARTICIPATION_TYPE
 from healthpredict.fhir.terminology import ICD_SYSTEMS
 
