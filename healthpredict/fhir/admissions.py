@@ -9,8 +9,7 @@ from typing import Final
 
 from healthpredict.data.import_params import ImportParams
 from healthpredict.fhir.description import Description
-from healthpredict.fhir.diagnoses import read_diagnoses
-from healthpredict.fhir.encounter import has_diabetes
+from healthpredict.fhir.diagnoses import has_diabetes, read_diagnoses
 from healthpredict.fhir.history import History
 from healthpredict.fhir.planned import is_medical_cancer, is_planned, is_psychiatric, is_rehabilitation
 from healthpredict.fhir.record import describe

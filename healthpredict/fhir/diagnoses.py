@@ -71,7 +71,7 @@ def _ranked(history: History, encounters: tuple[Encounter, ...]) -> Iterator[tup
         yield (problem.diagnosis, problem.condition) if problem else (history.chart.terminology.diagnosis(None), None)
 
 
-def names_condition(stay: Stay, condition_id: str | None) -> bool:
+def _names_condition(stay: Stay, condition_id: str | None) -> bool:
     """Return whether Encounter.diagnosis of a stay refers to a condition."""
     return any(
         condition_id is not None and _condition_key(entry.condition) == condition_id
@@ -121,3 +121,18 @@ def _is_active(problem: Problem, stay: Stay, until: Moment, *, newest: bool) -> 
     if problem.start.day > until.day:
         return False
     return problem.end is None or problem.end.day >= stay.start.day
+
+
+def has_diabetes(history: History, stay: Stay) -> bool:
+    """Return whether any condition of the person until the end of a stay, or a reason of the stay, is diabetes."""
+    last = stay.end.day if stay.end else None
+    for problem in history.problems:
+        if not problem.diagnosis.is_diabetes:
+            continue
+        if problem.start is None or last is None or problem.start.day <= last:
+            return True
+        # Diagnoses of a stay are often recorded after its end.
+        if target(problem.condition.encounter) in stay.ids or _names_condition(stay, problem.condition.id):
+            return True
+    diagnosis = history.chart.terminology.diagnosis
+    return any(diagnosis(concept).is_diabetes for encounter in stay.encounters for concept in encounter.reason_code)
