@@ -6,7 +6,8 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -117,6 +118,7 @@ _read_resource: Final = msgspec.json.Decoder(AnyResource).decode
 _read_header: Final = msgspec.json.Decoder(_Header).decode
 _read_links: Final = msgspec.json.Decoder(_PatientLinks).decode
 _LINE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def sort_export(export: Export, folder: Path, progress: Callable[[int], None], quarantine: BinaryIO) -> SortedExport:
@@ -140,7 +142,7 @@ def sort_export(export: Export, folder: Path, progress: Callable[[int], None], q
 
 
 def _holds_patients(file: ExportFile) -> bool:
-    for _, line in lines_of(file, lambda _: None):
+    for line in _undamaged_lines(file):
         try:
             return _read_header(line).resourceType == "Patient"
         except _LINE_ERRORS:
@@ -150,12 +152,19 @@ def _holds_patients(file: ExportFile) -> bool:
 
 def _link_patients(file: ExportFile, persons: Persons) -> None:
     """Find which Patient resources are one person."""
-    for _, line in lines_of(file, lambda _: None):
+    for line in _undamaged_lines(file):
         try:
             patient = _read_links(line)
         except _LINE_ERRORS:
             continue
         persons.link(patient.id, patient.link)
+
+
+def _undamaged_lines(file: ExportFile) -> Iterator[bytes]:
+    """Yield the lines of a file until its gzip data is damaged. `_sort_file` reports the damage."""
+    with suppress(*_DAMAGED):
+        for _, line in lines_of(file, lambda _: None):
+            yield line
 
 
 def _sort_file(
@@ -177,9 +186,7 @@ def _sort_file(
                     _quarantine(BrokenLine(file.name, number, str(error)), line, found, quarantine)
             else:
                 _sort_resource(resource, found, groups)
-    except (EOFError, OSError, zlib.error) as error:
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
-            raise
+    except _DAMAGED as error:
         _quarantine(
             BrokenLine(file.name, number + 1, f"the gzip file is damaged from here ({error})"), b"", found, quarantine
         )
