@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from healthpredict.fhir.chart import Chart
 from healthpredict.fhir.dates import Moment, first_moment, read_moment
@@ -28,6 +28,8 @@ from healthpredict.fhir.stays import Stay, class_of, find_stays
 from healthpredict.fhir.terminology import Diagnosis
 
 Item = TypeVar("Item", bound=AnyResource)
+_LARGEST_OFFSET: Final = timedelta(hours=14)
+"""Of a time zone in FHIR."""
 
 
 class Problem(NamedTuple):
@@ -71,8 +73,9 @@ class Grouped(Generic[Item]):
         """Return the resources of a stay: those that name one of its encounters, or no encounter and a time until `until`."""
         found = [item for encounter in stay.ids for item in self._of_encounter.get(encounter, ())]
         if self._loose:
-            midnight = stay.start.time.replace(hour=0, minute=0, second=0, microsecond=0)
-            for moment, item in self._loose[bisect_left(self._times, midnight) :]:
+            # Times on the day of admission, in any time zone, are later than this.
+            earliest = datetime.combine(stay.start.day, time(), UTC) - _LARGEST_OFFSET
+            for moment, item in self._loose[bisect_left(self._times, earliest) :]:
                 if moment.time > until.time and moment.day > until.day:
                     break
                 if moment.within(stay.start, until):
