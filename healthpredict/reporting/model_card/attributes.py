@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from healthpredict.reporting.model_card import facts as words
-from healthpredict.reporting.model_card import sentences
+from healthpredict.reporting.model_card import figures, sentences
 from healthpredict.reporting.model_card.card import Attribute
 from healthpredict.reporting.model_card.facts import CardFacts
 
@@ -75,11 +74,11 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
             "system",
             sentences.sensitive_inputs(facts),
         ),
-        ("Demographic representativeness of the training data", "system", words.representation(facts)),
+        ("Demographic representativeness of the training data", "system", figures.representation(facts)),
         (
             "Relevance of the training data to the deployed setting",
             "both",
-            stated.data.relevance and _both(stated.data.relevance, words.training_data(facts)),
+            stated.data.relevance and _both(stated.data.relevance, figures.training_data(facts)),
         ),
         (
             "Approach to ensure that the output is fair",
@@ -91,8 +90,8 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
         ("Party that conducted the external testing", "hospital", external.party or no_external),
         ("Demographic representativeness of external data", "hospital", external.representativeness or no_external),
         ("External validation process", "hospital", external.process or no_external),
-        ("Validity in test data of the same source as the training data", "system", words.validity(facts.test)),
-        ("Fairness in test data of the same source as the training data", "system", words.fairness(facts.test)),
+        ("Validity in test data of the same source as the training data", "system", figures.validity(facts.test)),
+        ("Fairness in test data of the same source as the training data", "system", figures.fairness(facts.test)),
         ("Validity in external data", "hospital", external.validity or no_external),
         ("Fairness in external data", "hospital", external.fairness or no_external),
         (
@@ -101,9 +100,9 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
             external.outcome_studies or "None: no study of the effect on outcomes is recorded in governance.yaml.",
         ),
         ("Process and frequency of monitoring validity", "system", _both(kept[0], kept[1])),
-        ("Validity in local data", "system", words.local_validity(facts.monitoring) or not_yet),
+        ("Validity in local data", "system", figures.local_validity(facts.monitoring) or not_yet),
         ("Process and frequency of monitoring fairness", "system", kept[2]),
-        ("Fairness in local data", "system", words.local_fairness(facts.monitoring) or not_yet),
+        ("Fairness in local data", "system", figures.local_fairness(facts.monitoring) or not_yet),
         (
             "Process and frequency of updates",
             "both",

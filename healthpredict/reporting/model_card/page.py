@@ -13,7 +13,8 @@ from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.report import Subgroup
 from healthpredict.monitoring.words import name_of
 from healthpredict.reporting.model_card.card import ModelCard
-from healthpredict.reporting.model_card.facts import GROUP_COLUMNS, percent, percents
+from healthpredict.reporting.model_card.facts import GROUP_COLUMNS
+from healthpredict.reporting.model_card.figures import percent
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -65,7 +66,7 @@ def _template() -> Template:
 
     text = resources.files("healthpredict.reporting.model_card").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"name_of": name_of, "percent": percent, "percents": percents, "group": _group}
+    environment.filters |= {"name_of": name_of, "percent": percent, "group": _group}
     return environment.from_string(text)
 
 

@@ -1,11 +1,12 @@
-"""What the card says about limits and maintenance, with the figures of the records."""
+"""What the card says about limits, maintenance and methods."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from healthpredict.data.contract import DEATH_OR_HOSPICE
-from healthpredict.reporting.model_card.facts import CardFacts, percent
+from healthpredict.reporting.model_card.facts import CardFacts
+from healthpredict.reporting.model_card.figures import percent
 
 
 def limits(facts: CardFacts) -> tuple[str, ...]:
