@@ -16,6 +16,9 @@ from healthpredict.reporting.model_card.governance import Governance
 from healthpredict.reporting.summary import DeliveredPerformance
 from healthpredict.training.gate import GateDecision
 
+Source = Literal["system", "hospital", "both"]
+"""Who answers a source attribute: this system from its records, the hospital in governance.yaml, or both."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -102,7 +105,7 @@ class Attribute(_Part):
         group: heading of the paragraph.
         name: what is asked for.
         text: the answer.
-        source: who answers: this system from its records, the hospital in governance.yaml, or both.
+        source: who answers.
         provided: whether there is an answer.
     """
 
@@ -111,7 +114,7 @@ class Attribute(_Part):
     group: str
     name: str
     text: str
-    source: Literal["system", "hospital", "both"]
+    source: Source
     provided: bool
 
 
