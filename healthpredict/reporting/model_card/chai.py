@@ -20,7 +20,6 @@ Results = list[tuple[str, object]]
 
 def as_chai_xml(card: ModelCard) -> bytes:
     """Render the card as an Applied Model Card, in UTF-8."""
-    ET.register_namespace("", NAMESPACE)
     root = ET.Element(_tag("AppliedModelCard"))
     stated, release = card.governance, card.governance.release
     _add(
@@ -115,7 +114,7 @@ def as_chai_xml(card: ModelCard) -> bytes:
     source = card.data.prepared.source if card.data.prepared else ""
     _text(root, "Bibliography", _joined(f"Data: {source}." if source else "", release.publications))
     ET.indent(root)
-    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True, default_namespace=NAMESPACE))
 
 
 def _metric(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 320
 HEIGHT: Final = 130
-"""Size of the plot area of the decision curve, in units of its SVG."""
+"""Size of the plot area of the decision curve, in units of its SVG. The template has the same numbers."""
 
 
 @dataclass(frozen=True)
