@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from healthpredict.errors import ConfigurationError, NotFound
 from healthpredict.operations.acknowledge import read_alarms
-from healthpredict.operations.built_card import card_of, profile_of, read_governance
+from healthpredict.operations.built_card import card_of, profile_of, read_governance, without_folder
 from healthpredict.operations.detect_drift import read_check
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import read_prepared
@@ -89,7 +89,7 @@ def croissant(installation: Installation) -> bytes:
         ConfigurationError: nothing was prepared.
         NotFound: the data set is not in the store any more.
     """
-    prepared = read_prepared(installation)
+    prepared = without_folder(read_prepared(installation))
     folder = installation.layout.raw("")
     for uri in list_uris(folder):
         if hashlib.sha256(read_bytes(uri)).hexdigest() == prepared.sha256:
@@ -130,7 +130,7 @@ def _monitoring(
                 auroc=batch.auroc,
                 offset=batch.offset,
                 alert_rate=batch.alert_rate if batch.champion_before == version else None,
-                unknown_diagnoses=batch.unknown_diagnoses if batch.champion_before == version else None,
+                unknown_diagnoses=batch.unknown_diagnoses or None if batch.champion_before == version else None,
             )
             for batch in predicted
         ),
@@ -138,5 +138,5 @@ def _monitoring(
         checked=newest.name if newest else None,
         subgroups=newest.subgroups if newest else (),
         calibration=read_check(installation, newest.name).calibration if newest else None,
-        alarms=tuple(alarm.sentence for alarm in read_alarms(installation).open) if in_service else (),
+        alarms=tuple(alarm.story for alarm in read_alarms(installation).open) if in_service else (),
     )

@@ -31,7 +31,7 @@ class BatchPerformance(_Part):
         auroc: None while outcomes are unknown.
         offset: None while outcomes are unknown.
         alert_rate: None if another version was in service when the batch arrived.
-        unknown_diagnoses: column -> encounters whose code it does not know; None as `alert_rate`.
+        unknown_diagnoses: column -> encounters whose code it does not know; None as `alert_rate`, or if they were not counted.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Monitoring(_Part):
         checked: the newest batch that was compared with this version, or None.
         subgroups: as that check found them, on all known outcomes that the version was not trained on.
         calibration: as that check found it, or None if there were too few outcomes.
-        alarms: open alarms, in sentences.
+        alarms: open alarms, one text each; empty if the version is not in service.
     """
 
     batches: tuple[BatchPerformance, ...] = ()

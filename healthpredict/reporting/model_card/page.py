@@ -56,7 +56,7 @@ def as_html(card: ModelCard) -> str:
         curve=_curve(curve) if curve else None,
         shown=shown,
         others=others,
-        scale=_scale([*(group.auroc for group in shown), card.test.evaluation.auroc]),
+        scale=_scale([*(group.auroc for group in card.test.subgroups), card.test.evaluation.auroc]),
     )
 
 
