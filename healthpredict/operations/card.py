@@ -102,12 +102,9 @@ def _history(installation: Installation, version: int) -> History:
     ledger = installation.ledger
     gate = ledger.last("gate", version=version)
     promotions = [event for event in ledger.events("promotion") if event["version"] == version]
-    champion = installation.registry.by_alias("champion")
-    fields = GateDecision.model_fields
+    champion = installation.registry.by_alias(CHAMPION)
     return History(
-        gate=None
-        if gate is None
-        else GateDecision.model_validate({name: gate[name] for name in fields if name in gate}),
+        gate=None if gate is None else GateDecision.model_validate(gate),
         promoted_at=tuple(event["time"] for event in promotions),
         forced=any(event.get("forced", False) for event in promotions),
         in_service=champion is not None and champion.version == version,
