@@ -1,4 +1,4 @@
-"""The model card of a version, with what ledger and monitoring know today."""
+"""The model card of a version, with what the ledger and monitoring know today."""
 
 from __future__ import annotations
 
@@ -49,7 +49,12 @@ def model_card(installation: Installation, version: str) -> ModelCard:
 
 
 def champion_card(installation: Installation, batches: Sequence[BatchSummary]) -> ModelCard | None:
-    """Build the card of the champion, or return None if there is none; see `model_card`. Args: batches, all that are done."""
+    """Build the card of the champion, or return None if there is no champion. Errors as `model_card`.
+
+    Args:
+        installation: where everything is.
+        batches: all that are done, see `summarise_batches`.
+    """
     found = installation.registry.by_alias(CHAMPION)
     return None if found is None else _card(installation, found, batches)
 
@@ -114,6 +119,7 @@ def _history(installation: Installation, version: int) -> History:
 def _monitoring(
     installation: Installation, batches: Sequence[BatchSummary], version: int, *, in_service: bool
 ) -> Monitoring:
+    # A batch can change the champion: its check is about the version before, and the version after predicts it.
     predicted = [batch for batch in batches if batch.champion == version]
     checked = [batch for batch in batches if batch.champion_before == version and batch.subgroups]
     newest = checked[-1] if checked else None

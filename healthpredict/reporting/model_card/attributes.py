@@ -46,7 +46,7 @@ def source_attributes(facts: CardFacts) -> tuple[Attribute, ...]:
 
 
 def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
-    """Return name, source and text of each attribute. The text is empty if the hospital has not stated it."""
+    """Return name, source and text of each attribute, in order. The text is empty if the hospital has not stated it."""
     stated, maintenance = facts.governance, sentences.maintenance(facts)
     developer, external = stated.developer, stated.external_validation
     no_external = "" if external.source else "None: no external validation is recorded in governance.yaml."

@@ -50,9 +50,9 @@ class Monitoring(_Part):
     Attributes:
         batches: that it predicted, in order of processing.
         delivered: performance over those whose outcomes are known, or None if there are none.
-        checked: the newest batch that was compared with this version, or None.
-        subgroups: as that check found them, on all known outcomes that the version was not trained on.
-        calibration: as that check found it, or None if there were too few outcomes.
+        checked: the newest batch whose check compared groups while this version was in service, or None.
+        subgroups: from that check, on all known outcomes that the version was not trained on.
+        calibration: from that check, or None if there were too few outcomes.
         alarms: open alarms, one text each; empty if the version is not in service.
     """
 
@@ -139,11 +139,13 @@ class TripodItem(_Part):
 class ModelCard(_Part):
     """The model card of a version. Every figure comes from its bundle, the ledger or monitoring.
 
+    Bundles, MLflow and `GET /model/card` contain it as JSON: never rename a field.
+
     Attributes:
         created_at: when this card was made, in UTC.
         name: of the registered model.
         version: in the registry.
-        trained_version: that training built.
+        trained_version: the version that training built: this one, or the one that it recalibrates.
         bundle_digest: None in the card that is part of the bundle itself.
         summary: what it predicts, in one sentence.
         outcome: which readmissions count.
@@ -161,9 +163,9 @@ class ModelCard(_Part):
         test: performance on patients that it was not trained on.
         history: gate and promotions.
         monitoring: None in the card that is part of the bundle.
-        methods: how it was developed and evaluated, in sentences.
-        maintenance: how the system monitors and updates it, in sentences.
-        limits: known limits, in sentences.
+        methods: how it was developed and evaluated.
+        maintenance: how the system monitors and updates it.
+        limits: one sentence for each known limit.
         governance: what the hospital states.
         missing: required texts that it has not stated.
         attributes: the 31 source attributes of HTI-1.

@@ -39,7 +39,7 @@ def validity(test: TestReport) -> str:
 
 
 def fairness(test: TestReport) -> str:
-    """Describe the range over subgroups on the test side."""
+    """Describe which subgroups of the test side are served worst and best."""
     groups = test.subgroups
     if not groups:
         return "No group of patients has enough encounters on the test side to be evaluated."
