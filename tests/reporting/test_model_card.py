@@ -118,6 +118,14 @@ def test_before_it_is_used_the_card_says_that_nothing_is_known_of_its_use() -> N
     assert any("not known" in limit for limit in unused.limits)
 
 
+def test_groups_without_enough_outcomes_are_not_called_unused() -> None:
+    attributes = {
+        one.number: one.text for one in card(monitoring=MONITORING.model_copy(update={"subgroups": ()})).attributes
+    }
+    assert "mean AUROC 0.654" in attributes[27]
+    assert attributes[29] == "Not known yet: no group of patients has enough known outcomes."
+
+
 def test_a_forced_promotion_is_a_known_limit() -> None:
     forced = card(history=HISTORY.model_copy(update={"forced": True}))
     assert any("although a condition was not met" in limit for limit in forced.limits)

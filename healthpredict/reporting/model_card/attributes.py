@@ -51,6 +51,8 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
     developer, external = stated.developer, stated.external_validation
     no_external = "" if external.source else "None: no external validation is recorded in governance.yaml."
     not_yet = "Not known yet: no outcomes of encounters that this version predicted are known."
+    validity = figures.local_validity(facts.monitoring)
+    no_groups = "Not known yet: no group of patients has enough known outcomes." if validity else not_yet
     return [
         ("Name and contact information of the developer", "hospital", _joined(developer.name, developer.contact)),
         ("Funding source of the technical implementation", "hospital", developer.funding),
@@ -103,9 +105,9 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
             "system",
             _joined(maintenance.comparison, maintenance.validity),
         ),
-        ("Validity in local data", "system", figures.local_validity(facts.monitoring) or not_yet),
+        ("Validity in local data", "system", validity or not_yet),
         ("Process and frequency of monitoring fairness", "system", maintenance.fairness),
-        ("Fairness in local data", "system", figures.local_fairness(facts.monitoring) or not_yet),
+        ("Fairness in local data", "system", figures.local_fairness(facts.monitoring) or no_groups),
         (
             "Process and frequency of updates",
             "both",
