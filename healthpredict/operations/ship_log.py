@@ -56,6 +56,12 @@ _FEEDBACK: Final = pa.schema(
         "comment": pa.string(),
     }
 )
+_FORMATS: Final = {
+    PREDICTIONS: (read_predictions, _PREDICTIONS),
+    OUTCOMES: (read_outcomes, _OUTCOMES),
+    FEEDBACK: (read_feedback, _FEEDBACK),
+}
+"""How the lines of each kind of file are read, and the schema of its objects."""
 USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()
 """Filter for predictions to learn from: those of real encounters that can be matched with an outcome."""
 
@@ -160,10 +166,5 @@ def _object_name(path: Path, kind: str, table: pa.Table) -> str:
 
 
 def _parse(text: bytes, kind: str) -> pa.Table:
-    match kind:
-        case "predictions":
-            return pa.table(read_predictions(text), schema=_PREDICTIONS)
-        case "outcomes":
-            return pa.table(read_outcomes(text), schema=_OUTCOMES)
-        case _:
-            return pa.table(read_feedback(text), schema=_FEEDBACK)
+    read, schema = _FORMATS[kind]
+    return pa.table(read(text), schema=schema)

@@ -33,10 +33,9 @@ from healthpredict.serving.request import not_json
 
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
-_FIELD_OF: Final = {
-    name: column.field for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING) for name in (column.name, column.field)
-}
-_NAME_OF: Final = {column.field: column.name for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING)}
+_SENT_COLUMNS: Final = (*RECORD_COLUMNS, DIAGNOSIS_CODING)
+_FIELD_OF: Final = {name: column.field for column in _SENT_COLUMNS for name in (column.name, column.field)}
+_NAME_OF: Final = {column.field: column.name for column in _SENT_COLUMNS}
 _WORD_PATTERN: Final = "|".join(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
     for word in sorted(MISSING_WORDS)
@@ -106,7 +105,7 @@ def _field(column: Column) -> tuple[Any, Any]:
     )
 
 
-_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING)}
+_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in _SENT_COLUMNS}
 Encounter: Final = create_model(
     "Encounter",
     __doc__="One encounter at discharge, its fields named as in the data set, or with underscores for hyphens.",
@@ -141,8 +140,8 @@ def read_encounter(sent: Any) -> dict[str, Value]:
                 problems[column.name] = problem
         record[field] = value
     coding: Any = None
-    if DIAGNOSIS_CODING.name in given:
-        coding, problem = _checked(DIAGNOSIS_CODING, given[DIAGNOSIS_CODING.name])
+    if DIAGNOSIS_CODING.field in given:
+        coding, problem = _checked(DIAGNOSIS_CODING, given[DIAGNOSIS_CODING.field])
         if problem:
             problems[DIAGNOSIS_CODING.name], coding = problem, None
     for name in DIAGNOSES:

@@ -25,7 +25,7 @@ from healthpredict.serving.cds_hooks.hook_request import (
     PREFETCH,
     REQUIRED,
     HookRequest,
-    failed,
+    keys_with_errors,
     names_another_patient,
     read_hook_request,
 )
@@ -110,7 +110,7 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
         resources = await _resources(request, params)
     except FhirServerError as error:
         return _without_card(str(error))
-    if keys := failed(request.prefetch or {}):
+    if keys := keys_with_errors(request):
         return _without_card(f"The EHR reported an error instead of {', '.join(keys)}.")
     if names_another_patient(request):
         return _without_card("The prefetched Patient is not the patient of the context.")
@@ -139,7 +139,7 @@ async def _resources(request: HookRequest, params: CdsHooksParams) -> list[bytes
         ProblemError: something is missing, and there is no FHIR server that may be asked (412).
         FhirServerError: the server did not give it.
     """
-    given: list[bytes | msgspec.Raw] = [text for text in (request.prefetch or {}).values() if bytes(text) != b"null"]
+    given: list[bytes | msgspec.Raw] = list(request.prefetched.values())
     missing = request.missing()
     allowed = {server.rstrip("/") for server in params.fhir_servers}
     if missing and request.fhir_server is not None and request.fhir_server.rstrip("/") in allowed:

@@ -12,7 +12,7 @@ from healthpredict.serving.problems import ProblemError
 
 DISCHARGE: Final = "encounter-discharge"
 PATIENT_VIEW: Final = "patient-view"
-_ERROR: Final = b"OperationOutcome"
+_ERROR: Final = "OperationOutcome"
 _FHIR_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _SEARCH: Final = "?patient={{context.patientId}}&_count=500"
 _OF_PATIENT: Final = {
@@ -56,6 +56,11 @@ class HookRequest(msgspec.Struct, rename="camel"):
     prefetch: dict[str, msgspec.Raw] | None = None
 
     @property
+    def prefetched(self) -> Mapping[str, msgspec.Raw]:
+        """What the EHR prefetched, by key; empty if it sent nothing."""
+        return self.prefetch or {}
+
+    @property
     def patient_id(self) -> str:
         """FHIR id of the patient."""
         return str(self.context["patientId"])
@@ -67,8 +72,9 @@ class HookRequest(msgspec.Struct, rename="camel"):
 
     def missing(self) -> dict[str, str]:
         """Return the queries of the prefetch keys that the EHR left out, by key. Null means that there are no data."""
-        given = self.prefetch or {}
-        return {key: self._query(template) for key, template in PREFETCH[self.hook].items() if key not in given}
+        return {
+            key: self._query(template) for key, template in PREFETCH[self.hook].items() if key not in self.prefetched
+        }
 
     def _query(self, template: str) -> str:
         return re.sub(r"\{\{context\.(\w+)\}\}", lambda name: self.context[name[1]], template)
@@ -105,22 +111,23 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
     return request
 
 
-def failed(prefetched: Mapping[str, bytes | msgspec.Raw]) -> list[str]:
+def keys_with_errors(request: HookRequest) -> list[str]:
     """Return the required keys for which the EHR sent an error instead of data."""
-    return [
-        key
-        for key in REQUIRED
-        if (text := bytes(prefetched.get(key, b""))).find(_ERROR) >= 0 and _head(text).resource_type == _ERROR.decode()
-    ]
+    return [key for key in REQUIRED if key in request.prefetched and _is_error(bytes(request.prefetched[key]))]
+
+
+def _is_error(text: bytes) -> bool:
+    # Few resources contain the word, so few are decoded.
+    return _ERROR.encode() in text and _head(text).resource_type == _ERROR
 
 
 def names_another_patient(request: HookRequest) -> bool:
     """Return whether the prefetched Patient is not the patient of the context."""
-    patient = _head(bytes((request.prefetch or {}).get("patient", b"null")))
+    patient = _head(request.prefetched.get("patient", b"null"))
     return patient.resource_type == "Patient" and patient.id != request.patient_id
 
 
-def _head(text: bytes) -> _Resource:
+def _head(text: bytes | msgspec.Raw) -> _Resource:
     try:
         return msgspec.json.decode(text, type=_Resource)
     except msgspec.ValidationError:

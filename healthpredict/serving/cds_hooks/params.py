@@ -126,7 +126,7 @@ def read_params(path: Path) -> CdsHooksParams:
         ConfigurationError: it cannot be read, is not TOML, or a parameter is wrong. The message names it.
     """
     try:
-        return CdsHooksParams.model_validate(tomllib.loads(path.read_text()), strict=False)
+        return CdsHooksParams.model_validate(tomllib.loads(path.read_text()))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}). Name the file of CDS Hooks.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -7,10 +7,10 @@ from typing import Final
 
 from healthpredict.data.contract import DISPOSITION, MEDICATIONS
 from healthpredict.features.encoder import Value
+from healthpredict.features.sources import MEDICATION_FIELDS
 
 DRUGS: Final = "drugs"
 """All columns of diabetes drugs together."""
-_DRUG_FIELDS: Final = frozenset(name.replace("-", "_") for name in MEDICATIONS)
 _PHRASES: Final = {
     "race": "Race: {}",
     "gender": "Sex: {}",
@@ -111,7 +111,7 @@ _WORDS: Final = {
 
 def column_of(field: str) -> str:
     """Return the field itself, or `DRUGS` for a diabetes drug."""
-    return DRUGS if field in _DRUG_FIELDS else field
+    return DRUGS if field in MEDICATION_FIELDS else field
 
 
 def in_words(column: str, record: Mapping[str, Value]) -> str:
@@ -122,7 +122,8 @@ def in_words(column: str, record: Mapping[str, Value]) -> str:
         record: values by `Column.field`.
     """
     if column == DRUGS:
-        given = [name for name in MEDICATIONS if record.get(name.replace("-", "_")) not in (None, "No")]
+        fields = zip(MEDICATIONS, MEDICATION_FIELDS, strict=True)
+        given = [name for name, field in fields if record.get(field) not in (None, "No")]
         return f"Diabetes drugs: {', '.join(given) or 'none'}"
     value = record.get(column)
     shown = "not known" if value is None else _WORDS.get(column, {}).get(str(value), str(value))
