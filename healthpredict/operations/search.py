@@ -25,9 +25,10 @@ from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
 from healthpredict.storage.uris import write_bytes
+from healthpredict.training.candidates import Candidate, SearchResult, without_search
 from healthpredict.training.families import Examples
 from healthpredict.training.fit import cross_fitted
-from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models, without_search
+from healthpredict.training.search import METRIC, search_models
 
 _logger = logging.getLogger(__name__)
 CANDIDATES_TAG = "candidates"
