@@ -74,7 +74,7 @@ class Shipped(BaseModel):
         predictions: number of predictions in them.
         outcomes: number of outcomes in them.
         broken: number of files that are not in the format of this log. They were renamed and not moved.
-        feedback: number of reports in them of what clinicians did with cards.
+        feedback: number of rows of feedback in them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -143,7 +143,7 @@ def _ship(installation: Installation, folder: Path) -> Shipped:
         if kind == FEEDBACK:
             done = interventions(installation, table)
             if done is None:
-                continue
+                continue  # the file waits until its predictions are shipped
             installation.ledger.append(INTERVENTIONS, key=name, cards=done)
         buffer = BytesIO()
         pq.write_table(table, buffer, compression="zstd")

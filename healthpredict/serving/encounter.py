@@ -74,12 +74,12 @@ def _categories(column: Column) -> list[str]:
 
 
 def _left_out(column: Column) -> tuple[str, ...]:
-    """The codes of death and hospice are allowed in data, but not for a prediction."""
+    """Return the values that are allowed in data, but not for a prediction: those of death and hospice."""
     return DEATH_OR_HOSPICE if column.field == DISPOSITION else ()
 
 
 def _accepts(column: Column) -> Callable[[Any], Any]:
-    """Return a quick check of values of the right type. What it rejects may still be accepted by `_checked`."""
+    """Return a fast check of a value of the right type. `_checked` decides about the values that it rejects."""
     match column.kind:
         case Kind.CATEGORY:
             return frozenset(_categories(column)).__contains__

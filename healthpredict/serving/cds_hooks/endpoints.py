@@ -18,7 +18,7 @@ from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
 from healthpredict.serving.cds_hooks.card import Subject, make_card
 from healthpredict.serving.cds_hooks.feedback import FeedbackBody, read_feedback
-from healthpredict.serving.cds_hooks.fhir_server import FhirServerError, read
+from healthpredict.serving.cds_hooks.fhir_server import FhirServerError, read_missing
 from healthpredict.serving.cds_hooks.hook_request import (
     DISCHARGE,
     PATIENT_VIEW,
@@ -37,6 +37,7 @@ from healthpredict.serving.request import is_dry_run, read_body
 from healthpredict.serving.service import Service
 
 SERVICE_ID: Final = "readmission-risk"
+"""EHRs are configured with it, and the prediction log contains it: never rename it."""
 PATH: Final = f"{CDS_SERVICES}/{SERVICE_ID}"
 _NO_CARD: Final = "healthpredict.no-card-because"
 """Name of the extension of a response without a card, which says why."""
@@ -46,7 +47,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
     """Add the endpoints.
 
     Args:
-        router: for calls and feedback, which take their bodies themselves.
+        router: for calls and feedback; its routes are `RawBodyRoute`.
         discovery: for the list of services.
         service: see `Service`.
         params: see `CdsHooksParams`.
@@ -71,7 +72,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
         openapi_extra=_documented(HookRequest, _CALL_EXAMPLE),
     )
     async def call(request: Request) -> Response:
-        # Others wait with their bodies unread, so that large ones do not fill the memory.
+        # Calls without a slot wait with their bodies unread, so that large bodies do not fill the memory.
         async with slots:
             body = await read_body(request, service.limits.hook_body_bytes, service.limits.body_seconds)
             dry_run = is_dry_run(request)
@@ -126,24 +127,24 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
         service.log.add(LogEntry(time_ns(), PATH, dry_run, explained | identified, found.record.values()))
     if params.only_high_risk and not explained["high_risk"]:
         return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
-    # That a stay has not ended is no news at a discharge.
+    # At a discharge, no stay has ended, so the card does not mention it.
     unknown = [field for field in found.unknown if field != "time_in_hospital"]
     subject = Subject(request.patient_id, request.encounter_id, found.record, unknown)
     return {"cards": [make_card(subject, explained, bundle.manifest, params, uuid.UUID(identified["request_id"]))]}
 
 
 async def _resources(request: HookRequest, params: CdsHooksParams) -> list[bytes | msgspec.Raw]:
-    """Return the prefetched resources, with what the FHIR server of the EHR adds, as JSON texts.
+    """Return the prefetched resources, and those that the EHR left out from its FHIR server, as JSON texts.
 
     Raises:
         ProblemError: something is missing, and there is no FHIR server that may be asked (412).
-        FhirServerError: the server did not give it.
+        FhirServerError: see `read_missing`.
     """
     given: list[bytes | msgspec.Raw] = list(request.prefetched.values())
     missing = request.missing()
     allowed = {server.rstrip("/") for server in params.fhir_servers}
     if missing and request.fhir_server is not None and request.fhir_server.rstrip("/") in allowed:
-        return given + await read(request, missing.values(), params.fhir_seconds)
+        return given + await read_missing(request, missing.values(), params.fhir_seconds)
     if required := [key for key in REQUIRED if key in missing]:
         raise ProblemError(
             412,

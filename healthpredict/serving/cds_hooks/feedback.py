@@ -84,7 +84,7 @@ def _line(place: str, feedback: _Feedback, params: CdsHooksParams) -> FeedbackLi
         request_id=card.hex,
         outcome=feedback.outcome,
         acted_at=int(feedback.outcome_timestamp.astimezone(UTC).timestamp() * 1e6),
-        # A suggestion that is not in the parameters any more keeps its id.
+        # For a suggestion that is no longer in the parameters, the id is logged instead of the code.
         accepted=[codes.get(accepted.id, accepted.id) for accepted in feedback.accepted_suggestions],
         reason=override.reason.code if override.reason else None,
         reason_system=override.reason.system if override.reason else None,

@@ -31,7 +31,7 @@ PREFETCH: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """The prefetch templates of each hook. They use only what the specification recommends for queries."""
 REQUIRED: Final = ("patient", "encounters", "conditions", "observations", "procedures", "medicationRequests")
-"""Keys without which there is no prediction."""
+"""Prefetch keys without which there is no prediction. Without one of the others, there is a prediction from less data."""
 
 
 class _Resource(msgspec.Struct, rename="camel"):
@@ -46,7 +46,7 @@ class FhirAuthorization(msgspec.Struct):
 
 
 class HookRequest(msgspec.Struct, rename="camel"):
-    """The body of a call. `prefetch` stays JSON text, for `encounter_from_fhir`. Unknown fields are ignored."""
+    """The body of a call. `prefetch` is not decoded here: `encounter_from_fhir` does that. Unknown fields are ignored."""
 
     hook: str
     hook_instance: str
@@ -71,7 +71,7 @@ class HookRequest(msgspec.Struct, rename="camel"):
         return self.context.get("encounterId")
 
     def missing(self) -> dict[str, str]:
-        """Return the queries of the prefetch keys that the EHR left out, by key. Null means that there are no data."""
+        """Return the queries of the prefetch keys that the EHR left out, by key. A key with null is not one: there are no data."""
         return {
             key: self._query(template) for key, template in PREFETCH[self.hook].items() if key not in self.prefetched
         }
@@ -87,8 +87,8 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
     """Decode a call.
 
     Args:
-        body: of the HTTP request.
-        hooks: that the service answers.
+        body: body of the HTTP request.
+        hooks: the hooks that the service answers.
 
     Raises:
         ProblemError: it is not JSON (400), or not a call of one of these hooks (422). The message repeats no value.

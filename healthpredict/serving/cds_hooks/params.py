@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from healthpredict.errors import ConfigurationError
 
 CDS_SERVICES = "/cds-services"
-"""Path of the list of services, and the start of their paths."""
+"""Path of the list of services. The paths of the services begin with it."""
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
 """An absolute URL without query."""
@@ -46,7 +46,7 @@ class Suggestion(BaseModel):
 
     Attributes:
         label: text of the button.
-        code: of the order.
+        code: code of the order.
         system: URI of the code system.
         display: name of the code.
     """
@@ -73,7 +73,7 @@ class CdsHooksParams(BaseModel):
 
     Attributes:
         base_url: URL of this service as EHRs call it, without `/cds-services`. Tokens must name it, and cards link to it.
-        population: the patients whose readmitted share a card gives beside the risk.
+        population: name of the patients that the model was tested on. A card gives the share of them who were readmitted.
         patient_view: whether the service also answers the hook `patient-view`.
         only_high_risk: whether a card is shown only if the risk is at or above the threshold.
         critical_risk: risk (0-1) from which the indicator of a card is `critical`; by default it never is.
