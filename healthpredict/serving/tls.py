@@ -29,7 +29,7 @@ def checked_tls(certificate: Path | None, key: Path | None, client_ca: Path | No
     """Return the files for HTTPS, or None if there are none: the service then speaks HTTP.
 
     Raises:
-        ConfigurationError: a file is missing, or cannot be read, or certificate and key do not belong together.
+        ConfigurationError: a file is missing or cannot be read, the key is encrypted, or it is not that of the certificate.
     """
     if certificate is None and key is None and client_ca is None:
         return None
@@ -37,11 +37,12 @@ def checked_tls(certificate: Path | None, key: Path | None, client_ca: Path | No
         raise ConfigurationError("HTTPS needs both a certificate and its key. Name both files.")
     try:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
-        context.load_cert_chain(certificate, key)
+        # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
+        context.load_cert_chain(certificate, key, password="")
     except OSError as error:  # also SSLError
         named = ", ".join(str(file) for file in (certificate, key, client_ca) if file is not None)
         raise ConfigurationError(
-            f"HTTPS cannot use {named} ({error.strerror or error}). Name a certificate, its key, and certificates of the "
-            "clients' authority, in PEM."
+            f"HTTPS cannot use {named} ({error.strerror or error}). Name a certificate, its key without a password, and "
+            "certificates of the clients' authority, in PEM."
         ) from error
     return Tls(certificate, key, client_ca)
