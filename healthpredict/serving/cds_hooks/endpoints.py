@@ -32,7 +32,7 @@ from healthpredict.serving.cds_hooks.hook_request import (
 from healthpredict.serving.cds_hooks.params import CDS_SERVICES, CdsHooksParams
 from healthpredict.serving.predictions import identity
 from healthpredict.serving.problems import JSON, RETRY_LATER, ProblemError
-from healthpredict.serving.reasons import explain
+from healthpredict.serving.reasons import UNEXPLAINED, explain
 from healthpredict.serving.request import is_dry_run, read_body
 from healthpredict.serving.service import Service
 
@@ -67,6 +67,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
             412: openapi.problem("A prefetch key is missing, and there is no FHIR server to ask"),
             413: openapi.problem("The body is too long"),
             422: openapi.problem("The body is not a request of a hook that this service answers"),
+            **UNEXPLAINED,
             503: openapi.BUSY,
         },
         openapi_extra=_documented(HookRequest, _CALL_EXAMPLE),
