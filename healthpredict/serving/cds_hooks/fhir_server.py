@@ -46,7 +46,7 @@ async def read_missing(request: HookRequest, queries: Iterable[str], seconds: fl
             found = await asyncio.gather(*(_pages(http, base, f"{base}/{query}") for query in queries))
     except TimeoutError:
         raise FhirServerError(f"The FHIR server did not answer within {seconds:g} seconds.") from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:  # also a token that no header can contain
         raise FhirServerError(f"The FHIR server cannot be read ({type(error).__name__}).") from None
     return list(chain.from_iterable(found))
 

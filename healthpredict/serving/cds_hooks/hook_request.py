@@ -94,6 +94,7 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
         ProblemError: it is not JSON (400), or not a call of one of these hooks (422). The message repeats no value.
     """
     try:
+        body.decode()  # msgspec does not check the texts that it skips, and `prefetch` is decoded later
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
         raise ProblemError(422, f"The body is not a CDS Hooks request: {error}.") from None

@@ -5,15 +5,23 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from healthpredict.errors import ConfigurationError
 
 CDS_SERVICES = "/cds-services"
 """Path of the list of services. The paths of the services begin with it."""
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
+
+
+def _with_valid_port(url: str) -> str:
+    _ = urlsplit(url).port  # raises ValueError
+    return url
+
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"), AfterValidator(_with_valid_port)]
 """An absolute URL without query."""
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+$")]
 Phrase = Annotated[str, StringConstraints(min_length=1, max_length=60)]
