@@ -11,9 +11,9 @@ from healthpredict.config import Settings
 from healthpredict.data.split import Side, side_of
 from healthpredict.monitoring.profile import ReferenceProfile, build_profile
 from healthpredict.operations.dataset import LABEL
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import FittedModel, fit_model
-from healthpredict.training.search import Candidate
 
 FAMILY = "lightgbm"
 

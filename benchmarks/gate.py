@@ -24,10 +24,10 @@ from healthpredict.evaluation.interval import Floats
 from healthpredict.evaluation.metrics import auroc
 from healthpredict.monitoring.calibration import fit_intercept
 from healthpredict.operations.dataset import LABEL, sides
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import FittedModel, fit_calibrator, fit_model
 from healthpredict.training.gate import Comparison, GateDecision, decide_promotion
-from healthpredict.training.search import Candidate
 
 PAIRS = ((1, 2), (2, 3), (3, 5), (5, 7), (7, 10))
 """Number of batches that champion and challenger were trained on: those of the loop's own retrainings on the real data."""

@@ -16,12 +16,12 @@ from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.evaluation.metrics import threshold_for
 from healthpredict.evaluation.report import report_on
 from healthpredict.features.frame import as_records, encode_frame
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import fit_model
 from healthpredict.training.golden import golden_encounters
-from healthpredict.training.search import Candidate
 
 FAMILY = "lightgbm"
 LABEL = "readmitted_within_30_days"

@@ -16,10 +16,10 @@ from benchmarks.serving_models import as_pipeline_input
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.synthetic import synthesize_to_parquet
 from healthpredict.features.frame import encode_frame
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import fit_uncalibrated
-from healthpredict.training.search import Candidate
 
 SCORED_ROWS = (100_000, 1_000_000, 10_000_000)
 PEER_ROWS = SCORED_ROWS[0]

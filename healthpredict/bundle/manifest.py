@@ -43,8 +43,8 @@ class CodeSystem(BaseModel):
 
     Attributes:
         name: of the system.
-        source: where its levels come from.
-        date: when that source was released, or None.
+        source: the training data if the levels are its codes; otherwise the map to the system of the levels.
+        date: when the map was released; None without a map.
     """
 
     model_config = ConfigDict(frozen=True)

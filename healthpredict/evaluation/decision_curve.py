@@ -92,7 +92,7 @@ def decision_curve(
     """Compute the usefulness of risks by threshold, beside flagging everybody, flagging nobody, and one variable alone.
 
     A logistic regression on these encounters turns the variable into a risk, as in the package dcurves. It is fitted once, on the
-    data that the variable is judged on, which favours it a little over the model.
+    data that the variable is judged on. That favours the variable a little over the model.
 
     Args:
         label: whether the patient was readmitted, shape (n_encounters,).

@@ -56,7 +56,7 @@ class Encoder:
         levels: for each level source, the known levels. Level `levels[name][i]` has position `i + 1`.
         statistics: for each level source its table; n_positions is n_levels + 2.
         pair_statistics: for each pair its table; n_positions is (n_levels_a + 2) * (n_levels_b + 2), row-major.
-        icd10: what ICD-9-CM has for a diagnosis in ICD-10-CM; levels of diagnoses are those of ICD-9-CM.
+        icd10: maps a diagnosis of ICD-10-CM to ICD-9-CM, from which the levels of diagnoses come.
     """
 
     fills: dict[str, float]
@@ -85,6 +85,7 @@ class Encoder:
 
     def knows(self, diagnosis: str, code: str) -> bool:
         """Return whether a code of a column of diagnoses, or its category, is among the levels."""
+        # The third source of a diagnosis, its group, is not counted. Every code has a group.
         of_codes = (source for source in self.sources if source.column == diagnosis and source.counted)
         return any(source.level(code, self.icd10) in self.positions[source.name] for source in of_codes)
 

@@ -190,9 +190,8 @@ def _on_grid(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _common_levels(source: LevelSource, column: pd.Series) -> tuple[str, ...]:
     counts = column.value_counts()
-    if source.derive is not None or source.column in DIAGNOSES:
-        counts = counts.groupby([source.level(value, icd10_map()) for value in counts.index]).sum()
-    return tuple(sorted(str(level) for level, count in counts.items() if count >= MIN_ROWS))
+    by_level = counts.groupby([source.level(value, icd10_map()) for value in counts.index]).sum()
+    return tuple(sorted(str(level) for level, count in by_level.items() if count >= MIN_ROWS))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ _DOSES = slice(_AGE_AT + 1, _AGE_AT + 1 + len(MEDICATION_FIELDS))
 _FIXED = (*COUNTS, "age", *MEDICATION_FIELDS)
 """The columns with the first slots, in this order."""
 _KNOWN_CODES: Final = 65536
-"""Diagnosis codes whose codes of ICD-9-CM are kept, so that most are looked up once."""
+"""Diagnosis codes whose mapping to ICD-9-CM is kept, so that most are mapped once."""
 
 
 class _Lookup(dict[Any, Any]):
@@ -55,7 +55,7 @@ class RecordEncoder:
         fills: of the counts, in the order of `COUNTS`.
         ages: age band -> midpoint in years.
         diagnoses: the slots of diagnoses.
-        icd9: maps a diagnosis to the level of its value, a code of ICD-9-CM.
+        icd9: maps a diagnosis to ICD-9-CM, see `Icd10Map`.
         derived: for each derived level, the slot of its value and the function that derives it.
         statistics: for each level source, its slot, and its statistics by level, in the order of the features.
         positions: for each source that is in a pair, its slot, and its position by level.

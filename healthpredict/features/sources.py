@@ -24,7 +24,7 @@ class LevelSource:
     Attributes:
         name: of the source, and of its features.
         column: of the contract.
-        derive: maps a value, for a diagnosis its code of ICD-9-CM, to its level; without it, the value is the level.
+        derive: maps a value to its level; without it, the value is the level. For a diagnosis, the value is its code of ICD-9-CM.
         counted: whether the number of training encounters of each level is a feature as well; only useful with many levels.
     """
 

@@ -8,11 +8,11 @@ from datetime import date
 from typing import Final
 
 from healthpredict.data.import_params import ImportParams
-from healthpredict.fhir.diagnoses import read_diagnoses
-from healthpredict.fhir.encounter import has_diabetes
+from healthpredict.fhir.description import Description
+from healthpredict.fhir.diagnoses import has_diabetes, read_diagnoses
 from healthpredict.fhir.history import History
 from healthpredict.fhir.planned import is_medical_cancer, is_planned, is_psychiatric, is_rehabilitation
-from healthpredict.fhir.record import Description, describe
+from healthpredict.fhir.record import describe
 from healthpredict.fhir.stays import Stay
 
 _AGAINST_ADVICE: Final = "7"
@@ -67,15 +67,14 @@ def find_admissions(history: History, params: ImportParams, last_day: date) -> A
     """Return the index admissions of a person. Args: last_day, until when the export reports encounters."""
     found, left_out = [], Counter[str]()
     for stay in history.stays:
-        description = None
         reason = _unfit(history, stay, params)
         if reason is None:
             description = describe(history, stay)
             reason = _excluded(history, stay, description, params)
-        if reason is not None or description is None:
-            left_out[reason or ""] += 1
-            continue
-        found.append(_with_outcome(history, stay, description, params, last_day))
+            if reason is None:
+                found.append(_with_outcome(history, stay, description, params, last_day))
+        if reason is not None:
+            left_out[reason] += 1
     return Admissions(found, left_out)
 
 

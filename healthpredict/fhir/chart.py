@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
-from healthpredict.fhir.dates import Moment, first_moment, read_moment
+import msgspec
+
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
-    NO_PERIOD,
     AnyResource,
     Concept,
     Condition,
@@ -25,73 +23,21 @@ from healthpredict.fhir.resources import (
     PractitionerRole,
     Procedure,
 )
-from healthpredict.fhir.rules import EMERGENCY, NOT_CONFIRMED, NOT_DONE, NOT_HELD, OUTPATIENT
-from healthpredict.fhir.stays import Stay, class_of
-from healthpredict.fhir.terminology import Diagnosis, Terminology, codes_of
+from healthpredict.fhir.rules import NOT_CONFIRMED, NOT_DONE, NOT_HELD
+from healthpredict.fhir.terminology import Terminology, codes_of
 
-Item = TypeVar("Item", bound=AnyResource)
+Done = Observation | MedicationRequest | MedicationAdministration | Procedure | Coverage
 
-REPEATED = "is a repetition of another resource"
-NOT_HELD_REASON = "was planned, cancelled or entered in error"
-NOT_DONE_REASON = "was not done, cancelled or entered in error"
-NOT_CONFIRMED_REASON = "is refuted or entered in error"
-
+REPEATED: Final = "is a repetition of another resource"
+NOT_HELD_REASON: Final = "was planned, cancelled or entered in error"
+NOT_DONE_REASON: Final = "was not done, cancelled or entered in error"
+NOT_CONFIRMED_REASON: Final = "is refuted or entered in error"
 
 RESULTS: Final = "laboratory result"
 PROCEDURES: Final = "Procedure"
 DRUGS: Final = "MedicationRequest or MedicationAdministration"
 VISITS: Final = "other Encounter"
 """What a source may have delivered or not. If it did, a person without any has none; otherwise their number is not known."""
-
-
-class Problem(NamedTuple):
-    """A condition of a person.
-
-    Attributes:
-        condition: the resource.
-        diagnosis: what its code says.
-        start: onset, else when it was recorded, or None if neither is known to the day.
-        end: abatement, or None if it is not known to the day.
-        order: when it was recorded, for sorting.
-    """
-
-    condition: Condition
-    diagnosis: Diagnosis
-    start: Moment | None
-    end: Moment | None
-    order: datetime | None
-
-
-class Grouped(Generic[Item]):
-    """Resources by the encounter that they name, and those that name none by time."""
-
-    def __init__(
-        self, items: Iterable[Item], encounter_of: Callable[[Item], Any], time_of: Callable[[Item], Moment | None]
-    ) -> None:
-        self._of_encounter: dict[str, list[Item]] = {}
-        loose = []
-        for item in items:
-            encounter = target(encounter_of(item))
-            if encounter is not None:
-                self._of_encounter.setdefault(encounter, []).append(item)
-            else:
-                moment = time_of(item)
-                if moment is not None:
-                    loose.append((moment, item))
-        self._loose = sorted(loose, key=lambda pair: pair[0].time)
-        self._times = [moment.time for moment, _ in self._loose]
-
-    def of(self, stay: Stay, until: Moment) -> list[Item]:
-        """Return the resources of a stay: those that name one of its encounters, or no encounter and a time until `until`."""
-        found = [item for encounter in stay.ids for item in self._of_encounter.get(encounter, ())]
-        if self._loose:
-            midnight = stay.start.time.replace(hour=0, minute=0, second=0, microsecond=0)
-            for moment, item in self._loose[bisect_left(self._times, midnight) :]:
-                if moment.time > until.time and moment.day > until.day:
-                    break
-                if moment.within(stay.start, until):
-                    found.append(item)
-        return found
 
 
 class Chart:
@@ -127,6 +73,13 @@ class Chart:
         self.administrations: list[MedicationAdministration] = []
         self.procedures: list[Procedure] = []
         self.coverages: list[Coverage] = []
+        self._done: dict[type, list[Any]] = {
+            Observation: self.observations,
+            MedicationRequest: self.orders,
+            MedicationAdministration: self.administrations,
+            Procedure: self.procedures,
+            Coverage: self.coverages,
+        }
         self.medications: dict[str, Concept | None] = {}
         self.specialties: dict[str, tuple[Concept, ...]] = {}
         self._known_medications = medications or {}
@@ -153,32 +106,6 @@ class Chart:
     def specialty(self, reference: str) -> tuple[Concept, ...]:
         """Return the specialties of a practitioner or role."""
         return self.specialties.get(reference) or self._known_specialties.get(reference, ())
-
-    def problems(self) -> list[Problem]:
-        """Return all conditions."""
-        found = []
-        for condition in self.conditions:
-            onset = condition.onset_period or NO_PERIOD
-            abatement = condition.abatement_period or NO_PERIOD
-            recorded = read_moment(condition.recorded_date)
-            start = first_moment(condition.onset_date_time, onset.start) or recorded
-            end = first_moment(condition.abatement_date_time, abatement.end)
-            recorded = recorded or start
-            diagnosis = self.terminology.diagnosis(condition.code)
-            found.append(Problem(condition, diagnosis, start, end, recorded.time if recorded else None))
-        return found
-
-    def visits(self) -> dict[str, list[tuple[Moment, Encounter]]]:
-        """Return visits other than inpatient ones by `OUTPATIENT` or `EMERGENCY`, in the order of their start."""
-        found: dict[str, list[tuple[Moment, Encounter]]] = {"outpatient": [], EMERGENCY: []}
-        for encounter in self.encounters.values():
-            kind = class_of(encounter)
-            start = read_moment((encounter.period or NO_PERIOD).start)
-            if start is not None and (kind == EMERGENCY or kind in OUTPATIENT):
-                found[EMERGENCY if kind == EMERGENCY else "outpatient"].append((start, encounter))
-        for visits in found.values():
-            visits.sort(key=lambda visit: visit[0].time)
-        return found
 
     def _add_patient(self, patient: Patient) -> None:
         if patient.id is None or patient.id in self.patients:
@@ -208,35 +135,13 @@ class Chart:
         else:
             self.conditions.append(condition)
 
-    def _add_observation(self, observation: Observation) -> None:
-        if observation.status in NOT_DONE:
-            self.left_out["Observation", NOT_DONE_REASON] += 1
+    def _add_done(self, resource: Done) -> None:
+        """Add something that was measured, ordered, given, done or covered, unless it did not happen."""
+        kind = type(resource)
+        if resource.status in NOT_DONE or (isinstance(resource, MedicationRequest) and resource.do_not_perform):
+            self.left_out[kind.__name__, NOT_DONE_REASON] += 1
         else:
-            self.observations.append(observation)
-
-    def _add_order(self, order: MedicationRequest) -> None:
-        if order.status in NOT_DONE or order.do_not_perform:
-            self.left_out["MedicationRequest", NOT_DONE_REASON] += 1
-        else:
-            self.orders.append(order)
-
-    def _add_administration(self, administration: MedicationAdministration) -> None:
-        if administration.status in NOT_DONE:
-            self.left_out["MedicationAdministration", NOT_DONE_REASON] += 1
-        else:
-            self.administrations.append(administration)
-
-    def _add_procedure(self, procedure: Procedure) -> None:
-        if procedure.status in NOT_DONE:
-            self.left_out["Procedure", NOT_DONE_REASON] += 1
-        else:
-            self.procedures.append(procedure)
-
-    def _add_coverage(self, coverage: Coverage) -> None:
-        if coverage.status in NOT_DONE:
-            self.left_out["Coverage", NOT_DONE_REASON] += 1
-        else:
-            self.coverages.append(coverage)
+            self._done[kind].append(resource)
 
     def _add_medication(self, medication: Medication) -> None:
         if medication.id is not None:
@@ -264,8 +169,6 @@ def keys_of(role: PractitionerRole) -> list[str]:
 
 
 def _concept(code: dict[str, Any]) -> Concept | None:
-    import msgspec
-
     try:
         return msgspec.convert(code, Concept)
     except msgspec.ValidationError:
@@ -276,11 +179,7 @@ _ADD: dict[type, Callable[[Chart, Any], None]] = {
     Patient: Chart._add_patient,
     Encounter: Chart._add_encounter,
     Condition: Chart._add_condition,
-    Observation: Chart._add_observation,
-    MedicationRequest: Chart._add_order,
-    MedicationAdministration: Chart._add_administration,
-    Procedure: Chart._add_procedure,
-    Coverage: Chart._add_coverage,
+    **dict.fromkeys((Observation, MedicationRequest, MedicationAdministration, Procedure, Coverage), Chart._add_done),
     Medication: Chart._add_medication,
     PractitionerRole: Chart._add_role,
 }

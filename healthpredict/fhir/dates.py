@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 _DAY: Final = len("2024-05-07")
+_YEARS: Final = range(1800, 9000)
+"""Other years, such as 0001 and 9999, stand for a time that is not known or has no end."""
 
 
 class Moment(NamedTuple):
@@ -33,13 +35,15 @@ def read_moment(text: str | None) -> Moment | None:
     """Read a FHIR date, dateTime or instant.
 
     Returns:
-        None if it is missing, malformed, or only a year or month (FHIR allows both).
+        None if it is missing, malformed, only a year or month (FHIR allows both), or before 1800 or after 8999.
     """
     if text is None or len(text) < _DAY:
         return None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
+        return None
+    if time.year not in _YEARS:
         return None
     day, exact = time.date(), len(text) > _DAY
     if time.tzinfo is None:

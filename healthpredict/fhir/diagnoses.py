@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from healthpredict.fhir.chart import Problem
 from healthpredict.fhir.dates import Moment
-from healthpredict.fhir.history import History
+from healthpredict.fhir.history import History, Problem
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import Condition, Encounter, Reference
 from healthpredict.fhir.rules import FIRST_USES
@@ -66,20 +65,13 @@ def read_diagnoses(history: History, stay: Stay, until: Moment) -> Diagnoses:
 def _ranked(history: History, encounters: tuple[Encounter, ...]) -> Iterator[tuple[Diagnosis, Condition | None]]:
     """Yield Encounter.diagnosis of the last encounter that has any, by use and rank."""
     entries = next((encounter.diagnosis for encounter in reversed(encounters) if encounter.diagnosis), ())
-    keyed = []
-    for position, entry in enumerate(entries):
-        uses = _use_codes(entry.use)
-        first = not uses or not uses.isdisjoint(FIRST_USES)
-        keyed.append(((not first, entry.rank is None, entry.rank or 0, position), entry))
-    keyed.sort(key=lambda pair: pair[0])
-    if any(not key[0] for key, _ in keyed):
-        keyed = [pair for pair in keyed if not pair[0][0]]
-    for _, entry in keyed:
+    counted = [entry for entry in entries if _counts_first(entry.use)] or entries
+    for entry in sorted(counted, key=lambda entry: (entry.rank is None, entry.rank or 0)):
         problem = history.by_id.get(_condition_key(entry.condition) or "")
         yield (problem.diagnosis, problem.condition) if problem else (history.chart.terminology.diagnosis(None), None)
 
 
-def names_condition(stay: Stay, condition_id: str | None) -> bool:
+def _names_condition(stay: Stay, condition_id: str | None) -> bool:
     """Return whether Encounter.diagnosis of a stay refers to a condition."""
     return any(
         condition_id is not None and _condition_key(entry.condition) == condition_id
@@ -88,10 +80,11 @@ def names_condition(stay: Stay, condition_id: str | None) -> bool:
     )
 
 
-def _use_codes(use: Any) -> set[str]:
-    """Read Encounter.diagnosis.use, which is a list in R5."""
+def _counts_first(use: Any) -> bool:
+    """Return whether Encounter.diagnosis.use, which is a list in R5, has no code or one of `FIRST_USES`."""
     codings = use.get("coding") if isinstance(use, dict) else None
-    return {code["code"] for code in codings or () if isinstance(code, dict) and isinstance(code.get("code"), str)}
+    uses = {code["code"] for code in codings or () if isinstance(code, dict) and isinstance(code.get("code"), str)}
+    return not uses or not uses.isdisjoint(FIRST_USES)
 
 
 def _condition_key(condition: Any) -> str | None:
@@ -128,3 +121,18 @@ def _is_active(problem: Problem, stay: Stay, until: Moment, *, newest: bool) -> 
     if problem.start.day > until.day:
         return False
     return problem.end is None or problem.end.day >= stay.start.day
+
+
+def has_diabetes(history: History, stay: Stay) -> bool:
+    """Return whether any condition of the person until the end of a stay, or a reason of the stay, is diabetes."""
+    last = stay.end.day if stay.end else None
+    for problem in history.problems:
+        if not problem.diagnosis.is_diabetes:
+            continue
+        if problem.start is None or last is None or problem.start.day <= last:
+            return True
+        # Diagnoses of a stay are often recorded after its end.
+        if target(problem.condition.encounter) in stay.ids or _names_condition(stay, problem.condition.id):
+            return True
+    diagnosis = history.chart.terminology.diagnosis
+    return any(diagnosis(concept).is_diabetes for encounter in stay.encounters for concept in encounter.reason_code)

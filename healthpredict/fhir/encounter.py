@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
-
-import msgspec
-from msgspec import Struct
+from typing import Final
 
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.fhir.chart import REPEATED, Chart
 from healthpredict.fhir.dates import read_moment
-from healthpredict.fhir.diagnoses import names_condition
+from healthpredict.fhir.decode import Sent, structs_of
+from healthpredict.fhir.description import Value
+from healthpredict.fhir.diagnoses import has_diabetes
 from healthpredict.fhir.history import History
-from healthpredict.fhir.record import Value, describe
+from healthpredict.fhir.persons import Persons
+from healthpredict.fhir.record import describe
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
-    TYPES,
     AnyResource,
-    Bundle,
+    Encounter,
     Medication,
     Patient,
     PractitionerRole,
@@ -32,15 +31,10 @@ from healthpredict.fhir.terminology import Terminology
 
 TRANSFER_HOURS: Final = 24.0
 """CMS counts an admission on the day of a discharge or the next as a transfer."""
-NOT_READ: Final = "this type is not needed"
 OTHER_PATIENT: Final = "is about another patient, or about nobody"
-_DEEPEST: Final = 16
 _NOT_FILTERED: Final = frozenset({Patient, Medication, PractitionerRole})
 _FIELDS: Final = tuple(column.field for column in RECORD_COLUMNS)
 _DEFAULT: Final = Terminology()
-_URN: Final = "urn:uuid:"
-_read_typed: Final = msgspec.json.Decoder(AnyResource | Bundle).decode
-Sent = Mapping[str, Any] | AnyResource | bytes | msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,7 @@ def encounter_from_fhir(
     left_out: Counter[str] = Counter()
     seen: set[tuple[type, str]] = set()
     others: list[AnyResource] = []
-    for resource in _structs(resources, left_out, 0):
+    for resource in structs_of(resources, left_out):
         if resource.id is not None:
             key = (type(resource), resource.id)
             if key in seen:
@@ -110,11 +104,14 @@ def _read(
     encounter_id: str | None,
     now: datetime | None,
 ) -> Reading:
-    persons = _persons(chart.patients)
-    person = _person_of(others, encounter_id, chart.patients)
-    ids = persons.get(person or "", {person} if person else set())
+    persons = Persons()
+    for patient in chart.patients.values():
+        persons.link(patient.id, patient.link)
+    named = _patient_of(others, encounter_id, chart.patients)
+    person = None if named is None else persons.of(named)
     for resource in others:
-        if target(subject_of(resource)) in ids:
+        subject = target(subject_of(resource))
+        if subject is not None and persons.of(subject) == person:
             chart.add(resource)
         else:
             left_out[f"{type(resource).__name__}: {OTHER_PATIENT}"] += 1
@@ -141,102 +138,11 @@ def _none(reasons: list[str], left_out: Counter[str]) -> Reading:
     return Reading(None, tuple(reasons), left_out=dict(left_out))
 
 
-def _structs(resources: Iterable[Sent], left_out: Counter[str], depth: int) -> Iterator[AnyResource]:
-    """Yield every resource that is needed, also those of Bundles."""
-    for sent in resources:
-        if isinstance(sent, bytes | msgspec.Raw):
-            decoded = _decode(sent, left_out)
-            if isinstance(decoded, Bundle):
-                yield from _entries(decoded)
-                continue
-            resource = decoded
-        else:
-            resource = sent
-        if resource is None:
-            continue
-        if isinstance(resource, Struct):
-            yield resource
-            continue
-        kind = resource.get("resourceType")
-        if kind == "Bundle":
-            if depth >= _DEEPEST:
-                left_out["Bundle: is nested too deeply"] += 1
-                continue
-            entries = resource.get("entry")
-            inner = [
-                _named(entry) for entry in (entries if isinstance(entries, list) else ()) if isinstance(entry, Mapping)
-            ]
-            yield from _structs([item for item in inner if item is not None], left_out, depth + 1)
-            continue
-        struct = TYPES.get(kind) if isinstance(kind, str) else None
-        if struct is None:
-            left_out[f"{kind if isinstance(kind, str) else 'no resourceType'}: {NOT_READ}"] += 1
-            continue
-        try:
-            yield msgspec.convert(resource, struct)
-        except msgspec.ValidationError as error:
-            left_out[f"{kind}: malformed ({error})"] += 1
-
-
-def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | Bundle | Mapping[str, Any] | None:
-    """Decode JSON into structs, or into plain values if a resource is malformed or of a type that is not needed."""
-    try:
-        typed: AnyResource | Bundle = _read_typed(sent)
-        return typed
-    except msgspec.ValidationError:
-        pass
-    except msgspec.DecodeError:
-        left_out["no resource: the JSON is malformed"] += 1
-        return None
-    plain = msgspec.json.decode(sent)
-    if isinstance(plain, dict):
-        found: Mapping[str, Any] = plain
-        return found
-    if plain is not None:
-        left_out["no resource: the JSON is no object"] += 1
-    return None
-
-
-def _entries(bundle: Bundle) -> Iterator[AnyResource]:
-    """Yield the resources of a Bundle, with the ids by which other entries refer to them."""
-    for entry in bundle.entry:
-        if entry.resource is None:
-            continue
-        url = entry.full_url or ""
-        if url.startswith(_URN) and entry.resource.id != url[len(_URN) :]:
-            yield msgspec.structs.replace(entry.resource, id=url[len(_URN) :])
-        else:
-            yield entry.resource
-
-
-def _named(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the resource of an entry of a Bundle, with the id by which other entries refer to it."""
-    resource, url = entry.get("resource"), entry.get("fullUrl")
-    if not isinstance(resource, Mapping):
-        return None
-    if isinstance(url, str) and url.startswith(_URN) and resource.get("id") != url[len(_URN) :]:
-        return {**resource, "id": url[len(_URN) :]}
-    return resource
-
-
-def _persons(patients: Mapping[str, Patient]) -> dict[str, set[str]]:
-    """Return the ids of all Patient resources of the same person, for each id. Links may form cycles."""
-    groups: dict[str, set[str]] = {key: {key} for key in patients}
-    for key, patient in patients.items():
-        for link in patient.link:
-            other = target(link.other)
-            if other is not None and groups.get(other) is not groups[key]:
-                merged = groups[key] | groups.get(other, {other})
-                for member in merged:
-                    groups[member] = merged
-    return groups
-
-
-def _person_of(resources: list[AnyResource], encounter_id: str | None, patients: Mapping[str, Patient]) -> str | None:
-    """Return the patient of the named encounter, else the only patient."""
+def _patient_of(resources: list[AnyResource], encounter_id: str | None, patients: Collection[str]) -> str | None:
+    """Return the id of the patient of the named encounter, else of the only patient."""
     if encounter_id is not None:
         for resource in resources:
-            if resource.id == encounter_id and type(resource).__name__ == "Encounter":
+            if resource.id == encounter_id and isinstance(resource, Encounter):
                 return target(subject_of(resource))
     if len(patients) == 1:
         return next(iter(patients))
@@ -280,18 +186,3 @@ def _scope(history: History, stay: Stay, now: datetime | None) -> list[str]:
     if not has_diabetes(history, stay):
         reasons.append("The patient has no diagnosis of diabetes until the end of the stay: out of scope.")
     return reasons
-
-
-def has_diabetes(history: History, stay: Stay) -> bool:
-    """Return whether any condition of the person until the end of a stay, or a reason of the stay, is diabetes."""
-    last = stay.end.day if stay.end else None
-    for problem in history.problems:
-        if not problem.diagnosis.is_diabetes:
-            continue
-        if problem.start is None or last is None or problem.start.day <= last:
-            return True
-        # Diagnoses of a stay are often recorded after its end.
-        if target(problem.condition.encounter) in stay.ids or names_condition(stay, problem.condition.id):
-            return True
-    diagnosis = history.chart.terminology.diagnosis
-    return any(diagnosis(concept).is_diabetes for encounter in stay.encounters for concept in encounter.reason_code)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from healthpredict.fhir.chart import Chart, Grouped, Problem
+from healthpredict.fhir.chart import Chart
 from healthpredict.fhir.dates import Moment, first_moment, read_moment
 from healthpredict.fhir.doses import Order
 from healthpredict.fhir.drugs import antidiabetics
@@ -13,6 +15,7 @@ from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
     NO_PERIOD,
     AnyResource,
+    Condition,
     Encounter,
     MedicationAdministration,
     MedicationRequest,
@@ -20,8 +23,64 @@ from healthpredict.fhir.resources import (
     Patient,
     Procedure,
 )
-from healthpredict.fhir.rules import ACUTE, EMERGENCY, INPATIENT, LOINC, MEASURED
+from healthpredict.fhir.rules import ADMISSION_HOURS, EMERGENCY, LOINC, MEASURED, OUTPATIENT
 from healthpredict.fhir.stays import Stay, class_of, find_stays
+from healthpredict.fhir.terminology import Diagnosis
+
+Item = TypeVar("Item", bound=AnyResource)
+_LARGEST_OFFSET: Final = timedelta(hours=14)
+"""Of a time zone in FHIR."""
+
+
+class Problem(NamedTuple):
+    """A condition of a person.
+
+    Attributes:
+        condition: the resource.
+        diagnosis: what its code says.
+        start: onset, else when it was recorded, or None if neither is known to the day.
+        end: abatement, or None if it is not known to the day.
+        order: when it was recorded, for sorting.
+    """
+
+    condition: Condition
+    diagnosis: Diagnosis
+    start: Moment | None
+    end: Moment | None
+    order: datetime | None
+
+
+class Grouped(Generic[Item]):
+    """Resources by the encounter that they name, and those that name none by time."""
+
+    def __init__(
+        self, items: Iterable[Item], encounter_of: Callable[[Item], Any], time_of: Callable[[Item], Moment | None]
+    ) -> None:
+        self._of_encounter: dict[str, list[Item]] = {}
+        loose = []
+        for item in items:
+            encounter = target(encounter_of(item))
+            if encounter is not None:
+                self._of_encounter.setdefault(encounter, []).append(item)
+            else:
+                moment = time_of(item)
+                if moment is not None:
+                    loose.append((moment, item))
+        self._loose = sorted(loose, key=lambda pair: pair[0].time)
+        self._times = [moment.time for moment, _ in self._loose]
+
+    def of(self, stay: Stay, until: Moment) -> list[Item]:
+        """Return the resources of a stay: those that name one of its encounters, or no encounter and a time until `until`."""
+        found = [item for encounter in stay.ids for item in self._of_encounter.get(encounter, ())]
+        if self._loose:
+            # Times on the day of admission, in any time zone, are later than this.
+            earliest = datetime.combine(stay.start.day, time(), UTC) - _LARGEST_OFFSET
+            for moment, item in self._loose[bisect_left(self._times, earliest) :]:
+                if moment.time > until.time and moment.day > until.day:
+                    break
+                if moment.within(stay.start, until):
+                    found.append(item)
+        return found
 
 
 class History:
@@ -39,15 +98,15 @@ class History:
         self.chart = chart
         self.stays = find_stays(chart.encounters.values(), transfer_hours)
         self.used: set[int] = set()
-        self.problems = chart.problems()
+        self.problems = _problems(chart)
         self.own_problems: dict[str, list[Problem]] = {}
         self.by_id = {problem.condition.id: problem for problem in self.problems if problem.condition.id}
         for problem in self.problems:
             encounter = target(problem.condition.encounter)
             if encounter is not None:
                 self.own_problems.setdefault(encounter, []).append(problem)
-        visits = chart.visits()
-        self.outpatient, self.emergency = visits["outpatient"], visits[EMERGENCY]
+        self.outpatient = _visits(chart, OUTPATIENT)
+        self.emergency = _visits(chart, {EMERGENCY})
         self.laboratory: list[Observation] = []
         measured: dict[str, list[Observation]] = {name: [] for name in ("A1Cresult", "max_glu_serum", "weight")}
         for observation in chart.observations:
@@ -74,6 +133,17 @@ class History:
         """Record that a description used some resources."""
         self.used.update(map(id, resources))
 
+    def emergency_before(self, stay: Stay) -> list[Encounter]:
+        """Return the emergency encounters that led to the admission of a stay."""
+        earliest = stay.start.time - timedelta(hours=ADMISSION_HOURS)
+        return [
+            encounter
+            for start, encounter in self.emergency
+            if start.time <= stay.start.time
+            and (end := read_moment((encounter.period or NO_PERIOD).end)) is not None
+            and end.time >= earliest
+        ]
+
     def _antidiabetic_orders(self) -> list[Order]:
         """Return all orders for antidiabetics, by time."""
         found = []
@@ -83,6 +153,32 @@ class History:
             if columns:
                 found.append(Order(request, columns, read_moment(request.authored_on)))
         return sorted(found, key=lambda order: _sortable(order.time))
+
+
+def _problems(chart: Chart) -> list[Problem]:
+    """Return all conditions."""
+    found = []
+    for condition in chart.conditions:
+        onset = condition.onset_period or NO_PERIOD
+        abatement = condition.abatement_period or NO_PERIOD
+        recorded = read_moment(condition.recorded_date)
+        start = first_moment(condition.onset_date_time, onset.start) or recorded
+        end = first_moment(condition.abatement_date_time, abatement.end)
+        recorded = recorded or start
+        diagnosis = chart.terminology.diagnosis(condition.code)
+        found.append(Problem(condition, diagnosis, start, end, recorded.time if recorded else None))
+    return found
+
+
+def _visits(chart: Chart, classes: Collection[str]) -> list[tuple[Moment, Encounter]]:
+    """Return the visits of some classes, in the order of their start."""
+    found = []
+    for encounter in chart.encounters.values():
+        if class_of(encounter) in classes:
+            start = read_moment((encounter.period or NO_PERIOD).start)
+            if start is not None:
+                found.append((start, encounter))
+    return sorted(found, key=lambda visit: visit[0].time)
 
 
 def _sortable(moment: Moment | None) -> float:
@@ -140,16 +236,6 @@ def _authored(order: MedicationRequest) -> Moment | None:
 def _given(administration: MedicationAdministration) -> Moment | None:
     period = administration.effective_period or NO_PERIOD
     return first_moment(administration.effective_date_time, period.start, period.end)
-
-
-def is_inpatient(encounter: Encounter) -> bool:
-    """Return whether an encounter is an inpatient one, acute or not."""
-    return class_of(encounter) in INPATIENT
-
-
-def is_acute_class(encounter: Encounter) -> bool:
-    """Return whether the class of an encounter is acute inpatient care."""
-    return class_of(encounter) in ACUTE
 
 
 def is_read(observation: Observation) -> bool:

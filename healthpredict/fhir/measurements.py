@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from healthpredict.data.contract import NOT_MEASURED
 from healthpredict.fhir.history import observed
 from healthpredict.fhir.resources import Observation, Quantity
 from healthpredict.fhir.rules import (
@@ -18,7 +19,6 @@ from healthpredict.fhir.rules import (
 )
 
 _STATUS_RANK: Final = {"corrected": 2, "amended": 2, "final": 1}
-_NOT_MEASURED: Final = "None"
 
 
 class Measured(NamedTuple):
@@ -27,12 +27,10 @@ class Measured(NamedTuple):
     Attributes:
         value: the contract's.
         problem: why it cannot be known, or None if it is known.
-        used: the measurements that were read.
     """
 
     value: str | None
     problem: str | None
-    used: tuple[Observation, ...] = ()
 
 
 def read_a1c(results: Sequence[Observation]) -> Measured:
@@ -40,12 +38,12 @@ def read_a1c(results: Sequence[Observation]) -> Measured:
     readable = [(item, value) for item in results if (value := _percent(item.value_quantity)) is not None]
     if not readable:
         problem = "no A1C result has a known unit (%, mmol/mol)" if results else None
-        return Measured(_NOT_MEASURED, problem, tuple(results))
+        return Measured(NOT_MEASURED, problem)
     last = max(_rank(item) for item, _ in readable)
     bands = {_a1c_band(value) for item, value in readable if _rank(item) == last}
     if len(bands) > 1:
-        return Measured(_NOT_MEASURED, "A1C results of the same time and status conflict", tuple(results))
-    return Measured(bands.pop(), None, tuple(results))
+        return Measured(NOT_MEASURED, "A1C results of the same time and status conflict")
+    return Measured(bands.pop(), None)
 
 
 def read_glucose(results: Sequence[Observation]) -> Measured:
@@ -53,19 +51,19 @@ def read_glucose(results: Sequence[Observation]) -> Measured:
     values = [value for item in results if (value := _mg_per_dl(item.value_quantity)) is not None]
     if not values:
         problem = "no glucose result has a known unit (mg/dL, mmol/L)" if results else None
-        return Measured(_NOT_MEASURED, problem, tuple(results))
+        return Measured(NOT_MEASURED, problem)
     highest = max(values)
-    return Measured(">300" if highest > 300 else ">200" if highest > 200 else "Norm", None, tuple(results))
+    return Measured(">300" if highest > 300 else ">200" if highest > 200 else "Norm", None)
 
 
 def read_weight(results: Sequence[Observation]) -> Measured:
     """Return `weight` from the weights of a stay: the band of the last one in pounds."""
     readable = [(item, value) for item in results if (value := _pounds(item.value_quantity)) is not None]
     if not readable:
-        return Measured(None, "no weight has a known unit (kg, lb)" if results else "not measured", tuple(results))
+        return Measured(None, "no weight has a known unit (kg, lb)" if results else "not measured")
     pounds = max(readable, key=lambda pair: _rank(pair[0]))[1]
     low = int(pounds // 25) * 25
-    return Measured(">200" if pounds >= 200 else f"[{low}-{low + 25})", None, tuple(results))
+    return Measured(">200" if pounds >= 200 else f"[{low}-{low + 25})", None)
 
 
 def _rank(observation: Observation) -> tuple[float, int]:

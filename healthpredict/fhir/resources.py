@@ -311,7 +311,8 @@ TYPES: Final[dict[str, type[AnyResource]]] = {
     )
 }
 """resourceType -> struct, for every type that is read."""
-
+NOT_READ: Final = "this type is not needed"
+"""Why a resource of another type is left out."""
 
 _SUBJECTS: Final[dict[type, attrgetter[Reference | None]]] = {
     kind: attrgetter("beneficiary" if kind is Coverage else "subject")

@@ -261,7 +261,7 @@ FIRST_USES: Final = frozenset({"DD", "billing", "CM"})
 """HL7 diagnosis-role of diagnoses that count first."""
 ADMITTERS: Final = ("ADM", "ATND", "PPRF")
 """HL7 v3 ParticipationType, in order of preference."""
-MAIN_ROLE: Final = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+PARTICIPATION_TYPE: Final = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 
 YEAR_DAYS: Final = 365
 EARLIER_ORDERS_DAYS: Final = 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from healthpredict.fhir.dates import Moment, read_moment
 from healthpredict.fhir.references import target
@@ -36,6 +37,19 @@ class Stay:
         return self.encounters[-1]
 
 
+class _Dated(NamedTuple):
+    """An inpatient encounter with its period, as moments."""
+
+    start: Moment
+    end: Moment | None
+    encounter: Encounter
+
+    @property
+    def until(self) -> Moment:
+        """Its end, or its start if it has none."""
+        return self.end or self.start
+
+
 def class_of(encounter: Encounter) -> str | None:
     """Return the code of an encounter's class, or None if it has none."""
     return encounter.class_.code if isinstance(encounter.class_, Coding) else None
@@ -55,18 +69,18 @@ def find_stays(encounters: Iterable[Encounter], transfer_hours: float | None) ->
         transfer_hours: an acute encounter that overlaps a stay, is part of it, or starts at most so many hours after its end
             belongs to it. With None, every encounter is a stay of its own.
     """
-    dated = []
+    dated: list[_Dated] = []
     for encounter in encounters:
         if class_of(encounter) in INPATIENT:
             period = encounter.period or NO_PERIOD
             start = read_moment(period.start)
             if start is not None:
-                dated.append((start, read_moment(period.end), encounter))
-    dated.sort(key=lambda item: (item[0].time, (item[1] or item[0]).time, item[2].id or ""))
-    groups: list[list[tuple[Moment, Moment | None, Encounter]]] = []
-    current: list[tuple[Moment, Moment | None, Encounter]] = []
+                dated.append(_Dated(start, read_moment(period.end), encounter))
+    dated.sort(key=lambda item: (item.start.time, item.until.time, item.encounter.id or ""))
+    groups: list[list[_Dated]] = []
+    current: list[_Dated] = []
     for item in dated:
-        if not is_acute(item[2]):
+        if not is_acute(item.encounter):
             groups.append([item])
         elif current and transfer_hours is not None and _belongs(item, current, transfer_hours):
             current.append(item)
@@ -77,20 +91,20 @@ def find_stays(encounters: Iterable[Encounter], transfer_hours: float | None) ->
 
 
 def _belongs(
-    item: tuple[Moment, Moment | None, Encounter],
-    group: list[tuple[Moment, Moment | None, Encounter]],
+    item: _Dated,
+    group: list[_Dated],
     transfer_hours: float,
 ) -> bool:
-    end = max((end or start).time for start, end, _ in group)
-    if item[0].time <= end + timedelta(hours=transfer_hours):
+    end = max(other.until.time for other in group)
+    if item.start.time <= end + timedelta(hours=transfer_hours):
         return True
-    parent = target(item[2].part_of)
-    return parent is not None and any(encounter.id == parent for _, _, encounter in group)
+    parent = target(item.encounter.part_of)
+    return parent is not None and any(other.encounter.id == parent for other in group)
 
 
-def _stay(group: list[tuple[Moment, Moment | None, Encounter]]) -> Stay:
+def _stay(group: list[_Dated]) -> Stay:
     """Order encounters so that the one that ends last is the last."""
-    ended = sorted(group, key=lambda item: (item[1] is None, (item[1] or item[0]).time))
-    encounters = tuple(encounter for _, _, encounter in ended)
+    ended = sorted(group, key=lambda item: (item.end is None, item.until.time))
+    encounters = tuple(item.encounter for item in ended)
     ids = frozenset(encounter.id for encounter in encounters if encounter.id)
-    return Stay(encounters, group[0][0], ended[-1][1], is_acute(group[0][2]), ids)
+    return Stay(encounters, group[0].start, ended[-1].end, is_acute(group[0].encounter), ids)

@@ -14,12 +14,11 @@ from healthpredict.fhir.resources import Coding, Concept
 from healthpredict.fhir.rules import ACT_PRIORITY, LOCAL, PRIORITY
 from healthpredict.fhir.snomed import ICD10_OF, SNOMED
 
-_ICD: Final = (
-    (DiagnosisCoding.ICD10, ("http://hl7.org/fhir/sid/icd-10-cm", "urn:oid:2.16.840.1.113883.6.90")),
-    (DiagnosisCoding.ICD9, ("http://hl7.org/fhir/sid/icd-9-cm", "urn:oid:2.16.840.1.113883.6.103")),
-)
-_CODING_OF: Final = {system: coding for coding, systems in _ICD for system in systems}
-_PREFERENCE: Final = {DiagnosisCoding.ICD10: 0, DiagnosisCoding.ICD9: 1}
+ICD_SYSTEMS: Final = {
+    DiagnosisCoding.ICD10: ("http://hl7.org/fhir/sid/icd-10-cm", "urn:oid:2.16.840.1.113883.6.90"),
+    DiagnosisCoding.ICD9: ("http://hl7.org/fhir/sid/icd-9-cm", "urn:oid:2.16.840.1.113883.6.103"),
+}
+"""The URIs by which FHIR names a system, in order of preference."""
 _SYSTEMS: Final = {
     column: frozenset(system for codes in CODE_LISTS if codes.column == column for system in codes.systems)
     for column in {codes.column for codes in CODE_LISTS}
@@ -76,15 +75,13 @@ class Terminology:
     def _find_diagnosis(self, concept: Concept | None) -> Diagnosis:
         if concept is None:
             return Diagnosis()
-        icd = [
-            (coding, code.code.strip().upper())
-            for code in concept.coding
-            if code.code and (coding := _CODING_OF.get(code.system or "")) is not None
-        ]
-        for coding, text in sorted(icd, key=lambda pair: _PREFERENCE[pair[0]]):
-            read = read_diagnosis(text, coding)[0]
-            if read is not None:
-                return Diagnosis(read, coding=coding, full=text)
+        for coding, systems in ICD_SYSTEMS.items():
+            for code in concept.coding:
+                if code.code and code.system in systems:
+                    text = code.code.strip().upper()
+                    read = read_diagnosis(text, coding)[0]
+                    if read is not None:
+                        return Diagnosis(read, coding=coding, full=text)
         for code in concept.coding:
             mapped = self._snomed.get(code.code or "") if code.system == SNOMED else None
             if mapped is not None:

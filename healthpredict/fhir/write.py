@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple
 from healthpredict.data.code_lists import CODE_LISTS
 from healthpredict.data.contract import MEDICATIONS, NOT_MEASURED
 from healthpredict.data.diagnosis import Coding, coding_of
+from healthpredict.fhir.administrative import RACE_EXTENSIONS
 from healthpredict.fhir.drugs import OTHER, RXNORM, RXNORM_INGREDIENTS
-from healthpredict.fhir.record import RACE_EXTENSIONS
-from healthpredict.fhir.rules import LOCAL, LOINC, MAIN_ROLE
+from healthpredict.fhir.rules import LOCAL, LOINC, PARTICIPATION_TYPE
+from healthpredict.fhir.terminology import ICD_SYSTEMS
 
 Row = Mapping[str, Any]
 """A record by `Column.field`, with `readmitted`."""
@@ -38,10 +39,6 @@ _RACE_SYSTEM: Final = "urn:oid:2.16.840.1.113883.6.238"
 _RACES: Final = {"Caucasian": "2106-3", "AfricanAmerican": "2054-5", "Asian": "2028-9", "Other": "2131-1"}
 _HISPANIC: Final = "2135-2"
 _GENDERS: Final = {"Female": "female", "Male": "male"}
-_ICD_SYSTEMS: Final = {
-    Coding.ICD9: "http://hl7.org/fhir/sid/icd-9-cm",
-    Coding.ICD10: "http://hl7.org/fhir/sid/icd-10-cm",
-}
 _A1C: Final = {"Norm": 6.0, ">7": 7.5, ">8": 9.0}
 _GLUCOSE: Final = {"Norm": 120, ">200": 250, ">300": 350}
 _TESTS: Final = ("2951-2", "2823-3", "2160-0", "3094-0", "718-7", "6690-2", "777-3", "2075-0")
@@ -123,7 +120,7 @@ def write_person(patient_id: int, stays: Sequence[Stay]) -> Iterator[Resource]:
         "resourceType": "Condition",
         "id": f"d{patient_id}",
         "category": [_concept(_CONDITION_CATEGORY, "problem-list-item")],
-        "code": {**_concept(_ICD_SYSTEMS[Coding.ICD9], "250.00"), "text": "Diabetes mellitus"},
+        "code": {**_concept(ICD_SYSTEMS[Coding.ICD9][0], "250.00"), "text": "Diabetes mellitus"},
         "subject": {"reference": f"Patient/{persons[0].id}"},
         "recordedDate": first.isoformat(),
     }
@@ -249,7 +246,7 @@ def _encounter(stay: Stay, subject: Resource, conditions: Sequence[Resource]) ->
     }
     if row["medical_specialty"] is not None:
         role = {"reference": f"PractitionerRole/{role_id(row['medical_specialty'])}"}
-        encounter["participant"] = [{"type": [_concept(MAIN_ROLE, "ADM")], "individual": role}]
+        encounter["participant"] = [{"type": [_concept(PARTICIPATION_TYPE, "ADM")], "individual": role}]
     return encounter
 
 
@@ -277,7 +274,7 @@ def _diagnosis(code: str) -> Resource:
     if coding is Coding.ICD9 and code[0].isdigit():
         category, point, rest = code.partition(".")
         code = f"{category:0>3}{point}{rest}"
-    return _concept(_ICD_SYSTEMS[coding], code)
+    return _concept(ICD_SYSTEMS[coding][0], code)
 
 
 def _visits(stay: Stay, subject: Resource) -> Iterator[Resource]:

@@ -124,7 +124,7 @@ def changes_since(
     """
     (counts_before, contributions_before), (counts_now, contributions_now) = before, now
     drift = compare(profile, counts_now, counts_before)
-    distributions = severest(_alone(profile, drift, counts_before))
+    distributions = severest(_single_columns(profile, drift, counts_before))
     relations = severest(drift.joint)
     return {
         name: Change(
@@ -138,8 +138,8 @@ def changes_since(
     }
 
 
-def _alone(profile: ReferenceProfile, drift: DataDrift, before: BatchCounts) -> Iterator[ColumnDrift]:
-    """Yield the distances of single columns. Fewer than `min_changed_rows` rows reach no limit."""
+def _single_columns(profile: ReferenceProfile, drift: DataDrift, before: BatchCounts) -> Iterator[ColumnDrift]:
+    """Yield the drift of single columns, with limits that fewer than `min_changed_rows` changed rows cannot reach."""
     rows = min(before.rows, drift.rows)
     for column in drift.columns:
         if column.method is not Method.WASSERSTEIN:

@@ -191,9 +191,7 @@ def null_associations(
                 distances(associations.pair_changes(associations.coefficients(pairs, rows), rest))
                 for pairs, rows in zip(products, sizes, strict=True)
             ]
-            found.append(
-                [np.stack([found_by[method] for method in JOINT_METHODS], axis=1).ravel() for found_by in by_size]
-            )
+            found.append([np.stack([scores[method] for method in JOINT_METHODS], axis=1).ravel() for scores in by_size])
     return np.stack(found, axis=1)
 
 

@@ -110,10 +110,11 @@ def log_card(registry: Registry, run_id: str, bundle: Bundle) -> None:
 
 
 def _prepared(installation: Installation) -> PreparedData | None:
-    """Return what `prepare` recorded, without the folder of a local source: cards leave the hospital."""
     uri = installation.layout.prepared
-    if not exists(uri):
-        return None
-    found = PreparedData.model_validate(read_json(uri))
+    return without_folder(PreparedData.model_validate(read_json(uri))) if exists(uri) else None
+
+
+def without_folder(found: PreparedData) -> PreparedData:
+    """Return what `prepare` recorded, without the folder of a local source: descriptions leave the hospital."""
     source = found.source if "://" in found.source else found.source.rpartition("/")[2]
     return found.model_copy(update={"source": source})

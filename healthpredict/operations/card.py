@@ -1,4 +1,4 @@
-"""The model card of a version, with what ledger and monitoring know today."""
+"""The model card of a version, with what the ledger and monitoring know today."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from healthpredict.errors import ConfigurationError, NotFound
 from healthpredict.operations.acknowledge import read_alarms
-from healthpredict.operations.built_card import card_of, profile_of, read_governance
+from healthpredict.operations.built_card import card_of, profile_of, read_governance, without_folder
 from healthpredict.operations.detect_drift import read_check
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import read_prepared
@@ -49,7 +49,12 @@ def model_card(installation: Installation, version: str) -> ModelCard:
 
 
 def champion_card(installation: Installation, batches: Sequence[BatchSummary]) -> ModelCard | None:
-    """Build the card of the champion, or return None if there is none; see `model_card`. Args: batches, all that are done."""
+    """Build the card of the champion, or return None if there is no champion. Errors as `model_card`.
+
+    Args:
+        installation: where everything is.
+        batches: all that are done, see `summarise_batches`.
+    """
     found = installation.registry.by_alias(CHAMPION)
     return None if found is None else _card(installation, found, batches)
 
@@ -89,7 +94,7 @@ def croissant(installation: Installation) -> bytes:
         ConfigurationError: nothing was prepared.
         NotFound: the data set is not in the store any more.
     """
-    prepared = read_prepared(installation)
+    prepared = without_folder(read_prepared(installation))
     folder = installation.layout.raw("")
     for uri in list_uris(folder):
         if hashlib.sha256(read_bytes(uri)).hexdigest() == prepared.sha256:
@@ -102,12 +107,9 @@ def _history(installation: Installation, version: int) -> History:
     ledger = installation.ledger
     gate = ledger.last("gate", version=version)
     promotions = [event for event in ledger.events("promotion") if event["version"] == version]
-    champion = installation.registry.by_alias("champion")
-    fields = GateDecision.model_fields
+    champion = installation.registry.by_alias(CHAMPION)
     return History(
-        gate=None
-        if gate is None
-        else GateDecision.model_validate({name: gate[name] for name in fields if name in gate}),
+        gate=None if gate is None else GateDecision.model_validate(gate),
         promoted_at=tuple(event["time"] for event in promotions),
         forced=any(event.get("forced", False) for event in promotions),
         in_service=champion is not None and champion.version == version,
@@ -117,6 +119,7 @@ def _history(installation: Installation, version: int) -> History:
 def _monitoring(
     installation: Installation, batches: Sequence[BatchSummary], version: int, *, in_service: bool
 ) -> Monitoring:
+    # A batch can change the champion: its check is about the version before, and the version after predicts it.
     predicted = [batch for batch in batches if batch.champion == version]
     checked = [batch for batch in batches if batch.champion_before == version and batch.subgroups]
     newest = checked[-1] if checked else None
@@ -130,7 +133,7 @@ def _monitoring(
                 auroc=batch.auroc,
                 offset=batch.offset,
                 alert_rate=batch.alert_rate if batch.champion_before == version else None,
-                unknown_diagnoses=batch.unknown_diagnoses if batch.champion_before == version else None,
+                unknown_diagnoses=batch.unknown_diagnoses or None if batch.champion_before == version else None,
             )
             for batch in predicted
         ),
@@ -138,5 +141,5 @@ def _monitoring(
         checked=newest.name if newest else None,
         subgroups=newest.subgroups if newest else (),
         calibration=read_check(installation, newest.name).calibration if newest else None,
-        alarms=tuple(alarm.sentence for alarm in read_alarms(installation).open) if in_service else (),
+        alarms=tuple(alarm.story for alarm in read_alarms(installation).open) if in_service else (),
     )

@@ -25,9 +25,9 @@ from healthpredict.operations.risks import risks_of
 from healthpredict.operations.search import CANDIDATES_TAG
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes
 from healthpredict.registry.models import ModelVersion
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.families import probability
 from healthpredict.training.fit import fit_uncalibrated
-from healthpredict.training.search import Candidate
 
 
 def earlier_gains(installation: Installation) -> tuple[float, ...]:

@@ -65,9 +65,7 @@ def gate(installation: Installation, version: int, arriving: str) -> GateDecisio
 def read_decision(installation: Installation, version: int, arriving: str) -> GateDecision | None:
     """Return the decision that the ledger has for a version at the arrival of a batch, or None if there is none."""
     event = installation.ledger.last("gate", version=version, arriving=arriving)
-    if event is None:
-        return None
-    return GateDecision.model_validate({name: event[name] for name in GateDecision.model_fields if name in event})
+    return None if event is None else GateDecision.model_validate(event)
 
 
 def anchor_version(installation: Installation) -> int | None:

@@ -49,20 +49,20 @@ def promote(
             f"Version {version} has not passed the gate (`healthpredict trace {version}`). To promote it anyway: --force "
             "--because REASON."
         )
-    permitted = in_service or _may_without_force(installation, version, force=force)
-    forced = force and not (passed and permitted)
+    rejected = not in_service and _governance_rejects(installation, version, force=force)
+    forced = force and (rejected or not passed)
     return roll_out(installation, version, git_ref=git_ref, reason=because, forced=forced)
 
 
-def _may_without_force(installation: Installation, version: int, *, force: bool) -> bool:
-    """Return whether governance.yaml permits the promotion. Warn if required texts are empty.
+def _governance_rejects(installation: Installation, version: int, *, force: bool) -> bool:
+    """Return whether required texts of governance.yaml are empty and the settings reject that. If they are empty, log a warning.
 
     Raises:
-        ConfigurationError: they are, the settings reject that, and the promotion is not by force; or the file cannot be read.
+        ConfigurationError: the promotion is rejected and not by force, or the file cannot be read.
     """
     missing = read_governance(installation).missing
     if not missing:
-        return True
+        return False
     rejected = installation.settings.promotion.require_governance == "reject"
     problem = f"the model card of version {version} lacks {len(missing)} required texts of the hospital"
     if rejected and not force:
@@ -71,5 +71,5 @@ def _may_without_force(installation: Installation, version: int, *, force: bool)
             "(`healthpredict card --template` prints an empty one) and promote it again. To promote it anyway: --force --because "
             "REASON."
         )
-    _logger.warning("Promoted although %s: `healthpredict card` lists them.", problem)
-    return not rejected
+    _logger.warning("Promoting although %s: `healthpredict card` lists them.", problem)
+    return rejected

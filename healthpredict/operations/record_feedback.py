@@ -1,4 +1,4 @@
-"""Record in the ledger what clinicians did with cards."""
+"""Match the feedback on cards with the predictions that they showed. `ship_log` records the result in the ledger."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from healthpredict.operations.installation import Installation
 from healthpredict.storage.uris import list_uris, read_bytes
 
 INTERVENTIONS: Final = "interventions"
-"""Kind of the event."""
+"""Kind of the event in the ledger: never rename it."""
 _PREDICTION: Final = ("request_id", "encounter_id", "model_version", "readmission_risk", "high_risk", "dry_run")
 _OBJECTS_SEARCHED: Final = 1000
 """Feedback comes soon after its card, so the newest objects of predictions contain it."""
 _WAIT_SECONDS: Final = 3600
-"""The file with the prediction may be shipped later than the feedback, but not by more than this."""
+"""Feedback waits this long for its prediction, whose file may be shipped later. Then it is recorded without one."""
 
 
 def interventions(installation: Installation, feedback: pa.Table) -> list[dict[str, Any]] | None:
-    """Describe what clinicians did.
+    """Return what clinicians did with cards, as the ledger stores it: never rename a key.
 
     Args:
         installation: with the shipped predictions.
         feedback: columns as in `prediction_log.lines.FeedbackLine`.
 
     Returns:
-        For each row, the prediction that the card showed, and what became of the card. The fields of the prediction are None if no
-        card with this id is known. Comments of clinicians are left out, because they may name a patient. The result is None if
-        the prediction of recent feedback was not shipped yet: try again later.
+        For each row, the prediction that the card showed, and what became of the card. The fields of the prediction are None if
+        there is none with this id. Comments of clinicians are left out, because they may name a patient. None instead of a list
+        if feedback still waits for its prediction: try again later.
     """
     rows = feedback.to_pylist()
     shown = _predictions(installation, {row["request_id"] for row in rows})

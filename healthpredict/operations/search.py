@@ -25,9 +25,10 @@ from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
 from healthpredict.storage.uris import write_bytes
+from healthpredict.training.candidates import Candidate, SearchResult, without_search
 from healthpredict.training.families import Examples
 from healthpredict.training.fit import cross_fitted
-from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models, without_search
+from healthpredict.training.search import METRIC, search_models
 
 _logger = logging.getLogger(__name__)
 CANDIDATES_TAG = "candidates"
@@ -57,7 +58,7 @@ class Search(BaseModel):
         data_digest: SHA-256 of their data.
         run_id: the MLflow run of the training.
         result: the best candidate of each family.
-        searched_rows: number of encounters at the last search: this one, or an earlier one if there was nothing to search for.
+        searched_rows: number of encounters when trials last ran: now, or in an earlier training if its candidates were used again.
         seconds: wall time by stage; empty if the search was complete already.
     """
 
@@ -78,7 +79,9 @@ class Search(BaseModel):
 
 
 def search(installation: Installation, training: TrainingRequest, tags: Mapping[str, str] | None = None) -> Search:
-    """Search on the train and validation sides of all matured batches, if there are enough more of them than at the last search.
+    """Search on the train and validation sides of all matured batches.
+
+    If the encounters have hardly grown since the last search (see `SearchParams.retrain_growth`), its candidates are used again.
 
     Args:
         installation: where data and models are.
@@ -161,9 +164,9 @@ def _examples(installation: Installation, trained_on: tuple[str, ...]) -> tuple[
 
 
 def _last_search(registry: Registry) -> tuple[list[Candidate], int]:
-    """Return the champion's candidates, best first, and the number of encounters when they were searched for.
+    """Return the champion's candidates, best first, and its `Search.searched_rows`.
 
-    There are none if there is no champion. The number is 0 if an earlier version of this system trained it.
+    There are no candidates if there is no champion. The number is 0 if an earlier version of this system trained the champion.
     """
     champion = registry.by_alias("champion")
     if champion is None:

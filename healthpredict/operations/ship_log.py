@@ -56,6 +56,12 @@ _FEEDBACK: Final = pa.schema(
         "comment": pa.string(),
     }
 )
+_FORMATS: Final = {
+    PREDICTIONS: (read_predictions, _PREDICTIONS),
+    OUTCOMES: (read_outcomes, _OUTCOMES),
+    FEEDBACK: (read_feedback, _FEEDBACK),
+}
+"""How the lines of each kind of file are read, and the schema of its objects."""
 USABLE: Final = ~pc.field("dry_run") & pc.field("encounter_id").is_valid() & pc.field("patient_id").is_valid()
 """Filter for predictions to learn from: those of real encounters that can be matched with an outcome."""
 
@@ -68,7 +74,7 @@ class Shipped(BaseModel):
         predictions: number of predictions in them.
         outcomes: number of outcomes in them.
         broken: number of files that are not in the format of this log. They were renamed and not moved.
-        feedback: number of reports in them of what clinicians did with cards.
+        feedback: number of rows of feedback in them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -137,7 +143,7 @@ def _ship(installation: Installation, folder: Path) -> Shipped:
         if kind == FEEDBACK:
             done = interventions(installation, table)
             if done is None:
-                continue
+                continue  # the file waits until its predictions are shipped
             installation.ledger.append(INTERVENTIONS, key=name, cards=done)
         buffer = BytesIO()
         pq.write_table(table, buffer, compression="zstd")
@@ -160,10 +166,5 @@ def _object_name(path: Path, kind: str, table: pa.Table) -> str:
 
 
 def _parse(text: bytes, kind: str) -> pa.Table:
-    match kind:
-        case "predictions":
-            return pa.table(read_predictions(text), schema=_PREDICTIONS)
-        case "outcomes":
-            return pa.table(read_outcomes(text), schema=_OUTCOMES)
-        case _:
-            return pa.table(read_feedback(text), schema=_FEEDBACK)
+    read, schema = _FORMATS[kind]
+    return pa.table(read(text), schema=schema)

@@ -2,6 +2,7 @@
 
 A prediction is an array of values without names, which makes its line a third as long. So the order of the fields of
 `PredictionLine`, `_Answer` and `RECORD_COLUMNS` is the file format: after a change, files that wait to be shipped cannot be read.
+The same is true of the names of the fields of `OutcomeLine` and `FeedbackLine`.
 Pseudonyms are computed for many patients at once, so they are in a separate line before the predictions to which they belong.
 """
 
@@ -103,7 +104,7 @@ class FeedbackLine(msgspec.Struct, forbid_unknown_fields=True):
         accepted: codes of the suggestions that were accepted.
         reason: code of the reason for overriding the card; null if none was given.
         reason_system: URI of its code system; null if none was given.
-        comment: of the clinician; null if there is none. It may name a patient.
+        comment: text of the clinician; null if there is none. It may name a patient, so only the log and its objects contain it.
     """
 
     time: int

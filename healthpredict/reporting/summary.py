@@ -50,8 +50,8 @@ class BatchSummary(BaseModel):
         alarms: what its alarms were about: columns or groups of patients.
         reasons: of the decision.
         notices: what was unusual about its file.
-        unknown_diagnoses: column of diagnoses -> encounters whose code `champion_before` does not know; empty in earlier versions
-            of this system.
+        unknown_diagnoses: column of diagnoses -> encounters whose code `champion_before` does not know; empty if they were not
+            counted, as by earlier versions of this system.
         champion_before: version in service when the batch arrived.
         champion: version that predicted the batch, after the update that the batch led to.
         live: whether the API predicted the batch, at discharge.

@@ -108,12 +108,11 @@ class Admission:
         needs_admin_key = path.startswith(ADMIN) and self._admin_keys is not None
         keys = self._admin_keys if needs_admin_key else self._keys
         authorization = headers.get("authorization")
+        has_key = keys is not None and keys.accepts(authorization)
         if self._tokens is not None and path.startswith(f"{CDS_SERVICES}/"):
-            if (keys is None or not keys.accepts(authorization)) and (
-                problem := await self._tokens.problem(authorization, path)
-            ):
+            if not has_key and (problem := await self._tokens.problem(authorization, path)):
                 return _unauthorized(f"{problem} Send an API key or a token as `Authorization: Bearer ...`.")
-        elif keys is not None and not keys.accepts(authorization):
+        elif keys is not None and not has_key:
             return _unauthorized("A valid API key is needed. Send it as `Authorization: Bearer KEY`.")
         if keys is None and method == "POST" and not _is_json(headers):
             return ProblemError(415, f"Without API keys the service accepts only `Content-Type: {JSON}`.")

@@ -33,10 +33,9 @@ from healthpredict.serving.request import not_json
 
 _NOT_AT_RISK: Final = "ended in death or hospice: there is no readmission to predict"
 _LONGEST_NAME_SHOWN: Final = 64
-_FIELD_OF: Final = {
-    name: column.field for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING) for name in (column.name, column.field)
-}
-_NAME_OF: Final = {column.field: column.name for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING)}
+_SENT_COLUMNS: Final = (*RECORD_COLUMNS, DIAGNOSIS_CODING)
+_FIELD_OF: Final = {name: column.field for column in _SENT_COLUMNS for name in (column.name, column.field)}
+_NAME_OF: Final = {column.field: column.name for column in _SENT_COLUMNS}
 _WORD_PATTERN: Final = "|".join(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else re.escape(letter) for letter in word)
     for word in sorted(MISSING_WORDS)
@@ -75,12 +74,12 @@ def _categories(column: Column) -> list[str]:
 
 
 def _left_out(column: Column) -> tuple[str, ...]:
-    """The codes of death and hospice are allowed in data, but not for a prediction."""
+    """Return the values that are allowed in data, but not for a prediction: those of death and hospice."""
     return DEATH_OR_HOSPICE if column.field == DISPOSITION else ()
 
 
 def _accepts(column: Column) -> Callable[[Any], Any]:
-    """Return a quick check of values of the right type. What it rejects may still be accepted by `_checked`."""
+    """Return a fast check of a value of the right type. `_checked` decides about the values that it rejects."""
     match column.kind:
         case Kind.CATEGORY:
             return frozenset(_categories(column)).__contains__
@@ -106,7 +105,7 @@ def _field(column: Column) -> tuple[Any, Any]:
     )
 
 
-_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in (*RECORD_COLUMNS, DIAGNOSIS_CODING)}
+_FIELDS: Final[dict[str, Any]] = {column.field: _field(column) for column in _SENT_COLUMNS}
 Encounter: Final = create_model(
     "Encounter",
     __doc__="One encounter at discharge, its fields named as in the data set, or with underscores for hyphens.",
@@ -141,8 +140,8 @@ def read_encounter(sent: Any) -> dict[str, Value]:
                 problems[column.name] = problem
         record[field] = value
     coding: Any = None
-    if DIAGNOSIS_CODING.name in given:
-        coding, problem = _checked(DIAGNOSIS_CODING, given[DIAGNOSIS_CODING.name])
+    if DIAGNOSIS_CODING.field in given:
+        coding, problem = _checked(DIAGNOSIS_CODING, given[DIAGNOSIS_CODING.field])
         if problem:
             problems[DIAGNOSIS_CODING.name], coding = problem, None
     for name in DIAGNOSES:

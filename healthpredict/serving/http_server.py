@@ -11,8 +11,6 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
@@ -22,28 +20,13 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from healthpredict.errors import ConfigurationError
+from healthpredict.serving.tls import Tls
 
 _BUFFER_BYTES: Final = 48 * 1024
-"""Memory of a connection, and the longest head of a request."""
+"""Memory of a connection, and the longest head of a request. It is this large for the bodies of CDS Hooks."""
 _BACKLOG: Final = 2048
 _SECONDS_TO_CLOSE: Final = 0.3
 """At the end, responses ask clients to close their connections for this long. Then idle connections are closed."""
-
-
-@dataclass(frozen=True)
-class Tls:
-    """How a server identifies itself and its clients.
-
-    Attributes:
-        certificate: file of the certificate and those that vouch for it, in PEM.
-        key: file of its private key, in PEM.
-        client_ca: file of certificates in PEM, one of which must have signed the certificate of each client; without it, clients
-            need none.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
 
 
 class HttpServer(Server):

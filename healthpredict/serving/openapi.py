@@ -18,7 +18,10 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON schema with its definitions in the place of references, because in OpenAPI these start at the root."""
+    """Return a JSON schema with each reference replaced by its definition. In OpenAPI, references start at the document's root.
+
+    No definition may refer to itself.
+    """
     definitions = schema.get("$defs", {})
 
     def resolved(part: Any) -> Any:

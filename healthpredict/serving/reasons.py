@@ -33,6 +33,10 @@ _SUMS: Final = {
 }
 
 
+UNEXPLAINED: Final[openapi.Responses] = {501: openapi.problem("The model version was built without explanations")}
+"""The error response of `explain`."""
+
+
 class Reason(BaseModel):
     """The contribution of one column, or of several together.
 
@@ -75,7 +79,7 @@ def add_explanation(router: APIRouter, service: Service) -> None:
         responses={
             **({} if example is None else {200: openapi.response_example(example)}),
             **RESPONSES,
-            501: openapi.problem("The model version was built without explanations"),
+            **UNEXPLAINED,
         },
         openapi_extra=body_of_one(bundle),
     )

@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import signal
-import ssl
 import sys
 import traceback
 from collections.abc import Coroutine, Iterator
@@ -29,10 +28,11 @@ from healthpredict.serving.admission import is_loopback
 from healthpredict.serving.app import create_app
 from healthpredict.serving.cds_hooks.params import read_params
 from healthpredict.serving.handover import offering, take
-from healthpredict.serving.http_server import Tls, listen, serving
+from healthpredict.serving.http_server import listen, serving
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.reload import verified_bundle
+from healthpredict.serving.tls import Tls, checked_tls
 from healthpredict.storage.bundle_uris import fetch_bundle
 
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
@@ -85,8 +85,8 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     Raises:
         BundleError: the bundle is altered or incomplete, or does not reproduce its golden rows.
         ConfigurationError: the address is not a loopback address and there are no keys; a file contains no keys; callers and
-            administrators share a file of keys; the log has no key for its pseudonyms; or the port is taken; the file
-            of CDS Hooks or a file for HTTPS cannot be used.
+            administrators share a file of keys; the log has no key for its pseudonyms; the file of CDS Hooks or a file for HTTPS
+            cannot be used; or the port is taken.
         RegistryError, StorageError: the bundle cannot be fetched.
     """
     if params.keys is None and not is_loopback(params.host):
@@ -95,7 +95,7 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
             "Make a key (healthpredict keys add NAME) and pass the file of keys, or listen on 127.0.0.1."
         )
     cds_hooks = None if params.cds_hooks is None else read_params(params.cds_hooks)
-    tls = _tls(params)
+    tls = checked_tls(params.tls_certificate, params.tls_key, params.tls_client_ca)
     keys = None if params.keys is None else KeyRing(params.keys)
     admin_keys = None if params.admin_keys is None else KeyRing(params.admin_keys)
     if params.keys and params.admin_keys and params.keys.samefile(params.admin_keys):
@@ -143,29 +143,6 @@ def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
         raise ConfigurationError("The prediction log needs a key for the pseudonyms of patients. Name its file.")
     with contextlib.closing(PredictionLog(params.log, read_patient_key(params.patient_key))) as log:
         yield log
-
-
-def _tls(params: ServiceParams) -> Tls | None:
-    """Return how the public port is encrypted, or None if it is not.
-
-    Raises:
-        ConfigurationError: a file is missing, or cannot be read, or certificate and key do not belong together.
-    """
-    files = (params.tls_certificate, params.tls_key)
-    if files == (None, None) and params.tls_client_ca is None:
-        return None
-    if params.tls_certificate is None or params.tls_key is None:
-        raise ConfigurationError("HTTPS needs both a certificate and its key. Name both files.")
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=params.tls_client_ca)
-        context.load_cert_chain(params.tls_certificate, params.tls_key)
-    except OSError as error:  # also SSLError
-        named = ", ".join(str(file) for file in (*files, params.tls_client_ca) if file is not None)
-        raise ConfigurationError(
-            f"HTTPS cannot use {named} ({error.strerror or error}). Name a certificate, its key, and certificates of the "
-            "clients' authority, in PEM."
-        ) from error
-    return Tls(params.tls_certificate, params.tls_key, params.tls_client_ca)
 
 
 async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, tls: Tls | None, *, reload_soon: bool) -> None:

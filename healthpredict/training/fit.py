@@ -20,8 +20,8 @@ from healthpredict.evaluation.gain import auroc_gain
 from healthpredict.evaluation.metrics import auroc
 from healthpredict.features.encoder import Encoder
 from healthpredict.features.frame import N_FOLDS, encode_frame, fit_encoder
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.families import FAMILIES, Examples, probability
-from healthpredict.training.search import Candidate
 
 T = TypeVar("T")
 N_DIVISIONS: Final = 2

@@ -13,9 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from healthpredict.errors import NotEnoughData
+from healthpredict.training.candidates import Candidate, SearchResult, first_candidate, incumbents_of
 from healthpredict.training.families import FAMILIES, STEPS, Examples, Watch
 from healthpredict.training.params import FamilyName, SearchParams
 from healthpredict.training.ray_cluster import ray_runtime
@@ -32,59 +31,6 @@ _SECONDS_BETWEEN_STATES = "1"
 """How often the state of a search is saved. After a crash, trials that ended since then are repeated. Ray's default is at least ten
 seconds."""
 _STATE_FILES = ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl")
-
-
-class Candidate(BaseModel):
-    """A family with its parameters, and its AUROC on the validation side.
-
-    Attributes:
-        family: model family.
-        params: for `Family.fit`.
-        validation_auroc: of the last report.
-        steps: number of reports; fewer than `families.STEPS` if the trial was stopped early, 0 if there was no time for it.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    family: FamilyName
-    params: dict[str, Any]
-    validation_auroc: float
-    steps: int
-
-    @property
-    def as_point(self) -> dict[str, Any]:
-        """The candidate as a point of the search space."""
-        return {"family": self.family} | {f"{self.family}.{key}": value for key, value in self.params.items()}
-
-
-class SearchResult(BaseModel):
-    """What a search found.
-
-    Attributes:
-        candidates: the best of each family, best first.
-        finalists: what `fit_best` compares on all training patients: the preferred family's first parameters; the champion's, in a
-            retraining; and the best candidate, if it is better than these on the validation side by more than chance. Parameters
-            whose trial failed are left out.
-        trials: number of trials that reported at least once.
-        stopped_early: number of trials that ASHA stopped.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    candidates: tuple[Candidate, ...]
-    finalists: tuple[Candidate, ...]
-    trials: int
-    stopped_early: int
-
-    @property
-    def best(self) -> Candidate:
-        """The best candidate."""
-        return self.candidates[0]
-
-    def led_by(self, chosen: Candidate) -> SearchResult:
-        """Return the same result with this candidate first, as the only one of its family."""
-        others = (c for c in self.candidates if c.family != chosen.family)
-        return self.model_copy(update={"candidates": (chosen, *others)})
 
 
 def search_models(
@@ -118,10 +64,10 @@ def search_models(
     """
     known = known[: params.retrain_families]
     families = tuple(dict.fromkeys([params.families[0], *(c.family for c in known)])) if known else params.families
-    points = [_first(family).as_point for family in families]
+    points = [first_candidate(family).as_point for family in families]
     if known:
         points = [points[0], *(point for c in known if (point := c.as_point) != points[0])]
-    incumbents = _incumbents(known, params)
+    incumbents = incumbents_of(known, params)
     noise = _NOISE / max(1, int(validation.label.sum())) ** 0.5
     with ray_runtime(ray_address):
         from ray import tune
@@ -149,27 +95,6 @@ def search_models(
             result = _search_result(tuner.fit(), incumbents, noise)
     shutil.rmtree(state_path, ignore_errors=True)
     return result
-
-
-def without_search(known: Sequence[Candidate], params: SearchParams) -> SearchResult:
-    """Return what a retraining fits without a search: the preferred family's first parameters and the champion's.
-
-    Args:
-        known: candidates of the champion's search, best first; at least one.
-        params: with the preferred family.
-    """
-    finalists = tuple(_incumbents(known, params))
-    return SearchResult(candidates=tuple(known), finalists=finalists, trials=0, stopped_early=0)
-
-
-def _incumbents(known: Sequence[Candidate], params: SearchParams) -> list[Candidate]:
-    first = _first(params.families[0])
-    return [first, *(c.model_copy(update={"steps": 0}) for c in known[:1] if c.as_point != first.as_point)]
-
-
-def _first(family: FamilyName) -> Candidate:
-    """Return a family's first parameters."""
-    return Candidate(family=family, params=dict(FAMILIES[family].first), validation_auroc=0, steps=0)
 
 
 def _resume(state: Path, trainable: Any, incumbents: list[Candidate], noise: float) -> SearchResult | None:

@@ -160,6 +160,21 @@ def test_dates_without_days_place_nothing_in_the_stay(moment: str) -> None:
     assert (reading.record["num_lab_procedures"], reading.record["A1Cresult"]) == (0, "None")
 
 
+def test_a_day_without_a_time_is_in_the_stay_that_starts_on_this_day() -> None:
+    lab = observation("o", "4548-4", 9.0, "%", encounter=None, effectiveDateTime="2024-05-07")
+    reading = encounter_from_fhir([*BASIC, lab])
+    assert reading.record is not None
+    assert (reading.record["num_lab_procedures"], reading.record["A1Cresult"]) == (1, ">8")
+
+
+def test_placeholders_for_dates_are_not_dates() -> None:
+    first = encounter(start="0001-01-01")
+    assert "start names a day" in encounter_from_fhir([patient(), first, DIABETES]).no_prediction[0]
+    open_end, later = encounter(end="9999-12-31"), encounter("later", start="2024-06-01", end="2024-06-03")
+    reading = encounter_from_fhir([patient(), open_end, later, DIABETES], encounter_id="stay")
+    assert reading.no_prediction == ("The stay has no end, and no current time was given.",)
+
+
 def test_ten_thousand_resources_are_read() -> None:
     labs = [observation(f"o{i}", "2951-2", 140, "mmol/L") for i in range(10_000)]
     reading = encounter_from_fhir([*BASIC, bundle(*labs)])

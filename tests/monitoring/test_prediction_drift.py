@@ -12,9 +12,9 @@ from healthpredict.data.split import Side, side_of
 from healthpredict.monitoring.data_drift import detect_data_drift
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ReferenceProfile, build_profile
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import FittedModel, fit_model
-from healthpredict.training.search import Candidate
 
 BATCHES, ROWS = 20, 4000
 Champion = tuple[FittedModel, ReferenceProfile]

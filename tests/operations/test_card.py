@@ -16,12 +16,14 @@ from healthpredict.bundle.model import CARD, CARD_PAGE, Bundle, load_bundle
 from healthpredict.bundle.recalibrate import recalibrate_bundle
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError, NotFound
+from healthpredict.monitoring.alarms import Alarm
 from healthpredict.operations.built_card import log_card, make_card, read_governance
 from healthpredict.operations.card import FORMATS, champion_card, croissant, model_card, render
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.promote import promote
 from healthpredict.reporting.model_card.card import ModelCard
+from healthpredict.reporting.summary import BatchSummary
 
 
 def with_governance(settings: Settings, path: Path, mode: str = "warn") -> Installation:
@@ -102,6 +104,24 @@ def test_the_card_of_a_version_knows_ledger_and_alias(rollout_settings: Settings
     for form in FORMATS:
         assert render(champion, form)
     assert ModelCard.model_validate_json(render(champion, "json")) == champion
+
+
+def test_what_is_known_of_the_use_of_the_champion(rollout_settings: Settings, tmp_path: Path) -> None:
+    register_tiny_bundle(rollout_settings, tmp_path)
+    installation = with_governance(rollout_settings, tmp_path / "governance.yaml")
+    promote(installation, 1, force=True, because="a test")
+    alarm = Alarm(about="age [90-100): sensitivity", sentence="For age [90-100), it is low.", lasts=True)
+    for name, alarms in {"batch-01": [alarm.model_dump()], "batch-02": []}.items():
+        installation.ledger.append("batch", batch=name, decision="warn", alarms=alarms, trained_version=1)
+    done = {"decision": "warn", "reasons": (), "time": "2026-11-01T00:00:00Z", "champion_before": 1, "champion": 1}
+    counts: dict[str, dict[str, int]] = {"batch-01": {}, "batch-02": {"diag_1": 0}}
+    batches = [BatchSummary(name=name, unknown_diagnoses=counts[name], **done) for name in counts]
+    found = champion_card(installation, batches)
+    assert found is not None
+    assert found.monitoring is not None
+    assert found.monitoring.alarms == ("For age [90-100), it is low. batch-02 no longer shows it.",)
+    shown = {batch.name: batch.unknown_diagnoses for batch in found.monitoring.batches}
+    assert shown == {"batch-01": None, "batch-02": {"diag_1": 0}}, "they were not counted in batch-01"
 
 
 @pytest.mark.parametrize("version", ["first", "-1", "1.0", ""])
@@ -185,4 +205,4 @@ def test_the_card_names_the_data_set_without_the_folder_of_its_file(
     prepared = ModelCard.model_validate_json(card.data).data.prepared
     assert prepared is not None
     assert (prepared.source, prepared.encounters) == ("source.csv", 400)
-    assert str(Path(source).parent).encode() not in card.data + card.page
+    assert str(Path(source).parent).encode() not in card.data + card.page + croissant(installation)

@@ -166,6 +166,22 @@ def test_a_damaged_gzip_file_is_read_up_to_the_damage(installation: Installation
     assert 0 < report.resources["Procedure"] < 10_000
 
 
+def test_damaged_patients_and_a_file_that_is_no_gzip_file_are_reported(
+    installation: Installation, exported: Path
+) -> None:
+    (exported / "manifest.json").unlink()
+    path = exported / "Patient.ndjson"
+    packed = gzip.compress(path.read_bytes())
+    path.unlink()
+    (exported / "Patient.ndjson.gz").write_bytes(packed[: len(packed) // 2])
+    (exported / "Procedure.ndjson").rename(exported / "Procedure.ndjson.gz")
+    report = import_fhir(installation, str(exported))
+    assert [text.partition(",")[0] for text in report.broken] == ["Patient.ndjson.gz", "Procedure.ndjson.gz"]
+    assert all("damaged" in text for text in report.broken)
+    assert 0 < report.stays < 400
+    assert all_accounted(report)
+
+
 def test_other_types_and_persons_without_a_patient_are_left_out_with_a_reason(
     installation: Installation, exported: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from cards import HISTORY, MANIFEST, MONITORING, card, facts, interval, stated
 from summaries import DATA
 
+from healthpredict.evaluation.interval import Interval
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.reporting.model_card.attributes import GROUPS
 from healthpredict.reporting.model_card.card import History, ModelCard, Monitoring
@@ -117,6 +118,14 @@ def test_before_it_is_used_the_card_says_that_nothing_is_known_of_its_use() -> N
     assert any("not known" in limit for limit in unused.limits)
 
 
+def test_groups_without_enough_outcomes_are_not_called_unused() -> None:
+    attributes = {
+        one.number: one.text for one in card(monitoring=MONITORING.model_copy(update={"subgroups": ()})).attributes
+    }
+    assert "mean AUROC 0.654" in attributes[27]
+    assert attributes[29] == "Not known yet: no group of patients has enough known outcomes."
+
+
 def test_a_forced_promotion_is_a_known_limit() -> None:
     forced = card(history=HISTORY.model_copy(update={"forced": True}))
     assert any("although a condition was not met" in limit for limit in forced.limits)
@@ -142,6 +151,15 @@ def test_the_page_shows_figures_and_statements_and_needs_no_network() -> None:
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert "<script" not in html
     assert "Incomplete." not in text
+
+
+def test_bars_of_all_groups_fit_into_their_column() -> None:
+    wide = MANIFEST.test.subgroups[-1].model_copy(update={"auroc": Interval(value=0.6, low=0.31, high=0.93)})
+    test = MANIFEST.test.model_copy(update={"subgroups": (*MANIFEST.test.subgroups[:-1], wide)})
+    html = as_html(card(manifest=MANIFEST.model_copy(update={"test": test})))
+    bars = re.findall(r'<line x1="([-.\d]+)" x2="([-.\d]+)" y1="4.5"', html)
+    assert len(bars) == len(test.subgroups)
+    assert all(0 <= float(end) <= 140.001 for bar in bars for end in bar)
 
 
 def test_the_page_names_every_missing_text() -> None:

@@ -192,7 +192,7 @@ class _Fhir(BaseHTTPRequestHandler):
     asked: list[tuple[str, str | None]]
     wait = 0.0
     status = 200
-    paged = False
+    next_page: str | None = None
 
     def do_GET(self) -> None:
         self.asked.append((self.path, self.headers.get("authorization")))
@@ -202,9 +202,9 @@ class _Fhir(BaseHTTPRequestHandler):
         bundles = {each["entry"][0]["resource"]["resourceType"]: each for each in found if "entry" in each}
         single = {each["resourceType"]: each for each in found if "entry" not in each}
         body = single[kind] if identifier else bundles.get(kind, {"resourceType": "Bundle"})
-        if self.paged and "page=2" not in self.path and "entry" in body:
-            base = f"http://{self.headers['host']}/fhir"
-            body = {"resourceType": "Bundle", "link": [{"relation": "next", "url": f"{base}/{kind}?page=2"}]}
+        if self.next_page is not None and "page=2" not in self.path and "entry" in body:
+            url = self.next_page.format(base=f"http://{self.headers['host']}/fhir", kind=kind)
+            body = {"resourceType": "Bundle", "link": [{"relation": "next", "url": url}]}
         data = json.dumps(body).encode()
         self.send_response(self.status)
         self.send_header("content-length", str(len(data)))
@@ -233,12 +233,12 @@ def call_with_server(url: str, *missing: str) -> dict[str, Any]:
     return {**without_prefetch(*missing), "fhirServer": url, "fhirAuthorization": {"access_token": "secret-token"}}
 
 
-@pytest.mark.parametrize("paged", [False, True])
+@pytest.mark.parametrize("next_page", [None, "{base}/{kind}?page=2"])
 def test_what_is_missing_is_read_from_the_fhir_server(
-    reading: httpx.Client, fhir: tuple[type[_Fhir], str], paged: bool
+    reading: httpx.Client, fhir: tuple[type[_Fhir], str], next_page: str | None
 ) -> None:
     handler, url = fhir
-    handler.paged = paged
+    handler.next_page = next_page
     card = card_of(reading.post(PATH, json=call_with_server(url, "conditions", "patient", "observations")))
     assert card["detail"] == card_of(reading.post(PATH, json=CALL))["detail"]
     assert {path.partition("?")[0] for path, _ in handler.asked} == {
@@ -283,6 +283,35 @@ def test_a_fhir_server_that_refuses_costs_the_card_and_nothing_else(
     assert "secret-token" not in reason
 
 
+@pytest.mark.parametrize(
+    ("next_page", "because"),
+    [
+        ("https://stranger.example/{kind}?page=2", "on another server"),
+        ("{base}.stranger.example/{kind}?page=2", "on another server"),
+        ("{base}/{kind}?page=2\n", "cannot be read"),
+    ],
+)
+def test_a_next_page_that_must_not_or_cannot_be_read_costs_the_card(
+    reading: httpx.Client, fhir: tuple[type[_Fhir], str], next_page: str, because: str
+) -> None:
+    handler, url = fhir
+    handler.next_page = next_page
+    assert because in reason_of(reading.post(PATH, json=call_with_server(url, "conditions")))
+    assert len(handler.asked) == 1
+
+
+@pytest.mark.parametrize("token", ["M\u00fcller", "two\nlines"])
+def test_a_token_that_no_header_can_contain_costs_the_card(
+    reading: httpx.Client, fhir: tuple[type[_Fhir], str], token: str
+) -> None:
+    handler, url = fhir
+    call = {**call_with_server(url, "conditions"), "fhirAuthorization": {"access_token": token}}
+    reason = reason_of(reading.post(PATH, json=call))
+    assert "cannot be read" in reason
+    assert token not in reason
+    assert handler.asked == []
+
+
 def test_a_fhir_server_that_cannot_be_reached_costs_the_card(bundle: Bundle, serve_app: Serve) -> None:
     url = "http://127.0.0.1:9/fhir"
     client = serve_app(create_app(bundle, cds_hooks=CdsHooksParams(fhir_servers=(url,))))
@@ -295,6 +324,7 @@ def test_a_fhir_server_that_cannot_be_reached_costs_the_card(bundle: Bundle, ser
         (b"", 400),
         (b"{", 400),
         (b"\xff", 400),
+        (json.dumps(CALL).encode().replace(b'"Condition"', b'"Condition", "id": "M\xfcller"', 1), 400),
         (b"[" * 100_000, 422),
         (b'{"prefetch":{"a":' + b'{"a":' * 10_000, 400),
         (b"[]", 422),
@@ -370,6 +400,8 @@ GOOD = {"card": str(uuid.uuid4()), "outcome": "overridden", "outcomeTimestamp": 
         ({"outcome": "accepted"}, 422),
         ({"outcomeTimestamp": "SECRET"}, 422),
         ({"outcomeTimestamp": "2026-01-31T10:05:31"}, 422),
+        ({"outcomeTimestamp": "0001-01-01T00:00:00+23:59"}, 422),
+        ({"outcomeTimestamp": "9999-12-31T23:59:59-23:59"}, 422),
         ({"overrideReason": "SECRET"}, 422),
     ],
 )
@@ -420,6 +452,8 @@ def test_parameters_are_read_from_a_file(tmp_path: Path) -> None:
         ("colour = 1", "colour"),
         ("critical_risk = 2", "critical_risk"),
         ('fhir_servers = ["ftp://x"]', "fhir_servers"),
+        ('fhir_servers = ["https://x:99999/fhir"]', "fhir_servers"),
+        ('base_url = "https://x"\n[[clients]]\nissuer = "x"\njwks_url = "https://x:port/keys"', "jwks_url"),
         ('origins = ["https://ehr.example/page"]', "origins"),
         ('[[clients]]\nissuer = "x"\njwks_url = "https://x/keys"', "base_url"),
         ('base_url = "https://x"\n[[clients]]\nissuer = "x"', "jwks_url"),

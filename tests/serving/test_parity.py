@@ -26,11 +26,11 @@ from healthpredict.data.raw import read_history
 from healthpredict.data.schema import check_encounters
 from healthpredict.evaluation.metrics import threshold_for
 from healthpredict.serving.app import create_app
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import fit_model
 from healthpredict.training.golden import golden_encounters
-from healthpredict.training.search import Candidate
 
 REAL = os.environ.get("HEALTHPREDICT_TEST_DATA", "")
 N_SENT = 10_000

@@ -11,9 +11,10 @@ from encoded_hospital import Hospital, encode_hospital
 from ray.tune import Callback
 
 from healthpredict.registry.trials import trial_logger
+from healthpredict.training.candidates import Candidate, SearchResult
 from healthpredict.training.families import STEPS
 from healthpredict.training.params import SearchParams
-from healthpredict.training.search import METRIC, Candidate, SearchResult, search_models
+from healthpredict.training.search import METRIC, search_models
 
 NAME = "a-search"
 N_TRIALS = 5

@@ -20,13 +20,13 @@ from healthpredict.bundle.model import TOLERANCE, Bundle, GoldenRow
 from healthpredict.data.contract import FEATURE_COLUMNS, Kind
 from healthpredict.evaluation.metrics import auroc
 from healthpredict.features.frame import encode_frame
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES, STEPS, Watch, probability
 from healthpredict.training.fit import FittedModel
 from healthpredict.training.golden import golden_encounters
 from healthpredict.training.params import FamilyName, SearchParams
-from healthpredict.training.search import Candidate
 
 # Small, and in numbers of iterations that do not divide by the steps.
 SMALL: dict[str, dict[str, Any]] = {

@@ -9,10 +9,11 @@ from encoded_hospital import Hospital
 
 from healthpredict.evaluation.gain import auroc_gain
 from healthpredict.operations.dataset import LABEL
+from healthpredict.training.candidates import Candidate, SearchResult, without_search
 from healthpredict.training.families import FAMILIES, STEPS
 from healthpredict.training.fit import fit_best, fit_model
 from healthpredict.training.params import SearchParams
-from healthpredict.training.search import METRIC, Candidate, SearchResult, _search_result, without_search
+from healthpredict.training.search import METRIC, _search_result
 
 FIRST_PARAMS = {"C": 1e-3}
 WEAK = {"C": 1e-4}

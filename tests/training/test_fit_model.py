@@ -13,9 +13,9 @@ from healthpredict.bundle.model import calibrate
 from healthpredict.data.split import side_of
 from healthpredict.errors import NotEnoughData
 from healthpredict.features.frame import N_FOLDS, encode_frame
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.families import STEPS, probability
 from healthpredict.training.fit import FittedModel, divisions, fit_calibrator, fit_model, folds
-from healthpredict.training.search import Candidate
 
 # Fits run in threads, where warnings cannot be ignored one by one.
 pytestmark = pytest.mark.filterwarnings("error")

@@ -10,11 +10,11 @@ from healthpredict.data.equivalence import icd10_map
 from healthpredict.errors import LeakSuspected
 from healthpredict.evaluation.metrics import Evaluation, evaluate
 from healthpredict.features.encoder import Encoder
+from healthpredict.training.candidates import Candidate
 from healthpredict.training.families import STEPS
 from healthpredict.training.fit import FittedModel
 from healthpredict.training.leak import check_auroc, check_for_leak
 from healthpredict.training.params import ModelParams
-from healthpredict.training.search import Candidate
 
 PARAMS = ModelParams()
 LABEL = np.random.default_rng(0).random(20_000) < 0.11

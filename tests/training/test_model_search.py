@@ -20,8 +20,9 @@ from killed_search import KNOWN, N_TRIALS, NAME, PARAMS, Notes, limited, read_no
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
 from healthpredict.training.budget import TimeBudget
+from healthpredict.training.candidates import SearchResult
 from healthpredict.training.families import FAMILIES, STEPS
-from healthpredict.training.search import METRIC, SearchResult
+from healthpredict.training.search import METRIC
 
 FIRST_POINT = {"family": "logistic_regression"} | {
     f"logistic_regression.{name}": value for name, value in FAMILIES["logistic_regression"].first.items()

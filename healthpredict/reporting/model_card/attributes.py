@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
-from healthpredict.reporting.model_card import facts as words
-from healthpredict.reporting.model_card import sentences
-from healthpredict.reporting.model_card.card import Attribute
+from healthpredict.reporting.model_card import figures, sentences
+from healthpredict.reporting.model_card.card import Attribute, Source
 from healthpredict.reporting.model_card.facts import CardFacts
 
 GROUPS: Final = (
@@ -22,7 +21,6 @@ GROUPS: Final = (
 )
 """Heading of each paragraph of (iv)(B), and its number of attributes."""
 _ROMAN: Final = ("i", "ii", "iii", "iv", "v")
-Source = Literal["system", "hospital", "both"]
 
 
 def source_attributes(facts: CardFacts) -> tuple[Attribute, ...]:
@@ -48,13 +46,15 @@ def source_attributes(facts: CardFacts) -> tuple[Attribute, ...]:
 
 
 def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
-    """Return name, source and text of each attribute. The text is empty if the hospital has not stated it."""
-    stated, external, kept = facts.governance, facts.governance.external_validation, sentences.maintenance(facts)
-    developer = stated.developer
+    """Return name, source and text of each attribute, in order. The text is empty if the hospital has not stated it."""
+    stated, maintenance = facts.governance, sentences.maintenance(facts)
+    developer, external = stated.developer, stated.external_validation
     no_external = "" if external.source else "None: no external validation is recorded in governance.yaml."
     not_yet = "Not known yet: no outcomes of encounters that this version predicted are known."
+    validity = figures.local_validity(facts.monitoring)
+    no_groups = "Not known yet: no group of patients has enough known outcomes." if validity else not_yet
     return [
-        ("Name and contact information of the developer", "hospital", _both(developer.name, developer.contact)),
+        ("Name and contact information of the developer", "hospital", _joined(developer.name, developer.contact)),
         ("Funding source of the technical implementation", "hospital", developer.funding),
         ("Value that is produced as output", "system", sentences.output(facts)),
         ("Type of output", "system", "Prediction: a probability, and a flag at a threshold."),
@@ -66,7 +66,7 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
         (
             "Known risks, inappropriate settings or uses, known limitations",
             "both",
-            stated.risks.known_risks and _both(stated.risks.known_risks, *sentences.limits(facts)),
+            stated.risks.known_risks and _joined(stated.risks.known_risks, *sentences.limits(facts)),
         ),
         ("Exclusion and inclusion criteria of the training data", "system", sentences.excluded()),
         (
@@ -75,24 +75,24 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
             "system",
             sentences.sensitive_inputs(facts),
         ),
-        ("Demographic representativeness of the training data", "system", words.representation(facts)),
+        ("Demographic representativeness of the training data", "system", figures.representation(facts)),
         (
             "Relevance of the training data to the deployed setting",
             "both",
-            stated.data.relevance and _both(stated.data.relevance, words.training_data(facts)),
+            stated.data.relevance and _joined(stated.data.relevance, figures.training_data(facts)),
         ),
         (
             "Approach to ensure that the output is fair",
             "both",
-            stated.fairness.approach and _both(stated.fairness.approach, kept[4]),
+            stated.fairness.approach and _joined(stated.fairness.approach, maintenance.replacement),
         ),
         ("Approaches to manage, reduce or eliminate bias", "hospital", stated.fairness.bias_management),
         ("Source, setting or environment of external validation", "hospital", external.source or no_external),
         ("Party that conducted the external testing", "hospital", external.party or no_external),
         ("Demographic representativeness of external data", "hospital", external.representativeness or no_external),
         ("External validation process", "hospital", external.process or no_external),
-        ("Validity in test data of the same source as the training data", "system", words.validity(facts.test)),
-        ("Fairness in test data of the same source as the training data", "system", words.fairness(facts.test)),
+        ("Validity in test data of the same source as the training data", "system", figures.validity(facts.test)),
+        ("Fairness in test data of the same source as the training data", "system", figures.fairness(facts.test)),
         ("Validity in external data", "hospital", external.validity or no_external),
         ("Fairness in external data", "hospital", external.fairness or no_external),
         (
@@ -100,18 +100,23 @@ def _answers(facts: CardFacts) -> list[tuple[str, Source, str]]:
             "hospital",
             external.outcome_studies or "None: no study of the effect on outcomes is recorded in governance.yaml.",
         ),
-        ("Process and frequency of monitoring validity", "system", _both(kept[0], kept[1])),
-        ("Validity in local data", "system", words.local_validity(facts.monitoring) or not_yet),
-        ("Process and frequency of monitoring fairness", "system", kept[2]),
-        ("Fairness in local data", "system", words.local_fairness(facts.monitoring) or not_yet),
+        (
+            "Process and frequency of monitoring validity",
+            "system",
+            _joined(maintenance.comparison, maintenance.validity),
+        ),
+        ("Validity in local data", "system", validity or not_yet),
+        ("Process and frequency of monitoring fairness", "system", maintenance.fairness),
+        ("Fairness in local data", "system", figures.local_fairness(facts.monitoring) or no_groups),
         (
             "Process and frequency of updates",
             "both",
-            stated.maintenance.review and _both(kept[3], kept[4], stated.maintenance.review),
+            stated.maintenance.review
+            and _joined(maintenance.update, maintenance.replacement, stated.maintenance.review),
         ),
         ("Frequency of corrections of risks to validity and fairness", "hospital", stated.maintenance.correction),
     ]
 
 
-def _both(*texts: str) -> str:
+def _joined(*texts: str) -> str:
     return " ".join(text for text in texts if text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from healthpredict.reporting.model_card import facts as words
 from healthpredict.reporting.model_card import sentences
 from healthpredict.reporting.model_card.attributes import source_attributes
 from healthpredict.reporting.model_card.card import ModelCard, TrainingData
@@ -13,7 +12,6 @@ from healthpredict.reporting.model_card.tripod import tripod_items
 def build_card(facts: CardFacts) -> ModelCard:
     """Build the model card. Its figures are those of the records; free text is that of governance.yaml."""
     manifest = facts.manifest
-    profiled = next(iter(facts.profile.columns.values()), None) if facts.profile else None
     return ModelCard(
         created_at=facts.created_at,
         name=manifest.model_name,
@@ -33,8 +31,8 @@ def build_card(facts: CardFacts) -> ModelCard:
         promised_alert_rate=facts.promised_alert_rate,
         code_systems=manifest.code_systems,
         data=TrainingData(
-            rows=profiled.rows if profiled else None,
-            groups=words.training_groups(facts),
+            rows=facts.training_rows,
+            groups=facts.training_groups,
             columns=facts.columns,
             prepared=facts.prepared,
         ),

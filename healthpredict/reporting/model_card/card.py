@@ -16,6 +16,9 @@ from healthpredict.reporting.model_card.governance import Governance
 from healthpredict.reporting.summary import DeliveredPerformance
 from healthpredict.training.gate import GateDecision
 
+Source = Literal["system", "hospital", "both"]
+"""Who answers a source attribute: this system from its records, the hospital in governance.yaml, or both."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -28,7 +31,7 @@ class BatchPerformance(_Part):
         auroc: None while outcomes are unknown.
         offset: None while outcomes are unknown.
         alert_rate: None if another version was in service when the batch arrived.
-        unknown_diagnoses: column -> encounters whose code it does not know; None as `alert_rate`.
+        unknown_diagnoses: column -> encounters whose code it does not know; None as `alert_rate`, or if they were not counted.
     """
 
     name: str
@@ -47,10 +50,10 @@ class Monitoring(_Part):
     Attributes:
         batches: that it predicted, in order of processing.
         delivered: performance over those whose outcomes are known, or None if there are none.
-        checked: the newest batch that was compared with this version, or None.
-        subgroups: as that check found them, on all known outcomes that the version was not trained on.
-        calibration: as that check found it, or None if there were too few outcomes.
-        alarms: open alarms, in sentences.
+        checked: the newest batch whose check compared groups while this version was in service, or None.
+        subgroups: from that check, on all known outcomes that the version was not trained on.
+        calibration: from that check, or None if there were too few outcomes.
+        alarms: open alarms, one text each; empty if the version is not in service.
     """
 
     batches: tuple[BatchPerformance, ...] = ()
@@ -102,7 +105,7 @@ class Attribute(_Part):
         group: heading of the paragraph.
         name: what is asked for.
         text: the answer.
-        source: who answers: this system from its records, the hospital in governance.yaml, or both.
+        source: who answers.
         provided: whether there is an answer.
     """
 
@@ -111,7 +114,7 @@ class Attribute(_Part):
     group: str
     name: str
     text: str
-    source: Literal["system", "hospital", "both"]
+    source: Source
     provided: bool
 
 
@@ -136,11 +139,13 @@ class TripodItem(_Part):
 class ModelCard(_Part):
     """The model card of a version. Every figure comes from its bundle, the ledger or monitoring.
 
+    Bundles, MLflow and `GET /model/card` contain it as JSON: never rename a field.
+
     Attributes:
         created_at: when this card was made, in UTC.
         name: of the registered model.
         version: in the registry.
-        trained_version: that training built.
+        trained_version: the version that training built: this one, or the one that it recalibrates.
         bundle_digest: None in the card that is part of the bundle itself.
         summary: what it predicts, in one sentence.
         outcome: which readmissions count.
@@ -158,9 +163,9 @@ class ModelCard(_Part):
         test: performance on patients that it was not trained on.
         history: gate and promotions.
         monitoring: None in the card that is part of the bundle.
-        methods: how it was developed and evaluated, in sentences.
-        maintenance: how the system monitors and updates it, in sentences.
-        limits: known limits, in sentences.
+        methods: how it was developed and evaluated.
+        maintenance: how the system monitors and updates it.
+        limits: one sentence for each known limit.
         governance: what the hospital states.
         missing: required texts that it has not stated.
         attributes: the 31 source attributes of HTI-1.

@@ -19,8 +19,7 @@ Results = list[tuple[str, object]]
 
 
 def as_chai_xml(card: ModelCard) -> bytes:
-    """Render the card as an Applied Model Card, in UTF-8."""
-    ET.register_namespace("", NAMESPACE)
+    """Render the card as an Applied Model Card, in UTF-8. The schema prescribes the order of the elements."""
     root = ET.Element(_tag("AppliedModelCard"))
     stated, release = card.governance, card.governance.release
     _add(
@@ -62,7 +61,7 @@ def as_chai_xml(card: ModelCard) -> bytes:
         ClinicalRiskLevel=stated.risks.clinical_risk_level,
     )
     trust = _add(root, "TrustIngredients")
-    answers = {one.number: one.text for one in card.attributes}
+    answers = {one.number: one.text for one in card.attributes}  # by number of the HTI-1 attribute
     system = _add(
         trust,
         "AISystemFacts",
@@ -115,7 +114,7 @@ def as_chai_xml(card: ModelCard) -> bytes:
     source = card.data.prepared.source if card.data.prepared else ""
     _text(root, "Bibliography", _joined(f"Data: {source}." if source else "", release.publications))
     ET.indent(root)
-    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True, default_namespace=NAMESPACE))
 
 
 def _metric(

@@ -1,4 +1,4 @@
-"""`governance.yaml`: what a hospital states about a model. No data can tell it, so the model card takes it from this file."""
+"""`governance.yaml`: what a hospital states about a model, because no record contains it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from healthpredict.errors import ConfigurationError
 
 _REQUIRED: Final[dict[str, Any]] = {"required": True}
 _LONGEST: Final = 5000
-"""Characters of one text. A card that nobody reads helps nobody."""
+"""Characters of one text."""
 
 
 def _required(description: str) -> Any:
@@ -25,6 +25,8 @@ def _optional(description: str) -> Any:
 
 
 class _Part(BaseModel):
+    """A part of the file. The docstring of each part is a comment in the template."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
@@ -121,7 +123,11 @@ class Study(_Part):
 
 
 class Governance(_Part):
-    """The content of `governance.yaml`. An empty text means that the hospital has not stated it."""
+    """The content of `governance.yaml`. An empty text means that the hospital has not stated it.
+
+    Hospitals have files with these names: never rename a part or a text. A new required text makes their files incomplete, so that
+    promotions warn or are rejected. The order is that of the template.
+    """
 
     developer: Developer = Developer()
     use: Use = Use()

@@ -13,14 +13,15 @@ from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.report import Subgroup
 from healthpredict.monitoring.words import name_of
 from healthpredict.reporting.model_card.card import ModelCard
-from healthpredict.reporting.model_card.facts import GROUP_COLUMNS, percent, percents
+from healthpredict.reporting.model_card.facts import GROUP_COLUMNS
+from healthpredict.reporting.model_card.figures import percent
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 WIDTH: Final = 320
 HEIGHT: Final = 130
-"""Size of the plot area of the decision curve, in units of its SVG."""
+"""Size of the plot area of the decision curve, in units of its SVG. The template has the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def as_html(card: ModelCard) -> str:
         curve=_curve(curve) if curve else None,
         shown=shown,
         others=others,
-        scale=_scale([*(group.auroc for group in shown), card.test.evaluation.auroc]),
+        scale=_scale([*(group.auroc for group in card.test.subgroups), card.test.evaluation.auroc]),
     )
 
 
@@ -65,7 +66,7 @@ def _template() -> Template:
 
     text = resources.files("healthpredict.reporting.model_card").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"name_of": name_of, "percent": percent, "percents": percents, "group": _group}
+    environment.filters |= {"name_of": name_of, "percent": percent, "group": _group}
     return environment.from_string(text)
 
 

@@ -1,11 +1,13 @@
-"""What the card says about limits and maintenance, with the figures of the records."""
+"""What the card says about limits, maintenance and methods."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from healthpredict.data.contract import DEATH_OR_HOSPICE
-from healthpredict.reporting.model_card.facts import CardFacts, percent
+from healthpredict.reporting.model_card.facts import CardFacts
+from healthpredict.reporting.model_card.figures import percent
 
 
 def limits(facts: CardFacts) -> tuple[str, ...]:
@@ -78,26 +80,47 @@ def _of_use(facts: CardFacts) -> Iterator[str]:
         yield f"In {newest.name} ({newest.rows:,} encounters), it did not know {unknown:,} diagnosis codes."
 
 
-def maintenance(facts: CardFacts) -> tuple[str, ...]:
+class MaintenanceTexts(NamedTuple):
+    """How the system monitors and updates a version."""
+
+    comparison: str
+    validity: str
+    fairness: str
+    update: str
+    replacement: str
+
+
+def maintenance(facts: CardFacts) -> MaintenanceTexts:
     """Return how the system monitors and updates the version, with the limits in force."""
     drift, gate = facts.drift, facts.promotion
     delay = "one batch" if facts.label_delay == 1 else f"{facts.label_delay} batches"
-    return (
-        f"Every batch is compared with the training data, column by column; outcomes are known {delay} later. False-alarm rate "
-        f"of a batch without drift: {percent(drift.false_alarm_rate, 0)}.",
-        f"Validity: with known outcomes, AUROC and calibration are tested at every batch (calibration on the newest "
-        f"{drift.calibration_rows:,} encounters, level {percent(drift.calibration_level, 0)}). Concept drift is falsely "
-        f"reported with at most {percent(drift.concept_false_alarm_rate, 0)} over the whole life of a version.",
-        f"Fairness: at every batch, sensitivity, positive predictive value and calibration of each group by sex, race, age and "
-        f"payer with {drift.min_subgroup_rows} known encounters, corrected for the number of groups. A difference raises an alarm.",
-        f"Update: the version is recalibrated at the batch that shows it to be off, or that flags "
-        f"{100 * drift.alert_rate_tolerance:.0f} percentage points more or less than the promised "
-        f"{percent(facts.promised_alert_rate, 0)}; it is retrained when new outcomes reach "
-        f"{percent(drift.min_new_share, 0)} of those trained on, or when concept drift is proven.",
-        f"A retrained version replaces it only if its AUROC is at most {gate.margin:.3f} lower ({gate.anchor_margin:.3f} than that "
-        f"of the best version ever), its mean risk is within {gate.max_offset:.2f}, its slope between {gate.min_slope:.2f} and "
-        f"{gate.max_slope:.2f}, and no group loses more than {gate.max_subgroup_auroc_loss:.2f} AUROC or "
-        f"{gate.max_subgroup_sensitivity_loss:.2f} sensitivity.",
+    return MaintenanceTexts(
+        comparison=(
+            f"Every batch is compared with the training data, column by column; outcomes are known {delay} later. False-alarm rate "
+            f"of a batch without drift: {percent(drift.false_alarm_rate, 0)}."
+        ),
+        validity=(
+            "Validity: with known outcomes, AUROC and calibration are tested at every batch (calibration on the newest "
+            f"{drift.calibration_rows:,} encounters, level {percent(drift.calibration_level, 0)}). Concept drift is falsely "
+            f"reported with at most {percent(drift.concept_false_alarm_rate, 0)} over the whole life of a version."
+        ),
+        fairness=(
+            "Fairness: at every batch, sensitivity, positive predictive value and calibration of each group by sex, race, age and "
+            f"payer with {drift.min_subgroup_rows} known encounters, corrected for the number of groups. A difference raises an "
+            "alarm."
+        ),
+        update=(
+            "Update: the version is recalibrated at the batch that shows it to be off, or that flags "
+            f"{100 * drift.alert_rate_tolerance:.0f} percentage points more or less than the promised "
+            f"{percent(facts.promised_alert_rate, 0)}; it is retrained when new outcomes reach "
+            f"{percent(drift.min_new_share, 0)} of those trained on, or when concept drift is proven."
+        ),
+        replacement=(
+            f"A retrained version replaces it only if its AUROC is at most {gate.margin:.3f} lower ({gate.anchor_margin:.3f} than "
+            f"that of the best version ever), its mean risk is within {gate.max_offset:.2f}, its slope between "
+            f"{gate.min_slope:.2f} and {gate.max_slope:.2f}, and no group loses more than {gate.max_subgroup_auroc_loss:.2f} AUROC "
+            f"or {gate.max_subgroup_sensitivity_loss:.2f} sensitivity."
+        ),
     )
 
 

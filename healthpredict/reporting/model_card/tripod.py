@@ -33,7 +33,7 @@ def _section(number: str) -> str:
 
 
 def _items(facts: CardFacts) -> list[tuple[str, str, str | None, str]]:
-    """Return number, topic, where it is reported, and why not."""
+    """Return number, topic, where it is reported, and why not, in the order of the checklist."""
     stated, study = facts.governance, facts.governance.study
     registry = "the system has no record of it"
     known = facts.monitoring is not None and facts.monitoring.delivered is not None

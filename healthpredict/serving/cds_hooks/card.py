@@ -11,9 +11,10 @@ from typing import Any, Final
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.features.encoder import Value
 from healthpredict.serving.cds_hooks.params import CdsHooksParams, Suggestion
-from healthpredict.serving.cds_hooks.words import column_of, in_words, name_of
+from healthpredict.serving.cds_hooks.phrases import column_of, name_of, phrase_of
 
 OVERRIDE_SYSTEM: Final = "urn:health-predict:override-reason"
+"""EHRs send it back with feedback, so it must not change."""
 _REASONS: Final = 5
 _WITHIN: Final = {"within_30_days": "within 30 days", "any": "at any time"}
 
@@ -26,7 +27,7 @@ class Subject:
         patient_id: FHIR id of the patient.
         encounter_id: FHIR id of the encounter.
         record: its values by `Column.field`.
-        unknown: fields whose values could not be found out.
+        unknown: fields whose values are not known.
     """
 
     patient_id: str
@@ -66,7 +67,10 @@ def make_card(
 
 
 def suggestion_id(card_id: uuid.UUID, suggestion: Suggestion) -> str:
-    """Return the `uuid` of a suggestion of a card. It follows from both, so nothing about a card has to be stored."""
+    """Return the `uuid` of a suggestion of a card. It is computed from both, so no card has to be stored.
+
+    EHRs send it back with feedback, so its computation must not change.
+    """
     return str(uuid.uuid5(card_id, f"{suggestion.system}|{suggestion.code}"))
 
 
@@ -103,14 +107,14 @@ def _detail(subject: Subject, explained: Mapping[str, Any], manifest: Manifest) 
 
 
 def _strongest(explained: Mapping[str, Any], record: Mapping[str, Value]) -> list[str]:
-    """Return the columns with the largest contributions in words. Columns that contribute together share equally."""
+    """Return a phrase for each column with a large contribution. Columns that contribute together share it equally."""
     sums: dict[str, float] = {}
     for reason in explained["reasons"]:
         columns = dict.fromkeys(map(column_of, reason["fields"]))
         for column in columns:
             sums[column] = sums.get(column, 0.0) + reason["contribution"] / len(columns)
     strongest = sorted(sums.items(), key=lambda item: -abs(item[1]))[:_REASONS]
-    return [f"{in_words(column, record)} ({_effect(contribution)})" for column, contribution in strongest]
+    return [f"{phrase_of(column, record)} ({_effect(contribution)})" for column, contribution in strongest]
 
 
 def _effect(contribution: float) -> str:

@@ -18,25 +18,26 @@ from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
 from healthpredict.serving.cds_hooks.card import Subject, make_card
 from healthpredict.serving.cds_hooks.feedback import FeedbackBody, read_feedback
-from healthpredict.serving.cds_hooks.fhir_server import FhirServerError, read
+from healthpredict.serving.cds_hooks.fhir_server import FhirServerError, read_missing
 from healthpredict.serving.cds_hooks.hook_request import (
     DISCHARGE,
     PATIENT_VIEW,
     PREFETCH,
     REQUIRED,
     HookRequest,
-    failed,
+    keys_with_errors,
     names_another_patient,
     read_hook_request,
 )
 from healthpredict.serving.cds_hooks.params import CDS_SERVICES, CdsHooksParams
 from healthpredict.serving.predictions import identity
 from healthpredict.serving.problems import JSON, RETRY_LATER, ProblemError
-from healthpredict.serving.reasons import explain
+from healthpredict.serving.reasons import UNEXPLAINED, explain
 from healthpredict.serving.request import is_dry_run, read_body
 from healthpredict.serving.service import Service
 
 SERVICE_ID: Final = "readmission-risk"
+"""EHRs are configured with it, and the prediction log contains it: never rename it."""
 PATH: Final = f"{CDS_SERVICES}/{SERVICE_ID}"
 _NO_CARD: Final = "healthpredict.no-card-because"
 """Name of the extension of a response without a card, which says why."""
@@ -46,7 +47,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
     """Add the endpoints.
 
     Args:
-        router: for calls and feedback, which take their bodies themselves.
+        router: for calls and feedback; its routes are `RawBodyRoute`.
         discovery: for the list of services.
         service: see `Service`.
         params: see `CdsHooksParams`.
@@ -66,12 +67,13 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
             412: openapi.problem("A prefetch key is missing, and there is no FHIR server to ask"),
             413: openapi.problem("The body is too long"),
             422: openapi.problem("The body is not a request of a hook that this service answers"),
+            **UNEXPLAINED,
             503: openapi.BUSY,
         },
         openapi_extra=_documented(HookRequest, _CALL_EXAMPLE),
     )
     async def call(request: Request) -> Response:
-        # Others wait with their bodies unread, so that large ones do not fill the memory.
+        # Calls without a slot wait with their bodies unread, so that large bodies do not fill the memory.
         async with slots:
             body = await read_body(request, service.limits.hook_body_bytes, service.limits.body_seconds)
             dry_run = is_dry_run(request)
@@ -110,7 +112,7 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
         resources = await _resources(request, params)
     except FhirServerError as error:
         return _without_card(str(error))
-    if keys := failed(request.prefetch or {}):
+    if keys := keys_with_errors(request):
         return _without_card(f"The EHR reported an error instead of {', '.join(keys)}.")
     if names_another_patient(request):
         return _without_card("The prefetched Patient is not the patient of the context.")
@@ -126,24 +128,24 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
         service.log.add(LogEntry(time_ns(), PATH, dry_run, explained | identified, found.record.values()))
     if params.only_high_risk and not explained["high_risk"]:
         return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
-    # That a stay has not ended is no news at a discharge.
+    # At a discharge, no stay has ended, so the card does not mention it.
     unknown = [field for field in found.unknown if field != "time_in_hospital"]
     subject = Subject(request.patient_id, request.encounter_id, found.record, unknown)
     return {"cards": [make_card(subject, explained, bundle.manifest, params, uuid.UUID(identified["request_id"]))]}
 
 
 async def _resources(request: HookRequest, params: CdsHooksParams) -> list[bytes | msgspec.Raw]:
-    """Return the prefetched resources, with what the FHIR server of the EHR adds, as JSON texts.
+    """Return the prefetched resources, and those that the EHR left out from its FHIR server, as JSON texts.
 
     Raises:
         ProblemError: something is missing, and there is no FHIR server that may be asked (412).
-        FhirServerError: the server did not give it.
+        FhirServerError: see `read_missing`.
     """
-    given: list[bytes | msgspec.Raw] = [text for text in (request.prefetch or {}).values() if bytes(text) != b"null"]
+    given: list[bytes | msgspec.Raw] = list(request.prefetched.values())
     missing = request.missing()
     allowed = {server.rstrip("/") for server in params.fhir_servers}
     if missing and request.fhir_server is not None and request.fhir_server.rstrip("/") in allowed:
-        return given + await read(request, missing.values(), params.fhir_seconds)
+        return given + await read_missing(request, missing.values(), params.fhir_seconds)
     if required := [key for key in REQUIRED if key in missing]:
         raise ProblemError(
             412,

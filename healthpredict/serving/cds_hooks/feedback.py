@@ -77,14 +77,18 @@ def _line(place: str, feedback: _Feedback, params: CdsHooksParams) -> FeedbackLi
         raise ProblemError(422, f"{place}.outcome is neither accepted nor overridden.")
     if feedback.outcome == "accepted" and not feedback.accepted_suggestions:
         raise ProblemError(422, f"{place}.acceptedSuggestions is missing. Name the suggestions that were accepted.")
+    try:
+        acted_at = feedback.outcome_timestamp.astimezone(UTC)
+    except OverflowError:
+        raise ProblemError(422, f"{place}.outcomeTimestamp is not in the years 1 to 9999 of UTC.") from None
     codes = {suggestion_id(card, suggestion): suggestion.code for suggestion in params.suggestions}
     override = feedback.override_reason or _OverrideReason()
     return FeedbackLine(
         time=time.time_ns() // 1000,
         request_id=card.hex,
         outcome=feedback.outcome,
-        acted_at=int(feedback.outcome_timestamp.astimezone(UTC).timestamp() * 1e6),
-        # A suggestion that is not in the parameters any more keeps its id.
+        acted_at=int(acted_at.timestamp() * 1e6),
+        # For a suggestion that is no longer in the parameters, the id is logged instead of the code.
         accepted=[codes.get(accepted.id, accepted.id) for accepted in feedback.accepted_suggestions],
         reason=override.reason.code if override.reason else None,
         reason_system=override.reason.system if override.reason else None,

@@ -15,20 +15,20 @@ from healthpredict.serving.cds_hooks.hook_request import HookRequest
 _MAX_PAGES: Final = 10
 """Pages of one search. A server that sends more has more than any prediction needs."""
 _MAX_BYTES: Final = 16 * 1024 * 1024
-"""Of all pages of one search."""
+"""Size of all pages of one search."""
 
 
 class FhirServerError(Exception):
-    """The FHIR server did not give what is needed. The message says why, without content."""
+    """The FHIR server did not answer a query. The message says why, and contains nothing from its response."""
 
 
-async def read(request: HookRequest, queries: Iterable[str], seconds: float) -> list[bytes]:
-    """Run several queries at once.
+async def read_missing(request: HookRequest, queries: Iterable[str], seconds: float) -> list[bytes]:
+    """Run the queries of the missing prefetch keys at the same time.
 
     Args:
-        request: with the URL of the server, which must be on the allow-list, and perhaps a token.
-        queries: relative URLs.
-        seconds: time limit for all of them.
+        request: with the URL of the server, and perhaps a token. The caller has checked that the hospital allows the server.
+        queries: URLs relative to the server's.
+        seconds: time limit for all queries together.
 
     Returns:
         The JSON texts of all pages of all queries.
@@ -46,7 +46,7 @@ async def read(request: HookRequest, queries: Iterable[str], seconds: float) -> 
             found = await asyncio.gather(*(_pages(http, base, f"{base}/{query}") for query in queries))
     except TimeoutError:
         raise FhirServerError(f"The FHIR server did not answer within {seconds:g} seconds.") from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:  # also a token that no header can contain
         raise FhirServerError(f"The FHIR server cannot be read ({type(error).__name__}).") from None
     return list(chain.from_iterable(found))
 
@@ -73,7 +73,11 @@ async def _pages(http: httpx.AsyncClient, base: str, url: str) -> list[bytes]:
 
 
 def _next(page: Mapping[str, Any], base: str) -> str:
-    """Return the URL of the next page, or an empty string. Another server never gets the token."""
+    """Return the URL of the next page, or an empty string if there is none.
+
+    Raises:
+        FhirServerError: the URL names another server, which must not get the token.
+    """
     links = page.get("link")
     for link in links if isinstance(links, list) else []:
         if isinstance(link, dict) and link.get("relation") == "next":

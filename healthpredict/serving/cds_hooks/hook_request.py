@@ -12,7 +12,7 @@ from healthpredict.serving.problems import ProblemError
 
 DISCHARGE: Final = "encounter-discharge"
 PATIENT_VIEW: Final = "patient-view"
-_ERROR: Final = b"OperationOutcome"
+_ERROR: Final = "OperationOutcome"
 _FHIR_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _SEARCH: Final = "?patient={{context.patientId}}&_count=500"
 _OF_PATIENT: Final = {
@@ -31,7 +31,7 @@ PREFETCH: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """The prefetch templates of each hook. They use only what the specification recommends for queries."""
 REQUIRED: Final = ("patient", "encounters", "conditions", "observations", "procedures", "medicationRequests")
-"""Keys without which there is no prediction."""
+"""Prefetch keys without which there is no prediction. Without one of the others, there is a prediction from less data."""
 
 
 class _Resource(msgspec.Struct, rename="camel"):
@@ -46,7 +46,7 @@ class FhirAuthorization(msgspec.Struct):
 
 
 class HookRequest(msgspec.Struct, rename="camel"):
-    """The body of a call. `prefetch` stays JSON text, for `encounter_from_fhir`. Unknown fields are ignored."""
+    """The body of a call. `prefetch` is not decoded here: `encounter_from_fhir` does that. Unknown fields are ignored."""
 
     hook: str
     hook_instance: str
@@ -54,6 +54,11 @@ class HookRequest(msgspec.Struct, rename="camel"):
     fhir_server: str | None = None
     fhir_authorization: FhirAuthorization | None = None
     prefetch: dict[str, msgspec.Raw] | None = None
+
+    @property
+    def prefetched(self) -> Mapping[str, msgspec.Raw]:
+        """What the EHR prefetched, by key; empty if it sent nothing."""
+        return self.prefetch or {}
 
     @property
     def patient_id(self) -> str:
@@ -66,9 +71,10 @@ class HookRequest(msgspec.Struct, rename="camel"):
         return self.context.get("encounterId")
 
     def missing(self) -> dict[str, str]:
-        """Return the queries of the prefetch keys that the EHR left out, by key. Null means that there are no data."""
-        given = self.prefetch or {}
-        return {key: self._query(template) for key, template in PREFETCH[self.hook].items() if key not in given}
+        """Return the queries of the prefetch keys that the EHR left out, by key. A key with null is not one: there are no data."""
+        return {
+            key: self._query(template) for key, template in PREFETCH[self.hook].items() if key not in self.prefetched
+        }
 
     def _query(self, template: str) -> str:
         return re.sub(r"\{\{context\.(\w+)\}\}", lambda name: self.context[name[1]], template)
@@ -81,13 +87,14 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
     """Decode a call.
 
     Args:
-        body: of the HTTP request.
-        hooks: that the service answers.
+        body: body of the HTTP request.
+        hooks: the hooks that the service answers.
 
     Raises:
         ProblemError: it is not JSON (400), or not a call of one of these hooks (422). The message repeats no value.
     """
     try:
+        body.decode()  # msgspec does not check the texts that it skips, and `prefetch` is decoded later
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
         raise ProblemError(422, f"The body is not a CDS Hooks request: {error}.") from None
@@ -105,22 +112,23 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
     return request
 
 
-def failed(prefetched: Mapping[str, bytes | msgspec.Raw]) -> list[str]:
+def keys_with_errors(request: HookRequest) -> list[str]:
     """Return the required keys for which the EHR sent an error instead of data."""
-    return [
-        key
-        for key in REQUIRED
-        if (text := bytes(prefetched.get(key, b""))).find(_ERROR) >= 0 and _head(text).resource_type == _ERROR.decode()
-    ]
+    return [key for key in REQUIRED if key in request.prefetched and _is_error(bytes(request.prefetched[key]))]
+
+
+def _is_error(text: bytes) -> bool:
+    # Few resources contain the word, so few are decoded.
+    return _ERROR.encode() in text and _head(text).resource_type == _ERROR
 
 
 def names_another_patient(request: HookRequest) -> bool:
     """Return whether the prefetched Patient is not the patient of the context."""
-    patient = _head(bytes((request.prefetch or {}).get("patient", b"null")))
+    patient = _head(request.prefetched.get("patient", b"null"))
     return patient.resource_type == "Patient" and patient.id != request.patient_id
 
 
-def _head(text: bytes) -> _Resource:
+def _head(text: bytes | msgspec.Raw) -> _Resource:
     try:
         return msgspec.json.decode(text, type=_Resource)
     except msgspec.ValidationError:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from healthpredict.errors import ConfigurationError
 
 CDS_SERVICES = "/cds-services"
-"""Path of the list of services, and the start of their paths."""
+"""Path of the list of services. The paths of the services begin with it."""
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
+
+
+def _with_valid_port(url: str) -> str:
+    _ = urlsplit(url).port  # raises ValueError
+    return url
+
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"), AfterValidator(_with_valid_port)]
 """An absolute URL without query."""
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+$")]
 Phrase = Annotated[str, StringConstraints(min_length=1, max_length=60)]
@@ -46,7 +54,7 @@ class Suggestion(BaseModel):
 
     Attributes:
         label: text of the button.
-        code: of the order.
+        code: code of the order.
         system: URI of the code system.
         display: name of the code.
     """
@@ -73,7 +81,7 @@ class CdsHooksParams(BaseModel):
 
     Attributes:
         base_url: URL of this service as EHRs call it, without `/cds-services`. Tokens must name it, and cards link to it.
-        population: the patients whose readmitted share a card gives beside the risk.
+        population: name of the patients that the model was tested on. A card gives the share of them who were readmitted.
         patient_view: whether the service also answers the hook `patient-view`.
         only_high_risk: whether a card is shown only if the risk is at or above the threshold.
         critical_risk: risk (0-1) from which the indicator of a card is `critical`; by default it never is.
@@ -126,7 +134,7 @@ def read_params(path: Path) -> CdsHooksParams:
         ConfigurationError: it cannot be read, is not TOML, or a parameter is wrong. The message names it.
     """
     try:
-        return CdsHooksParams.model_validate(tomllib.loads(path.read_text()), strict=False)
+        return CdsHooksParams.model_validate(tomllib.loads(path.read_text()))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}). Name the file of CDS Hooks.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -18,26 +18,28 @@ from healthpredict.serving.cds_hooks.params import CdsHooksParams, TrustedClient
 from healthpredict.serving.keys import bearer
 
 _ALGORITHMS: Final = ("ES384", "RS384")
-"""Those that the specification recommends. Symmetric ones and `none` are never accepted."""
+"""The algorithms that the specification recommends. It forbids symmetric algorithms and `none`."""
 _CLAIMS: Final = ("iss", "aud", "exp", "iat", "jti")
 _CLOCK_SECONDS: Final = 30
 """Clocks of EHR and service may differ by this much."""
 _LONGEST_SECONDS: Final = 900
 """Longest validity of a token. Until it ends, the token is remembered, so that it cannot be used again."""
 _KEYS_SECONDS: Final = 3600.0
-"""Keys are fetched again when they are this old, so that a key that was withdrawn is not accepted for longer."""
+"""Age at which keys are fetched again, because the EHR may have withdrawn one."""
+_OUTAGE_SECONDS: Final = 24 * _KEYS_SECONDS
+"""Age up to which keys are accepted if they cannot be fetched again."""
 _BETWEEN_FETCHES_SECONDS: Final = 10.0
-"""Tokens that name unknown keys cannot make the service fetch keys more often."""
+"""Keys are not fetched more often, even if tokens name unknown keys."""
 _FETCH_SECONDS: Final = 3.0
 _MAX_KEYS_BYTES: Final = 256 * 1024
 
 
 class TokenError(Exception):
-    """A token is not accepted. The message says why, without its content."""
+    """A token is not accepted. The message says why, and contains nothing from the token."""
 
 
 class Tokens:
-    """The tokens that a service accepts. Each can be used once."""
+    """Checks tokens, and remembers those that were used: each is accepted once."""
 
     def __init__(self, params: CdsHooksParams) -> None:
         """Args: params, with the trusted clients.
@@ -50,11 +52,11 @@ class Tokens:
         self._used: dict[tuple[str, str], float] = {}
 
     async def problem(self, authorization: str | None, path: str) -> str | None:
-        """Check the token of a request, and use it up.
+        """Check the token of a request. If it is accepted, it counts as used.
 
         Args:
             authorization: the header, or None if there is none.
-            path: of the request. The token must have been made for the URL that ends with it.
+            path: path of the request. The token must have been made for `base_url` with this path.
 
         Returns:
             Why it is not accepted, or None if it is.
@@ -112,15 +114,15 @@ class Tokens:
     def _use_once(self, issuer: str, claims: Mapping[str, Any]) -> None:
         now = time.time()
         end = float(claims["exp"]) + _CLOCK_SECONDS
-        if end - now > _LONGEST_SECONDS + 2 * _CLOCK_SECONDS:
+        if float(claims["exp"]) - now > _LONGEST_SECONDS + _CLOCK_SECONDS:
             raise TokenError(f"The token is valid for more than {_LONGEST_SECONDS} seconds.")
-        # Each client's tokens have about the same validity, so the first ones expire first.
+        # Tokens are valid for about the same time, so the oldest expire first. One that is valid for longer delays this a little.
         while self._used and next(iter(self._used.values())) < now:
             self._used.pop(next(iter(self._used)))
         used = (issuer, str(claims["jti"]))
         if self._used.get(used, 0.0) >= now:
             raise TokenError("The token was used before (jti). Make one for each request.")
-        self._used.pop(used, None)  # so that it gets the last place
+        self._used.pop(used, None)  # so that the new entry is the last one
         self._used[used] = end
 
 
@@ -165,8 +167,7 @@ class _KeySet:
             response.raise_for_status()
             keys = _by_kid(response.content)
         except (httpx.HTTPError, ValueError):
-            # Old keys stay valid for a day while the EHR cannot be reached.
-            if time.monotonic() - self._fetched >= 24 * _KEYS_SECONDS:
+            if time.monotonic() - self._fetched >= _OUTAGE_SECONDS:
                 self._keys = {}
                 raise TokenError("The public keys of the token's issuer cannot be fetched. Try again.") from None
             return
@@ -174,7 +175,7 @@ class _KeySet:
 
 
 def _by_kid(text: bytes) -> dict[str, dict[str, Any]]:
-    """Return the keys of a JWK set. Raises: ValueError, if it is none."""
+    """Return the keys of a JWK set by their `kid`. Raises: ValueError, if the text is not a JWK set."""
     if len(text) > _MAX_KEYS_BYTES:
         raise ValueError("too long")
     data = json.loads(text)

@@ -1,4 +1,4 @@
-"""Values of an encounter in plain words, for cards."""
+"""Plain English for the values of an encounter, for cards."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 from healthpredict.data.contract import DISPOSITION, MEDICATIONS
 from healthpredict.features.encoder import Value
+from healthpredict.features.sources import MEDICATION_FIELDS
 
 DRUGS: Final = "drugs"
-"""All columns of diabetes drugs together."""
-_DRUG_FIELDS: Final = frozenset(name.replace("-", "_") for name in MEDICATIONS)
+"""Stands for the columns of all diabetes drugs, which share one phrase."""
 _PHRASES: Final = {
     "race": "Race: {}",
     "gender": "Sex: {}",
@@ -37,7 +37,7 @@ _PHRASES: Final = {
     "change": "Diabetes drugs changed: {}",
     "diabetesMed": "Diabetes drugs prescribed: {}",
 }
-_WORDS: Final = {
+_MEANINGS: Final = {
     "max_glu_serum": {"None": "not measured", "Norm": "normal"},
     "A1Cresult": {"None": "not measured", "Norm": "normal"},
     "change": {"No": "no", "Ch": "yes"},
@@ -106,26 +106,27 @@ _WORDS: Final = {
         "26": "hospice",
     },
 }
-"""Values of `IDS_mapping.csv` of the data set and others, in our own words. Other values are shown as they are."""
+"""What values mean: those of `IDS_mapping.csv` of the data set, reworded, and some others. The rest is shown as it is."""
 
 
 def column_of(field: str) -> str:
     """Return the field itself, or `DRUGS` for a diabetes drug."""
-    return DRUGS if field in _DRUG_FIELDS else field
+    return DRUGS if field in MEDICATION_FIELDS else field
 
 
-def in_words(column: str, record: Mapping[str, Value]) -> str:
-    """Return what a record says about a column.
+def phrase_of(column: str, record: Mapping[str, Value]) -> str:
+    """Return what a record says about a column, such as "Days in hospital: 4".
 
     Args:
         column: as `column_of` returns it.
         record: values by `Column.field`.
     """
     if column == DRUGS:
-        given = [name for name in MEDICATIONS if record.get(name.replace("-", "_")) not in (None, "No")]
+        fields = zip(MEDICATIONS, MEDICATION_FIELDS, strict=True)
+        given = [name for name, field in fields if record.get(field) not in (None, "No")]
         return f"Diabetes drugs: {', '.join(given) or 'none'}"
     value = record.get(column)
-    shown = "not known" if value is None else _WORDS.get(column, {}).get(str(value), str(value))
+    shown = "not known" if value is None else _MEANINGS.get(column, {}).get(str(value), str(value))
     if column in ("age", "weight") and shown[0] == "[":
         low, high = shown.strip("[)").split("-")
         shown = f"{low} to {int(high) - 1}"

@@ -1,0 +1,101 @@
+"""Decode what a caller sent into structs: plain JSON objects, JSON text, structs, and Bundles of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from healthpredict.fhir.resources import NOT_READ, TYPES, AnyResource, Bundle
+
+Sent = Mapping[str, Any] | AnyResource | bytes | msgspec.Raw
+_DEEPEST: Final = 16
+_URN: Final = "urn:uuid:"
+_read_typed: Final = msgspec.json.Decoder(AnyResource | Bundle).decode
+
+
+def structs_of(resources: Iterable[Sent], left_out: Counter[str], depth: int = 0) -> Iterator[AnyResource]:
+    """Yield every resource that is needed, also those of Bundles.
+
+    Args:
+        resources: what was sent.
+        left_out: counts the others as `Type: reason`.
+        depth: number of Bundles around them.
+    """
+    for sent in resources:
+        if isinstance(sent, bytes | msgspec.Raw):
+            decoded = _decode(sent, left_out)
+            if isinstance(decoded, Bundle):
+                yield from _entries(decoded)
+                continue
+            resource = decoded
+        else:
+            resource = sent
+        if resource is None:
+            continue
+        if isinstance(resource, Struct):
+            yield resource
+            continue
+        kind = resource.get("resourceType")
+        if kind == "Bundle":
+            if depth >= _DEEPEST:
+                left_out["Bundle: is nested too deeply"] += 1
+                continue
+            entries = resource.get("entry")
+            inner = [
+                _named(entry) for entry in (entries if isinstance(entries, list) else ()) if isinstance(entry, Mapping)
+            ]
+            yield from structs_of([item for item in inner if item is not None], left_out, depth + 1)
+            continue
+        struct = TYPES.get(kind) if isinstance(kind, str) else None
+        if struct is None:
+            left_out[f"{kind if isinstance(kind, str) else 'no resourceType'}: {NOT_READ}"] += 1
+            continue
+        try:
+            yield msgspec.convert(resource, struct)
+        except msgspec.ValidationError as error:
+            left_out[f"{kind}: malformed ({error})"] += 1
+
+
+def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | Bundle | Mapping[str, Any] | None:
+    """Decode JSON into structs, or into plain values if a resource is malformed or of a type that is not needed."""
+    try:
+        typed: AnyResource | Bundle = _read_typed(sent)
+        return typed
+    except msgspec.ValidationError:
+        pass
+    except msgspec.DecodeError:
+        left_out["no resource: the JSON is malformed"] += 1
+        return None
+    plain = msgspec.json.decode(sent)
+    if isinstance(plain, dict):
+        found: Mapping[str, Any] = plain
+        return found
+    if plain is not None:
+        left_out["no resource: the JSON is no object"] += 1
+    return None
+
+
+def _entries(bundle: Bundle) -> Iterator[AnyResource]:
+    """Yield the resources of a Bundle, with the ids by which other entries refer to them."""
+    for entry in bundle.entry:
+        if entry.resource is None:
+            continue
+        url = entry.full_url or ""
+        if url.startswith(_URN) and entry.resource.id != url[len(_URN) :]:
+            yield msgspec.structs.replace(entry.resource, id=url[len(_URN) :])
+        else:
+            yield entry.resource
+
+
+def _named(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the resource of an entry of a Bundle, with the id by which other entries refer to it."""
+    resource, url = entry.get("resource"), entry.get("fullUrl")
+    if not isinstance(resource, Mapping):
+        return None
+    if isinstance(url, str) and url.startswith(_URN) and resource.get("id") != url[len(_URN) :]:
+        return {**resource, "id": url[len(_URN) :]}
+    return resource

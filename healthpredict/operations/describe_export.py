@@ -1,0 +1,181 @@
+"""Describe the index admissions of a sorted FHIR export as rows of the raw layout, and account for every resource."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+from healthpredict.data.columns import OUTCOME_COLUMN
+from healthpredict.data.contract import BY_FIELD, DIAGNOSES, RECORD_COLUMNS
+from healthpredict.data.diagnosis import unambiguous
+from healthpredict.data.import_params import ImportParams
+from healthpredict.fhir.admissions import Admission, find_admissions
+from healthpredict.fhir.chart import Chart
+from healthpredict.fhir.history import History
+from healthpredict.fhir.references import target
+from healthpredict.fhir.resources import (
+    AnyResource,
+    Encounter,
+    MedicationAdministration,
+    MedicationRequest,
+    Patient,
+    subject_of,
+)
+from healthpredict.fhir.stays import class_of
+from healthpredict.fhir.terminology import Terminology
+from healthpredict.operations.resource_groups import read_group
+from healthpredict.operations.sort_export import SortedExport
+
+NO_STAY: Final = "belongs to no index stay"
+NO_VISIT: Final = "in no index stay, and not in the year before one"
+NO_ADMISSION: Final = "has no index admission"
+NO_PATIENT: Final = "its patient is not in the export"
+
+
+@dataclass(slots=True)
+class DescribedExport:
+    """The index admissions of an export as rows, and what was used and left out.
+
+    Attributes:
+        rows: raw rows, with `readmitted`.
+        used: type -> number of resources that a stay used.
+        left_out: (type, reason) -> number of resources.
+        stays_left_out, no_outcome, planned, persons, limited, unknown_codes: as in `ImportedExport`.
+        unknown: (column, reason) -> number of index admissions.
+        medications: ids of the Medications that were used.
+        specialties: ids of the PractitionerRoles that were used.
+        ids: the values of `encounter_id` so far.
+    """
+
+    rows: list[dict[str, str | None]] = field(default_factory=list)
+    used: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
+    stays_left_out: Counter[str] = field(default_factory=Counter)
+    no_outcome: Counter[str] = field(default_factory=Counter)
+    planned: int = 0
+    persons: int = 0
+    unknown: Counter[tuple[str, str]] = field(default_factory=Counter)
+    limited: Counter[str] = field(default_factory=Counter)
+    unknown_codes: Counter[str] = field(default_factory=Counter)
+    medications: set[str] = field(default_factory=set)
+    specialties: set[str] = field(default_factory=set)
+    ids: set[int] = field(default_factory=set)
+
+
+def describe_export(
+    export: SortedExport,
+    terminology: Terminology,
+    params: ImportParams,
+    until: date,
+    progress: Callable[[float], None],
+) -> DescribedExport:
+    """Find and describe the index admissions of an export.
+
+    Args:
+        export: its resources.
+        terminology: how codes are read.
+        params: the rules.
+        until: the day until when it reports encounters.
+        progress: called with the share (0-1) of the persons that are done.
+    """
+    found = DescribedExport()
+    for group in range(export.groups):
+        for history in _histories(export, group, terminology, params, found):
+            admissions = find_admissions(history, params, until)
+            found.stays_left_out.update(admissions.left_out)
+            for admission in admissions.index:
+                _add_row(admission, found)
+            _count_resources(history, bool(admissions.index), export, found)
+        progress((group + 1) / export.groups)
+    return found
+
+
+def _histories(
+    export: SortedExport, group: int, terminology: Terminology, params: ImportParams, found: DescribedExport
+) -> Iterator[History]:
+    """Yield the history of each person of a group."""
+    charts: defaultdict[str, Chart] = defaultdict(
+        lambda: Chart(terminology, export.medications, export.specialties, export.delivered)
+    )
+    for resource in read_group(export.folder, group):
+        patient = resource.id if isinstance(resource, Patient) else target(subject_of(resource))
+        charts[export.persons.of(patient or "")].add(resource)
+    hours = params.transfer_hours if params.merge_stays else None
+    while charts:
+        _, chart = charts.popitem()
+        found.left_out.update(chart.left_out)
+        if not chart.patients:
+            for resource in _resources(chart):
+                found.left_out[type(resource).__name__, NO_PATIENT] += 1
+        else:
+            found.persons += 1
+            yield History(chart, hours)
+
+
+def _resources(chart: Chart) -> Iterable[AnyResource]:
+    """Yield all resources of a chart."""
+    yield from chart.patients.values()
+    yield from chart.encounters.values()
+    for resources in (
+        chart.conditions,
+        chart.observations,
+        chart.orders,
+        chart.administrations,
+        chart.procedures,
+        chart.coverages,
+    ):
+        yield from resources
+
+
+def _add_row(admission: Admission, found: DescribedExport) -> None:
+    description = admission.description
+    record = description.record
+    number = int(record["encounter_id"] or 0)
+    while number in found.ids:
+        number += 1
+    found.ids.add(number)
+    row: dict[str, str | None] = {
+        column.name: None if (value := record[column.field]) is None else str(value) for column in RECORD_COLUMNS
+    }
+    row["encounter_id"] = str(number)
+    for name in DIAGNOSES:
+        code = row[name]
+        row[name] = None if code is None else unambiguous(code)
+    row[OUTCOME_COLUMN] = admission.readmitted
+    found.rows.append(row)
+    found.planned += admission.planned
+    if admission.no_outcome is not None:
+        found.no_outcome[admission.no_outcome] += 1
+    found.unknown.update((BY_FIELD[name].name, reason) for name, reason in description.unknown.items())
+    found.limited.update(BY_FIELD[name].name for name in description.limited)
+    found.unknown_codes.update(description.unknown_codes)
+
+
+def _count_resources(history: History, has_index: bool, export: SortedExport, found: DescribedExport) -> None:
+    """Count each resource of a person as used, or as left out with a reason."""
+    chart, used = history.chart, history.used
+    for resource in _resources(chart):
+        kind = type(resource).__name__
+        if isinstance(resource, Patient):
+            if has_index:
+                found.used[kind] += 1
+            else:
+                found.left_out[kind, NO_ADMISSION] += 1
+        elif id(resource) in used:
+            found.used[kind] += 1
+            if isinstance(resource, MedicationRequest | MedicationAdministration):
+                reference = target(resource.medication_reference)
+                if reference is not None:
+                    found.medications.add(reference)
+            elif isinstance(resource, Encounter):
+                for participant in resource.participant:
+                    reference = target(participant.individual)
+                    if reference is not None and reference in export.roles:
+                        found.specialties.add(export.roles[reference])
+        elif isinstance(resource, Encounter):
+            found.left_out[kind, NO_VISIT if class_of(resource) else "has no class"] += 1
+        else:
+            found.left_out[kind, NO_STAY] += 1

@@ -1,0 +1,244 @@
+"""Sort the resources of a FHIR Bulk Data export into groups of persons, in bounded memory: line by line, into temporary files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from healthpredict.fhir.chart import DRUGS, PROCEDURES, RESULTS, VISITS, concept_of, keys_of
+from healthpredict.fhir.dates import read_moment
+from healthpredict.fhir.history import is_read
+from healthpredict.fhir.persons import Persons
+from healthpredict.fhir.references import target
+from healthpredict.fhir.resources import (
+    NO_PERIOD,
+    NOT_READ,
+    TYPES,
+    AnyResource,
+    Concept,
+    Encounter,
+    Link,
+    Medication,
+    Observation,
+    Patient,
+    PractitionerRole,
+    subject_of,
+)
+from healthpredict.fhir.rules import INPATIENT
+from healthpredict.fhir.stays import class_of
+from healthpredict.operations.find_export import Export, ExportFile, lines_of
+from healthpredict.operations.resource_groups import Groups
+
+NO_PATIENT: Final = "names no patient"
+NOT_NEEDED_MEASUREMENT: Final = "neither a laboratory result nor a weight"
+_GROUP_BYTES: Final = 25_000_000
+"""NDJSON per group of persons; its structs take about as much memory."""
+_MOST_GROUPS: Final = 200
+_GZIP_FACTOR: Final = 25
+"""How much longer NDJSON is than its gzip file, roughly."""
+_SHOWN: Final = 100
+_DELIVERED: Final = {
+    "Observation": RESULTS,
+    "Procedure": PROCEDURES,
+    "MedicationRequest": DRUGS,
+    "MedicationAdministration": DRUGS,
+}
+
+
+class BrokenLine(NamedTuple):
+    """A line that is not a usable resource.
+
+    Attributes:
+        file: its name.
+        line: its number, from 1.
+        problem: what is wrong, without values.
+    """
+
+    file: str
+    line: int
+    problem: str
+
+
+@dataclass(slots=True)
+class SortedExport:
+    """The resources of an export, by groups of persons.
+
+    Attributes:
+        folder: local folder with a file for each group.
+        groups: number of groups.
+        read: type -> number of resources.
+        left_out: (type, reason) -> number of resources that were left out while sorting.
+        broken: number of broken lines.
+        lines: the first broken lines.
+        medications: id -> drug.
+        specialties: id or identifier of a practitioner or role -> specialties.
+        roles: id or identifier of a practitioner or role -> id of the role.
+        persons: which Patient resources are one person.
+        delivered: what the export has at all, such as `chart.RESULTS`.
+        last_day: the last day on which an encounter started or ended, or None.
+    """
+
+    folder: Path
+    groups: int
+    read: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
+    broken: int = 0
+    lines: list[BrokenLine] = field(default_factory=list)
+    medications: dict[str, Concept | None] = field(default_factory=dict)
+    specialties: dict[str, tuple[Concept, ...]] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+    persons: Persons = field(default_factory=Persons)
+    last_day: date | None = None
+    delivered: set[str] = field(default_factory=set)
+
+
+class _Header(Struct, gc=False):
+    resourceType: str  # noqa: N815
+    id: str | None = None
+
+
+class _PatientLinks(Struct, gc=False):
+    resourceType: str  # noqa: N815
+    id: str | None = None
+    link: tuple[Link, ...] = ()
+
+
+_read_resource: Final = msgspec.json.Decoder(AnyResource).decode
+_read_header: Final = msgspec.json.Decoder(_Header).decode
+_read_links: Final = msgspec.json.Decoder(_PatientLinks).decode
+_LINE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
+
+
+def sort_export(export: Export, folder: Path, progress: Callable[[int], None], quarantine: BinaryIO) -> SortedExport:
+    """Read every line, and sort the resources into groups of persons.
+
+    Args:
+        export: what to read.
+        folder: local and empty, for the groups.
+        progress: called with the number of bytes of the export that were read since the last call.
+        quarantine: receives a JSON line for each broken line: file, line, problem and content.
+    """
+    size = sum(file.stored.size * (_GZIP_FACTOR if file.compressed else 1) for file in export.files)
+    found = SortedExport(folder, max(1, min(_MOST_GROUPS, size // _GROUP_BYTES)))
+    for file in export.files:
+        if _holds_patients(file):
+            _link_patients(file, found.persons)
+    with Groups(folder, found.groups) as groups:
+        for file in export.files:
+            _sort_file(file, found, groups, progress, quarantine)
+    return found
+
+
+def _holds_patients(file: ExportFile) -> bool:
+    for line in _undamaged_lines(file):
+        try:
+            return _read_header(line).resourceType == "Patient"
+        except _LINE_ERRORS:
+            continue
+    return False
+
+
+def _link_patients(file: ExportFile, persons: Persons) -> None:
+    """Find which Patient resources are one person."""
+    for line in _undamaged_lines(file):
+        try:
+            patient = _read_links(line)
+        except _LINE_ERRORS:
+            continue
+        persons.link(patient.id, patient.link)
+
+
+def _undamaged_lines(file: ExportFile) -> Iterator[bytes]:
+    """Yield the lines of a file until its gzip data is damaged. `_sort_file` reports the damage."""
+    with suppress(*_DAMAGED):
+        for _, line in lines_of(file, lambda _: None):
+            yield line
+
+
+def _sort_file(
+    file: ExportFile, found: SortedExport, groups: Groups, progress: Callable[[int], None], quarantine: BinaryIO
+) -> None:
+    unneeded = False
+    number = 0
+    try:
+        for number, line in lines_of(file, progress):
+            if unneeded:
+                unneeded = _count_unneeded(line, found)
+                if unneeded:
+                    continue
+            try:
+                resource = _read_resource(line)
+            except _LINE_ERRORS as error:
+                unneeded = _count_unneeded(line, found)
+                if not unneeded:
+                    _quarantine(BrokenLine(file.name, number, str(error)), line, found, quarantine)
+            else:
+                _sort_resource(resource, found, groups)
+    except _DAMAGED as error:
+        _quarantine(
+            BrokenLine(file.name, number + 1, f"the gzip file is damaged from here ({error})"), b"", found, quarantine
+        )
+
+
+def _count_unneeded(line: bytes, found: SortedExport) -> bool:
+    """Count a line if it is a resource of a type that is not needed. Returns: whether it is."""
+    try:
+        kind = _read_header(line).resourceType
+    except _LINE_ERRORS:
+        return False
+    if kind in TYPES:
+        return False
+    found.read[kind] += 1
+    found.left_out[kind, NOT_READ] += 1
+    return True
+
+
+def _quarantine(broken: BrokenLine, line: bytes, found: SortedExport, quarantine: BinaryIO) -> None:
+    found.broken += 1
+    if len(found.lines) < _SHOWN:
+        found.lines.append(broken)
+    entry: dict[str, Any] = broken._asdict() | {"content": line.decode(errors="backslashreplace").rstrip("\r\n")}
+    quarantine.write(json.dumps(entry).encode() + b"\n")
+
+
+def _sort_resource(resource: AnyResource, found: SortedExport, groups: Groups) -> None:
+    kind = type(resource).__name__
+    found.read[kind] += 1
+    if isinstance(resource, Observation) and not is_read(resource):
+        found.left_out[kind, NOT_NEEDED_MEASUREMENT] += 1
+        return
+    if kind in _DELIVERED:
+        found.delivered.add(_DELIVERED[kind])
+    if isinstance(resource, Medication):
+        if resource.id is not None:
+            found.medications[resource.id] = concept_of(resource)
+        return
+    if isinstance(resource, PractitionerRole):
+        for key in keys_of(resource):
+            found.specialties[key] = resource.specialty
+            found.roles[key] = resource.id or key
+        return
+    person = resource.id if isinstance(resource, Patient) else target(subject_of(resource))
+    if person is None:
+        found.left_out[kind, NO_PATIENT] += 1
+        return
+    if isinstance(resource, Encounter):
+        if class_of(resource) not in INPATIENT:
+            found.delivered.add(VISITS)
+        period = resource.period or NO_PERIOD
+        moment = read_moment(period.end) or read_moment(period.start)
+        if moment is not None and (found.last_day is None or moment.day > found.last_day):
+            found.last_day = moment.day
+    groups.add(found.persons.of(person), resource)
