@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
+.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
 
 # Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -38,11 +38,15 @@ $(STAMP): requirements.lock requirements.uv.lock pyproject.toml
 demo: $(STAMP)  ## Run the whole system on real data: make demo [DATA=file] [KEEP=1]
 	$(BIN)/healthpredict demo $(if $(value DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
 
-demo-stop: $(STAMP)  ## Stop the services of a demo with KEEP=1
-	$(BIN)/healthpredict demo --stop
+demo-fhir: $(STAMP)  ## Import FHIR exports, run the loop and answer an EHR: make demo-fhir [EXPORT=folder] [DATA=file] [KEEP=1]
+	$(BIN)/healthpredict demo-fhir $(if $(value EXPORT),$(call quoted,$(value EXPORT))) $(if $(value DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
 
-demo-clean: demo-stop  ## Delete the demo's data, so that the next one starts from the beginning
-	rm -rf var/demo reports
+demo-stop: $(STAMP)  ## Stop the services of demos with KEEP=1
+	$(BIN)/healthpredict demo --stop
+	$(BIN)/healthpredict demo-fhir --stop
+
+demo-clean: demo-stop  ## Delete the demos' data, so that the next one starts from the beginning
+	rm -rf var/demo var/demo-fhir reports
 
 COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-compose/compose.aws.yaml)
 
@@ -178,7 +182,7 @@ lock: $(STAMP)  ## Update the pinned versions
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.worker.lock pyproject.toml
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.notebook.lock --group pyproject.toml:notebook
 
-clean:  ## Delete virtual environments, caches and built files; data, reports and passwords stay
+clean:  ## Delete virtual environments, caches and built files; data, reports, passwords and the hospital's files stay
 	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-healthchain .venv-infra .venv-peers build dist *.egg-info \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

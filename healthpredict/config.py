@@ -169,6 +169,9 @@ class Settings(BaseSettings):
     governance_path: Path | None = Field(
         None, description="governance.yaml with what the hospital states on the model card"
     )
+    cds_hooks_path: Path | None = Field(
+        None, description="TOML file of parameters for CDS Hooks, with files of keys that it names beside it"
+    )
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
     api_key_path: Path | None = Field(None, description="File with the API key that rollouts use")

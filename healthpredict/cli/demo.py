@@ -8,7 +8,10 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console
@@ -32,6 +35,49 @@ _PREFERRED_PORTS = {"api": 8080, "prefect": 4200, "mlflow": 5000}
 _console = Console()
 
 
+@dataclass(frozen=True)
+class Demo:
+    """A demo in a folder.
+
+    Attributes:
+        installation: its data, registry and reports.
+        state: the folder, with data, databases and logs.
+        services: its servers.
+        ports: their ports, by name.
+        seconds: stage -> seconds so far.
+    """
+
+    installation: Installation
+    state: Path
+    services: LocalServices
+    ports: Mapping[str, int]
+    seconds: Seconds
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[None]:
+        """Start Ray and Prefect's server. Print a line for each step of the block."""
+        seconds, services = self.seconds, self.services
+        with step_lines(_console, services.log("demo")), timed(seconds, "total"), contextlib.ExitStack() as ray:
+            with timed(seconds, "services"):
+                os.environ["PREFECT_API_URL"] = prefect_api = services.start_prefect(self.ports["prefect"])
+                # While Prefect's server starts, start one Ray for all searches, create MLflow's database and import the flows.
+                ray.enter_context(ray_runtime(self.installation.settings.ray_address))
+                self.installation.registry.versions()
+                # Prefect reads its settings when it is imported.
+                import flows.drift_loop
+                import flows.prepare  # noqa: F401
+
+                services.wait("prefect", f"{prefect_api}/health")
+            log_step("services", "start", seconds["services"], "Ray, Prefect's server, MLflow's database")
+            yield
+
+    def run_loop(self) -> None:
+        """Run the flow of the loop on the batches that have arrived."""
+        from flows.drift_loop import drift_loop
+
+        drift_loop()
+
+
 def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> None:
     """Run the demo. If it was interrupted, the next call continues it.
 
@@ -44,34 +90,43 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
     Raises:
         HealthPredictError: a step failed.
     """
+    with demo_in(state, keep=keep, fresh=fresh) as demo:
+        with demo.steps():
+            _prepare(demo, source)
+            demo.run_loop()
+        show_summary(demo)
+        # Golden rows are synthetic.
+        registry = demo.installation.registry
+        record = registry.fetch_bundle(registry.champion()).golden[-1].record
+        print_text(ask_api(demo, "encounter.json", record, "/predict"))
+
+
+@contextlib.contextmanager
+def demo_in(state: Path, *, keep: bool, fresh: bool) -> Iterator[Demo]:
+    """Yield a demo. At the end, stop its services, or with `keep` start MLflow too and print the addresses.
+
+    Arguments as `run_demo`.
+    """
     state = state.resolve()
     if fresh:
         stop_demo(state)
         shutil.rmtree(state, ignore_errors=True)
     installation, ports = _configure(state)
-    settings = installation.settings
-    services = LocalServices(state)
+    settings, services = installation.settings, LocalServices(state)
     seconds: Seconds = {}
     try:
-        with step_lines(_console, services.log("demo")), timed(seconds, "total"):
-            with timed(seconds, "services"):
-                prefect_api = services.start_prefect(ports["prefect"])
-                os.environ["PREFECT_API_URL"] = prefect_api
-            _run_flows(installation, services, prefect_api, source, seconds)
-        summary = _with_seconds(installation, seconds)
-        _show(summary)
-        _ask_api(installation, state)
+        yield Demo(installation, state, services, ports, seconds)
         if keep:
             mlflow = services.start_mlflow(ports["mlflow"], settings.mlflow_uri)
             services.wait("mlflow", f"{mlflow}/health")
-            _print(f"\nPrefect  {prefect_api.removesuffix('/api')}\nMLflow   {mlflow}")
-            _print(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
+            print_text(f"\nPrefect  http://127.0.0.1:{ports['prefect']}\nMLflow   {mlflow}")
+            print_text(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
     finally:
         if not keep:
             stop_demo(state)
     report = join(settings.reports_uri, "index.html")
-    _print(f"Report   {report if '://' in report else Path(report).resolve()}")
-    _print(f"Done in {seconds['total']:.0f} s.")
+    print_text(f"Report   {report if '://' in report else Path(report).resolve()}")
+    print_text(f"Done in {seconds['total']:.0f} s.")
 
 
 def stop_demo(state: Path) -> None:
@@ -98,26 +153,19 @@ def _configure(state: Path) -> tuple[Installation, dict[str, int]]:
     return Installation(), ports
 
 
-def _run_flows(
-    installation: Installation, services: LocalServices, prefect_api: str, source: str | None, seconds: Seconds
-) -> None:
-    with contextlib.ExitStack() as ray:
-        with timed(seconds, "services"):
-            # While Prefect's server starts, start one Ray for all searches, create MLflow's database and import the flows.
-            ray.enter_context(ray_runtime(installation.settings.ray_address))
-            installation.registry.versions()
-            # Prefect reads its settings when it is imported.
-            from flows.drift_loop import drift_loop
-            from flows.prepare import prepare
+def _prepare(demo: Demo, source: str | None) -> None:
+    from flows.prepare import prepare
 
-            services.wait("prefect", f"{prefect_api}/health")
-        log_step("services", "start", seconds["services"], "Ray, Prefect's server, MLflow's database")
-        with timed(seconds, "prepare"):
-            data = prepare(source, allow_synthetic=source is None)
-        kind = "synthetic encounters, not patients" if data.synthetic else "encounters"
-        result = f"{data.encounters:,} {kind}, {data.cohort:,} in the cohort, {len(data.batches) - 1} batches"
-        log_step("data", "prepare", seconds["prepare"], result)
-        drift_loop()
+    with timed(demo.seconds, "prepare"):
+        data = prepare(source, allow_synthetic=source is None)
+    kind = "synthetic encounters, not patients" if data.synthetic else "encounters"
+    result = f"{data.encounters:,} {kind}, {data.cohort:,} in the cohort, {len(data.batches) - 1} batches"
+    log_step("data", "prepare", demo.seconds["prepare"], result)
+
+
+def show_summary(demo: Demo) -> None:
+    """Print the summary of the report, after it got the demo's own times."""
+    _show(_with_seconds(demo.installation, demo.seconds))
 
 
 def _with_seconds(installation: Installation, seconds: Seconds) -> Summary:
@@ -132,7 +180,7 @@ def _with_seconds(installation: Installation, seconds: Seconds) -> Summary:
 
 def _show(summary: Summary) -> None:
     data = summary.data
-    _print(
+    print_text(
         f"\nData: {data.source}{' (synthetic, not patients)' if data.synthetic else ''}; {data.encounters:,} encounters, "
         f"{data.patients:,} patients, {data.cohort:,} in the cohort"
     )
@@ -157,41 +205,47 @@ def _show(summary: Summary) -> None:
         )
     _console.print(table)
     for alarm in summary.alarms:
-        _print(f"Alarm    {alarm.newest_batch}: {alarm.story}")
+        print_text(f"Alarm    {alarm.newest_batch}: {alarm.story}")
     if summary.delivered:
         delivered = summary.delivered
-        _print(
+        print_text(
             f"Delivered: mean AUROC {delivered.auroc:.3f} over {delivered.batches} batches with known outcomes; the first model "
             f"alone {delivered.auroc_frozen:.3f}.\n"
             f"Offset (mean risk minus share of readmissions): {delivered.absolute_offset:.3f} on average, up or down, at most "
             f"{delivered.worst_offset:.3f}."
         )
         if delivered.alert_rate_error is not None and delivered.highest_alert_rate is not None:
-            _print(
+            print_text(
                 f"Alert rate, when a batch arrives: differs from the promised one by {delivered.alert_rate_error:.3f} on average, "
                 f"and is at most {delivered.highest_alert_rate:.3f}."
             )
 
 
-def _ask_api(installation: Installation, state: Path) -> None:
-    """Send one synthetic encounter to the API, as its callers do."""
-    settings, registry = installation.settings, installation.registry
-    # Golden rows are synthetic.
-    body = json.dumps(registry.fetch_bundle(registry.champion()).golden[-1].record, indent=1)
-    path = state / "encounter.json"
-    path.write_text(body)
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    url = f"http://{settings.api_host}:{settings.api_port}/predict"
+def ask_api(demo: Demo, file: str, body: Any, path: str) -> str:
+    """Send a request to the API, as its callers do, and print the command.
+
+    Args:
+        demo: its API runs.
+        file: name of the file in the demo's folder that the body is written to.
+        body: for JSON.
+        path: of the endpoint.
+
+    Returns:
+        The body of the response.
+    """
+    settings, content = demo.installation.settings, json.dumps(body, indent=1)
+    sent = demo.state / file
+    sent.write_text(content)
+    shown = sent.relative_to(Path.cwd()) if sent.is_relative_to(Path.cwd()) else sent
+    url = f"http://{settings.api_host}:{settings.api_port}{path}"
     command = ["curl", "-s", "-d", f"@{shown}", "-H", "Content-Type: application/json", url]
-    _print(f"\n$ {shlex.join(command)}")
+    print_text(f"\n$ {shlex.join(command)}")
     if shutil.which("curl"):
-        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    else:
-        headers = {"Content-Type": "application/json"}
-        answer = httpx.post(url, content=body, headers=headers, trust_env=False).text
-    _print(answer)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    headers = {"Content-Type": "application/json"}
+    return httpx.post(url, content=content, headers=headers, trust_env=False).text
 
 
-def _print(text: str) -> None:
+def print_text(text: str) -> None:
     """Print text as it is, without markup, highlighting or wrapping."""
     _console.print(text, soft_wrap=True, highlight=False, markup=False)

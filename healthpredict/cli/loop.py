@@ -157,13 +157,20 @@ def acknowledge(
     typer.echo(f"Acknowledged: {alarm.sentence}")
 
 
+_Source = Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")]
+_Keep = Annotated[bool, typer.Option(help="Keep the API, Prefect and MLflow running.")]
+_Fresh = Annotated[bool, typer.Option(help="Delete the files of an earlier demo first.")]
+_Stop = Annotated[bool, typer.Option(help="Only stop the services of an earlier demo.")]
+_State = Annotated[Path, typer.Option(help="Folder of the demo's data, databases and logs.")]
+
+
 @app.command()
 def demo(
-    source: Annotated[str | None, typer.Option(help="Path or URL of the data; by default the UCI archive.")] = None,
-    keep: Annotated[bool, typer.Option(help="Keep the API, Prefect and MLflow running.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Delete the files of an earlier demo first.")] = False,
-    stop: Annotated[bool, typer.Option(help="Only stop the services of an earlier demo.")] = False,
-    state: Annotated[Path, typer.Option(help="Folder of the demo's data, databases and logs.")] = Path("var/demo"),
+    source: _Source = None,
+    keep: _Keep = False,
+    fresh: _Fresh = False,
+    stop: _Stop = False,
+    state: _State = Path("var/demo"),
 ) -> None:
     """Run the whole system on this machine: train, serve, ten batches, drift, retraining, rollout."""
     from healthpredict.cli.demo import run_demo, stop_demo
@@ -172,3 +179,23 @@ def demo(
         stop_demo(state)
         return
     run_demo(state, source, keep=keep, fresh=fresh)
+
+
+@app.command("demo-fhir")
+def demo_fhir(
+    export: Annotated[str | None, typer.Argument(help="Folder of a hospital's FHIR export (NDJSON).")] = None,
+    *,
+    source: _Source = None,
+    keep: _Keep = False,
+    fresh: _Fresh = False,
+    stop: _Stop = False,
+    state: _State = Path("var/demo-fhir"),
+) -> None:
+    """Run the system on FHIR exports: import, train, serve, and answer an EHR's request with a card."""
+    from healthpredict.cli.demo import stop_demo
+    from healthpredict.cli.demo_fhir import run_demo_fhir
+
+    if stop:
+        stop_demo(state)
+        return
+    run_demo_fhir(state, export, source, keep=keep, fresh=fresh)

@@ -92,10 +92,11 @@ class ImportedExport(BaseModel):
     @property
     def sentences(self) -> list[str]:
         """The result for people."""
+        batches = "1 batch" if len(self.batches) == 1 else f"{len(self.batches)} batches"
         read, used = sum(self.resources.values()), sum(self.used.values())
         lines = [
             f"{read:,} resources of {self.persons:,} persons: {used:,} used, {read - used:,} left out.",
-            f"{self.stays:,} index admissions in {len(self.batches)} batches; "
+            f"{self.stays:,} index admissions in {batches}; "
             + ", ".join(f"{number:,} {outcome}" for outcome, number in sorted(self.outcomes.items()))
             + f", {sum(self.no_outcome.values()):,} not known yet; {self.planned:,} planned readmissions do not count.",
         ]

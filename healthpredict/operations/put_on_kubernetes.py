@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from healthpredict.storage.uris import join, write_bytes
 
 _logger = logging.getLogger(__name__)
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
+_CDS_HOOKS: Final = "cds-hooks.toml"
 _ROLLOUTS: Final = "rollout-on-kubernetes"
 """Name of the API key with which rollouts verify the API."""
 
@@ -172,7 +174,7 @@ def _source(installation: Installation, git_ref: str | None) -> SourceTree:
 
 
 def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str, bytes]:
-    """Return the files of the pods' Secret: hashes of API keys, and the key for the pseudonyms of patients."""
+    """Return the files of the pods' Secret: hashes of API keys, the key for the pseudonyms of patients, and those for CDS Hooks."""
     own, created_at = target.own_key()
     keys = [stored_key(_ROLLOUTS, own, created_at)]
     if installation.settings.api_keys_path.exists():
@@ -182,4 +184,26 @@ def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str
             "There is no API key for callers yet: run `healthpredict keys add NAME`, then promote the version again"
         )
     patient_key = ensure_patient_key(installation)
-    return {"api-keys.json": to_json(keys), "patient-key": patient_key.hex().encode()}
+    secrets = {"api-keys.json": to_json(keys), "patient-key": patient_key.hex().encode()}
+    return secrets | cds_hooks_files(installation.settings.cds_hooks_path)
+
+
+def cds_hooks_files(path: Path | None) -> dict[str, bytes]:
+    """Return the file of parameters, and the files of keys that it names. The API checks their content when it starts."""
+    if path is None:
+        return {_CDS_HOOKS: b""}
+    try:
+        params = path.read_bytes()
+        clients = tomllib.loads(params.decode()).get("clients", [])
+        names = [client["jwks_file"] for client in clients if "jwks_file" in client]
+        if folders := [name for name in names if Path(name).name != name]:
+            raise ConfigurationError(
+                f"{path} names {folders[0]}. Pods have only files beside it: name one without a folder."
+            )
+        return {_CDS_HOOKS: params} | {name: (path.parent / name).read_bytes() for name in names}
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename} cannot be read ({error.strerror}). Correct cds_hooks_path."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML ({error}). Correct it.") from error

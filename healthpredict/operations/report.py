@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,12 @@ from healthpredict.storage.uris import join, write_bytes
 _CARD: Final = "model-card.html"
 
 
-def write_report(installation: Installation) -> Summary:
+def write_report(installation: Installation, cds_card: Mapping[str, Any] | None = None) -> Summary:
     """Write `summary.json`, `index.html` (one file, no network) and `plots/*.png` to the reports, and the champion's model card.
+
+    Args:
+        installation: what to report.
+        cds_card: a card of CDS Hooks for `index.html` to show, or None.
 
     Raises:
         ConfigurationError: nothing was prepared.
@@ -50,7 +55,7 @@ def write_report(installation: Installation) -> Summary:
     for name, plot in plots.items():
         write_bytes(join(reports, "plots", f"{name}.png"), plot)
     write_json(join(reports, "summary.json"), summary.model_dump(mode="json"))
-    html = page(summary, plots, installation.ledger.events(), installation.settings.prefect_ui_url)
+    html = page(summary, plots, installation.ledger.events(), installation.settings.prefect_ui_url, cds_card)
     write_bytes(join(reports, "index.html"), html.encode())
     result = f"{len(summary.batches)} batches, {len(summary.models)} models: {join(reports, 'index.html')}"
     log_step("report", "write", seconds["report"], result)

@@ -252,6 +252,8 @@ def local_target(installation: Installation) -> LocalTarget:
     if settings.api_key_path is not None:
         key = read_bytes(str(settings.api_key_path)).decode().strip()
         options.append(f"--keys={settings.api_keys_path}")
+    if settings.cds_hooks_path is not None:
+        options.append(f"--cds-hooks={settings.cds_hooks_path.resolve()}")
     return LocalTarget(settings.state_path, settings.api_host, settings.api_port, options, key)
 
 

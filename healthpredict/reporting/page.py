@@ -30,7 +30,11 @@ _CAPTIONS: Final = {
 
 
 def page(
-    summary: Summary, plots: Mapping[str, bytes], events: Sequence[dict[str, Any]], prefect_url: str | None
+    summary: Summary,
+    plots: Mapping[str, bytes],
+    events: Sequence[dict[str, Any]],
+    prefect_url: str | None,
+    cds_card: Mapping[str, Any] | None = None,
 ) -> str:
     """Render the page as HTML.
 
@@ -39,12 +43,17 @@ def page(
         plots: name -> PNG, with the names of `history_plots`, `decision_plots`, `roc` and `calibration`.
         events: events of the ledger.
         prefect_url: URL of Prefect's pages for links, or None.
+        cds_card: a card of CDS Hooks, as the API sent it, or None.
     """
     from jinja2 import Environment
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
 
     template = resources.files("healthpredict.reporting").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["name_of"] = name_of
+    # This preset passes no HTML on.
+    environment.filters["markdown"] = lambda text: Markup(MarkdownIt("js-default").render(text))  # noqa: S704
     return environment.from_string(template).render(
         summary=summary,
         plots={name: base64.b64encode(plot).decode() for name, plot in plots.items()},
@@ -54,6 +63,7 @@ def page(
         alarmed=alarmed_groups(summary),
         ledger=events,
         prefect_url=prefect_url,
+        cds_card=cds_card,
     )
 
 

@@ -6,7 +6,10 @@ import argparse
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -14,6 +17,9 @@ from rich.table import Table
 
 from tests.cases.run_case import require_distinct_risks, run_case
 from tests.cases.system import System
+
+_SYSTEMS = 2
+"""One for each core. A case has a system for itself."""
 
 
 def main() -> int:
@@ -29,15 +35,25 @@ def main() -> int:
     console = Console(width=200)
     table = Table("case", "expected", "got", title=f"{file.parent.name}/{file.name}", show_lines=True)
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="cases-") as folder:
-        system = System(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="cases-") as folder, ThreadPoolExecutor(_SYSTEMS) as pool:
+        systems = [System(Path(folder, name)) for name in map(str, range(_SYSTEMS))]
         started = time.monotonic()
-        system.build()
-        require_distinct_risks(system, file.parent)
-        console.print(f"The system was built in {time.monotonic() - started:.0f} s.")
-        for case in cases:
-            system.reset()
-            problems = run_case(case, file.parent, document["base"], system)
+        list(pool.map(System.build, systems))
+        require_distinct_risks(systems[0], file.parent)
+        console.print(f"The systems were built in {time.monotonic() - started:.0f} s.")
+        idle = SimpleQueue[System]()
+        for system in systems:
+            idle.put(system)
+
+        def run(case: dict[str, Any]) -> list[str]:
+            system = idle.get()
+            try:
+                system.reset()
+                return run_case(case, file.parent, document["base"], system)
+            finally:
+                idle.put(system)
+
+        for case, problems in zip(cases, pool.map(run, cases), strict=True):
             failed += bool(problems)
             got = "; ".join(problems) if problems else "as expected"
             console.print(f"{case['name']}: {got}", style="red" if problems else None, highlight=False)

@@ -169,7 +169,7 @@ def test_a_day_without_a_time_is_in_the_stay_that_starts_on_this_day() -> None:
 
 def test_placeholders_for_dates_are_not_dates() -> None:
     first = encounter(start="0001-01-01")
-    assert "start names a day" in encounter_from_fhir([patient(), first, DIABETES]).no_prediction[0]
+    assert "a start that names a day" in encounter_from_fhir([patient(), first, DIABETES]).no_prediction[0]
     open_end, later = encounter(end="9999-12-31"), encounter("later", start="2024-06-01", end="2024-06-03")
     reading = encounter_from_fhir([patient(), open_end, later, DIABETES], encounter_id="stay")
     assert reading.no_prediction == ("The stay has no end, and no current time was given.",)

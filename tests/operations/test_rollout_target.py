@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from bundles import champion, stored_bundle
 
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError, RolloutUnknown
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.put_on_kubernetes import cds_hooks_files
 from healthpredict.operations.record_rollout import last_unknown
 from healthpredict.operations.roll_back import roll_back
-from healthpredict.operations.roll_out import repair_rollout, roll_out, serving
+from healthpredict.operations.roll_out import local_target, repair_rollout, roll_out, serving
 from healthpredict.operations.status import status
+from healthpredict.rollout.ports import free_port
 
 
 @pytest.fixture
@@ -138,3 +141,48 @@ def test_a_process_that_is_gone_settles_an_unknown_rollout(
     ledger.refresh()
     assert [event["version"] for event in ledger.events("rollout_settled")] == [None]
     assert status(Installation(settings)).serving is None
+
+
+def with_params(tmp_path: Path, keys: str) -> Path:
+    path = tmp_path / "cds-hooks.toml"
+    path.write_text(
+        'patient_view = true\nbase_url = "https://risk.example"\n'
+        f'[[clients]]\nissuer = "https://ehr.example"\njwks_file = "{keys}"\n'
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_a_local_api_has_the_parameters_of_cds_hooks(
+    settings: Settings, register: Callable[[], int], tmp_path: Path
+) -> None:
+    (tmp_path / "keys.json").write_text('{"keys": []}')
+    rollout = settings.rollout.model_copy(update={"target": "process"})
+    given = {"rollout": rollout, "cds_hooks_path": with_params(tmp_path, "keys.json"), "api_port": free_port()}
+    installation = Installation(settings.model_copy(update=given))
+    try:
+        url = roll_out(installation, register()).url
+        services = httpx.get(f"{url}/cds-services", trust_env=False).json()["services"]
+    finally:
+        local_target(installation).stop()
+    assert [service["hook"] for service in services] == ["encounter-discharge", "patient-view"]
+
+
+def test_pods_get_the_parameters_of_cds_hooks_and_the_keys_of_ehrs(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(b"{}")
+    path = with_params(tmp_path, "keys.json")
+    assert cds_hooks_files(path) == {"cds-hooks.toml": path.read_bytes(), "keys.json": b"{}"}
+    assert cds_hooks_files(None) == {"cds-hooks.toml": b""}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("missing.json", "missing.json cannot be read"),
+        ("../keys.json", "names ../keys.json. Pods have only files beside it"),
+        ('"', "is not TOML"),
+    ],
+)
+def test_wrong_files_of_cds_hooks_are_named_before_a_rollout(tmp_path: Path, keys: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        cds_hooks_files(with_params(tmp_path, keys))

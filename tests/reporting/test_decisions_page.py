@@ -48,3 +48,16 @@ def test_diagnoses_that_the_champion_does_not_know_are_shown() -> None:
     summary = Summary(data=DATA, models=(), batches=(batch,), seconds={})
     shown = " ".join(page(summary, history_plots(summary), [], None).split())
     assert "a code that the champion does not know: 3 as primary diagnosis, 1,200 as second diagnosis." in shown
+
+
+def test_a_card_is_shown_without_its_html() -> None:
+    card = {
+        "summary": "High & rising",
+        "indicator": "warning",
+        "detail": "**Why**\n\n1. <b>x</b>",
+        "source": {"label": "Us"},
+    }
+    shown = page(Summary(data=DATA, models=(), batches=(), seconds={}), {}, [], None, card)
+    assert '<article class="card warning"><h3>High &amp; rising</h3>' in shown
+    assert "<strong>Why</strong>" in shown
+    assert "&lt;b&gt;x&lt;/b&gt;" in shown

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-KEPT = {"var", "reports", "secrets"}
+KEPT = {"var", "reports", "secrets", "hospital"}
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from healthpredict.errors import ConfigurationError
-from healthpredict.serving.cds_hooks.params import CdsHooksParams, TrustedClient
+from healthpredict.serving.cds_hooks.params import CdsHooksParams, TrustedClient, read_params
 from healthpredict.serving.cds_hooks.tokens import Tokens
 
 BASE, PATH, ISSUER = "https://risk.example", "/cds-services/readmission-risk", "https://ehr.example"
@@ -53,6 +53,14 @@ def test_a_right_token_is_accepted(tokens: Tokens) -> None:
     assert problem(tokens, token()) is None
     assert problem(tokens, token(RSA_KEY, "RS384", {"kid": "rsa"})) is None
     assert problem(tokens, token(aud=["https://other.example", f"{BASE}{PATH}"])) is None
+
+
+def test_a_file_of_keys_is_beside_the_file_of_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [jwk("ec")]}))
+    path = tmp_path / "cds-hooks.toml"
+    path.write_text(f'base_url = "{BASE}"\n[[clients]]\nissuer = "{ISSUER}"\njwks_file = "jwks.json"\n')
+    monkeypatch.chdir("/")
+    assert problem(Tokens(read_params(path)), token()) is None
 
 
 def test_a_token_is_accepted_once(tokens: Tokens) -> None:

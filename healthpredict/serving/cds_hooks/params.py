@@ -33,7 +33,7 @@ class TrustedClient(BaseModel):
     Attributes:
         issuer: `iss` of its tokens.
         jwks_url: URL of its public keys. It is the only accepted `jku` of its tokens.
-        jwks_file: file of its public keys, if there is no URL.
+        jwks_file: file of its public keys, if there is no URL; relative to the file of parameters.
     """
 
     model_config = _FROZEN
@@ -134,7 +134,7 @@ def read_params(path: Path) -> CdsHooksParams:
         ConfigurationError: it cannot be read, is not TOML, or a parameter is wrong. The message names it.
     """
     try:
-        return CdsHooksParams.model_validate(tomllib.loads(path.read_text()))
+        params = CdsHooksParams.model_validate(tomllib.loads(path.read_text()))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}). Name the file of CDS Hooks.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -142,3 +142,8 @@ def read_params(path: Path) -> CdsHooksParams:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise ConfigurationError(f"{path} has wrong parameters. {problems}.") from error
+    clients = (
+        client if client.jwks_file is None else client.model_copy(update={"jwks_file": path.parent / client.jwks_file})
+        for client in params.clients
+    )
+    return params.model_copy(update={"clients": tuple(clients)})
