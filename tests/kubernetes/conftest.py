@@ -1,12 +1,15 @@
 """A namespace of its own on a real cluster, a registry of images, and versions to roll out.
 
 `HEALTHPREDICT_KUBECONFIG` names an administrator's kubeconfig, `HEALTHPREDICT_ROLLOUT__CONTEXT` its context where it has more than
-one, and `HEALTHPREDICT_TEST_REGISTRY` the registry that engine and nodes reach under the same name.
+one, and `HEALTHPREDICT_TEST_REGISTRY` the registry that engine and nodes reach under the same name. If this is a name of ECR, moto
+returns its login. `HEALTHPREDICT_TEST_LOG_FOLDER` names a folder that this machine and the node have under the same path.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import httpx
 import pytest
 import yaml
 from bundles import as_records, build_tiny_bundle, draw_encounters
-from rig import NAMESPACE, NODE_PORT, Rig, copy_source, is_here, remove, render, replace
+from rig import NAMESPACE, NODE_PORT, Rig, copy_source, remove, render, replace
 from traffic import Traffic
 
 from healthpredict.config import Settings
@@ -23,8 +26,10 @@ from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.operations.set_up_cluster import set_up_cluster
 from healthpredict.rollout.cluster import Cluster
+from healthpredict.rollout.ecr import ecr_login
 from healthpredict.storage.key_file import add_key
 
+SHARED_FOLDER = os.environ.get("HEALTHPREDICT_TEST_LOG_FOLDER")
 REGISTRY = os.environ.get("HEALTHPREDICT_TEST_REGISTRY", "127.0.0.1:5001")
 
 
@@ -42,44 +47,56 @@ def administrator() -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="session")
-def registry_host() -> str:
-    try:
-        httpx.get(f"http://{REGISTRY}/v2/", trust_env=False).raise_for_status()
-    except httpx.HTTPError:
-        pytest.skip(f"no image registry answers at {REGISTRY}")
-    return REGISTRY
+def registry(moto_endpoint: str) -> Iterator[httpx.Client]:
+    """A client of the image registry, which has the login and the certificate that Docker has."""
+    certificate = Path("/etc/docker/certs.d", REGISTRY, "ca.crt")
+    secure = certificate.exists()
+    aws = {"ENDPOINT_URL": moto_endpoint, "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in aws.items():
+            environment.setenv(f"AWS_{name}", value)
+        login = ecr_login(REGISTRY)
+        with httpx.Client(
+            base_url=f"http{'s' if secure else ''}://{REGISTRY}/v2/",
+            auth=None if login is None else (login["username"], login["password"]),
+            verify=ssl.create_default_context(cafile=certificate) if secure else True,
+            trust_env=False,
+        ) as client:
+            try:
+                client.get("").raise_for_status()
+            except httpx.HTTPError as error:
+                pytest.skip(f"no image registry answers at {REGISTRY}: {error}")
+            yield client
 
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory, administrator: tuple[Path, str]) -> Path:
     """A copy of the source with a namespace, a port and a log folder of its own."""
     source = copy_source(tmp_path_factory.mktemp("source"))
-    log = tmp_path_factory.mktemp("log")
+    log = Path(SHARED_FOLDER or "/not-shared", str(uuid.uuid4()))
     for path in (source / "k8s").rglob("*.yaml"):
-        text = path.read_text().replace("/var/lib/health-predict/prediction-log", str(log))
-        text = text.replace("health-predict", NAMESPACE).replace("30080", str(NODE_PORT))
+        text = path.read_text().replace("health-predict", NAMESPACE).replace("30080", str(NODE_PORT))
+        text = text.replace(f"/var/lib/{NAMESPACE}/prediction-log", str(log))
         path.write_text(text)
     # A volume has no namespace.
     replace(
         source / "k8s/administrator/log-volume.yaml", "name: healthpredict-log\nspec", f"name: {NAMESPACE}-log\nspec"
     )
     replace(source / "k8s/base/log-claim.yaml", "volumeName: healthpredict-log", f"volumeName: {NAMESPACE}-log")
-    if not is_here(Cluster(*administrator, "default").api_host):
+    if SHARED_FOLDER is None:
         deployment = source / "k8s/base/deployment.yaml"
         replace(deployment, "persistentVolumeClaim: {claimName: healthpredict-log}", "emptyDir: {}")
         render(source)
         return source
     render(source)
-    for folder in [log, *log.parents[:2]]:
-        folder.chmod(0o711)  # on the way to the log
-    log.chmod(0o750)
+    log.mkdir(mode=0o750)
     os.chown(log, 10001, 10001)
     return source
 
 
 @pytest.fixture(scope="session")
 def rig(
-    tmp_path_factory: pytest.TempPathFactory, source: Path, administrator: tuple[Path, str], registry_host: str
+    tmp_path_factory: pytest.TempPathFactory, source: Path, administrator: tuple[Path, str], registry: httpx.Client
 ) -> Iterator[Rig]:
     """A cluster that was set up. Tests leave the champion in service."""
     folder = tmp_path_factory.mktemp("installation")
@@ -88,7 +105,7 @@ def rig(
         state_path=folder / "state",
         reports_uri=str(folder / "reports"),
         kubeconfig=folder / "deployer.kubeconfig",
-        image_repository=f"{registry_host}/{NAMESPACE}",
+        image_repository=f"{REGISTRY}/{NAMESPACE}",
         source_path=source,
         rollout={
             "target": "kubernetes",
@@ -114,7 +131,7 @@ def rig(
         registry.close_run(run_id)
         return version
 
-    yield Rig(settings, cluster, log, key, register)
+    yield Rig(settings, cluster, log if log.exists() else None, key, register)
     remove(cluster)
 
 
@@ -122,7 +139,7 @@ def rig(
 def traffic(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
     """20 requests a second through the node port, from the first rollout to the last test."""
     url = kubernetes_target(rig.installation).url
-    records = as_records(draw_encounters(50, seed=9))
+    records = [{**record, "diagnosis_coding": "ICD-9-CM"} for record in as_records(draw_encounters(50, seed=9))]
     traffic = Traffic(tmp_path_factory.mktemp("traffic"), url, rig.key, records)
     yield traffic
     traffic.stop()

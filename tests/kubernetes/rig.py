@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from healthpredict.config import Settings
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
@@ -66,17 +64,13 @@ def render(source: Path) -> None:
         (folder / RENDERED).write_bytes(done.stdout)
 
 
-def is_here(host: str) -> bool:
-    return any(address.address == host for found in psutil.net_if_addrs().values() for address in found)
-
-
 @dataclass(frozen=True)
 class Rig:
-    """An installation on the cluster, with what tests do to it."""
+    """An installation on the cluster, with what tests do to it. The log is None if only the node has its folder."""
 
     settings: Settings
     administrator: Cluster
-    log: Path
+    log: Path | None
     key: str
     register: Callable[[], int]
 

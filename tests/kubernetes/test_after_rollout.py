@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-from rig import Rig, alias, template_hash
+from rig import NAMESPACE, Rig, alias, template_hash
 from traffic import Traffic, nothing_fails
 
 from healthpredict.errors import ConfigurationError, RolloutError
@@ -99,17 +101,17 @@ def test_the_watch_reports_a_restarted_pod(rig: Rig, champion: int) -> None:
     target = kubernetes_target(rig.installation)
     pods = filter(is_ready, rig.administrator.find("Pod", {"healthpredict/track": "stable"}))
     pod = next(pods)["metadata"]["name"]
-    killing = threading.Timer(2, kill_container, args=(pod,))
+    killing = threading.Timer(2, end_container, args=(pod,))
     killing.start()
     assert target.watch(60) == "A pod was restarted."
     target.wait()
 
 
-def kill_container(pod: str) -> None:
-    import docker
-
-    for container in docker.from_env(version="auto").containers.list(filters={"name": f"k8s_api_{pod}"}):
-        container.kill()
+def end_container(pod: str) -> None:
+    """End the first process of a pod. The image may have no `kill`."""
+    name = ["--kubeconfig", os.environ["HEALTHPREDICT_KUBECONFIG"], "--namespace", NAMESPACE, "exec", pod]
+    command = ["/opt/healthpredict/bin/python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)"]
+    subprocess.run(["kubectl", *name, "--", *command], check=True)
 
 
 def test_every_image_has_a_bill_of_materials(rig: Rig, champion: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,17 @@ def test_the_same_version_again_changes_nothing(rig: Rig, champion: int) -> None
     assert rig.installation.ledger.events("promotion") == events
 
 
-def bill_of_a_deleted_image(reference: str, image_id: str, *others: Any) -> str:
+BILL = operation.bill_of_materials
+
+
+def and_delete(registry: httpx.Client, reference: str, image_id: str, *others: Any) -> str:
     """Write the bill of materials, the last step before the rollout, then delete the image from registry and engine."""
     bill = BILL(reference, image_id, *others)
     repository, _, digest = reference.partition("@")
-    host, _, name = repository.partition("/")
-    httpx.delete(f"http://{host}/v2/{name}/manifests/{digest}", trust_env=False).raise_for_status()
+    registry.delete(f"{repository.partition('/')[2]}/manifests/{digest}").raise_for_status()
     docker.from_env(version="auto").images.remove(image_id, force=True)
     return bill
 
-
-BILL = operation.bill_of_materials
 
 FAULTS: dict[str, tuple[Alter, str]] = {
     "missing image": ({}, r"its image cannot be pulled \(ImagePullBackOff"),
@@ -104,7 +105,7 @@ def test_a_version_that_fails_is_rolled_back(
     alterations, words = FAULTS[fault]
     settings = rig.altered(tmp_path / "source", alterations)
     if fault == "missing image":
-        monkeypatch.setattr(operation, "bill_of_materials", bill_of_a_deleted_image)
+        monkeypatch.setattr(operation, "bill_of_materials", partial(and_delete, request.getfixturevalue("registry")))
     if fault == "never ready":
         path = tmp_path / "source" / "k8s/overlays/local/sooner.yaml"
         replace(path, "value: 30", "value: 10")
@@ -147,6 +148,8 @@ def test_a_rollout_to_a_namespace_that_was_not_set_up_is_refused(rig: Rig, champ
 def test_predictions_are_shipped_from_the_log_of_the_pods(rig: Rig, champion: int) -> None:
     from healthpredict.operations.ship_log import ship_log
 
+    if rig.log is None:
+        pytest.skip("HEALTHPREDICT_TEST_LOG_FOLDER names no folder that node and host share")
     deadline = time.monotonic() + 90
     shipped: Any = None
     while time.monotonic() < deadline:

@@ -146,8 +146,7 @@ def test_a_process_that_is_gone_settles_an_unknown_rollout(
 def with_params(tmp_path: Path, keys: str) -> Path:
     path = tmp_path / "cds-hooks.toml"
     path.write_text(
-        'patient_view = true\nbase_url = "https://risk.example"\n'
-        f'[[clients]]\nissuer = "https://ehr.example"\njwks_file = "{keys}"\n'
+        f'base_url = "https://risk.example"\n[[clients]]\nissuer = "https://ehr.example"\njwks_file = "{keys}"\n'
     )
     return path
 
@@ -156,9 +155,10 @@ def with_params(tmp_path: Path, keys: str) -> Path:
 def test_a_local_api_has_the_parameters_of_cds_hooks(
     settings: Settings, register: Callable[[], int], tmp_path: Path
 ) -> None:
-    (tmp_path / "keys.json").write_text('{"keys": []}')
+    path = tmp_path / "cds-hooks.toml"
+    path.write_text("patient_view = true")
     rollout = settings.rollout.model_copy(update={"target": "process"})
-    given = {"rollout": rollout, "cds_hooks_path": with_params(tmp_path, "keys.json"), "api_port": free_port()}
+    given = {"rollout": rollout, "cds_hooks_path": path, "api_port": free_port()}
     installation = Installation(settings.model_copy(update=given))
     try:
         url = roll_out(installation, register()).url
