@@ -19,8 +19,7 @@ from healthpredict.data.params import ContractParams, LiveParams
 from healthpredict.errors import ConfigurationError
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.rollout.params import RolloutParams
-from healthpredict.training.gate import PromotionPolicy
-from healthpredict.training.params import ModelParams, SearchParams
+from healthpredict.training.params import ModelParams, PromotionPolicy, SearchParams
 
 _PREFIX: Final = "HEALTHPREDICT_"
 _MIN_SIMILARITY: Final = 0.9

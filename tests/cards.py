@@ -22,7 +22,8 @@ from healthpredict.reporting.model_card.card import BatchPerformance, History, M
 from healthpredict.reporting.model_card.facts import CardFacts
 from healthpredict.reporting.model_card.governance import Governance
 from healthpredict.reporting.summary import DeliveredPerformance
-from healthpredict.training.gate import GateDecision, PromotionPolicy
+from healthpredict.training.gate import GateDecision
+from healthpredict.training.params import PromotionPolicy
 
 TIME = datetime(2026, 11, 2, 8, 30, tzinfo=UTC)
 

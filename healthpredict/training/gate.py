@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 from scipy.stats import norm
 
 from healthpredict.evaluation.gain import auroc_gain, clustered_error
@@ -22,49 +21,7 @@ from healthpredict.evaluation.interval import Floats, Interval, normal_interval
 from healthpredict.evaluation.metrics import auroc, evaluate, threshold_for
 from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.evaluation.subgroups import holm, subgroups_of
-
-
-class PromotionPolicy(BaseModel):
-    """The limits of the gate.
-
-    Attributes:
-        min_readmissions: smallest number of readmissions to compare on, and in a subgroup that is compared.
-        margin: largest loss of AUROC against the champion that counts as equally good.
-        anchor_margin: the same against the anchor.
-        confidence: one-sided confidence of the bounds of AUROC, offset and slope.
-        max_offset: largest difference between mean risk and readmitted share, up or down (0-1).
-        min_slope: smallest calibration slope.
-        max_slope: largest calibration slope.
-        max_subgroup_auroc_loss: largest loss of AUROC against the champion in a subgroup.
-        max_subgroup_sensitivity_loss: the same for the sensitivity at the alert rate.
-        subgroup_level: probability (0-1) that any subgroup of an equally good challenger fails by chance (Holm 1979).
-        n_bootstrap: resamples of patients behind the intervals of offset and slope.
-        require_governance: whether a promotion without all required texts of governance.yaml warns or is rejected.
-    """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    min_readmissions: int = Field(100, ge=1)
-    # `make bench-quality`, section gate, shows how many equal, worse and biased challengers pass.
-    margin: float = Field(0.006, ge=0, lt=0.5)
-    anchor_margin: float = Field(0.01, ge=0, lt=0.5)
-    confidence: float = Field(0.8, gt=0.5, lt=1)
-    max_offset: float = Field(0.01, gt=0, lt=1)
-    min_slope: float = Field(0.85, ge=0)
-    max_slope: float = Field(1.15, gt=0)
-    max_subgroup_auroc_loss: float = Field(0.03, ge=0, lt=1)
-    max_subgroup_sensitivity_loss: float = Field(0.05, ge=0, le=1)
-    subgroup_level: float = Field(0.05, gt=0, lt=1)
-    n_bootstrap: int = Field(200, ge=20)
-    require_governance: Literal["warn", "reject"] = "warn"
-
-    @model_validator(mode="after")
-    def _slopes_in_order(self) -> Self:
-        if self.min_slope >= self.max_slope:
-            raise ValueError(
-                f"a min_slope of {self.min_slope:g} is not less than the max_slope of {self.max_slope:g}, so no model would pass"
-            )
-        return self
+from healthpredict.training.params import PromotionPolicy
 
 
 class GateDecision(BaseModel):

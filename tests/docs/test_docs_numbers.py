@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from healthpredict.monitoring.params import DriftPolicy
-from healthpredict.training.gate import PromotionPolicy
-from healthpredict.training.params import ModelParams
+from healthpredict.training.params import ModelParams, PromotionPolicy
 
 DOCS = Path(__file__).parents[2] / "docs"
 DRIFT, GATE, MODEL = DriftPolicy(), PromotionPolicy(), ModelParams()

@@ -23,7 +23,7 @@ from healthpredict.reporting.model_card.fhir import as_fhir
 from healthpredict.reporting.model_card.page import as_html
 from healthpredict.reporting.page import page
 from healthpredict.reporting.summary import Summary
-from healthpredict.training.gate import PromotionPolicy
+from healthpredict.training.params import PromotionPolicy
 
 CHAI_SCHEMA = os.environ.get("HEALTHPREDICT_TEST_CHAI")
 ITEMS_OF_TRIPOD = (

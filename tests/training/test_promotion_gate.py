@@ -12,7 +12,8 @@ from healthpredict.bundle.model import calibrate
 from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.metrics import auroc
 from healthpredict.training.fit import fit_calibrator
-from healthpredict.training.gate import Comparison, GateDecision, PromotionPolicy, decide_promotion
+from healthpredict.training.gate import Comparison, GateDecision, decide_promotion
+from healthpredict.training.params import PromotionPolicy
 
 POLICY = PromotionPolicy(n_bootstrap=200)
 N = 12_000

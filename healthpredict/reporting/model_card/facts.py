@@ -13,7 +13,7 @@ from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.monitoring.profile import ColumnProfile, ReferenceProfile
 from healthpredict.reporting.model_card.card import History, Monitoring
 from healthpredict.reporting.model_card.governance import Governance
-from healthpredict.training.gate import PromotionPolicy
+from healthpredict.training.params import PromotionPolicy
 
 GROUP_COLUMNS = ("gender", "race", "age")
 """Columns whose groups the card shows."""
