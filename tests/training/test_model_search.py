@@ -205,11 +205,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 @pytest.mark.parametrize(
     ("files", "damage"),
     [
-        ("tuner.pkl", "empty"),
         ("tuner.pkl", "missing"),
-        ("experiment_state-*.json", "truncated"),
-        ("experiment_state-*.json", "missing"),
-        ("searcher-state-*.pkl", "truncated"),
+        ("experiment_state-*.json", "empty"),
         ("searcher-state-*.pkl", "garbled"),
         ("callback-states-*.pkl", "truncated"),
     ],
