@@ -48,10 +48,11 @@ def run_demo_fhir(state: Path, export: str | None, source: str | None, *, keep: 
             if export is not None:
                 sentences = _import(demo, export)
                 demo.run_loop()
-        show_summary(demo)
         if export is not None:
             print_text("\n".join(("", *sentences)))
+        # Before the summary, because this writes the report, to which the summary adds the demo's own times.
         _discharge(demo, export or history)
+        show_summary(demo)
 
 
 def _write_history(demo: Demo, source: str | None) -> str:

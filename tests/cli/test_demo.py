@@ -48,12 +48,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(folder: Path) -> subprocess.CompletedProcess[str]:
+    return run_demo(folder, "demo")
+
+
+def run_demo(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a demo on a small made-up hospital, in a folder."""
     source = folder / "encounters.csv"
     source.write_bytes(format_raw(synthesize(5000, 3)))
     environment = {f"HEALTHPREDICT_{name}": value for name, value in SETTINGS.items()}
     # Without --keep it stops what it started.
     return subprocess.run(
-        [Path(sys.executable).with_name("healthpredict"), "demo", "--source", source, "--state", "state"],
+        [Path(sys.executable).with_name("healthpredict"), *command, "--source", source, "--state", "state"],
         cwd=folder,
         env={**os.environ, **environment, "HEALTHPREDICT_REPORTS_URI": "reports"},
         capture_output=True,

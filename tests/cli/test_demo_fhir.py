@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import defaultdict
 from copy import deepcopy
 from html import unescape
@@ -14,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_demo import SETTINGS
+from test_demo import run_demo
 
 from healthpredict.cli.discharge_requests import discharge_requests
-from healthpredict.data.raw import format_raw
-from healthpredict.data.synthetic import synthesize
 from healthpredict.errors import NothingToPredict
 
 HOOK = json.loads((Path(__file__).parents[1] / "hook.json").read_text())
@@ -51,18 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(folder: Path, export: Path) -> str:
-    source = folder / "encounters.csv"
-    source.write_bytes(format_raw(synthesize(5000, 3)))
-    environment = {f"HEALTHPREDICT_{name}": value for name, value in SETTINGS.items()}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("healthpredict"), "demo-fhir", export, "--source", source, "--state", "state"],
-        cwd=folder,
-        env={**os.environ, **environment, "HEALTHPREDICT_REPORTS_URI": "reports"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = run_demo(folder, "demo-fhir", export)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -95,6 +79,7 @@ def test_the_loop_learns_from_the_data_set_and_predicts_the_export(printed: str,
         ("batch-02", True),
     ]
     assert summary["batches"][1]["rows"] == 1
+    assert {"export", "import", "total"} <= summary["seconds"].keys()
     assert re.search(r"^data +import +\d+\.\d s  1 index admissions of 1 persons", printed, re.MULTILINE)
     assert "1 index admissions in 1 batch;" in printed
 
