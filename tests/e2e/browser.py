@@ -30,7 +30,8 @@ def look_at(url: str, password: str, awaited: list[str], screenshot: Path) -> st
         The text of the page once all words are there, or when the time is over.
     """
     assert CHROMIUM is not None
-    with tempfile.TemporaryDirectory() as profile:
+    # Its helper processes write into the profile for a moment after the browser itself has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"]
         browser = subprocess.Popen(
             [*command, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
