@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import copy
 import json
 import sys
 import tempfile
 import time
+import uuid
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -38,27 +38,71 @@ from tests.labelled import labelled_encounters
 
 HERE = Path(__file__).parent
 PEER_PYTHON = HERE.parent / ".venv-healthchain/bin/python"
-RESOURCES = 300
-NARRATIVE = {
-    "meta": {"profile": ["http://hl7.org/fhir/us/core/StructureDefinition/us-core-observation-lab"], "versionId": "1"},
-    "text": {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{"x" * 300}</div>'},
+ADDED = {"observations": 201, "conditions": 35, "medicationRequests": 30, "procedures": 20, "encounters": 6}
+"""Resources that are added to the call of the tests."""
+CODINGS = {
+    "observations": ("http://loinc.org", "2160-0", "Creatinine [Mass/volume] in Serum or Plasma"),
+    "conditions": ("http://hl7.org/fhir/sid/icd-10-cm", "N18.31", "Chronic kidney disease, stage 3a"),
+    "medicationRequests": ("http://www.nlm.nih.gov/research/umls/rxnorm", "314076", "lisinopril 10 MG Oral Tablet"),
+    "procedures": ("http://www.ama-assn.org/go/cpt", "93000", "Electrocardiogram, routine"),
+    "encounters": ("http://snomed.info/sct", "185349003", "Encounter for check up (procedure)"),
 }
-"""What servers add to each resource."""
 RATE, PACED_SECONDS = 20, 20.0
 
 
 def call() -> bytes:
-    """The call of the tests, with laboratory results until it has `RESOURCES` resources; about 300,000 bytes."""
+    """The call of the tests with more resources, each with the elements that a server of US Core sends; about 300,000 bytes."""
     body = json.loads((HERE.parent / "tests/hook.json").read_text())
-    entries = body["prefetch"]["observations"]["entry"]
-    others = sum(len(each["entry"]) if "entry" in each else 1 for each in body["prefetch"].values() if each)
-    for i in range(RESOURCES - others):
-        result = copy.deepcopy(entries[0])
-        result["resource"] |= {**NARRATIVE, "id": f"result-{i}"}
-        result["resource"]["code"]["coding"][0]["code"] = "2160-0"
-        result["resource"]["valueQuantity"] = {"value": 1.1, "unit": "mg/dL", "code": "mg/dL"}
-        entries.append(result)
+    for key, number in ADDED.items():
+        entries = (body["prefetch"][key] or {}).get("entry", [])
+        entries += ({"resource": _added(key, i)} for i in range(number))
+        body["prefetch"][key] = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
     return json.dumps(body).encode()
+
+
+def _added(key: str, i: int) -> dict[str, Any]:
+    terminology, day = "http://terminology.hl7.org/CodeSystem", f"2026-01-{26 + i % 3}"
+    start, end = f"{day}T{i % 24:02}:15:00-05:00", f"{day}T{i % 24:02}:45:00-05:00"
+    code = _concept(*CODINGS[key])
+    resource: dict[str, Any] = {
+        "id": str(uuid.UUID(int=i)),
+        "meta": {"profile": [f"http://hl7.org/fhir/us/core/StructureDefinition/us-core-{key}"]},
+        "subject": {"reference": "Patient/p1", "display": "Shaw, Amy"},
+        "encounter": {"reference": "Encounter/e3", "display": "Inpatient stay"},
+    }
+    practitioner = {"reference": "Practitioner/00000000-0000-0000-0000-000000000815", "display": "Dr. Ronald Bone"}
+    if key == "observations":
+        category = _concept(f"{terminology}/observation-category", "laboratory", "Laboratory")
+        unit = {"unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}
+        measured = {"value": 1.1 + i / 1000, **unit}
+        limits = [{"low": {"value": 0.6, **unit}, "high": {"value": 1.2, **unit}, "text": "0.6 to 1.2 mg/dL"}]
+        own = {"resourceType": "Observation", "status": "final", "category": [category], "code": code, "issued": end}
+        own |= {"effectiveDateTime": start, "performer": [practitioner], "valueQuantity": measured}
+        own |= {"referenceRange": limits}
+    elif key == "conditions":
+        category = _concept(f"{terminology}/condition-category", "encounter-diagnosis", "Encounter Diagnosis")
+        own = {"resourceType": "Condition", "category": [category], "code": code, "recordedDate": start}
+        own["clinicalStatus"] = _concept(f"{terminology}/condition-clinical", "active", "Active")
+        own["verificationStatus"] = _concept(f"{terminology}/condition-ver-status", "confirmed", "Confirmed")
+    elif key == "medicationRequests":
+        dose = {"doseQuantity": {"value": 1, "unit": "tablet"}}
+        repeat = {"frequency": 1, "period": 1, "periodUnit": "d"}
+        own = {"resourceType": "MedicationRequest", "status": "active", "intent": "order", "requester": practitioner}
+        own |= {"medicationCodeableConcept": code, "authoredOn": start}
+        own |= {"dosageInstruction": [{"text": "1 a day", "timing": {"repeat": repeat}, "doseAndRate": [dose]}]}
+    elif key == "procedures":
+        own = {"resourceType": "Procedure", "status": "completed", "code": code}
+        own |= {"performedPeriod": {"start": start, "end": end}, "performer": [{"actor": practitioner}]}
+    else:
+        visit = {"system": f"{terminology}/v3-ActCode", "code": "AMB", "display": "ambulatory"}
+        own = {"resourceType": "Encounter", "status": "finished", "class": visit, "type": [code]}
+        own |= {"period": {"start": start, "end": end}, "participant": [{"individual": practitioner}]}
+        del resource["encounter"]
+    return resource | own
+
+
+def _concept(system: str, code: str, display: str) -> dict[str, Any]:
+    return {"coding": [{"system": system, "code": code, "display": display}], "text": display}
 
 
 async def paced(service: Service, rate: int, seconds: float) -> list[float]:
@@ -93,7 +137,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         found = measure_in_turn(services, options)
         waits = asyncio.run(paced(services[0], RATE, PACED_SECONDS))
     found["ours"]["p99_ms_paced"] = float(np.quantile(waits, 0.99)) * 1e3
-    return found | {"bytes": len(body), "resources": RESOURCES}
+    return found | {"bytes": len(body), "resources": sum(ADDED.values()) + 8}
 
 
 def targets(found: dict[str, Any]) -> list[Target]:

@@ -13,7 +13,7 @@ leaves of all trees are evaluated at once, without a library for trees.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal, Self
 
@@ -24,6 +24,7 @@ from healthpredict.evaluation.logistic import SMALLEST_RISK
 
 Scale = Literal["log_odds", "probability"]
 """What the contributions of a model add up to."""
+_SMALLEST_SHARE = 1e-30
 _SMALLEST_SUM = 1e-9
 """Of contributions. To divide by a smaller one would amplify rounding errors."""
 
@@ -51,15 +52,13 @@ class Trees:
     def contributions(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Shapley values of an encounter's features; both shapes (n_features,)."""
         value = features[self.feature]
-        difference = ((value > self.low) & (value <= self.high)) - self.share
+        difference = ((value > self.low) & (value <= self.high)) - self._share
         total = np.zeros_like(difference)
         for point, weight in zip(*self._quadrature, strict=True):
-            factors = self.share + point * difference
-            worth = factors.prod(axis=0) * self.value * weight
-            # A factor is 0 only if neither training data nor this encounter follows the path. Then the leaf is worth 0.
-            total += np.divide(worth, factors, out=np.zeros_like(factors), where=factors != 0)
+            factors = self._share + point * difference
+            total += factors.prod(axis=0) * (weight * self.value) / factors
         by_feature: NDArray[np.float64] = np.bincount(  # type: ignore[assignment]  # integers only without weights
-            self.feature.ravel(), weights=(total * difference).ravel(), minlength=len(features)
+            self._flat_feature, weights=(total * difference).ravel(), minlength=len(features)
         )
         return by_feature
 
@@ -67,6 +66,16 @@ class Trees:
     def expected(self) -> float:
         """The sum of the trees if no feature is known."""
         return float((self.share.prod(axis=0) * self.value).sum())
+
+    @cached_property
+    def _share(self) -> NDArray[np.float64]:
+        """`share`, but never 0, because `contributions` divides by it. A leaf that no training data reach stays worth 0."""
+        return np.maximum(self.share, _SMALLEST_SHARE)
+
+    @cached_property
+    def _flat_feature(self) -> NDArray[np.intp]:
+        """`feature` as numpy's `bincount` needs it."""
+        return self.feature.ravel().astype(np.intp)
 
     @cached_property
     def _quadrature(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -129,7 +138,7 @@ class Explainer:
     def to_bytes(self) -> bytes:
         """Return the explainer as a file, for `from_bytes`."""
         file = io.BytesIO()
-        parts = {name: value for name, value in vars(self.model).items() if isinstance(value, np.ndarray)}
+        parts = {part.name: getattr(self.model, part.name) for part in fields(self.model)}
         np.savez_compressed(file, allow_pickle=False, expected=self.expected, scale=self.scale, **parts)
         return file.getvalue()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import chain
 from typing import Any, Final, Self
 
@@ -72,7 +72,7 @@ class Encoder:
         object.__setattr__(self, "positions", positions)
         object.__setattr__(self, "sources", tuple(s for s in LEVEL_SOURCES if s.name in self.levels))
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of the encoded matrix, shape (n_features,)."""
         pairs = {f"{a} x {b}": table for (a, b), table in self.pair_statistics.items()}

@@ -14,6 +14,7 @@ from healthpredict.fhir.resources import (
     Concept,
     Condition,
     Coverage,
+    Drug,
     Encounter,
     Medication,
     MedicationAdministration,
@@ -26,7 +27,8 @@ from healthpredict.fhir.resources import (
 from healthpredict.fhir.rules import NOT_CONFIRMED, NOT_DONE, NOT_HELD
 from healthpredict.fhir.terminology import Terminology, codes_of
 
-Done = Observation | MedicationRequest | MedicationAdministration | Procedure | Coverage
+_DONE: Final = (Observation, MedicationRequest, MedicationAdministration, Procedure, Coverage)
+"""What was measured, ordered, given, done or covered."""
 
 REPEATED: Final = "is a repetition of another resource"
 NOT_HELD_REASON: Final = "was planned, cancelled or entered in error"
@@ -51,7 +53,7 @@ class Chart:
     def __init__(
         self,
         terminology: Terminology,
-        medications: Mapping[str, Concept | None] | None = None,
+        medications: Mapping[str, Drug | None] | None = None,
         specialties: Mapping[str, tuple[Concept, ...]] | None = None,
         delivered: Collection[str] = (),
     ) -> None:
@@ -59,7 +61,7 @@ class Chart:
 
         Args:
             terminology: how codes are read.
-            medications: drugs that are known already, by id; see `concept_of`.
+            medications: drugs that are known already, by id; see `drug_of`.
             specialties: those that are known already, by the keys of `keys_of`.
             delivered: what the source of this chart has for other persons, such as `RESULTS`.
         """
@@ -80,7 +82,7 @@ class Chart:
             Procedure: self.procedures,
             Coverage: self.coverages,
         }
-        self.medications: dict[str, Concept | None] = {}
+        self.medications: dict[str, Drug | None] = {}
         self.specialties: dict[str, tuple[Concept, ...]] = {}
         self._known_medications = medications or {}
         self._known_specialties = specialties or {}
@@ -89,9 +91,15 @@ class Chart:
 
     def add(self, resource: AnyResource) -> None:
         """Add a resource, or count it as left out."""
-        _ADD[type(resource)](self, resource)
+        kind = type(resource)
+        if not isinstance(resource, _DONE):
+            _ADD[kind](self, resource)
+        elif resource.status in NOT_DONE or (isinstance(resource, MedicationRequest) and resource.do_not_perform):
+            self.left_out[kind.__name__, NOT_DONE_REASON] += 1
+        else:
+            self._done[kind].append(resource)
 
-    def medication(self, order: MedicationRequest | MedicationAdministration) -> Concept | None:
+    def medication(self, order: MedicationRequest | MedicationAdministration) -> Drug | None:
         """Return the drug of an order or administration, or None if it cannot be found."""
         if order.medication_codeable_concept is not None:
             return order.medication_codeable_concept
@@ -100,7 +108,7 @@ class Chart:
             return None
         for contained in order.contained:
             if contained.id == reference and isinstance(contained.code, dict):
-                return _concept(contained.code)
+                return _drug(contained.code)
         return self.medications.get(reference) or self._known_medications.get(reference)
 
     def specialty(self, reference: str) -> tuple[Concept, ...]:
@@ -135,24 +143,16 @@ class Chart:
         else:
             self.conditions.append(condition)
 
-    def _add_done(self, resource: Done) -> None:
-        """Add something that was measured, ordered, given, done or covered, unless it did not happen."""
-        kind = type(resource)
-        if resource.status in NOT_DONE or (isinstance(resource, MedicationRequest) and resource.do_not_perform):
-            self.left_out[kind.__name__, NOT_DONE_REASON] += 1
-        else:
-            self._done[kind].append(resource)
-
     def _add_medication(self, medication: Medication) -> None:
         if medication.id is not None:
-            self.medications[medication.id] = concept_of(medication)
+            self.medications[medication.id] = drug_of(medication)
 
     def _add_role(self, role: PractitionerRole) -> None:
         for key in keys_of(role):
             self.specialties[key] = role.specialty
 
 
-def concept_of(medication: Medication) -> Concept | None:
+def drug_of(medication: Medication) -> Drug | None:
     """Return what a Medication says about its drug: its code, else the codes of all its ingredients."""
     if medication.code is not None and (medication.code.coding or medication.code.text):
         return medication.code
@@ -160,7 +160,7 @@ def concept_of(medication: Medication) -> Concept | None:
     if not parts:
         return None
     text = " / ".join(part.text or "" for part in parts)
-    return Concept(coding=tuple(code for part in parts for code in part.coding), text=text)
+    return Drug(coding=tuple(code for part in parts for code in part.coding), text=text)
 
 
 def keys_of(role: PractitionerRole) -> list[str]:
@@ -168,9 +168,9 @@ def keys_of(role: PractitionerRole) -> list[str]:
     return [key for key in (role.id, target(role.practitioner)) if key]
 
 
-def _concept(code: dict[str, Any]) -> Concept | None:
+def _drug(code: dict[str, Any]) -> Drug | None:
     try:
-        return msgspec.convert(code, Concept)
+        return msgspec.convert(code, Drug)
     except msgspec.ValidationError:
         return None
 
@@ -179,7 +179,6 @@ _ADD: dict[type, Callable[[Chart, Any], None]] = {
     Patient: Chart._add_patient,
     Encounter: Chart._add_encounter,
     Condition: Chart._add_condition,
-    **dict.fromkeys((Observation, MedicationRequest, MedicationAdministration, Procedure, Coverage), Chart._add_done),
     Medication: Chart._add_medication,
     PractitionerRole: Chart._add_role,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,53 +11,53 @@ from msgspec import Struct
 
 from healthpredict.fhir.resources import NOT_READ, TYPES, AnyResource, Bundle
 
-Sent = Mapping[str, Any] | AnyResource | bytes | msgspec.Raw
+Sent = Mapping[str, Any] | AnyResource | Bundle | bytes | msgspec.Raw
 _DEEPEST: Final = 16
 _URN: Final = "urn:uuid:"
 _read_typed: Final = msgspec.json.Decoder(AnyResource | Bundle).decode
 
 
-def structs_of(resources: Iterable[Sent], left_out: Counter[str], depth: int = 0) -> Iterator[AnyResource]:
-    """Yield every resource that is needed, also those of Bundles.
+def structs_of(resources: Iterable[Sent], left_out: Counter[str], depth: int = 0) -> list[AnyResource]:
+    """Return every resource that is needed, also those of Bundles.
 
     Args:
         resources: what was sent.
         left_out: counts the others as `Type: reason`.
         depth: number of Bundles around them.
     """
+    found: list[AnyResource] = []
     for sent in resources:
-        if isinstance(sent, bytes | msgspec.Raw):
-            decoded = _decode(sent, left_out)
-            if isinstance(decoded, Bundle):
-                yield from _entries(decoded)
-                continue
-            resource = decoded
-        else:
-            resource = sent
-        if resource is None:
-            continue
-        if isinstance(resource, Struct):
-            yield resource
-            continue
-        kind = resource.get("resourceType")
-        if kind == "Bundle":
-            if depth >= _DEEPEST:
-                left_out["Bundle: is nested too deeply"] += 1
-                continue
-            entries = resource.get("entry")
-            inner = [
-                _named(entry) for entry in (entries if isinstance(entries, list) else ()) if isinstance(entry, Mapping)
-            ]
-            yield from structs_of([item for item in inner if item is not None], left_out, depth + 1)
-            continue
-        struct = TYPES.get(kind) if isinstance(kind, str) else None
-        if struct is None:
-            left_out[f"{kind if isinstance(kind, str) else 'no resourceType'}: {NOT_READ}"] += 1
-            continue
-        try:
-            yield msgspec.convert(resource, struct)
-        except msgspec.ValidationError as error:
-            left_out[f"{kind}: malformed ({error})"] += 1
+        resource = _decode(sent, left_out) if isinstance(sent, bytes | msgspec.Raw) else sent
+        if isinstance(resource, Bundle):
+            found += _entries(resource)
+        elif isinstance(resource, Struct):
+            found.append(resource)
+        elif resource is not None:
+            found += _structs_of_object(resource, left_out, depth)
+    return found
+
+
+def _structs_of_object(resource: Mapping[str, Any], left_out: Counter[str], depth: int) -> list[AnyResource]:
+    """Convert a plain JSON object, which may be a Bundle."""
+    kind = resource.get("resourceType")
+    if kind == "Bundle":
+        if depth >= _DEEPEST:
+            left_out["Bundle: is nested too deeply"] += 1
+            return []
+        entries = resource.get("entry")
+        inner = (
+            _named(entry) for entry in (entries if isinstance(entries, list) else ()) if isinstance(entry, Mapping)
+        )
+        return structs_of([item for item in inner if item is not None], left_out, depth + 1)
+    struct = TYPES.get(kind) if isinstance(kind, str) else None
+    if struct is None:
+        left_out[f"{kind if isinstance(kind, str) else 'no resourceType'}: {NOT_READ}"] += 1
+        return []
+    try:
+        return [msgspec.convert(resource, struct)]
+    except msgspec.ValidationError as error:
+        left_out[f"{kind}: malformed ({error})"] += 1
+        return []
 
 
 def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | Bundle | Mapping[str, Any] | None:
@@ -79,16 +79,17 @@ def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | 
     return None
 
 
-def _entries(bundle: Bundle) -> Iterator[AnyResource]:
-    """Yield the resources of a Bundle, with the ids by which other entries refer to them."""
+def _entries(bundle: Bundle) -> list[AnyResource]:
+    """Return the resources of a Bundle, with the ids by which other entries refer to them."""
+    found = []
     for entry in bundle.entry:
-        if entry.resource is None:
+        resource, url = entry.resource, entry.full_url
+        if resource is None:
             continue
-        url = entry.full_url or ""
-        if url.startswith(_URN) and entry.resource.id != url[len(_URN) :]:
-            yield msgspec.structs.replace(entry.resource, id=url[len(_URN) :])
-        else:
-            yield entry.resource
+        if url is not None and url.startswith(_URN) and resource.id != url[len(_URN) :]:
+            resource = msgspec.structs.replace(resource, id=url[len(_URN) :])
+        found.append(resource)
+    return found
 
 
 def _named(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from healthpredict.data.contract import MEDICATIONS
-from healthpredict.fhir.resources import Concept
+from healthpredict.fhir.resources import Drug
 
 RXNORM: Final = "http://www.nlm.nih.gov/research/umls/rxnorm"
 OTHER: Final = "other"
@@ -112,7 +112,7 @@ _WORD: Final = re.compile(r"[a-z]+")
 
 
 @lru_cache(maxsize=16384)  # a hospital's formulary has some thousand drugs
-def antidiabetics(drug: Concept) -> tuple[str, ...]:
+def antidiabetics(drug: Drug) -> tuple[str, ...]:
     """Return the columns that a drug belongs to: by its RxNorm code, else by its name.
 
     A combination belongs to its own column if there is one, otherwise to the columns of its ingredients.
@@ -135,7 +135,7 @@ def antidiabetics(drug: Concept) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16384)
-def drug_key(drug: Concept) -> str | None:
+def drug_key(drug: Drug) -> str | None:
     """Return what distinguishes a drug from others: its RxNorm code, else another code, else its name; None if it has none."""
     codes = [coding for coding in drug.coding if coding.code]
     chosen = next((coding for coding in codes if coding.system == RXNORM), codes[0] if codes else None)

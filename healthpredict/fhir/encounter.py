@@ -84,13 +84,14 @@ def encounter_from_fhir(
     seen: set[tuple[type, str]] = set()
     others: list[AnyResource] = []
     for resource in structs_of(resources, left_out):
+        kind = type(resource)
         if resource.id is not None:
-            key = (type(resource), resource.id)
+            key = (kind, resource.id)
             if key in seen:
-                left_out[f"{type(resource).__name__}: {REPEATED}"] += 1
+                left_out[f"{kind.__name__}: {REPEATED}"] += 1
                 continue
             seen.add(key)
-        if type(resource) in _NOT_FILTERED:
+        if kind in _NOT_FILTERED:
             chart.add(resource)
         else:
             others.append(resource)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, time, timedelta
+from operator import attrgetter
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from healthpredict.fhir.chart import Chart
@@ -28,6 +29,9 @@ from healthpredict.fhir.stays import Stay, class_of, find_stays
 from healthpredict.fhir.terminology import Diagnosis
 
 Item = TypeVar("Item", bound=AnyResource)
+_ENCOUNTER: Final = attrgetter("encounter")
+_CONTEXT: Final = attrgetter("context")
+"""What an administration calls its encounter."""
 _LARGEST_OFFSET: Final = timedelta(hours=14)
 """Of a time zone in FHIR."""
 
@@ -115,11 +119,11 @@ class History:
             name = _measures(observation)
             if name is not None:
                 measured[name].append(observation)
-        self.results = Grouped(self.laboratory, _encounter, observed)
-        self.measured = {name: Grouped(found, _encounter, observed) for name, found in measured.items()}
-        self.procedures = Grouped(chart.procedures, _encounter, _performed)
-        self.orders = Grouped(chart.orders, _encounter, _authored)
-        self.administrations = Grouped(chart.administrations, _context, _given)
+        self.results = Grouped(self.laboratory, _ENCOUNTER, observed)
+        self.measured = {name: Grouped(found, _ENCOUNTER, observed) for name, found in measured.items()}
+        self.procedures = Grouped(chart.procedures, _ENCOUNTER, _performed)
+        self.orders = Grouped(chart.orders, _ENCOUNTER, _authored)
+        self.administrations = Grouped(chart.administrations, _CONTEXT, _given)
         self.antidiabetic_orders = self._antidiabetic_orders()
 
     def patient_of(self, stay: Stay) -> Patient | None:
@@ -214,14 +218,6 @@ def _measures(observation: Observation) -> str | None:
             if code.code in MEASURED and code.system == LOINC:
                 return MEASURED[code.code]
     return None
-
-
-def _encounter(resource: Observation | Procedure | MedicationRequest) -> object:
-    return resource.encounter
-
-
-def _context(resource: MedicationAdministration) -> object:
-    return resource.context
 
 
 def _performed(procedure: Procedure) -> Moment | None:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from healthpredict.fhir.resources import Reference
 
 
+@lru_cache(maxsize=16384)  # resources of one patient name the same few others
 def target(reference: Reference | None) -> str | None:
     """Return the key of what a reference leads to, or None if it names nothing.
 
@@ -20,7 +21,6 @@ def target(reference: Reference | None) -> str | None:
     return f"{identifier.system or ''}|{identifier.value}" if identifier and identifier.value else None
 
 
-@lru_cache(maxsize=16384)  # resources of one patient name the same few others
 def _key(text: str) -> str:
     """Read `Patient/7`, `https://server/fhir/Patient/7/_history/2`, `urn:uuid:7`, `#7` or `Patient?identifier=system|7`."""
     head, search, identifier = text.partition("?identifier=")

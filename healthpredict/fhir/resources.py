@@ -18,17 +18,25 @@ class Coding(Struct, frozen=True, gc=False, omit_defaults=True):
 
     system: str | None = None
     code: str | None = None
-    display: str | None = None
 
 
 class Concept(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A CodeableConcept: one meaning, perhaps in several code systems."""
+    """A CodeableConcept: one meaning, perhaps in several code systems. Its names are not read, except those of drugs."""
 
     coding: tuple[Coding, ...] = ()
+
+
+class NamedCoding(Coding, frozen=True, gc=False, omit_defaults=True):
+    """A code with its name."""
+
+    display: str | None = None
+
+
+class Drug(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The CodeableConcept of a drug, with its names."""
+
+    coding: tuple[NamedCoding, ...] = ()
     text: str | None = None
-
-
-NO_CONCEPT: Final = Concept()
 
 
 class Identifier(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -172,13 +180,13 @@ class Observation(Resource, tag="Observation", frozen=True, gc=False, omit_defau
 class Ingredient(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
     """An ingredient of a medication."""
 
-    item_codeable_concept: Concept | None = None
+    item_codeable_concept: Drug | None = None
 
 
 class Medication(Resource, tag="Medication", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A drug."""
 
-    code: Concept | None = None
+    code: Drug | None = None
     ingredient: tuple[Ingredient, ...] = ()
 
 
@@ -226,7 +234,7 @@ class MedicationRequest(
     intent: str | None = None
     do_not_perform: bool | None = None
     medication_reference: Reference | None = None
-    medication_codeable_concept: Concept | None = None
+    medication_codeable_concept: Drug | None = None
     subject: Reference | None = None
     encounter: Reference | None = None
     authored_on: str | None = None
@@ -247,7 +255,7 @@ class MedicationAdministration(
     contained: tuple[Contained, ...] = ()
     status: str | None = None
     medication_reference: Reference | None = None
-    medication_codeable_concept: Concept | None = None
+    medication_codeable_concept: Drug | None = None
     subject: Reference | None = None
     context: Reference | None = None
     effective_date_time: str | None = None

@@ -20,7 +20,8 @@ from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.raw import read_history
 from healthpredict.data.schema import check_rows
 from healthpredict.errors import ConfigurationError
-from healthpredict.fhir.write import FOLLOW_UP_DAYS, Row, Stay, date_stays, write_person, write_roles
+from healthpredict.fhir.write.dated import DatedRow, Row, date_rows
+from healthpredict.fhir.write.resources import FOLLOW_UP_DAYS, write_person, write_roles
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.uris import join, list_folder, local_copy, write_bytes, write_file
 
@@ -117,7 +118,7 @@ def export_fhir(
     )
 
 
-def _persons(table: pd.DataFrame) -> Iterator[tuple[int, Sequence[Stay]]]:
+def _persons(table: pd.DataFrame) -> Iterator[tuple[int, Sequence[DatedRow]]]:
     """Yield each person with dated stays. The first possible day of a stay follows from its rank in the table."""
     plain = table.astype(object).where(table.notna(), None)
     rows = cast("list[dict[str, Any]]", plain.to_dict("records"))
@@ -127,7 +128,7 @@ def _persons(table: pd.DataFrame) -> Iterator[tuple[int, Sequence[Stay]]]:
     for patient_id, positions in by_person.items():
         days = [_FIRST_DAY + timedelta(days=_DAYS * position // len(rows)) for position in positions]
         own: list[Row] = [rows[position] for position in positions]
-        yield patient_id, date_stays(own, days)
+        yield patient_id, date_rows(own, days)
 
 
 class _Files:

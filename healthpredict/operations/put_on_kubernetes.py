@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Final
 
 from healthpredict.api_keys import stored_key, to_json
 from healthpredict.bundle.model import Bundle
+from healthpredict.cds_hooks_params import read_params
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.patient_key import ensure_patient_key
@@ -189,21 +190,20 @@ def _pod_files(installation: Installation, target: KubernetesTarget) -> dict[str
 
 
 def cds_hooks_files(path: Path | None) -> dict[str, bytes]:
-    """Return the file of parameters, and the files of keys that it names. The API checks their content when it starts."""
+    """Return the file of parameters, and the files of keys that it names.
+
+    Raises:
+        ConfigurationError: see `read_params`; or a file of keys cannot be read, or is not beside the file of parameters.
+    """
     if path is None:
         return {_CDS_HOOKS: b""}
-    try:
-        params = path.read_bytes()
-        clients = tomllib.loads(params.decode()).get("clients", [])
-        names = [client["jwks_file"] for client in clients if "jwks_file" in client]
-        if folders := [name for name in names if Path(name).name != name]:
-            raise ConfigurationError(
-                f"{path} names {folders[0]}. Pods have only files beside it: name one without a folder."
-            )
-        return {_CDS_HOOKS: params} | {name: (path.parent / name).read_bytes() for name in names}
-    except OSError as error:
+    files = [client.jwks_file for client in read_params(path).clients if client.jwks_file is not None]
+    if elsewhere := [file for file in files if file.parent != path.parent]:
         raise ConfigurationError(
-            f"{error.filename} cannot be read ({error.strerror}). Correct cds_hooks_path."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not TOML ({error}). Correct it.") from error
+            f"{path} names {os.path.relpath(elsewhere[0], path.parent)}. "
+            "Pods have only files beside it: name one without a folder."
+        )
+    try:
+        return {_CDS_HOOKS: path.read_bytes()} | {file.name: file.read_bytes() for file in files}
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename} cannot be read ({error.strerror}). Correct {path}.") from error

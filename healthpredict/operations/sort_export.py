@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from healthpredict.fhir.chart import DRUGS, PROCEDURES, RESULTS, VISITS, concept_of, keys_of
+from healthpredict.fhir.chart import DRUGS, PROCEDURES, RESULTS, VISITS, drug_of, keys_of
 from healthpredict.fhir.dates import read_moment
 from healthpredict.fhir.history import is_read
 from healthpredict.fhir.persons import Persons
@@ -27,6 +27,7 @@ from healthpredict.fhir.resources import (
     TYPES,
     AnyResource,
     Concept,
+    Drug,
     Encounter,
     Link,
     Medication,
@@ -95,7 +96,7 @@ class SortedExport:
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
     broken: int = 0
     lines: list[BrokenLine] = field(default_factory=list)
-    medications: dict[str, Concept | None] = field(default_factory=dict)
+    medications: dict[str, Drug | None] = field(default_factory=dict)
     specialties: dict[str, tuple[Concept, ...]] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
     persons: Persons = field(default_factory=Persons)
@@ -223,7 +224,7 @@ def _sort_resource(resource: AnyResource, found: SortedExport, groups: Groups) -
         found.delivered.add(_DELIVERED[kind])
     if isinstance(resource, Medication):
         if resource.id is not None:
-            found.medications[resource.id] = concept_of(resource)
+            found.medications[resource.id] = drug_of(resource)
         return
     if isinstance(resource, PractitionerRole):
         for key in keys_of(resource):

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from healthpredict.serving.cds_hooks.params import CDS_SERVICES
+from healthpredict.cds_hooks_params import CDS_SERVICES
 from healthpredict.serving.cds_hooks.tokens import Tokens
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.problems import JSON, RETRY_SOON, ProblemError

@@ -12,12 +12,12 @@ from starlette.routing import BaseRoute
 
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import TOLERANCE, Bundle
+from healthpredict.cds_hooks_params import CdsHooksParams
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving import openapi
 from healthpredict.serving.admission import ADMIN, SCRIPTS, Admission
 from healthpredict.serving.batch import add_batch
 from healthpredict.serving.cds_hooks.endpoints import add_cds_hooks
-from healthpredict.serving.cds_hooks.params import CdsHooksParams
 from healthpredict.serving.cds_hooks.tokens import Tokens
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits

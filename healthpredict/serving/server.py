@@ -21,12 +21,12 @@ import uvloop
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from healthpredict.cds_hooks_params import read_params
 from healthpredict.errors import ConfigurationError
 from healthpredict.prediction_log.patient_key import read_patient_key
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.admission import is_loopback
 from healthpredict.serving.app import create_app
-from healthpredict.serving.cds_hooks.params import read_params
 from healthpredict.serving.handover import offering, take
 from healthpredict.serving.http_server import listen, serving
 from healthpredict.serving.keys import KeyRing

@@ -181,6 +181,7 @@ def test_pods_get_the_parameters_of_cds_hooks_and_the_keys_of_ehrs(tmp_path: Pat
         ("missing.json", "missing.json cannot be read"),
         ("../keys.json", "names ../keys.json. Pods have only files beside it"),
         ('"', "is not TOML"),
+        ('keys.json"\npatient_views = "true', "clients.0.patient_views: Extra inputs are not permitted"),
     ],
 )
 def test_wrong_files_of_cds_hooks_are_named_before_a_rollout(tmp_path: Path, keys: str, words: str) -> None:

@@ -20,13 +20,13 @@ from in_a_thread import Serve
 from logged import lines_of
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.cds_hooks_params import CdsHooksParams, read_params
 from healthpredict.errors import ConfigurationError
 from healthpredict.prediction_log.rolled_file import FEEDBACK
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.app import create_app
 from healthpredict.serving.cds_hooks.card import suggestion_id
 from healthpredict.serving.cds_hooks.hook_request import PREFETCH
-from healthpredict.serving.cds_hooks.params import CdsHooksParams, read_params
 
 CALL = json.loads((Path(__file__).parents[1] / "hook.json").read_text())
 PATH = "/cds-services/readmission-risk"

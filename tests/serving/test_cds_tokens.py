@@ -16,8 +16,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from healthpredict.cds_hooks_params import CdsHooksParams, TrustedClient, read_params
 from healthpredict.errors import ConfigurationError
-from healthpredict.serving.cds_hooks.params import CdsHooksParams, TrustedClient, read_params
 from healthpredict.serving.cds_hooks.tokens import Tokens
 
 BASE, PATH, ISSUER = "https://risk.example", "/cds-services/readmission-risk", "https://ehr.example"

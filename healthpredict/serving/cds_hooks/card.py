@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from healthpredict.bundle.manifest import Manifest
+from healthpredict.cds_hooks_params import CdsHooksParams, Suggestion
 from healthpredict.features.encoder import Value
-from healthpredict.serving.cds_hooks.params import CdsHooksParams, Suggestion
-from healthpredict.serving.cds_hooks.phrases import column_of, name_of, phrase_of
+from healthpredict.serving.cds_hooks.phrases import columns_of, name_of, phrase_of
 
 OVERRIDE_SYSTEM: Final = "urn:health-predict:override-reason"
 """EHRs send it back with feedback, so it must not change."""
@@ -91,7 +91,7 @@ def _indicator(explained: Mapping[str, Any], params: CdsHooksParams) -> str:
 def _detail(subject: Subject, explained: Mapping[str, Any], manifest: Manifest) -> str:
     risk, threshold = explained["readmission_risk"], manifest.threshold
     side = "at or above" if explained["high_risk"] else "below"
-    unknown = dict.fromkeys(name_of(column_of(field)) for field in subject.unknown)
+    unknown = [name_of(column) for column in columns_of(tuple(subject.unknown))]
     lines = [
         f"The risk of {risk:.1%} is {side} the threshold of {threshold:.1%}.",
         "",
@@ -110,7 +110,7 @@ def _strongest(explained: Mapping[str, Any], record: Mapping[str, Value]) -> lis
     """Return a phrase for each column with a large contribution. Columns that contribute together share it equally."""
     sums: dict[str, float] = {}
     for reason in explained["reasons"]:
-        columns = dict.fromkeys(map(column_of, reason["fields"]))
+        columns = columns_of(reason["fields"])
         for column in columns:
             sums[column] = sums.get(column, 0.0) + reason["contribution"] / len(columns)
     strongest = sorted(sums.items(), key=lambda item: -abs(item[1]))[:_REASONS]

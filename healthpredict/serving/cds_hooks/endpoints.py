@@ -11,8 +11,10 @@ from typing import Any, Final
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from healthpredict.cds_hooks_params import CDS_SERVICES, CdsHooksParams
 from healthpredict.data.contract import DEATH_OR_HOSPICE, DISPOSITION
 from healthpredict.errors import StorageError
+from healthpredict.fhir.decode import Sent
 from healthpredict.fhir.encounter import encounter_from_fhir
 from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
@@ -24,12 +26,12 @@ from healthpredict.serving.cds_hooks.hook_request import (
     PATIENT_VIEW,
     PREFETCH,
     REQUIRED,
-    HookRequest,
+    AnyRequest,
+    RawRequest,
     keys_with_errors,
     names_another_patient,
     read_hook_request,
 )
-from healthpredict.serving.cds_hooks.params import CDS_SERVICES, CdsHooksParams
 from healthpredict.serving.predictions import identity
 from healthpredict.serving.problems import JSON, RETRY_LATER, ProblemError
 from healthpredict.serving.reasons import UNEXPLAINED, explain
@@ -70,7 +72,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
             **UNEXPLAINED,
             503: openapi.BUSY,
         },
-        openapi_extra=_documented(HookRequest, _CALL_EXAMPLE),
+        openapi_extra=_documented(RawRequest, _CALL_EXAMPLE),
     )
     async def call(request: Request) -> Response:
         # Calls without a slot wait with their bodies unread, so that large bodies do not fill the memory.
@@ -107,7 +109,7 @@ def add_cds_hooks(router: APIRouter, discovery: APIRouter, service: Service, par
         return Response(b"{}", media_type=JSON)
 
 
-async def _answer(request: HookRequest, service: Service, params: CdsHooksParams, dry_run: bool) -> dict[str, Any]:
+async def _answer(request: AnyRequest, service: Service, params: CdsHooksParams, dry_run: bool) -> dict[str, Any]:
     try:
         resources = await _resources(request, params)
     except FhirServerError as error:
@@ -134,14 +136,14 @@ async def _answer(request: HookRequest, service: Service, params: CdsHooksParams
     return {"cards": [make_card(subject, explained, bundle.manifest, params, uuid.UUID(identified["request_id"]))]}
 
 
-async def _resources(request: HookRequest, params: CdsHooksParams) -> list[bytes | msgspec.Raw]:
-    """Return the prefetched resources, and those that the EHR left out from its FHIR server, as JSON texts.
+async def _resources(request: AnyRequest, params: CdsHooksParams) -> list[Sent]:
+    """Return the prefetched resources, and those that the EHR left out from its FHIR server.
 
     Raises:
         ProblemError: something is missing, and there is no FHIR server that may be asked (412).
         FhirServerError: see `read_missing`.
     """
-    given: list[bytes | msgspec.Raw] = list(request.prefetched.values())
+    given: list[Sent] = [sent for sent in request.prefetched.values() if sent is not None]
     missing = request.missing()
     allowed = {server.rstrip("/") for server in params.fhir_servers}
     if missing and request.fhir_server is not None and request.fhir_server.rstrip("/") in allowed:

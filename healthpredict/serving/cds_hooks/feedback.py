@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from healthpredict.cds_hooks_params import CdsHooksParams
 from healthpredict.prediction_log.lines import FeedbackLine
 from healthpredict.serving.cds_hooks.card import suggestion_id
-from healthpredict.serving.cds_hooks.params import CdsHooksParams
 from healthpredict.serving.problems import ProblemError
 
 _MAX_COMMENT: Final = 1000

@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from healthpredict.serving.cds_hooks.hook_request import HookRequest
+from healthpredict.serving.cds_hooks.hook_request import AnyRequest
 
 _MAX_PAGES: Final = 10
 """Pages of one search. A server that sends more has more than any prediction needs."""
@@ -22,7 +22,7 @@ class FhirServerError(Exception):
     """The FHIR server did not answer a query. The message says why, and contains nothing from its response."""
 
 
-async def read_missing(request: HookRequest, queries: Iterable[str], seconds: float) -> list[bytes]:
+async def read_missing(request: AnyRequest, queries: Iterable[str], seconds: float) -> list[bytes]:
     """Run the queries of the missing prefetch keys at the same time.
 
     Args:

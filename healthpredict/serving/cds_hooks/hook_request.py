@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from healthpredict.fhir.resources import AnyResource, Bundle
 from healthpredict.serving.problems import ProblemError
 
 DISCHARGE: Final = "encounter-discharge"
@@ -34,6 +35,9 @@ REQUIRED: Final = ("patient", "encounters", "conditions", "observations", "proce
 """Prefetch keys without which there is no prediction. Without one of the others, there is a prediction from less data."""
 
 
+Prefetched = TypeVar("Prefetched")
+
+
 class _Resource(msgspec.Struct, rename="camel"):
     resource_type: str | None = None
     id: str | None = None
@@ -45,18 +49,18 @@ class FhirAuthorization(msgspec.Struct):
     access_token: str
 
 
-class HookRequest(msgspec.Struct, rename="camel"):
-    """The body of a call. `prefetch` is not decoded here: `encounter_from_fhir` does that. Unknown fields are ignored."""
+class HookRequest(msgspec.Struct, Generic[Prefetched], rename="camel"):
+    """The body of a call. Unknown fields are ignored."""
 
     hook: str
     hook_instance: str
     context: dict[str, Any]
     fhir_server: str | None = None
     fhir_authorization: FhirAuthorization | None = None
-    prefetch: dict[str, msgspec.Raw] | None = None
+    prefetch: dict[str, Prefetched] | None = None
 
     @property
-    def prefetched(self) -> Mapping[str, msgspec.Raw]:
+    def prefetched(self) -> Mapping[str, Prefetched]:
         """What the EHR prefetched, by key; empty if it sent nothing."""
         return self.prefetch or {}
 
@@ -80,11 +84,16 @@ class HookRequest(msgspec.Struct, rename="camel"):
         return re.sub(r"\{\{context\.(\w+)\}\}", lambda name: self.context[name[1]], template)
 
 
-_decoder: Final = msgspec.json.Decoder(HookRequest)
+TypedRequest = HookRequest[AnyResource | Bundle | None]
+RawRequest = HookRequest[msgspec.Raw]
+"""A request whose prefetched data are still JSON texts, because something in them is malformed or not needed."""
+AnyRequest = TypedRequest | RawRequest
+_decode_typed: Final = msgspec.json.Decoder(TypedRequest).decode
+_decode_raw: Final = msgspec.json.Decoder(RawRequest).decode
 
 
-def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
-    """Decode a call.
+def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> AnyRequest:
+    """Decode a call, with its resources if all of them are well-formed and of types that are read.
 
     Args:
         body: body of the HTTP request.
@@ -94,8 +103,8 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
         ProblemError: it is not JSON (400), or not a call of one of these hooks (422). The message repeats no value.
     """
     try:
-        body.decode()  # msgspec does not check the texts that it skips, and `prefetch` is decoded later
-        request = _decoder.decode(body)
+        body.decode()  # msgspec does not check the texts that it skips
+        request = _decode(body)
     except msgspec.ValidationError as error:
         raise ProblemError(422, f"The body is not a CDS Hooks request: {error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -112,24 +121,30 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> HookRequest:
     return request
 
 
-def keys_with_errors(request: HookRequest) -> list[str]:
+def _decode(body: bytes) -> AnyRequest:
+    try:
+        typed: TypedRequest = _decode_typed(body)
+        return typed
+    except msgspec.ValidationError:
+        raw: RawRequest = _decode_raw(body)
+        return raw
+
+
+def keys_with_errors(request: AnyRequest) -> list[str]:
     """Return the required keys for which the EHR sent an error instead of data."""
-    return [key for key in REQUIRED if key in request.prefetched and _is_error(bytes(request.prefetched[key]))]
+    return [key for key in REQUIRED if _head(request.prefetched.get(key)).resource_type == _ERROR]
 
 
-def _is_error(text: bytes) -> bool:
-    # Few resources contain the word, so few are decoded.
-    return _ERROR.encode() in text and _head(text).resource_type == _ERROR
-
-
-def names_another_patient(request: HookRequest) -> bool:
+def names_another_patient(request: AnyRequest) -> bool:
     """Return whether the prefetched Patient is not the patient of the context."""
-    patient = _head(request.prefetched.get("patient", b"null"))
+    patient = _head(request.prefetched.get("patient"))
     return patient.resource_type == "Patient" and patient.id != request.patient_id
 
 
-def _head(text: bytes | msgspec.Raw) -> _Resource:
-    try:
-        return msgspec.json.decode(text, type=_Resource)
-    except msgspec.ValidationError:
-        return _Resource()
+def _head(resource: AnyResource | Bundle | msgspec.Raw | None) -> _Resource:
+    if isinstance(resource, msgspec.Raw):
+        try:
+            return msgspec.json.decode(resource, type=_Resource)
+        except msgspec.ValidationError:
+            return _Resource()
+    return _Resource() if resource is None else _Resource(type(resource).__name__, resource.id)

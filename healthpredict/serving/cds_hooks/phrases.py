@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from healthpredict.data.contract import DISPOSITION, MEDICATIONS
@@ -109,16 +110,17 @@ _MEANINGS: Final = {
 """What values mean: those of `IDS_mapping.csv` of the data set, reworded, and some others. The rest is shown as it is."""
 
 
-def column_of(field: str) -> str:
-    """Return the field itself, or `DRUGS` for a diabetes drug."""
-    return DRUGS if field in MEDICATION_FIELDS else field
+@lru_cache(maxsize=1024)
+def columns_of(fields: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns that a card shows for fields: the field itself, or once `DRUGS` for diabetes drugs."""
+    return tuple(dict.fromkeys(DRUGS if field in MEDICATION_FIELDS else field for field in fields))
 
 
 def phrase_of(column: str, record: Mapping[str, Value]) -> str:
     """Return what a record says about a column, such as "Days in hospital: 4".
 
     Args:
-        column: as `column_of` returns it.
+        column: as `columns_of` returns it.
         record: values by `Column.field`.
     """
     if column == DRUGS:

@@ -13,8 +13,8 @@ from typing import Any, Final
 import httpx
 import jwt
 
+from healthpredict.cds_hooks_params import CdsHooksParams, TrustedClient
 from healthpredict.errors import ConfigurationError
-from healthpredict.serving.cds_hooks.params import CdsHooksParams, TrustedClient
 from healthpredict.serving.keys import bearer
 
 _ALGORITHMS: Final = ("ES384", "RS384")
