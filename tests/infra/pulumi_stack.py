@@ -87,7 +87,7 @@ class Run:
     text: str
     steps: list[Step]
 
-    def names(self, operation: str) -> list[str]:
+    def kinds(self, operation: str) -> list[str]:
         """The kinds of the resources with this operation, in alphabetical order."""
         return sorted(step.kind for step in self.steps if step.operation == operation)
 
