@@ -165,6 +165,10 @@ class Program:
         shown = json.loads(self.pulumi("stack", "export", "--show-secrets"))["deployment"].get("resources", [])
         return [each for each in shown if not each["type"].startswith("pulumi:providers:")]
 
+    def state_files(self) -> dict[str, str]:
+        """The files of the state, by path."""
+        return {str(file): file.read_text() for file in sorted(self.state.rglob("*.json"))}
+
     def outputs(self) -> dict[str, Any]:
         """The outputs of the stack."""
         found: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json"))

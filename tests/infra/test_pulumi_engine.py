@@ -1,4 +1,4 @@
-"""Daily use of a stack with Pulumi's real engine and a simulated AWS: `up` keeps the host and its disk, whatever happened to them."""
+"""Daily use of a stack with Pulumi's real engine and a simulated AWS: `up` keeps the host and its disk."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from policy import document
 from pulumi_fixtures import NewProgram
 from pulumi_stack import Program, Run
 from test_pulumi_settings import SSH
 
 pytestmark = pytest.mark.pulumi
+NOTHING = document([{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}])
 PAGE = Path(__file__).resolve().parents[2] / "docs/aws.md"
 
 
@@ -88,7 +90,7 @@ def test_a_rotated_secret_stays(program: Program) -> None:
 
 def test_refresh_detects_a_change_by_hand_and_up_repairs_it(program: Program) -> None:
     program.client("iam").put_role_policy(
-        RoleName=program.made().one("Role", "-containers").id, PolicyName="data", PolicyDocument='{"Statement": []}'
+        RoleName=program.made().one("Role", "-containers").id, PolicyName="data", PolicyDocument=NOTHING
     )
     (group,) = program.host()["SecurityGroups"]
     program.client("cloudwatch").delete_alarms(AlarmNames=["health-predict-prod-system"])
