@@ -163,12 +163,13 @@ def test_after_a_crash_cancel_makes_up_possible_again_and_the_superfluous_host_i
     program: Program, monkeypatch: pytest.MonkeyPatch, aws_environment: None
 ) -> None:
     program.configure(hostGeneration="4")
-    with held_up(monkeypatch) as (asked, _), start_up(program) as crashing:
+    with held_up(monkeypatch) as (asked, go_on), start_up(program) as crashing:
         assert asked.wait(60)
         os.killpg(crashing.pid, signal.SIGKILL)
         crashing.wait(60)
         assert LOCKED in program.up(fails=True).text
         program.pulumi("cancel", "--yes")
+        go_on.set()
         assert "interrupted while creating" in program.up().text
     program.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
     again = program.up()
