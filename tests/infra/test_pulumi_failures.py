@@ -16,10 +16,6 @@ from typing import Any
 import pytest
 from as_role import owner, permissions_enforced
 from engine import INFRA
-from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models import EC2Backend
-from moto.s3.exceptions import S3ClientError
-from moto.s3.models import S3Backend
 from pulumi_fixtures import NewProgram
 from pulumi_stack import Program, offer_ubuntu, provider
 from test_pulumi_settings import SSH
@@ -83,6 +79,11 @@ def test_a_wrong_setting_is_rejected_with_its_sentence_only(
 
 
 def test_up_continues_after_each_error_of_aws(failing: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    from moto.ec2.exceptions import EC2ClientError
+    from moto.ec2.models import EC2Backend
+    from moto.s3.exceptions import S3ClientError
+    from moto.s3.models import S3Backend
+
     def refuse(error: Exception) -> Any:
         def call(*_: Any, **__: Any) -> None:
             raise error
@@ -122,6 +123,8 @@ def test_a_smaller_disk_is_rejected_in_the_preview(program: Program) -> None:
 @contextmanager
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """Let EC2 create an instance only when the second event is set. The first one tells that it was asked."""
+    from moto.ec2.models import EC2Backend
+
     asked, go_on = threading.Event(), threading.Event()
     original = EC2Backend.run_instances
 

@@ -62,7 +62,8 @@ def test_cloud_up_creates_the_stack_and_status_shows_its_host(cloud: Cloud, prog
     assert f"host      {program.outputs()['instance_id']} (t3.large), running" in cloud("status").output
     assert names_of(program) == []
     program.client("s3").put_object(Bucket=program.outputs()["bucket"], **OBJECT)
-    manifest = {"schemaVersion": 2, "config": {"digest": "sha256:" + "a" * 64}, "layers": []}
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"digest": "sha256:" + "a" * 64}, "layers": []}
     program.client("ecr").put_image(
         repositoryName="health-predict-story", imageManifest=json.dumps(manifest), imageTag="1"
     )
@@ -132,7 +133,7 @@ def test_the_kept_bucket_and_repository_are_adopted_with_their_content(cloud: Cl
     # Adopted, they are kept until adoptBucket is removed, and then they belong to the stack.
     assert {each["retainOnDelete"] for each in state_of_data(program)} == {True}
     run = program.up(adoptBucket=None)
-    assert (run.kinds("update"), run.kinds("replace")) == (["Bucket", "BucketPolicy", "Repository"][::2], [])
+    assert (run.kinds("update"), run.kinds("replace")) == (["Bucket", "Repository"], [])
     assert program.outputs()["bucket"] == bucket
     assert names_of(program) == ["raw/rows.csv", "1"]
 
