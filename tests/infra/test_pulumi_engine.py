@@ -56,7 +56,7 @@ def as_documented(printed: str, program: Program) -> str:
     text = text.replace(outputs["instance_id"], "i-0123456789abcdef0")
     text = text.replace(outputs["bucket"], "health-predict-prod-data-1a2b3c4")
     text = re.sub(r" *\n\n(?=Duration)", "\n", text)
-    return re.sub(r"(created|Duration:) *\(?\d[\d.]*s\)?", r"\1 ...", re.sub(r" +\n", "\n", text))
+    return re.sub(r"(?<=created )\(.*\)|(?<=Duration: ).*", "...", re.sub(r" +\n", "\n", text))
 
 
 def test_no_secret_is_in_plain_text_in_the_state_or_in_the_output(first: tuple[Program, Run, Run]) -> None:
