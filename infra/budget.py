@@ -126,7 +126,7 @@ class Alarms(pulumi.ComponentResource):
             # A host that is stopped for the night has no data.
             treat_missing_data="notBreaching",
             alarm_actions=pulumi.Output.all(repair, self._topic.arn).apply(
-                lambda all_: [each for each in all_ if each]
+                lambda actions: [action for action in actions if action]
             ),
             tags=self._settings.tags(key),
             opts=self._child,

@@ -80,7 +80,9 @@ class Host(pulumi.ComponentResource):
             instance_market_options=_spot() if settings.spot else None,
             tags=settings.tags("host") | {MADE_WITH_TAG: _made_with(settings)},
             opts=pulumi.ResourceOptions(
-                parent=self, ignore_changes=list(FIXED), hooks=pulumi.ResourceHookBinding(before_update=[_keep_disk()])
+                parent=self,
+                ignore_changes=list(FIXED),
+                hooks=pulumi.ResourceHookBinding(before_update=[_keep_disk(settings.disk_gb)]),
             ),
         )
         made_with = self.instance.tags.apply(lambda tags: (tags or {}).get(MADE_WITH_TAG))
@@ -127,16 +129,14 @@ def _warn_of_spot(spot: bool) -> None:
         )
 
 
-def _keep_disk() -> pulumi.ResourceHook:
+def _keep_disk(size: int) -> pulumi.ResourceHook:
     """A hook that rejects a smaller disk, already in the preview. AWS would reject it in the middle of `pulumi up`."""
 
     def check(change: pulumi.ResourceHookArgs) -> None:
-        old, new = (
-            (inputs or {})["rootBlockDevice"]["volumeSize"] for inputs in (change.old_inputs, change.new_inputs)
-        )
-        if new < old:
+        old = (change.old_inputs or {}).get("rootBlockDevice", {}).get("volumeSize", 0)
+        if size < old:
             raise ConfigError(
-                f"diskGb is {new:g}, but the disk of the host has {old:g} GB, and AWS cannot shrink it. "
+                f"diskGb is {size}, but the disk of the host has {old:g} GB, and AWS cannot shrink it. "
                 f"Set diskGb to {old:g} or more, or also increase hostGeneration, which replaces the host and its disk."
             )
 

@@ -56,11 +56,11 @@ def find_host(stack: Stack) -> CloudHost:
             f"Stack {stack.name!r} has no host in {region}. `healthpredict cloud up` creates it; --region names another region."
         )
     if len(alive) > 1:
-        names = " ".join(each["InstanceId"] for each in alive)
+        names = ", ".join(each["InstanceId"] for each in alive)
         raise CloudError(
-            f"Stack {stack.name!r} has more than one host. While `pulumi up` replaces the host, wait. After an interrupted "
-            f"`pulumi up`, terminate all but the one that `pulumi stack output instance_id` shows: "
-            f"aws ec2 terminate-instances --instance-ids, with some of {names}"
+            f"Stack {stack.name!r} has more than one host: {names}. If `pulumi up` is replacing the host, wait. If it was "
+            "interrupted, keep the host that `pulumi stack output instance_id` shows and terminate the others "
+            "(aws ec2 terminate-instances)."
         )
     return _host(alive[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from typing import Final
@@ -32,7 +33,8 @@ def bring_up(stack: Stack, *, confirmed: bool = False) -> None:
     if not file.exists():
         raise ConfigurationError(f"There is no {file}. Copy Pulumi.example.yaml there and fill in its first lines.")
     _pulumi(stack, "stack", "select", "--create", "--secrets-provider", "passphrase", stack.name)
-    if "adoptBucket:" not in file.read_text():
+    # Not the commented line of the example.
+    if not re.search(r"^\s*['\"]?health-predict:adoptBucket", file.read_text(), re.MULTILINE):
         _reject_kept(stack)
     _pulumi(stack, "up", "--stack", stack.name, *(["--yes"] if confirmed else []))
 
@@ -81,7 +83,7 @@ def _reject_kept(stack: Stack) -> None:
         if kept.keys() == _KEPT.keys()
         else "Delete it, or create the other one again: only both can be adopted"
     )
-    raise ConfigurationError(f"An earlier stack left the {found}. {advice}. infra/README.md says more under Teardown.")
+    raise ConfigurationError(f"An earlier stack left the {found}. {advice}. docs/aws.md says more.")
 
 
 def _pulumi(stack: Stack, *words: str) -> None:

@@ -223,8 +223,11 @@ def test_up_does_not_create_a_second_bucket_beside_a_kept_one(
     with pytest.raises(ConfigurationError, match=advice):
         bring_up(stack)
     assert " up " not in log.read_text()
-    # It says what to do, and that is then accepted.
+    # It says what to do, and that is then accepted. A comment is not.
     file = stack.folder / f"Pulumi.{stack.name}.yaml"
+    file.write_text(file.read_text() + "  # health-predict:adoptBucket: health-predict-cloud-data-1a2b3c4\n")
+    with pytest.raises(ConfigurationError, match=advice):
+        bring_up(stack)
     file.write_text(file.read_text() + "  health-predict:adoptBucket: health-predict-cloud-data-1a2b3c4\n")
     bring_up(stack)
     assert log.read_text().splitlines()[-1].endswith("up --stack cloud")

@@ -42,7 +42,7 @@ def test_parliament_finds_nothing_in_the_policies(stack: Stack) -> None:
 
 
 def test_parliament_finds_only_accepted_issues_in_the_policy_of_the_deployer() -> None:
-    # New networks and hosts have no name yet, and who deploys also writes the policy of the bucket. docs/aws.md says what this means.
+    # New networks and hosts have no name yet, and who deploys also writes the policy of the bucket (docs/aws.md).
     accepted = {"RESOURCE_STAR", "RESOURCE_POLICY_PRIVILEGE_ESCALATION"}
     assert set(findings((INFRA / "deployer-policy.json").read_text())) == accepted
 
