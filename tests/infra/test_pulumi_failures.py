@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from as_role import owner, permissions_enforced
 from engine import INFRA
@@ -235,6 +236,8 @@ def test_the_documented_policy_permits_up_refresh_and_destroy_and_a_missing_perm
     user = Deployer(moto_endpoint)
     for name, value in user.credentials.items():
         monkeypatch.setenv(name, value)
+    # An earlier session would keep its credentials.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     with provider(engine, moto_endpoint, user.credentials) as environment:
         program = Program(tmp_path, environment, "deployer")
         for action, sentence in (
