@@ -39,7 +39,7 @@ echo '{"deployment": {"resources": [{"type": "aws:s3/bucket:Bucket"}, {"type": "
 
 
 def test_the_estimate_is_that_of_the_program(stack: Stack, made: Made) -> None:
-    assert estimate(stack).model_dump() == made.outputs["estimate"]
+    assert estimate(stack).model_dump(exclude={"lines"}) == made.outputs["estimate"]
 
 
 def test_the_estimate_follows_the_configuration(stack: Stack) -> None:
