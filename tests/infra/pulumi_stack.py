@@ -21,6 +21,7 @@ from engine import ACCOUNT, CONFIG, INFRA, PROJECT, REGION, STACK, Resource, Sta
 
 FOLDER = os.environ.get("HEALTHPREDICT_TEST_PULUMI", "")
 WHY_NOT = "HEALTHPREDICT_TEST_PULUMI does not name a folder with Pulumi's engine (pulumi.sh)"
+CANONICAL = "099720109477"
 UBUNTU = {
     "ami_id": "ami-0a1b2c3d4e5f60718",
     "name": "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-20260101",
@@ -60,7 +61,6 @@ def provider(environment: dict[str, str], endpoint: str, credentials: Credential
 
 def offer_ubuntu() -> None:
     """Add Canonical's image to moto's account. Moto runs in this process."""
-    from lookups import CANONICAL
     from moto.ec2.models import ec2_backends
     from moto.ec2.models.amis import Ami
 
