@@ -1,16 +1,17 @@
-"""The Pulumi program: read the configuration, create the components, export the outputs."""
+"""The Pulumi program: read the configuration, look up what AWS offers, create the components, export the outputs."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 
 import pulumi
-import pulumi_aws as aws
 from budget import Alarms, Budget
 from estimate import Estimate, estimate
 from host import Host
 from identity import Identity
 from image_registry import ImageRegistry
+from lookups import look_up
 from network import Network
 from parameters import Parameters
 from pulumi.runtime import get_config_env
@@ -18,32 +19,30 @@ from schedule import Schedule
 from settings import PROJECT, ConfigError, StackSettings, read_settings
 from storage import Storage
 
+# With this exit code, Pulumi adds neither a traceback nor "an unhandled error occurred" (pulumi-language-python-exec).
+ERROR_SHOWN = 32
+
 
 def main() -> None:
     """Declare the resources of the stack."""
     try:
         settings = _read_settings()
+        found = look_up(settings)
     except ConfigError as error:
-        # Shown by Pulumi without a traceback.
-        raise pulumi.RunError(str(error)) from error
+        pulumi.log.error(str(error))
+        sys.exit(ERROR_SHOWN)
     cost = _estimate(settings)
-    if settings.spot:
-        pulumi.log.warn(
-            "To destroy a spot host, use `healthpredict cloud down`: `pulumi destroy` alone can leave its spot request, "
-            "which starts the host again."
-        )
-    account = aws.get_caller_identity().account_id
 
     Budget(settings)
-    network = Network(settings)
-    storage = Storage(settings)
+    network = Network(settings, found.zone)
     images = ImageRegistry(settings)
-    identity = Identity(settings, account, storage.bucket, images.repository)
+    storage = Storage(settings, images.repository)
+    identity = Identity(settings, found.account, storage.bucket, images.repository)
     Parameters(settings, _host_config(settings, storage, images, identity))
-    host = Host(settings, network.subnet, network.group, identity.profile)
+    host = Host(settings, found.image, network.subnet, network.group, identity.profile)
     identity.allow_health_tag(host.instance)
-    Schedule(settings, account, host.instance)
-    Alarms(settings, account, host.instance)
+    Schedule(settings, found.account, host.instance)
+    Alarms(settings, found.account, host.instance, host.spot)
 
     pulumi.export("instance_id", host.instance.id)
     pulumi.export("region", settings.region)
@@ -51,7 +50,8 @@ def main() -> None:
     pulumi.export("repository_uri", images.repository.repository_url)
     pulumi.export("tunnel", f"healthpredict cloud tunnel --stack {settings.stack} --region {settings.region}")
     pulumi.export("tunnel_without_healthpredict", host.instance.id.apply(lambda id_: _tunnels(id_, settings.region)))
-    pulumi.export("estimate", asdict(cost) if cost else None)
+    # The lines are in `healthpredict cloud cost`.
+    pulumi.export("estimate", {key: value for key, value in asdict(cost).items() if key != "lines"} if cost else None)
 
 
 def _read_settings() -> StackSettings:

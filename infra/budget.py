@@ -44,7 +44,10 @@ class Budget(pulumi.ComponentResource):
 class Alarms(pulumi.ComponentResource):
     """Alarms that send mails. If the host does not work, they also recover or reboot it."""
 
-    def __init__(self, settings: StackSettings, account: str, instance: aws.ec2.Instance) -> None:
+    def __init__(
+        self, settings: StackSettings, account: str, instance: aws.ec2.Instance, spot: pulumi.Output[bool]
+    ) -> None:
+        """Args: settings of the stack; account; instance, the host; spot, whether it is a spot instance."""
         super().__init__("health-predict:aws:Alarms", settings.prefix)
         self._child = pulumi.ResourceOptions(parent=self)
         self._settings = settings
@@ -57,7 +60,7 @@ class Alarms(pulumi.ComponentResource):
             description="The hardware under the host failed",
             minutes=2,
             # AWS has no recovery for spot instances.
-            repair=None if settings.spot else f"{automate}:recover",
+            repair=spot.apply(lambda is_spot: None if is_spot else f"{automate}:recover"),
         )
         self._alarm(
             "instance",
@@ -101,7 +104,7 @@ class Alarms(pulumi.ComponentResource):
         *,
         description: str,
         minutes: int,
-        repair: str | None = None,
+        repair: pulumi.Input[str | None] = None,
         below: float | None = None,
     ) -> None:
         """Create an alarm that is raised when a metric is above 0 for some minutes or, if `below` is given, under that limit."""
@@ -122,7 +125,9 @@ class Alarms(pulumi.ComponentResource):
             comparison_operator="GreaterThanThreshold" if below is None else "LessThanThreshold",
             # A host that is stopped for the night has no data.
             treat_missing_data="notBreaching",
-            alarm_actions=[*([repair] if repair else []), self._topic.arn],
+            alarm_actions=pulumi.Output.all(repair, self._topic.arn).apply(
+                lambda actions: [action for action in actions if action]
+            ),
             tags=self._settings.tags(key),
             opts=self._child,
         )

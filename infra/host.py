@@ -11,11 +11,9 @@ import pulumi
 import pulumi_aws as aws
 import yaml
 from identity import HEALTH_TAG
-from settings import StackSettings
+from settings import ConfigError, StackSettings
 
 HERE = Path(__file__).resolve().parent / "host"
-CANONICAL = "099720109477"
-UBUNTU = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
 USER_DATA_LIMIT = 16_384  # bytes, a limit of EC2
 # With a hop limit of 1, neither containers nor pods reach the metadata service, so they cannot use the host's role. Services that
 # need S3 or ECR get credentials of another role (host/root/usr/local/lib/health-predict/pass-credentials).
@@ -38,11 +36,16 @@ FIXED = (
 
 
 class Host(pulumi.ComponentResource):
-    """The EC2 instance with its SSH key."""
+    """The EC2 instance with its SSH key.
+
+    Attributes:
+        spot: whether the existing host is a spot instance. The setting may differ until the next generation.
+    """
 
     def __init__(
         self,
         settings: StackSettings,
+        image: str,
         subnet: aws.ec2.Subnet,
         group: aws.ec2.SecurityGroup,
         profile: aws.iam.InstanceProfile,
@@ -51,7 +54,7 @@ class Host(pulumi.ComponentResource):
         self.instance = aws.ec2.Instance(
             # A new generation is a new resource, which replaces the host with the newest image.
             f"{settings.prefix}-host-{settings.host_generation}",
-            ami=_image(),
+            ami=image,
             instance_type=settings.instance_type,
             subnet_id=subnet.id,
             vpc_security_group_ids=[group.id],
@@ -76,23 +79,17 @@ class Host(pulumi.ComponentResource):
             instance_initiated_shutdown_behavior="stop",
             instance_market_options=_spot() if settings.spot else None,
             tags=settings.tags("host") | {MADE_WITH_TAG: _made_with(settings)},
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=list(FIXED)),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                ignore_changes=list(FIXED),
+                hooks=pulumi.ResourceHookBinding(before_update=[_keep_disk(settings.disk_gb)]),
+            ),
         )
-        self._warn_of_pending_settings(settings)
+        made_with = self.instance.tags.apply(lambda tags: (tags or {}).get(MADE_WITH_TAG))
+        self.spot = made_with.apply(lambda made: settings.spot if made is None else made.endswith(_spot_text(True)))
+        self.spot.apply(_warn_of_spot)
+        made_with.apply(lambda made: _warn_of_pending_settings(settings, made or "settings of an older release"))
         self.register_outputs({"instance_id": self.instance.id})
-
-    def _warn_of_pending_settings(self, settings: StackSettings) -> None:
-        """Warn of settings that take effect only with the next generation."""
-
-        def warn(tags: dict[str, str] | None) -> None:
-            made_with = (tags or {}).get(MADE_WITH_TAG, "settings of an older release")
-            if made_with != _made_with(settings):
-                pulumi.log.warn(
-                    f"This host has {made_with}. The settings ({_made_with(settings)}) take effect only with hostGeneration "
-                    f"{settings.host_generation + 1}, which replaces the host and its disk. Make a backup first."
-                )
-
-        self.instance.tags.apply(warn)
 
     def _key(self, settings: StackSettings) -> pulumi.Output[str] | None:
         if settings.ssh_public_key is None:
@@ -108,7 +105,42 @@ class Host(pulumi.ComponentResource):
 
 def _made_with(settings: StackSettings) -> str:
     """The settings that take effect only on a new host, as text."""
-    return f"{'an' if settings.ssh_public_key else 'no'} sshPublicKey, spot {str(settings.spot).lower()}"
+    return f"{'an' if settings.ssh_public_key else 'no'} sshPublicKey, {_spot_text(settings.spot)}"
+
+
+def _spot_text(spot: bool) -> str:
+    return f"spot {str(spot).lower()}"
+
+
+def _warn_of_pending_settings(settings: StackSettings, made_with: str) -> None:
+    """Warn of settings that take effect only with the next generation."""
+    if made_with != _made_with(settings):
+        pulumi.log.warn(
+            f"This host has {made_with}. The settings ({_made_with(settings)}) take effect only with hostGeneration "
+            f"{settings.host_generation + 1}, which replaces the host and its disk. Make a backup first."
+        )
+
+
+def _warn_of_spot(spot: bool) -> None:
+    if spot:
+        pulumi.log.warn(
+            "To destroy a spot host, use `healthpredict cloud down`: `pulumi destroy` alone can leave its spot request, "
+            "which starts the host again."
+        )
+
+
+def _keep_disk(size: int) -> pulumi.ResourceHook:
+    """A hook that rejects a smaller disk, already in the preview. AWS would reject it in the middle of `pulumi up`."""
+
+    def check(change: pulumi.ResourceHookArgs) -> None:
+        old = (change.old_inputs or {}).get("rootBlockDevice", {}).get("volumeSize", 0)
+        if size < old:
+            raise ConfigError(
+                f"diskGb is {size}, but the disk of the host has {old:g} GB, and AWS cannot shrink it. "
+                f"Set diskGb to {old:g} or more, or also increase hostGeneration, which replaces the host and its disk."
+            )
+
+    return pulumi.ResourceHook("keep-disk", check, pulumi.ResourceHookOptions(on_dry_run=True))
 
 
 def render_user_data(settings: StackSettings) -> str:
@@ -147,18 +179,6 @@ def _host_environment(settings: StackSettings) -> dict[str, Any]:
     lines = {"AWS_DEFAULT_REGION": settings.region, "HEALTHPREDICT_PARAMETERS": settings.parameters}
     content = "".join(f"{key}={value}\n" for key, value in lines.items())
     return {"path": "/etc/health-predict/host.env", "content": content}
-
-
-def _image() -> str:
-    """The newest Ubuntu LTS image of Canonical."""
-    return aws.ec2.get_ami(
-        most_recent=True,
-        owners=[CANONICAL],
-        filters=[
-            aws.ec2.GetAmiFilterArgs(name="name", values=[UBUNTU]),
-            aws.ec2.GetAmiFilterArgs(name="architecture", values=["x86_64"]),
-        ],
-    ).id
 
 
 def _spot() -> aws.ec2.InstanceInstanceMarketOptionsArgs:

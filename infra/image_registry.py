@@ -6,6 +6,7 @@ import json
 
 import pulumi
 import pulumi_aws as aws
+from adopt import adopted
 from settings import StackSettings
 
 IMAGES_KEPT = 10
@@ -16,7 +17,7 @@ class ImageRegistry(pulumi.ComponentResource):
 
     def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Registry", settings.prefix)
-        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data)
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keeps_data)
         name = settings.prefix
         self.repository = aws.ecr.Repository(
             f"{name}-images",
@@ -24,9 +25,9 @@ class ImageRegistry(pulumi.ComponentResource):
             image_tag_mutability="IMMUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
-            force_delete=not settings.keep_data,
+            force_delete=not settings.keeps_data,
             tags=settings.tags("images"),
-            opts=child,
+            opts=pulumi.ResourceOptions.merge(child, adopted(name, settings)),
         )
         keep = {
             "rulePriority": 1,

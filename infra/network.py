@@ -18,7 +18,7 @@ WEB_PORTS = {"https": 443, "http": 80}  # http: Ubuntu's archive, whose packages
 class Network(pulumi.ComponentResource):
     """VPC, subnet, routes, S3 endpoint and the host's security group."""
 
-    def __init__(self, settings: StackSettings) -> None:
+    def __init__(self, settings: StackSettings, zone: str) -> None:
         super().__init__("health-predict:aws:Network", settings.prefix)
         child = pulumi.ResourceOptions(parent=self)
         name = settings.prefix
@@ -44,7 +44,7 @@ class Network(pulumi.ComponentResource):
             f"{name}-subnet",
             vpc_id=self.vpc.id,
             cidr_block=SUBNET_CIDR,
-            availability_zone=_zone(settings.instance_type),
+            availability_zone=zone,
             map_public_ip_on_launch=False,
             tags=settings.tags("subnet"),
             # If AWS lists another zone first later, this must not replace the subnet and with it the host.
@@ -66,15 +66,6 @@ class Network(pulumi.ComponentResource):
         )
         self.group = _host_group(settings, self.vpc, child)
         self.register_outputs({"vpc_id": self.vpc.id, "subnet_id": self.subnet.id, "group_id": self.group.id})
-
-
-def _zone(instance_type: str) -> str:
-    """The first zone of the region that offers this instance type."""
-    offers = aws.ec2.get_instance_type_offerings(
-        location_type="availability-zone",
-        filters=[aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=[instance_type])],
-    )
-    return sorted(offers.locations)[0]
 
 
 def _host_group(settings: StackSettings, vpc: aws.ec2.Vpc, child: pulumi.ResourceOptions) -> aws.ec2.SecurityGroup:

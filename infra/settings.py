@@ -43,6 +43,7 @@ class StackSettings:
     max_hours: int
     budget_usd: float
     keep_data: bool
+    adopt_bucket: str | None
     host_generation: int
     ssh_cidr: str | None
     ssh_public_key: str | None
@@ -56,6 +57,11 @@ class StackSettings:
     def parameters(self) -> str:
         """Path of the stack's parameters, without a trailing slash."""
         return f"/{PROJECT}/{self.stack}"
+
+    @property
+    def keeps_data(self) -> bool:
+        """Whether `pulumi destroy` leaves bucket and images. Adopted ones stay until `adoptBucket` is removed."""
+        return self.keep_data or self.adopt_bucket is not None
 
     @property
     def hours_per_month(self) -> float:
@@ -111,6 +117,7 @@ def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Stac
         max_hours=int(_number("maxHours", text["maxHours"], 0, 168)),
         budget_usd=_number("budgetUsd", text["budgetUsd"], 1, 10_000),
         keep_data=_flag("keepData", text["keepData"]),
+        adopt_bucket=_adopt_bucket(stack, text["adoptBucket"]),
         host_generation=int(_number("hostGeneration", text["hostGeneration"], 1, 10_000)),
         ssh_cidr=_ssh_cidr(text["sshCidr"], text["sshPublicKey"]),
         ssh_public_key=_ssh_public_key(text["sshPublicKey"], text["sshCidr"]),
@@ -134,6 +141,7 @@ _DEFAULTS: Mapping[str, str] = {
     "maxHours": "12",
     "budgetUsd": "30",
     "keepData": "false",
+    "adoptBucket": "",
     "hostGeneration": "1",
     "sshCidr": "",
     "sshPublicKey": "",
@@ -189,6 +197,15 @@ def _timezone(value: str) -> str:
     if value not in available_timezones():
         raise ConfigError(f"timezone is {value!r}. Expected: a name such as UTC or Europe/Berlin.")
     return ZoneInfo(value).key
+
+
+def _adopt_bucket(stack: str, value: str) -> str | None:
+    start = f"{PROJECT}-{stack}-data-"
+    return (
+        _match("adoptBucket", value, rf"{start}[a-z0-9]+", f"a kept bucket of this stack, {start}...")
+        if value
+        else None
+    )
 
 
 def _source(text: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+from adopt import adopted
 from policy import deny_without_tls, document
 from settings import StackSettings
 
@@ -50,17 +51,25 @@ PREFIXES = (
 class Storage(pulumi.ComponentResource):
     """A private, encrypted, versioned bucket, reached over TLS only."""
 
-    def __init__(self, settings: StackSettings) -> None:
+    def __init__(self, settings: StackSettings, repository: aws.ecr.Repository) -> None:
         super().__init__("health-predict:aws:Storage", settings.prefix)
         # keepData keeps the bucket together with the resources that protect it.
-        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keep_data)
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keeps_data)
         name = settings.prefix
         self.bucket = aws.s3.Bucket(
             f"{name}-data",
             # Otherwise `pulumi destroy` fails if the bucket is not empty.
-            force_destroy=not settings.keep_data,
+            force_destroy=not settings.keeps_data,
             tags=settings.tags("data"),
-            opts=child,
+            opts=pulumi.ResourceOptions.merge(
+                pulumi.ResourceOptions.merge(child, adopted(settings.adopt_bucket, settings)),
+                pulumi.ResourceOptions(
+                    # An adopted bucket keeps its name after adoptBucket is removed.
+                    ignore_changes=["bucket"],
+                    # A kept repository stops `up` before it creates a second bucket.
+                    depends_on=[repository],
+                ),
+            ),
         )
         bucket = self.bucket.id
         blocked = aws.s3.BucketPublicAccessBlock(

@@ -63,7 +63,8 @@ def down(
     for leftover in left:
         typer.echo(f"left: {leftover.kind} {leftover.name}")
     if left:
-        typer.echo("keepData keeps bucket and repository on purpose. If anything else is left, try again in a minute.")
+        typer.echo("keepData keeps bucket and repository on purpose; adoptBucket uses them again.")
+        typer.echo("If anything else is left, try again in a minute.")
         raise typer.Exit(1)
     typer.echo(f"Nothing of {chosen.name} is left.")
 

@@ -58,7 +58,9 @@ def find_host(stack: Stack) -> CloudHost:
     if len(alive) > 1:
         names = ", ".join(each["InstanceId"] for each in alive)
         raise CloudError(
-            f"Stack {stack.name!r} has more than one host: {names}. `pulumi up` deletes the superfluous ones."
+            f"Stack {stack.name!r} has more than one host: {names}. If `pulumi up` is replacing the host, wait. If it was "
+            "interrupted, keep the host that `pulumi stack output instance_id` shows and terminate the others "
+            "(aws ec2 terminate-instances)."
         )
     return _host(alive[0])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from healthpredict.cloud.account import PROJECT, Stack, client, describe_instances, translated
-from healthpredict.cloud.program import spot_requests
+from healthpredict.cloud.spot import spot_requests
 
 _MISSING: Final = {
     "NotFoundException",
@@ -26,15 +26,20 @@ class Leftover(BaseModel):
     name: str
 
 
-def find_leftovers(stack: Stack) -> list[Leftover]:
+def find_leftovers(stack: Stack, kinds: Collection[str] | None = None) -> list[Leftover]:
     """Search each service for resources of the stack. Resources without a name and a price, such as routes, are not searched for.
 
     AWS's tagging service is not used, because it still lists deleted resources.
 
+    Args:
+        stack: whose resources.
+        kinds: to search for, such as bucket; None for all.
+
     Raises:
         CloudError: a service refuses the request.
     """
-    return [Leftover(kind=kind, name=name) for kind, search in _SEARCHES.items() for name in search(stack)]
+    wanted = _SEARCHES if kinds is None else kinds
+    return [Leftover(kind=kind, name=name) for kind in wanted for name in _SEARCHES[kind](stack)]
 
 
 def _tagged(operation: str, items: str, key: str) -> Callable[[Stack], Iterator[str]]:

@@ -12,7 +12,9 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "infra"))
 
 from aws_server import aws_environment  # noqa: F401
-from engine import CONFIG, INFRA, REGION, Stack, run_program
+from engine import CONFIG, INFRA, REGION, Stack
+from pulumi_fixtures import NewProgram, engine, engine_on_moto, new_program  # noqa: F401
+from pulumi_stack import without_conditions
 
 from healthpredict.cloud import account
 
@@ -20,11 +22,11 @@ NAME = "cloud"
 
 
 @pytest.fixture(scope="session")
-def made(moto_endpoint: str) -> Stack:
+def made(new_program: NewProgram) -> Stack:  # noqa: F811
     """The stack that the program created on the moto server."""
-    from moto_engine import MotoEngine
-
-    return run_program(MotoEngine(moto_endpoint), stack=NAME)
+    program = new_program(NAME)
+    program.up()
+    return without_conditions(program)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The program, run once with recording mocks and once on a moto server."""
+"""The program, run once with recording mocks and once with Pulumi's engine on a moto server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 
 import pytest
 from aws_server import aws_environment  # noqa: F401
-from engine import INFRA, Stack, run_program
+from engine import INFRA, STACK, Stack, run_program
+from pulumi_fixtures import NewProgram, engine, engine_on_moto, new_program  # noqa: F401
+from pulumi_stack import without_conditions
 
 # The program imports its modules by plain names, as under Pulumi.
 sys.path.append(str(INFRA))
@@ -19,8 +21,8 @@ def stack() -> Stack:
 
 
 @pytest.fixture(scope="session")
-def deployed(moto_endpoint: str) -> Stack:
+def deployed(new_program: NewProgram) -> Stack:  # noqa: F811
     """The stack, created on the moto server."""
-    from moto_engine import MotoEngine
-
-    return run_program(MotoEngine(moto_endpoint))
+    program = new_program(STACK)
+    program.up()
+    return without_conditions(program)

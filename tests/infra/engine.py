@@ -76,6 +76,7 @@ class Stack:
 
     resources: list[Resource] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
 
     def all(self, kind: str) -> list[Resource]:
@@ -98,12 +99,13 @@ class Recorder(pulumi.runtime.Mocks):
 
     def __init__(self) -> None:
         self.stack = Stack()
+        self.locations = ["us-east-1b", "us-east-1a"]
 
     def call(self, args: runtime_mocks.MockCallArgs) -> Any:
         answers: dict[str, dict[str, Any]] = {
             "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},
             "aws:ec2/getAmi:getAmi": {"id": "ami-1", "args": args.args},
-            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {"locations": ["us-east-1b", "us-east-1a"]},
+            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {"locations": self.locations},
         }
         self.stack.resources.append(Resource(args.token, "call", args.args))
         return answers[args.token]
@@ -131,6 +133,10 @@ class Recorder(pulumi.runtime.Mocks):
         }
 
 
+class Exited(Exception):
+    """The program ended with an exit code, after it reported an error."""
+
+
 class _Monitor(runtime_mocks.MockMonitor):
     """The mocked engine. It also records the options of resources, which Pulumi's own mocks drop."""
 
@@ -152,8 +158,9 @@ class _Log:
     """The log of the engine."""
 
     def __init__(self, stack: Stack) -> None:
-        self.debug = self.info = self.error = lambda message: None
+        self.debug = self.info = lambda message: None
         self.warning = stack.warnings.append
+        self.error = stack.errors.append
 
 
 def run_program(mocks: Recorder | None = None, *, stack: str = STACK, **changes: str | None) -> Stack:
@@ -187,11 +194,19 @@ def _run(mocks: Recorder, stack: str, changes: dict[str, str | None]) -> Stack:
         with warnings.catch_warnings():
             # The import of deprecated names causes warnings even if they are not used.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="pulumi_aws")
-            _sync_await(run_in_stack(lambda: runpy.run_path(str(INFRA), run_name="__main__") and None))
+            _sync_await(run_in_stack(_run_main))
     finally:
         sys.path.remove(str(INFRA))
         del os.environ["PULUMI_CONFIG"]
     return mocks.stack
+
+
+def _run_main() -> None:
+    try:
+        runpy.run_path(str(INFRA), run_name="__main__")
+    except SystemExit as end:
+        # The event loop passes a SystemExit on to everything that waits.
+        raise Exited(end.code) from end
 
 
 def read_written_files(user_data: str) -> dict[str, str]:

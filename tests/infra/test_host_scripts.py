@@ -91,7 +91,11 @@ def test_settings_and_secrets_are_written_in_memory_and_each_secret_to_its_own_f
     assert lines["HEALTHPREDICT_SOURCE_COMMIT"] == "0123456789abcdef0123456789abcdef01234567"
     assert lines["HEALTHPREDICT_SECRETS_DIR"] == str(tmp_path / "secrets")
     assert lines["HEALTHPREDICT_AWS_DIR"] == str(tmp_path / "aws")
-    wanted = {p.inputs["name"].rpartition("/")[2]: p.inputs["value"] for p in deployed.all("Parameter") if p.ignored}
+    wanted = {
+        p.inputs["name"].rpartition("/")[2]: p.inputs["value"]
+        for p in deployed.all("Parameter")
+        if "/secret/" in p.inputs["name"]
+    }
     found = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     assert found == wanted
     assert not any(value in (tmp_path / "stack.env").read_text() for value in wanted.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from engine import INFRA, MAIL, Stack, run_program
+from engine import MAIL, Stack, run_program
 
 
 def test_a_month_of_the_defaults_is_estimated_under_twenty_dollars(stack: Stack) -> None:
@@ -166,10 +166,3 @@ def test_the_outputs_have_the_commands_of_the_tunnels(stack: Stack) -> None:
     }
     assert ports == {"prefect": "4200", "mlflow": "5000", "api": "8000"}
     assert "portNumber=30080" in outputs["tunnel_without_healthpredict"]["api"]
-
-
-def test_the_number_of_resources_in_the_documentation_is_right(stack: Stack) -> None:
-    made = [each.type.partition(":")[0] for each in stack.resources if each.name != "call"]
-    aws, groups = made.count("aws"), made.count("health-predict")
-    text = (INFRA / "README.md").read_text()
-    assert f'"{aws + groups + 1} to create": {aws} of AWS, {groups} groups of them, 1 stack' in text

@@ -1,147 +1,179 @@
-"""With Pulumi's real engine and a simulated AWS, `pulumi up` keeps the host and its disk, whatever happened to them."""
+"""Daily use of a stack with Pulumi's real engine and a simulated AWS: `up` keeps the host and its disk."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from engine import CONFIG, INFRA, REGION
+from policy import document
+from pulumi_fixtures import NewProgram
+from pulumi_stack import Program, Run
+from test_pulumi_settings import SSH
 
-ENGINE = os.environ.get("HEALTHPREDICT_TEST_PULUMI", "")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not ENGINE, reason="HEALTHPREDICT_TEST_PULUMI does not name a folder with Pulumi's engine (pulumi.sh)"
-    ),
-]
-_PUBLIC_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
-SSH = {
-    "sshCidr": "203.0.113.7/32",
-    "sshPublicKey": _PUBLIC_KEY.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
-}
-_SECONDS = 120
+pytestmark = pytest.mark.pulumi
+NOTHING = document([{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}])
+PAGE = Path(__file__).resolve().parents[2] / "docs/aws.md"
 
 
-class Program:
-    """A stack of the program in `infra/`."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._folder = folder / "infra"
-        shutil.copytree(INFRA, self._folder, ignore=shutil.ignore_patterns("Pulumi.*.yaml", "__pycache__"))
-        # Where Pulumi.yaml says that it is.
-        (folder / ".venv").symlink_to(sys.prefix)
-        self._environment = environment
-        self.pulumi("stack", "init", "test")
-        self.ec2 = boto3.client(
-            "ec2", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name=REGION,
-            aws_access_key_id="test", aws_secret_access_key="test",
-        )  # fmt: skip
-
-    def pulumi(self, *arguments: str) -> str:
-        """Run `pulumi` and return what it printed."""
-        ran = subprocess.run(
-            ["pulumi", *arguments], cwd=self._folder, env=self._environment, capture_output=True, text=True,
-            timeout=_SECONDS, check=False,
-        )  # fmt: skip
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout + ran.stderr
-
-    def up(self, **config: str) -> str:
-        """Run `pulumi up` with these settings and return what it printed."""
-        for key, value in (CONFIG | config).items():
-            self.pulumi("config", "set", key, value)
-        self.pulumi("config", "set", "aws:region", REGION)
-        return self.pulumi("up", "--yes", "--skip-preview")
-
-    def hosts(self) -> list[dict[str, Any]]:
-        """The instances that are not terminated."""
-        filters = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
-        found = self.ec2.describe_instances(Filters=filters)["Reservations"]
-        return [instance for reservation in found for instance in reservation["Instances"]]
-
-    def host(self) -> dict[str, Any]:
-        """The only instance."""
-        (host,) = self.hosts()
-        return host
+@pytest.fixture(scope="module")
+def first(new_program: NewProgram) -> tuple[Program, Run, Run]:
+    """The stack, with its preview and its first `up`."""
+    program = new_program("prod")
+    return program, program.preview(), program.up()
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    """The stack after its first `up`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    own = {**os.environ, "PULUMI_BASE": str(tmp_path / "engine"), "PULUMI_MOTO_PORT": port}
-    script = Path(ENGINE) / "pulumi.sh"
-    printed = subprocess.run(
-        [str(script), "start", sys.executable], env=own, capture_output=True, text=True, timeout=_SECONDS, check=True
-    ).stdout
-    try:
-        yield _started(tmp_path, own, printed)
-    finally:
-        subprocess.run([str(script), "stop"], env=own, capture_output=True, timeout=_SECONDS, check=False)
+def program(first: tuple[Program, Run, Run]) -> Program:
+    """The stack with the default settings."""
+    return first[0]
 
 
-def _started(folder: Path, environment: dict[str, str], exports: str) -> Program:
-    for name, value in re.findall(r"(\w+)=(\S+)", exports):
-        environment[name] = value.replace("$PATH", os.environ["PATH"])
-    environment["PULUMI_CONFIG_PASSPHRASE"] = "test"
-    program = Program(folder, environment)
+def test_up_creates_what_the_preview_shows_and_a_second_up_changes_nothing(first: tuple[Program, Run, Run]) -> None:
+    program, preview, up = first
+    assert sorted(map(str, up.steps)) == sorted(map(str, preview.steps))
+    made = program.export()
+    assert f"+ {len(made)} to create" in preview.text and f"+ {len(made)} created" in up.text
+    again = program.up()
+    assert again.steps == []
+    assert f"{len(made)} unchanged" in again.text
+
+
+def test_the_documentation_shows_what_up_prints(first: tuple[Program, Run, Run]) -> None:
+    program, _, up = first
+    shown = re.search(r"```text\n(Updating \(prod\):.*?)```", PAGE.read_text(), re.DOTALL)
+    assert shown
+    assert shown[1] == as_documented(up.text, program)
+
+
+def as_documented(printed: str, program: Program) -> str:
+    """What `up` printed, with some of its lines left out, and with ids that are the same in each run."""
+    outputs = program.outputs()
+    head, _, end = printed.partition("Outputs:")
+    lines = [line for line in head.splitlines() if re.search(r"Updating|Instance \S+ created", line)]
+    text = "\n".join([lines[0], "...", *lines[1:], "...", f"Outputs:{end}"]).rstrip() + "\n"
+    text = text.replace(outputs["instance_id"], "i-0123456789abcdef0")
+    text = text.replace(outputs["bucket"], "health-predict-prod-data-1a2b3c4")
+    text = re.sub(r" *\n\n(?=Duration)", "\n", text)
+    return re.sub(r"(?<=created )\(.*\)|(?<=Duration: ).*", "...", re.sub(r" +\n", "\n", text))
+
+
+def test_no_secret_is_in_plain_text_in_the_state_or_in_the_output(first: tuple[Program, Run, Run]) -> None:
+    program, preview, up = first
+    secrets = [each["Value"] for each in parameters(program, "secret")]
+    assert len(set(secrets)) >= 7
+    plain = preview.text + up.text + program.up().text + json.dumps(program.outputs())
+    files = [file.read_text() for file in program.state.rglob("*") if file.is_file()]
+    assert sum("health-predict-prod-api-key" in text for text in files) >= 1
+    for secret in secrets:
+        assert secret not in plain
+        assert all(secret not in text for text in files)
+
+
+def parameters(program: Program, kind: str) -> list[dict[str, str]]:
+    """The parameters of a kind, as AWS has them."""
+    path = f"/health-predict/{program.stack}/{kind}"
+    found: list[dict[str, str]] = program.client("ssm").get_parameters_by_path(Path=path, WithDecryption=True)[
+        "Parameters"
+    ]
+    return found
+
+
+def test_a_rotated_secret_stays(program: Program) -> None:
+    name = "/health-predict/prod/secret/api-key"
+    program.client("ssm").put_parameter(Name=name, Value="rotated", Type="SecureString", Overwrite=True)
+    program.refresh()
     program.up()
-    return program
+    assert {"rotated"} == {each["Value"] for each in parameters(program, "secret") if each["Name"] == name}
 
 
-def test_the_first_up_creates_as_many_resources_as_the_documentation_says(program: Program) -> None:
-    resources = json.loads(program.pulumi("stack", "export"))["deployment"]["resources"]
-    # Without the provider, which the engine does not count.
-    made = [each for each in resources if not each["type"].startswith("pulumi:providers:")]
-    assert f'"{len(made)} to create"' in (INFRA / "README.md").read_text()
+def test_refresh_detects_a_change_by_hand_and_up_repairs_it(program: Program) -> None:
+    program.client("iam").put_role_policy(
+        RoleName=program.made().one("Role", "-containers").id, PolicyName="data", PolicyDocument=NOTHING
+    )
+    program.client("cloudwatch").delete_alarms(AlarmNames=["health-predict-prod-system"])
+    found = program.refresh()
+    # The engine also lists what it asked about and found unchanged.
+    assert "health-predict-prod-data updated [diff: ~policy]" in _plain(found.text)
+    assert "health-predict-prod-system deleted" in _plain(found.text)
+    repaired = program.up()
+    assert (repaired.kinds("update"), repaired.kinds("create")) == (["RolePolicy"], ["MetricAlarm"])
 
 
-def test_a_host_that_stopped_for_the_night_stays_after_a_refresh(program: Program) -> None:
+def _plain(text: str) -> str:
+    """Without the times of the steps."""
+    return re.sub(r" \([\d.]+s\) ?", " ", text)
+
+
+def test_a_host_that_was_terminated_by_hand_is_created_again(program: Program) -> None:
+    gone = program.host()["InstanceId"]
+    program.client("ec2").terminate_instances(InstanceIds=[gone])
+    program.refresh()
+    assert program.up().kinds("create") == ["Instance"]
+    assert program.host()["InstanceId"] != gone
+
+
+def test_a_host_that_stopped_for_the_night_or_reported_its_health_stays_after_a_refresh(program: Program) -> None:
     """A stopped host has no public address, so AWS returns other values."""
     before = program.host()["InstanceId"]
-    program.ec2.stop_instances(InstanceIds=[before])
-    program.pulumi("refresh", "--yes", "--skip-preview")
+    tag = {"Key": "HealthPredictHealth", "Value": "ok"}
+    program.client("ec2").stop_instances(InstanceIds=[before])
+    program.client("ec2").create_tags(Resources=[before], Tags=[tag])
+    program.refresh()
     program.up()
     assert [host["InstanceId"] for host in program.hosts()] == [before]
-
-
-def test_the_health_tag_stays_after_a_refresh(program: Program) -> None:
-    before = program.host()["InstanceId"]
-    tag = {"Key": "HealthPredictHealth", "Value": "ok"}
-    program.ec2.create_tags(Resources=[before], Tags=[tag])
-    program.pulumi("refresh", "--yes", "--skip-preview")
-    program.up()
     assert tag in program.host()["Tags"]
-    assert program.host()["InstanceId"] == before
 
 
 def test_a_later_ssh_key_or_spot_takes_effect_with_the_next_host_and_up_warns(program: Program) -> None:
     before = program.host()["InstanceId"]
-    assert "This host has" not in program.up()
+    assert "This host has" not in program.up().text
     for config, named in ((SSH, "an sshPublicKey"), ({"spot": "true"}, "spot true")):
-        printed = program.up(**config)
-        assert program.host()["InstanceId"] == before
-        assert re.search(rf"This host has .*settings .*{named}.*hostGeneration 2", printed, re.DOTALL)
+        run = program.up(**config)
+        assert re.search(rf"This host has .*settings .*{named}.*hostGeneration 2", run.text, re.DOTALL)
+        # The alarm can still recover the existing host, which is not a spot instance.
+        assert "MetricAlarm" not in run.kinds("update")
     # A host of an older release lacks the tag.
-    program.ec2.delete_tags(Resources=[before], Tags=[{"Key": "HealthPredictMadeWith"}])
-    program.pulumi("refresh", "--yes", "--skip-preview")
-    assert "settings of an older release" in program.up()
-    printed = program.up(hostGeneration="2")
-    (host,) = program.hosts()
-    assert host["InstanceId"] != before
-    assert host["KeyName"]
-    assert "This host has" not in printed
+    program.client("ec2").delete_tags(Resources=[before], Tags=[{"Key": "HealthPredictMadeWith"}])
+    program.refresh()
+    assert "settings of an older release" in program.up().text
+    assert program.host()["InstanceId"] == before
+    run = program.up(hostGeneration="2")
+    assert program.host()["InstanceId"] != before
+    assert program.host()["KeyName"]
+    assert "This host has" not in run.text
+    assert repairs(program) == []
+
+
+def test_a_spot_host_stays_one_until_the_next_generation_and_up_warns_each_time(program: Program) -> None:
+    assert "cloud down" in program.up().text
+    for _ in range(2):
+        run = program.up(spot="false")
+        assert "This host has an sshPublicKey, spot true." in run.text and "cloud down" in run.text
+        assert run.steps == []
+    run = program.up(hostGeneration="3")
+    assert "This host has" not in run.text and "cloud down" not in run.text
+    assert repairs(program) == ["arn:aws:automate:us-east-1:ec2:recover"]
+
+
+def repairs(program: Program) -> list[str]:
+    """What the alarm of a failed hardware does, apart from the mail."""
+    (alarm,) = program.client("cloudwatch").describe_alarms(AlarmNames=["health-predict-prod-system"])["MetricAlarms"]
+    return [action for action in alarm["AlarmActions"] if ":automate:" in action]
+
+
+def test_ssh_is_open_to_one_address_only_and_closes_again(program: Program) -> None:
+    assert [range_["CidrIp"] for rule in inbound(program) for range_ in rule["IpRanges"]] == [SSH["sshCidr"]]
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in inbound(program)] == [(22, 22)]
+    program.up(sshCidr=None, sshPublicKey=None)
+    assert inbound(program) == []
+
+
+def inbound(program: Program) -> list[dict[str, object]]:
+    """The inbound rules of the host."""
+    (interface,) = program.host()["NetworkInterfaces"]
+    groups = [group["GroupId"] for group in interface["Groups"]]
+    assert groups
+    found = program.client("ec2").describe_security_groups(GroupIds=groups)["SecurityGroups"]
+    return [rule for group in found for rule in group["IpPermissions"]]

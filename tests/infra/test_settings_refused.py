@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pulumi
 import pytest
-from engine import CONFIG, REGION, STACK, Recorder, run_program
+from engine import CONFIG, REGION, STACK, Exited, Recorder, run_program
 from settings import ConfigError, read_settings
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJlRtA6Y6PbBWdRFPtWVbcIXwSlWx9jMQUGLhyDIPsx5"
@@ -18,16 +17,34 @@ def refusal(**changes: str | None) -> str:
     return str(raised.value)
 
 
+def rejected_by_the_program(engine: Recorder, **changes: str) -> str:
+    """The only error that the program reports. No resource was declared before it."""
+    # The exit code with which Pulumi shows no traceback.
+    with pytest.raises(Exited, match="32"):
+        run_program(engine, **changes)
+    assert [each for each in engine.stack.resources if each.name != "call"] == []
+    (error,) = engine.stack.errors
+    return error
+
+
 def test_pulumi_reports_the_error_before_it_creates_anything() -> None:
-    engine = Recorder()
-    with pytest.raises(pulumi.RunError, match="/32"):
-        run_program(engine, sshCidr="0.0.0.0/0", sshPublicKey=KEY)
-    assert engine.stack.resources == []
+    assert "/32" in rejected_by_the_program(Recorder(), sshCidr="0.0.0.0/0", sshPublicKey=KEY)
 
 
 def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(pulumi.RunError, match="stoptime"):
-        run_program(stoptime="17:00")
+    assert "stoptime" in rejected_by_the_program(Recorder(), stoptime="17:00")
+
+
+def test_an_instance_type_that_the_region_does_not_offer_is_named() -> None:
+    engine = Recorder()
+    engine.locations = []
+    error = rejected_by_the_program(engine, instanceType="t9.large")
+    assert "'t9.large'" in error and REGION in error
+
+
+@pytest.mark.parametrize("name", ["somebody-elses", "health-predict-other-data-1a2b3c4", "health-predict-test-data-"])
+def test_a_bucket_of_another_stack_is_not_adopted(name: str) -> None:
+    assert "adoptBucket" in refusal(adoptBucket=name)
 
 
 @pytest.mark.parametrize("name", ["Prod", "averylongnameofastack", "1", "prod_eu", "prod-eu", ""])
