@@ -7,11 +7,13 @@ import http.client
 import json
 import socket
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from healthpredict.errors import ConfigurationError, RolloutError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 FIELD_MANAGER: Final = "healthpredict"
 _TIMEOUT: Final = (5, 30)
 """Seconds to connect, and to wait for a response."""
+_PORT_FORWARD_SECONDS: Final = 35.0
+_Result = TypeVar("_Result")
 _VERSIONS: Final = {
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
@@ -112,7 +116,6 @@ class Cluster:
                 field_manager=manager,
                 # The repository's files win over changes by hand.
                 force_conflicts=True,
-                _request_timeout=_TIMEOUT,
             )
         return _to_dict(applied)
 
@@ -124,9 +127,7 @@ class Cluster:
         """
         with _translated(f"create {manifest['kind']}"):
             resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
-            return _to_dict(
-                self._dynamic.create(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
-            )
+            return _to_dict(self._dynamic.create(resource, body=manifest, namespace=self.namespace))
 
     def replace(self, manifest: KubernetesObject) -> KubernetesObject:
         """Replace an object if it still has the resource version that the manifest names.
@@ -136,9 +137,7 @@ class Cluster:
         """
         with _translated(f"replace {manifest['kind']}"):
             resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
-            return _to_dict(
-                self._dynamic.replace(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
-            )
+            return _to_dict(self._dynamic.replace(resource, body=manifest, namespace=self.namespace))
 
     def read(self, kind: str, name: str) -> KubernetesObject | None:
         """Read an object. Returns: the object, or None if it does not exist."""
@@ -147,9 +146,7 @@ class Cluster:
         with _translated(f"read {kind} {name}"):
             try:
                 resource = self._require_resource(_VERSIONS[kind], kind)
-                return _to_dict(
-                    self._dynamic.get(resource, name=name, namespace=self.namespace, _request_timeout=_TIMEOUT)
-                )
+                return _to_dict(self._dynamic.get(resource, name=name, namespace=self.namespace))
             except NotFoundError:
                 return None
 
@@ -166,7 +163,6 @@ class Cluster:
                 namespace=self.namespace,
                 label_selector=",".join(f"{name}={value}" for name, value in (labels or {}).items()) or None,
                 field_selector=fields,
-                _request_timeout=_TIMEOUT,
             )
         # The items of a list lack their version and kind.
         return [{"apiVersion": _VERSIONS[kind], "kind": kind, **item} for item in _to_dict(found)["items"]]
@@ -179,9 +175,7 @@ class Cluster:
             try:
                 resource = self._require_resource(_VERSIONS[kind], kind)
                 body = {"propagationPolicy": "Background"}
-                self._dynamic.delete(
-                    resource, name=name, namespace=self.namespace, body=body, _request_timeout=_TIMEOUT
-                )
+                self._dynamic.delete(resource, name=name, namespace=self.namespace, body=body)
             except NotFoundError:
                 return
 
@@ -196,7 +190,6 @@ class Cluster:
                 self.namespace,
                 previous=previous,
                 tail_lines=lines,
-                _request_timeout=_TIMEOUT,
                 _preload_content=False,
             )
         except (ApiException, HTTPError):
@@ -219,21 +212,28 @@ class Cluster:
         from kubernetes.client import ApiException, CoreV1Api
         from kubernetes.stream import portforward
 
-        try:
+        def ask() -> tuple[int, bytes]:
             # A client of its own, because opening the stream changes how the client sends requests.
             core = CoreV1Api(self._new_client())
             forward = portforward(core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port))
-            connection = _SocketConnection(pod, timeout=_TIMEOUT[1])
+            connection = _SocketConnection(pod)
             connection.connected = forward.socket(port)
             headers = {**DRY_RUN, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
             connection.request("GET" if body is None else "POST", path, body, {**headers, "Connection": "close"})
             response = connection.getresponse()
-            body = response.read()
+            return response.status, response.read()
+
+        try:
+            status, answer = _bounded(ask, _PORT_FORWARD_SECONDS)
+        except TimeoutError as error:
+            raise RolloutError(
+                f"Pod {pod} does not respond to {path} within {_PORT_FORWARD_SECONDS:.0f} s."
+            ) from error
         except (ApiException, OSError, http.client.HTTPException) as error:
             raise RolloutError(f"Pod {pod} does not respond to {path}: {error}") from error
-        if response.status != http.client.OK:
-            raise RolloutError(f"Pod {pod} responds to {path} with status {response.status}.")
-        return body
+        if status != http.client.OK:
+            raise RolloutError(f"Pod {pod} responds to {path} with status {status}.")
+        return answer
 
     def _require_resource(self, version: str, kind: str) -> Resource:
         resource = self._find_resource(version, kind)
@@ -268,7 +268,15 @@ class Cluster:
     def _new_client(self) -> ApiClient:
         from kubernetes.client import ApiClient
 
-        return ApiClient(self._configuration)
+        client = ApiClient(self._configuration)
+        send = client.rest_client.request
+
+        # Discovery passes no timeout. Without one, an API server that hangs would stop a rollout forever.
+        def send_bounded(*arguments: Any, **options: Any) -> Any:
+            return send(*arguments, **{**options, "_request_timeout": _TIMEOUT})
+
+        client.rest_client.request = send_bounded
+        return client
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -278,6 +286,20 @@ class _SocketConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = self.connected
+
+
+def _bounded(action: Callable[[], _Result], seconds: float) -> _Result:
+    """Call an action that has no timeout of its own. Raises: TimeoutError, if it takes longer; its thread then ends by itself."""
+    done: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(action())
+        except BaseException as error:  # the caller handles it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="port-forward", daemon=True).start()
+    return done.result(seconds)
 
 
 def _to_dict(found: Any) -> KubernetesObject:

@@ -40,7 +40,7 @@ from healthpredict.rollout.objects import (
     with_template,
 )
 from healthpredict.rollout.params import RolloutParams
-from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, is_ready
+from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, scaling_problem
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.verify import verify_golden_rows
 from healthpredict.rollout.watch import watch_pods
@@ -216,6 +216,12 @@ class KubernetesTarget:
         """Wait until every pod is available. Raises: RolloutError, if a pod fails or it takes too long."""
         self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
+    def problems(self) -> list[str]:
+        """Describe why a pod in service does not run, and why the autoscaler adds none. Empty if all is well."""
+        failure = self._api.failure(self._params.unschedulable_seconds)
+        scaling = filter(None, map(scaling_problem, self._cluster.find("HorizontalPodAutoscaler", MANAGED)))
+        return [*([] if failure is None else [f"Pod {failure.pod}: {failure.reason}"]), *scaling]
+
     def watch(self, seconds: float) -> str | None:
         """Watch the pods in service, see `watch_pods`."""
         return watch_pods(self._api, self.own_key()[0], self._params, seconds)
@@ -290,11 +296,8 @@ class KubernetesTarget:
             RolloutError: no pod is ready, or one does not respond.
         """
         key, _ = self.own_key()
-        pods = [pod for pod in self._api.pods() if is_ready(pod)]
-        if not pods:
-            raise RolloutError("No pod is ready.")
-        for pod in pods:
-            digest = json.loads(self._api.ask(pod, "/model", key))["bundle_digest"]
+        for pod, response in self._api.ask_ready("/model", key):
+            digest = json.loads(response)["bundle_digest"]
             if digest != bundle_digest:
                 raise Unfit(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
 

@@ -21,6 +21,8 @@ _FATAL: Final = {
     "CrashLoopBackOff": "its container crashes repeatedly",
 }
 """Reasons of waiting containers that do not resolve by themselves (kubelet, images/types.go and kuberuntime)."""
+_REFUSED: Final = ("401 unauthorized", "403 forbidden", "authorization failed", "authentication required", "no basic auth")
+"""Words with which container runtimes report that a registry refused the login."""
 _FATAL_RESTARTS: Final = 2
 """A single restart may be the machine's fault."""
 
@@ -120,8 +122,23 @@ def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str 
         waiting = status.get("state", {}).get("waiting") or {}
         if (problem := _FATAL.get(waiting.get("reason", ""))) or status["restartCount"] >= _FATAL_RESTARTS:
             exit_code = f", exit code {ended['exitCode']}" if ended else ""
-            message = "" if ended else f": {waiting.get('message', '')}"
+            message = "" if ended else f": {waiting.get('message', '')}{_hint(waiting)}"
             return f"{problem or _FATAL['CrashLoopBackOff']} ({waiting.get('reason', 'restarts')}{exit_code}){message}"
+    return None
+
+
+def _hint(waiting: dict[str, Any]) -> str:
+    if not any(words in waiting.get("message", "").lower() for words in _REFUSED):
+        return ""
+    return "\nThe login for the image registry may have expired. To renew it, run `healthpredict cluster refresh-login`."
+
+
+def scaling_problem(autoscaler: KubernetesObject) -> str | None:
+    """Why an autoscaler adds no pods, or None if it works."""
+    for condition in autoscaler.get("status", {}).get("conditions", ()):
+        if condition["type"] == "ScalingActive" and condition["status"] == "False":
+            since = condition["lastTransitionTime"]
+            return f"The autoscaler has added no pods since {since}: {condition['message']}. Does metrics-server run?"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Send requests until the process is ended: `python traffic.py URL` with the key on standard input."""
+"""Send requests until the process is ended: `python traffic.py URL` with headers and bodies on standard input."""
 
 from __future__ import annotations
 
@@ -40,9 +40,17 @@ class Answer:
 class Traffic:
     """The process that sends requests, and their results."""
 
-    def __init__(self, folder: Path, url: str, key: str, records: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        headers: dict[str, str],
+        bodies: list[dict[str, Any]],
+        per_second: float = PER_SECOND,
+    ) -> None:
+        """Args: url, of the endpoint; bodies, of the requests, one after the other."""
         self._notes = folder / "answers.jsonl"
-        self._given = json.dumps({"key": key, "records": records})
+        self._given = json.dumps({"headers": headers, "bodies": bodies, "per_second": per_second})
         self._url = url
         self._process: subprocess.Popen[str] | None = None
 
@@ -85,17 +93,17 @@ def nothing_fails(traffic: Traffic) -> Iterator[set[int | None]]:
     versions.update(answer.version for answer in answers)
 
 
-def ask(number: int, url: str, key: str, records: list[dict[str, Any]]) -> None:
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    headers |= {} if number % 2 else {"Connection": "close"}
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    start = time.monotonic() + number / PER_SECOND
+def ask(number: int, url: str, headers: dict[str, str], bodies: list[str], per_second: float) -> None:
+    headers = headers | {"Content-Type": "application/json"} | ({} if number % 2 else {"Connection": "close"})
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    start = time.monotonic() + number / per_second
     for turn in range(10**9):
-        at = start + turn * CLIENTS / PER_SECOND
+        at = start + turn * CLIENTS / per_second
         time.sleep(max(0.0, at - time.monotonic()))
         version, fault, began = None, None, time.monotonic()
         try:
-            connection.request("POST", "/predict", json.dumps(records[turn % len(records)]), headers)
+            connection.request("POST", parts.path, bodies[turn % len(bodies)], headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
             version = answer.get("model_version")
@@ -109,5 +117,6 @@ def ask(number: int, url: str, key: str, records: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     given = json.loads(sys.stdin.readline())
+    sent = [json.dumps(body) for body in given["bodies"]]
     for each in range(CLIENTS):
-        threading.Thread(target=ask, args=(each, sys.argv[1], given["key"], given["records"])).start()
+        threading.Thread(target=ask, args=(each, sys.argv[1], given["headers"], sent, given["per_second"])).start()

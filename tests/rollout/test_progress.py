@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from healthpredict.rollout.progress import failure_of, is_complete, newest_replica_set
+from healthpredict.rollout.progress import failure_of, is_complete, newest_replica_set, scaling_problem
 
 WAITS = 15.0
 
@@ -115,3 +115,40 @@ def test_the_conditions_of_the_deployment_are_failures() -> None:
     failure = failure_of(deployment(conditions=[refused]), [], WAITS)
     assert failure is not None
     assert failure.reason == "no pod could be created: exceeded quota"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        # containerd 2.3 with a registry that requires a login, and Docker's engine
+        "failed to authorize: failed to fetch anonymous token: unexpected status from GET request: 401 Unauthorized",
+        "failed to resolve reference: pull access denied, authorization failed",
+        "no basic auth credentials",
+    ],
+)
+def test_a_refused_login_is_reported_with_the_command_that_renews_it(message: str) -> None:
+    failure = failure_of(deployment(), [pod(state=waiting("ImagePullBackOff", message))], WAITS)
+    assert failure is not None
+    assert "`healthpredict cluster refresh-login`" in failure.reason
+
+
+def test_an_image_that_does_not_exist_is_no_matter_of_the_login() -> None:
+    failure = failure_of(deployment(), [pod(state=waiting("ImagePullBackOff", "manifest unknown"))], WAITS)
+    assert failure is not None
+    assert "refresh-login" not in failure.reason
+
+
+def autoscaler(status: str) -> dict[str, Any]:
+    condition = {"type": "ScalingActive", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    return {"status": {"conditions": [condition | {"message": "unable to get metrics"}]}}
+
+
+def test_an_autoscaler_without_metrics_is_reported() -> None:
+    problem = scaling_problem(autoscaler("False"))
+    assert problem is not None
+    assert "since 2026-01-01T00:00:00Z: unable to get metrics" in problem
+
+
+def test_an_autoscaler_that_works_or_was_just_created_is_not_reported() -> None:
+    assert scaling_problem(autoscaler("True")) is None
+    assert scaling_problem({"spec": {}}) is None

@@ -1,0 +1,77 @@
+"""The autoscaler adds pods under load and removes them after it, without a failed request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from bundles import as_records, draw_encounters
+from rig import Rig, alias, kubectl, wait_until
+from traffic import Traffic, nothing_fails
+
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.put_on_kubernetes import kubernetes_target
+from healthpredict.operations.roll_out import roll_out
+
+pytestmark = pytest.mark.kubernetes
+ROWS = 1000
+CORES = 0.9
+"""That the load takes from the pods. At more than 0.66, two pods exceed the autoscaler's target."""
+
+
+@contextmanager
+def load(rig: Rig, folder: Path) -> Iterator[Traffic]:
+    """Batches that keep so many cores of the pods busy. As dry runs, because they would fill the log."""
+    url = f"{kubernetes_target(rig.installation).url}/predict/batch"
+    headers = {"Authorization": f"Bearer {rig.key}", "X-Dry-Run": "true"}
+    records = [{**record, "diagnosis_coding": "ICD-9-CM"} for record in as_records(draw_encounters(50, seed=9))]
+    batch = {"encounters": [*records] * (ROWS // len(records))}
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        httpx.post(url, json=batch, headers=headers, trust_env=False, timeout=30).raise_for_status()
+        seconds.append(time.perf_counter() - start)
+    traffic = Traffic(folder, url, headers, [batch], per_second=CORES / min(seconds))
+    traffic.start()
+    try:
+        yield traffic
+    finally:
+        traffic.stop()
+
+
+def wanted(rig: Rig) -> int:
+    """The number of pods that the autoscaler wants."""
+    found = rig.administrator.read("Deployment", "healthpredict-api")
+    assert found is not None
+    return int(found["spec"]["replicas"])
+
+
+def test_pods_are_added_under_load_and_removed_after_it(
+    rig: Rig, champion: int, traffic: Traffic, tmp_path: Path
+) -> None:
+    """A version is rolled out and watched in the middle, and keeps the number of pods."""
+    if kubectl("get", "--raw=/apis/metrics.k8s.io/v1beta1/nodes", check=False).returncode:
+        pytest.skip("the cluster has no metrics-server, so its autoscaler adds no pods")
+    wait_until(lambda: kubectl("top", "pods", "--all-namespaces", check=False).returncode == 0, 60)
+    rollout = rig.settings.rollout.model_copy(update={"watch_seconds": 10, "watch_mean_seconds": 5})
+    settings = rig.settings.model_copy(update={"rollout": rollout})
+    version = rig.register()
+    numbers: set[int] = set()
+    rolling_out = threading.Thread(target=roll_out, args=(Installation(settings), version))
+    with nothing_fails(traffic) as versions:
+        with load(rig, tmp_path) as batches:
+            start = time.monotonic()
+            wait_until(lambda: wanted(rig) > 2, 120)
+            rolling_out.start()
+            while rolling_out.is_alive():
+                numbers.add(wanted(rig))
+                time.sleep(0.5)
+            assert [answer for answer in batches.since(start) if answer.fault] == []
+        wait_until(lambda: wanted(rig) == 2, 120)
+    assert min(numbers) > 2
+    assert alias(rig.settings) == version in versions
