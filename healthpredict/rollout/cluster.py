@@ -226,9 +226,7 @@ class Cluster:
         try:
             status, answer = _bounded(ask, _PORT_FORWARD_SECONDS)
         except TimeoutError as error:
-            raise RolloutError(
-                f"Pod {pod} does not respond to {path} within {_PORT_FORWARD_SECONDS:.0f} s."
-            ) from error
+            raise RolloutError(f"Pod {pod} does not respond to {path} within {_PORT_FORWARD_SECONDS:.0f} s.") from error
         except (ApiException, OSError, http.client.HTTPException) as error:
             raise RolloutError(f"Pod {pod} does not respond to {path}: {error}") from error
         if status != http.client.OK:

@@ -21,7 +21,13 @@ _FATAL: Final = {
     "CrashLoopBackOff": "its container crashes repeatedly",
 }
 """Reasons of waiting containers that do not resolve by themselves (kubelet, images/types.go and kuberuntime)."""
-_REFUSED: Final = ("401 unauthorized", "403 forbidden", "authorization failed", "authentication required", "no basic auth")
+_REFUSED: Final = (
+    "401 unauthorized",
+    "403 forbidden",
+    "authorization failed",
+    "authentication required",
+    "no basic auth",
+)
 """Words with which container runtimes report that a registry refused the login."""
 _FATAL_RESTARTS: Final = 2
 """A single restart may be the machine's fault."""
@@ -130,7 +136,9 @@ def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str 
 def _hint(waiting: dict[str, Any]) -> str:
     if not any(words in waiting.get("message", "").lower() for words in _REFUSED):
         return ""
-    return "\nThe login for the image registry may have expired. To renew it, run `healthpredict cluster refresh-login`."
+    return (
+        "\nThe login for the image registry may have expired. To renew it, run `healthpredict cluster refresh-login`."
+    )
 
 
 def scaling_problem(autoscaler: KubernetesObject) -> str | None:

@@ -45,9 +45,7 @@ def lose_image_and_pod(rig: Rig, node: Node) -> None:
     wait_until(lambda: len(ready_pods(rig)) == 1, 10)
 
 
-def test_a_pod_restarts_on_a_node_that_deleted_its_image(
-    rig: Rig, champion: int, traffic: Traffic, node: Node
-) -> None:
+def test_a_pod_restarts_on_a_node_that_deleted_its_image(rig: Rig, champion: int, traffic: Traffic, node: Node) -> None:
     with nothing_fails(traffic):
         lose_image_and_pod(rig, node)
         wait_until(lambda: len(ready_pods(rig)) == 2, 60)
@@ -65,7 +63,10 @@ def test_an_expired_login_is_reported_within_a_minute_and_can_be_renewed(
         wait_until(lambda: "`healthpredict cluster refresh-login`" in (status(rig.installation).serving or ""), 60)
         assert refresh_login(rig.installation)
         wait_until(lambda: len(ready_pods(rig)) == 2, 60)
-    assert status(rig.installation).serving == f"version {alias(rig.settings)} on {kubernetes_target(rig.installation).url}"
+    assert (
+        status(rig.installation).serving
+        == f"version {alias(rig.settings)} on {kubernetes_target(rig.installation).url}"
+    )
 
 
 def assert_rolled_back(rig: Rig, traffic: Traffic, words: str) -> None:
@@ -192,8 +193,7 @@ def test_the_champion_responds_within_a_minute_after_the_node_was_stopped(rig: R
     container.stop(timeout=30)
     assert version() is None
     container.start()
-    seconds = wait_until(lambda: version() == alias(rig.settings), 60)
-    print(f"responded {seconds:.0f} s after the start")
+    wait_until(lambda: version() == alias(rig.settings), 60)
     wait_until(lambda: answers(rig), 60)
     wait_until(lambda: len(ready_pods(rig)) == 2, 60)
     assert repair_rollout(rig.installation) is None

@@ -90,7 +90,13 @@ def store(rig: Rig) -> Iterator[tuple[str, int]]:
 def api_address() -> tuple[str, int]:
     """Host and port of the cluster's API, as pods reach them."""
     (endpoints,) = json.loads(
-        kubectl("get", "endpointslices", "--namespace=default", "--selector=kubernetes.io/service-name=kubernetes", "--output=json").stdout
+        kubectl(
+            "get",
+            "endpointslices",
+            "--namespace=default",
+            "--selector=kubernetes.io/service-name=kubernetes",
+            "--output=json",
+        ).stdout
     )["items"]
     return endpoints["endpoints"][0]["addresses"][0], endpoints["ports"][0]["port"]
 
