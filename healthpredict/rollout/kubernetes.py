@@ -40,7 +40,7 @@ from healthpredict.rollout.objects import (
     with_template,
 )
 from healthpredict.rollout.params import RolloutParams
-from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, scaling_problem
+from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, scaling_problem, waits_for_image
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.verify import verify_golden_rows
 from healthpredict.rollout.watch import watch_pods
@@ -120,6 +120,17 @@ class KubernetesTarget:
     def keep_login(self, repository: str, login: Mapping[str, str]) -> None:
         """Store the login with which nodes pull images. Args: repository; login, `username` and `password`."""
         self._cluster.apply(pull_secret(repository, login))
+
+    def retry_pulls(self) -> int:
+        """Replace the pods whose image cannot be pulled. Otherwise a node retries only after up to five minutes.
+
+        Returns:
+            The number of pods.
+        """
+        waiting = [pod["metadata"]["name"] for pod in self._api.pods() if waits_for_image(pod)]
+        for name in waiting:
+            self._cluster.delete("Pod", name)
+        return len(waiting)
 
     def roll_out(self, bundle: Bundle, image: str, files: Mapping[str, bytes], bundle_of: BundleOf) -> RolloutResult:
         """Roll out an image, wait and verify it. On any failure, put back the version that was verified before.

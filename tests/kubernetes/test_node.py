@@ -186,7 +186,7 @@ def test_the_champion_responds_within_a_minute_after_the_node_was_stopped(rig: R
             response = httpx.get(f"{url}/model", headers=headers, trust_env=False, timeout=2)
         except httpx.TransportError:
             return None
-        found: int | None = response.json().get("model_version")
+        found: int | None = response.json()["model_version"] if response.status_code == httpx.codes.OK else None
         return found
 
     assert version() == alias(rig.settings)

@@ -138,17 +138,23 @@ def test_an_image_that_does_not_exist_is_no_matter_of_the_login() -> None:
     assert "refresh-login" not in failure.reason
 
 
-def autoscaler(status: str) -> dict[str, Any]:
-    condition = {"type": "ScalingActive", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    return {"status": {"conditions": [condition | {"message": "unable to get metrics"}]}}
+NO_SERVER = "unable to fetch metrics from resource metrics API: the server could not find the requested resource"
+NOT_MEASURED = "did not receive metrics for targeted pods (pods might be unready)"
 
 
-def test_an_autoscaler_without_metrics_is_reported() -> None:
-    problem = scaling_problem(autoscaler("False"))
+def autoscaler(status: str, message: str, seconds: float) -> dict[str, Any]:
+    since = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    condition = {"type": "ScalingActive", "status": status, "lastTransitionTime": since, "message": message}
+    return {"status": {"conditions": [condition]}}
+
+
+@pytest.mark.parametrize(("message", "seconds"), [(NO_SERVER, 0), (NOT_MEASURED, 200)])
+def test_an_autoscaler_without_metrics_is_reported(message: str, seconds: float) -> None:
+    problem = scaling_problem(autoscaler("False", message, seconds))
     assert problem is not None
-    assert "since 2026-01-01T00:00:00Z: unable to get metrics" in problem
+    assert f": {message}. Does metrics-server run?" in problem
 
 
-def test_an_autoscaler_that_works_or_was_just_created_is_not_reported() -> None:
-    assert scaling_problem(autoscaler("True")) is None
-    assert scaling_problem({"spec": {}}) is None
+@pytest.mark.parametrize("found", [autoscaler("True", "", 200), autoscaler("False", NOT_MEASURED, 40), {"spec": {}}])
+def test_an_autoscaler_that_works_or_waits_for_the_first_metrics_is_not_reported(found: dict[str, Any]) -> None:
+    assert scaling_problem(found) is None
