@@ -97,10 +97,6 @@ class Cluster:
             "certificate-authority-data": base64.b64encode(authority).decode(),
         }
 
-    def supports(self, manifest: KubernetesObject) -> bool:
-        """Whether the cluster has the kind of this object in its version."""
-        return self._find_resource(manifest["apiVersion"], manifest["kind"]) is not None
-
     def apply(self, manifest: KubernetesObject, manager: str = FIELD_MANAGER) -> KubernetesObject:
         """Create or change an object by server-side apply. Fields that the manifest does not name keep their values.
 
@@ -110,7 +106,7 @@ class Cluster:
         what = f"apply {manifest['kind']} {manifest['metadata']['name']}"
         with _translated(what):
             applied = self._dynamic.server_side_apply(
-                self._require_resource(manifest["apiVersion"], manifest["kind"]),
+                self._resource(manifest["apiVersion"], manifest["kind"]),
                 body=manifest,
                 namespace=self.namespace,
                 field_manager=manager,
@@ -126,7 +122,7 @@ class Cluster:
             Conflict: it exists already.
         """
         with _translated(f"create {manifest['kind']}"):
-            resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
+            resource = self._resource(manifest["apiVersion"], manifest["kind"])
             return _to_dict(self._dynamic.create(resource, body=manifest, namespace=self.namespace))
 
     def replace(self, manifest: KubernetesObject) -> KubernetesObject:
@@ -136,7 +132,7 @@ class Cluster:
             Conflict: it was changed in the meantime.
         """
         with _translated(f"replace {manifest['kind']}"):
-            resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
+            resource = self._resource(manifest["apiVersion"], manifest["kind"])
             return _to_dict(self._dynamic.replace(resource, body=manifest, namespace=self.namespace))
 
     def read(self, kind: str, name: str) -> KubernetesObject | None:
@@ -145,7 +141,7 @@ class Cluster:
 
         with _translated(f"read {kind} {name}"):
             try:
-                resource = self._require_resource(_VERSIONS[kind], kind)
+                resource = self._resource(_VERSIONS[kind], kind)
                 return _to_dict(self._dynamic.get(resource, name=name, namespace=self.namespace))
             except NotFoundError:
                 return None
@@ -153,13 +149,10 @@ class Cluster:
     def find(
         self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None
     ) -> list[KubernetesObject]:
-        """List the objects of a kind with these labels. Empty if the cluster does not have the kind."""
-        resource = self._find_resource(_VERSIONS[kind], kind)
-        if resource is None:
-            return []
+        """List the objects of a kind with these labels."""
         with _translated(f"list {kind}"):
             found = self._dynamic.get(
-                resource,
+                self._resource(_VERSIONS[kind], kind),
                 namespace=self.namespace,
                 label_selector=",".join(f"{name}={value}" for name, value in (labels or {}).items()) or None,
                 field_selector=fields,
@@ -173,7 +166,7 @@ class Cluster:
 
         with _translated(f"delete {kind} {name}"):
             try:
-                resource = self._require_resource(_VERSIONS[kind], kind)
+                resource = self._resource(_VERSIONS[kind], kind)
                 body = {"propagationPolicy": "Background"}
                 self._dynamic.delete(resource, name=name, namespace=self.namespace, body=body)
             except NotFoundError:
@@ -233,22 +226,16 @@ class Cluster:
             raise RolloutError(f"Pod {pod} responds to {path} with status {status}.")
         return answer
 
-    def _require_resource(self, version: str, kind: str) -> Resource:
-        resource = self._find_resource(version, kind)
-        if resource is None:
-            raise RolloutError(
-                f"The cluster has no {kind} in {version}. Choose another overlay, or upgrade the cluster."
-            )
-        return resource
-
-    def _find_resource(self, version: str, kind: str) -> Resource | None:
+    def _resource(self, version: str, kind: str) -> Resource:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         with _translated("list its resource kinds"):
             try:
                 return self._dynamic.resources.get(api_version=version, kind=kind)
-            except ResourceNotFoundError:
-                return None
+            except ResourceNotFoundError as error:
+                raise RolloutError(
+                    f"The cluster has no {kind} in {version}. Choose another overlay, or upgrade the cluster."
+                ) from error
 
     @cached_property
     def _client(self) -> ApiClient:

@@ -148,7 +148,7 @@ class KubernetesTarget:
         *others, deployment = objects_to_apply(self._manifests, bundle, image, files)
         try:
             for manifest in others:
-                self._apply(manifest)
+                self._cluster.apply(manifest)
             self._wait_for_claims(others)
             if self._params.strategy == "canary" and before is not None:
                 self._try_canary(deployment, bundle, bundle_of(served(before).version))
@@ -236,12 +236,6 @@ class KubernetesTarget:
     def watch(self, seconds: float) -> str | None:
         """Watch the pods in service, see `watch_pods`."""
         return watch_pods(self._api, self.own_key()[0], self._params, seconds)
-
-    def _apply(self, manifest: KubernetesObject) -> None:
-        if self._cluster.supports(manifest):
-            self._cluster.apply(manifest)
-        else:
-            _logger.warning("%s was not applied: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
 
     def _wait_for_claims(self, manifests: Sequence[KubernetesObject]) -> None:
         """Wait until claims of named volumes are bound. A pod that is created earlier may stay unscheduled for a minute."""
