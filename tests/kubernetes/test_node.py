@@ -35,6 +35,12 @@ def ready_pods(rig: Rig) -> list[str]:
     return [pod["metadata"]["name"] for pod in rig.administrator.find("Pod", STABLE) if is_ready(pod)]
 
 
+def pod_names(rig: Rig) -> set[str]:
+    """The pods that are not being deleted."""
+    pods = rig.administrator.find("Pod", STABLE)
+    return {pod["metadata"]["name"] for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+
+
 def lose_image_and_pod(rig: Rig, node: Node) -> None:
     """Delete the image in service from the node, and then one of its two pods."""
     wait_until(lambda: len(ready_pods(rig)) == 2, 30)
@@ -61,7 +67,9 @@ def test_an_expired_login_is_reported_within_a_minute_and_can_be_renewed(
     with nothing_fails(traffic):
         lose_image_and_pod(rig, node)
         wait_until(lambda: "`healthpredict cluster refresh-login`" in (status(rig.installation).serving or ""), 60)
+        (waiting,) = pod_names(rig) - set(ready_pods(rig))
         assert refresh_login(rig.installation)
+        assert waiting not in pod_names(rig), "it is replaced, because the node would not retry soon"
         wait_until(lambda: len(ready_pods(rig)) == 2, 60)
     assert (
         status(rig.installation).serving
