@@ -231,7 +231,7 @@ class KubernetesTarget:
         """Describe why a pod in service does not run, and why the autoscaler adds none. Empty if all is well."""
         failure = self._api.failure(self._params.unschedulable_seconds)
         scaling = filter(None, map(scaling_problem, self._cluster.find("HorizontalPodAutoscaler", MANAGED)))
-        return [*([] if failure is None else [f"Pod {failure.pod}: {failure.reason}"]), *scaling]
+        return [*([] if failure is None else [f"{failure.pod or self._api.name}: {failure.reason}"]), *scaling]
 
     def watch(self, seconds: float) -> str | None:
         """Watch the pods in service, see `watch_pods`."""

@@ -151,7 +151,8 @@ def _hint(waiting: dict[str, Any]) -> str:
     if not any(words in waiting.get("message", "").lower() for words in _REFUSED):
         return ""
     return (
-        "\nThe login for the image registry may have expired. To renew it, run `healthpredict cluster refresh-login`."
+        "\nThe login for the image registry is missing or has expired. For ECR, `healthpredict cluster refresh-login` renews it. "
+        "For another registry, replace the Secret healthpredict-pull."
     )
 
 
