@@ -106,7 +106,7 @@ tools: $(STAMP)  ## Install checkov and parliament, in an environment of their o
 e2e-services: $(STAMP)  ## Test the services of `make up`: Prefect server, workers and deployments
 	$(BIN)/python -m pytest -m e2e --numprocesses 2 --dist loadfile tests/e2e
 
-e2e-kubernetes: $(STAMP)  ## Test rollouts on a real cluster: make e2e-kubernetes HEALTHPREDICT_KUBECONFIG=file
+e2e-kubernetes: $(STAMP)  ## Test rollouts on a real cluster: make e2e-kubernetes HEALTHPREDICT_KUBECONFIG=file HEALTHPREDICT_TEST_REGISTRY=host
 	$(BIN)/python -m pytest -rs -m kubernetes tests/kubernetes
 
 e2e-pulumi: $(STAMP)  ## Test `pulumi up` and `healthpredict cloud` with Pulumi's engine: make e2e-pulumi HEALTHPREDICT_TEST_PULUMI=folder

@@ -61,9 +61,6 @@ class FakeCluster:
         wanted = (labels or {}).items()
         return self._answered([o for o in found if wanted <= (o["metadata"].get("labels") or {}).items()])
 
-    def supports(self, manifest: KubernetesObject) -> bool:
-        return self._answered(manifest["kind"] != "HorizontalPodAutoscaler")
-
     def apply(self, manifest: KubernetesObject, manager: str = "healthpredict") -> KubernetesObject:
         key = (manifest["kind"], manifest["metadata"]["name"])
         known = self._objects.get(key, {"metadata": {"uid": uuid.uuid4().hex, "generation": 0}})

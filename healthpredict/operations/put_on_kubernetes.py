@@ -143,7 +143,7 @@ def only_rollout(installation: Installation) -> Iterator[None]:
 
 
 def refresh_login(installation: Installation) -> bool:
-    """Renew the cluster's login for ECR, which expires after 12 hours.
+    """Renew the cluster's login for ECR, which expires after 12 hours. Pods that wait for an image are replaced.
 
     Returns:
         Whether the images are in ECR. Other registries need no login.
@@ -154,7 +154,10 @@ def refresh_login(installation: Installation) -> bool:
     login = ecr_login(installation.settings.image_repository or "")
     if login is None:
         return False
-    kubernetes_target(installation).keep_login(str(installation.settings.image_repository), login)
+    target = kubernetes_target(installation)
+    target.keep_login(str(installation.settings.image_repository), login)
+    if waiting := target.retry_pulls():
+        _logger.info("%d pods that waited for their image were replaced", waiting)
     return True
 
 

@@ -266,6 +266,8 @@ def serving(installation: Installation) -> str | None:
         case "kubernetes":
             target = kubernetes_target(installation)
             found = target.verified()
-            return f"version {served(found).version} on {target.url}" if found else None
+            if found is None:
+                return None
+            return "\n".join([f"version {served(found).version} on {target.url}", *target.problems()])
         case "none":
             return None

@@ -84,7 +84,8 @@ class PredictionLog:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not os.access(folder, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+                raise OSError(code, os.strerror(code))
         except OSError as error:
             raise StorageError(
                 f"The prediction log {folder} cannot be written ({error.strerror}). Choose another folder."

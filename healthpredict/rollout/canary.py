@@ -85,5 +85,6 @@ def _distance(risks: list[float], others: list[float]) -> float:
 def _risks(deployment: LiveDeployment, rows: Sequence[GoldenRow], key: str) -> list[float]:
     """Request the risks of golden rows from a pod."""
     body: dict[str, Any] = {"encounters": [row.record for row in rows]}
-    results = json.loads(deployment.ask(_ready_pod(deployment), "/predict/batch", key, body))["results"]
+    _, response = next(deployment.ask_ready("/predict/batch", key, body))
+    results = json.loads(response)["results"]
     return [result["readmission_risk"] for result in results]

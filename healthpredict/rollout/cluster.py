@@ -7,11 +7,13 @@ import http.client
 import json
 import socket
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from healthpredict.errors import ConfigurationError, RolloutError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 FIELD_MANAGER: Final = "healthpredict"
 _TIMEOUT: Final = (5, 30)
 """Seconds to connect, and to wait for a response."""
+_PORT_FORWARD_SECONDS: Final = 35.0
+_Result = TypeVar("_Result")
 _VERSIONS: Final = {
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
@@ -93,10 +97,6 @@ class Cluster:
             "certificate-authority-data": base64.b64encode(authority).decode(),
         }
 
-    def supports(self, manifest: KubernetesObject) -> bool:
-        """Whether the cluster has the kind of this object in its version."""
-        return self._find_resource(manifest["apiVersion"], manifest["kind"]) is not None
-
     def apply(self, manifest: KubernetesObject, manager: str = FIELD_MANAGER) -> KubernetesObject:
         """Create or change an object by server-side apply. Fields that the manifest does not name keep their values.
 
@@ -106,13 +106,12 @@ class Cluster:
         what = f"apply {manifest['kind']} {manifest['metadata']['name']}"
         with _translated(what):
             applied = self._dynamic.server_side_apply(
-                self._require_resource(manifest["apiVersion"], manifest["kind"]),
+                self._resource(manifest["apiVersion"], manifest["kind"]),
                 body=manifest,
                 namespace=self.namespace,
                 field_manager=manager,
                 # The repository's files win over changes by hand.
                 force_conflicts=True,
-                _request_timeout=_TIMEOUT,
             )
         return _to_dict(applied)
 
@@ -123,10 +122,8 @@ class Cluster:
             Conflict: it exists already.
         """
         with _translated(f"create {manifest['kind']}"):
-            resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
-            return _to_dict(
-                self._dynamic.create(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
-            )
+            resource = self._resource(manifest["apiVersion"], manifest["kind"])
+            return _to_dict(self._dynamic.create(resource, body=manifest, namespace=self.namespace))
 
     def replace(self, manifest: KubernetesObject) -> KubernetesObject:
         """Replace an object if it still has the resource version that the manifest names.
@@ -135,10 +132,8 @@ class Cluster:
             Conflict: it was changed in the meantime.
         """
         with _translated(f"replace {manifest['kind']}"):
-            resource = self._require_resource(manifest["apiVersion"], manifest["kind"])
-            return _to_dict(
-                self._dynamic.replace(resource, body=manifest, namespace=self.namespace, _request_timeout=_TIMEOUT)
-            )
+            resource = self._resource(manifest["apiVersion"], manifest["kind"])
+            return _to_dict(self._dynamic.replace(resource, body=manifest, namespace=self.namespace))
 
     def read(self, kind: str, name: str) -> KubernetesObject | None:
         """Read an object. Returns: the object, or None if it does not exist."""
@@ -146,27 +141,21 @@ class Cluster:
 
         with _translated(f"read {kind} {name}"):
             try:
-                resource = self._require_resource(_VERSIONS[kind], kind)
-                return _to_dict(
-                    self._dynamic.get(resource, name=name, namespace=self.namespace, _request_timeout=_TIMEOUT)
-                )
+                resource = self._resource(_VERSIONS[kind], kind)
+                return _to_dict(self._dynamic.get(resource, name=name, namespace=self.namespace))
             except NotFoundError:
                 return None
 
     def find(
         self, kind: str, labels: dict[str, str] | None = None, fields: str | None = None
     ) -> list[KubernetesObject]:
-        """List the objects of a kind with these labels. Empty if the cluster does not have the kind."""
-        resource = self._find_resource(_VERSIONS[kind], kind)
-        if resource is None:
-            return []
+        """List the objects of a kind with these labels."""
         with _translated(f"list {kind}"):
             found = self._dynamic.get(
-                resource,
+                self._resource(_VERSIONS[kind], kind),
                 namespace=self.namespace,
                 label_selector=",".join(f"{name}={value}" for name, value in (labels or {}).items()) or None,
                 field_selector=fields,
-                _request_timeout=_TIMEOUT,
             )
         # The items of a list lack their version and kind.
         return [{"apiVersion": _VERSIONS[kind], "kind": kind, **item} for item in _to_dict(found)["items"]]
@@ -177,11 +166,9 @@ class Cluster:
 
         with _translated(f"delete {kind} {name}"):
             try:
-                resource = self._require_resource(_VERSIONS[kind], kind)
+                resource = self._resource(_VERSIONS[kind], kind)
                 body = {"propagationPolicy": "Background"}
-                self._dynamic.delete(
-                    resource, name=name, namespace=self.namespace, body=body, _request_timeout=_TIMEOUT
-                )
+                self._dynamic.delete(resource, name=name, namespace=self.namespace, body=body)
             except NotFoundError:
                 return
 
@@ -196,7 +183,6 @@ class Cluster:
                 self.namespace,
                 previous=previous,
                 tail_lines=lines,
-                _request_timeout=_TIMEOUT,
                 _preload_content=False,
             )
         except (ApiException, HTTPError):
@@ -219,38 +205,37 @@ class Cluster:
         from kubernetes.client import ApiException, CoreV1Api
         from kubernetes.stream import portforward
 
-        try:
+        def ask() -> tuple[int, bytes]:
             # A client of its own, because opening the stream changes how the client sends requests.
             core = CoreV1Api(self._new_client())
             forward = portforward(core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port))
-            connection = _SocketConnection(pod, timeout=_TIMEOUT[1])
+            connection = _SocketConnection(pod)
             connection.connected = forward.socket(port)
             headers = {**DRY_RUN, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
             connection.request("GET" if body is None else "POST", path, body, {**headers, "Connection": "close"})
             response = connection.getresponse()
-            body = response.read()
+            return response.status, response.read()
+
+        try:
+            status, answer = _bounded(ask, _PORT_FORWARD_SECONDS)
+        except TimeoutError as error:
+            raise RolloutError(f"Pod {pod} does not respond to {path} within {_PORT_FORWARD_SECONDS:.0f} s.") from error
         except (ApiException, OSError, http.client.HTTPException) as error:
             raise RolloutError(f"Pod {pod} does not respond to {path}: {error}") from error
-        if response.status != http.client.OK:
-            raise RolloutError(f"Pod {pod} responds to {path} with status {response.status}.")
-        return body
+        if status != http.client.OK:
+            raise RolloutError(f"Pod {pod} responds to {path} with status {status}.")
+        return answer
 
-    def _require_resource(self, version: str, kind: str) -> Resource:
-        resource = self._find_resource(version, kind)
-        if resource is None:
-            raise RolloutError(
-                f"The cluster has no {kind} in {version}. Choose another overlay, or upgrade the cluster."
-            )
-        return resource
-
-    def _find_resource(self, version: str, kind: str) -> Resource | None:
+    def _resource(self, version: str, kind: str) -> Resource:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         with _translated("list its resource kinds"):
             try:
                 return self._dynamic.resources.get(api_version=version, kind=kind)
-            except ResourceNotFoundError:
-                return None
+            except ResourceNotFoundError as error:
+                raise RolloutError(
+                    f"The cluster has no {kind} in {version}. Choose another overlay, or upgrade the cluster."
+                ) from error
 
     @cached_property
     def _client(self) -> ApiClient:
@@ -268,7 +253,15 @@ class Cluster:
     def _new_client(self) -> ApiClient:
         from kubernetes.client import ApiClient
 
-        return ApiClient(self._configuration)
+        client = ApiClient(self._configuration)
+        send = client.rest_client.request
+
+        # Discovery passes no timeout. Without one, an API server that hangs would stop a rollout forever.
+        def send_bounded(*arguments: Any, **options: Any) -> Any:
+            return send(*arguments, **{**options, "_request_timeout": _TIMEOUT})
+
+        client.rest_client.request = send_bounded
+        return client
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -278,6 +271,20 @@ class _SocketConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = self.connected
+
+
+def _bounded(action: Callable[[], _Result], seconds: float) -> _Result:
+    """Call an action that has no timeout of its own. Raises: TimeoutError, if it takes longer; its thread then ends by itself."""
+    done: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(action())
+        except BaseException as error:  # the caller handles it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="port-forward", daemon=True).start()
+    return done.result(seconds)
 
 
 def _to_dict(found: Any) -> KubernetesObject:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from healthpredict.errors import RolloutError
@@ -108,6 +109,37 @@ class LiveDeployment:
         """
         sent = None if body is None else json.dumps(body).encode()
         return self._cluster.ask_pod(pod["metadata"]["name"], _PORT, path, key, sent)
+
+    def ask_ready(
+        self, path: str, key: str, body: dict[str, Any] | None = None
+    ) -> Iterator[tuple[KubernetesObject, bytes]]:
+        """Send a request to each ready pod. A pod that is deleted meanwhile, for example by the autoscaler, is left out.
+
+        Args:
+            path: of the endpoint.
+            key: API key.
+            body: JSON for a POST, or None for a GET.
+
+        Raises:
+            RolloutError: no pod is ready, or one does not respond.
+        """
+        none_responded = True
+        for pod in filter(is_ready, self.pods()):
+            try:
+                response = self.ask(pod, path, key, body)
+            except RolloutError:
+                found = self._cluster.read("Pod", pod["metadata"]["name"])
+                if found is not None and not found["metadata"].get("deletionTimestamp"):
+                    raise
+            else:
+                none_responded = False
+                yield pod, response
+        if none_responded:
+            raise RolloutError(f"{self.name} has no ready pod.")
+
+    def failure(self, unschedulable_seconds: float) -> Failure | None:
+        """Why a pod of the current template does not run, or None if all run or may still start."""
+        return failure_of(self.read(), self.pods(), unschedulable_seconds)
 
     def _explain(self, failure: Failure) -> str:
         """Describe a failure, with the last log lines and warning events of its pod."""

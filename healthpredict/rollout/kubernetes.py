@@ -40,7 +40,7 @@ from healthpredict.rollout.objects import (
     with_template,
 )
 from healthpredict.rollout.params import RolloutParams
-from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, is_ready
+from healthpredict.rollout.progress import TEMPLATE_HASH, is_complete, scaling_problem, waits_for_image
 from healthpredict.rollout.results import InService, PutBack, RolloutResult, Unknown
 from healthpredict.rollout.verify import verify_golden_rows
 from healthpredict.rollout.watch import watch_pods
@@ -121,6 +121,17 @@ class KubernetesTarget:
         """Store the login with which nodes pull images. Args: repository; login, `username` and `password`."""
         self._cluster.apply(pull_secret(repository, login))
 
+    def retry_pulls(self) -> int:
+        """Replace the pods whose image cannot be pulled. Otherwise a node retries only after up to five minutes.
+
+        Returns:
+            The number of pods.
+        """
+        waiting = [pod["metadata"]["name"] for pod in self._api.pods() if waits_for_image(pod)]
+        for name in waiting:
+            self._cluster.delete("Pod", name)
+        return len(waiting)
+
     def roll_out(self, bundle: Bundle, image: str, files: Mapping[str, bytes], bundle_of: BundleOf) -> RolloutResult:
         """Roll out an image, wait and verify it. On any failure, put back the version that was verified before.
 
@@ -137,7 +148,7 @@ class KubernetesTarget:
         *others, deployment = objects_to_apply(self._manifests, bundle, image, files)
         try:
             for manifest in others:
-                self._apply(manifest)
+                self._cluster.apply(manifest)
             self._wait_for_claims(others)
             if self._params.strategy == "canary" and before is not None:
                 self._try_canary(deployment, bundle, bundle_of(served(before).version))
@@ -216,15 +227,15 @@ class KubernetesTarget:
         """Wait until every pod is available. Raises: RolloutError, if a pod fails or it takes too long."""
         self._api.wait(self._params.seconds, self._params.unschedulable_seconds)
 
+    def problems(self) -> list[str]:
+        """Describe why a pod in service does not run, and why the autoscaler adds none. Empty if all is well."""
+        failure = self._api.failure(self._params.unschedulable_seconds)
+        scaling = filter(None, map(scaling_problem, self._cluster.find("HorizontalPodAutoscaler", MANAGED)))
+        return [*([] if failure is None else [f"{failure.pod or self._api.name}: {failure.reason}"]), *scaling]
+
     def watch(self, seconds: float) -> str | None:
         """Watch the pods in service, see `watch_pods`."""
         return watch_pods(self._api, self.own_key()[0], self._params, seconds)
-
-    def _apply(self, manifest: KubernetesObject) -> None:
-        if self._cluster.supports(manifest):
-            self._cluster.apply(manifest)
-        else:
-            _logger.warning("%s was not applied: the cluster has no %s", manifest["kind"], manifest["apiVersion"])
 
     def _wait_for_claims(self, manifests: Sequence[KubernetesObject]) -> None:
         """Wait until claims of named volumes are bound. A pod that is created earlier may stay unscheduled for a minute."""
@@ -290,11 +301,8 @@ class KubernetesTarget:
             RolloutError: no pod is ready, or one does not respond.
         """
         key, _ = self.own_key()
-        pods = [pod for pod in self._api.pods() if is_ready(pod)]
-        if not pods:
-            raise RolloutError("No pod is ready.")
-        for pod in pods:
-            digest = json.loads(self._api.ask(pod, "/model", key))["bundle_digest"]
+        for pod, response in self._api.ask_ready("/model", key):
+            digest = json.loads(response)["bundle_digest"]
             if digest != bundle_digest:
                 raise Unfit(f"Pod {pod['metadata']['name']} serves another bundle, {digest[:12]}.")
 

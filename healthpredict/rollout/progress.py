@@ -21,6 +21,17 @@ _FATAL: Final = {
     "CrashLoopBackOff": "its container crashes repeatedly",
 }
 """Reasons of waiting containers that do not resolve by themselves (kubelet, images/types.go and kuberuntime)."""
+_REFUSED: Final = (
+    "401 unauthorized",
+    "403 forbidden",
+    "authorization failed",
+    "authentication required",
+    "no basic auth",
+)
+"""Words with which container runtimes report that a registry refused the login."""
+_NO_METRICS_YET: Final = "did not receive metrics for targeted pods"
+"""Words of an autoscaler about pods that were not measured yet (controller-manager, podautoscaler/replica_calculator)."""
+_SECONDS_WITHOUT_METRICS: Final = 120.0
 _FATAL_RESTARTS: Final = 2
 """A single restart may be the machine's fault."""
 
@@ -102,9 +113,20 @@ def is_ready(pod: KubernetesObject) -> bool:
     return ready and not pod["metadata"].get("deletionTimestamp")
 
 
+def waits_for_image(pod: KubernetesObject) -> bool:
+    """Whether the image of a pod could not be pulled."""
+    waiting = (status.get("state", {}).get("waiting") or {} for status in _containers(pod))
+    return any(found.get("reason") in ("ErrImagePull", "ImagePullBackOff") for found in waiting)
+
+
 def restarts(pod: KubernetesObject) -> int:
     """How often the containers of a pod were restarted."""
-    return sum(status["restartCount"] for status in pod.get("status", {}).get("containerStatuses", ()))
+    return sum(status["restartCount"] for status in _containers(pod))
+
+
+def _containers(pod: KubernetesObject) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses", [])
+    return found
 
 
 def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str | None:
@@ -112,7 +134,7 @@ def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str 
         waits = condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
         if waits and _age(condition["lastTransitionTime"]) >= unschedulable_seconds:
             return f"no node has room for it: {condition.get('message', '')}"
-    for status in pod.get("status", {}).get("containerStatuses", ()):
+    for status in _containers(pod):
         ends = [status.get(when, {}).get("terminated") for when in ("state", "lastState")]
         ended: dict[str, Any] | None = next(filter(None, ends), None)
         if ended and ended.get("reason") == "OOMKilled":
@@ -120,8 +142,28 @@ def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str 
         waiting = status.get("state", {}).get("waiting") or {}
         if (problem := _FATAL.get(waiting.get("reason", ""))) or status["restartCount"] >= _FATAL_RESTARTS:
             exit_code = f", exit code {ended['exitCode']}" if ended else ""
-            message = "" if ended else f": {waiting.get('message', '')}"
+            message = "" if ended else f": {waiting.get('message', '')}{_hint(waiting)}"
             return f"{problem or _FATAL['CrashLoopBackOff']} ({waiting.get('reason', 'restarts')}{exit_code}){message}"
+    return None
+
+
+def _hint(waiting: dict[str, Any]) -> str:
+    if not any(words in waiting.get("message", "").lower() for words in _REFUSED):
+        return ""
+    return (
+        "\nThe login for the image registry is missing or has expired. For ECR, `healthpredict cluster refresh-login` renews it. "
+        "For another registry, replace the Secret healthpredict-pull."
+    )
+
+
+def scaling_problem(autoscaler: KubernetesObject) -> str | None:
+    """Why an autoscaler adds no pods, or None if it works."""
+    for condition in autoscaler.get("status", {}).get("conditions", ()):
+        if condition["type"] == "ScalingActive" and condition["status"] == "False":
+            since, message = condition["lastTransitionTime"], condition["message"]
+            if _NO_METRICS_YET in message and _age(since) < _SECONDS_WITHOUT_METRICS:
+                continue
+            return f"The autoscaler has added no pods since {since}: {message}. Does metrics-server run?"
     return None
 
 

@@ -39,15 +39,16 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
     """
     deadline = time.monotonic() + seconds
     first: dict[str, RequestCounts] | None = None
-    restarted_before = 0
+    restarted_before: dict[str, int] = {}
+    were_ready: set[str] = set()
     unready = failed = 0
     while time.monotonic() < deadline or failed:
         try:
             pods = deployment.pods()
             if first is None:
-                first, restarted_before = _counts(deployment, key, pods), sum(map(restarts, pods))
+                first = _counts(deployment, key, pods)
+                restarted_before = {_name(pod): restarts(pod) for pod in pods}
             counts = growth(first, _counts(deployment, key, pods))
-            replicas = deployment.read()["spec"]["replicas"]
         except RolloutError as error:
             _logger.warning("%s", error)
             failed += 1
@@ -55,9 +56,13 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
                 raise
         else:
             failed = 0
-            if sum(map(restarts, pods)) > restarted_before:
+            if any(restarts(pod) > restarted_before.get(_name(pod), 0) for pod in pods):
                 return "A pod was restarted."
-            unready = unready + 1 if sum(map(is_ready, pods)) < replicas else 0
+            # The autoscaler, or a node that is drained, may add a pod, which is not ready immediately, or delete one.
+            ready = {_name(pod) for pod in pods if is_ready(pod)}
+            were_ready |= ready
+            lost = were_ready & {_name(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")} - ready
+            unready = unready + 1 if lost or not ready else 0
             if unready >= _UNREADY_POLLS:
                 return f"A pod was not ready for {_UNREADY_POLLS * _POLL_SECONDS:.0f} s."
             problem = exceeded_limit(counts, params.watch_error_rate, params.watch_mean_seconds)
@@ -67,12 +72,17 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
     return None
 
 
+def _name(pod: KubernetesObject) -> str:
+    name: str = pod["metadata"]["name"]
+    return name
+
+
 def _counts(deployment: LiveDeployment, key: str, pods: Sequence[KubernetesObject]) -> dict[str, RequestCounts]:
     """Read the counters of the ready pods. Raises: RolloutError, if none of them responds."""
     found, lost = {}, None
     for pod in filter(is_ready, pods):
         try:
-            found[pod["metadata"]["name"]] = read_counts(deployment.ask(pod, "/metrics", key))
+            found[_name(pod)] = read_counts(deployment.ask(pod, "/metrics", key))
         except (RolloutError, ValueError) as error:
             # If the pod has just ended, the next poll reports that it is not ready.
             _logger.warning("%s", error)

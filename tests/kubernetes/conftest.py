@@ -17,8 +17,9 @@ import httpx
 import pytest
 import yaml
 from bundles import as_records, build_tiny_bundle, draw_encounters
+from pods import Node, Pod, remove_pods, start_pods
 from rig import NAMESPACE, NODE_PORT, Rig, copy_source, remove, render, replace
-from traffic import Traffic
+from traffic import Requests, Traffic
 
 from healthpredict.config import Settings
 from healthpredict.operations.installation import Installation
@@ -30,7 +31,7 @@ from healthpredict.rollout.ecr import ecr_login
 from healthpredict.storage.key_file import add_key
 
 SHARED_FOLDER = os.environ.get("HEALTHPREDICT_TEST_LOG_FOLDER")
-REGISTRY = os.environ.get("HEALTHPREDICT_TEST_REGISTRY", "127.0.0.1:5001")
+REGISTRY = os.environ.get("HEALTHPREDICT_TEST_REGISTRY", "")
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,8 @@ def administrator() -> tuple[Path, str]:
 @pytest.fixture(scope="session")
 def registry(moto_endpoint: str) -> Iterator[httpx.Client]:
     """A client of the image registry, which has the login and the certificate that Docker has."""
+    if not REGISTRY:
+        pytest.skip("no image registry: HEALTHPREDICT_TEST_REGISTRY names none that engine and nodes reach")
     certificate = Path("/etc/docker/certs.d", REGISTRY, "ca.crt")
     secure = certificate.exists()
     aws = {"ENDPOINT_URL": moto_endpoint, "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}
@@ -140,7 +143,8 @@ def traffic(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traf
     """20 requests a second through the node port, from the first rollout to the last test."""
     url = kubernetes_target(rig.installation).url
     records = [{**record, "diagnosis_coding": "ICD-9-CM"} for record in as_records(draw_encounters(50, seed=9))]
-    traffic = Traffic(tmp_path_factory.mktemp("traffic"), url, rig.key, records)
+    headers = {"Authorization": f"Bearer {rig.key}"}
+    traffic = Traffic(tmp_path_factory.mktemp("traffic"), f"{url}/predict", Requests(headers, records))
     yield traffic
     traffic.stop()
 
@@ -152,3 +156,23 @@ def champion(rig: Rig, traffic: Traffic) -> int:
     roll_out(rig.installation, version)
     traffic.start()
     return version
+
+
+@pytest.fixture(scope="session")
+def pods(rig: Rig, champion: int) -> Iterator[tuple[Node, Pod]]:
+    """A pod that may change the node, and a pod of other people."""
+    remove_pods()
+    yield start_pods(rig)
+    remove_pods()
+
+
+@pytest.fixture(scope="session")
+def node(pods: tuple[Node, Pod]) -> Node:
+    """The node, through a pod with its rights."""
+    return pods[0]
+
+
+@pytest.fixture(scope="session")
+def other(pods: tuple[Node, Pod]) -> Pod:
+    """A pod in another namespace."""
+    return pods[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -59,7 +60,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def render(source: Path) -> None:
     """Render the Kubernetes manifests of a source again, as `make manifests` does."""
-    for folder in (source / "k8s/administrator", source / "k8s/overlays/local"):
+    for folder in (source / "k8s/administrator", source / "k8s/overlays/local", source / "k8s/overlays/minikube"):
         done = subprocess.run(["kubectl", "kustomize", str(folder)], check=True, capture_output=True)
         (folder / RENDERED).write_bytes(done.stdout)
 
@@ -96,6 +97,24 @@ def remove(cluster: Cluster) -> None:
         cluster.delete(kind, name)
     while cluster.read("Namespace", NAMESPACE) or cluster.read("PersistentVolume", f"{NAMESPACE}-log"):
         time.sleep(0.3)
+
+
+def kubectl(*arguments: str, given: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run kubectl as the administrator. Args: given, on standard input."""
+    context = os.environ.get("HEALTHPREDICT_ROLLOUT__CONTEXT")
+    options = [f"--kubeconfig={os.environ['HEALTHPREDICT_KUBECONFIG']}", *([f"--context={context}"] if context else [])]
+    return subprocess.run(
+        ["kubectl", *options, *arguments], input=given, capture_output=True, text=True, check=check, timeout=120
+    )
+
+
+def wait_until(condition: Callable[[], object], seconds: float) -> float:
+    """Wait until a condition holds, and fail if it takes longer. Returns: the seconds that it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, f"not within {seconds:.0f} s: {condition}"
+        time.sleep(0.5)
+    return time.monotonic() - start
 
 
 def alias(settings: Settings) -> int | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-from rig import NAMESPACE, Rig, alias, template_hash
+from pods import PYTHON
+from rig import NAMESPACE, Rig, alias, kubectl, template_hash
 from traffic import Traffic, nothing_fails
 
 from healthpredict.errors import ConfigurationError, RolloutError
@@ -109,9 +108,8 @@ def test_the_watch_reports_a_restarted_pod(rig: Rig, champion: int) -> None:
 
 def end_container(pod: str) -> None:
     """End the first process of a pod. The image may have no `kill`."""
-    name = ["--kubeconfig", os.environ["HEALTHPREDICT_KUBECONFIG"], "--namespace", NAMESPACE, "exec", pod]
-    command = ["/opt/healthpredict/bin/python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)"]
-    subprocess.run(["kubectl", *name, "--", *command], check=True)
+    command = [PYTHON, "-c", "import os, signal; os.kill(1, signal.SIGTERM)"]
+    kubectl(f"--namespace={NAMESPACE}", "exec", pod, "--", *command)
 
 
 def test_every_image_has_a_bill_of_materials(rig: Rig, champion: int) -> None:

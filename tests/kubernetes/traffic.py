@@ -1,4 +1,4 @@
-"""Send requests until the process is ended: `python traffic.py URL` with the key on standard input."""
+"""Send requests until the process is ended: `python traffic.py URL` with `Requests` as JSON on standard input."""
 
 from __future__ import annotations
 
@@ -16,8 +16,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 PER_SECOND = 20
-CLIENTS = 4
-"""Every other client keeps its connection alive; the others open a new one for each request."""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What is sent, and how often.
+
+    Attributes:
+        headers: of each request.
+        bodies: sent one after the other.
+        per_second: of all clients together.
+        clients: every other one keeps its connection alive; the others open a new one for each request.
+    """
+
+    headers: dict[str, str]
+    bodies: list[dict[str, Any]]
+    per_second: float = PER_SECOND
+    clients: int = 4
 
 
 @dataclass(frozen=True)
@@ -40,9 +55,10 @@ class Answer:
 class Traffic:
     """The process that sends requests, and their results."""
 
-    def __init__(self, folder: Path, url: str, key: str, records: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, url: str, requests: Requests) -> None:
+        """Args: url, of the endpoint."""
         self._notes = folder / "answers.jsonl"
-        self._given = json.dumps({"key": key, "records": records})
+        self._requests = requests
         self._url = url
         self._process: subprocess.Popen[str] | None = None
 
@@ -52,7 +68,7 @@ class Traffic:
             command = [sys.executable, __file__, self._url]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=notes, text=True)
         assert self._process.stdin is not None
-        self._process.stdin.write(self._given + "\n")
+        self._process.stdin.write(json.dumps(asdict(self._requests)) + "\n")
         self._process.stdin.flush()
 
     def stop(self) -> None:
@@ -67,7 +83,7 @@ class Traffic:
             answers = [
                 Answer(**json.loads(line)) for line in self._notes.read_text().splitlines(True) if line[-1] == "\n"
             ]
-            if len([answer for answer in answers if answer.at >= now]) >= 2 * CLIENTS:
+            if len([answer for answer in answers if answer.at >= now]) >= 2 * self._requests.clients:
                 return [answer for answer in answers if answer.at >= moment]
             time.sleep(0.05)
 
@@ -85,17 +101,18 @@ def nothing_fails(traffic: Traffic) -> Iterator[set[int | None]]:
     versions.update(answer.version for answer in answers)
 
 
-def ask(number: int, url: str, key: str, records: list[dict[str, Any]]) -> None:
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    headers |= {} if number % 2 else {"Connection": "close"}
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    start = time.monotonic() + number / PER_SECOND
+def ask(number: int, url: str, requests: Requests) -> None:
+    bodies = [json.dumps(body) for body in requests.bodies]
+    headers = requests.headers | {"Content-Type": "application/json"} | ({} if number % 2 else {"Connection": "close"})
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    start = time.monotonic() + number / requests.per_second
     for turn in range(10**9):
-        at = start + turn * CLIENTS / PER_SECOND
+        at = start + turn * requests.clients / requests.per_second
         time.sleep(max(0.0, at - time.monotonic()))
         version, fault, began = None, None, time.monotonic()
         try:
-            connection.request("POST", "/predict", json.dumps(records[turn % len(records)]), headers)
+            connection.request("POST", parts.path, bodies[turn % len(bodies)], headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
             version = answer.get("model_version")
@@ -108,6 +125,6 @@ def ask(number: int, url: str, key: str, records: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.stdin.readline())
-    for each in range(CLIENTS):
-        threading.Thread(target=ask, args=(each, sys.argv[1], given["key"], given["records"])).start()
+    given = Requests(**json.loads(sys.stdin.readline()))
+    for each in range(given.clients):
+        threading.Thread(target=ask, args=(each, sys.argv[1], given)).start()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from healthpredict.rollout.progress import failure_of, is_complete, newest_replica_set
+from healthpredict.rollout.progress import failure_of, is_complete, newest_replica_set, scaling_problem
 
 WAITS = 15.0
 
@@ -115,3 +115,46 @@ def test_the_conditions_of_the_deployment_are_failures() -> None:
     failure = failure_of(deployment(conditions=[refused]), [], WAITS)
     assert failure is not None
     assert failure.reason == "no pod could be created: exceeded quota"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        # containerd 2.3 with a registry that requires a login, and Docker's engine
+        "failed to authorize: failed to fetch anonymous token: unexpected status from GET request: 401 Unauthorized",
+        "failed to resolve reference: pull access denied, authorization failed",
+        "no basic auth credentials",
+    ],
+)
+def test_a_refused_login_is_reported_with_the_command_that_renews_it(message: str) -> None:
+    failure = failure_of(deployment(), [pod(state=waiting("ImagePullBackOff", message))], WAITS)
+    assert failure is not None
+    assert "`healthpredict cluster refresh-login`" in failure.reason
+
+
+def test_an_image_that_does_not_exist_is_no_matter_of_the_login() -> None:
+    failure = failure_of(deployment(), [pod(state=waiting("ImagePullBackOff", "manifest unknown"))], WAITS)
+    assert failure is not None
+    assert "refresh-login" not in failure.reason
+
+
+NO_SERVER = "unable to fetch metrics from resource metrics API: the server could not find the requested resource"
+NOT_MEASURED = "did not receive metrics for targeted pods (pods might be unready)"
+
+
+def autoscaler(status: str, message: str, seconds: float) -> dict[str, Any]:
+    since = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    condition = {"type": "ScalingActive", "status": status, "lastTransitionTime": since, "message": message}
+    return {"status": {"conditions": [condition]}}
+
+
+@pytest.mark.parametrize(("message", "seconds"), [(NO_SERVER, 0), (NOT_MEASURED, 200)])
+def test_an_autoscaler_without_metrics_is_reported(message: str, seconds: float) -> None:
+    problem = scaling_problem(autoscaler("False", message, seconds))
+    assert problem is not None
+    assert f": {message}. Does metrics-server run?" in problem
+
+
+@pytest.mark.parametrize("found", [autoscaler("True", "", 200), autoscaler("False", NOT_MEASURED, 40), {"spec": {}}])
+def test_an_autoscaler_that_works_or_waits_for_the_first_metrics_is_not_reported(found: dict[str, Any]) -> None:
+    assert scaling_problem(found) is None
