@@ -15,7 +15,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.probe import probe
 
-_MIN_FREE_GIB: Final = 1.0
+MIN_FREE_GIB: Final = 1.0
 """A training writes its search, its bundle and reports: some hundred MB."""
 
 
@@ -79,10 +79,10 @@ def disk_problem(state: Path) -> Problem | None:
     """Whether the disk of the state folder, or of its nearest parent that exists, has room."""
     folder = next(each for each in (state.resolve(), *state.resolve().parents) if each.exists())
     free = shutil.disk_usage(folder).free / 2**30
-    if free >= _MIN_FREE_GIB:
+    if free >= MIN_FREE_GIB:
         return None
     return Problem(
-        f"The disk of {state} has only {free:.2f} GiB free, and a training needs {_MIN_FREE_GIB:g} GiB.",
+        f"The disk of {state} has only {free:.2f} GiB free, and a training needs {MIN_FREE_GIB:g} GiB.",
         "delete what is not needed on it, or move HEALTHPREDICT_STATE_PATH to another disk",
     )
 
@@ -95,7 +95,7 @@ def _region() -> Problem | None:
 
 
 def _governance(installation: Installation) -> None:
-    from healthpredict.operations.built_card import read_governance
+    from healthpredict.operations.governance import read_governance
 
     read_governance(installation)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,8 @@ from healthpredict.storage.uris import delete, join, write_bytes
 
 _NAME: Final = "healthpredict-doctor"
 """Always the same, so that at most one object is left if it cannot be deleted."""
+_lock = threading.Lock()
+"""Of local folders: one may contain another, and each probe deletes only the folders that it created."""
 
 
 def probe(folder_uri: str) -> None:
@@ -19,12 +22,17 @@ def probe(folder_uri: str) -> None:
         StorageError: it cannot be written or deleted.
     """
     uri = join(folder_uri, _NAME)
-    folder = Path(folder_uri)
-    new = [] if "://" in folder_uri else [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
+    if "://" in folder_uri:
         write_bytes(uri, b"")
         delete(uri)
-    finally:
-        with contextlib.suppress(OSError):  # another process has written there in the meantime
-            for each in new:
-                each.rmdir()
+        return
+    folder = Path(folder_uri)
+    with _lock:
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
+        try:
+            write_bytes(uri, b"")
+            delete(uri)
+        finally:
+            with contextlib.suppress(OSError):  # another process has written there in the meantime
+                for each in new:
+                    each.rmdir()
