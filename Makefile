@@ -70,7 +70,7 @@ up: doctor  ## Check, build, start and set up the services for a team, in Docker
 	@$(if $(UNCHECKED),,$(COMPOSE) run --rm --no-deps -T deploy-worker healthpredict doctor --before-start)
 	$(COMPOSE) up --detach --wait --remove-orphans
 	$(COMPOSE) run --rm setup
-	@echo "Prefect http://127.0.0.1:4200, MLflow http://127.0.0.1:5000; user admin, passwords in docker-compose/secrets"
+	@echo "Prefect http://$$($(COMPOSE) port prefect-server 4200), MLflow http://$$($(COMPOSE) port mlflow 5000); user admin, passwords in docker-compose/secrets"
 
 down:  ## Stop the services; data stays
 	$(COMPOSE) --profile '*' down

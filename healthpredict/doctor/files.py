@@ -17,7 +17,9 @@ KUBECONFIG: Final = "/run/kubeconfig"
 PREDICTION_LOG: Final = "/prediction-log"
 SOCKET: Final = "/var/run/docker.sock"
 AWS: Final = "/run/aws"
+HOSPITAL: Final = "/hospital"
 NOTHING: Final = Path("/dev/null")
+_OF_DATABASES: Final = {"postgres-password", "prefect-database-password", "mlflow-database-password"}
 _READ: Final = 4
 _WRITE: Final = 2
 _ENTER: Final = 1
@@ -34,23 +36,20 @@ def file_checks(project: ComposeProject) -> Iterator[Check]:
 
 def mount_problem(mount: Mount) -> Problem | None:
     """Whether the file or folder is there, of the right kind, and usable by the user of the containers."""
-    match mount.target:
-        case "/run/kubeconfig":
-            return _kubeconfig_problem(mount.source)
-        case "/prediction-log":
-            return _log_folder_problem(mount.source)
-        case "/run/aws":
-            return _aws_folder_problem(mount.source)
-    if mount.source == COMPOSE_FOLDER / "hospital":
+    if mount.target == KUBECONFIG:
+        return _kubeconfig_problem(mount.source)
+    if mount.target == PREDICTION_LOG:
+        return _log_folder_problem(mount.source)
+    if mount.target == AWS:
+        return _aws_folder_problem(mount.source)
+    if mount.source == COMPOSE_FOLDER / "hospital" and not mount.source.exists():
         return None  # `make up` creates it
     if not mount.source.exists():
         return Problem(
             f"{mount.source}, which {mount.service} needs, does not exist; Docker would create it as a folder of root.",
             f"create it, or correct docker-compose/.env: {mount.source} is mounted as {mount.target}",
         )
-    if mount.target == "/hospital":
-        return _readable_folder_problem(mount.source)
-    return None
+    return _readable_folder_problem(mount.source) if mount.target == HOSPITAL else None
 
 
 def _kubeconfig_problem(path: Path) -> Problem | None:
@@ -114,15 +113,16 @@ def _readable_folder_problem(path: Path) -> Problem | None:
 
 def secrets_problem(project: ComposeProject) -> Problem | None:
     """Whether the files of passwords are usable. Missing ones are created, unless a database already has their passwords."""
-    files = project.secrets().values()
-    missing = [path for path in files if not path.exists() or (path.is_file() and path.stat().st_size == 0)]
-    for path in files:
+    files = project.secrets()
+    for path in files.values():
         if path.is_dir():
             return Problem(f"The password {path} is a folder.", f"sudo rmdir {_quoted(path)}, then run this again")
-        if path not in missing and not _may(path, _READ):
+        if path.exists() and not _may(path, _READ):
             return Problem(
                 f"The password {path} cannot be read by user {USER} of the containers.", f"chmod 444 {_quoted(path)}"
             )
+    passwords = [path for name, path in files.items() if name in _OF_DATABASES]
+    missing = [path for path in passwords if not path.exists() or path.stat().st_size == 0]
     databases = project.model.get("volumes", {}).get("postgres", {}).get("name", "")
     if missing and run(["docker", "volume", "inspect", databases]).returncode == 0:
         return Problem(

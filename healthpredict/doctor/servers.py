@@ -12,6 +12,8 @@ from healthpredict.config import Settings
 from healthpredict.doctor.problem import Check, Problem
 
 _TIMEOUT: Final = 10.0
+_NAME: Final = "healthpredict-doctor"
+_VARIABLE: Final = "healthpredict_doctor"
 _START: Final = "make up, or correct {name}"
 
 
@@ -27,7 +29,7 @@ def mlflow_problem(settings: Settings) -> Problem | None:
     """Whether MLflow responds, accepts the password, and can store a file."""
     password = settings.mlflow_password.get_secret_value() if settings.mlflow_password else ""
     login = (settings.mlflow_user or "", password) if password else None
-    place = f"{settings.mlflow_uri}/api/2.0/mlflow-artifacts/artifacts/healthpredict-doctor"
+    place = f"{settings.mlflow_uri}/api/2.0/mlflow-artifacts/artifacts/{_NAME}"
     # One request without retries: MLflow's own client would retry for minutes.
     with httpx.Client(auth=login, trust_env=False, timeout=_TIMEOUT) as client:
         try:
@@ -51,25 +53,32 @@ def mlflow_problem(settings: Settings) -> Problem | None:
 
 
 def prefect_problem(settings: Settings) -> Problem | None:
-    """Whether Prefect responds and accepts the password."""
+    """Whether Prefect responds, accepts the password, and can store a variable."""
     login = settings.prefect_login.get_secret_value() if settings.prefect_login else ""
     user, _, password = login.partition(":")
-    try:
-        with httpx.Client(auth=(user, password) if login else None, trust_env=False, timeout=_TIMEOUT) as client:
-            found = client.get(f"{settings.prefect_api_url}/admin/version")
-    except httpx.HTTPError as error:
-        return _silent("Prefect", str(settings.prefect_api_url), "PREFECT_API_URL", error)
-    if found.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    url = str(settings.prefect_api_url)
+    with httpx.Client(auth=(user, password) if login else None, trust_env=False, timeout=_TIMEOUT) as client:
+        try:
+            # The server may protect itself against forged requests (CSRF).
+            token = client.get(f"{url}/csrf-token", params={"client": _NAME})
+            if token.is_success:
+                client.headers.update({"Prefect-Csrf-Token": token.json()["token"], "Prefect-Csrf-Client": _NAME})
+            written = client.post(f"{url}/variables/", json={"name": _VARIABLE, "value": ""})
+            client.delete(f"{url}/variables/name/{_VARIABLE}")
+        except httpx.HTTPError as error:
+            return _silent("Prefect", url, "PREFECT_API_URL", error)
+    if written.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return Problem(
-            f"Prefect at {settings.prefect_api_url} rejects the password (status {found.status_code}).",
+            f"Prefect at {url} rejects the password (status {written.status_code}).",
             "set PREFECT_API_AUTH_STRING to admin: and the content of docker-compose/secrets/prefect-auth-password",
         )
-    if not found.is_success:
-        return Problem(
-            f"Prefect at {settings.prefect_api_url} responds with status {found.status_code}.",
-            "read make logs SERVICE=prefect-server",
-        )
-    return None
+    # A conflict: another doctor has just written it.
+    if written.is_success or written.status_code == httpx.codes.CONFLICT:
+        return None
+    return Problem(
+        f"Prefect at {url} cannot store anything (status {written.status_code}).",
+        "read make logs SERVICE=prefect-server",
+    )
 
 
 def _silent(server: str, url: str, variable: str, error: httpx.HTTPError) -> Problem:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from described_services import Describe, FakeDocker
 
-from healthpredict.doctor.files import KUBECONFIG, PREDICTION_LOG, file_checks
+from healthpredict.doctor.files import AWS, HOSPITAL, KUBECONFIG, PREDICTION_LOG, file_checks
 from healthpredict.doctor.problem import Problem, run_checks
 from healthpredict.doctor.project import USER, ComposeProject
 
@@ -83,11 +83,11 @@ def test_a_kubeconfig_that_containers_cannot_read(describe: Describe, tmp_path: 
 
 
 def test_no_kubeconfig_is_none(describe: Describe) -> None:
-    assert problems(describe(mounts={KUBECONFIG: Path("/dev/null"), "/run/aws": Path("/dev/null")})) == []
+    assert problems(describe(mounts={KUBECONFIG: Path("/dev/null"), AWS: Path("/dev/null")})) == []
 
 
 def test_a_folder_of_credentials_without_a_config(describe: Describe, tmp_path: Path) -> None:
-    project = describe(mounts={"/run/aws": tmp_path})
+    project = describe(mounts={AWS: tmp_path})
     assert only(project).sentence == f"{tmp_path} has no file config with the credentials of AWS."
     (tmp_path / "config").write_text("")
     tmp_path.chmod(0o755)
@@ -96,7 +96,7 @@ def test_a_folder_of_credentials_without_a_config(describe: Describe, tmp_path: 
 
 def test_a_folder_of_the_hospital_that_containers_cannot_read(describe: Describe, tmp_path: Path) -> None:
     folder = tmp_path / "hospital"
-    project = describe(mounts={"/hospital": folder})
+    project = describe(mounts={HOSPITAL: folder})
     assert "does not exist; Docker would create it as a folder of root" in only(project).sentence
     folder.write_text("")
     assert only(project).sentence == f"{folder} is not a folder."
@@ -116,7 +116,9 @@ def secret(tmp_path: Path) -> Path:
 @pytest.fixture
 def with_secret(describe: Describe, secret: Path) -> ComposeProject:
     volumes = {"postgres": {"name": "health-predict_postgres"}}
-    return describe(secrets={"postgres-password": {"file": str(secret)}}, volumes=volumes)
+    # A release may bring a new password that no database has.
+    files = {"postgres-password": secret, "api-key": secret.with_name("api-key")}
+    return describe(secrets={name: {"file": str(path)} for name, path in files.items()}, volumes=volumes)
 
 
 def test_a_password_that_is_missing_is_created_unless_a_database_has_it(

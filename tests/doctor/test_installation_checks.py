@@ -171,11 +171,13 @@ def server(status: int) -> Iterator[tuple[str, list[str]]]:
     class Handler(BaseHTTPRequestHandler):
         def respond(self) -> None:
             requests.append(f"{self.command} {self.path} {self.headers.get('Authorization', '')[:5]}".strip())
-            self.send_response(status)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            # It has no tokens against forged requests.
+            self.send_response(404 if "csrf" in self.path else status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_PUT = do_DELETE = respond  # noqa: N815
+        do_GET = do_PUT = do_POST = do_DELETE = respond  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -193,17 +195,21 @@ def test_mlflow_stores_a_file_and_deletes_it() -> None:
     assert requests == [f"PUT {place} Basic", f"DELETE {place} Basic"]
 
 
-def test_prefect_is_asked_for_something_that_needs_the_password() -> None:
-    with server(200) as (url, requests):
+def test_prefect_stores_a_variable_and_deletes_it() -> None:
+    with server(201) as (url, requests):
         assert prefect_problem(Settings(prefect_api_url=f"{url}/api", prefect_login="admin:password")) is None
-    assert requests == ["GET /api/admin/version Basic"]
+    assert requests == [
+        "GET /api/csrf-token?client=healthpredict-doctor Basic",
+        "POST /api/variables/ Basic",
+        "DELETE /api/variables/name/healthpredict_doctor Basic",
+    ]
 
 
 @pytest.mark.parametrize(
     ("status", "of_mlflow", "of_prefect"),
     [
         (401, "rejects the password (status 401)", "rejects the password (status 401)"),
-        (500, "cannot store a model's files (status 500)", "responds with status 500"),
+        (500, "cannot store a model's files (status 500)", "cannot store anything (status 500)"),
     ],
 )
 def test_servers_that_refuse(status: int, of_mlflow: str, of_prefect: str) -> None:
