@@ -181,9 +181,8 @@ class ProblemsFound(HealthPredictError):
 
     def __init__(self, number: int) -> None:
         """Args: number, of problems, which have been printed."""
-        super().__init__(
-            f"{number} {'problem was' if number == 1 else 'problems were'} found. Fix them, then start again."
-        )
+        found, them = ("problem was", "it") if number == 1 else ("problems were", "them")
+        super().__init__(f"{number} {found} found. Fix {them}, then start again.")
 
 
 class NoChampion(HealthPredictError):

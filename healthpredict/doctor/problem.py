@@ -10,7 +10,7 @@ from typing import Final
 
 from healthpredict.errors import HealthPredictError
 
-DEADLINE_SECONDS: Final = 20.0
+DEADLINE_SECONDS: Final = 30.0
 """For all checks together. A server that does not respond would otherwise hold up the rest for minutes."""
 
 

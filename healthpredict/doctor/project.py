@@ -18,7 +18,7 @@ ENV_FILE: Final = COMPOSE_FOLDER / ".env"
 DEPLOY_WORKER: Final = "deploy-worker"
 USER: Final = 10001
 """User and group of our containers; see docker-compose/Dockerfile.worker."""
-_SECONDS: Final = 15.0
+_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)

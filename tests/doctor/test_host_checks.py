@@ -13,7 +13,7 @@ from described_services import Describe, FakeDocker
 
 from healthpredict.doctor.engine import disk_problem, engine_problem, memory_problem
 from healthpredict.doctor.env_file import env_checks
-from healthpredict.doctor.examine import examine_host
+from healthpredict.doctor.examine import examine_host, examine_worker
 from healthpredict.doctor.files import KUBECONFIG
 from healthpredict.doctor.networks import network_checks
 from healthpredict.doctor.ports import port_checks
@@ -87,6 +87,22 @@ def test_a_variable_that_compose_demands(docker: FakeDocker) -> None:
 """)
     with pytest.raises(ConfigurationError, match="AWS_DEFAULT_REGION is missing a value"):
         examine_host(ComposeProject(["docker", "compose"]))
+
+
+# The deploy worker
+
+
+def test_problems_in_the_deploy_worker_are_reported_with_their_place(describe: Describe, docker: FakeDocker) -> None:
+    project = describe()
+    assert examine_worker(project) == [], "it does not run"
+    running = '*"ps --quiet"*) echo 0123 ;;'
+    docker(f"""{running}
+*"exec -T deploy-worker healthpredict doctor --json") echo '[{{"sentence": "Wrong.", "fix": "mend"}}]'; exit 16 ;;""")
+    assert examine_worker(project) == [Problem("In the deploy worker: Wrong.", "mend")]
+    docker(f"""{running}
+*exec*) echo 'Error: There is no setting X.' >&2; exit 2 ;;""")
+    (found,) = examine_worker(project)
+    assert found.sentence == "healthpredict doctor failed in the deploy worker: Error: There is no setting X."
 
 
 # Ports
