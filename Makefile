@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-pulumi check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
+.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-pulumi check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
 
 # Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -59,10 +59,18 @@ base-images:  ## Pull newer base images and pin their digests for the next build
 	@docker-compose/make-secrets
 	docker-compose/pin-base-images docker-compose/.env renew
 
-up: build  ## Build, start and set up the services for a team, in Docker; AWS=1 for data on S3
+# UNCHECKED=1 starts the services in spite of problems.
+UNCHECKED ?=
+
+doctor: $(STAMP)  ## Check what the services need on this machine, and name what fixes each problem
+	@$(if $(UNCHECKED),,$(BIN)/healthpredict doctor --services $(call quoted,$(COMPOSE)))
+
+up: doctor  ## Check, build, start and set up the services for a team, in Docker; AWS=1 for data on S3
+	@$(MAKE) --no-print-directory build
+	@$(if $(UNCHECKED),,$(COMPOSE) run --rm --no-deps -T deploy-worker healthpredict doctor --before-start)
 	$(COMPOSE) up --detach --wait --remove-orphans
 	$(COMPOSE) run --rm setup
-	@echo "Prefect http://127.0.0.1:4200, MLflow http://127.0.0.1:5000; user admin, passwords in docker-compose/secrets"
+	@echo "Prefect http://$$($(COMPOSE) port prefect-server 4200), MLflow http://$$($(COMPOSE) port mlflow 5000); user admin, passwords in docker-compose/secrets"
 
 down:  ## Stop the services; data stays
 	$(COMPOSE) --profile '*' down

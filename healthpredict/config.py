@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -28,7 +28,6 @@ _TRACEBACK: Final = "HEALTHPREDICT_TRACEBACK"
 OTHER_VARIABLES: Final = (
     _TRACEBACK,
     # Compose files, images and the scripts beside them.
-    "HEALTHPREDICT_ARTIFACTS_URI",
     "HEALTHPREDICT_DOCKER_GID",
     "HEALTHPREDICT_HOSPITAL_DIR",
     "HEALTHPREDICT_JUPYTER_PORT",
@@ -194,6 +193,9 @@ class Settings(BaseSettings):
     artifacts_path: Path | None = Field(
         None, description="MLflow's artifact folder for backups, if MLflow is a server with a local folder"
     )
+    artifacts_uri: str | None = Field(
+        None, description="s3://bucket/prefix where MLflow's server keeps models; only `healthpredict doctor` uses it"
+    )
     python_image: str = Field(
         "python:3.11-slim-bookworm", description="Base image of the API's image: a tag, or NAME:TAG@sha256:DIGEST"
     )
@@ -216,6 +218,21 @@ class Settings(BaseSettings):
         None,
         validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url"),
         description="Prefect server, for links to its pages",
+    )
+    prefect_login: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("PREFECT_API_AUTH_STRING", "prefect_login"),
+        description="user:password of the Prefect server, for `healthpredict doctor`",
+    )
+    mlflow_user: str | None = Field(
+        None,
+        validation_alias=AliasChoices("MLFLOW_TRACKING_USERNAME", "mlflow_user"),
+        description="User of the MLflow server, for `healthpredict doctor`",
+    )
+    mlflow_password: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("MLFLOW_TRACKING_PASSWORD", "mlflow_password"),
+        description="Password of the MLflow server, for `healthpredict doctor`",
     )
 
     def __init__(self, **values: Any) -> None:

@@ -174,6 +174,17 @@ class LedgerAltered(HealthPredictError):
     exit_code = 14
 
 
+class ProblemsFound(HealthPredictError):
+    """`healthpredict doctor` found problems: fix them, then run it again."""
+
+    exit_code = 16
+
+    def __init__(self, number: int) -> None:
+        """Args: number, of problems, which have been printed."""
+        found, them = ("problem was", "it") if number == 1 else ("problems were", "them")
+        super().__init__(f"{number} {found} found. Fix {them}, then start again.")
+
+
 class NoChampion(HealthPredictError):
     """The first model did not pass the gate, so there is no model to serve or to detect drift with."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from healthpredict import errors
-from healthpredict.cli import backups, cloud, cluster, fhir, keys, loop, predictions, records
+from healthpredict.cli import backups, cloud, cluster, doctor, fhir, keys, loop, predictions, records
 from healthpredict.config import quiet_vendors, shows_tracebacks
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (loop, fhir, predictions, records, backups):
+for part in (loop, fhir, predictions, records, backups, doctor):
     app.add_typer(part.app)
 for name, part in {"keys": keys, "cluster": cluster, "cloud": cloud}.items():
     app.add_typer(part.app, name=name)

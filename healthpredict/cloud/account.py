@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,29 @@ def client(stack: Stack, service: str) -> Any:
 
     with translated(f"use {service}"):
         return boto3.client(service, region_name=stack.region)
+
+
+def region_problem() -> str | None:
+    """Return what is wrong with boto3's default region: a sentence, or None. Other endpoints may have any region."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    session = boto3.Session()
+    try:
+        endpoint = session.client("s3").meta.endpoint_url
+    except BotoCoreError as error:
+        return f"AWS cannot be used: {error}."
+    if ".amazonaws.com" not in endpoint or session.region_name is None:
+        return None
+    known = [
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("s3", partition)
+    ]
+    if session.region_name in known:
+        return None
+    nearest = difflib.get_close_matches(session.region_name, known, n=1, cutoff=0)[0]
+    return f"AWS has no region {session.region_name!r}; the nearest name is {nearest!r}."
 
 
 def describe_instances(stack: Stack) -> list[dict[str, Any]]:

@@ -9,39 +9,18 @@ from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import CARD, CARD_PAGE, Bundle, StoredCard
 from healthpredict.data.contract import COLUMNS
 from healthpredict.data.prepared import PreparedData
-from healthpredict.errors import ConfigurationError, NotFound
 from healthpredict.features.encoder import Encoder, columns_of
 from healthpredict.monitoring.profile import ReferenceProfile
+from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.registry.models import Registry
 from healthpredict.reporting.model_card.build import build_card
 from healthpredict.reporting.model_card.card import History, ModelCard, Monitoring
 from healthpredict.reporting.model_card.facts import CardFacts
-from healthpredict.reporting.model_card.governance import Governance, parse_governance
+from healthpredict.reporting.model_card.governance import Governance
 from healthpredict.reporting.model_card.page import as_html
 from healthpredict.storage.tables import read_json
-from healthpredict.storage.uris import exists, read_bytes
-
-
-def read_governance(installation: Installation) -> Governance:
-    """Return what the hospital states. Without a file in the settings, every text is empty.
-
-    Raises:
-        ConfigurationError: the file cannot be read, is not YAML, or contains unknown names or values that are not text.
-    """
-    path = installation.settings.governance_path
-    if path is None:
-        return Governance()
-    try:
-        text = read_bytes(str(path)).decode()
-    except NotFound as error:
-        raise ConfigurationError(
-            f"There is no file {path}, which HEALTHPREDICT_GOVERNANCE_PATH names. `healthpredict card --template` "
-            "prints an empty one."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 text.") from error
-    return parse_governance(text, str(path))
+from healthpredict.storage.uris import exists
 
 
 def make_card(installation: Installation, encoder: Encoder, profile: ReferenceProfile | None) -> MakeCard:

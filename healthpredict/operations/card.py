@@ -9,8 +9,9 @@ from typing import Final, Literal, get_args
 
 from healthpredict.errors import ConfigurationError, NotFound
 from healthpredict.operations.acknowledge import read_alarms
-from healthpredict.operations.built_card import card_of, profile_of, read_governance, without_folder
+from healthpredict.operations.built_card import card_of, profile_of, without_folder
 from healthpredict.operations.detect_drift import read_check
+from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.summarise import delivered_performance, summarise_batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from healthpredict.errors import ConfigurationError
-from healthpredict.operations.built_card import read_governance
+from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_rollout import Rollout
 from healthpredict.operations.roll_out import roll_out

@@ -21,7 +21,7 @@ from healthpredict.errors import AlreadyExists, ConfigurationError, NotFound, St
 from healthpredict.storage.stored import Listing, Stored
 
 _ADVICE: Final = {
-    "NoSuchBucket": "Create the bucket, or choose another one",
+    "NoSuchBucket": "Create the bucket (aws s3 mb s3://{Bucket}), or choose another one",
     "AccessDenied": "Give this role access to that bucket and prefix",
 }
 
@@ -141,7 +141,7 @@ def _translated(verb: str, uri: str) -> Iterator[None]:
             raise NotFound(f"Cannot {verb} {uri}: there is no such object.") from error
         if code in ("PreconditionFailed", "ConditionalRequestConflict"):
             raise AlreadyExists(f"Cannot {verb} {uri}: it exists already.") from error
-        advice = _ADVICE.get(code, "Check bucket, region and permissions, then start again")
+        advice = _ADVICE.get(code, "Check bucket, region and permissions, then start again").format(**_address(uri))
         raise StorageError(f"Cannot {verb} {uri}: {code}. {advice}.") from error
     except (BotoCoreError, Boto3Error) as error:
         advice = "Check AWS_ENDPOINT_URL, the region and the credentials, then start again"

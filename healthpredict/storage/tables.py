@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from healthpredict.errors import StorageError
 from healthpredict.storage.uris import read_bytes, write_bytes
+
+if TYPE_CHECKING:
+    # Imported where they are used: they take a second, and most commands read only JSON.
+    import pandas as pd
 
 _CATEGORIES = b"healthpredict.categories"
 """Metadata with all categories of each column. Parquet itself keeps only those that occur."""
@@ -25,6 +25,10 @@ def read_frame(uri: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         NotFound: the object does not exist.
         StorageError: it cannot be read, or is not Parquet with these columns.
     """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     data = read_bytes(uri)
     try:
         table = pq.read_table(BytesIO(data), columns=None if columns is None else list(columns))
@@ -46,6 +50,9 @@ def write_frame(uri: str, frame: pd.DataFrame) -> None:
     Raises:
         StorageError: it cannot be written. Nothing partial is left.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_pandas(frame, preserve_index=False)
     categorical = frame.select_dtypes("category")
     categories = {str(name): column.cat.categories.tolist() for name, column in categorical.items()}

@@ -16,9 +16,8 @@ from healthpredict import errors
 from healthpredict.cli.main import app
 from healthpredict.cloud.errors import CloudError
 from healthpredict.config import OTHER_VARIABLES, Settings, variables
+from tests.documented import IN_A_SERVICE, PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARK = re.compile(r"<!-- not run: (?P<reason>.+) -->")
 FENCE = re.compile(r"^ *```(?P<language>\w*)$")
 REQUESTS = ("docs/api.md", "docs/connect-your-ehr.md")
@@ -110,6 +109,8 @@ def test_a_command_is_run_or_parsed_or_marked(block: Block, words: list[str]) ->
         assert block.reason or command[1] in targets_run_by_ci_and_tests(), f"nothing runs make {command[1]}: mark it"
     elif program == "healthpredict":
         parse(command[1:])
+    elif command[: len(IN_A_SERVICE.split())] == IN_A_SERVICE.split():
+        parse(command[len(IN_A_SERVICE.split()) :])  # tests/e2e/test_services.py runs it
     elif program == "curl" and block.page in REQUESTS:
         assert block.reason is None, "a test runs it"
     else:

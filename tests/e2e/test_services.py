@@ -19,6 +19,7 @@ import pytest
 
 from healthpredict.data.raw import format_raw
 from healthpredict.data.synthetic import DriftPlan, synthesize
+from tests.documented import PAGES, commands_in_the_service
 from tests.e2e.browser import CHROMIUM, look_at
 from tests.e2e.routes import answers_without_password
 from tests.e2e.runs import until
@@ -150,6 +151,48 @@ def test_make_up_twice_changes_nothing(stack: Stack) -> None:
     assert stack.healthy()
 
 
+SLIPS = {
+    "log folder": (
+        {"COMPOSE_PROFILES": "kubernetes", "HEALTHPREDICT_PREDICTION_LOG": "MISSING"},
+        "The log folder MISSING does not exist; Docker would create it as root.",
+    ),
+    "kubeconfig": (
+        {"HEALTHPREDICT_KUBECONFIG": "MISSING"},
+        "The kubeconfig MISSING does not exist; Docker would create a folder of that name.",
+    ),
+    "network": (
+        {"HEALTHPREDICT_KUBERNETES_NETWORK": "hp-missing", "HEALTHPREDICT_KUBERNETES_NETWORK_EXTERNAL": "true"},
+        "The Docker network 'hp-missing' does not exist.",
+    ),
+    "port": ({"HEALTHPREDICT_PREFECT_PORT": "TAKEN"}, "Port TAKEN of prefect-server is in use by "),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_make_up_reports_a_slip_before_anything_starts(stack: Stack, tmp_path: Path, slip: str) -> None:
+    values = {"MISSING": str(tmp_path / "missing"), "TAKEN": str(stack.ports["prefect"])}
+    variables, sentence = SLIPS[slip]
+    other = Stack(f"{stack.name}-slip", **{name: values.get(value, value) for name, value in variables.items()})
+    for word, value in values.items():
+        sentence = sentence.replace(word, value)
+    started = time.monotonic()
+    with pytest.raises(AssertionError) as error:
+        other.make("up")
+    print(f"make up reported the slip after {time.monotonic() - started:.1f} s")  # noqa: T201
+    assert sentence in str(error.value)
+    assert "Error 16" in str(error.value)
+    assert _docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={other.name}") == ""
+    assert not (tmp_path / "missing").exists()
+
+
+def test_the_doctor_finds_nothing_while_the_services_run(stack: Stack) -> None:
+    assert stack.make("doctor").strip() == "No problem was found."
+    for service in ("deploy-worker", "prefect-worker"):
+        assert stack.compose("exec", "-T", service, "healthpredict", "doctor").strip() == "No problem was found."
+    assert [variable["name"] for variable in stack.ask("variables/filter", {})] == [SETTINGS]
+    assert stack.compose("exec", "-T", "mlflow", "ls", "-A", "/artifacts").strip() == ""
+
+
 def test_every_deployment_says_what_it_does_and_has_a_form(stack: Stack) -> None:
     for deployment in stack.ask("deployments/filter", {}):
         assert deployment["description"]
@@ -193,6 +236,9 @@ def test_services_run_with_the_least_rights_and_listen_on_loopback_only(stack: S
         assert not any(secret in json.dumps(container) for secret in secrets), (
             f"{name} shows a password to docker inspect"
         )
+    for service in SERVICES:
+        arguments = stack.compose("exec", "-T", service, "sh", "-c", "cat /proc/[0-9]*/cmdline")
+        assert not any(secret in arguments for secret in secrets), f"{service} shows a password in a list of processes"
     with_socket = [c["Name"] for c in found if any("docker.sock" in bind for bind in c["HostConfig"]["Binds"] or ())]
     assert with_socket == [f"/{stack.name}-deploy-worker-1"]
     assert (ROOT / "docker-compose" / ".env").stat().st_mode & 0o777 == 0o600
@@ -334,6 +380,24 @@ def test_a_batch_that_is_announced_is_looked_at_and_drift_leads_to_a_new_champio
     subjects = [message["event"] for message in told(stack)]
     assert "health-predict.drift" in subjects
     assert "prefect.flow-run.Crashed" in subjects
+
+
+def test_every_documented_command_works_in_the_deploy_worker(stack: Stack) -> None:
+    """As it is written, in the order of the pages. The last version of all is in service again at the end."""
+    version = stack.champion()["version"]
+    lines = [line for page in PAGES for line in commands_in_the_service(page.read_text())]
+    assert {line[0] for line in lines} == {"status", "ledger", "trace", "promote", "rollback", "keys", "doctor"}
+    promotions = len(stack.ledger("promotion"))
+    for line in lines:
+        command = [version if word == "VERSION" else word for word in line]
+        printed = stack.compose("exec", "-T", "deploy-worker", "healthpredict", *command)
+        if command[0] == "status":
+            assert f"champion: {version}" in printed
+    back, forth = stack.ledger("promotion")[promotions:]
+    assert back["version"] != int(version)
+    assert forth["version"] == int(version)
+    assert stack.champion()["version"] == version
+    assert stack.served() == int(version)
 
 
 def test_workers_that_are_restarted_during_a_run_lose_nothing(stack: Stack) -> None:

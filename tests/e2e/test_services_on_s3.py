@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sysconfig
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,22 +43,48 @@ print(json.dumps([item["Key"] for page in pages for item in page.get("Contents",
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
+def built() -> Iterator[Stack]:
+    """Images and S3, without the bucket. No other service runs."""
     stack = Stack(f"hp-e2e-s3-{os.getpid()}", FILES, **VARIABLES)
     try:
         stack.build()
-        stack.make("up")
-        make_bucket = f"import boto3; boto3.client('s3').create_bucket(Bucket='{BUCKET}')"
-        stack.inside("prefect-worker", "python", "-c", make_bucket)
+        stack.compose("up", "--detach", "moto")
+        run_once(stack, "import boto3; boto3.client('s3').list_buckets()")
         yield stack
     finally:
         (REPORTS / "services-on-s3.log").write_text(stack.compose("logs", "--no-color"))
         stack.destroy()
 
 
+@pytest.fixture(scope="module")
+def stack(built: Stack) -> Stack:
+    run_once(built, f"import boto3; boto3.client('s3').create_bucket(Bucket='{BUCKET}')")
+    built.make("up")
+    return built
+
+
+def run_once(stack: Stack, program: str) -> None:
+    """Run Python in a container of its own. Its client of S3 waits until the server responds."""
+    run = ("run", "--rm", "--no-deps", "-T", "--env", "AWS_MAX_ATTEMPTS=10")
+    stack.compose(*run, "deploy-worker", "python", "-c", program)
+
+
 def keys(stack: Stack) -> list[str]:
     found: list[str] = json.loads(stack.inside("prefect-worker", "python", "-c", KEYS))
     return found
+
+
+def test_make_up_reports_a_missing_bucket_before_anything_starts(built: Stack) -> None:
+    started = time.monotonic()
+    with pytest.raises(AssertionError) as error:
+        built.make("up")
+    print(f"make up reported the bucket after {time.monotonic() - started:.1f} s")  # noqa: T201
+    said = str(error.value)
+    for name in ("DATA", "REPORTS", "BACKUP", "ARTIFACTS"):
+        assert f"HEALTHPREDICT_{name}_URI: Cannot write s3://{BUCKET}/" in said
+    assert f"NoSuchBucket. Create the bucket (aws s3 mb s3://{BUCKET}), or choose another one." in said
+    assert "Error 16" in said
+    assert built.compose("ps", "--all", "--services").split() == ["moto"]
 
 
 def test_the_loop_keeps_everything_on_s3(stack: Stack, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from healthpredict.bundle.recalibrate import recalibrate_bundle
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError, NotFound
 from healthpredict.monitoring.alarms import Alarm
-from healthpredict.operations.built_card import log_card, make_card, read_governance
+from healthpredict.operations.built_card import log_card, make_card
 from healthpredict.operations.card import FORMATS, champion_card, croissant, model_card, render
+from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.promote import promote

@@ -1,0 +1,86 @@
+"""Rollouts to Kubernetes: the login for images, the cluster's API, and what the deployer may do there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from healthpredict.doctor.problem import Check, Problem
+from healthpredict.errors import ConfigurationError
+from healthpredict.operations.installation import Installation
+from healthpredict.rollout.ecr import ecr_login
+
+if TYPE_CHECKING:
+    from healthpredict.rollout.cluster import Cluster
+
+_SHOWN: Final = 3
+_SET_UP: Final = ".venv/bin/healthpredict cluster set-up --kubeconfig ~/.kube/config --context {context}"
+
+
+def kubernetes_checks(installation: Installation) -> Iterator[Check]:
+    """Checks of a rollout's requirements, if rollouts go to Kubernetes."""
+    if installation.settings.rollout.target == "kubernetes":
+        yield Check("the login for images", partial(login_problem, installation.settings.image_repository))
+        yield Check("the cluster", partial(cluster_problem, installation))
+
+
+def login_problem(repository: str | None) -> Problem | None:
+    """Whether there is a repository for images, and ECR gives a login for it."""
+    if repository is None:
+        return Problem("There is no repository for images.", "set HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME")
+    ecr_login(repository)
+    return None
+
+
+def cluster_problem(installation: Installation) -> Problem | None:
+    """Whether the cluster responds, and the deployer may do all that a rollout does."""
+    from healthpredict.operations.put_on_kubernetes import source_path
+    from healthpredict.operations.set_up_cluster import ADMINISTRATOR
+    from healthpredict.rollout.cluster import Cluster
+    from healthpredict.rollout.manifests import only_manifest, read_manifests
+
+    settings = installation.settings
+    context = settings.rollout.context
+    if settings.kubeconfig is None or context is None:
+        raise ConfigurationError(
+            "A rollout needs the name of its cluster: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
+        )
+    source = source_path(installation)
+    overlay = read_manifests(source / settings.rollout.overlay)
+    namespace = only_manifest(overlay, "Deployment")["metadata"].get("namespace", "default")
+    cluster = Cluster(settings.kubeconfig, context, namespace)
+    role = only_manifest(read_manifests(source / ADMINISTRATOR), "Role")
+    missing = [_words(each) for each in _permissions(role, namespace) if not _allowed(cluster, each)]
+    if not missing:
+        return None
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return Problem(
+        f"In namespace {namespace}, the user of context {context!r} may not {', '.join(missing[:_SHOWN])}{more}.",
+        _SET_UP.format(context=context),
+    )
+
+
+def _permissions(role: dict[str, Any], namespace: str) -> Iterator[dict[str, str]]:
+    """Each right of the deployer's role, as the attributes of a review."""
+    for rule in role["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                name, _, subresource = resource.partition("/")
+                for verb in rule["verbs"]:
+                    right = {"namespace": namespace, "verb": verb, "group": group, "resource": name}
+                    yield right | ({"subresource": subresource} if subresource else {})
+
+
+def _allowed(cluster: Cluster, right: dict[str, str]) -> bool:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": right},
+    }
+    return bool(cluster.create(review)["status"]["allowed"])
+
+
+def _words(right: dict[str, str]) -> str:
+    subresource = f"/{right['subresource']}" if "subresource" in right else ""
+    return f"{right['verb']} {right['resource']}{subresource}"
