@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import threading
 import time
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 import pytest
 from as_role import owner, permissions_enforced
 from engine import INFRA
@@ -131,7 +130,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, 
 
     def wait(*arguments: Any, **named: Any) -> Any:
         asked.set()
-        go_on.wait(60)
+        go_on.wait(120)
         return original(*arguments, **named)
 
     with monkeypatch.context() as patched:
@@ -143,11 +142,19 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, 
 
 
 def start_up(program: Program) -> subprocess.Popen[bytes]:
-    """Start `pulumi up` in a process group of its own."""
+    """Start `pulumi up`."""
     return subprocess.Popen(
         program.command("up", "--yes", "--skip-preview"),
-        cwd=program.infra, env=program.environment, stdout=subprocess.DEVNULL, start_new_session=True,
+        cwd=program.infra, env=program.environment, stdout=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and what it started, as when the machine stops."""
+    started = psutil.Process(process.pid)
+    for each in [*started.children(recursive=True), started]:
+        each.kill()
+    process.wait(60)
 
 
 def test_a_second_up_at_the_same_time_is_refused_and_the_first_one_ends(
@@ -158,7 +165,7 @@ def test_a_second_up_at_the_same_time_is_refused_and_the_first_one_ends(
         assert asked.wait(60)
         assert LOCKED in program.up(fails=True).text
         go_on.set()
-        assert first.wait(60) == 0
+        assert first.wait(120) == 0
     assert program.up().steps == []
     assert len(program.hosts()) == 1
 
@@ -169,8 +176,7 @@ def test_after_a_crash_cancel_makes_up_possible_again_and_the_superfluous_host_i
     program.configure(hostGeneration="4")
     with held_up(monkeypatch) as (asked, go_on), start_up(program) as crashing:
         assert asked.wait(60)
-        os.killpg(crashing.pid, signal.SIGKILL)
-        crashing.wait(60)
+        kill(crashing)
         assert LOCKED in program.up(fails=True).text
         program.pulumi("cancel", "--yes")
         go_on.set()
