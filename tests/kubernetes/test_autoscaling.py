@@ -20,6 +20,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.put_on_kubernetes import kubernetes_target
 from healthpredict.operations.roll_out import roll_out
 from healthpredict.rollout.manifests import only_manifest, read_manifests
+from healthpredict.rollout.progress import is_ready
 
 pytestmark = pytest.mark.kubernetes
 ROWS = 1000
@@ -52,8 +53,8 @@ def load(rig: Rig, folder: Path) -> Iterator[Traffic]:
 def cpu_seconds(rig: Rig) -> float:
     """CPU time of the API's processes in all pods."""
     command = "print(sum(map(int, open('/proc/1/stat').read().rpartition(')')[2].split()[11:13])))"
-    names = [pod["metadata"]["name"] for pod in rig.administrator.find("Pod", {"healthpredict/track": "stable"})]
-    ticks = [int(Pod(NAMESPACE, name).run(PYTHON, "-c", command).stdout) for name in names]
+    pods = filter(is_ready, rig.administrator.find("Pod", {"healthpredict/track": "stable"}))
+    ticks = [int(Pod(NAMESPACE, pod["metadata"]["name"]).run(PYTHON, "-c", command).stdout) for pod in pods]
     return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
