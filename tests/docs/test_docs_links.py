@@ -36,7 +36,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     """Of the repository; `reports/` and `docker-compose/secrets` are made by commands, `var/` by a run."""
-    made = ("docker-compose/secrets", "docker-compose/.env", "infra/Pulumi.prod.yaml")
+    made = ("docker-compose/secrets", "docker-compose/hospital", "docker-compose/.env", "infra/Pulumi.prod.yaml")
     tops = ("benchmarks", "docker-compose", "flows", "healthpredict", "infra", "k8s", "notebooks", "tests")
     for name in re.findall(rf"`((?:{'|'.join(tops)})/[\w./-]*)", page.read_text()):
         assert name.startswith(made) or (ROOT / name).exists(), name
