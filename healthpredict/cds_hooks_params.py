@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from healthpredict.errors import ConfigurationError
 
@@ -136,14 +137,21 @@ def read_params(path: Path) -> CdsHooksParams:
     try:
         params = CdsHooksParams.model_validate(tomllib.loads(path.read_text()))
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}). Name the file of CDS Hooks.") from error
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}). Name the file of parameters for CDS Hooks."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML ({error}). Correct it.") from error
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        problems = "; ".join(map(_problem, error.errors(include_input=False)))
         raise ConfigurationError(f"{path} has wrong parameters. {problems}.") from error
     clients = (
         client if client.jwks_file is None else client.model_copy(update={"jwks_file": path.parent / client.jwks_file})
         for client in params.clients
     )
     return params.model_copy(update={"clients": tuple(clients)})
+
+
+def _problem(error: ErrorDetails) -> str:
+    place, message = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

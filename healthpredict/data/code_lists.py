@@ -55,7 +55,7 @@ class CodeList:
 
 
 _LONGEST_SOPT: Final = 5
-_PLANNED: Final = 80
+LAST_UNPLANNED: Final = 80
 """NUBC's 81 to 95 repeat these codes, in order, for discharges with a planned readmission."""
 _REPEATED: Final = ("01", "02", "03", "04", "05", "06", "21", "43", "61", "62", "63", "64", "65", "66", "70")
 _NOT_MAPPED: Final = "25"
@@ -97,7 +97,7 @@ CODE_LISTS: Final = (
         ("https://www.nubc.org/CodeSystem/PatDischargeStatus", "http://www.nubc.org/patient-discharge"),
         "NUBC, UB-04 Data Specifications Manual, form locator 17, patient discharge status, as in the list of CMS's contractor "
         "Noridian (article 10529); 69 from 2013-10-01; 71 and 72 as in ResDAC's table",
-        _DISCHARGE | {str(_PLANNED + i): _DISCHARGE[code] for i, code in enumerate(_REPEATED, start=1)},
+        _DISCHARGE | {str(LAST_UNPLANNED + i): _DISCHARGE[code] for i, code in enumerate(_REPEATED, start=1)},
     ),
     CodeList(
         "discharge_disposition_id",

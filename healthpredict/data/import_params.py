@@ -15,7 +15,7 @@ class ImportParams(BaseModel):
 
     Attributes:
         merge_stays: whether acute encounters that overlap or follow each other are one stay.
-        transfer_hours: an acute encounter that starts at most so many hours after the end of another is a transfer.
+        transfer_days: an acute encounter that starts at most so many days after the day on which another ends is a transfer.
         planned_readmissions: whether planned readmissions do not count.
         require_diabetes: leave out stays of persons without a diagnosis of diabetes until discharge.
         require_diagnosis: leave out stays for which no diagnosis was recorded.
@@ -32,7 +32,7 @@ class ImportParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     merge_stays: bool = True
-    transfer_hours: float = Field(24, ge=0, le=168)
+    transfer_days: int = Field(1, ge=0, le=7)
     planned_readmissions: bool = True
     require_diabetes: bool = True
     require_diagnosis: bool = True

@@ -39,7 +39,7 @@ RESULTS: Final = "laboratory result"
 PROCEDURES: Final = "Procedure"
 DRUGS: Final = "MedicationRequest or MedicationAdministration"
 VISITS: Final = "other Encounter"
-"""What a source may have delivered or not. If it did, a person without any has none; otherwise their number is not known."""
+"""Kinds of resources. If the source delivers a kind for anybody, a person without any has none; else their number is not known."""
 
 
 class Chart:

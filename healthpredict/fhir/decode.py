@@ -63,14 +63,14 @@ def _structs_of_object(resource: Mapping[str, Any], left_out: Counter[str], dept
 def _decode(sent: bytes | msgspec.Raw, left_out: Counter[str]) -> AnyResource | Bundle | Mapping[str, Any] | None:
     """Decode JSON into structs, or into plain values if a resource is malformed or of a type that is not needed."""
     try:
-        typed: AnyResource | Bundle = _read_typed(sent)
-        return typed
-    except msgspec.ValidationError:
-        pass
-    except msgspec.DecodeError:
+        try:
+            typed: AnyResource | Bundle = _read_typed(sent)
+            return typed
+        except msgspec.ValidationError:
+            plain = msgspec.json.decode(sent)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         left_out["no resource: the JSON is malformed"] += 1
         return None
-    plain = msgspec.json.decode(sent)
     if isinstance(plain, dict):
         found: Mapping[str, Any] = plain
         return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from healthpredict.fhir.dates import Moment
-from healthpredict.fhir.history import History, Problem
+from healthpredict.fhir.history import DatedCondition, History
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import Condition, Encounter, Reference
 from healthpredict.fhir.rules import FIRST_USES
@@ -92,7 +92,7 @@ def _condition_key(condition: Any) -> str | None:
     return target(Reference(reference)) if isinstance(reference, str) else None
 
 
-def _reasons(history: History, stay: Stay) -> Iterator[tuple[Diagnosis, Problem | None]]:
+def _reasons(history: History, stay: Stay) -> Iterator[tuple[Diagnosis, DatedCondition | None]]:
     for encounter in stay.encounters:
         for reference in encounter.reason_reference:
             problem = history.by_id.get(target(reference) or "")
@@ -104,17 +104,17 @@ def _reasons(history: History, stay: Stay) -> Iterator[tuple[Diagnosis, Problem 
                 yield diagnosis, None
 
 
-def _own(history: History, stay: Stay) -> list[Problem]:
+def _own(history: History, stay: Stay) -> list[DatedCondition]:
     """Return the conditions that were recorded for the stay, by date."""
     own = [problem for encounter in stay.encounters for problem in history.own_problems.get(encounter.id or "", ())]
-    return sorted(own, key=lambda problem: problem.order.timestamp() if problem.order else float("inf"))
+    return sorted(own, key=lambda problem: problem.recorded.timestamp() if problem.recorded else float("inf"))
 
 
-def _start(problem: Problem) -> float:
+def _start(problem: DatedCondition) -> float:
     return problem.start.time.timestamp() if problem.start else 0.0
 
 
-def _is_active(problem: Problem, stay: Stay, until: Moment, *, newest: bool) -> bool:
+def _is_active(problem: DatedCondition, stay: Stay, until: Moment, *, newest: bool) -> bool:
     """Whether a condition exists during the stay. One without any date counts for the newest stay only."""
     if problem.start is None:
         return newest and problem.end is None

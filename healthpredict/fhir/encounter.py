@@ -29,7 +29,7 @@ from healthpredict.fhir.resources import (
 from healthpredict.fhir.stays import Stay, class_of
 from healthpredict.fhir.terminology import Terminology
 
-TRANSFER_HOURS: Final = 24.0
+TRANSFER_DAYS: Final = 1
 """CMS counts an admission on the day of a discharge or the next as a transfer."""
 OTHER_PATIENT: Final = "is about another patient, or about nobody"
 _NOT_FILTERED: Final = frozenset({Patient, Medication, PractitionerRole})
@@ -119,7 +119,7 @@ def _read(
     left_out.update({f"{kind}: {reason}": number for (kind, reason), number in chart.left_out.items()})
     if chart.wrong_version is not None:
         return _none([f"The resources are not FHIR R4 but {chart.wrong_version}. Send FHIR R4 (4.0.1)."], left_out)
-    history = History(chart, TRANSFER_HOURS)
+    history = History(chart, TRANSFER_DAYS)
     stay, problem = _choose(history, encounter_id)
     if stay is None:
         return _none([problem], left_out)
@@ -166,7 +166,10 @@ def _choose(history: History, encounter_id: str | None) -> tuple[Stay | None, st
         return None, f"The Encounter of the request is not an inpatient one; its class is {class_of(named)}."
     acute = [stay for stay in stays if stay.acute]
     if not acute:
-        return None, "There is no inpatient Encounter of one patient with a start that names a day."
+        return (
+            None,
+            "There is no acute inpatient Encounter whose start names a day, or there are several patients.",
+        )
     open_stays = [stay for stay in acute if stay.end is None]
     candidates = open_stays or acute
     if len(candidates) > 1:

@@ -36,7 +36,7 @@ _LARGEST_OFFSET: Final = timedelta(hours=14)
 """Of a time zone in FHIR."""
 
 
-class Problem(NamedTuple):
+class DatedCondition(NamedTuple):
     """A condition of a person.
 
     Attributes:
@@ -44,14 +44,14 @@ class Problem(NamedTuple):
         diagnosis: what its code says.
         start: onset, else when it was recorded, or None if neither is known to the day.
         end: abatement, or None if it is not known to the day.
-        order: when it was recorded, for sorting.
+        recorded: when it was recorded, else its start; None if neither is known to the day.
     """
 
     condition: Condition
     diagnosis: Diagnosis
     start: Moment | None
     end: Moment | None
-    order: datetime | None
+    recorded: datetime | None
 
 
 class Grouped(Generic[Item]):
@@ -97,13 +97,13 @@ class History:
         used: the `id()` of each resource that a description used.
     """
 
-    def __init__(self, chart: Chart, transfer_hours: float | None) -> None:
-        """Args: transfer_hours, see `find_stays`."""
+    def __init__(self, chart: Chart, transfer_days: int | None) -> None:
+        """Args: transfer_days, see `find_stays`."""
         self.chart = chart
-        self.stays = find_stays(chart.encounters.values(), transfer_hours)
+        self.stays = find_stays(chart.encounters.values(), transfer_days)
         self.used: set[int] = set()
         self.problems = _problems(chart)
-        self.own_problems: dict[str, list[Problem]] = {}
+        self.own_problems: dict[str, list[DatedCondition]] = {}
         self.by_id = {problem.condition.id: problem for problem in self.problems if problem.condition.id}
         for problem in self.problems:
             encounter = target(problem.condition.encounter)
@@ -159,7 +159,7 @@ class History:
         return sorted(found, key=lambda order: _sortable(order.time))
 
 
-def _problems(chart: Chart) -> list[Problem]:
+def _problems(chart: Chart) -> list[DatedCondition]:
     """Return all conditions."""
     found = []
     for condition in chart.conditions:
@@ -170,7 +170,7 @@ def _problems(chart: Chart) -> list[Problem]:
         end = first_moment(condition.abatement_date_time, abatement.end)
         recorded = recorded or start
         diagnosis = chart.terminology.diagnosis(condition.code)
-        found.append(Problem(condition, diagnosis, start, end, recorded.time if recorded else None))
+        found.append(DatedCondition(condition, diagnosis, start, end, recorded.time if recorded else None))
     return found
 
 
@@ -234,6 +234,6 @@ def _given(administration: MedicationAdministration) -> Moment | None:
     return first_moment(administration.effective_date_time, period.start, period.end)
 
 
-def is_read(observation: Observation) -> bool:
+def is_needed(observation: Observation) -> bool:
     """Return whether a measurement is needed: a laboratory result, or a weight."""
     return _is_laboratory(observation) or _measures(observation) is not None

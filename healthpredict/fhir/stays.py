@@ -61,13 +61,13 @@ def is_acute(encounter: Encounter) -> bool:
     return class_of(encounter) in ACUTE and not any(kind in SKILLED_NURSING for kind in kinds)
 
 
-def find_stays(encounters: Iterable[Encounter], transfer_hours: float | None) -> list[Stay]:
+def find_stays(encounters: Iterable[Encounter], transfer_days: int | None) -> list[Stay]:
     """Return all inpatient stays in the order of their start.
 
     Args:
         encounters: of one person. Those of other classes, and those whose start names no day, are ignored.
-        transfer_hours: an acute encounter that overlaps a stay, is part of it, or starts at most so many hours after its end
-            belongs to it. With None, every encounter is a stay of its own.
+        transfer_days: an acute encounter that overlaps a stay, is part of it, or starts at most so many days after the day of
+            its end belongs to it. With None, every encounter is a stay of its own.
     """
     dated: list[_Dated] = []
     for encounter in encounters:
@@ -82,7 +82,7 @@ def find_stays(encounters: Iterable[Encounter], transfer_hours: float | None) ->
     for item in dated:
         if not is_acute(item.encounter):
             groups.append([item])
-        elif current and transfer_hours is not None and _belongs(item, current, transfer_hours):
+        elif current and transfer_days is not None and _belongs(item, current, transfer_days):
             current.append(item)
         else:
             current = [item]
@@ -93,10 +93,10 @@ def find_stays(encounters: Iterable[Encounter], transfer_hours: float | None) ->
 def _belongs(
     item: _Dated,
     group: list[_Dated],
-    transfer_hours: float,
+    transfer_days: int,
 ) -> bool:
-    end = max(other.until.time for other in group)
-    if item.start.time <= end + timedelta(hours=transfer_hours):
+    last_day = max(other.until.day for other in group)
+    if item.start.day <= last_day + timedelta(days=transfer_days):
         return True
     parent = target(item.encounter.part_of)
     return parent is not None and any(other.encounter.id == parent for other in group)

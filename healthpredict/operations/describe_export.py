@@ -103,7 +103,7 @@ def _histories(
     for resource in read_group(export.folder, group):
         patient = resource.id if isinstance(resource, Patient) else target(subject_of(resource))
         charts[export.persons.of(patient or "")].add(resource)
-    hours = params.transfer_hours if params.merge_stays else None
+    transfer_days = params.transfer_days if params.merge_stays else None
     while charts:
         _, chart = charts.popitem()
         found.left_out.update(chart.left_out)
@@ -112,7 +112,7 @@ def _histories(
                 found.left_out[type(resource).__name__, NO_PATIENT] += 1
         else:
             found.persons += 1
-            yield History(chart, hours)
+            yield History(chart, transfer_days)
 
 
 def _resources(chart: Chart) -> Iterable[AnyResource]:

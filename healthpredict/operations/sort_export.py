@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from healthpredict.fhir.chart import DRUGS, PROCEDURES, RESULTS, VISITS, drug_of, keys_of
 from healthpredict.fhir.dates import read_moment
-from healthpredict.fhir.history import is_read
+from healthpredict.fhir.history import is_needed
 from healthpredict.fhir.persons import Persons
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
@@ -217,7 +217,7 @@ def _quarantine(broken: BrokenLine, line: bytes, found: SortedExport, quarantine
 def _sort_resource(resource: AnyResource, found: SortedExport, groups: Groups) -> None:
     kind = type(resource).__name__
     found.read[kind] += 1
-    if isinstance(resource, Observation) and not is_read(resource):
+    if isinstance(resource, Observation) and not is_needed(resource):
         found.left_out[kind, NOT_NEEDED_MEASUREMENT] += 1
         return
     if kind in _DELIVERED:

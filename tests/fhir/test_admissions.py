@@ -26,9 +26,7 @@ def find(*resources: Resource, last_day: date = LAST_DAY, **params: Any) -> Admi
     for resource in (patient(), DIABETES, *resources):
         chart.add(msgspec.convert(resource, TYPES[resource["resourceType"]]))
     settings = ImportParams(**params)
-    return find_admissions(
-        History(chart, settings.transfer_hours if settings.merge_stays else None), settings, last_day
-    )
+    return find_admissions(History(chart, settings.transfer_days if settings.merge_stays else None), settings, last_day)
 
 
 def stay(name: str, start: str, end: str, reason: str = "I50.9", kind: str = "IMP", **changes: Any) -> Resource:
@@ -59,7 +57,13 @@ def test_transfers_and_overlaps_are_one_stay_unless_switched_off() -> None:
     parts = [stay("a", "03-05", "03-10"), stay("b", "03-10", "03-12"), stay("c", "03-08", "03-09")]
     assert outcomes(find(*parts)) == ["NO"]
     assert outcomes(find(*parts, merge_stays=False)) == ["<30", "<30", "NO"]
-    assert outcomes(find(stay("a", "03-05", "03-10"), stay("b", "03-11", "03-14"), transfer_hours=2)) == ["<30", "NO"]
+    assert outcomes(find(stay("a", "03-05", "03-10"), stay("b", "03-11", "03-14"), transfer_days=0)) == ["<30", "NO"]
+
+
+def test_an_admission_on_the_next_day_is_a_transfer_whatever_the_hour() -> None:
+    first = encounter("a", "IMP", "2024-03-05T10:00:00Z", "2024-03-10T01:00:00Z", reasonCode=[icd10("I50.9")])
+    for start, found in (("2024-03-11T23:00:00Z", ["NO"]), ("2024-03-12T00:30:00Z", ["<30", "NO"])):
+        assert outcomes(find(first, encounter("b", "IMP", start, "2024-03-14", reasonCode=[icd10("I50.9")]))) == found
 
 
 def test_care_that_is_not_acute_is_neither_index_nor_readmission() -> None:

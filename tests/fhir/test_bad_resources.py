@@ -63,7 +63,7 @@ def test_an_encounter_that_cannot_be_described(stay: Resource, words: str) -> No
 
 
 def test_nothing_at_all() -> None:
-    assert "no inpatient Encounter" in reasons_of()
+    assert "no acute inpatient Encounter" in reasons_of()
     assert "not delivered" in reasons_of(encounter_id="stay")
     assert "Patient" in reasons_of(encounter(), DIABETES)
 
@@ -145,6 +145,15 @@ def test_a_malformed_resource_is_left_out(bad: Resource) -> None:
     assert sum(reading.left_out.values()) == expected
 
 
+@pytest.mark.parametrize(
+    "text", [b"[", b'{"resourceType": "Claim", bad', b'{"resourceType": "Claim", "id": "\xff"}', b"[" * 100_000, b"7"]
+)
+def test_text_that_is_no_resource_is_left_out(text: bytes) -> None:
+    reading = encounter_from_fhir([*BASIC, text])
+    assert reading.record is not None
+    assert sum(reading.left_out.values()) == 1
+
+
 def test_what_is_left_out_repeats_no_value() -> None:
     bad = observation("o", "4548-4", None, "%", valueQuantity={"value": "secret-77"})
     reading = encounter_from_fhir([*BASIC, bad])
@@ -169,7 +178,7 @@ def test_a_day_without_a_time_is_in_the_stay_that_starts_on_this_day() -> None:
 
 def test_placeholders_for_dates_are_not_dates() -> None:
     first = encounter(start="0001-01-01")
-    assert "a start that names a day" in encounter_from_fhir([patient(), first, DIABETES]).no_prediction[0]
+    assert "whose start names a day" in encounter_from_fhir([patient(), first, DIABETES]).no_prediction[0]
     open_end, later = encounter(end="9999-12-31"), encounter("later", start="2024-06-01", end="2024-06-03")
     reading = encounter_from_fhir([patient(), open_end, later, DIABETES], encounter_id="stay")
     assert reading.no_prediction == ("The stay has no end, and no current time was given.",)

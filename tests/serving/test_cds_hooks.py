@@ -233,7 +233,7 @@ def call_with_server(url: str, *missing: str) -> dict[str, Any]:
     return {**without_prefetch(*missing), "fhirServer": url, "fhirAuthorization": {"access_token": "secret-token"}}
 
 
-@pytest.mark.parametrize("next_page", [None, "{base}/{kind}?page=2"])
+@pytest.mark.parametrize("next_page", [None, "{base}/{kind}?page=2", "{kind}?page=2"])
 def test_what_is_missing_is_read_from_the_fhir_server(
     reading: httpx.Client, fhir: tuple[type[_Fhir], str], next_page: str | None
 ) -> None:
@@ -283,12 +283,30 @@ def test_a_fhir_server_that_refuses_costs_the_card_and_nothing_else(
     assert "secret-token" not in reason
 
 
+def test_a_fhir_server_that_fails_costs_no_card_if_only_optional_data_are_missing(
+    reading: httpx.Client, fhir: tuple[type[_Fhir], str]
+) -> None:
+    handler, url = fhir
+    handler.status = 500
+    card = card_of(reading.post(PATH, json=call_with_server(url, "coverage", "medicationAdministrations")))
+    assert "Payer" in card["detail"].partition("Not known for this prediction:")[2]
+    assert len(handler.asked) == 2
+
+
+def test_a_page_that_is_too_large_costs_the_card(
+    reading: httpx.Client, fhir: tuple[type[_Fhir], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("healthpredict.serving.cds_hooks.fhir_server._MAX_BYTES", 100)
+    reason = reason_of(reading.post(PATH, json=call_with_server(fhir[1], "conditions")))
+    assert reason == "The FHIR server sent more than a prediction needs."
+
+
 @pytest.mark.parametrize(
     ("next_page", "because"),
     [
         ("https://stranger.example/{kind}?page=2", "on another server"),
         ("{base}.stranger.example/{kind}?page=2", "on another server"),
-        ("{base}/{kind}?page=2\n", "cannot be read"),
+        ("{base}/{kind}?page=\x7f", "cannot be read"),
     ],
 )
 def test_a_next_page_that_must_not_or_cannot_be_read_costs_the_card(
@@ -451,6 +469,7 @@ def test_parameters_are_read_from_a_file(tmp_path: Path) -> None:
         ("x", "not TOML"),
         ("colour = 1", "colour"),
         ("critical_risk = 2", "critical_risk"),
+        ('[[clients]]\nissuer = "x"\njwks_file = "y"', r"parameters\. clients need base_url"),
         ('fhir_servers = ["ftp://x"]', "fhir_servers"),
         ('fhir_servers = ["https://x:99999/fhir"]', "fhir_servers"),
         ('base_url = "https://x"\n[[clients]]\nissuer = "x"\njwks_url = "https://x:port/keys"', "jwks_url"),

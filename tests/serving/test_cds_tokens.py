@@ -171,13 +171,40 @@ def test_requests_at_the_same_time_wait_for_the_same_keys(key_server: tuple[type
     assert keys.requests == 1
 
 
+def test_tokens_with_unknown_keys_do_not_delay_those_with_known_keys(
+    key_server: tuple[type[_Keys], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, url = key_server
+    keys.answers = json.dumps({"keys": [jwk("ec")]}).encode()
+    tokens, later = remote(url), time.monotonic() + 11
+    assert problem(tokens, token()) is None
+    monkeypatch.setattr("healthpredict.serving.cds_hooks.tokens.time.monotonic", lambda: later)
+
+    async def fetch(_keys: Any, _url: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("healthpredict.serving.cds_hooks.tokens._KeySet._fetch", fetch)
+
+    async def both() -> str | None:
+        unknown = asyncio.create_task(tokens.problem(f"Bearer {token(headers={'kid': 'new'})}", PATH))
+        await asyncio.sleep(0)
+        try:
+            return await asyncio.wait_for(tokens.problem(f"Bearer {token()}", PATH), 5)
+        finally:
+            unknown.cancel()
+
+    assert asyncio.run(both()) is None
+
+
 @pytest.mark.parametrize("answer", [None, b"not JSON", b"[]", b'{"keys": "x"}', b" " * 300_000])
 def test_keys_that_cannot_be_fetched_refuse_the_token(
     key_server: tuple[type[_Keys], str], answer: bytes | None
 ) -> None:
     keys, url = key_server
     keys.answers = answer
-    assert problem(remote(url), token()) == "The public keys of the token's issuer cannot be fetched. Try again."
+    tokens, message = remote(url), "The public keys of the token's issuer cannot be fetched. Try again."
+    assert [problem(tokens, token()) for _ in range(2)] == [message, message]
+    assert keys.requests == 1
 
 
 def test_keys_that_were_fetched_stay_valid_while_the_ehr_cannot_be_reached(

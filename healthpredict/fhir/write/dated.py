@@ -10,7 +10,7 @@ Row = Mapping[str, Any]
 """A record by `Column.field`, with `readmitted`."""
 
 GAP_DAYS: Final = 430
-"""Days between the stays of a person: the year before one, and the 60 days after the other in which a readmission is written."""
+"""Days from a discharge to the next admission: 60, in which a readmission is written, and the year in which visits count."""
 
 
 class DatedRow(NamedTuple):

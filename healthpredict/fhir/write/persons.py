@@ -27,15 +27,15 @@ class Person(NamedTuple):
 
 
 def assign_person(persons: list[Person], patient_id: int, stay: DatedRow) -> int:
-    """Return the number of the Patient that fits a stay; add one if none fits."""
+    """Return the index of the Patient that fits a stay; add one if none fits."""
     row, day = stay.row, stay.start.date()
     low, high = (int(part) for part in row["age"].strip("[)").split("-"))
     earliest, latest = _years_before(day, high) + timedelta(days=1), _years_before(day, low)
-    for number, person in enumerate(persons):
+    for index, person in enumerate(persons):
         common = max(person.birth[0], earliest), min(person.birth[1], latest)
         if (person.race, person.gender) == (row["race"], row["gender"]) and common[0] <= common[1]:
-            persons[number] = person._replace(birth=common)
-            return number
+            persons[index] = person._replace(birth=common)
+            return index
     suffix = f"-{len(persons) + 1}" if persons else ""
     persons.append(Person(f"p{patient_id}{suffix}", row["race"], row["gender"], (earliest, latest)))
     return len(persons) - 1
@@ -48,9 +48,9 @@ def _years_before(day: date, years: int) -> date:
         return day.replace(year=day.year - years, day=28)
 
 
-def patient_of(patient_id: int, persons: Sequence[Person], number: int) -> Resource:
+def patient_of(patient_id: int, persons: Sequence[Person], index: int) -> Resource:
     """Return a Patient, born in the middle of the possible days. All but the first are linked to it."""
-    person = persons[number]
+    person = persons[index]
     earliest, latest = person.birth
     patient: Resource = {
         "resourceType": "Patient",
@@ -71,6 +71,6 @@ def patient_of(patient_id: int, persons: Sequence[Person], number: int) -> Resou
                 ],
             }
         ]
-    if number:
+    if index:
         patient["link"] = [{"other": {"reference": f"Patient/{persons[0].id}"}, "type": "seealso"}]
     return patient

@@ -14,7 +14,7 @@ from typing import Final
 
 from healthpredict.data.diagnosis import Coding
 from healthpredict.fhir.terminology import ICD_SYSTEMS
-from healthpredict.fhir.write.codes import Resource, coded, concept
+from healthpredict.fhir.write.codes import Resource, concept, concept_of_value
 from healthpredict.fhir.write.dated import DatedRow
 from healthpredict.fhir.write.persons import Person, assign_person, patient_of
 from healthpredict.fhir.write.services import coverages_of, medications_of, observations_of, procedures_of
@@ -31,8 +31,8 @@ def write_person(patient_id: int, stays: Sequence[DatedRow]) -> Iterator[Resourc
     """
     persons: list[Person] = []
     of_stay = [assign_person(persons, patient_id, stay) for stay in stays]
-    for number in range(len(persons)):
-        yield patient_of(patient_id, persons, number)
+    for index in range(len(persons)):
+        yield patient_of(patient_id, persons, index)
     first = min(stay.start for stay in stays) - timedelta(days=1)
     yield {
         "resourceType": "Condition",
@@ -42,8 +42,8 @@ def write_person(patient_id: int, stays: Sequence[DatedRow]) -> Iterator[Resourc
         "subject": {"reference": f"Patient/{persons[0].id}"},
         "recordedDate": first.isoformat(),
     }
-    for stay, number in zip(stays, of_stay, strict=True):
-        yield from _stay_resources(stay, f"Patient/{persons[number].id}")
+    for stay, index in zip(stays, of_stay, strict=True):
+        yield from _stay_resources(stay, f"Patient/{persons[index].id}")
 
 
 def write_roles(specialties: Sequence[str]) -> Iterator[Resource]:
@@ -52,7 +52,7 @@ def write_roles(specialties: Sequence[str]) -> Iterator[Resource]:
         yield {
             "resourceType": "PractitionerRole",
             "id": role_id(specialty),
-            "specialty": [coded("medical_specialty", specialty)],
+            "specialty": [concept_of_value("medical_specialty", specialty)],
         }
 
 

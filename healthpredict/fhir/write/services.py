@@ -9,7 +9,7 @@ from typing import Final
 from healthpredict.data.contract import MEDICATIONS, NOT_MEASURED
 from healthpredict.fhir.drugs import OTHER, RXNORM, RXNORM_INGREDIENTS
 from healthpredict.fhir.rules import LOCAL, LOINC
-from healthpredict.fhir.write.codes import UCUM, Resource, coded, concept
+from healthpredict.fhir.write.codes import UCUM, Resource, concept, concept_of_value
 from healthpredict.fhir.write.dated import DatedRow
 
 _EARLIER_ORDER_DAYS: Final = 40
@@ -84,7 +84,7 @@ def coverages_of(stay: DatedRow, subject: Resource) -> Iterator[Resource]:
             "resourceType": "Coverage",
             "id": f"c{stay.row['encounter_id']}",
             "status": "active",
-            "type": coded("payer_code", stay.row["payer_code"]),
+            "type": concept_of_value("payer_code", stay.row["payer_code"]),
             "beneficiary": subject,
             "period": {"start": stay.start.date().isoformat(), "end": stay.end.date().isoformat()},
             "payor": [{"display": "Payer of the stay"}],

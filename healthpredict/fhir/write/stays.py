@@ -9,7 +9,7 @@ from typing import Final
 from healthpredict.data.diagnosis import Coding, coding_of
 from healthpredict.fhir.rules import LOCAL, PARTICIPATION_TYPE
 from healthpredict.fhir.terminology import ICD_SYSTEMS
-from healthpredict.fhir.write.codes import Resource, coded, concept
+from healthpredict.fhir.write.codes import Resource, concept, concept_of_value
 from healthpredict.fhir.write.dated import DatedRow
 
 _READMITTED_DAYS: Final = {"<30": 10, ">30": 45}
@@ -31,7 +31,7 @@ def encounter_of(stay: DatedRow, subject: Resource, conditions: Sequence[Resourc
         "identifier": [{"system": f"{LOCAL}encounter_id", "value": str(row["encounter_id"])}],
         "status": "finished",
         "class": {"system": _ACT_CODE, "code": "IMP"},
-        "priority": coded("admission_type_id", row["admission_type_id"]),
+        "priority": concept_of_value("admission_type_id", row["admission_type_id"]),
         "subject": subject,
         "period": {"start": stay.start.isoformat(), "end": stay.end.isoformat()},
         "diagnosis": [
@@ -39,8 +39,8 @@ def encounter_of(stay: DatedRow, subject: Resource, conditions: Sequence[Resourc
             for rank, condition in enumerate(conditions, 1)
         ],
         "hospitalization": {
-            "admitSource": coded("admission_source_id", row["admission_source_id"]),
-            "dischargeDisposition": coded("discharge_disposition_id", row["discharge_disposition_id"]),
+            "admitSource": concept_of_value("admission_source_id", row["admission_source_id"]),
+            "dischargeDisposition": concept_of_value("discharge_disposition_id", row["discharge_disposition_id"]),
         },
     }
     if row["medical_specialty"] is not None:

@@ -130,7 +130,7 @@ async def _answer(request: AnyRequest, service: Service, params: CdsHooksParams,
         service.log.add(LogEntry(time_ns(), PATH, dry_run, explained | identified, found.record.values()))
     if params.only_high_risk and not explained["high_risk"]:
         return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
-    # At a discharge, no stay has ended, so the card does not mention it.
+    # Before the discharge, no length of stay is final, so the card does not list it as unknown.
     unknown = [field for field in found.unknown if field != "time_in_hospital"]
     subject = Subject(request.patient_id, request.encounter_id, found.record, unknown)
     return {"cards": [make_card(subject, explained, bundle.manifest, params, uuid.UUID(identified["request_id"]))]}
@@ -141,14 +141,19 @@ async def _resources(request: AnyRequest, params: CdsHooksParams) -> list[Sent]:
 
     Raises:
         ProblemError: something is missing, and there is no FHIR server that may be asked (412).
-        FhirServerError: see `read_missing`.
+        FhirServerError: the FHIR server did not send what a prediction needs; see `read_missing`.
     """
     given: list[Sent] = [sent for sent in request.prefetched.values() if sent is not None]
     missing = request.missing()
+    required = [key for key in REQUIRED if key in missing]
     allowed = {server.rstrip("/") for server in params.fhir_servers}
     if missing and request.fhir_server is not None and request.fhir_server.rstrip("/") in allowed:
-        return given + await read_missing(request, missing.values(), params.fhir_seconds)
-    if required := [key for key in REQUIRED if key in missing]:
+        try:
+            return given + await read_missing(request, missing.values(), params.fhir_seconds)
+        except FhirServerError:
+            if required:
+                raise
+    elif required:
         raise ProblemError(
             412,
             f"The prefetch key {required[0]} is missing, and this service may not read from the FHIR server. "
@@ -174,7 +179,7 @@ def _described(hook: str, params: CdsHooksParams) -> dict[str, Any]:
         "prefetch": PREFETCH[hook],
         "usageRequirements": "Without the prefetched data, the service reads them from a FHIR R4 server on its allow-list."
         if params.fhir_servers
-        else "All prefetched data are needed: this service reads from no FHIR server.",
+        else f"This service reads from no FHIR server, so it needs these prefetch keys: {', '.join(REQUIRED)}.",
     }
 
 

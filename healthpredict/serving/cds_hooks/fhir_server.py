@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any, Final
+from urllib.parse import urljoin
 
 import httpx
 import msgspec
@@ -55,19 +56,22 @@ async def _pages(http: httpx.AsyncClient, base: str, url: str) -> list[bytes]:
     pages: list[bytes] = []
     size = 0
     while url:
-        response = await http.get(url)
-        if response.status_code in (404, 410):
-            return pages
-        if response.status_code != 200:
-            raise FhirServerError(f"The FHIR server answered {response.status_code}.")
-        size += len(response.content)
-        if len(pages) >= _MAX_PAGES or size > _MAX_BYTES:
-            raise FhirServerError("The FHIR server sent more than a prediction needs.")
+        content = bytearray()
+        async with http.stream("GET", url) as response:
+            if response.status_code in (404, 410):
+                return pages
+            if response.status_code != 200:
+                raise FhirServerError(f"The FHIR server answered {response.status_code}.")
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(pages) >= _MAX_PAGES or size + len(content) > _MAX_BYTES:
+                    raise FhirServerError("The FHIR server sent more than a prediction needs.")
+        size += len(content)
         try:
-            page = msgspec.json.decode(response.content, type=dict[str, Any])
+            page = msgspec.json.decode(content, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise FhirServerError("The FHIR server did not answer with JSON.") from None
-        pages.append(response.content)
+        pages.append(bytes(content))
         url = _next(page, base)
     return pages
 
@@ -81,7 +85,7 @@ def _next(page: Mapping[str, Any], base: str) -> str:
     links = page.get("link")
     for link in links if isinstance(links, list) else []:
         if isinstance(link, dict) and link.get("relation") == "next":
-            url = str(link.get("url"))
+            url = urljoin(f"{base}/", str(link.get("url")))
             if not url.startswith((f"{base}/", f"{base}?")):
                 raise FhirServerError("The next page is on another server.")
             return url

@@ -110,7 +110,7 @@ def read_hook_request(body: bytes, hooks: tuple[str, ...]) -> AnyRequest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ProblemError(400, "The body is not JSON.") from None
     if request.hook not in hooks:
-        raise ProblemError(422, f"This service answers the hook {' and '.join(hooks)}, and no other.")
+        raise ProblemError(422, f"This service answers only these hooks: {', '.join(hooks)}.")
     needed = ("patientId", "encounterId") if request.hook == DISCHARGE else ("patientId",)
     for name in ("patientId", "encounterId"):
         value = request.context.get(name)

@@ -26,7 +26,7 @@ _LONGEST_SECONDS: Final = 900
 """Longest validity of a token. Until it ends, the token is remembered, so that it cannot be used again."""
 _KEYS_SECONDS: Final = 3600.0
 """Age at which keys are fetched again, because the EHR may have withdrawn one."""
-_OUTAGE_SECONDS: Final = 24 * _KEYS_SECONDS
+_OUTAGE_SECONDS: Final = 86_400.0
 """Age up to which keys are accepted if they cannot be fetched again."""
 _BETWEEN_FETCHES_SECONDS: Final = 10.0
 """Keys are not fetched more often, even if tokens name unknown keys."""
@@ -144,13 +144,13 @@ class _KeySet:
         Raises:
             TokenError: there is no such key, or the keys cannot be fetched.
         """
-        if self._url is not None:
+        if self._url is not None and self._is_stale(kid):
             async with self._fetching:  # requests that need the same keys wait for them
-                now = time.monotonic()
-                stale = kid not in self._keys or now - self._fetched >= _KEYS_SECONDS
-                if stale and now - self._tried >= _BETWEEN_FETCHES_SECONDS:
-                    self._tried = now
+                if self._is_stale(kid) and time.monotonic() - self._tried >= _BETWEEN_FETCHES_SECONDS:
+                    self._tried = time.monotonic()
                     await self._fetch(self._url)
+        if not self._keys:
+            raise TokenError("The public keys of the token's issuer cannot be fetched. Try again.")
         if kid not in self._keys:
             raise TokenError("The issuer of the token has no key with this kid.")
         if (kid, algorithm) not in self._parsed:
@@ -160,7 +160,11 @@ class _KeySet:
                 raise TokenError(f"The issuer's key with this kid is not one for {algorithm}.") from None
         return self._parsed[kid, algorithm]
 
+    def _is_stale(self, kid: str) -> bool:
+        return kid not in self._keys or time.monotonic() - self._fetched >= _KEYS_SECONDS
+
     async def _fetch(self, url: str) -> None:
+        """Fetch the keys. If that fails, those that are there stay in use, but not for longer than an outage may last."""
         try:
             async with httpx.AsyncClient(timeout=_FETCH_SECONDS) as http:
                 response = await http.get(url, headers={"accept": "application/json"})
@@ -169,7 +173,6 @@ class _KeySet:
         except (httpx.HTTPError, ValueError):
             if time.monotonic() - self._fetched >= _OUTAGE_SECONDS:
                 self._keys = {}
-                raise TokenError("The public keys of the token's issuer cannot be fetched. Try again.") from None
             return
         self._keys, self._parsed, self._fetched = keys, {}, time.monotonic()
 
