@@ -249,6 +249,15 @@ def test_what_is_missing_is_read_from_the_fhir_server(
     assert {authorization for _, authorization in handler.asked} == {"Bearer secret-token"}
 
 
+def test_resources_that_are_not_needed_change_nothing(api: httpx.Client) -> None:
+    prefetch = copy.deepcopy(CALL["prefetch"])
+    prefetch["observations"]["entry"] += [{"resource": {"resourceType": "OperationOutcome", "id": "warning"}}]
+    assert (
+        card_of(api.post(PATH, json=changed(prefetch=prefetch)))["detail"]
+        == card_of(api.post(PATH, json=CALL))["detail"]
+    )
+
+
 def test_nothing_is_read_if_all_was_prefetched(reading: httpx.Client, fhir: tuple[type[_Fhir], str]) -> None:
     handler, url = fhir
     assert card_of(reading.post(PATH, json=call_with_server(url)))
