@@ -63,7 +63,7 @@ base-images:  ## Pull newer base images and pin their digests for the next build
 UNCHECKED ?=
 
 doctor: $(STAMP)  ## Check what the services need on this machine, and name what fixes each problem
-	@$(if $(UNCHECKED),,$(BIN)/healthpredict doctor --services $(call quoted,$(COMPOSE)))
+	@$(if $(UNCHECKED),,$(BIN)/healthpredict doctor --compose $(call quoted,$(COMPOSE)))
 
 up: doctor  ## Check, build, start and set up the services for a team, in Docker; AWS=1 for data on S3
 	@$(MAKE) --no-print-directory build

@@ -112,6 +112,10 @@ class NotFound(StorageError):
     """There is nothing at this URI."""
 
 
+class CannotDelete(StorageError):
+    """An object was written, but cannot be deleted again."""
+
+
 class AlreadyExists(StorageError):
     """A conditional write failed, because there is other content at this URI."""
 
@@ -182,7 +186,7 @@ class ProblemsFound(HealthPredictError):
     def __init__(self, number: int) -> None:
         """Args: number, of problems, which have been printed."""
         found, them = ("problem was", "it") if number == 1 else ("problems were", "them")
-        super().__init__(f"{number} {found} found. Fix {them}, then start again.")
+        super().__init__(f"{number} {found} found. Fix {them}, then repeat the command.")
 
 
 class NoChampion(HealthPredictError):

@@ -18,11 +18,9 @@ app = typer.Typer()
 
 @app.command()
 def doctor(
-    services: Annotated[
+    compose: Annotated[
         str | None,
-        typer.Option(
-            help="Check only what the services need on this host. The value is the docker compose command with its files."
-        ),
+        typer.Option(metavar="COMMAND", help="Check only this host, for the services of this docker compose command."),
     ] = None,
     before_start: Annotated[
         bool, typer.Option("--before-start", help="Leave out MLflow and Prefect, because they are not started yet.")
@@ -33,9 +31,11 @@ def doctor(
     from healthpredict.doctor.examine import examine_all, examine_host
     from healthpredict.doctor.project import ComposeProject
 
+    if compose is not None and before_start:
+        raise errors.ConfigurationError("Use --compose or --before-start: --compose checks no servers.")
     installation = Installation()
-    if services is not None:
-        problems = examine_host(ComposeProject(shlex.split(services)))
+    if compose is not None:
+        problems = examine_host(ComposeProject(shlex.split(compose)))
     else:
         problems = examine_all(installation, servers=not before_start)
     if as_json:

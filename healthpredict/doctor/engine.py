@@ -16,10 +16,10 @@ from healthpredict.doctor.project import ComposeProject, last_line, run
 _GIB: Final = 2**30
 MIN_ENGINE: Final = (20, 10, 10)
 """The seccomp profile of older engines forbids `clone3`, so programs of Debian 12 cannot start threads."""
-MIN_COMPOSE: Final = (2, 20)
-"""Of July 2023. Older versions were never tried."""
+MIN_COMPOSE: Final = (2, 21)
+"""Of August 2023. Older versions print containers as one JSON array instead of one object a line."""
 OTHERS_GIB: Final = 1.0
-"""What all services use while nothing runs; see "Memory" in docs/operate.md."""
+"""The most that the services beside the largest one use: 1000 MB after seven trainings; see "Memory" in docs/operate.md."""
 MIN_FREE_GIB: Final = 4.0
 """The images have up to 2.8 GB, and a build needs some of that twice."""
 
@@ -61,7 +61,7 @@ def machine_checks(project: ComposeProject) -> Iterator[Check]:
     info: dict[str, Any] = json.loads(run(["docker", "info", "--format", "{{json .}}"]).stdout or "{}")
     yield Check("memory", partial(memory_problem, project, info.get("MemTotal", 0)))
     root = Path(info.get("DockerRootDir", ""))
-    yield Check("Docker's disk", partial(disk_problem, root))
+    yield Check("Docker's disk", partial(docker_disk_problem, root))
 
 
 def memory_problem(project: ComposeProject, total: int) -> Problem | None:
@@ -78,7 +78,7 @@ def memory_problem(project: ComposeProject, total: int) -> Problem | None:
     )
 
 
-def disk_problem(folder: Path) -> Problem | None:
+def docker_disk_problem(folder: Path) -> Problem | None:
     """Whether there is room for images and volumes. Args: folder, Docker's; nothing if it is on another machine."""
     try:
         free = shutil.disk_usage(folder).free

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 from healthpredict.doctor.engine import engine_problem, machine_checks
-from healthpredict.doctor.env_file import env_checks
+from healthpredict.doctor.env_file import env_checks, names_in
 from healthpredict.doctor.files import file_checks
 from healthpredict.doctor.kubernetes import kubernetes_checks
 from healthpredict.doctor.networks import network_checks
@@ -19,14 +20,15 @@ from healthpredict.operations.installation import Installation
 
 
 def examine_host(project: ComposeProject) -> list[Problem]:
-    """Check what the services need on this host, before they start.
-
-    Raises:
-        ConfigurationError: docker compose cannot read its files.
-    """
-    # Without an engine, nothing else can be asked.
+    """Check what the services need on this host, before they start."""
+    # Without an engine, nothing else can be asked; nor without a description of the services.
     found = run_checks([Check("the Docker engine", engine_problem)])
+    found = found or run_checks([Check("the compose files", partial(_read_model, project))])
     return found or run_checks(list(_host_checks(project)))
+
+
+def _read_model(project: ComposeProject) -> None:
+    _ = project.model
 
 
 def _host_checks(project: ComposeProject) -> Iterator[Check]:
@@ -47,7 +49,9 @@ def examine_all(installation: Installation, *, servers: bool = True) -> list[Pro
     found = examine_installation(installation, servers=servers)
     if not ENV_FILE.exists():
         return found
-    project = default_project(on_s3=installation.settings.artifacts_uri is not None)
+    # Docker compose reads variables of this shell and of the file.
+    on_s3 = installation.settings.artifacts_uri is not None or "HEALTHPREDICT_ARTIFACTS_URI" in names_in(ENV_FILE)
+    project = default_project(on_s3=on_s3)
     return [*found, *examine_host(project), *examine_worker(project)]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from healthpredict.doctor.problem import Check, Problem
-from healthpredict.doctor.project import COMPOSE_FOLDER, DEPLOY_WORKER, USER, ComposeProject, Mount, run
+from healthpredict.doctor.project import COMPOSE_FOLDER, CONTAINER_UID, DEPLOY_WORKER, ComposeProject, Mount, run
+from healthpredict.doctor.set_up_command import set_up_command
 
 KUBECONFIG: Final = "/run/kubeconfig"
 PREDICTION_LOG: Final = "/prediction-log"
@@ -27,21 +28,26 @@ _ENTER: Final = 1
 
 def file_checks(project: ComposeProject) -> Iterator[Check]:
     """Checks of all mounts and secrets."""
+    given = project.environment(DEPLOY_WORKER)
     for mount in project.mounts():
-        yield Check(f"{mount.source}", partial(mount_problem, mount))
+        if mount.target == KUBECONFIG:
+            context = given.get("HEALTHPREDICT_ROLLOUT__CONTEXT", "minikube")
+            yield Check(f"{mount.source}", partial(kubeconfig_problem, mount.source, context))
+        else:
+            yield Check(f"{mount.source}", partial(mount_problem, mount))
     yield Check("the passwords", partial(secrets_problem, project))
-    if project.environment(DEPLOY_WORKER).get("HEALTHPREDICT_ROLLOUT__TARGET") == "kubernetes":
-        yield Check("Docker's socket", partial(socket_problem, project))
+    if given.get("HEALTHPREDICT_ROLLOUT__TARGET") == "kubernetes":
+        yield Check("Docker's socket", partial(socket_group_problem, project))
 
 
 def mount_problem(mount: Mount) -> Problem | None:
     """Whether the file or folder is there, of the right kind, and usable by the user of the containers."""
-    if mount.target == KUBECONFIG:
-        return _kubeconfig_problem(mount.source)
     if mount.target == PREDICTION_LOG:
         return _log_folder_problem(mount.source)
     if mount.target == AWS:
         return _aws_folder_problem(mount.source)
+    if mount.target == SOCKET:
+        return _socket_problem(mount.source)
     if mount.source == COMPOSE_FOLDER / "hospital" and not mount.source.exists():
         return None  # `make up` creates it
     if not mount.source.exists():
@@ -52,13 +58,11 @@ def mount_problem(mount: Mount) -> Problem | None:
     return _readable_folder_problem(mount.source) if mount.target == HOSPITAL else None
 
 
-def _kubeconfig_problem(path: Path) -> Problem | None:
+def kubeconfig_problem(path: Path, context: str) -> Problem | None:
+    """Whether the deployer's kubeconfig is a file that containers can read. Args: context, in it."""
     if path == NOTHING:
         return None
-    create = (
-        f"HEALTHPREDICT_KUBECONFIG={_quoted(path)} HEALTHPREDICT_ROLLOUT__CONTEXT=minikube .venv/bin/healthpredict "
-        f"cluster set-up --kubeconfig ~/.kube/config --context minikube && chmod 444 {_quoted(path)}"
-    )
+    create = set_up_command(_quoted(path), context)
     if not path.exists():
         return Problem(f"The kubeconfig {path} does not exist; Docker would create a folder of that name.", create)
     if not path.is_file():
@@ -68,13 +72,14 @@ def _kubeconfig_problem(path: Path) -> Problem | None:
         )
     if not _may(path, _READ):
         return Problem(
-            f"The kubeconfig {path} cannot be read by user {USER} of the containers.", f"chmod 444 {_quoted(path)}"
+            f"The kubeconfig {path} cannot be read by user {CONTAINER_UID} of the containers.",
+            f"chmod 444 {_quoted(path)}",
         )
     return None
 
 
 def _log_folder_problem(path: Path) -> Problem | None:
-    create = f"sudo install -d -o {USER} -g {USER} -m 750 {_quoted(path)}"
+    create = f"sudo install -d -o {CONTAINER_UID} -g {CONTAINER_UID} -m 750 {_quoted(path)}"
     if not path.exists():
         return Problem(f"The log folder {path} does not exist; Docker would create it as root.", create)
     if not path.is_dir():
@@ -84,7 +89,8 @@ def _log_folder_problem(path: Path) -> Problem | None:
     if not _may(path, _READ | _WRITE | _ENTER):
         owner = path.stat()
         return Problem(
-            f"The log folder {path} belongs to user {owner.st_uid}, so user {USER} of the containers cannot write to it.",
+            f"The log folder {path} belongs to user {owner.st_uid} and has mode {stat.S_IMODE(owner.st_mode):o}, so user "
+            f"{CONTAINER_UID} of the containers cannot write to it.",
             create,
         )
     return None
@@ -98,7 +104,23 @@ def _aws_folder_problem(path: Path) -> Problem | None:
             f"{path} has no file config with the credentials of AWS.",
             "correct HEALTHPREDICT_AWS_DIR, or unset it to use the credentials of this shell",
         )
-    return _readable_folder_problem(path)
+    files = [file for file in (path / "config", path / "credentials.json") if file.exists()]
+    if _may(path, _READ | _ENTER) and all(_may(file, _READ) for file in files):
+        return None
+    return Problem(
+        f"The credentials of AWS in {path} cannot be read by user {CONTAINER_UID} of the containers.",
+        # Not for everybody on this machine.
+        f"sudo chgrp -R {CONTAINER_UID} {_quoted(path)} && sudo chmod -R ug+rX {_quoted(path)}",
+    )
+
+
+def _socket_problem(path: Path) -> Problem | None:
+    if path.exists():
+        return None
+    return Problem(
+        f"There is no socket {path}, although the Docker engine responds: it is rootless, or not of this machine.",
+        "use the engine that has this socket: unset DOCKER_HOST, and run docker context use default",
+    )
 
 
 def _readable_folder_problem(path: Path) -> Problem | None:
@@ -106,7 +128,8 @@ def _readable_folder_problem(path: Path) -> Problem | None:
         return Problem(f"{path} is not a folder.", "correct docker-compose/.env, so that it names a folder")
     if not _may(path, _READ | _ENTER):
         return Problem(
-            f"The folder {path} cannot be read by user {USER} of the containers.", f"chmod o+rx {_quoted(path)}"
+            f"The folder {path} cannot be read by user {CONTAINER_UID} of the containers.",
+            f"chmod o+rx {_quoted(path)}",
         )
     return None
 
@@ -119,7 +142,8 @@ def secrets_problem(project: ComposeProject) -> Problem | None:
             return Problem(f"The password {path} is a folder.", f"sudo rmdir {_quoted(path)}, then run this again")
         if path.exists() and not _may(path, _READ):
             return Problem(
-                f"The password {path} cannot be read by user {USER} of the containers.", f"chmod 444 {_quoted(path)}"
+                f"The password {path} cannot be read by user {CONTAINER_UID} of the containers.",
+                f"chmod 444 {_quoted(path)}",
             )
     passwords = [path for name, path in files.items() if name in _OF_DATABASES]
     missing = [path for path in passwords if not path.exists() or path.stat().st_size == 0]
@@ -132,13 +156,13 @@ def secrets_problem(project: ComposeProject) -> Problem | None:
     return None
 
 
-def socket_problem(project: ComposeProject) -> Problem | None:
+def socket_group_problem(project: ComposeProject) -> Problem | None:
     """Whether the deploy worker has the group of Docker's socket, with which it builds images."""
     groups = {str(group) for group in project.model["services"][DEPLOY_WORKER].get("group_add", ())}
     try:
         owner = str(Path(SOCKET).stat().st_gid)
     except OSError:
-        return Problem(f"There is no socket {SOCKET}.", "sudo systemctl start docker")
+        return None  # reported as a mount
     if owner in groups:
         return None
     return Problem(
@@ -150,7 +174,7 @@ def socket_problem(project: ComposeProject) -> Problem | None:
 def _may(path: Path, wanted: int) -> bool:
     """Whether the user of the containers has these rights. Args: wanted, bits of read, write and enter."""
     found = path.stat()
-    shift = 6 if found.st_uid == USER else 3 if found.st_gid == USER else 0
+    shift = 6 if found.st_uid == CONTAINER_UID else 3 if found.st_gid == CONTAINER_UID else 0
     return (stat.S_IMODE(found.st_mode) >> shift) & wanted == wanted
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from healthpredict.doctor.files import KUBECONFIG
 from healthpredict.doctor.problem import Check, Problem
+from healthpredict.doctor.set_up_command import set_up_command
 from healthpredict.errors import ConfigurationError
 from healthpredict.operations.installation import Installation
 from healthpredict.rollout.ecr import ecr_login
@@ -15,14 +19,13 @@ if TYPE_CHECKING:
     from healthpredict.rollout.cluster import Cluster
 
 _SHOWN: Final = 3
-_SET_UP: Final = ".venv/bin/healthpredict cluster set-up --kubeconfig ~/.kube/config --context {context}"
 
 
 def kubernetes_checks(installation: Installation) -> Iterator[Check]:
     """Checks of a rollout's requirements, if rollouts go to Kubernetes."""
     if installation.settings.rollout.target == "kubernetes":
         yield Check("the login for images", partial(login_problem, installation.settings.image_repository))
-        yield Check("the cluster", partial(cluster_problem, installation))
+        yield Check("the cluster", partial(deployer_problem, installation))
 
 
 def login_problem(repository: str | None) -> Problem | None:
@@ -33,7 +36,7 @@ def login_problem(repository: str | None) -> Problem | None:
     return None
 
 
-def cluster_problem(installation: Installation) -> Problem | None:
+def deployer_problem(installation: Installation) -> Problem | None:
     """Whether the cluster responds, and the deployer may do all that a rollout does."""
     from healthpredict.operations.put_on_kubernetes import source_path
     from healthpredict.operations.set_up_cluster import ADMINISTRATOR
@@ -57,8 +60,15 @@ def cluster_problem(installation: Installation) -> Problem | None:
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return Problem(
         f"In namespace {namespace}, the user of context {context!r} may not {', '.join(missing[:_SHOWN])}{more}.",
-        _SET_UP.format(context=context),
+        _fix(settings.kubeconfig, context),
     )
+
+
+def _fix(kubeconfig: Path, context: str) -> str:
+    """The command that renews the deployer. It runs outside the containers, where the file has another path."""
+    if kubeconfig == Path(KUBECONFIG):
+        return f"{set_up_command('FILE', context)}, FILE is HEALTHPREDICT_KUBECONFIG of docker-compose/.env"
+    return set_up_command(shlex.quote(str(kubeconfig)), context, for_containers=False)
 
 
 def _permissions(role: dict[str, Any], namespace: str) -> Iterator[dict[str, str]]:

@@ -22,7 +22,7 @@ def network_checks(project: ComposeProject) -> Iterator[Check]:
         if network.get("external"):
             yield Check("networks", partial(network_problem, network["name"]))
     if project.environment(DEPLOY_WORKER).get("HEALTHPREDICT_ROLLOUT__TARGET") == "kubernetes":
-        yield Check("the way to the cluster", partial(cluster_problem, project))
+        yield Check("the way to the cluster", partial(way_to_cluster_problem, project))
 
 
 def network_problem(name: str) -> Problem | None:
@@ -35,8 +35,11 @@ def network_problem(name: str) -> Problem | None:
     )
 
 
-def cluster_problem(project: ComposeProject) -> Problem | None:
-    """Whether all settings of rollouts to Kubernetes are there, and a container reaches the address in the kubeconfig."""
+def way_to_cluster_problem(project: ComposeProject) -> Problem | None:
+    """Whether the settings of rollouts to Kubernetes are there, and the deploy worker joins the cluster's network of Docker.
+
+    Nothing is sent to the cluster. The check in the container does that.
+    """
     kubeconfig = next((m.source for m in project.mounts() if m.target == KUBECONFIG), NOTHING)
     given = project.environment(DEPLOY_WORKER)
     required = {
@@ -46,8 +49,8 @@ def cluster_problem(project: ComposeProject) -> Problem | None:
     }
     if missing := [name for name, there in required.items() if not there]:
         return Problem(
-            f"Rollouts go to Kubernetes, but {' and '.join(missing)} is not set.",
-            "set it in docker-compose/.env; docs/operate.md shows all lines",
+            f"Rollouts go to Kubernetes, but these are not set: {', '.join(missing)}.",
+            "set them in docker-compose/.env; docs/operate.md shows all lines",
         )
     if not kubeconfig.is_file():
         return None  # reported as a file
@@ -60,16 +63,17 @@ def _address_problem(project: ComposeProject, kubeconfig: Path, context: str) ->
         return Problem(
             f"The kubeconfig {kubeconfig} has no context {context!r}.", "correct HEALTHPREDICT_ROLLOUT__CONTEXT"
         )
+    host = urlsplit(server).hostname or ""
     try:
-        address = ipaddress.ip_address(urlsplit(server).hostname or "")
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         return None  # a name, which the check in the container resolves
-    if address.is_loopback:
+    if address.is_loopback or address.is_unspecified:
         return Problem(
             f"The kubeconfig {kubeconfig} names {server}, which in a container is the container itself.",
             "run healthpredict cluster set-up with a kubeconfig that has the address of the node",
         )
-    joined = {network["name"] for network in project.model.get("networks", {}).values()}
+    joined = project.networks_of(DEPLOY_WORKER)
     for name, subnets in _subnets().items():
         if name not in joined and any(address in subnet for subnet in subnets):
             return Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -31,11 +32,17 @@ def port_checks(project: ComposeProject) -> Iterator[Check]:
 def port_problem(port: Port) -> Problem | None:
     """Whether the port is free."""
     try:
-        with socket.create_server((port.host, port.number)):
+        family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
+        with socket.create_server((port.host, port.number), family=family):
             return None
     except PermissionError:
         pass  # a port below 1024, which the engine may use
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return Problem(
+                f"{port.service} cannot publish port {port.number} on {port.host}: {error.strerror}.",
+                "correct its address in the compose files",
+            )
         variable = _VARIABLES.get(port.service, "another port")
         return Problem(
             f"Port {port.number} of {port.service} is in use by {_user_of(port.number)}.",

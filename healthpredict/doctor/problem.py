@@ -67,7 +67,8 @@ def run_checks(checks: Sequence[Check], seconds: float = DEADLINE_SECONDS) -> li
         for number, check in enumerate(checks)
         if number not in found
     }
-    return [problem for _, problem in sorted((found | late).items()) if problem is not None]
+    # A check may still end while this runs. Its result counts.
+    return [problem for _, problem in sorted((late | found).items()) if problem is not None]
 
 
 def _run(check: Check, found: dict[int, Problem | None], number: int) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +16,9 @@ from healthpredict.errors import ConfigurationError
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 COMPOSE_FOLDER: Final = CHECKOUT / "docker-compose"
 ENV_FILE: Final = COMPOSE_FOLDER / ".env"
+S3_FILE: Final = COMPOSE_FOLDER / "compose.aws.yaml"
 DEPLOY_WORKER: Final = "deploy-worker"
-USER: Final = 10001
+CONTAINER_UID: Final = 10001
 """User and group of our containers; see docker-compose/Dockerfile.worker."""
 _SECONDS: Final = 30.0
 
@@ -28,7 +30,6 @@ class Mount:
     service: str
     source: Path
     target: str
-    read_only: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class ComposeProject:
         model: dict[str, Any] = json.loads(done.stdout)
         return model
 
+    @property
+    def files(self) -> list[Path]:
+        """The files of the command."""
+        return [CHECKOUT / word for option, word in pairwise(self.command) if option == "-f"]
+
     def run(self, *words: str, seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
         """Run a command of docker compose. Its output is captured."""
         return run([*self.command, *words], seconds)
@@ -72,6 +78,11 @@ class ComposeProject:
         found = self.model["services"].get(service, {}).get("environment") or {}
         return {name: value for name, value in found.items() if value}
 
+    def networks_of(self, service: str) -> set[str]:
+        """The names of the networks that a service joins."""
+        keys = self.model["services"][service].get("networks") or {}
+        return {self.model["networks"][key]["name"] for key in keys}
+
     def mounts(self) -> Iterator[Mount]:
         """The bind mounts of all services, each source and target once."""
         seen = set()
@@ -79,7 +90,7 @@ class ComposeProject:
             for volume in description.get("volumes", ()):
                 if volume["type"] == "bind" and (place := (volume["source"], volume["target"])) not in seen:
                     seen.add(place)
-                    yield Mount(service, Path(volume["source"]), volume["target"], volume.get("read_only", False))
+                    yield Mount(service, Path(volume["source"]), volume["target"])
 
     def secrets(self) -> dict[str, Path]:
         """Name and file of each secret."""
@@ -89,8 +100,9 @@ class ComposeProject:
         """The ports that are published on this host."""
         for service, description in self.model["services"].items():
             for port in description.get("ports", ()):
-                if port.get("published"):
-                    yield Port(service, port.get("host_ip") or "0.0.0.0", int(port["published"]))  # noqa: S104
+                # Of a range, such as 4200-4210, the engine takes a port that is free.
+                if (number := str(port.get("published", ""))).isdecimal():
+                    yield Port(service, port.get("host_ip") or "0.0.0.0", int(number))  # noqa: S104
 
     def own_ports(self) -> set[int]:
         """The ports that running containers of this project publish."""

@@ -37,7 +37,7 @@ def mlflow_problem(settings: Settings) -> Problem | None:
             if written.is_success:
                 client.delete(place)
         except httpx.HTTPError as error:
-            return _silent("MLflow", settings.mlflow_uri, "HEALTHPREDICT_TRACKING_URI", error)
+            return _no_response("MLflow", settings.mlflow_uri, "HEALTHPREDICT_TRACKING_URI", error)
     if written.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return Problem(
             f"MLflow at {settings.mlflow_uri} rejects the password (status {written.status_code}).",
@@ -48,7 +48,7 @@ def mlflow_problem(settings: Settings) -> Problem | None:
         return None
     return Problem(
         f"MLflow at {settings.mlflow_uri} cannot store a model's files (status {written.status_code}).",
-        "read make logs SERVICE=mlflow; its bucket or folder is missing or not writable",
+        "run `make logs SERVICE=mlflow`: its bucket or folder is missing, or not writable",
     )
 
 
@@ -66,7 +66,7 @@ def prefect_problem(settings: Settings) -> Problem | None:
             written = client.post(f"{url}/variables/", json={"name": _VARIABLE, "value": ""})
             client.delete(f"{url}/variables/name/{_VARIABLE}")
         except httpx.HTTPError as error:
-            return _silent("Prefect", url, "PREFECT_API_URL", error)
+            return _no_response("Prefect", url, "PREFECT_API_URL", error)
     if written.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return Problem(
             f"Prefect at {url} rejects the password (status {written.status_code}).",
@@ -77,9 +77,9 @@ def prefect_problem(settings: Settings) -> Problem | None:
         return None
     return Problem(
         f"Prefect at {url} cannot store anything (status {written.status_code}).",
-        "read make logs SERVICE=prefect-server",
+        "run `make logs SERVICE=prefect-server`: its database is full or stopped",
     )
 
 
-def _silent(server: str, url: str, variable: str, error: httpx.HTTPError) -> Problem:
+def _no_response(server: str, url: str, variable: str, error: httpx.HTTPError) -> Problem:
     return Problem(f"{server} does not respond at {url}: {error}.", _START.format(name=variable))

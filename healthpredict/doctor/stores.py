@@ -10,7 +10,7 @@ from typing import Final
 
 from healthpredict.config import Settings
 from healthpredict.doctor.problem import Check, Problem
-from healthpredict.errors import StorageError
+from healthpredict.errors import CannotDelete, StorageError
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.probe import probe
@@ -27,7 +27,7 @@ def store_checks(installation: Installation) -> Iterator[Check]:
         yield Check("AWS's region", _region)
     for name, uri in places.items():
         yield Check(f"{name} ({uri})", partial(writable, name, uri))
-    yield Check("the state folder's disk", partial(disk_problem, settings.state_path))
+    yield Check("the state folder's disk", partial(state_disk_problem, settings.state_path))
     if settings.governance_path is not None:
         yield Check("HEALTHPREDICT_GOVERNANCE_PATH", partial(_governance, installation))
     if settings.cds_hooks_path is not None:
@@ -41,7 +41,7 @@ def store_checks(installation: Installation) -> Iterator[Check]:
 
 
 def _places(settings: Settings) -> dict[str, str]:
-    """Variable -> folder or prefix. Below the data, only some prefixes may be deleted from, and leases are one of them."""
+    """Variable -> folder or prefix. Of the data, `leases/` is probed, because objects there may be deleted."""
     places = {
         "HEALTHPREDICT_DATA_URI": Layout(settings.data_uri).leases,
         "HEALTHPREDICT_REPORTS_URI": settings.reports_uri,
@@ -55,10 +55,10 @@ def writable(name: str, uri: str) -> Problem | None:
     """Whether a place can be written to. Args: name, its variable."""
     try:
         probe(uri)
-    except StorageError as error:
+    except CannotDelete as error:
         # Backups may be kept where nothing can be deleted.
-        if name == "HEALTHPREDICT_BACKUP_URI" and str(error).startswith("Cannot delete"):
-            return None
+        return None if name == "HEALTHPREDICT_BACKUP_URI" else Problem(f"{name}: {error}")
+    except StorageError as error:
         return Problem(f"{name}: {error}")
     return None
 
@@ -69,13 +69,13 @@ def readable(name: str, path: Path) -> Problem | None:
         if path.is_dir():
             next(path.iterdir(), None)
         else:
-            path.read_bytes()
+            path.open("rb").close()
     except OSError as error:
         return Problem(f"{path} cannot be read: {error.strerror}.", f"correct {name}, or the owner of the file")
     return None
 
 
-def disk_problem(state: Path) -> Problem | None:
+def state_disk_problem(state: Path) -> Problem | None:
     """Whether the disk of the state folder, or of its nearest parent that exists, has room."""
     folder = next(each for each in (state.resolve(), *state.resolve().parents) if each.exists())
     free = shutil.disk_usage(folder).free / 2**30

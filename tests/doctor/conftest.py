@@ -25,6 +25,7 @@ def describe() -> Describe:
             "environment": environment or {},
             "volumes": [*volumes, {"type": "volume", "source": "data", "target": "/data"}],
             "group_add": ["0"],
+            "networks": dict.fromkeys(parts.get("networks", ())),
             "mem_limit": str(3 * 2**30),
         }
         project.__dict__["model"] = {"services": {DEPLOY_WORKER: service}, **parts}

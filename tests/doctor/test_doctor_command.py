@@ -44,7 +44,7 @@ def test_with_a_problem(places: dict[str, str], tmp_path: Path) -> None:
     done = doctor(places)
     assert done.returncode == ProblemsFound.exit_code
     assert done.stdout.startswith(f"HEALTHPREDICT_REPORTS_URI: Cannot write {tmp_path}/reports/")
-    assert done.stderr == "Error: 1 problem was found. Fix it, then start again.\n"
+    assert done.stderr == "Error: 1 problem was found. Fix it, then repeat the command.\n"
     as_json = doctor(places, "--json")
     assert as_json.returncode == ProblemsFound.exit_code
     assert [problem["sentence"] for problem in json.loads(as_json.stdout)] == [done.stdout.strip()]
@@ -60,3 +60,9 @@ def test_a_misspelt_variable(places: dict[str, str]) -> None:
     done = doctor({**places, "HEALTH_PREDICT_N_BATCHES": "3"})
     assert done.returncode == ConfigurationError.exit_code
     assert "The nearest one is HEALTHPREDICT_N_BATCHES" in done.stderr
+
+
+def test_options_that_exclude_each_other(places: dict[str, str]) -> None:
+    done = doctor(places, "--compose", "docker compose", "--before-start")
+    assert done.returncode == ConfigurationError.exit_code
+    assert "Use --compose or --before-start" in done.stderr

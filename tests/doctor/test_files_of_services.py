@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from described_services import Describe, FakeDocker
 
 from healthpredict.doctor.files import AWS, HOSPITAL, KUBECONFIG, PREDICTION_LOG, file_checks
 from healthpredict.doctor.problem import Problem, run_checks
-from healthpredict.doctor.project import USER, ComposeProject
+from healthpredict.doctor.project import CONTAINER_UID, ComposeProject
+from healthpredict.doctor.set_up_command import set_up_command
 
 ON_KUBERNETES = {"HEALTHPREDICT_ROLLOUT__TARGET": "kubernetes"}
 AS_ROOT = os.geteuid() == 0
@@ -31,7 +33,7 @@ def test_a_log_folder_that_docker_would_create_as_root(describe: Describe, tmp_p
     project = describe(mounts={PREDICTION_LOG: folder})
     found = only(project)
     assert found.sentence == f"The log folder {folder} does not exist; Docker would create it as root."
-    assert found.fix == f"sudo install -d -o {USER} -g {USER} -m 750 '{folder}'"
+    assert found.fix == f"sudo install -d -o {CONTAINER_UID} -g {CONTAINER_UID} -m 750 '{folder}'"
     if AS_ROOT:
         subprocess.run(found.fix.removeprefix("sudo "), shell=True, check=True)
         assert problems(project) == []
@@ -42,7 +44,10 @@ def test_a_log_folder_of_another_user(describe: Describe, tmp_path: Path) -> Non
     folder.mkdir(mode=0o755)
     project = describe(mounts={PREDICTION_LOG: folder})
     found = only(project)
-    assert f"belongs to user {os.geteuid()}, so user {USER} of the containers cannot write to it" in found.sentence
+    assert found.sentence == (
+        f"The log folder {folder} belongs to user {os.geteuid()} and has mode 755, "
+        f"so user {CONTAINER_UID} of the containers cannot write to it."
+    )
     if AS_ROOT:
         subprocess.run(found.fix.removeprefix("sudo "), shell=True, check=True)
     else:
@@ -58,11 +63,19 @@ def test_a_log_folder_that_is_a_file(describe: Describe, tmp_path: Path) -> None
 
 def test_a_kubeconfig_that_is_missing(describe: Describe, tmp_path: Path) -> None:
     file = tmp_path / "deployer"
-    found = only(describe(mounts={KUBECONFIG: file}))
+    found = only(describe({"HEALTHPREDICT_ROLLOUT__CONTEXT": "ward"}, {KUBECONFIG: file}))
     assert found.sentence == f"The kubeconfig {file} does not exist; Docker would create a folder of that name."
-    assert f"HEALTHPREDICT_KUBECONFIG={file}" in found.fix
-    assert "cluster set-up" in found.fix
+    assert found.fix == set_up_command(str(file), "ward")
     assert not file.exists()
+
+
+def test_the_command_that_creates_a_kubeconfig_is_that_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/operate.md").read_text()
+    step = re.search(r"```bash\n( +HEALTHPREDICT_KUBECONFIG=.+?)```", page, re.DOTALL)
+    assert step is not None
+    documented = " && ".join(line.strip() for line in step[1].replace("\\\n", "").strip().splitlines())
+    command = set_up_command("docker-compose/secrets/deployer-kubeconfig", "minikube").partition(";")[0]
+    assert command.replace("NAME", "minikube").split() == documented.split()
 
 
 def test_a_kubeconfig_that_docker_has_made_a_folder(describe: Describe, tmp_path: Path) -> None:
@@ -77,7 +90,7 @@ def test_a_kubeconfig_that_containers_cannot_read(describe: Describe, tmp_path: 
     file.chmod(0o600)
     project = describe(mounts={KUBECONFIG: file})
     found = only(project)
-    assert f"cannot be read by user {USER}" in found.sentence
+    assert f"cannot be read by user {CONTAINER_UID}" in found.sentence
     subprocess.run(found.fix, shell=True, check=True)
     assert problems(project) == []
 
@@ -90,8 +103,33 @@ def test_a_folder_of_credentials_without_a_config(describe: Describe, tmp_path: 
     project = describe(mounts={AWS: tmp_path})
     assert only(project).sentence == f"{tmp_path} has no file config with the credentials of AWS."
     (tmp_path / "config").write_text("")
+    (tmp_path / "config").chmod(0o644)
     tmp_path.chmod(0o755)
     assert problems(project) == []
+
+
+@pytest.mark.parametrize("closed", ["aws", "aws/config", "aws/credentials.json"])
+def test_credentials_that_containers_cannot_read_are_not_opened_to_everybody(
+    describe: Describe, tmp_path: Path, closed: str
+) -> None:
+    folder = tmp_path / "aws"
+    folder.mkdir()
+    for name in ("config", "credentials.json"):
+        (folder / name).write_text("")
+        (folder / name).chmod(0o644)
+    folder.chmod(0o755)
+    project = describe(mounts={AWS: folder})
+    assert problems(project) == []
+    (tmp_path / closed).chmod(0o700)
+    found = only(project)
+    assert (
+        found.sentence
+        == f"The credentials of AWS in {folder} cannot be read by user {CONTAINER_UID} of the containers."
+    )
+    if AS_ROOT:
+        subprocess.run(found.fix.replace("sudo ", ""), shell=True, check=True)
+        assert problems(project) == []
+        assert (tmp_path / closed).stat().st_mode & 0o007 == 0
 
 
 def test_a_folder_of_the_hospital_that_containers_cannot_read(describe: Describe, tmp_path: Path) -> None:
@@ -103,7 +141,7 @@ def test_a_folder_of_the_hospital_that_containers_cannot_read(describe: Describe
     folder.unlink()
     folder.mkdir(mode=0o700)
     found = only(project)
-    assert f"cannot be read by user {USER}" in found.sentence
+    assert f"cannot be read by user {CONTAINER_UID}" in found.sentence
     subprocess.run(found.fix, shell=True, check=True)
     assert problems(project) == []
 
@@ -156,10 +194,19 @@ def test_a_deploy_worker_without_the_group_of_the_socket(
     socket = tmp_path / "docker.sock"
     monkeypatch.setattr("healthpredict.doctor.files.SOCKET", str(socket))
     project = describe(ON_KUBERNETES)
-    assert only(project).sentence == f"There is no socket {socket}."
     socket.touch()
     group = socket.stat().st_gid
     project.model["services"]["deploy-worker"]["group_add"] = [str(group + 1)]
     assert only(project).fix == f"set HEALTHPREDICT_DOCKER_GID={group} in docker-compose/.env"
     project.model["services"]["deploy-worker"]["group_add"] = [str(group)]
     assert problems(project) == []
+
+
+def test_an_engine_with_another_socket(describe: Describe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket = tmp_path / "docker.sock"
+    monkeypatch.setattr("healthpredict.doctor.files.SOCKET", str(socket))
+    found = only(describe(ON_KUBERNETES, {str(socket): socket}))
+    assert found.sentence == (
+        f"There is no socket {socket}, although the Docker engine responds: it is rootless, or not of this machine."
+    )
+    assert "systemctl" not in found.fix, "the engine runs"

@@ -11,15 +11,16 @@ import pytest
 import yaml
 from described_services import Describe, FakeDocker
 
-from healthpredict.doctor.engine import disk_problem, engine_problem, memory_problem
+from healthpredict.config import Settings
+from healthpredict.doctor.engine import docker_disk_problem, engine_problem, memory_problem
 from healthpredict.doctor.env_file import env_checks
-from healthpredict.doctor.examine import examine_host, examine_worker
+from healthpredict.doctor.examine import examine_all, examine_host, examine_worker
 from healthpredict.doctor.files import KUBECONFIG
 from healthpredict.doctor.networks import network_checks
 from healthpredict.doctor.ports import port_checks
 from healthpredict.doctor.problem import Problem, run_checks
 from healthpredict.doctor.project import ComposeProject
-from healthpredict.errors import ConfigurationError
+from healthpredict.operations.installation import Installation
 
 GOOD = """
 "version --format"*) echo 28.2.2 ;;
@@ -47,7 +48,7 @@ def test_a_good_engine_is_no_problem(docker: FakeDocker) -> None:
         ('version*) echo "Cannot connect to the Docker daemon." >&2; exit 1 ;;', "Cannot connect", "systemctl start"),
         ("version*) echo 20.10.9 ;;", "Docker Engine is 20.10.9, and 20.10.10 or newer", "update"),
         ("version*) echo 28.2.2 ;;", "has no compose plugin", "install"),
-        ('version*) echo 28.2.2 ;;\n"compose version"*) echo v2.6.0 ;;', "Compose is v2.6.0, and 2.20 or", "update"),
+        ('version*) echo 28.2.2 ;;\n"compose version"*) echo v2.20.3 ;;', "Compose is v2.20.3, and 2.21 or", "update"),
     ],
 )
 def test_an_engine_that_is_missing_old_or_closed(docker: FakeDocker, cases: str, said: str, fix: str) -> None:
@@ -74,19 +75,40 @@ def test_memory_for_the_largest_service_beside_the_others(describe: Describe) ->
 
 
 def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert disk_problem(tmp_path / "of-another-machine") is None
+    assert docker_disk_problem(tmp_path / "of-another-machine") is None
     monkeypatch.setattr("healthpredict.doctor.engine.MIN_FREE_GIB", 0)
-    assert disk_problem(tmp_path) is None
+    assert docker_disk_problem(tmp_path) is None
     monkeypatch.setattr("healthpredict.doctor.engine.MIN_FREE_GIB", 1e6)
-    assert f"The disk of {tmp_path} has only " in sentence(disk_problem(tmp_path))
+    assert f"The disk of {tmp_path} has only " in sentence(docker_disk_problem(tmp_path))
 
 
 def test_a_variable_that_compose_demands(docker: FakeDocker) -> None:
     docker(f"""{GOOD}
 *config*) echo 'required variable AWS_DEFAULT_REGION is missing a value: Set it to the region of the bucket' >&2; exit 1 ;;
 """)
-    with pytest.raises(ConfigurationError, match="AWS_DEFAULT_REGION is missing a value"):
-        examine_host(ComposeProject(["docker", "compose"]))
+    (found,) = examine_host(ComposeProject(["docker", "compose"]))
+    assert (
+        "docker compose cannot read its files: required variable AWS_DEFAULT_REGION is missing a value"
+        in found.sentence
+    )
+
+
+def test_services_on_s3_are_known_from_the_file(
+    docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".env"
+    monkeypatch.setattr("healthpredict.doctor.examine.ENV_FILE", file)
+    docker(f'{GOOD}\n*compose.aws.yaml*config*) echo "on S3" >&2; exit 1 ;;\n*config*) echo local >&2; exit 1 ;;')
+    installation = Installation(Settings(state_path=tmp_path, data_uri=str(tmp_path), reports_uri=str(tmp_path)))
+
+    def found() -> str:
+        (problem,) = examine_all(installation, servers=False)
+        return problem.sentence
+
+    file.write_text("HEALTHPREDICT_ARTIFACTS_URI=s3://health/models\n")
+    assert "cannot read its files: on S3." in found()
+    file.write_text("HEALTHPREDICT_ARTIFACTS_URI=\n")
+    assert "cannot read its files: local." in found()
 
 
 # The deploy worker
@@ -108,9 +130,9 @@ def test_problems_in_the_deploy_worker_are_reported_with_their_place(describe: D
 # Ports
 
 
-def with_port(describe: Describe, number: int) -> ComposeProject:
+def with_port(describe: Describe, number: int | str, host: str = "127.0.0.1") -> ComposeProject:
     project = describe()
-    port = {"published": str(number), "target": 4200, "host_ip": "127.0.0.1"}
+    port = {"published": str(number), "target": 4200, "host_ip": host}
     project.model["services"]["prefect-server"] = {"ports": [port]}
     return project
 
@@ -124,6 +146,25 @@ def test_a_port_that_another_program_uses(describe: Describe, docker: FakeDocker
     assert f"(process {os.getpid()})" in found.sentence
     assert found.fix == "stop it, or set HEALTHPREDICT_PREFECT_PORT in docker-compose/.env"
     assert run_checks(list(port_checks(with_port(describe, number)))) == []
+
+
+def test_an_address_that_this_machine_does_not_have(describe: Describe, docker: FakeDocker) -> None:
+    (found,) = run_checks(list(port_checks(with_port(describe, 0, "192.0.2.1"))))
+    assert found.sentence.startswith("prefect-server cannot publish port 0 on 192.0.2.1: ")
+    assert "in use" not in found.sentence
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_a_port_of_ipv6(describe: Describe, docker: FakeDocker) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        number = other.getsockname()[1]
+        (found,) = run_checks(list(port_checks(with_port(describe, number, "::1"))))
+    assert found.sentence.startswith(f"Port {number} of prefect-server is in use by ")
+    assert run_checks(list(port_checks(with_port(describe, number, "::1")))) == []
+
+
+def test_of_a_range_docker_takes_a_port_that_is_free(describe: Describe, docker: FakeDocker) -> None:
+    assert list(port_checks(with_port(describe, "4200-4210"))) == []
 
 
 def test_a_port_of_a_container_of_this_project(describe: Describe, docker: FakeDocker) -> None:
@@ -181,14 +222,18 @@ def test_a_cluster_in_a_network_that_the_worker_does_not_join(
     assert "HEALTHPREDICT_KUBERNETES_NETWORK=minikube and HEALTHPREDICT_KUBERNETES_NETWORK_EXTERNAL=true" in found.fix
     joined = {"kubernetes": {"name": "minikube", "external": True}}
     assert network_problems(describe(ON_KUBERNETES, mounts, networks=joined)) == []
+    of_another_service = describe(ON_KUBERNETES, mounts, networks=joined)
+    of_another_service.model["services"]["deploy-worker"]["networks"] = {}
+    assert len(network_problems(of_another_service)) == 1
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
 def test_a_kubeconfig_with_an_address_of_this_host_only(
-    describe: Describe, docker: FakeDocker, kubeconfig: Path
+    describe: Describe, docker: FakeDocker, kubeconfig: Path, host: str
 ) -> None:
-    kubeconfig.write_text(kubeconfig.read_text().replace("192.168.49.2", "127.0.0.1"))
+    kubeconfig.write_text(kubeconfig.read_text().replace("192.168.49.2", host))
     (found,) = network_problems(describe(ON_KUBERNETES, {KUBECONFIG: kubeconfig}))
-    assert "https://127.0.0.1:8443, which in a container is the container itself" in found.sentence
+    assert f"https://{host}:8443, which in a container is the container itself" in found.sentence
 
 
 @pytest.mark.parametrize("content", ["", "not: a kubeconfig", "{", "contexts: []"])
@@ -203,7 +248,7 @@ def test_a_kubeconfig_without_the_context(
 def test_settings_of_rollouts_that_are_missing(describe: Describe) -> None:
     (found,) = network_problems(describe({"HEALTHPREDICT_ROLLOUT__TARGET": "kubernetes"}))
     assert (
-        "HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT and HEALTHPREDICT_IMAGE_REPOSITORY is not set"
+        "are not set: HEALTHPREDICT_KUBECONFIG, HEALTHPREDICT_ROLLOUT__CONTEXT, HEALTHPREDICT_IMAGE_REPOSITORY."
         in found.sentence
     )
 
@@ -218,7 +263,7 @@ def test_variables_that_no_service_reads(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(
         f"# {MISSPELT}=x\n{MISSPELT}=./x\nHEALTH_PREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_SEARCH__N_TRIALS=20\n"
-        "HEALTHPREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_BACKUP_URI=\nPYTHON_IMAGE=python\n"
+        "HEALTHPREDICT_DATA_URI=s3://health\nHEALTHPREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_BACKUP_URI=\nPYTHON_IMAGE=python\n"
     )
     project = ComposeProject(["docker", "compose", "-f", "docker-compose/compose.yaml"])
     found = [str(problem) for problem in run_checks(list(env_checks(project, file)))]
@@ -226,10 +271,14 @@ def test_variables_that_no_service_reads(tmp_path: Path) -> None:
         f"docker-compose/.env sets {MISSPELT}",
         "docker-compose/.env sets HEALTH_PREDICT_WEBHOOK_URL",
         "docker-compose/.env sets HEALTHPREDICT_SEARCH__N_TRIALS",
+        "docker-compose/.env sets HEALTHPREDICT_DATA_URI",
     ]
     assert "the nearest name is HEALTHPREDICT_KUBECONFIG" in found[0]
     assert "the nearest name is HEALTHPREDICT_WEBHOOK_URL" in found[1]
     assert "Prefect's variable health_predict_settings" in found[2]
+    assert "which only services on S3 read. Fix: use AWS=1" in found[3]
+    on_s3 = ComposeProject([*project.command, "-f", "docker-compose/compose.aws.yaml"])
+    assert [str(problem) for problem in run_checks(list(env_checks(on_s3, file)))] == found[:3]
 
 
 def test_the_file_that_make_writes_is_no_problem(tmp_path: Path) -> None:

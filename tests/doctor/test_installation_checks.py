@@ -15,13 +15,15 @@ import yaml
 
 from healthpredict.config import Settings
 from healthpredict.doctor.examine import examine_installation
+from healthpredict.doctor.kubernetes import deployer_problem
 from healthpredict.doctor.problem import Check, Problem, run_checks
 from healthpredict.doctor.servers import mlflow_problem, prefect_problem
-from healthpredict.doctor.stores import disk_problem, readable
+from healthpredict.doctor.stores import readable, state_disk_problem, store_checks
 from healthpredict.errors import StorageError
 from healthpredict.operations.installation import Installation
 from healthpredict.storage import s3
 from healthpredict.storage.probe import probe
+from healthpredict.storage.uris import write_bytes
 
 ROOT = Path(__file__).parents[2]
 Opened = Callable[..., Installation]
@@ -70,6 +72,32 @@ def test_a_check_that_hangs_does_not_hold_up_the_others() -> None:
     ]
 
 
+def test_a_check_that_ends_while_the_late_ones_are_listed_is_not_late() -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    class Subject(str):
+        """Lets its check end when the sentence about late checks is written."""
+
+        def __format__(self, _spec: str) -> str:
+            asked.set()
+            assert ended.wait(5)
+            return str(self)
+
+    class Wrong:
+        """What the check finds. Its thread has reported it when the thread ends."""
+
+        def find(self) -> Problem:
+            asked.wait()
+            threading.Thread(target=self._join, args=(threading.current_thread(),), daemon=True).start()
+            return Problem("wrong")
+
+        def _join(self, thread: threading.Thread) -> None:
+            thread.join()
+            ended.set()
+
+    assert run_checks([Check(Subject("a"), Wrong().find)], seconds=0.1) == [Problem("wrong")]
+
+
 # Folders and buckets
 
 
@@ -95,13 +123,11 @@ def test_a_bucket_that_does_not_exist(opened: Opened, s3_bucket: str) -> None:
     assert s3.client().list_objects_v2(Bucket="health").get("KeyCount") == 0
 
 
-def test_a_backup_place_where_nothing_can_be_deleted(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(folder: str) -> None:
-        raise StorageError(f"Cannot delete {folder}: AccessDenied.")
+def test_a_backup_place_where_nothing_can_be_deleted(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(uri: str) -> None:
+        raise StorageError(f"AccessDenied for {uri}.")
 
-    monkeypatch.setattr("healthpredict.doctor.stores.probe", refuse)
+    monkeypatch.setattr("healthpredict.storage.probe.delete", refuse)
     assert [text.split(":")[0] for text in texts(opened())] == [
         "HEALTHPREDICT_DATA_URI",
         "HEALTHPREDICT_REPORTS_URI",
@@ -118,6 +144,24 @@ def test_a_probe_leaves_folders_that_others_have_filled(tmp_path: Path, monkeypa
     assert (tmp_path / "new" / "other").exists()
 
 
+def test_a_mount_that_hangs_does_not_hold_up_folders_of_other_devices(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def write(uri: str, data: bytes) -> None:
+        if "/reports/" in uri:
+            asked.wait()
+        write_bytes(uri, data)
+
+    monkeypatch.setattr("healthpredict.storage.probe.write_bytes", write)
+    monkeypatch.setattr("healthpredict.storage.probe._device", lambda folder: int(folder.name == "reports"))
+    found = run_checks(list(store_checks(opened())), seconds=1)
+    asked.set()
+    place = f"HEALTHPREDICT_REPORTS_URI ({tmp_path / 'reports'})"
+    assert [problem.sentence for problem in found] == [f"The check of {place} did not end within 1 s."]
+
+
 @pytest.mark.parametrize(("region", "wrong"), [("us-east1", True), ("us-east-1", False), ("cn-north-1", False)])
 def test_a_misspelt_region(opened: Opened, monkeypatch: pytest.MonkeyPatch, region: str, wrong: bool) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -129,9 +173,9 @@ def test_a_misspelt_region(opened: Opened, monkeypatch: pytest.MonkeyPatch, regi
 
 
 def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert disk_problem(tmp_path / "new" / "state") is None
+    assert state_disk_problem(tmp_path / "new" / "state") is None
     monkeypatch.setattr("healthpredict.doctor.stores.MIN_FREE_GIB", 1e6)
-    found = disk_problem(tmp_path / "new" / "state")
+    found = state_disk_problem(tmp_path / "new" / "state")
     assert found is not None
     assert "GiB free, and a training needs" in found.sentence
 
@@ -237,6 +281,17 @@ def test_servers_that_do_not_respond_matter_only_after_the_start(opened: Opened)
 ON_KUBERNETES = {"target": "kubernetes", "context": "minikube"}
 
 
+def write_kubeconfig(path: Path) -> None:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "one", "cluster": {"server": "https://127.0.0.1:9"}}],
+        "users": [{"name": "one", "user": {"token": "x"}}],
+        "contexts": [{"name": "minikube", "context": {"cluster": "one", "user": "one"}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+
+
 def test_settings_of_rollouts_that_are_missing(opened: Opened) -> None:
     repository, cluster = texts(opened(rollout={"target": "kubernetes"}))
     assert repository == "There is no repository for images. Fix: set HEALTHPREDICT_IMAGE_REPOSITORY=HOST/NAME"
@@ -264,13 +319,23 @@ def test_a_login_from_ecr_is_no_problem(opened: Opened, s3_bucket: str) -> None:
 
 def test_a_cluster_that_does_not_respond(opened: Opened, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "kubeconfig"
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "one", "cluster": {"server": "https://127.0.0.1:9"}}],
-        "users": [{"name": "one", "user": {"token": "x"}}],
-        "contexts": [{"name": "minikube", "context": {"cluster": "one", "user": "one"}}],
-    }
-    kubeconfig.write_text(yaml.safe_dump(content))
+    write_kubeconfig(kubeconfig)
     (found,) = texts(opened(rollout=ON_KUBERNETES, image_repository="localhost/x", kubeconfig=kubeconfig))
     assert found.startswith("Kubernetes did not respond to a request to ")
+
+
+@pytest.mark.parametrize("in_a_container", [True, False])
+def test_a_deployer_without_rights(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_container: bool
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    write_kubeconfig(kubeconfig)
+    monkeypatch.setattr("healthpredict.doctor.kubernetes._allowed", lambda _cluster, _right: False)
+    if in_a_container:
+        monkeypatch.setattr("healthpredict.doctor.kubernetes.KUBECONFIG", str(kubeconfig))
+    found = deployer_problem(opened(rollout=ON_KUBERNETES, kubeconfig=kubeconfig))
+    assert found is not None
+    assert "the user of context 'minikube' may not " in found.sentence
+    file = "FILE" if in_a_container else kubeconfig
+    assert found.fix.startswith(f"HEALTHPREDICT_KUBECONFIG={file} HEALTHPREDICT_ROLLOUT__CONTEXT=minikube .venv/bin/")
+    assert ("chmod 444 FILE" in found.fix) == in_a_container

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from rig import Rig
 
-from healthpredict.doctor.kubernetes import cluster_problem
+from healthpredict.doctor.kubernetes import deployer_problem
 from healthpredict.errors import RolloutError
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.set_up_cluster import ADMINISTRATOR
@@ -28,7 +28,7 @@ def role(rig: Rig) -> dict[str, Any]:
 
 def test_a_deployer_with_all_rights_is_no_problem(rig: Rig) -> None:
     started = time.monotonic()
-    assert cluster_problem(rig.installation) is None
+    assert deployer_problem(rig.installation) is None
     print(f"all rights were checked in {time.monotonic() - started:.2f} s")  # noqa: T201
 
 
@@ -41,12 +41,13 @@ def test_rights_that_the_role_lacks_are_reported(rig: Rig, role: dict[str, Any])
     rig.administrator.apply(older)
     try:
         # The API server learns of the change within a moment.
-        while (found := cluster_problem(rig.installation)) is None:
+        while (found := deployer_problem(rig.installation)) is None:
             assert time.monotonic() < deadline
     finally:
         rig.administrator.apply(role)
     assert "may not patch deployments, get pods/portforward, create pods/portforward." in found.sentence
-    assert found.fix.startswith(".venv/bin/healthpredict cluster set-up ")
+    assert f"HEALTHPREDICT_KUBECONFIG={rig.settings.kubeconfig} " in found.fix
+    assert ".venv/bin/healthpredict cluster set-up " in found.fix
 
 
 def test_a_token_that_is_no_longer_valid_is_reported(rig: Rig, tmp_path: Path) -> None:
@@ -56,4 +57,4 @@ def test_a_token_that_is_no_longer_valid_is_reported(rig: Rig, tmp_path: Path) -
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
     settings = rig.settings.model_copy(update={"kubeconfig": tmp_path / "kubeconfig"})
     with pytest.raises(RolloutError, match="Unauthorized"):
-        cluster_problem(Installation(settings))
+        deployer_problem(Installation(settings))
