@@ -12,7 +12,8 @@ from benchmarks.drift_policy import Champion, Timeline, follow, ours
 from benchmarks.drift_population import FAMILY
 from benchmarks.results import Target, at_least, at_most
 from healthpredict.features.frame import encode_frame
-from healthpredict.monitoring.alarms import Alarm, changes_since, column_alarms
+from healthpredict.monitoring.alarms import Alarm
+from healthpredict.monitoring.changes import changes_since, column_alarms
 from healthpredict.monitoring.contributions import Contribution, column_contributions, sample
 from healthpredict.monitoring.data_drift import BatchCounts, count_batch
 from healthpredict.operations.dataset import LABEL

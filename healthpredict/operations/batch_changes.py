@@ -10,7 +10,7 @@ import pandas as pd
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.batches import INITIAL
 from healthpredict.features.frame import encode_frame
-from healthpredict.monitoring.alarms import Change, changes_since
+from healthpredict.monitoring.changes import Change, changes_since
 from healthpredict.monitoring.contributions import Contribution, column_contributions, sample
 from healthpredict.monitoring.data_drift import BatchCounts, count_batch
 from healthpredict.monitoring.profile import ReferenceProfile

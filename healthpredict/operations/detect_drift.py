@@ -14,9 +14,10 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.evaluation.interval import Floats, Interval
 from healthpredict.features.frame import encode_frame, unknown_diagnoses
-from healthpredict.monitoring.alarms import Alarm, Change, column_alarms
+from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
 from healthpredict.monitoring.calibration import CalibrationCheck, check_calibration
+from healthpredict.monitoring.changes import Change, column_alarms
 from healthpredict.monitoring.concept import ConceptDrift, detect_concept_drift
 from healthpredict.monitoring.contributions import Contribution
 from healthpredict.monitoring.data_drift import DataDrift, compare, count_batch

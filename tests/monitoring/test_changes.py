@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small_hospital import draw
 
-from healthpredict.monitoring.alarms import Change, Jump, changes_since, column_alarms
+from healthpredict.monitoring.changes import Change, Jump, changes_since, column_alarms
 from healthpredict.monitoring.contributions import Contribution
 from healthpredict.monitoring.data_drift import BatchCounts, ColumnDrift, count_batch
 from healthpredict.monitoring.distances import MISSING, Method
