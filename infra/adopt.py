@@ -10,7 +10,10 @@ _MAY_DIFFER = ("tags", "force_destroy", "force_delete", "image_tag_mutability", 
 
 
 def adopted(id_: str | None, settings: StackSettings) -> pulumi.ResourceOptions:
-    """The options that import the resource with this id if `adoptBucket` is set. Pulumi ignores them once it is in the stack."""
+    """The options that import the resource with this id if `adoptBucket` is set.
+
+    Pulumi imports it once. While `adoptBucket` is set, it also ignores changes of `_MAY_DIFFER`.
+    """
     if settings.adopt_bucket is None:
         return pulumi.ResourceOptions()
     return pulumi.ResourceOptions(import_=id_, ignore_changes=list(_MAY_DIFFER))

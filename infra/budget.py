@@ -8,7 +8,7 @@ from policy import Statement, deny_without_tls, document
 from settings import StackSettings
 
 PERCENTS = (50, 80, 100)
-# CPU credits. A t3.large earns 36 an hour and stores up to 864; 60 last for some minutes at full speed.
+# CPU credits. A t3.large earns 36 an hour, stores up to 864, and at full speed spends 120 an hour: 60 last for 43 minutes.
 LOW_CREDITS = 60
 
 

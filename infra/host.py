@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +80,17 @@ class Host(pulumi.ComponentResource):
             # The host shuts itself down after maxHours. This must stop the instance, not terminate it.
             instance_initiated_shutdown_behavior="stop",
             instance_market_options=_spot() if settings.spot else None,
-            tags=settings.tags("host") | {MADE_WITH_TAG: _made_with(settings)},
+            tags=settings.tags("host") | {MADE_WITH_TAG: MadeWith.of(settings).tag},
             opts=pulumi.ResourceOptions(
                 parent=self,
                 ignore_changes=list(FIXED),
                 hooks=pulumi.ResourceHookBinding(before_update=[_keep_disk(settings.disk_gb)]),
             ),
         )
-        made_with = self.instance.tags.apply(lambda tags: (tags or {}).get(MADE_WITH_TAG))
-        self.spot = made_with.apply(lambda made: settings.spot if made is None else made.endswith(_spot_text(True)))
+        made_with = self.instance.tags.apply(lambda tags: MadeWith.read((tags or {}).get(MADE_WITH_TAG, "")))
+        self.spot = made_with.apply(lambda made: settings.spot if made is None else made.spot)
         self.spot.apply(_warn_of_spot)
-        made_with.apply(lambda made: _warn_of_pending_settings(settings, made or "settings of an older release"))
+        made_with.apply(lambda made: _warn_of_pending_settings(settings, made))
         self.register_outputs({"instance_id": self.instance.id})
 
     def _key(self, settings: StackSettings) -> pulumi.Output[str] | None:
@@ -103,20 +105,40 @@ class Host(pulumi.ComponentResource):
         return key.key_name
 
 
-def _made_with(settings: StackSettings) -> str:
-    """The settings that take effect only on a new host, as text."""
-    return f"{'an' if settings.ssh_public_key else 'no'} sshPublicKey, {_spot_text(settings.spot)}"
+@dataclass(frozen=True)
+class MadeWith:
+    """The settings that take effect only on a new host. A tag of the host holds those with which it was created."""
+
+    spot: bool
+    ssh: bool
+
+    @classmethod
+    def of(cls, settings: StackSettings) -> MadeWith:
+        """Those of the configuration."""
+        return cls(spot=settings.spot, ssh=settings.ssh_public_key is not None)
+
+    @classmethod
+    def read(cls, tag: str) -> MadeWith | None:
+        """Those of a tag, or None for a host of a release that had no such tag."""
+        found = re.fullmatch("spot=(true|false) ssh=(true|false)", tag)
+        return cls(*(value == "true" for value in found.groups())) if found else None
+
+    @property
+    def tag(self) -> str:
+        """The value of the tag."""
+        return f"spot={self.spot} ssh={self.ssh}".lower()
+
+    def __str__(self) -> str:
+        return f"{'an' if self.ssh else 'no'} sshPublicKey, spot {str(self.spot).lower()}"
 
 
-def _spot_text(spot: bool) -> str:
-    return f"spot {str(spot).lower()}"
-
-
-def _warn_of_pending_settings(settings: StackSettings, made_with: str) -> None:
+def _warn_of_pending_settings(settings: StackSettings, made_with: MadeWith | None) -> None:
     """Warn of settings that take effect only with the next generation."""
-    if made_with != _made_with(settings):
+    configured = MadeWith.of(settings)
+    if made_with != configured:
         pulumi.log.warn(
-            f"This host has {made_with}. The settings ({_made_with(settings)}) take effect only with hostGeneration "
+            f"This host has {made_with or 'settings of an older release'}. "
+            f"The settings ({configured}) take effect only with hostGeneration "
             f"{settings.host_generation + 1}, which replaces the host and its disk. Make a backup first."
         )
 
@@ -167,7 +189,7 @@ def _files() -> list[dict[str, Any]]:
     files = []
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         entry: dict[str, Any] = {"path": f"/{path.relative_to(root).as_posix()}", "content": path.read_text()}
-        if "lib" in path.parts and path.suffix == "":
+        if "lib" in path.relative_to(root).parts and path.suffix == "":
             # Compressed, because the plain text would exceed EC2's limit.
             packed = base64.b64encode(gzip.compress(path.read_bytes(), mtime=0)).decode()
             entry |= {"permissions": "0755", "encoding": "gz+b64", "content": packed}

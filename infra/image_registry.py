@@ -17,7 +17,7 @@ class ImageRegistry(pulumi.ComponentResource):
 
     def __init__(self, settings: StackSettings) -> None:
         super().__init__("health-predict:aws:Registry", settings.prefix)
-        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keeps_data)
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.data_outlives_stack)
         name = settings.prefix
         self.repository = aws.ecr.Repository(
             f"{name}-images",
@@ -25,7 +25,7 @@ class ImageRegistry(pulumi.ComponentResource):
             image_tag_mutability="IMMUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
-            force_delete=not settings.keeps_data,
+            force_delete=not settings.data_outlives_stack,
             tags=settings.tags("images"),
             opts=pulumi.ResourceOptions.merge(child, adopted(name, settings)),
         )

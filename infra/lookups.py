@@ -21,7 +21,7 @@ class Lookups:
     Attributes:
         account: number of the account.
         zone: the first availability zone that offers the instance type.
-        image: id of the newest Ubuntu LTS image of Canonical.
+        image: id of Canonical's newest image of Ubuntu 24.04 for x86_64.
     """
 
     account: str

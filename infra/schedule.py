@@ -41,7 +41,7 @@ class Schedule(pulumi.ComponentResource):
         )
         hours = {"stop": _cron(settings.stop_time, "*")}
         if settings.start_time:
-            hours["start"] = _cron(settings.start_time, f"{settings.start_days[0]}-{settings.start_days[-1]}")
+            hours["start"] = _cron(settings.start_time, ",".join(settings.start_days))
         for verb, cron in hours.items():
             aws.scheduler.Schedule(
                 f"{name}-{verb}",

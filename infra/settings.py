@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 PROJECT = "health-predict"
 DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
@@ -15,6 +15,8 @@ DAYS_OF_MONTH = 30.44
 """Mean days of a month (365.25 / 12, rounded)."""
 HOURS_STARTED_BY_HAND = 8 * 22
 """Assumed hours in a month of a host that is started by hand: those of the default schedule."""
+# The image is for x86_64. "g" after the generation means Graviton, which is ARM (Amazon EC2 instance type naming conventions).
+_ARM = r"a1\.|[a-z]+[0-9]+[a-z]*g"
 
 
 class ConfigError(Exception):
@@ -59,7 +61,7 @@ class StackSettings:
         return f"/{PROJECT}/{self.stack}"
 
     @property
-    def keeps_data(self) -> bool:
+    def data_outlives_stack(self) -> bool:
         """Whether `pulumi destroy` leaves bucket and images. Adopted ones stay until `adoptBucket` is removed."""
         return self.keep_data or self.adopt_bucket is not None
 
@@ -106,19 +108,19 @@ def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Stac
         region=region,
         alert_mail=_mail(text["alertMail"]),
         **_source(text),
-        instance_type=_match("instanceType", text["instanceType"], r"[a-z0-9-]+\.[a-z0-9]+", "such as t3.large"),
-        disk_gb=int(_number("diskGb", text["diskGb"], 20, 500)),
+        instance_type=_instance_type(text["instanceType"]),
+        disk_gb=_whole_number("diskGb", text["diskGb"], 20, 500),
         spot=_flag("spot", text["spot"]),
         cpu_credits=_match("cpuCredits", text["cpuCredits"], "standard|unlimited", "standard or unlimited"),
         start_time=start,
         stop_time=stop,
         start_days=_days(text["startDays"]),
         timezone=_timezone(text["timezone"]),
-        max_hours=int(_number("maxHours", text["maxHours"], 0, 168)),
+        max_hours=_whole_number("maxHours", text["maxHours"], 0, 168),
         budget_usd=_number("budgetUsd", text["budgetUsd"], 1, 10_000),
         keep_data=_flag("keepData", text["keepData"]),
         adopt_bucket=_adopt_bucket(stack, text["adoptBucket"]),
-        host_generation=int(_number("hostGeneration", text["hostGeneration"], 1, 10_000)),
+        host_generation=_whole_number("hostGeneration", text["hostGeneration"], 1, 10_000),
         ssh_cidr=_ssh_cidr(text["sshCidr"], text["sshPublicKey"]),
         ssh_public_key=_ssh_public_key(text["sshPublicKey"], text["sshCidr"]),
     )
@@ -173,6 +175,21 @@ def _number(key: str, value: str, low: float, high: float) -> float:
     return number
 
 
+def _whole_number(key: str, value: str, low: int, high: int) -> int:
+    if not value.isdecimal() or not low <= int(value) <= high:
+        raise ConfigError(f"{key} is {value!r}. Expected: a whole number from {low} to {high}.")
+    return int(value)
+
+
+def _instance_type(value: str) -> str:
+    _match("instanceType", value, r"[a-z0-9-]+\.[a-z0-9]+", "such as t3.large")
+    if re.match(_ARM, value):
+        raise ConfigError(
+            f"instanceType is {value!r}, which has an ARM processor. Choose one with x86_64, such as t3.large."
+        )
+    return value
+
+
 def _flag(key: str, value: str) -> bool:
     return _match(key, value.lower(), "true|false", "true or false") == "true"
 
@@ -196,7 +213,7 @@ def _days(value: str) -> tuple[str, ...]:
 def _timezone(value: str) -> str:
     if value not in available_timezones():
         raise ConfigError(f"timezone is {value!r}. Expected: a name such as UTC or Europe/Berlin.")
-    return ZoneInfo(value).key
+    return value
 
 
 def _adopt_bucket(stack: str, value: str) -> str | None:

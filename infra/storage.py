@@ -54,12 +54,12 @@ class Storage(pulumi.ComponentResource):
     def __init__(self, settings: StackSettings, repository: aws.ecr.Repository) -> None:
         super().__init__("health-predict:aws:Storage", settings.prefix)
         # keepData keeps the bucket together with the resources that protect it.
-        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.keeps_data)
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=settings.data_outlives_stack)
         name = settings.prefix
         self.bucket = aws.s3.Bucket(
             f"{name}-data",
             # Otherwise `pulumi destroy` fails if the bucket is not empty.
-            force_destroy=not settings.keeps_data,
+            force_destroy=not settings.data_outlives_stack,
             tags=settings.tags("data"),
             opts=pulumi.ResourceOptions.merge(
                 pulumi.ResourceOptions.merge(child, adopted(settings.adopt_bucket, settings)),

@@ -89,13 +89,16 @@ class Cluster:
         """Host name of the cluster's API."""
         return urlsplit(self._configuration.host).hostname or ""
 
-    def address(self) -> dict[str, str]:
-        """URL and certificate authority of the cluster's API, as in a kubeconfig."""
-        authority = Path(self._configuration.ssl_ca_cert).read_bytes()
-        return {
-            "server": self._configuration.host,
-            "certificate-authority-data": base64.b64encode(authority).decode(),
-        }
+    def address(self) -> dict[str, str | bool]:
+        """URL of the cluster's API, and how its certificate is verified, as in a kubeconfig."""
+        address: dict[str, str | bool] = {"server": self._configuration.host}
+        # A certificate of a public authority needs neither.
+        if self._configuration.ssl_ca_cert:
+            authority = Path(self._configuration.ssl_ca_cert).read_bytes()
+            address["certificate-authority-data"] = base64.b64encode(authority).decode()
+        if not self._configuration.verify_ssl:
+            address["insecure-skip-tls-verify"] = True
+        return address
 
     def apply(self, manifest: KubernetesObject, manager: str = FIELD_MANAGER) -> KubernetesObject:
         """Create or change an object by server-side apply. Fields that the manifest does not name keep their values.
@@ -209,12 +212,16 @@ class Cluster:
             # A client of its own, because opening the stream changes how the client sends requests.
             core = CoreV1Api(self._new_client())
             forward = portforward(core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port))
-            connection = _SocketConnection(pod)
-            connection.connected = forward.socket(port)
-            headers = {**DRY_RUN, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-            connection.request("GET" if body is None else "POST", path, body, {**headers, "Connection": "close"})
-            response = connection.getresponse()
-            return response.status, response.read()
+            try:
+                connection = _SocketConnection(pod)
+                connection.connected = forward.socket(port)
+                connection.connected.settimeout(_PORT_FORWARD_SECONDS)
+                headers = {**DRY_RUN, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+                connection.request("GET" if body is None else "POST", path, body, {**headers, "Connection": "close"})
+                with connection.getresponse() as response:
+                    return response.status, response.read()
+            finally:
+                forward.close()
 
         try:
             status, answer = _bounded(ask, _PORT_FORWARD_SECONDS)
@@ -274,7 +281,7 @@ class _SocketConnection(http.client.HTTPConnection):
 
 
 def _bounded(action: Callable[[], _Result], seconds: float) -> _Result:
-    """Call an action that has no timeout of its own. Raises: TimeoutError, if it takes longer; its thread then ends by itself."""
+    """Call an action in a daemon thread. Raises: TimeoutError, if it takes longer; the thread goes on until the action ends."""
     done: Future[_Result] = Future()
 
     def run() -> None:

@@ -15,6 +15,7 @@ from healthpredict.rollout.progress import (
     TEMPLATE_HASH,
     Failure,
     failure_of,
+    first_unready,
     is_complete,
     is_observed,
     is_ready,
@@ -59,10 +60,7 @@ class LiveDeployment:
 
     def pods(self) -> list[KubernetesObject]:
         """The pods of the current template."""
-        newest = self.newest()
-        if newest is None:
-            return []
-        return owned(newest, self._cluster.find("Pod", {TEMPLATE_HASH: newest["metadata"]["labels"][TEMPLATE_HASH]}))
+        return self._pods_of(self.read())
 
     def wait(self, seconds: float, unschedulable_seconds: float) -> None:
         """Wait until every pod has the current template and is available.
@@ -75,22 +73,21 @@ class LiveDeployment:
         deadline = time.monotonic() + seconds
         pods: list[KubernetesObject] = []
         while True:
-            failure = lost = None
+            failure = unreachable = None
             try:
                 deployment = self.read()
                 if is_complete(deployment):
                     return
                 if is_observed(deployment):
-                    pods = self.pods()
+                    pods = self._pods_of(deployment)
                     failure = failure_of(deployment, pods, unschedulable_seconds)
             except Unreachable as error:
                 _logger.warning("%s", error)
-                lost = error
-            if lost is not None and time.monotonic() > deadline:
-                raise lost
+                unreachable = error
             if failure is None and time.monotonic() > deadline:
-                unready = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), None)
-                failure = Failure(f"it was not available within {seconds:.0f} s", unready)
+                if unreachable is not None:
+                    raise unreachable
+                failure = Failure(f"it was not available within {seconds:.0f} s", first_unready(pods))
             if failure is not None:
                 raise Unfit(self._explain(failure))
             time.sleep(_POLL_SECONDS)
@@ -139,7 +136,16 @@ class LiveDeployment:
 
     def failure(self, unschedulable_seconds: float) -> Failure | None:
         """Why a pod of the current template does not run, or None if all run or may still start."""
-        return failure_of(self.read(), self.pods(), unschedulable_seconds)
+        deployment = self.read()
+        # A pod that is ready may have been restarted weeks ago.
+        pods = [pod for pod in self._pods_of(deployment) if not is_ready(pod)]
+        return failure_of(deployment, pods, unschedulable_seconds)
+
+    def _pods_of(self, deployment: KubernetesObject) -> list[KubernetesObject]:
+        newest = newest_replica_set(deployment, self._cluster.find("ReplicaSet"))
+        if newest is None:
+            return []
+        return owned(newest, self._cluster.find("Pod", {TEMPLATE_HASH: newest["metadata"]["labels"][TEMPLATE_HASH]}))
 
     def _explain(self, failure: Failure) -> str:
         """Describe a failure, with the last log lines and warning events of its pod."""

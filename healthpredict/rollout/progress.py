@@ -101,9 +101,8 @@ def failure_of(
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return Failure(f"no pod could be created: {condition['message']}")
         if condition["type"] == "Progressing" and condition["reason"] == "ProgressDeadlineExceeded":
-            unready = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), None)
             seconds = deployment["spec"]["progressDeadlineSeconds"]
-            return Failure(f"it was not ready within {seconds} s", unready)
+            return Failure(f"it was not ready within {seconds} s", first_unready(pods))
     return None
 
 
@@ -113,18 +112,23 @@ def is_ready(pod: KubernetesObject) -> bool:
     return ready and not pod["metadata"].get("deletionTimestamp")
 
 
+def first_unready(pods: Sequence[KubernetesObject]) -> str | None:
+    """The name of the first pod that is not ready, or None if all are."""
+    return next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), None)
+
+
 def waits_for_image(pod: KubernetesObject) -> bool:
     """Whether the image of a pod could not be pulled."""
-    waiting = (status.get("state", {}).get("waiting") or {} for status in _containers(pod))
+    waiting = (status.get("state", {}).get("waiting") or {} for status in _container_statuses(pod))
     return any(found.get("reason") in ("ErrImagePull", "ImagePullBackOff") for found in waiting)
 
 
 def restarts(pod: KubernetesObject) -> int:
     """How often the containers of a pod were restarted."""
-    return sum(status["restartCount"] for status in _containers(pod))
+    return sum(status["restartCount"] for status in _container_statuses(pod))
 
 
-def _containers(pod: KubernetesObject) -> list[dict[str, Any]]:
+def _container_statuses(pod: KubernetesObject) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses", [])
     return found
 
@@ -134,7 +138,7 @@ def _failure_of_pod(pod: KubernetesObject, unschedulable_seconds: float) -> str 
         waits = condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
         if waits and _age(condition["lastTransitionTime"]) >= unschedulable_seconds:
             return f"no node has room for it: {condition.get('message', '')}"
-    for status in _containers(pod):
+    for status in _container_statuses(pod):
         ends = [status.get(when, {}).get("terminated") for when in ("state", "lastState")]
         ended: dict[str, Any] | None = next(filter(None, ends), None)
         if ended and ended.get("reason") == "OOMKilled":

@@ -18,8 +18,8 @@ _logger = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 3.0
 _UNREADY_POLLS: Final = 3
 _FAILED_POLLS: Final = 5
-"""If the last polls of the watch fail, it goes on until one succeeds or this many in a row have failed. The API server may only
-be restarting."""
+"""If polls fail at the end of the watch, it continues: until one succeeds, or until this many in a row have failed. The API server
+may only be restarting."""
 
 
 def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seconds: float) -> str | None:
@@ -45,10 +45,7 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
     while time.monotonic() < deadline or failed:
         try:
             pods = deployment.pods()
-            if first is None:
-                first = _counts(deployment, key, pods)
-                restarted_before = {_name(pod): restarts(pod) for pod in pods}
-            counts = growth(first, _counts(deployment, key, pods))
+            counts = _counts(deployment, key, pods)
         except RolloutError as error:
             _logger.warning("%s", error)
             failed += 1
@@ -56,16 +53,21 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
                 raise
         else:
             failed = 0
-            if any(restarts(pod) > restarted_before.get(_name(pod), 0) for pod in pods):
-                return "A pod was restarted."
+            if first is None:
+                first = counts
+                restarted_before = {_name(pod): restarts(pod) for pod in pods}
+            for pod in pods:
+                if restarts(pod) > restarted_before.get(_name(pod), 0):
+                    return f"Pod {_name(pod)} was restarted."
             # The autoscaler, or a node that is drained, may add a pod, which is not ready immediately, or delete one.
             ready = {_name(pod) for pod in pods if is_ready(pod)}
             were_ready |= ready
-            lost = were_ready & {_name(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")} - ready
-            unready = unready + 1 if lost or not ready else 0
+            present = {_name(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+            no_longer_ready = (were_ready & present) - ready
+            unready = unready + 1 if no_longer_ready or not ready else 0
             if unready >= _UNREADY_POLLS:
                 return f"A pod was not ready for {_UNREADY_POLLS * _POLL_SECONDS:.0f} s."
-            problem = exceeded_limit(counts, params.watch_error_rate, params.watch_mean_seconds)
+            problem = exceeded_limit(growth(first, counts), params.watch_error_rate, params.watch_mean_seconds)
             if problem is not None:
                 return f"The version in service failed: {problem}."
         time.sleep(_POLL_SECONDS)
@@ -79,14 +81,14 @@ def _name(pod: KubernetesObject) -> str:
 
 def _counts(deployment: LiveDeployment, key: str, pods: Sequence[KubernetesObject]) -> dict[str, RequestCounts]:
     """Read the counters of the ready pods. Raises: RolloutError, if none of them responds."""
-    found, lost = {}, None
+    found, silent = {}, None
     for pod in filter(is_ready, pods):
         try:
             found[_name(pod)] = read_counts(deployment.ask(pod, "/metrics", key))
         except (RolloutError, ValueError) as error:
             # If the pod has just ended, the next poll reports that it is not ready.
             _logger.warning("%s", error)
-            lost = error
-    if lost is not None and not found:
-        raise RolloutError(f"No pod responds: {lost}") from lost
+            silent = error
+    if silent is not None and not found:
+        raise RolloutError(f"No pod responds: {silent}") from silent
     return found

@@ -50,7 +50,10 @@ def test_the_status_shows_state_health_and_schedules(stack: Stack) -> None:
     boto3.client("ec2").create_tags(Resources=[find_host(stack).instance], Tags=[tag])
     status = read_status(stack)
     assert status.host.health == tag["Value"]
-    assert status.schedules == {"start": "cron(0 9 ? * MON-FRI *) UTC", "stop": "cron(0 17 ? * * *) UTC"}
+    assert status.schedules == {
+        "start": "cron(0 9 ? * MON,TUE,WED,THU,FRI *) UTC",
+        "stop": "cron(0 17 ? * * *) UTC",
+    }
 
 
 @pytest.mark.parametrize(("ping", "reachable"), [("Online", True), ("ConnectionLost", False)])

@@ -14,6 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 from engine import ACCOUNT, REGION
 
+OWNER = {"AWS_ACCESS_KEY_ID": "root", "AWS_SECRET_ACCESS_KEY": "root"}
+"""The credentials of the account's owner, as variables."""
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
 
@@ -24,8 +26,7 @@ def owner(endpoint: str, service: str) -> Any:
         service,
         endpoint_url=endpoint,
         region_name=REGION,
-        aws_access_key_id="root",
-        aws_secret_access_key="root",
+        **{name.lower(): value for name, value in OWNER.items()},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from as_role import OWNER
 from engine import REGION
 
 
@@ -13,8 +14,7 @@ def aws_environment(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delenv(name, raising=False)
     for name, value in {
         "AWS_ENDPOINT_URL": moto_endpoint,
-        "AWS_ACCESS_KEY_ID": "root",
-        "AWS_SECRET_ACCESS_KEY": "root",
+        **OWNER,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
         # moto responds 501 to unsupported requests; retries would not help.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
+from as_role import OWNER, owner
 from engine import ACCOUNT, CONFIG, INFRA, PROJECT, REGION, STACK, Resource, Stack
 
 FOLDER = os.environ.get("HEALTHPREDICT_TEST_PULUMI", "")
@@ -27,8 +27,6 @@ UBUNTU = {
     "name": "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-20260101",
 }
 _SECONDS = 300
-Credentials = dict[str, str]
-OWNER: Credentials = {"AWS_ACCESS_KEY_ID": "root", "AWS_SECRET_ACCESS_KEY": "root"}
 
 
 def unpack_engine(folder: Path) -> dict[str, str]:
@@ -42,12 +40,14 @@ def unpack_engine(folder: Path) -> dict[str, str]:
     ).stdout  # fmt: skip
     for name, value in re.findall(r"(\w+)=(\S+)", printed):
         environment[name] = value.replace("$PATH", os.environ["PATH"])
-    # The second one shows the option --event-log.
+    # PULUMI_DEBUG_COMMANDS makes the option --event-log available.
     return environment | {"PULUMI_CONFIG_PASSPHRASE": "test", "PULUMI_DEBUG_COMMANDS": "true"}
 
 
 @contextmanager
-def provider(environment: dict[str, str], endpoint: str, credentials: Credentials = OWNER) -> Iterator[dict[str, str]]:
+def provider(
+    environment: dict[str, str], endpoint: str, credentials: dict[str, str] = OWNER
+) -> Iterator[dict[str, str]]:
     """Start the AWS provider once for many commands. Yields: the environment that uses it."""
     environment = environment | {"AWS_ENDPOINT_URL": endpoint} | credentials
     script = [sys.executable, str(Path(__file__).with_name("aws_provider.py"))]
@@ -184,10 +184,7 @@ class Program:
 
     def client(self, service: str) -> Any:
         """A client of the account's owner."""
-        return boto3.client(
-            service, endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name=REGION,
-            aws_access_key_id="root", aws_secret_access_key="root",
-        )  # fmt: skip
+        return owner(self.environment["AWS_ENDPOINT_URL"], service)
 
     def hosts(self) -> list[dict[str, Any]]:
         """The instances of the stack that are not terminated."""

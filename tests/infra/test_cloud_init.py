@@ -13,6 +13,7 @@ from pathlib import Path
 
 import host as program
 import pytest
+import yaml
 from engine import CONFIG, INFRA, REGION, STACK, Stack, read_written_files
 from settings import read_settings
 
@@ -46,6 +47,16 @@ def test_the_user_data_contains_every_file_unchanged(user_data: str) -> None:
     files = {f"/{path.relative_to(ROOT)}": path.read_text() for path in ROOT.rglob("*") if path.is_file()}
     assert files.items() <= written.items()
     assert set(written) - set(files) == {"/etc/health-predict/host.env"}
+
+
+def test_only_scripts_are_compressed_wherever_the_source_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "lib" / "host"
+    shutil.copytree(program.HERE, folder)
+    (folder / "root/etc/health-predict").mkdir()
+    (folder / "root/etc/health-predict/plain").write_text("text")
+    monkeypatch.setattr(program, "HERE", folder)
+    written = yaml.safe_load(program.render_user_data(read_settings(STACK, REGION, CONFIG)))["write_files"]
+    assert {"path": "/etc/health-predict/plain", "content": "text"} in written
 
 
 def test_the_user_data_has_the_path_of_the_settings_and_no_settings(user_data: str) -> None:

@@ -34,7 +34,7 @@ def test_only_the_host_has_an_hourly_price(stack: Stack) -> None:
 def test_it_stops_every_day_and_starts_on_working_days(stack: Stack) -> None:
     schedules = {each.inputs["name"].rpartition("-")[2]: each.inputs for each in stack.all("Schedule")}
     assert schedules["stop"]["scheduleExpression"] == "cron(0 17 ? * * *)"
-    assert schedules["start"]["scheduleExpression"] == "cron(0 9 ? * MON-FRI *)"
+    assert schedules["start"]["scheduleExpression"] == "cron(0 9 ? * MON,TUE,WED,THU,FRI *)"
     for verb, schedule in schedules.items():
         assert schedule["target"]["arn"] == f"arn:aws:scheduler:::aws-sdk:ec2:{verb}Instances"
         assert json.loads(schedule["target"]["input"]) == {"InstanceIds": [stack.one("Instance").id]}
@@ -44,8 +44,8 @@ def test_it_stops_every_day_and_starts_on_working_days(stack: Stack) -> None:
 
 
 def test_times_days_and_timezone_of_the_schedule_are_the_configured_ones() -> None:
-    stack = run_program(startTime="07:30", stopTime="19:05", startDays="TUE-SAT", timezone="Europe/Berlin")
-    assert stack.named("Schedule", "-start").inputs["scheduleExpression"] == "cron(30 7 ? * TUE-SAT *)"
+    stack = run_program(startTime="07:30", stopTime="19:05", startDays="FRI-SUN", timezone="Europe/Berlin")
+    assert stack.named("Schedule", "-start").inputs["scheduleExpression"] == "cron(30 7 ? * FRI,SAT,SUN *)"
     assert stack.named("Schedule", "-stop").inputs["scheduleExpression"] == "cron(5 19 ? * * *)"
     assert {each.inputs["scheduleExpressionTimezone"] for each in stack.all("Schedule")} == {"Europe/Berlin"}
 

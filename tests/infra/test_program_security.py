@@ -233,6 +233,11 @@ def test_a_new_image_or_new_user_data_does_not_replace_the_host(stack: Stack) ->
     assert stack.one("Instance").inputs.get("userDataReplaceOnChange", False) is False
 
 
+def test_a_tag_of_the_host_holds_the_settings_that_it_was_made_with() -> None:
+    tag = run_program(spot="true").one("Instance").inputs["tags"]["HealthPredictMadeWith"]
+    assert tag == "spot=true ssh=false"
+
+
 def test_another_generation_replaces_the_host() -> None:
     assert run_program(hostGeneration="2").one("Instance").name.endswith("-host-2")
 

@@ -1,4 +1,7 @@
-"""Daily use of a stack with Pulumi's real engine and a simulated AWS: `up` keeps the host and its disk."""
+"""Daily use of a stack with Pulumi's real engine and a simulated AWS: `up` keeps the host and its disk.
+
+The tests are steps of one story: each uses the stack as the ones before it left it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def first(new_program: NewProgram) -> tuple[Program, Run, Run]:
 
 @pytest.fixture
 def program(first: tuple[Program, Run, Run]) -> Program:
-    """The stack with the default settings."""
+    """The stack as the test before left it."""
     return first[0]
 
 

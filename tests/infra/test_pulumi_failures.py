@@ -60,7 +60,7 @@ def errors(printed: str) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"diskGb": "3000"}, "diskGb is '3000'. Expected: a number from 20 to 500."),
+        ({"diskGb": "3000"}, "diskGb is '3000'. Expected: a whole number from 20 to 500."),
         ({"instanceType": "t99.large"}, "instanceType is 't99.large', which us-east-1 does not offer."),
     ],
 )

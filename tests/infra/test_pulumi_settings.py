@@ -1,4 +1,4 @@
-"""Each setting, changed alone: what `pulumi up` updates and what it replaces."""
+"""One setting after the other is changed: what `pulumi up` updates and what it replaces."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ CHANGES = [
     Change({"hostGeneration": "2"}, create=["Instance"], update=NAME_THE_HOST, delete=["Instance"]),
 ]
 REPLACE_THE_HOST = {"hostGeneration"}
-# Covered by test_pulumi_teardown.py. Another region is another stack.
+# Covered by test_pulumi_teardown.py.
 ELSEWHERE = {"adoptBucket"}
 
 
 @pytest.fixture(scope="module")
 def program(new_program: NewProgram) -> Program:
-    """The stack after its first `up`. Each test changes it further."""
+    """The stack after its first `up`. Each test changes one more setting."""
     program = new_program("settings")
     program.up()
     return program

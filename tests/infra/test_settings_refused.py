@@ -114,6 +114,16 @@ def test_an_archive_with_its_digest_is_accepted() -> None:
     assert stack.named("Parameter", "/config/source-sha256").inputs["value"] == "a" * 64
 
 
+@pytest.mark.parametrize("kind", ["t4g.large", "m7gd.xlarge", "c6gn.large", "x2gd.large", "a1.large"])
+def test_an_instance_type_with_an_arm_processor_is_refused(kind: str) -> None:
+    assert "ARM" in refusal(instanceType=kind)
+
+
+@pytest.mark.parametrize("kind", ["t3a.large", "m7i-flex.large", "g4dn.xlarge", "r6id.large", "trn1.2xlarge"])
+def test_an_instance_type_with_an_x86_processor_is_accepted(kind: str) -> None:
+    assert read_settings(STACK, REGION, {**CONFIG, "instanceType": kind}).instance_type == kind
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -128,6 +138,8 @@ def test_an_archive_with_its_digest_is_accepted() -> None:
         ("budgetUsd", "nan"),
         ("budgetUsd", "0"),
         ("diskGb", "8"),
+        ("diskGb", "20.7"),
+        ("maxHours", "9.5"),
         ("cpuCredits", "endless"),
         ("spot", "maybe"),
         ("hostGeneration", "0"),

@@ -160,7 +160,7 @@ def champion(rig: Rig, traffic: Traffic) -> int:
 
 @pytest.fixture(scope="session")
 def pods(rig: Rig, champion: int) -> Iterator[tuple[Node, Pod]]:
-    """A pod that may change the node, and a pod of other people."""
+    """A pod that may change the node, and an ordinary pod of another tenant."""
     remove_pods()
     yield start_pods(rig)
     remove_pods()

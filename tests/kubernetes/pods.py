@@ -1,4 +1,4 @@
-"""Two pods in a namespace of their own: one like those of other people, and one that may change the node."""
+"""Two pods in a namespace of their own: an ordinary pod of another tenant, and one that may change the node."""
 
 from __future__ import annotations
 
@@ -46,22 +46,24 @@ class Pod:
 class Node(Pod):
     """The node, through a pod with its rights."""
 
-    def on(self, *command: str, check: bool = True) -> str:
+    def run_on_node(self, *command: str, check: bool = True) -> str:
         """Run a command on the node. Returns: its output."""
         return self.run(PYTHON, "-c", _ON_THE_NODE, *command, check=check).stdout
 
     def has(self, command: str) -> bool:
         """Whether the node has a command."""
-        return bool(self.on("sh", "-c", f"command -v {command} || true").strip())
+        return bool(self.run_on_node("sh", "-c", f"command -v {command} || true").strip())
 
     def lose_image(self, reference: str) -> None:
         """Delete an image, as the node's garbage collection does."""
         if self.has("crictl"):
-            self.on("crictl", "rmi", reference)
+            self.run_on_node("crictl", "rmi", reference)
             return
-        lines = self.on("ctr", "--namespace=k8s.io", "images", "list").splitlines()
+        lines = self.run_on_node("ctr", "--namespace=k8s.io", "images", "list").splitlines()
         (digest,) = {line.split()[2] for line in lines if line.split()[0] == reference}
-        self.on("ctr", "--namespace=k8s.io", "images", "remove", *(line.split()[0] for line in lines if digest in line))
+        self.run_on_node(
+            "ctr", "--namespace=k8s.io", "images", "remove", *(line.split()[0] for line in lines if digest in line)
+        )
 
 
 def start_pods(rig: Rig) -> tuple[Node, Pod]:

@@ -102,7 +102,7 @@ def test_the_watch_reports_a_restarted_pod(rig: Rig, champion: int) -> None:
     pod = next(pods)["metadata"]["name"]
     killing = threading.Timer(2, end_container, args=(pod,))
     killing.start()
-    assert target.watch(60) == "A pod was restarted."
+    assert target.watch(60) == f"Pod {pod} was restarted."
     target.wait()
 
 

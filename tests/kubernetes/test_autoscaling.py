@@ -27,7 +27,8 @@ ROWS = 1000
 MEASURED = 20
 SOONER = ("averageUtilization: 300", "averageUtilization: 100")
 CORES = 0.3
-"""That the load takes from the pods. At more than 0.22, two pods exceed this target, which needs less of a busy machine."""
+"""CPU cores that the load keeps busy in all pods together. Above 0.22, two pods exceed the target of 100 % in `SOONER`; 300 % would
+need three times the load."""
 
 
 @contextmanager
@@ -65,6 +66,16 @@ def available(rig: Rig) -> int:
     return int(found["status"].get("availableReplicas", 0))
 
 
+@contextmanager
+def autoscaler_of(rig: Rig, settings: Settings) -> Iterator[None]:
+    """The autoscaler of these settings, for the time of a `with` block."""
+    apply_autoscaler(rig, settings)
+    try:
+        yield
+    finally:
+        apply_autoscaler(rig, rig.settings)
+
+
 def apply_autoscaler(rig: Rig, settings: Settings) -> None:
     assert settings.source_path is not None
     manifests = read_manifests(settings.source_path / settings.rollout.overlay)
@@ -81,13 +92,12 @@ def test_pods_are_added_under_load_and_removed_after_it(
     alterations = {"k8s/base/autoscaler.yaml": SOONER}
     settings = rig.altered(tmp_path / "source", alterations, watch_seconds=10, watch_mean_seconds=5)
     version = rig.register()
-    apply_autoscaler(rig, settings)
-    with nothing_fails(traffic) as versions:
+    with autoscaler_of(rig, settings), nothing_fails(traffic) as versions:
         with load(rig, tmp_path) as batches:
             start = time.monotonic()
             wait_until(lambda: available(rig) > 2, 120)
             roll_out(Installation(settings), version)
             assert [answer for answer in batches.since(start) if answer.fault] == []
         wait_until(lambda: available(rig) == 2, 120)
-    apply_autoscaler(rig, rig.settings)
-    assert alias(rig.settings) == version in versions
+    assert alias(rig.settings) == version
+    assert version in versions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ def test_an_expired_login_is_reported_within_a_minute_and_can_be_renewed(
         wait_until(lambda: "`healthpredict cluster refresh-login`" in (status(rig.installation).serving or ""), 60)
         (waiting,) = pod_names(rig) - set(ready_pods(rig))
         assert refresh_login(rig.installation)
-        assert waiting not in pod_names(rig), "it is replaced, because the node would not retry soon"
+        assert waiting not in pod_names(rig), "it was not replaced, and the node would not retry soon"
         wait_until(lambda: len(ready_pods(rig)) == 2, 60)
     assert (
         status(rig.installation).serving
@@ -89,13 +89,13 @@ def assert_rolled_back(rig: Rig, traffic: Traffic, words: str) -> None:
 def test_a_full_image_store_is_reported_and_the_version_in_service_stays(
     rig: Rig, champion: int, traffic: Traffic, node: Node
 ) -> None:
-    if not node.on("sh", "-c", f"ls -d {INGEST} || true").strip():
+    if not node.run_on_node("sh", "-c", f"ls -d {INGEST} || true").strip():
         pytest.skip("the node's container runtime is not containerd")
-    node.on("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", INGEST)
+    node.run_on_node("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", INGEST)
     try:
         assert_rolled_back(rig, traffic, "(?s)its image cannot be pulled.*no space left on device")
     finally:
-        node.on("umount", INGEST)
+        node.run_on_node("umount", INGEST)
 
 
 def test_a_read_only_log_folder_is_reported_and_the_version_in_service_stays(
@@ -104,18 +104,18 @@ def test_a_read_only_log_folder_is_reported_and_the_version_in_service_stays(
     if rig.log is None:
         pytest.skip("HEALTHPREDICT_TEST_LOG_FOLDER names no folder that node and host share")
     log = str(rig.log)
-    node.on("mount", "--bind", log, log)
-    node.on("mount", "-o", "remount,bind,ro", log)
+    node.run_on_node("mount", "--bind", log, log)
+    node.run_on_node("mount", "-o", "remount,bind,ro", log)
     try:
         words = r"(?s)crashes repeatedly.*The prediction log /var/log/healthpredict cannot be written \(Read-only file system\)"
         assert_rolled_back(rig, traffic, words)
     finally:
-        node.on("umount", log)
+        node.run_on_node("umount", log)
 
 
 def api_server(rig: Rig) -> str:
     """URL of the cluster's API."""
-    return rig.administrator.address()["server"]
+    return str(rig.administrator.address()["server"])
 
 
 @contextmanager
@@ -124,11 +124,11 @@ def unreachable(rig: Rig, node: Node, seconds: float) -> Iterator[None]:
     rule = f"! -i lo -p tcp --dport {urlsplit(api_server(rig)).port} -j REJECT --reject-with tcp-reset"
     script = f"iptables -I INPUT {rule}; sleep {seconds}; iptables -D INPUT {rule}"
     ends = time.monotonic() + seconds + 1
-    node.on("sh", "-c", f"setsid sh -c '{script}' >/dev/null 2>&1 &")
+    node.run_on_node("sh", "-c", f"setsid sh -c '{script}' >/dev/null 2>&1 &")
     try:
         wait_until(lambda: not answers(rig), 5)
         yield
-        assert not answers(rig), "it was unreachable all the time"
+        assert not answers(rig), "it answered during the outage"
     finally:
         time.sleep(max(0.0, ends - time.monotonic()))
         wait_until(lambda: answers(rig), 10)
@@ -146,24 +146,21 @@ def test_a_rollout_during_which_the_api_server_is_unreachable_is_unknown_and_the
     rig: Rig, champion: int, traffic: Traffic, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, version = alias(rig.settings), rig.register()
-    outage = unreachable(rig, node, 30)
     verify = KubernetesTarget._verify
-
-    def lose_api_server(*arguments: Any) -> None:
-        outage.__enter__()
-        monkeypatch.setattr(KubernetesTarget, "_verify", verify)
-        verify(*arguments)
-
-    monkeypatch.setattr(KubernetesTarget, "_verify", lose_api_server)
     with nothing_fails(traffic) as versions:
-        try:
+        with ExitStack() as outage:
+
+            def lose_api_server(*arguments: Any) -> None:
+                outage.enter_context(unreachable(rig, node, 30))
+                monkeypatch.setattr(KubernetesTarget, "_verify", verify)
+                verify(*arguments)
+
+            monkeypatch.setattr(KubernetesTarget, "_verify", lose_api_server)
             with pytest.raises(RolloutUnknown, match="did not respond"):
                 roll_out(rig.installation, version)
             assert alias(rig.settings) == before
             assert (status(rig.installation).serving or "").startswith("unknown: ")
             assert repair_rollout(rig.installation) is not None
-        finally:
-            outage.__exit__(None, None, None)
         assert repair_rollout(rig.installation) is None
     assert last_unknown(rig.installation) is None
     assert alias(rig.settings) == version
@@ -199,8 +196,10 @@ def test_the_champion_responds_within_a_minute_after_the_node_was_stopped(rig: R
 
     assert version() == alias(rig.settings)
     container.stop(timeout=30)
-    assert version() is None
-    container.start()
+    try:
+        assert version() is None
+    finally:
+        container.start()
     wait_until(lambda: version() == alias(rig.settings), 60)
     wait_until(lambda: answers(rig), 60)
     wait_until(lambda: len(ready_pods(rig)) == 2, 60)

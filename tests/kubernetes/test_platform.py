@@ -64,15 +64,15 @@ def test_the_api_server_reports_unknown_fields_and_deprecated_kinds(rig: Rig, ch
 
 
 def test_the_namespace_admits_only_restricted_pods(rig: Rig, champion: int) -> None:
-    """The pods of the API are restricted; the same pod with root's rights is refused."""
+    """The pods of the API are restricted; the same pod on the host's network is refused."""
     (pod, *_) = rig.administrator.find("Pod", STABLE)
     metadata = {"name": "checked", "namespace": NAMESPACE}
     # The volume of the token and the node are the API server's own additions to a running pod.
     spec = {name: value for name, value in pod["spec"].items() if name != "nodeName"}
     restricted = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
     assert dry_run(restricted).returncode == 0
-    root = {**restricted, "spec": {**spec, "hostNetwork": True}}
-    assert 'violates PodSecurity "restricted' in dry_run(root).stderr
+    on_host_network = {**restricted, "spec": {**spec, "hostNetwork": True}}
+    assert 'violates PodSecurity "restricted' in dry_run(on_host_network).stderr
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def api_address() -> tuple[str, int]:
 @contextmanager
 def metadata_service(node: Node) -> Iterator[None]:
     """Something that listens on the metadata address, on the node."""
-    node.on("ip", "address", "add", f"{METADATA}/32", "dev", "lo")
+    node.run_on_node("ip", "address", "add", f"{METADATA}/32", "dev", "lo")
     serve = f"""
 import subprocess, sys
 server = [sys.executable, "-m", "http.server", "80", "--bind={METADATA}"]
@@ -115,8 +115,8 @@ subprocess.Popen(server, start_new_session=True, stdout=subprocess.DEVNULL, stde
         wait_until(lambda: node.reaches(METADATA, 80), 10)
         yield
     finally:
-        node.on("pkill", "-f", f"http.server 80 --bind={METADATA}", check=False)
-        node.on("ip", "address", "delete", f"{METADATA}/32", "dev", "lo")
+        node.run_on_node("pkill", "-f", f"http.server 80 --bind={METADATA}", check=False)
+        node.run_on_node("ip", "address", "delete", f"{METADATA}/32", "dev", "lo")
 
 
 def test_a_pod_of_the_api_opens_no_connection(
@@ -129,7 +129,7 @@ def test_a_pod_of_the_api_opens_no_connection(
     with metadata_service(node):
         assert {target for target, address in targets.items() if other.reaches(*address)} == set(targets)
         assert {target for target, address in targets.items() if api.reaches(*address)} == set()
-    assert api.reaches("127.0.0.1", 8080), "the command itself works in this pod"
+    assert api.reaches("127.0.0.1", 8080), "the command itself does not work in this pod"
 
 
 def test_a_pod_of_another_namespace_does_not_reach_the_api(rig: Rig, champion: int, other: Pod) -> None:
@@ -163,14 +163,14 @@ def second_node() -> Iterator[str]:
         kubectl("delete", "node", name)
 
 
-def evict(pod: str, *, dry_run: bool = False) -> str:
-    """Evict a pod, as `kubectl drain` does. Returns: why it was refused, or an empty string."""
+def evict(pod: str, *, only_ask: bool = False) -> str:
+    """Evict a pod, as `kubectl drain` does, or only ask for it. Returns: why it was refused, or an empty string."""
     eviction: dict[str, Any] = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
         "metadata": {"name": pod, "namespace": NAMESPACE},
     }
-    if dry_run:
+    if only_ask:
         eviction["deleteOptions"] = {"dryRun": ["All"]}
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
     return kubectl("create", f"--raw={path}", "--filename=-", given=json.dumps(eviction), check=False).stderr
@@ -209,7 +209,7 @@ def test_a_single_pod_does_not_block_a_drain(rig: Rig, champion: int) -> None:
     try:
         kubectl(f"--namespace={NAMESPACE}", "scale", "deployment", API, "--replicas=1")
         wait_until(lambda: len(running(rig)) == 1 and is_settled(rig), 30)
-        wait_until(lambda: evict(running(rig)[0]["metadata"]["name"], dry_run=True) == "", 10)
+        wait_until(lambda: evict(running(rig)[0]["metadata"]["name"], only_ask=True) == "", 10)
     finally:
         limit_replicas(*limits)
     wait_until(lambda: len(running(rig)) == int(limits[0]) and is_settled(rig), 60)

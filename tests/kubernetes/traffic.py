@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Traffic:
     def __init__(self, folder: Path, url: str, requests: Requests) -> None:
         """Args: url, of the endpoint."""
         self._notes = folder / "answers.jsonl"
-        self._requests = requests
+        self.requests = requests
         self._url = url
         self._process: subprocess.Popen[str] | None = None
 
@@ -68,7 +69,7 @@ class Traffic:
             command = [sys.executable, __file__, self._url]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=notes, text=True)
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asdict(self._requests)) + "\n")
+        self._process.stdin.write(json.dumps(asdict(self.requests)) + "\n")
         self._process.stdin.flush()
 
     def stop(self) -> None:
@@ -78,13 +79,15 @@ class Traffic:
 
     def since(self, moment: float) -> list[Answer]:
         """The results of requests since then. Waits for those in progress."""
+        assert self._process is not None
         now = time.monotonic()
         while True:
             answers = [
                 Answer(**json.loads(line)) for line in self._notes.read_text().splitlines(True) if line[-1] == "\n"
             ]
-            if len([answer for answer in answers if answer.at >= now]) >= 2 * self._requests.clients:
+            if len([answer for answer in answers if answer.at >= now]) >= 2 * self.requests.clients:
                 return [answer for answer in answers if answer.at >= moment]
+            assert self._process.poll() is None, "the process that sends requests has ended"
             time.sleep(0.05)
 
 
@@ -97,7 +100,7 @@ def nothing_fails(traffic: Traffic) -> Iterator[set[int | None]]:
     time.sleep(6)  # connections that are kept alive still use pods that are being deleted
     answers = traffic.since(start)
     assert [answer for answer in answers if answer.fault] == []
-    assert len(answers) / (time.monotonic() - start) > 0.9 * PER_SECOND
+    assert len(answers) / (time.monotonic() - start) > 0.9 * traffic.requests.per_second
     versions.update(answer.version for answer in answers)
 
 
@@ -107,7 +110,7 @@ def ask(number: int, url: str, requests: Requests) -> None:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=10)
     start = time.monotonic() + number / requests.per_second
-    for turn in range(10**9):
+    for turn in itertools.count():
         at = start + turn * requests.clients / requests.per_second
         time.sleep(max(0.0, at - time.monotonic()))
         version, fault, began = None, None, time.monotonic()

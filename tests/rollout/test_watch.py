@@ -33,11 +33,13 @@ class Deployment:
 
     def __init__(self, polls: Sequence[list[KubernetesObject]]) -> None:
         self._polls = list(polls)
+        self.asked: list[str] = []
 
     def pods(self) -> list[KubernetesObject]:
         return self._polls.pop(0) if len(self._polls) > 1 else self._polls[0]
 
     def ask(self, found: KubernetesObject, path: str, key: str) -> bytes:
+        self.asked.append(found["metadata"]["name"])
         if found["metadata"]["name"] == "silent":
             raise RolloutError("silent")
         return b""
@@ -72,10 +74,10 @@ def test_nothing_is_wrong(polls: list[list[KubernetesObject]], monkeypatch: pyte
         pytest.param([[A, B], [A, UNREADY_B]], UNREADY, id="a pod is not ready any more"),
         pytest.param([[A], [A, B], [A, UNREADY_B]], UNREADY, id="an added pod is not ready any more"),
         pytest.param([[A], []], UNREADY, id="no pod is left"),
-        pytest.param([[A, B], [A, pod("c", restarts=1)]], "A pod was restarted.", id="an added pod crashes"),
+        pytest.param([[A, B], [A, pod("c", restarts=1)]], "Pod c was restarted.", id="an added pod crashes"),
         pytest.param(
             [[pod("a", restarts=2), B], [pod("b", restarts=1)]],
-            "A pod was restarted.",
+            "Pod b was restarted.",
             id="a pod crashes after one that had crashed more often was deleted",
         ),
     ],
@@ -84,3 +86,11 @@ def test_the_version_is_at_fault(
     polls: list[list[KubernetesObject]], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert watched(monkeypatch, *polls) == problem
+
+
+def test_each_poll_asks_each_pod_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "time", FakeTime())
+    deployment = Deployment([[A, B]])
+    # Time for one poll.
+    assert watch_pods(cast("LiveDeployment", deployment), "key", RolloutParams(), 1) is None
+    assert deployment.asked == ["a", "b"]
