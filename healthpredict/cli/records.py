@@ -64,7 +64,10 @@ def card(
         return
     from healthpredict.storage.uris import write_bytes
 
-    write_bytes(to, content)
+    try:
+        write_bytes(to, content, exclusive=template)
+    except errors.AlreadyExists:
+        raise errors.ConfigurationError(f"{to} exists already, perhaps filled in. Name another file.") from None
     typer.echo(f"Written: {to}")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from healthpredict.data.diagnosis import Coding
+
+FHIR_EXPORT: Final = "FHIR export "
+"""`source` of an import begins with it. The folder follows."""
 
 
 class PreparedData(BaseModel):

@@ -23,6 +23,10 @@ class Interval(BaseModel):
         """The standard error, if the estimate has a normal distribution."""
         return (self.high - self.low) / (2 * 1.96)
 
+    def __neg__(self) -> Interval:
+        """Return the same difference the other way round."""
+        return Interval(value=-self.value, low=-self.high, high=-self.low)
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 

@@ -147,11 +147,15 @@ def reasons_to_recalibrate(calibration: CalibrationCheck | None, alerts: AlertRa
     if calibration is not None and calibration.correction != "none":
         offset = calibration.offset
         newest = f"On the {calibration.rows} newest encounters with known outcomes"
-        reason = f"{newest}, risks are too {'high' if offset.value > 0 else 'low'}, by {offset} on average"
+        faults = []
+        if calibration.correction == "intercept" or offset.low > 0 or offset.high < 0:
+            faults.append(
+                f"too high, by {offset} on average" if offset.value > 0 else f"too low, by {-offset} on average"
+            )
         if calibration.correction == "intercept and slope":
             extreme = "too extreme" if calibration.slope < 1 else "not extreme enough"
-            reason = f"{reason}, and {extreme} (calibration slope {calibration.slope:.2f})"
-        reasons.append(f"{reason}.")
+            faults.append(f"{extreme} (calibration slope {calibration.slope:.2f})")
+        reasons.append(f"{newest}, risks are {', and '.join(faults)}.")
     if alerts is not None and alerts.broken:
         reasons.append(f"{alerts.flagged} of the encounters are flagged; {alerts.promised:.3f} are promised.")
     return reasons

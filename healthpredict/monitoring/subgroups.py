@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.subgroups import (
     GROUPINGS,
     GroupMetric,
@@ -128,12 +127,11 @@ def subgroup_alarms(groups: Sequence[SubgroupDrift], policy: DriftPolicy) -> tup
 
 
 def _problems(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterator[tuple[_Problem, str]]:
-    """Yield what is wrong, and the same as the end of a sentence."""
+    """Yield each problem: its stored name, and a clause for the sentence of the alarm."""
     for metric, (problem, name) in _LOWER_IS_WORSE.items():
         found = metrics.get(metric)
         if found is not None and found.p_value < _LEVEL and found.gap.value <= -_SMALLEST_LOSS:
-            loss = Interval(value=-found.gap.value, low=-found.gap.high, high=-found.gap.low)
-            yield problem, f"the {name} is {found.value}, lower than for other patients by {loss}"
+            yield problem, f"the {name} is {found.value}, lower than for other patients by {-found.gap}"
     offset = metrics.get("offset")
     if offset is None or offset.p_value >= _LEVEL or abs(offset.value.value) < policy.max_subgroup_offset:
         return
@@ -141,4 +139,4 @@ def _problems(metrics: dict[Metric, GroupMetric], policy: DriftPolicy) -> Iterat
     if offset.value.value > 0 and offset.gap.low > 0:
         yield "risks too high", f"risks are too high, by {offset.value} on average"
     elif offset.value.value < 0 and offset.gap.high < 0:
-        yield "risks too low", f"risks are too low, by {offset.value} on average"
+        yield "risks too low", f"risks are too low, by {-offset.value} on average"

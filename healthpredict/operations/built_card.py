@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from healthpredict.bundle.build import MakeCard
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import CARD, CARD_PAGE, Bundle, StoredCard
 from healthpredict.data.contract import COLUMNS
-from healthpredict.data.prepared import PreparedData
+from healthpredict.data.prepared import FHIR_EXPORT, PreparedData
 from healthpredict.features.encoder import Encoder, columns_of
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.operations.governance import read_governance
@@ -90,10 +91,17 @@ def log_card(registry: Registry, run_id: str, bundle: Bundle) -> None:
 
 def _prepared(installation: Installation) -> PreparedData | None:
     uri = installation.layout.prepared
-    return without_folder(PreparedData.model_validate(read_json(uri))) if exists(uri) else None
+    return without_place(PreparedData.model_validate(read_json(uri))) if exists(uri) else None
 
 
-def without_folder(found: PreparedData) -> PreparedData:
-    """Return what `prepare` recorded, without the folder of a local source: descriptions leave the hospital."""
-    source = found.source if "://" in found.source else found.source.rpartition("/")[2]
-    return found.model_copy(update={"source": source})
+def without_place(found: PreparedData) -> PreparedData:
+    """Return what `prepare` recorded, without the place of the source: descriptions leave the hospital.
+
+    Of a file, a folder or a bucket, only the last name stays, and of a web page the address without login and parameters.
+    """
+    kind = FHIR_EXPORT if found.source.startswith(FHIR_EXPORT) else ""
+    place = found.source.removeprefix(kind)
+    url = urlsplit(place)
+    is_web = url.scheme in ("http", "https")
+    shown = f"{url.scheme}://{url.hostname}{url.path}" if is_web else place.rstrip("/").rpartition("/")[2]
+    return found.model_copy(update={"source": f"{kind}{shown}"})

@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from healthpredict.errors import ConfigurationError, NotFound
 from healthpredict.operations.acknowledge import read_alarms
-from healthpredict.operations.built_card import card_of, profile_of, without_folder
+from healthpredict.operations.built_card import card_of, profile_of, without_place
 from healthpredict.operations.detect_drift import read_check
 from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
@@ -95,7 +95,7 @@ def croissant(installation: Installation) -> bytes:
         ConfigurationError: nothing was prepared.
         NotFound: the data set is not in the store any more.
     """
-    prepared = without_folder(read_prepared(installation))
+    prepared = without_place(read_prepared(installation))
     folder = installation.layout.raw("")
     for uri in list_uris(folder):
         if hashlib.sha256(read_bytes(uri)).hexdigest() == prepared.sha256:
@@ -121,7 +121,13 @@ def _monitoring(
     installation: Installation, batches: Sequence[BatchSummary], version: int, *, in_service: bool
 ) -> Monitoring:
     # A batch can change the champion: its check is about the version before, and the version after predicts it.
-    predicted = [batch for batch in batches if batch.champion == version]
+    own = [batch for batch in batches if batch.champion == version]
+    predicted = [
+        batch
+        if batch.champion_before == version
+        else batch.model_copy(update={"alert_rate": None, "unknown_diagnoses": None})
+        for batch in own
+    ]
     checked = [batch for batch in batches if batch.champion_before == version and batch.subgroups]
     newest = checked[-1] if checked else None
     return Monitoring(
@@ -133,8 +139,8 @@ def _monitoring(
                 decision=batch.decision,
                 auroc=batch.auroc,
                 offset=batch.offset,
-                alert_rate=batch.alert_rate if batch.champion_before == version else None,
-                unknown_diagnoses=batch.unknown_diagnoses or None if batch.champion_before == version else None,
+                alert_rate=batch.alert_rate,
+                unknown_diagnoses=batch.unknown_diagnoses or None,
             )
             for batch in predicted
         ),

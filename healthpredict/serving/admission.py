@@ -23,9 +23,10 @@ from healthpredict.serving.service import Service
 _log = logging.getLogger(__name__)
 ADMIN: Final = "/admin/"
 PATHS_WITHOUT_KEY: Final = frozenset(
-    {"/health", "/health/live", "/health/ready", "/docs", "/openapi.json", CDS_SERVICES}
+    {"/health", "/health/live", "/health/ready", "/docs", "/openapi.json", "/model/card", CDS_SERVICES}
 )
-"""Paths that need no key and are answered under any load: health probes, and descriptions, which contain no patient data."""
+"""Paths that need no key and are answered under any load: health probes, and descriptions, which contain no patient data.
+Browsers of clinicians, which have no key, open the model card."""
 SCRIPTS: Final = "/docs/scripts"
 _CLIENT_LEFT: Final = 499
 """Not an HTTP status, but widely used in logs for a client that did not wait for the response."""

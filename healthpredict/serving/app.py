@@ -118,7 +118,7 @@ def _routes(
     described, open_to_all = APIRouter(**of_callers), APIRouter()
     add_cds_hooks(raw, open_to_all, service, cds_hooks)
     _add_model(described, service)
-    add_model_card(described, service)
+    add_model_card(open_to_all, service)
     _add_health(open_to_all, service)
     admin = APIRouter(**openapi.needs_key("admin_key", "Of an administrator, in a file of its own"))
     if reloader is not None:

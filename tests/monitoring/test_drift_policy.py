@@ -112,7 +112,7 @@ def test_risks_that_are_off_lead_to_a_recalibration() -> None:
         "On the 8000 newest encounters with known outcomes, risks are too high, by 0.012 [0.005, 0.019] on average."
     )
     decision = made(data(0), found=calibration(-0.012, "intercept and slope", slope=0.7))
-    assert "risks are too low, by -0.012" in decision.reasons[0]
+    assert "risks are too low, by 0.012 [0.005, 0.019] on average" in decision.reasons[0]
     assert decision.reasons[0].endswith("and too extreme (calibration slope 0.70).")
 
 

@@ -55,7 +55,7 @@ def test_risks_too_low_for_a_group_alarm(profile: ReferenceProfile) -> None:
     groups = check(profile, rate_of_men=2)
     alarm = by_value(groups, "gender")["Male"].alarm
     assert alarm is not None
-    assert "risks are too low, by -0.1" in alarm
+    assert "risks are too low, by 0.1" in alarm
     assert "risks are" not in (by_value(groups, "gender")["Female"].alarm or "")
     raised = {alarm.about: alarm for alarm in subgroup_alarms(groups, POLICY)}
     assert raised["gender Male: risks too low"].sentence == f"For gender Male, {alarm.rpartition('; ')[2]}."

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from bundles import register_tiny_bundle
 from cards import stated
+from summaries import DATA
 
 from healthpredict.bundle.manifest import Calibrator
 from healthpredict.bundle.model import CARD, CARD_PAGE, Bundle, load_bundle
@@ -17,8 +18,8 @@ from healthpredict.bundle.recalibrate import recalibrate_bundle
 from healthpredict.config import Settings
 from healthpredict.errors import BundleError, ConfigurationError, NotFound
 from healthpredict.monitoring.alarms import Alarm
-from healthpredict.operations.built_card import log_card, make_card
-from healthpredict.operations.card import FORMATS, champion_card, croissant, model_card, render
+from healthpredict.operations.built_card import log_card, make_card, without_place
+from healthpredict.operations.card import FORMATS, _card, champion_card, croissant, model_card, render
 from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
@@ -123,6 +124,37 @@ def test_what_is_known_of_the_use_of_the_champion(rollout_settings: Settings, tm
     assert found.monitoring.alarms == ("For age [90-100), it is low. batch-02 no longer shows it.",)
     shown = {batch.name: batch.unknown_diagnoses for batch in found.monitoring.batches}
     assert shown == {"batch-01": None, "batch-02": {"diag_1": 0}}, "they were not counted in batch-01"
+
+
+def test_a_rate_that_another_version_flagged_is_not_delivered_performance(
+    rollout_settings: Settings, tmp_path: Path
+) -> None:
+    register_tiny_bundle(rollout_settings, tmp_path)
+    known = {"auroc": 0.66, "auroc_frozen": 0.65, "offset": 0.01, "promised_alert_rate": 0.2}
+    done = {"decision": "stable", "reasons": (), "time": "2026-11-01T00:00:00Z", "champion": 1} | known
+    batches = [
+        BatchSummary(name="batch-01", champion_before=None, alert_rate=0.9, **done),
+        BatchSummary(name="batch-02", champion_before=1, alert_rate=0.21, **done),
+    ]
+    found = _card(
+        Installation(rollout_settings), Installation(rollout_settings).registry.version(1), batches
+    ).monitoring
+    assert found is not None
+    assert found.delivered is not None
+    assert (found.delivered.batches, found.delivered.highest_alert_rate) == (2, 0.21)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("/data/export/encounters.csv", "encounters.csv"),
+        ("FHIR export var/export/", "FHIR export export"),
+        ("FHIR export s3://hospital-bucket/phi/march", "FHIR export march"),
+        ("https://user:word@archive.example/set.zip?signature=x", "https://archive.example/set.zip"),
+    ],
+)
+def test_a_card_does_not_say_where_the_data_are(source: str, shown: str) -> None:
+    assert without_place(DATA.model_copy(update={"source": source})).source == shown
 
 
 @pytest.mark.parametrize("version", ["first", "-1", "1.0", ""])

@@ -34,6 +34,12 @@ def test_values_that_yaml_would_change_stay_text() -> None:
     assert (found.use.users, found.data.dates) == ("No", "2026-01-01")
 
 
+@pytest.mark.parametrize("null", ["~", "null"])
+def test_null_states_nothing(null: str) -> None:
+    assert "use.users" in parse_governance(f"use:\n  users: {null}\n", "governance.yaml").missing
+    assert parse_governance(f"use:\n  users: '{null}'\n", "governance.yaml").use.users == null
+
+
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "use:\n"])
 def test_a_file_without_statements_states_nothing(text: str) -> None:
     assert parse_governance(text, "governance.yaml") == Governance()

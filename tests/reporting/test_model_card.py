@@ -103,7 +103,7 @@ def test_limits_name_weak_and_miscalibrated_groups() -> None:
     assert "age [80-90) (+4.3 percentage points)" in limits
     assert "gender Female" not in limits
     assert "In use, for age [90-100): the sensitivity is low." in limits
-    assert "In batch-04 (8,123 encounters), it did not know 43 diagnosis codes." in limits
+    assert "In batch-04 (8,123 encounters), 43 diagnoses had a code that it does not know." in limits
     assert "synthetic. Do not use this version for patients" in limits
     assert "synthetic" not in "\n".join(card(prepared=DATA.model_copy(update={"synthetic": False})).limits)
 

@@ -47,7 +47,7 @@ SEEN = {
     "/cds-services/readmission-risk/feedback": ONE,
     "/admin/reload": {200, 401, 405},
     "/model": {200, 401, 405},
-    "/model/card": {200, 401, 405},
+    "/model/card": {200, 405},
     "/metrics": {200, 401, 405},
     "/health/live": {200, 405},
     "/health/ready": {200, 405},

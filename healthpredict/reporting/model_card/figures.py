@@ -13,6 +13,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def percent_of_setting(share: float) -> str:
+    """Write a share (0-1) that a setting gives in percent, with as many digits as it has."""
+    return f"{100 * share:g} %"
+
+
 def percents(interval: Interval, digits: int = 1) -> str:
     """Write a share (0-1) and its 95 % interval in percent."""
     low, value, high = (100 * share for share in (interval.low, interval.value, interval.high))
@@ -46,7 +51,7 @@ def fairness(test: TestReport) -> str:
     worst, best = (choose(groups, key=lambda group: group.auroc.value) for choose in (min, max))
     farthest = max(groups, key=lambda group: abs(group.calibration_in_the_large.value))
     return (
-        f"Of {len(groups)} groups by sex, race, age and payer, the AUROC is lowest for {worst.column} {worst.value} "
+        f"Of {len(groups)} groups by sex, race, age, payer, and sex with age, the AUROC is lowest for {worst.column} {worst.value} "
         f"({worst.auroc}, {worst.rows:,} encounters) and highest for {best.column} {best.value} ({best.auroc}, {best.rows:,} "
         f"encounters). Mean risk minus readmitted share is farthest from 0 for {farthest.column} {farthest.value}: "
         f"{farthest.calibration_in_the_large}."

@@ -174,8 +174,15 @@ def template() -> str:
     return "\n".join(lines) + "\n"
 
 
+_NULLS: Final = ("~", "null", "Null", "NULL")
+
+
 class _Loader(yaml.BaseLoader):  # type: ignore[misc] # PyYAML has no types
-    """Keeps every scalar as text: YAML would read `No` as false, and a date as a date."""
+    """Keeps every scalar as text: YAML would read `No` as false, and a date as a date. Only null is an empty text."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        text = super().construct_scalar(node)
+        return "" if node.style is None and text in _NULLS else text
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         names = [self.construct_object(key, deep=deep) for key, _ in node.value]

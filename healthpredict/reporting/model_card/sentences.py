@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from healthpredict.data.contract import DEATH_OR_HOSPICE
 from healthpredict.reporting.model_card.facts import CardFacts
-from healthpredict.reporting.model_card.figures import percent
+from healthpredict.reporting.model_card.figures import percent, percent_of_setting
 
 
 def limits(facts: CardFacts) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def _of_use(facts: CardFacts) -> Iterator[str]:
         yield "No outcomes of encounters that it predicted are known yet, so its performance in use is not known."
     newest = monitoring.batches[-1] if monitoring.batches else None
     if newest is not None and (unknown := sum((newest.unknown_diagnoses or {}).values())):
-        yield f"In {newest.name} ({newest.rows:,} encounters), it did not know {unknown:,} diagnosis codes."
+        yield f"In {newest.name} ({newest.rows:,} encounters), {unknown:,} diagnoses had a code that it does not know."
 
 
 class MaintenanceTexts(NamedTuple):
@@ -97,23 +97,24 @@ def maintenance(facts: CardFacts) -> MaintenanceTexts:
     return MaintenanceTexts(
         comparison=(
             f"Every batch is compared with the training data, column by column; outcomes are known {delay} later. False-alarm rate "
-            f"of a batch without drift: {percent(drift.false_alarm_rate, 0)}."
+            f"of a batch without drift: {percent_of_setting(drift.false_alarm_rate)}."
         ),
         validity=(
             "Validity: with known outcomes, AUROC and calibration are tested at every batch (calibration on the newest "
-            f"{drift.calibration_rows:,} encounters, level {percent(drift.calibration_level, 0)}). Concept drift is falsely "
-            f"reported with at most {percent(drift.concept_false_alarm_rate, 0)} over the whole life of a version."
+            f"{drift.calibration_rows:,} encounters, level {percent_of_setting(drift.calibration_level)}). Concept drift is "
+            f"falsely reported for at most {percent_of_setting(drift.concept_false_alarm_rate)} of all versions, over "
+            "their whole life."
         ),
         fairness=(
-            "Fairness: at every batch, sensitivity, positive predictive value and calibration of each group by sex, race, age and "
-            f"payer with {drift.min_subgroup_rows} known encounters, corrected for the number of groups. A difference raises an "
-            "alarm."
+            "Fairness: at every batch, sensitivity, positive predictive value and calibration of each group by sex, race, age, "
+            f"payer, and sex with age with {drift.min_subgroup_rows} known encounters, corrected for the number of groups. A "
+            "difference raises an alarm."
         ),
         update=(
             "Update: the version is recalibrated at the batch that shows it to be off, or that flags "
             f"{100 * drift.alert_rate_tolerance:.0f} percentage points more or less than the promised "
-            f"{percent(facts.promised_alert_rate, 0)}; it is retrained when new outcomes reach "
-            f"{percent(drift.min_new_share, 0)} of those trained on, or when concept drift is proven."
+            f"{percent_of_setting(facts.promised_alert_rate)}; it is retrained when new outcomes reach "
+            f"{percent_of_setting(drift.min_new_share)} of those trained on, or when concept drift is proven."
         ),
         replacement=(
             f"A retrained version replaces it only if its AUROC is at most {gate.margin:.3f} lower ({gate.anchor_margin:.3f} than "
@@ -136,8 +137,10 @@ def excluded() -> str:
 def output(facts: CardFacts) -> str:
     """Describe the output."""
     return (
-        f"The probability (0-1) of {facts.outcome}, and whether it reaches the threshold of {facts.manifest.threshold:.3f}, "
-        f"which is set so that {percent(facts.promised_alert_rate, 0)} of the encounters are flagged."
+        f"The probability (0-1) of {facts.outcome}, and whether it reaches the threshold of {facts.manifest.threshold:.3f}, which "
+        f"flags {percent(facts.manifest.test.alert_rate)} of the test side. Today, "
+        f"{percent_of_setting(facts.promised_alert_rate)} are promised, and the threshold follows at the next "
+        "recalibration or retraining."
     )
 
 
@@ -146,9 +149,9 @@ def methods(facts: CardFacts) -> tuple[str, ...]:
     manifest, calibrator = facts.manifest, facts.manifest.calibrator
     made = f"Recalibrated from version {manifest.trained_version}. " if manifest.recalibration else ""
     return (
-        f"{made}A model of the family {manifest.family.replace('_', ' ')} was chosen by a search with cross-validation, patients "
-        "kept together, and fitted on training-side patients. Its log-odds are calibrated by a line: slope "
-        f"{calibrator.slope:.3f}, intercept {calibrator.intercept:.3f}. Class imbalance was not corrected.",
+        f"{made}A model of the family {manifest.family.replace('_', ' ')} was fitted on training-side patients. Family and "
+        "parameters were found by a search among these patients, in this training or an earlier one. Its log-odds are calibrated "
+        f"by a line: slope {calibrator.slope:.3f}, intercept {calibrator.intercept:.3f}. Class imbalance was not corrected.",
         "Categories and diagnosis codes become statistics of readmission in the training data, from other patients only. A missing "
         "category is a level of its own; a missing number becomes the median.",
         "Performance is measured on patients that no training has seen, with 95 % intervals from a bootstrap over patients.",
