@@ -29,6 +29,12 @@ listening = socket.create_server(("127.0.0.1", int(re.search(r"localPortNumber=(
 time.sleep(60)
 """
 
+# A shell that runs tests in the background lets them ignore Ctrl-C.
+HEALTHPREDICT = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from healthpredict.cli.main import main; main()"
+)
+
 
 @pytest.fixture(scope="module")
 def program(new_program: NewProgram) -> Program:
@@ -81,10 +87,11 @@ def test_the_tunnel_command_in_the_outputs_opens_the_tunnels(program: Program, t
         (tmp_path / name).write_text(LISTENER)
         (tmp_path / name).chmod(0o755)
     command, *words = program.outputs()["tunnel"].split()
+    assert command == "healthpredict"
     ports = [f"--{name}={free_port()}" for name in ("prefect", "mlflow", "api")]
     environment = program.environment | {"PATH": f"{tmp_path}:{program.environment['PATH']}"}
     with subprocess.Popen(
-        [str(Path(sys.executable).with_name(command)), *words, *ports],
+        [sys.executable, "-c", HEALTHPREDICT, *words, *ports],
         cwd=program.infra.parent, env=environment, stdout=subprocess.PIPE, text=True,
     ) as tunnel:  # fmt: skip
         assert tunnel.stdout is not None
