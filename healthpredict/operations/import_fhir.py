@@ -84,7 +84,12 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
                 sorted_export = sort_export(export, groups, read, broken)
             until = export.until or sorted_export.last_day
             found = describe_export(sorted_export, terminology, params, until or date.min, described)
-        report = _report(folder, export.notices, until, sorted_export, found)
+        notices = export.notices
+        if export.until is None and sorted_export.in_future:
+            notices += (
+                f"The export is taken to end on {until}. Days after today were ignored (encounters: {sorted_export.in_future:,}).",
+            )
+        report = _report(folder, notices, until, sorted_export, found)
         if not found.rows:
             raise NothingToPredict(
                 folder, f"it has no index admission: {report.why_left_out or 'it has no inpatient stay'}"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -36,7 +36,7 @@ from healthpredict.fhir.resources import (
     PractitionerRole,
     subject_of,
 )
-from healthpredict.fhir.rules import INPATIENT
+from healthpredict.fhir.rules import INPATIENT, NOT_HELD
 from healthpredict.fhir.stays import class_of
 from healthpredict.operations.find_export import Export, ExportFile, lines_of
 from healthpredict.operations.resource_groups import Groups
@@ -49,6 +49,8 @@ _MOST_GROUPS: Final = 200
 _GZIP_FACTOR: Final = 25
 """How much longer NDJSON is than its gzip file, roughly."""
 _SHOWN: Final = 100
+_FIRST_ZONE: Final = timezone(timedelta(hours=14))
+"""The time zone in which a day begins first."""
 _DELIVERED: Final = {
     "Observation": RESULTS,
     "Procedure": PROCEDURES,
@@ -87,7 +89,8 @@ class SortedExport:
         roles: id or identifier of a practitioner or role -> id of the role.
         persons: which Patient resources are one person.
         delivered: what the export has at all, such as `chart.RESULTS`.
-        last_day: the last day on which an encounter started or ended, or None.
+        last_day: the last day until today on which an encounter that took place started or ended, or None.
+        in_future: number of encounters that took place, but start or end after today.
     """
 
     folder: Path
@@ -101,6 +104,7 @@ class SortedExport:
     roles: dict[str, str] = field(default_factory=dict)
     persons: Persons = field(default_factory=Persons)
     last_day: date | None = None
+    in_future: int = 0
     delivered: set[str] = field(default_factory=set)
 
 
@@ -238,8 +242,17 @@ def _sort_resource(resource: AnyResource, found: SortedExport, groups: Groups) -
     if isinstance(resource, Encounter):
         if class_of(resource) not in INPATIENT:
             found.delivered.add(VISITS)
-        period = resource.period or NO_PERIOD
-        moment = read_moment(period.end) or read_moment(period.start)
-        if moment is not None and (found.last_day is None or moment.day > found.last_day):
-            found.last_day = moment.day
+        if resource.status not in NOT_HELD:
+            _add_days(resource, found)
     groups.add(found.persons.of(person), resource)
+
+
+def _add_days(encounter: Encounter, found: SortedExport) -> None:
+    """Let an encounter that took place extend the time that the export covers. A day in the future is a mistake or a plan."""
+    period = encounter.period or NO_PERIOD
+    days = [moment.day for text in (period.start, period.end) if (moment := read_moment(text)) is not None]
+    today = datetime.now(_FIRST_ZONE).date()
+    past = [day for day in days if day <= today]
+    found.in_future += len(past) < len(days)
+    if past:
+        found.last_day = max(*past, found.last_day or date.min)

@@ -182,6 +182,24 @@ def test_damaged_patients_and_a_file_that_is_no_gzip_file_are_reported(
     assert all_accounted(report)
 
 
+@pytest.mark.parametrize(
+    ("status", "day"), [("planned", "2025-01-01"), ("entered-in-error", "2025-01-01"), ("finished", "2999-01-01")]
+)
+def test_visits_that_did_not_take_place_yet_do_not_extend_the_export(
+    installation: Installation, exported: Path, status: str, day: str
+) -> None:
+    (exported / "manifest.json").unlink()
+    path = exported / "Encounter.ndjson"
+    days = [resource["period"].get("end", "")[:10] for resource in map(json.loads, path.read_text().splitlines())]
+    visit = {"class": {"code": "AMB"}, "subject": {"reference": "Patient/x"}, "period": {"start": day}}
+    with path.open("a") as file:
+        file.write(json.dumps({"resourceType": "Encounter", "id": "visit", "status": status, **visit}) + "\n")
+    report = import_fhir(installation, str(exported))
+    assert report.until == max(days) < "2025"
+    assert sum(report.no_outcome.values()) > 0
+    assert any("after today were ignored (encounters: 1)" in notice for notice in report.notices) is (day > "2900")
+
+
 def test_other_types_and_persons_without_a_patient_are_left_out_with_a_reason(
     installation: Installation, exported: Path
 ) -> None:
