@@ -15,6 +15,7 @@ import pytest
 from healthpredict.config import Settings
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.import_params import ImportParams
+from healthpredict.data.prepared import PreparedData
 from healthpredict.data.raw import format_raw, read_encounters, read_history, read_outcomes
 from healthpredict.data.schema import check_rows
 from healthpredict.data.synthetic import synthesize
@@ -24,10 +25,11 @@ from healthpredict.operations.export_fhir import export_fhir
 from healthpredict.operations.fhir_report import ImportedExport
 from healthpredict.operations.import_fhir import import_fhir
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.prepare import prepare
+from healthpredict.operations.prepare import prepare, read_prepared
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger import Ledger
-from healthpredict.storage.uris import read_bytes
+from healthpredict.storage.uris import delete, exists, read_bytes
+from tests.summaries import DATA
 
 AS_IT_IS = ImportParams(
     exclude_against_advice=False,
@@ -233,6 +235,57 @@ def test_an_export_without_index_admissions_says_why(installation: Installation,
     (folder / "Patient.ndjson").write_text('{"resourceType": "Patient", "id": "a"}\n')
     with pytest.raises(NothingToPredict, match="no inpatient stay"):
         import_fhir(installation, str(folder))
+
+
+def test_an_export_that_cannot_be_read_leaves_its_lines_and_a_report(
+    installation: Installation, exported: Path
+) -> None:
+    (exported / "manifest.json").unlink()
+    (exported / "Encounter.ndjson").write_text('{"resourceType": "Encounter", "period": 1}\n' * 3)
+    with pytest.raises(NothingToPredict, match=r"no inpatient stay; 3 lines cannot be read, see quarantine/fhir-lines"):
+        import_fhir(installation, str(exported))
+    layout = installation.layout
+    assert len(read_bytes(f"{layout.root}/quarantine/fhir-lines.ndjson").splitlines()) == 3
+    report = ImportedExport.model_validate_json(read_bytes(layout.raw("fhir-import.json")))
+    assert (report.broken_lines, report.stays, report.batches) == (3, 0, [])
+
+
+def test_broken_lines_are_those_of_the_last_import(installation: Installation, exported: Path) -> None:
+    path = exported / "Observation.ndjson"
+    complete = path.read_text()
+    path.write_text(complete + "{\n")
+    import_fhir(installation, str(exported))
+    kept = f"{installation.layout.root}/quarantine/fhir-lines.ndjson"
+    assert exists(kept)
+    path.write_text(complete)
+    assert import_fhir(installation, str(exported)).broken_lines == 0
+    assert not exists(kept)
+
+
+def test_an_import_replaces_a_data_set_even_after_an_earlier_import(
+    installation: Installation, source: str, exported: Path
+) -> None:
+    import_fhir(installation, str(exported))
+    prepare(installation, source)
+    report = import_fhir(installation, str(exported))
+    assert report.batches == read_prepared(installation).batches
+    assert read_prepared(installation).from_fhir
+
+
+def test_an_import_that_was_killed_before_its_report_can_be_repeated(
+    installation: Installation, exported: Path
+) -> None:
+    import_fhir(installation, str(exported))
+    delete(installation.layout.raw("fhir-import.json"))
+    installation.ledger.append("decision", key="done")
+    assert import_fhir(installation, str(exported)).batches == []
+    assert exists(installation.layout.raw("fhir-import.json"))
+
+
+def test_the_origin_of_data_that_an_earlier_version_imported_follows_from_its_source() -> None:
+    stored = DATA.model_dump(exclude={"from_fhir"})
+    assert not PreparedData.model_validate(stored).from_fhir
+    assert PreparedData.model_validate(stored | {"source": "FHIR export var/export"}).from_fhir
 
 
 def test_a_later_export_adds_a_batch_and_outcomes(installation: Installation, source: str, tmp_path: Path) -> None:
