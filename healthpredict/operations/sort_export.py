@@ -138,31 +138,25 @@ def sort_export(export: Export, folder: Path, progress: Callable[[int], None], q
     size = sum(file.stored.size * (_GZIP_FACTOR if file.compressed else 1) for file in export.files)
     found = SortedExport(folder, max(1, min(_MOST_GROUPS, size // _GROUP_BYTES)))
     for file in export.files:
-        if _holds_patients(file):
-            _link_patients(file, found.persons)
+        _link_patients(file, found.persons)
     with Groups(folder, found.groups) as groups:
         for file in export.files:
             _sort_file(file, found, groups, progress, quarantine)
     return found
 
 
-def _holds_patients(file: ExportFile) -> bool:
-    for line in _undamaged_lines(file):
-        try:
-            return _read_header(line).resourceType == "Patient"
-        except _LINE_ERRORS:
-            continue
-    return False
-
-
 def _link_patients(file: ExportFile, persons: Persons) -> None:
-    """Find which Patient resources are one person."""
+    """Find which Patient resources are one person. A file may contain several types, so every line is searched."""
     for line in _undamaged_lines(file):
+        # Decoding every line would take much longer.
+        if b'"link"' not in line:
+            continue
         try:
             patient = _read_links(line)
         except _LINE_ERRORS:
             continue
-        persons.link(patient.id, patient.link)
+        if patient.resourceType == "Patient":
+            persons.link(patient.id, patient.link)
 
 
 def _undamaged_lines(file: ExportFile) -> Iterator[bytes]:

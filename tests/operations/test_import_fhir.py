@@ -348,6 +348,19 @@ def test_rows_that_contradict_each_other_belong_to_linked_patients(installation:
     pd.testing.assert_frame_equal(typed(imported), typed(read_history(source, "source").frame))
 
 
+def test_links_are_found_in_a_file_of_several_types(installation: Installation, tmp_path: Path) -> None:
+    raw = consistent(synthesize(30, seed=3)).assign(patient_nbr="77", race=["Asian", "Other", "Asian"] * 10)
+    source, folder = tmp_path / "one.csv", tmp_path / "export"
+    source.write_bytes(format_raw(raw))
+    export_fhir(installation, str(source), str(folder), compress=False)
+    (folder / "manifest.json").unlink()
+    mixed = folder / "Condition.ndjson"
+    mixed.write_bytes(mixed.read_bytes() + (folder / "Patient.ndjson").read_bytes())
+    (folder / "Patient.ndjson").unlink()
+    report = import_fhir(installation, str(folder))
+    assert (report.persons, report.stays) == (1, 30)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SYNTHEA, reason="HEALTHPREDICT_TEST_FHIR is not set")
 def test_a_synthea_export_is_imported_without_losing_a_resource(settings: Settings) -> None:
