@@ -79,7 +79,7 @@ def describe_export(
         terminology: how codes are read.
         params: the rules.
         until: the day until when it reports encounters.
-        progress: called with the share (0-1) of the persons that are done.
+        progress: called with the share (0-1) of the groups that are done.
     """
     found = DescribedExport()
     for group in range(export.groups):

@@ -93,7 +93,7 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
             )
         report = _report(folder, notices, until, sorted_export, found)
         try:
-            report = report.model_copy(update={"batches": _write_batches(installation, report, found.rows)})
+            report = _write_batches(installation, report, found.rows)
         except BatchRefused:
             _write_report(layout, report, quarantine)
             raise
@@ -125,8 +125,10 @@ def _no_cycle_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _write_batches(installation: Installation, report: ImportedExport, rows: list[dict[str, str | None]]) -> list[str]:
-    """Write the rows as batches and outcomes. Returns: the names of the batches that were written."""
+def _write_batches(
+    installation: Installation, report: ImportedExport, rows: list[dict[str, str | None]]
+) -> ImportedExport:
+    """Write the rows as batches and outcomes. Returns: the report with the names of the batches."""
     if not rows:
         why = report.why_left_out or "it has no inpatient stay"
         if report.broken_lines:
@@ -137,9 +139,16 @@ def _write_batches(installation: Installation, report: ImportedExport, rows: lis
     raw = pd.DataFrame(rows, columns=[*ENCOUNTER_COLUMNS, OUTCOME_COLUMN], dtype="str")
     raw = raw.where(raw.notna())
     if exists(layout.prepared) and read_prepared(installation).from_fhir:
-        return extend_batches(installation, raw)
+        batches, absent = extend_batches(installation, raw)
+        notices = report.notices
+        if absent:
+            notices += (
+                f"{absent:,} encounters of earlier batches are not in this export. A later export of the same hospital needs them, "
+                "because they are the history of its patients.",
+            )
+        return report.model_copy(update={"batches": batches, "notices": notices})
     fetched = Fetched(format_raw(raw), f"{FHIR_SOURCE}{report.source}", DATA_FILE, from_fhir=True)
-    return prepare_fetched(installation, fetched).batches
+    return report.model_copy(update={"batches": prepare_fetched(installation, fetched).batches})
 
 
 def _terminology_of(params: ImportParams) -> Terminology:

@@ -1,4 +1,4 @@
-"""Sort the resources of a FHIR Bulk Data export into groups of persons, in bounded memory: line by line, into temporary files."""
+"""Sort the resources of a FHIR Bulk Data export into groups of persons: line by line, into temporary files."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ NOT_NEEDED_MEASUREMENT: Final = "neither a laboratory result nor a weight"
 _GROUP_BYTES: Final = 25_000_000
 """NDJSON per group of persons; its structs take about as much memory."""
 _MOST_GROUPS: Final = 200
+"""Each needs a buffer. With an export of over 5 GB, groups become larger instead of more."""
 _GZIP_FACTOR: Final = 25
 """How much longer NDJSON is than its gzip file, roughly."""
 _SHOWN: Final = 100

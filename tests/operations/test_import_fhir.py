@@ -309,6 +309,24 @@ def test_a_later_export_adds_a_batch_and_outcomes(installation: Installation, so
     assert import_fhir(installation, str(tmp_path / "two")).batches == []
 
 
+def test_outcomes_that_a_partial_export_lacks_stay_known(
+    installation: Installation, source: str, tmp_path: Path
+) -> None:
+    everything = read_history(Path(source), "source").frame
+    part = tmp_path / "part.csv"
+    part.write_bytes(format_raw(everything.iloc[::2]))
+    export_fhir(installation, source, str(tmp_path / "one"))
+    export_fhir(installation, str(part), str(tmp_path / "two"))
+    layout = installation.layout
+    names = import_fhir(installation, str(tmp_path / "one")).batches
+    before = {name: read_bytes(layout.outcomes(name)) for name in names}
+    assert len(read_outcomes(before["initial"], "initial").frame) > 100
+    report = import_fhir(installation, str(tmp_path / "two"))
+    assert report.batches == []
+    assert any("200 encounters of earlier batches are not in this export" in notice for notice in report.notices)
+    assert before == {name: read_bytes(layout.outcomes(name)) for name in names}
+
+
 def test_other_data_with_a_ledger_is_not_replaced(settings: Settings, source: str, exported: Path) -> None:
     prepare(Installation(settings), source)
     Ledger(Layout(settings.data_uri).ledger).append("decision", key="done")
