@@ -19,7 +19,7 @@ from healthpredict.data.prepared import PreparedData
 from healthpredict.data.raw import format_raw, read_encounters, read_history, read_outcomes
 from healthpredict.data.schema import check_rows
 from healthpredict.data.synthetic import synthesize
-from healthpredict.errors import ConfigurationError, NothingToPredict, SourceError
+from healthpredict.errors import BatchRefused, ConfigurationError, NothingToPredict, SourceError
 from healthpredict.fhir.encounter import encounter_from_fhir
 from healthpredict.operations.export_fhir import export_fhir
 from healthpredict.operations.fhir_report import ImportedExport
@@ -345,6 +345,14 @@ def test_a_map_that_cannot_be_read_is_named(settings: Settings, exported: Path, 
 def test_an_export_needs_an_empty_folder(installation: Installation, source: str, exported: Path) -> None:
     with pytest.raises(ConfigurationError, match="not empty"):
         export_fhir(installation, source, str(exported))
+
+
+def test_a_data_set_without_outcomes_is_not_exported(installation: Installation, tmp_path: Path) -> None:
+    source, folder = tmp_path / "unknown.csv", tmp_path / "export"
+    source.write_bytes(format_raw(synthesize(20, seed=1).assign(readmitted=None)))
+    with pytest.raises(BatchRefused, match="nothing to export"):
+        export_fhir(installation, str(source), str(folder))
+    assert not folder.exists()
 
 
 def test_an_export_on_s3_is_written_and_read(installation: Installation, source: str, s3_bucket: str) -> None:
