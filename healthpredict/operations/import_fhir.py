@@ -166,7 +166,7 @@ def _terminology_of(params: ImportParams) -> Terminology:
 def _report(
     folder: str, notices: tuple[str, ...], until: date | None, export: SortedExport, found: DescribedExport
 ) -> ImportedExport:
-    medications, roles = len(export.medications.keys() & found.medications), len(found.specialties)
+    medications, roles = len(export.medications.keys() & found.used_medications), len(found.used_roles)
     used = found.used + Counter({"Medication": medications, "PractitionerRole": roles})
     left_out = export.left_out + found.left_out
     left_out["Medication", NOT_REFERRED] += export.read["Medication"] - medications
@@ -189,8 +189,8 @@ def _report(
             for (kind, reason), number in left_out.most_common()
             if number
         ),
-        broken_lines=export.broken,
-        broken=tuple(f"{line.file}, line {line.line}: {line.problem}" for line in export.lines),
+        broken_lines=export.broken_lines,
+        broken=tuple(f"{line.file}, line {line.line}: {line.problem}" for line in export.first_broken),
         persons=found.persons,
         stays=rows,
         stays_left_out=dict(found.stays_left_out.most_common()),

@@ -83,8 +83,8 @@ class SortedExport:
         groups: number of groups.
         read: type -> number of resources.
         left_out: (type, reason) -> number of resources that were left out while sorting.
-        broken: number of broken lines.
-        lines: the first broken lines.
+        broken_lines: number of broken lines.
+        first_broken: the first of them.
         medications: id -> drug.
         specialties: id or identifier of a practitioner or role -> specialties.
         roles: id or identifier of a practitioner or role -> id of the role.
@@ -98,8 +98,8 @@ class SortedExport:
     groups: int
     read: Counter[str] = field(default_factory=Counter)
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
-    broken: int = 0
-    lines: list[BrokenLine] = field(default_factory=list)
+    broken_lines: int = 0
+    first_broken: list[BrokenLine] = field(default_factory=list)
     medications: dict[str, Drug | None] = field(default_factory=dict)
     specialties: dict[str, tuple[Concept, ...]] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
@@ -206,9 +206,9 @@ def _count_unneeded(line: bytes, found: SortedExport) -> bool:
 
 
 def _quarantine(broken: BrokenLine, line: bytes, found: SortedExport, quarantine: BinaryIO) -> None:
-    found.broken += 1
-    if len(found.lines) < _SHOWN:
-        found.lines.append(broken)
+    found.broken_lines += 1
+    if len(found.first_broken) < _SHOWN:
+        found.first_broken.append(broken)
     entry: dict[str, Any] = broken._asdict() | {"content": line.decode(errors="backslashreplace").rstrip("\r\n")}
     quarantine.write(json.dumps(entry).encode() + b"\n")
 
