@@ -21,7 +21,7 @@ class Extended(NamedTuple):
 
     Attributes:
         batches: the batch with the new encounters, or nothing if there is none.
-        absent: number of encounters of earlier batches that the data set does not have.
+        absent: number of encounters of earlier batches that are not in the data set.
     """
 
     batches: list[str]
@@ -67,7 +67,7 @@ def _write_outcomes(installation: Installation, name: str, rows: pd.DataFrame) -
     before = read_bytes(uri) if exists(uri) else None
     if before is not None:
         earlier = read_outcomes(before, uri).frame[list(OUTCOMES_COLUMNS)]
-        outcomes = pd.concat([earlier[~earlier[_ID].isin(outcomes[_ID])], outcomes], ignore_index=True)
+        outcomes = pd.concat([earlier[~earlier[_ID].isin(rows[_ID])], outcomes], ignore_index=True)
         outcomes = outcomes.sort_values(_ID, key=lambda ids: pd.to_numeric(ids, errors="coerce"), kind="stable")
     data = format_raw(outcomes)
     if data != before:

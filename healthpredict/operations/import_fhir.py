@@ -58,7 +58,7 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
     Raises:
         SourceError: there is no export, or it is incomplete.
         NothingToPredict: it has no index admission.
-        BatchRefused: too many rows break the contract.
+        BatchRefused: too many rows break the contract, or a file of earlier batches or outcomes cannot be read.
         ConfigurationError: the `data_uri` contains other data that the ledger refers to, or the hospital's map of codes cannot be
             read.
         StorageError: something cannot be read or written. The next call starts over, or adds what is missing.
@@ -143,8 +143,8 @@ def _write_batches(
         notices = report.notices
         if absent:
             notices += (
-                f"{absent:,} encounters of earlier batches are not in this export. A later export of the same hospital needs them, "
-                "because they are the history of its patients.",
+                f"{absent:,} encounters of earlier batches are no index admissions of this export. A later export of the same "
+                "hospital has to contain them, because they are the history of its patients.",
             )
         return report.model_copy(update={"batches": batches, "notices": notices})
     fetched = Fetched(format_raw(raw), f"{FHIR_SOURCE}{report.source}", DATA_FILE, from_fhir=True)

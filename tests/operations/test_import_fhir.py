@@ -323,7 +323,10 @@ def test_outcomes_that_a_partial_export_lacks_stay_known(
     assert len(read_outcomes(before["initial"], "initial").frame) > 100
     report = import_fhir(installation, str(tmp_path / "two"))
     assert report.batches == []
-    assert any("200 encounters of earlier batches are not in this export" in notice for notice in report.notices)
+    assert any(
+        "200 encounters of earlier batches are no index admissions of this export" in notice
+        for notice in report.notices
+    )
     assert before == {name: read_bytes(layout.outcomes(name)) for name in names}
 
 
