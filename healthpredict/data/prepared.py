@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from healthpredict.data.diagnosis import Coding
 
-FHIR_EXPORT: Final = "FHIR export "
-"""`source` of an import begins with it. The folder follows."""
+FHIR_SOURCE: Final = "FHIR export "
+"""How the source of an imported export begins."""
 
 
 class PreparedData(BaseModel):
@@ -19,6 +19,7 @@ class PreparedData(BaseModel):
         source: where the data came from, for people.
         sha256: digest of the csv.
         synthetic: whether the encounters are synthetic.
+        from_fhir: whether `import_fhir` wrote the batches, so that it adds later exports to them.
         encounters: rows of the source.
         read_as: how the source is written, for people.
         quarantined: bad rows among them.
@@ -36,6 +37,7 @@ class PreparedData(BaseModel):
     source: str
     sha256: str
     synthetic: bool
+    from_fhir: bool = False
     read_as: str = ""
     encounters: int
     quarantined: int
@@ -45,6 +47,14 @@ class PreparedData(BaseModel):
     batches: list[str]
     problems: tuple[str, ...] = ()
     settings: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_origins(cls, stored: Any) -> Any:
+        """Read what an earlier version of this system recorded, when only the source told where the data came from."""
+        if isinstance(stored, dict) and "from_fhir" not in stored:
+            return stored | {"from_fhir": str(stored.get("source")).startswith(FHIR_SOURCE)}
+        return stored
 
     @field_validator("settings")
     @classmethod

@@ -9,7 +9,7 @@ from healthpredict.bundle.build import MakeCard
 from healthpredict.bundle.manifest import Manifest
 from healthpredict.bundle.model import CARD, CARD_PAGE, Bundle, StoredCard
 from healthpredict.data.contract import COLUMNS
-from healthpredict.data.prepared import FHIR_EXPORT, PreparedData
+from healthpredict.data.prepared import FHIR_SOURCE, PreparedData
 from healthpredict.features.encoder import Encoder, columns_of
 from healthpredict.monitoring.profile import ReferenceProfile
 from healthpredict.operations.governance import read_governance
@@ -99,7 +99,7 @@ def without_place(found: PreparedData) -> PreparedData:
 
     Of a file, a folder or a bucket, only the last name stays, and of a web page the address without login and parameters.
     """
-    kind = FHIR_EXPORT if found.source.startswith(FHIR_EXPORT) else ""
+    kind = FHIR_SOURCE if found.source.startswith(FHIR_SOURCE) else ""
     place = found.source.removeprefix(kind)
     url = urlsplit(place)
     is_web = url.scheme in ("http", "https")

@@ -45,8 +45,8 @@ class DescribedExport:
         left_out: (type, reason) -> number of resources.
         stays_left_out, no_outcome, planned, persons, limited, unknown_codes: as in `ImportedExport`.
         unknown: (column, reason) -> number of index admissions.
-        medications: ids of the Medications that were used.
-        specialties: ids of the PractitionerRoles that were used.
+        used_medications: ids of the Medications that were used.
+        used_roles: ids of the PractitionerRoles that were used.
         ids: the values of `encounter_id` so far.
     """
 
@@ -60,8 +60,8 @@ class DescribedExport:
     unknown: Counter[tuple[str, str]] = field(default_factory=Counter)
     limited: Counter[str] = field(default_factory=Counter)
     unknown_codes: Counter[str] = field(default_factory=Counter)
-    medications: set[str] = field(default_factory=set)
-    specialties: set[str] = field(default_factory=set)
+    used_medications: set[str] = field(default_factory=set)
+    used_roles: set[str] = field(default_factory=set)
     ids: set[int] = field(default_factory=set)
 
 
@@ -79,7 +79,7 @@ def describe_export(
         terminology: how codes are read.
         params: the rules.
         until: the day until when it reports encounters.
-        progress: called with the share (0-1) of the persons that are done.
+        progress: called with the share (0-1) of the groups that are done.
     """
     found = DescribedExport()
     for group in range(export.groups):
@@ -169,12 +169,12 @@ def _count_resources(history: History, has_index: bool, export: SortedExport, fo
             if isinstance(resource, MedicationRequest | MedicationAdministration):
                 reference = target(resource.medication_reference)
                 if reference is not None:
-                    found.medications.add(reference)
+                    found.used_medications.add(reference)
             elif isinstance(resource, Encounter):
                 for participant in resource.participant:
                     reference = target(participant.individual)
                     if reference is not None and reference in export.roles:
-                        found.specialties.add(export.roles[reference])
+                        found.used_roles.add(export.roles[reference])
         elif isinstance(resource, Encounter):
             found.left_out[kind, NO_VISIT if class_of(resource) else "has no class"] += 1
         else:

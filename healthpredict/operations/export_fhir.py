@@ -19,7 +19,7 @@ from healthpredict.data.columns import OUTCOME_COLUMN
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.raw import read_history
 from healthpredict.data.schema import check_rows
-from healthpredict.errors import ConfigurationError
+from healthpredict.errors import BatchRefused, ConfigurationError
 from healthpredict.fhir.write.dated import DatedRow, Row, date_rows
 from healthpredict.fhir.write.resources import FOLLOW_UP_DAYS, write_person, write_roles
 from healthpredict.operations.installation import Installation
@@ -69,7 +69,7 @@ def export_fhir(
         progress: called with the share (0-1) that is done.
 
     Raises:
-        BatchRefused: the source cannot be read, or columns are missing.
+        BatchRefused: the source cannot be read, columns are missing, or no row can be written.
         ConfigurationError: the folder is not empty.
         StorageError: something cannot be read or written.
     """
@@ -79,9 +79,11 @@ def export_fhir(
         raw = read_history(path, source).frame
     checked = check_rows(raw, RECORD_COLUMNS, installation.settings.contract.diagnosis_coding)
     usable = checked.valid & raw[OUTCOME_COLUMN].notna().to_numpy()
-    table = checked.frame[usable].assign(readmitted=raw.loc[usable, OUTCOME_COLUMN])
+    if not usable.any():
+        raise BatchRefused(source, "no row matches the contract and has an outcome, so there is nothing to export")
+    table = checked.frame[usable].assign(**{OUTCOME_COLUMN: raw.loc[usable, OUTCOME_COLUMN]})
     table = table.sort_values("encounter_id", kind="stable").reset_index(drop=True)
-    counts: Counter[str] = Counter()
+    n_patients = table["patient_id"].nunique()
     last = datetime.min.replace(tzinfo=UTC)
     patients = 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -94,9 +96,8 @@ def export_fhir(
                 for resource in write_person(patient_id, stays):
                     files.write(resource)
                 if not patients & 255:
-                    progress(0.95 * patients / table["patient_id"].nunique())
-            counts = files.counts
-        names = {kind: f"{kind}.ndjson{'.gz' if compress else ''}" for kind in counts}
+                    progress(0.95 * patients / n_patients)
+        names = {kind: _file_name(kind, compress=compress) for kind in files.counts}
         for name in names.values():
             write_file(join(folder, name), Path(temporary) / name)
     time = last + timedelta(days=FOLLOW_UP_DAYS)
@@ -104,7 +105,7 @@ def export_fhir(
         "transactionTime": time.isoformat(),
         "request": "healthpredict export-fhir",
         "requiresAccessToken": False,
-        "output": [{"type": kind, "url": name, "count": counts[kind]} for kind, name in names.items()],
+        "output": [{"type": kind, "url": name, "count": files.counts[kind]} for kind, name in names.items()],
         "error": [],
     }
     write_bytes(join(folder, "manifest.json"), _encode(manifest))
@@ -114,7 +115,7 @@ def export_fhir(
         encounters=len(table),
         left_out=len(raw) - len(table),
         patients=patients,
-        resources=dict(counts),
+        resources=dict(files.counts),
     )
 
 
@@ -129,6 +130,10 @@ def _persons(table: pd.DataFrame) -> Iterator[tuple[int, Sequence[DatedRow]]]:
         days = [_FIRST_DAY + timedelta(days=_DAYS * position // len(rows)) for position in positions]
         own: list[Row] = [rows[position] for position in positions]
         yield patient_id, date_rows(own, days)
+
+
+def _file_name(kind: str, *, compress: bool) -> str:
+    return f"{kind}.ndjson.gz" if compress else f"{kind}.ndjson"
 
 
 class _Files:
@@ -155,7 +160,7 @@ class _Files:
         self.counts[kind] += 1
 
     def _open(self, kind: str) -> BinaryIO:
-        path = self._folder / f"{kind}.ndjson{'.gz' if self._compress else ''}"
+        path = self._folder / _file_name(kind, compress=self._compress)
         if self._compress:
             return cast("BinaryIO", self._stack.enter_context(gzip.open(path, "wb", compresslevel=1)))
         return self._stack.enter_context(path.open("wb"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import pandas as pd
 
 from healthpredict.data.batches import INITIAL, batch_names
 from healthpredict.data.columns import OUTCOME_COLUMN, OUTCOMES_COLUMNS
-from healthpredict.data.raw import format_raw, read_encounters
+from healthpredict.data.raw import format_raw, read_encounters, read_outcomes
 from healthpredict.operations.arrivals import delivered_batches, open_delivered, write_with_marker
 from healthpredict.operations.installation import Installation
 from healthpredict.storage.uris import exists, read_bytes
@@ -16,15 +16,24 @@ from healthpredict.storage.uris import exists, read_bytes
 _ID: Final = "encounter_id"
 
 
-def extend_batches(installation: Installation, raw: pd.DataFrame) -> list[str]:
-    """Write what is new in a data set.
+class Extended(NamedTuple):
+    """What was new in a data set.
+
+    Attributes:
+        batches: the batch with the new encounters, or nothing if there is none.
+        absent: number of encounters of earlier batches that are not in the data set.
+    """
+
+    batches: list[str]
+    absent: int
+
+
+def extend_batches(installation: Installation, raw: pd.DataFrame) -> Extended:
+    """Write what is new in a data set. Outcomes that it does not have stay as they are.
 
     Args:
         installation: with batches that an earlier import wrote.
         raw: a raw frame with `readmitted`, which may be missing, in the order of `encounter_id`.
-
-    Returns:
-        The batch with the new encounters, or nothing if there is none.
     """
     layout = installation.layout
     known: set[str] = set()
@@ -35,13 +44,14 @@ def extend_batches(installation: Installation, raw: pd.DataFrame) -> list[str]:
         known |= ids
         _write_outcomes(installation, name, raw[raw[_ID].isin(ids)])
     new = raw[~raw[_ID].isin(known)].reset_index(drop=True)
+    absent = len(known.difference(raw[_ID]))
     if new.empty:
-        return []
+        return Extended([], absent)
     number = 1 + max((int(name.rpartition("-")[2]) for name in existing if _is_numbered(name)), default=0)
     name = batch_names(max(number, 99))[number]
     write_with_marker(layout.batch(name), format_raw(new.drop(columns=OUTCOME_COLUMN)), exclusive=True)
     _write_outcomes(installation, name, new)
-    return [name]
+    return Extended([name], absent)
 
 
 def _is_numbered(name: str) -> bool:
@@ -49,10 +59,16 @@ def _is_numbered(name: str) -> bool:
 
 
 def _write_outcomes(installation: Installation, name: str, rows: pd.DataFrame) -> None:
-    """Write the known outcomes of a batch, if they differ from those that were written before."""
+    """Write the known outcomes of a batch, and keep those that are known from before and not in the data set."""
     outcomes = rows.loc[rows[OUTCOME_COLUMN].notna(), list(OUTCOMES_COLUMNS)]
     if outcomes.empty:
         return
-    uri, data = installation.layout.outcomes(name), format_raw(outcomes)
-    if not exists(uri) or read_bytes(uri) != data:
+    uri = installation.layout.outcomes(name)
+    before = read_bytes(uri) if exists(uri) else None
+    if before is not None:
+        earlier = read_outcomes(before, uri).frame[list(OUTCOMES_COLUMNS)]
+        outcomes = pd.concat([earlier[~earlier[_ID].isin(rows[_ID])], outcomes], ignore_index=True)
+        outcomes = outcomes.sort_values(_ID, key=lambda ids: pd.to_numeric(ids, errors="coerce"), kind="stable")
+    data = format_raw(outcomes)
+    if data != before:
         write_with_marker(uri, data)

@@ -37,6 +37,7 @@ class Fetched:
         file: name of the copy in the raw folder.
         synthetic: whether the encounters are synthetic.
         compression: compression of the source, or None.
+        from_fhir: whether it was made from a FHIR export.
     """
 
     data: bytes
@@ -44,6 +45,7 @@ class Fetched:
     file: str = DATA_SET_FILE
     synthetic: bool = False
     compression: str | None = None
+    from_fhir: bool = False
 
     @property
     def sha256(self) -> str:

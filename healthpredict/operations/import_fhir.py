@@ -16,8 +16,9 @@ import pandas as pd
 from healthpredict.data.columns import ENCOUNTER_COLUMNS, OUTCOME_COLUMN
 from healthpredict.data.contract import FEATURE_COLUMNS
 from healthpredict.data.import_params import ImportParams
+from healthpredict.data.prepared import FHIR_SOURCE
 from healthpredict.data.raw import format_raw
-from healthpredict.errors import ConfigurationError, NothingToPredict
+from healthpredict.errors import BatchRefused, ConfigurationError, NothingToPredict
 from healthpredict.fhir.snomed import parse_map
 from healthpredict.fhir.terminology import Terminology
 from healthpredict.operations.describe_export import NO_STAY, DescribedExport, describe_export
@@ -26,10 +27,11 @@ from healthpredict.operations.fetch import Fetched
 from healthpredict.operations.fhir_report import ImportedExport, LeftOut
 from healthpredict.operations.find_export import find_export
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.prepare import prepare_fetched
+from healthpredict.operations.prepare import prepare_fetched, read_prepared
 from healthpredict.operations.sort_export import SortedExport, sort_export
+from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import write_json
-from healthpredict.storage.uris import exists, join, write_file
+from healthpredict.storage.uris import delete, exists, join, write_file
 
 DATA_FILE: Final = "fhir.csv"
 REPORT_FILE: Final = "fhir-import.json"
@@ -51,15 +53,15 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
         progress: called with the share (0-1) that is done.
 
     Returns:
-        What was used and left out, which is also written beside the data as JSON.
+        What was used and left out, which is also written beside the data as JSON, even if the export is refused.
 
     Raises:
         SourceError: there is no export, or it is incomplete.
         NothingToPredict: it has no index admission.
-        BatchRefused: too many rows break the contract.
+        BatchRefused: too many rows break the contract, or a file of earlier batches or outcomes cannot be read.
         ConfigurationError: the `data_uri` contains other data that the ledger refers to, or the hospital's map of codes cannot be
             read.
-        StorageError: something cannot be read or written. The next call starts over.
+        StorageError: something cannot be read or written. The next call starts over, or adds what is missing.
     """
     layout, params = installation.layout, installation.settings.fhir
     terminology = _terminology_of(params)
@@ -84,17 +86,31 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
                 sorted_export = sort_export(export, groups, read, broken)
             until = export.until or sorted_export.last_day
             found = describe_export(sorted_export, terminology, params, until or date.min, described)
-        report = _report(folder, export.notices, until, sorted_export, found)
-        if not found.rows:
-            raise NothingToPredict(
-                folder, f"it has no index admission: {report.why_left_out or 'it has no inpatient stay'}"
+        notices = export.notices
+        if export.until is None and sorted_export.in_future:
+            notices += (
+                f"The export is taken to end on {until}. Days after today were ignored (encounters: {sorted_export.in_future:,}).",
             )
-        report = report.model_copy(update={"batches": _write_batches(installation, folder, found.rows)})
-        if sorted_export.broken:
-            write_file(join(layout.root, "quarantine", "fhir-lines.ndjson"), quarantine)
-    write_json(layout.raw(REPORT_FILE), report.model_dump(mode="json"))
+        report = _report(folder, notices, until, sorted_export, found)
+        try:
+            report = _write_batches(installation, report, found.rows)
+        except BatchRefused:
+            _write_report(layout, report, quarantine)
+            raise
+        # After the batches, because a first import clears the quarantine.
+        _write_report(layout, report, quarantine)
     progress(1.0)
     return report
+
+
+def _write_report(layout: Layout, report: ImportedExport, quarantine: Path) -> None:
+    """Write the report and the broken lines, instead of those of the last import."""
+    uri = join(layout.root, "quarantine", "fhir-lines.ndjson")
+    if report.broken_lines:
+        write_file(uri, quarantine)
+    else:
+        delete(uri)
+    write_json(layout.raw(REPORT_FILE), report.model_dump(mode="json"))
 
 
 @contextmanager
@@ -109,16 +125,30 @@ def _no_cycle_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _write_batches(installation: Installation, folder: str, rows: list[dict[str, str | None]]) -> list[str]:
-    """Write the rows as batches and outcomes. Returns: the names of the batches that were written."""
+def _write_batches(
+    installation: Installation, report: ImportedExport, rows: list[dict[str, str | None]]
+) -> ImportedExport:
+    """Write the rows as batches and outcomes. Returns: the report with the names of the batches."""
+    if not rows:
+        why = report.why_left_out or "it has no inpatient stay"
+        if report.broken_lines:
+            why += f"; {report.broken_lines:,} lines cannot be read, see quarantine/fhir-lines.ndjson"
+        raise NothingToPredict(report.source, f"it has no index admission: {why}")
     layout = installation.layout
     rows.sort(key=lambda row: int(row["encounter_id"] or 0))
     raw = pd.DataFrame(rows, columns=[*ENCOUNTER_COLUMNS, OUTCOME_COLUMN], dtype="str")
     raw = raw.where(raw.notna())
-    if exists(layout.prepared) and exists(layout.raw(REPORT_FILE)):
-        return extend_batches(installation, raw)
-    fetched = Fetched(format_raw(raw), f"FHIR export {folder}", DATA_FILE)
-    return prepare_fetched(installation, fetched).batches
+    if exists(layout.prepared) and read_prepared(installation).from_fhir:
+        batches, absent = extend_batches(installation, raw)
+        notices = report.notices
+        if absent:
+            notices += (
+                f"{absent:,} encounters of earlier batches are no index admissions of this export. A later export of the same "
+                "hospital has to contain them, because they are the history of its patients.",
+            )
+        return report.model_copy(update={"batches": batches, "notices": notices})
+    fetched = Fetched(format_raw(raw), f"{FHIR_SOURCE}{report.source}", DATA_FILE, from_fhir=True)
+    return report.model_copy(update={"batches": prepare_fetched(installation, fetched).batches})
 
 
 def _terminology_of(params: ImportParams) -> Terminology:
@@ -136,7 +166,7 @@ def _terminology_of(params: ImportParams) -> Terminology:
 def _report(
     folder: str, notices: tuple[str, ...], until: date | None, export: SortedExport, found: DescribedExport
 ) -> ImportedExport:
-    medications, roles = len(export.medications.keys() & found.medications), len(found.specialties)
+    medications, roles = len(export.medications.keys() & found.used_medications), len(found.used_roles)
     used = found.used + Counter({"Medication": medications, "PractitionerRole": roles})
     left_out = export.left_out + found.left_out
     left_out["Medication", NOT_REFERRED] += export.read["Medication"] - medications
@@ -159,8 +189,8 @@ def _report(
             for (kind, reason), number in left_out.most_common()
             if number
         ),
-        broken_lines=export.broken,
-        broken=tuple(f"{line.file}, line {line.line}: {line.problem}" for line in export.lines),
+        broken_lines=export.broken_lines,
+        broken=tuple(f"{line.file}, line {line.line}: {line.problem}" for line in export.first_broken),
         persons=found.persons,
         stays=rows,
         stays_left_out=dict(found.stays_left_out.most_common()),

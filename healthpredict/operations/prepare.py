@@ -98,6 +98,7 @@ def prepare_fetched(installation: Installation, fetched: Fetched, planted: Shift
         source=fetched.name,
         sha256=fetched.sha256,
         synthetic=fetched.synthetic,
+        from_fhir=fetched.from_fhir,
         read_as=", ".join(filter(None, (table.read_as, fetched.compression))),
         encounters=len(raw),
         quarantined=len(checked.quarantine),

@@ -1,4 +1,4 @@
-"""Sort the resources of a FHIR Bulk Data export into groups of persons, in bounded memory: line by line, into temporary files."""
+"""Sort the resources of a FHIR Bulk Data export into groups of persons: line by line, into temporary files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -36,7 +36,7 @@ from healthpredict.fhir.resources import (
     PractitionerRole,
     subject_of,
 )
-from healthpredict.fhir.rules import INPATIENT
+from healthpredict.fhir.rules import INPATIENT, NOT_HELD
 from healthpredict.fhir.stays import class_of
 from healthpredict.operations.find_export import Export, ExportFile, lines_of
 from healthpredict.operations.resource_groups import Groups
@@ -46,9 +46,12 @@ NOT_NEEDED_MEASUREMENT: Final = "neither a laboratory result nor a weight"
 _GROUP_BYTES: Final = 25_000_000
 """NDJSON per group of persons; its structs take about as much memory."""
 _MOST_GROUPS: Final = 200
+"""Each needs a buffer. With an export of over 5 GB, groups become larger instead of more."""
 _GZIP_FACTOR: Final = 25
 """How much longer NDJSON is than its gzip file, roughly."""
 _SHOWN: Final = 100
+_FIRST_ZONE: Final = timezone(timedelta(hours=14))
+"""The time zone in which a day begins first."""
 _DELIVERED: Final = {
     "Observation": RESULTS,
     "Procedure": PROCEDURES,
@@ -80,27 +83,29 @@ class SortedExport:
         groups: number of groups.
         read: type -> number of resources.
         left_out: (type, reason) -> number of resources that were left out while sorting.
-        broken: number of broken lines.
-        lines: the first broken lines.
+        broken_lines: number of broken lines.
+        first_broken: the first of them.
         medications: id -> drug.
         specialties: id or identifier of a practitioner or role -> specialties.
         roles: id or identifier of a practitioner or role -> id of the role.
         persons: which Patient resources are one person.
         delivered: what the export has at all, such as `chart.RESULTS`.
-        last_day: the last day on which an encounter started or ended, or None.
+        last_day: the last day until today on which an encounter that took place started or ended, or None.
+        in_future: number of encounters that took place, but start or end after today.
     """
 
     folder: Path
     groups: int
     read: Counter[str] = field(default_factory=Counter)
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
-    broken: int = 0
-    lines: list[BrokenLine] = field(default_factory=list)
+    broken_lines: int = 0
+    first_broken: list[BrokenLine] = field(default_factory=list)
     medications: dict[str, Drug | None] = field(default_factory=dict)
     specialties: dict[str, tuple[Concept, ...]] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
     persons: Persons = field(default_factory=Persons)
     last_day: date | None = None
+    in_future: int = 0
     delivered: set[str] = field(default_factory=set)
 
 
@@ -134,31 +139,25 @@ def sort_export(export: Export, folder: Path, progress: Callable[[int], None], q
     size = sum(file.stored.size * (_GZIP_FACTOR if file.compressed else 1) for file in export.files)
     found = SortedExport(folder, max(1, min(_MOST_GROUPS, size // _GROUP_BYTES)))
     for file in export.files:
-        if _holds_patients(file):
-            _link_patients(file, found.persons)
+        _link_patients(file, found.persons)
     with Groups(folder, found.groups) as groups:
         for file in export.files:
             _sort_file(file, found, groups, progress, quarantine)
     return found
 
 
-def _holds_patients(file: ExportFile) -> bool:
-    for line in _undamaged_lines(file):
-        try:
-            return _read_header(line).resourceType == "Patient"
-        except _LINE_ERRORS:
-            continue
-    return False
-
-
 def _link_patients(file: ExportFile, persons: Persons) -> None:
-    """Find which Patient resources are one person."""
+    """Find which Patient resources are one person. A file may contain several types, so every line is searched."""
     for line in _undamaged_lines(file):
+        # Decoding every line would take much longer.
+        if b'"link"' not in line:
+            continue
         try:
             patient = _read_links(line)
         except _LINE_ERRORS:
             continue
-        persons.link(patient.id, patient.link)
+        if patient.resourceType == "Patient":
+            persons.link(patient.id, patient.link)
 
 
 def _undamaged_lines(file: ExportFile) -> Iterator[bytes]:
@@ -207,9 +206,9 @@ def _count_unneeded(line: bytes, found: SortedExport) -> bool:
 
 
 def _quarantine(broken: BrokenLine, line: bytes, found: SortedExport, quarantine: BinaryIO) -> None:
-    found.broken += 1
-    if len(found.lines) < _SHOWN:
-        found.lines.append(broken)
+    found.broken_lines += 1
+    if len(found.first_broken) < _SHOWN:
+        found.first_broken.append(broken)
     entry: dict[str, Any] = broken._asdict() | {"content": line.decode(errors="backslashreplace").rstrip("\r\n")}
     quarantine.write(json.dumps(entry).encode() + b"\n")
 
@@ -238,8 +237,17 @@ def _sort_resource(resource: AnyResource, found: SortedExport, groups: Groups) -
     if isinstance(resource, Encounter):
         if class_of(resource) not in INPATIENT:
             found.delivered.add(VISITS)
-        period = resource.period or NO_PERIOD
-        moment = read_moment(period.end) or read_moment(period.start)
-        if moment is not None and (found.last_day is None or moment.day > found.last_day):
-            found.last_day = moment.day
+        if resource.status not in NOT_HELD:
+            _add_days(resource, found)
     groups.add(found.persons.of(person), resource)
+
+
+def _add_days(encounter: Encounter, found: SortedExport) -> None:
+    """Let an encounter that took place extend the time that the export covers. A day in the future is a mistake or a plan."""
+    period = encounter.period or NO_PERIOD
+    days = [moment.day for text in (period.start, period.end) if (moment := read_moment(text)) is not None]
+    today = datetime.now(_FIRST_ZONE).date()
+    past = [day for day in days if day <= today]
+    found.in_future += len(past) < len(days)
+    if past:
+        found.last_day = max(*past, found.last_day or date.min)

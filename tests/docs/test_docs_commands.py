@@ -37,9 +37,9 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The words of each command, without comments and redirections."""
+        """The words of each command, without comments and the parentheses of a subshell."""
         lines = self.text.replace("\\\n", " ").splitlines()
-        return [words for line in lines if (words := shlex.split(line, comments=True))]
+        return [words for line in lines if (words := shlex.split(line, comments=True)) not in ([], ["("], [")"])]
 
 
 def blocks_of(page: Path) -> Iterator[Block]:

@@ -15,19 +15,21 @@ import pytest
 from healthpredict.config import Settings
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.data.import_params import ImportParams
+from healthpredict.data.prepared import PreparedData
 from healthpredict.data.raw import format_raw, read_encounters, read_history, read_outcomes
 from healthpredict.data.schema import check_rows
 from healthpredict.data.synthetic import synthesize
-from healthpredict.errors import ConfigurationError, NothingToPredict, SourceError
+from healthpredict.errors import BatchRefused, ConfigurationError, NothingToPredict, SourceError
 from healthpredict.fhir.encounter import encounter_from_fhir
 from healthpredict.operations.export_fhir import export_fhir
 from healthpredict.operations.fhir_report import ImportedExport
 from healthpredict.operations.import_fhir import import_fhir
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.prepare import prepare
+from healthpredict.operations.prepare import prepare, read_prepared
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.ledger import Ledger
-from healthpredict.storage.uris import read_bytes
+from healthpredict.storage.uris import delete, exists, read_bytes
+from tests.summaries import DATA
 
 AS_IT_IS = ImportParams(
     exclude_against_advice=False,
@@ -182,6 +184,24 @@ def test_damaged_patients_and_a_file_that_is_no_gzip_file_are_reported(
     assert all_accounted(report)
 
 
+@pytest.mark.parametrize(
+    ("status", "day"), [("planned", "2025-01-01"), ("entered-in-error", "2025-01-01"), ("finished", "2999-01-01")]
+)
+def test_visits_that_did_not_take_place_yet_do_not_extend_the_export(
+    installation: Installation, exported: Path, status: str, day: str
+) -> None:
+    (exported / "manifest.json").unlink()
+    path = exported / "Encounter.ndjson"
+    days = [resource["period"].get("end", "")[:10] for resource in map(json.loads, path.read_text().splitlines())]
+    visit = {"class": {"code": "AMB"}, "subject": {"reference": "Patient/x"}, "period": {"start": day}}
+    with path.open("a") as file:
+        file.write(json.dumps({"resourceType": "Encounter", "id": "visit", "status": status, **visit}) + "\n")
+    report = import_fhir(installation, str(exported))
+    assert report.until == max(days) < "2025"
+    assert sum(report.no_outcome.values()) > 0
+    assert any("after today were ignored (encounters: 1)" in notice for notice in report.notices) is (day > "2900")
+
+
 def test_other_types_and_persons_without_a_patient_are_left_out_with_a_reason(
     installation: Installation, exported: Path
 ) -> None:
@@ -217,6 +237,57 @@ def test_an_export_without_index_admissions_says_why(installation: Installation,
         import_fhir(installation, str(folder))
 
 
+def test_an_export_that_cannot_be_read_leaves_its_lines_and_a_report(
+    installation: Installation, exported: Path
+) -> None:
+    (exported / "manifest.json").unlink()
+    (exported / "Encounter.ndjson").write_text('{"resourceType": "Encounter", "period": 1}\n' * 3)
+    with pytest.raises(NothingToPredict, match=r"no inpatient stay; 3 lines cannot be read, see quarantine/fhir-lines"):
+        import_fhir(installation, str(exported))
+    layout = installation.layout
+    assert len(read_bytes(f"{layout.root}/quarantine/fhir-lines.ndjson").splitlines()) == 3
+    report = ImportedExport.model_validate_json(read_bytes(layout.raw("fhir-import.json")))
+    assert (report.broken_lines, report.stays, report.batches) == (3, 0, [])
+
+
+def test_broken_lines_are_those_of_the_last_import(installation: Installation, exported: Path) -> None:
+    path = exported / "Observation.ndjson"
+    complete = path.read_text()
+    path.write_text(complete + "{\n")
+    import_fhir(installation, str(exported))
+    kept = f"{installation.layout.root}/quarantine/fhir-lines.ndjson"
+    assert exists(kept)
+    path.write_text(complete)
+    assert import_fhir(installation, str(exported)).broken_lines == 0
+    assert not exists(kept)
+
+
+def test_an_import_replaces_a_data_set_even_after_an_earlier_import(
+    installation: Installation, source: str, exported: Path
+) -> None:
+    import_fhir(installation, str(exported))
+    prepare(installation, source)
+    report = import_fhir(installation, str(exported))
+    assert report.batches == read_prepared(installation).batches
+    assert read_prepared(installation).from_fhir
+
+
+def test_an_import_that_was_killed_before_its_report_can_be_repeated(
+    installation: Installation, exported: Path
+) -> None:
+    import_fhir(installation, str(exported))
+    delete(installation.layout.raw("fhir-import.json"))
+    installation.ledger.append("decision", key="done")
+    assert import_fhir(installation, str(exported)).batches == []
+    assert exists(installation.layout.raw("fhir-import.json"))
+
+
+def test_the_origin_of_data_that_an_earlier_version_imported_follows_from_its_source() -> None:
+    stored = DATA.model_dump(exclude={"from_fhir"})
+    assert not PreparedData.model_validate(stored).from_fhir
+    assert PreparedData.model_validate(stored | {"source": "FHIR export var/export"}).from_fhir
+
+
 def test_a_later_export_adds_a_batch_and_outcomes(installation: Installation, source: str, tmp_path: Path) -> None:
     raw = read_history(Path(source), "source").frame
     ordered = raw.iloc[pd.to_numeric(raw["encounter_id"]).argsort()]
@@ -236,6 +307,27 @@ def test_a_later_export_adds_a_batch_and_outcomes(installation: Installation, so
     added = read_encounters(read_bytes(installation.layout.batch("batch-03")), "added").frame
     assert len(added) == len(ordered) - len(early)
     assert import_fhir(installation, str(tmp_path / "two")).batches == []
+
+
+def test_outcomes_that_a_partial_export_lacks_stay_known(
+    installation: Installation, source: str, tmp_path: Path
+) -> None:
+    everything = read_history(Path(source), "source").frame
+    part = tmp_path / "part.csv"
+    part.write_bytes(format_raw(everything.iloc[::2]))
+    export_fhir(installation, source, str(tmp_path / "one"))
+    export_fhir(installation, str(part), str(tmp_path / "two"))
+    layout = installation.layout
+    names = import_fhir(installation, str(tmp_path / "one")).batches
+    before = {name: read_bytes(layout.outcomes(name)) for name in names}
+    assert len(read_outcomes(before["initial"], "initial").frame) > 100
+    report = import_fhir(installation, str(tmp_path / "two"))
+    assert report.batches == []
+    assert any(
+        "200 encounters of earlier batches are no index admissions of this export" in notice
+        for notice in report.notices
+    )
+    assert before == {name: read_bytes(layout.outcomes(name)) for name in names}
 
 
 def test_other_data_with_a_ledger_is_not_replaced(settings: Settings, source: str, exported: Path) -> None:
@@ -258,6 +350,14 @@ def test_an_export_needs_an_empty_folder(installation: Installation, source: str
         export_fhir(installation, source, str(exported))
 
 
+def test_a_data_set_without_outcomes_is_not_exported(installation: Installation, tmp_path: Path) -> None:
+    source, folder = tmp_path / "unknown.csv", tmp_path / "export"
+    source.write_bytes(format_raw(synthesize(20, seed=1).assign(readmitted=None)))
+    with pytest.raises(BatchRefused, match="nothing to export"):
+        export_fhir(installation, str(source), str(folder))
+    assert not folder.exists()
+
+
 def test_an_export_on_s3_is_written_and_read(installation: Installation, source: str, s3_bucket: str) -> None:
     export_fhir(installation, source, f"{s3_bucket}/export")
     report = import_fhir(installation, f"{s3_bucket}/export")
@@ -275,6 +375,19 @@ def test_rows_that_contradict_each_other_belong_to_linked_patients(installation:
     assert report.resources["Patient"] > 1
     imported = read_history(read_bytes(installation.layout.raw("fhir.csv")), "imported").frame
     pd.testing.assert_frame_equal(typed(imported), typed(read_history(source, "source").frame))
+
+
+def test_links_are_found_in_a_file_of_several_types(installation: Installation, tmp_path: Path) -> None:
+    raw = consistent(synthesize(30, seed=3)).assign(patient_nbr="77", race=["Asian", "Other", "Asian"] * 10)
+    source, folder = tmp_path / "one.csv", tmp_path / "export"
+    source.write_bytes(format_raw(raw))
+    export_fhir(installation, str(source), str(folder), compress=False)
+    (folder / "manifest.json").unlink()
+    mixed = folder / "Condition.ndjson"
+    mixed.write_bytes(mixed.read_bytes() + (folder / "Patient.ndjson").read_bytes())
+    (folder / "Patient.ndjson").unlink()
+    report = import_fhir(installation, str(folder))
+    assert (report.persons, report.stays) == (1, 30)
 
 
 @pytest.mark.slow
