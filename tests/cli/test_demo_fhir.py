@@ -108,7 +108,7 @@ def test_the_newest_stays_are_those_of_acute_care_that_took_place(tmp_path: Path
     assert [request["context"]["patientId"] for request in requests] == ["west", "acute", "east"]
 
 
-DEEP = b'{"resourceType": "Observation", "id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+DEEP = b'{"resourceType": "Observation", "id": "o", "note": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
 @pytest.mark.parametrize(
