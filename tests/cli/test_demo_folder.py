@@ -116,7 +116,7 @@ def test_of_the_settings_only_those_of_learning_reach_a_demo(tmp_path: Path) -> 
 
 
 def test_a_misspelt_setting_is_still_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEALTHPREDICT_N_BATCHS", "3")
+    monkeypatch.setenv("HEALTHPREDCIT_N_BATCHES", "3")
     with pytest.raises(ConfigurationError, match="nearest one is HEALTHPREDICT_N_BATCHES"):
         run(tmp_path / "demo")
 
