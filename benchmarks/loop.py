@@ -56,7 +56,7 @@ def demo(folder: Path, source: str | None) -> Measured:
     """Run the demo and read where its time went."""
     program = str(Path(sys.executable).with_name("healthpredict"))
     command = [program, "demo", "--fresh", "--state", str(folder / "state")]
-    subprocess.run([*command, *(["--source", source] if source else [])], check=True)
+    subprocess.run([*command, *(["--source", source] if source else [])], cwd=folder, check=True)
     summary = json.loads(Path(Settings().reports_uri, "summary.json").read_text())
     seconds = {stage: round(value, 1) for stage, value in summary["seconds"].items()}
     share = summary["seconds"]["orchestration"] / summary["seconds"]["total"]
@@ -125,6 +125,8 @@ def main() -> int:
     parser.add_argument("--data", default=os.environ.get("HEALTHPREDICT_TEST_DATA"), help="default: the UCI archive")
     parser.add_argument("--result", type=Path, default=FOLDER / "loop.json")
     options = parser.parse_args()
+    if options.data and "://" not in options.data:
+        options.data = str(Path(options.data).resolve())  # the demo runs in another folder
     quiet_vendors()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -17,19 +17,23 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from healthpredict.cli.demo_environment import demo_environment
 from healthpredict.cli.services import LocalServices
 from healthpredict.cli.step_lines import step_lines
+from healthpredict.config import Settings, quiet_vendors
+from healthpredict.errors import ConfigurationError, HealthPredictError
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.report import read_report
 from healthpredict.operations.roll_out import local_target
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.reporting.summary import Summary
 from healthpredict.rollout.ports import free_port
-from healthpredict.storage.tables import write_json
+from healthpredict.storage.tables import read_json, write_json
 from healthpredict.storage.uris import join
 from healthpredict.training.ray_cluster import ray_runtime
 
-_GOVERNANCE = Path(__file__).with_name("demo_governance.yaml")
+_PORTS = "ports.json"
+"""A folder with this file was made by a demo."""
 _PREFERRED_PORTS = {"api": 8080, "prefect": 4200, "mlflow": 5000}
 
 _console = Console()
@@ -59,7 +63,7 @@ class Demo:
         seconds, services = self.seconds, self.services
         with step_lines(_console, services.log("demo")), timed(seconds, "total"), contextlib.ExitStack() as ray:
             with timed(seconds, "services"):
-                os.environ["PREFECT_API_URL"] = prefect_api = services.start_prefect(self.ports["prefect"])
+                prefect_api = services.start_prefect(self.ports["prefect"])
                 # While Prefect's server starts, start one Ray for all searches, create MLflow's database and import the flows.
                 ray.enter_context(ray_runtime(self.installation.settings.ray_address))
                 self.installation.registry.versions()
@@ -105,15 +109,19 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
 def demo_in(state: Path, *, keep: bool, fresh: bool) -> Iterator[Demo]:
     """Yield a demo. At the end, stop its services, or with `keep` start MLflow too and print the addresses.
 
-    Arguments as `run_demo`.
+    Arguments as `run_demo`. If the demo fails, its services are stopped, even with `keep`.
+
+    Raises:
+        ConfigurationError: the folder has files, but no demo made it, or with `fresh` it contains an installation.
     """
     state = state.resolve()
-    if fresh:
-        stop_demo(state)
-        shutil.rmtree(state, ignore_errors=True)
-    installation, ports = _configure(state)
+    _check_folder(state)
+    if fresh and state.exists():
+        _delete(state)
+    installation, ports = _set_up(state)
     settings, services = installation.settings, LocalServices(state)
     seconds: Seconds = {}
+    keeps_running = False
     try:
         yield Demo(installation, state, services, ports, seconds)
         if keep:
@@ -121,8 +129,9 @@ def demo_in(state: Path, *, keep: bool, fresh: bool) -> Iterator[Demo]:
             services.wait("mlflow", f"{mlflow}/health")
             print_text(f"\nPrefect  http://127.0.0.1:{ports['prefect']}\nMLflow   {mlflow}")
             print_text(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
+            keeps_running = True
     finally:
-        if not keep:
+        if not keeps_running:
             stop_demo(state)
     report = join(settings.reports_uri, "index.html")
     print_text(f"Report   {report if '://' in report else Path(report).resolve()}")
@@ -130,27 +139,59 @@ def demo_in(state: Path, *, keep: bool, fresh: bool) -> Iterator[Demo]:
 
 
 def stop_demo(state: Path) -> None:
-    """Stop the services of a demo."""
+    """Stop the services of a demo, if there is one in the folder."""
     state = state.resolve()
-    if state.exists():
-        local_target(_configure(state)[0]).stop()
+    if (state / _PORTS).exists():
+        local_target(_configure(state, _read_ports(state))).stop()
         LocalServices(state).stop()
 
 
-def _configure(state: Path) -> tuple[Installation, dict[str, int]]:
-    """Return the demo's installation and ports. Set the environment variables that the flows read."""
-    state.mkdir(parents=True, exist_ok=True)
-    record = state / "ports.json"
-    if not record.exists():
-        record.write_text(json.dumps({name: free_port(preferred=port) for name, port in _PREFERRED_PORTS.items()}))
-    ports = json.loads(record.read_text())
-    os.environ["HEALTHPREDICT_DATA_URI"] = str(state / "data")
-    os.environ["HEALTHPREDICT_STATE_PATH"] = str(state)
-    os.environ.setdefault("HEALTHPREDICT_GOVERNANCE_PATH", str(_GOVERNANCE))
-    os.environ["HEALTHPREDICT_API_PORT"] = str(ports["api"])
-    # For links, which work while the demo keeps MLflow running.
-    os.environ["HEALTHPREDICT_MLFLOW_UI_URL"] = f"http://127.0.0.1:{ports['mlflow']}"
-    return Installation(), ports
+def _check_folder(state: Path) -> None:
+    """Refuse a folder that may belong to somebody else, such as that of an installation."""
+    if state.exists() and not (state / _PORTS).exists() and any(state.iterdir()):
+        raise ConfigurationError(f"{state} has files, and no demo made it. Choose a new or empty folder for --state.")
+
+
+def _delete(state: Path) -> None:
+    """Stop a demo and delete its folder."""
+    settings = Settings()  # before `_configure` sets the demo's
+    for place in (settings.state_path.resolve(), Path(settings.data_uri).resolve()):
+        if place.is_relative_to(state):
+            raise ConfigurationError(
+                f"{state} is not deleted, because the settings use {place}. Choose another folder for --state, or unset "
+                "HEALTHPREDICT_STATE_PATH and HEALTHPREDICT_DATA_URI."
+            )
+    stop_demo(state)
+    shutil.rmtree(state)
+
+
+def _set_up(state: Path) -> tuple[Installation, dict[str, int]]:
+    """Return the demo's installation and ports. A server that runs keeps its port; the others get free ones."""
+    running: dict[str, int] = {}
+    if (state / _PORTS).exists():
+        ports, services = _read_ports(state), LocalServices(state)
+        api = local_target(_configure(state, ports))
+        api.recover()  # what an interrupted rollout left behind is found by the old port only
+        runs = {"api": api.listens(), **{name: services.runs(name) for name in ("prefect", "mlflow")}}
+        running = {name: port for name, port in ports.items() if runs[name]}
+    ports = {name: running.get(name) or free_port(preferred=port) for name, port in _PREFERRED_PORTS.items()}
+    write_json(str(state / _PORTS), ports)
+    return _configure(state, ports), ports
+
+
+def _read_ports(state: Path) -> dict[str, int]:
+    ports: dict[str, int] = read_json(str(state / _PORTS))
+    return ports
+
+
+def _configure(state: Path, ports: Mapping[str, int]) -> Installation:
+    """Return the demo's installation. Set the environment variables that the flows read, and unset those of an installation."""
+    environment = demo_environment(os.environ, state, ports)
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    quiet_vendors()
+    return Installation()
 
 
 def _prepare(demo: Demo, source: str | None) -> None:
@@ -231,19 +272,28 @@ def ask_api(demo: Demo, file: str, body: Any, path: str) -> str:
         path: of the endpoint.
 
     Returns:
-        The body of the response.
+        The body of the response, whatever its status.
+
+    Raises:
+        HealthPredictError: there was no response.
     """
     settings, content = demo.installation.settings, json.dumps(body, indent=1)
     sent = demo.state / file
     sent.write_text(content)
     shown = sent.relative_to(Path.cwd()) if sent.is_relative_to(Path.cwd()) else sent
     url = f"http://{settings.api_host}:{settings.api_port}{path}"
-    command = ["curl", "-s", "-d", f"@{shown}", "-H", "Content-Type: application/json", url]
+    command = ["curl", "-sS", "--noproxy", "*", "-d", f"@{shown}", "-H", "Content-Type: application/json", url]
     print_text(f"\n$ {shlex.join(command)}")
     if shutil.which("curl"):
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    headers = {"Content-Type": "application/json"}
-    return httpx.post(url, content=content, headers=headers, trust_env=False).text
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise HealthPredictError(f"The API did not respond: {done.stderr.strip()}")
+        return done.stdout
+    try:
+        headers = {"Content-Type": "application/json"}
+        return httpx.post(url, content=content, headers=headers, trust_env=False).text
+    except httpx.HTTPError as error:
+        raise HealthPredictError(f"The API did not respond: {error}") from error
 
 
 def print_text(text: str) -> None:

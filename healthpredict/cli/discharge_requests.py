@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
 from healthpredict.errors import NothingToPredict
+from healthpredict.fhir.dates import read_moment
 from healthpredict.fhir.references import target
 from healthpredict.fhir.resources import (
     NO_PERIOD,
@@ -20,8 +23,10 @@ from healthpredict.fhir.resources import (
     Patient,
     subject_of,
 )
-from healthpredict.fhir.stays import class_of
-from healthpredict.operations.find_export import find_export, lines_of
+from healthpredict.fhir.rules import NOT_HELD
+from healthpredict.fhir.stays import is_acute
+from healthpredict.operations.find_export import find_export
+from healthpredict.operations.sort_export import LINE_ERRORS, undamaged_lines
 from healthpredict.serving.cds_hooks.hook_request import DISCHARGE, PREFETCH
 
 _PATIENTS: Final = 20
@@ -42,49 +47,54 @@ def discharge_requests(folder: str) -> Iterator[dict[str, Any]]:
     newest: dict[str, Encounter] = {}
     for resource, _ in _resources(folder):
         patient = target(subject_of(resource))
-        if isinstance(resource, Encounter) and patient and class_of(resource) == "IMP":
+        if isinstance(resource, Encounter) and patient and resource.status not in NOT_HELD and is_acute(resource):
             newest[patient] = max(newest.get(patient, resource), resource, key=_end)
     if not newest:
         raise NothingToPredict(folder, "it has no acute inpatient encounter")
     patients = sorted(newest, key=lambda patient: _end(newest[patient]), reverse=True)[:_PATIENTS]
-    own: dict[str, list[tuple[AnyResource, bytes]]] = {patient: [] for patient in patients}
+    own: dict[str, list[tuple[AnyResource, Any]]] = {patient: [] for patient in patients}
     medications: dict[str, bytes] = {}
     for resource, line in _resources(folder):
         if isinstance(resource, Medication):
             medications[resource.id or ""] = line
         patient = resource.id if isinstance(resource, Patient) else target(subject_of(resource))
         if patient in own:
-            own[patient].append((resource, line))
+            with suppress(*LINE_ERRORS):  # in elements that the import does not read
+                own[patient].append((resource, msgspec.json.decode(line)))
     for patient, resources in own.items():
         yield _request(patient, newest[patient], resources, medications)
 
 
-def _end(encounter: Encounter) -> str:
-    return (encounter.period or NO_PERIOD).end or ""
+def _end(encounter: Encounter) -> datetime:
+    """Return the time of the discharge. A stay without one counts as the oldest."""
+    end = read_moment((encounter.period or NO_PERIOD).end)
+    return end.time if end else datetime.min.replace(tzinfo=UTC)
 
 
 def _request(
-    patient: str, stay: Encounter, resources: list[tuple[AnyResource, bytes]], medications: dict[str, bytes]
+    patient: str, stay: Encounter, resources: list[tuple[AnyResource, Any]], medications: dict[str, bytes]
 ) -> dict[str, Any]:
-    entries: dict[str, list[bytes]] = {key: [] for key in _BUNDLES.values()}
+    entries: dict[str, list[Any]] = {key: [] for key in _BUNDLES.values()}
     prefetch: dict[str, Any] = {}
-    for resource, line in resources:
+    for resource, content in resources:
         if isinstance(resource, Patient):
-            prefetch["patient"] = msgspec.json.decode(line)
+            prefetch["patient"] = content
             continue
         if resource == stay:
-            prefetch["encounter"] = msgspec.json.decode(line)
+            prefetch["encounter"] = content
         found = entries[_BUNDLES[type(resource).__name__]]
-        found.append(line)
+        found.append(content)
         if isinstance(resource, MedicationRequest | MedicationAdministration):
-            medication = medications.get(target(resource.medication_reference) or "")
-            if medication is not None and medication not in found:
-                found.append(medication)
-    for key, lines in entries.items():
+            line = medications.get(target(resource.medication_reference) or "", b"")
+            with suppress(*LINE_ERRORS):
+                medication = msgspec.json.decode(line)
+                if medication not in found:
+                    found.append(medication)
+    for key, contents in entries.items():
         prefetch[key] = {
             "resourceType": "Bundle",
             "type": "searchset",
-            "entry": [{"resource": msgspec.json.decode(line)} for line in lines],
+            "entry": [{"resource": content} for content in contents],
         }
     return {
         "hook": DISCHARGE,
@@ -97,8 +107,8 @@ def _request(
 def _resources(folder: str) -> Iterator[tuple[AnyResource, bytes]]:
     """Yield the resources that are needed, with their lines. The import reports lines that cannot be read."""
     for file in find_export(folder).files:
-        for _, line in lines_of(file, lambda _: None):
+        for line in undamaged_lines(file):
             try:
                 yield _read(line), line
-            except msgspec.DecodeError:
+            except LINE_ERRORS:
                 continue

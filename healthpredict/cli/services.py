@@ -46,19 +46,21 @@ class LocalServices:
         )
         return f"http://{_HOST}:{port}"
 
+    def runs(self, name: str) -> bool:
+        """Return whether the process of a service runs."""
+        return self._process(name) is not None
+
     def wait(self, name: str, url: str) -> None:
-        """Wait until a service responds.
+        """Wait until a service responds. A server of somebody else on the same port does not count.
 
         Raises:
             HealthPredictError: it ended, or did not respond in time.
         """
         deadline = time.monotonic() + _SECONDS_TO_START
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and (process := self._process(name)) is not None:
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(url, trust_env=False, timeout=5).is_success:
+                if _listens(process, httpx.URL(url).port) and httpx.get(url, trust_env=False, timeout=5).is_success:
                     return
-            if self._process(name) is None:
-                break
             time.sleep(0.2)
         self.stop()
         raise HealthPredictError(f"{name} did not answer on {url}. See {self.log(name)}.")
@@ -110,3 +112,12 @@ class LocalServices:
     def log(self, name: str) -> Path:
         """Return the file of a service's output."""
         return self._folder / f"{name}.log"
+
+
+def _listens(process: psutil.Process, port: int | None) -> bool:
+    """Return whether a process or one that it started listens on a port."""
+    try:
+        sockets = [s for member in (process, *process.children(recursive=True)) for s in member.net_connections("tcp")]
+    except psutil.Error:
+        return False
+    return any(s.status == psutil.CONN_LISTEN and s.laddr.port == port for s in sockets)

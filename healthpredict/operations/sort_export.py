@@ -123,7 +123,8 @@ class _PatientLinks(Struct, gc=False):
 _read_resource: Final = msgspec.json.Decoder(AnyResource).decode
 _read_header: Final = msgspec.json.Decoder(_Header).decode
 _read_links: Final = msgspec.json.Decoder(_PatientLinks).decode
-_LINE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+LINE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading a line raises that is not a usable resource."""
 _DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -148,19 +149,19 @@ def sort_export(export: Export, folder: Path, progress: Callable[[int], None], q
 
 def _link_patients(file: ExportFile, persons: Persons) -> None:
     """Find which Patient resources are one person. A file may contain several types, so every line is searched."""
-    for line in _undamaged_lines(file):
+    for line in undamaged_lines(file):
         # Decoding every line would take much longer.
         if b'"link"' not in line:
             continue
         try:
             patient = _read_links(line)
-        except _LINE_ERRORS:
+        except LINE_ERRORS:
             continue
         if patient.resourceType == "Patient":
             persons.link(patient.id, patient.link)
 
 
-def _undamaged_lines(file: ExportFile) -> Iterator[bytes]:
+def undamaged_lines(file: ExportFile) -> Iterator[bytes]:
     """Yield the lines of a file until its gzip data is damaged. `_sort_file` reports the damage."""
     with suppress(*_DAMAGED):
         for _, line in lines_of(file, lambda _: None):
@@ -180,7 +181,7 @@ def _sort_file(
                     continue
             try:
                 resource = _read_resource(line)
-            except _LINE_ERRORS as error:
+            except LINE_ERRORS as error:
                 unneeded = _count_unneeded(line, found)
                 if not unneeded:
                     _quarantine(BrokenLine(file.name, number, str(error)), line, found, quarantine)
@@ -196,7 +197,7 @@ def _count_unneeded(line: bytes, found: SortedExport) -> bool:
     """Count a line if it is a resource of a type that is not needed. Returns: whether it is."""
     try:
         kind = _read_header(line).resourceType
-    except _LINE_ERRORS:
+    except LINE_ERRORS:
         return False
     if kind in TYPES:
         return False

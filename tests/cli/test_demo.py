@@ -26,6 +26,18 @@ SETTINGS = {
     "PROMOTION__MIN_SLOPE": "0",
     "PROMOTION__MAX_SLOPE": "9",
 }
+OF_AN_INSTALLATION = {
+    "HEALTHPREDICT_API_KEY_PATH": "absent.key",
+    "HEALTHPREDICT_DATA_URI": "s3://hospital/data",
+    "HEALTHPREDICT_REPORTS_URI": "s3://hospital/reports",
+    "HEALTHPREDICT_ROLLOUT__TARGET": "kubernetes",
+    "HEALTHPREDICT_TRACKING_URI": "http://127.0.0.1:9",
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "PREFECT_API_AUTH_STRING": "admin:password",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://prefect@127.0.0.1:9/prefect",
+    "http_proxy": "http://127.0.0.1:9",
+}
+"""Where nothing answers: a demo that used one of them would fail."""
 STEP = re.compile(r"(?P<subject>\S+(?: \d+)?) +(?P<step>[a-z]+) +\d+\.\d s  \S.*")
 STEPS = [
     "services start",
@@ -60,7 +72,7 @@ def run_demo(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[
     return subprocess.run(
         [Path(sys.executable).with_name("healthpredict"), *command, "--source", source, "--state", "state"],
         cwd=folder,
-        env={**os.environ, **environment, "HEALTHPREDICT_REPORTS_URI": "reports"},
+        env={**os.environ, **environment, **OF_AN_INSTALLATION},
         capture_output=True,
         text=True,
         timeout=600,
