@@ -77,18 +77,26 @@ def verify_golden_rows(
         url: of the service.
         bundle: that the service should serve.
         headers: of each request.
-        patience: seconds for which the previous bundle may still answer, because processes or pods are being replaced.
+        patience: seconds for which the previous bundle may still answer, or connections may fail, because pods are being
+            replaced: on a busy node, a request may still be sent to one that is gone.
     """
     records = [row.record for row in bundle.golden]
     deadline = time.monotonic() + patience
-    try:
-        while (predictions := request_predictions(client, url, records, headers or {})).digests != {bundle.digest}:
-            if time.monotonic() > deadline:
-                others = ", ".join(sorted(digest[:12] for digest in predictions.digests - {bundle.digest}))
-                return Verification(f"serves another bundle, {others}.", True, predictions.p50_seconds)
-            time.sleep(0.2)
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        return Verification(f"did not answer its golden rows: {error or type(error).__name__}", False, 0.0)
+    while True:
+        try:
+            predictions = request_predictions(client, url, records, headers or {})
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            problem = Verification(f"did not answer its golden rows: {error or type(error).__name__}", False, 0.0)
+            if not isinstance(error, httpx.TransportError):
+                return problem
+        else:
+            if predictions.digests == {bundle.digest}:
+                break
+            others = ", ".join(sorted(digest[:12] for digest in predictions.digests - {bundle.digest}))
+            problem = Verification(f"serves another bundle, {others}.", True, predictions.p50_seconds)
+        if time.monotonic() > deadline:
+            return problem
+        time.sleep(0.2)
     worst = largest_difference(predictions.risks, [row.risk for row in bundle.golden])
     if not worst <= TOLERANCE:
         return Verification(f"differs from training by {worst:.1e} on its golden rows.", True, predictions.p50_seconds)
