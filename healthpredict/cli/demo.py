@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -118,21 +119,22 @@ def demo_in(state: Path, *, keep: bool, fresh: bool) -> Iterator[Demo]:
     _check_folder(state)
     if fresh and state.exists():
         _delete(state)
-    installation, ports = _set_up(state)
-    settings, services = installation.settings, LocalServices(state)
-    seconds: Seconds = {}
-    keeps_running = False
-    try:
-        yield Demo(installation, state, services, ports, seconds)
-        if keep:
-            mlflow = services.start_mlflow(ports["mlflow"], settings.mlflow_uri)
-            services.wait("mlflow", f"{mlflow}/health")
-            print_text(f"\nPrefect  http://127.0.0.1:{ports['prefect']}\nMLflow   {mlflow}")
-            print_text(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
-            keeps_running = True
-    finally:
-        if not keeps_running:
-            stop_demo(state)
+    with preferred_ports() as preferred:
+        installation, ports = _set_up(state, preferred)
+        settings, services = installation.settings, LocalServices(state)
+        seconds: Seconds = {}
+        keeps_running = False
+        try:
+            yield Demo(installation, state, services, ports, seconds)
+            if keep:
+                mlflow = services.start_mlflow(ports["mlflow"], settings.mlflow_uri)
+                services.wait("mlflow", f"{mlflow}/health")
+                print_text(f"\nPrefect  http://127.0.0.1:{ports['prefect']}\nMLflow   {mlflow}")
+                print_text(f"API      http://{settings.api_host}:{settings.api_port}/docs\nStop     make demo-stop")
+                keeps_running = True
+        finally:
+            if not keeps_running:
+                stop_demo(state)
     report = join(settings.reports_uri, "index.html")
     print_text(f"Report   {report if '://' in report else Path(report).resolve()}")
     print_text(f"Done in {seconds['total']:.0f} s.")
@@ -165,7 +167,20 @@ def _delete(state: Path) -> None:
     shutil.rmtree(state)
 
 
-def _set_up(state: Path) -> tuple[Installation, dict[str, int]]:
+@contextlib.contextmanager
+def preferred_ports() -> Iterator[Mapping[str, int]]:
+    """Yield the usual ports, or none of them while another demo on this machine may choose them."""
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind("\0health-predict-demo")  # an abstract name, which Linux frees when the process ends
+        except OSError:
+            preferred = {}
+        else:
+            preferred = _PREFERRED_PORTS
+        yield preferred
+
+
+def _set_up(state: Path, preferred: Mapping[str, int]) -> tuple[Installation, dict[str, int]]:
     """Return the demo's installation and ports. A server that runs keeps its port; the others get free ones."""
     running: dict[str, int] = {}
     if (state / _PORTS).exists():
@@ -174,7 +189,7 @@ def _set_up(state: Path) -> tuple[Installation, dict[str, int]]:
         api.recover()  # what an interrupted rollout left behind is found by the old port only
         runs = {"api": api.listens(), **{name: services.runs(name) for name in ("prefect", "mlflow")}}
         running = {name: port for name, port in ports.items() if runs[name]}
-    ports = {name: running.get(name) or free_port(preferred=port) for name, port in _PREFERRED_PORTS.items()}
+    ports = {name: running.get(name) or free_port(preferred=preferred.get(name)) for name in _PREFERRED_PORTS}
     write_json(str(state / _PORTS), ports)
     return _configure(state, ports), ports
 

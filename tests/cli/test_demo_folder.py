@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from healthpredict.cli import demo, services
+from healthpredict.cli.demo import preferred_ports
 from healthpredict.cli.demo_environment import demo_environment
 from healthpredict.cli.services import LocalServices
 from healthpredict.config import Settings, variables
@@ -164,3 +165,10 @@ def test_a_proxy_is_not_asked(tmp_path: Path, stranger: int, monkeypatch: pytest
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{stranger}")
     with pytest.raises(HealthPredictError, match="The API did not respond"):
         demo.ask_api(run(tmp_path), "body.json", {}, "/predict")
+
+
+def test_of_two_demos_that_start_at_once_one_gets_the_usual_ports() -> None:
+    with preferred_ports() as first, preferred_ports() as second:
+        assert (first["api"], second) == (8080, {})
+    with preferred_ports() as later:
+        assert later == first
