@@ -10,6 +10,7 @@ from bundles import as_records, draw_encounters
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from healthpredict.data.code_lists import accepted_value
 from healthpredict.data.contract import (
     BY_FIELD,
     COLUMNS,
@@ -211,9 +212,10 @@ def test_json_that_is_not_an_object_breaks_the_contract(body: bytes) -> None:
 @example(BY_FIELD["gender"], "Unknown")
 @example(BY_FIELD["diag_1"], "250\n")
 @example(BY_FIELD["diag_1"], "٢٥٠")
+@example(BY_FIELD["payer_code"], "119")
 def test_values_are_accepted_as_in_the_contract(column: Any, value: Any) -> None:
-    """A value is accepted if `Column.problem` accepts it; otherwise its message is the problem."""
-    meant = value
+    """A value, or what a code of today means, is accepted if `Column.problem` accepts it; otherwise its message is the problem."""
+    meant = accepted_value(column.field, value) if isinstance(value, str) else value
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         meant = int(value)
     elif isinstance(value, str) and column.is_missing(value):
