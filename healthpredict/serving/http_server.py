@@ -23,7 +23,7 @@ from healthpredict.errors import ConfigurationError
 from healthpredict.serving.tls import Tls
 
 _BUFFER_BYTES: Final = 24 * 1024
-"""Memory of a connection, and the longest head of a request. Larger ones save a call of CDS Hooks nothing that could be measured."""
+"""Memory of a connection, and the longest head of a request. Larger ones did not make a call of CDS Hooks cheaper."""
 _BACKLOG: Final = 2048
 _SECONDS_TO_CLOSE: Final = 0.3
 """At the end, responses ask clients to close their connections for this long. Then idle connections are closed."""
