@@ -25,6 +25,7 @@ from healthpredict.evaluation.logistic import SMALLEST_RISK
 Scale = Literal["log_odds", "probability"]
 """What the contributions of a model add up to."""
 _SMALLEST_SHARE = 1e-30
+"""Of the training data at a branch, so small that it changes no contribution."""
 _SMALLEST_SUM = 1e-9
 """Of contributions. To divide by a smaller one would amplify rounding errors."""
 

@@ -36,7 +36,7 @@ def file_checks(project: ComposeProject) -> Iterator[Check]:
         else:
             yield Check(f"{mount.source}", partial(mount_problem, mount))
     yield Check("the passwords", partial(secrets_problem, project))
-    if given.get("HEALTHPREDICT_ROLLOUT__TARGET") == "kubernetes":
+    if project.rolls_out_to_kubernetes:
         yield Check("Docker's socket", partial(socket_group_problem, project))
 
 

@@ -6,17 +6,13 @@ import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from healthpredict.doctor.files import KUBECONFIG
 from healthpredict.doctor.problem import Check, Problem
 from healthpredict.doctor.set_up_command import set_up_command
-from healthpredict.errors import ConfigurationError
 from healthpredict.operations.installation import Installation
 from healthpredict.rollout.ecr import ecr_login
-
-if TYPE_CHECKING:
-    from healthpredict.rollout.cluster import Cluster
 
 _SHOWN: Final = 3
 
@@ -38,29 +34,22 @@ def login_problem(repository: str | None) -> Problem | None:
 
 def deployer_problem(installation: Installation) -> Problem | None:
     """Whether the cluster responds, and the deployer may do all that a rollout does."""
-    from healthpredict.operations.put_on_kubernetes import source_path
+    from healthpredict.operations.put_on_kubernetes import kubernetes_target, source_path
     from healthpredict.operations.set_up_cluster import ADMINISTRATOR
-    from healthpredict.rollout.cluster import Cluster
     from healthpredict.rollout.manifests import only_manifest, read_manifests
 
-    settings = installation.settings
-    context = settings.rollout.context
-    if settings.kubeconfig is None or context is None:
-        raise ConfigurationError(
-            "A rollout needs the name of its cluster: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
-        )
-    source = source_path(installation)
-    overlay = read_manifests(source / settings.rollout.overlay)
-    namespace = only_manifest(overlay, "Deployment")["metadata"].get("namespace", "default")
-    cluster = Cluster(settings.kubeconfig, context, namespace)
-    role = only_manifest(read_manifests(source / ADMINISTRATOR), "Role")
-    missing = [_words(each) for each in _permissions(role, namespace) if not _allowed(cluster, each)]
+    target = kubernetes_target(installation)
+    role = only_manifest(read_manifests(source_path(installation) / ADMINISTRATOR), "Role")
+    missing = [_words(each) for each in _permissions(role, target.namespace) if not target.allows(each)]
     if not missing:
         return None
+    settings = installation.settings
+    kubeconfig, context = settings.kubeconfig, settings.rollout.context
+    assert kubeconfig is not None and context is not None  # `kubernetes_target` needs them
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return Problem(
-        f"In namespace {namespace}, the user of context {context!r} may not {', '.join(missing[:_SHOWN])}{more}.",
-        _fix(settings.kubeconfig, context),
+        f"In namespace {target.namespace}, the user of context {context!r} may not {', '.join(missing[:_SHOWN])}{more}.",
+        _fix(kubeconfig, context),
     )
 
 
@@ -80,15 +69,6 @@ def _permissions(role: dict[str, Any], namespace: str) -> Iterator[dict[str, str
                 for verb in rule["verbs"]:
                     right = {"namespace": namespace, "verb": verb, "group": group, "resource": name}
                     yield right | ({"subresource": subresource} if subresource else {})
-
-
-def _allowed(cluster: Cluster, right: dict[str, str]) -> bool:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": right},
-    }
-    return bool(cluster.create(review)["status"]["allowed"])
 
 
 def _words(right: dict[str, str]) -> str:

@@ -21,7 +21,7 @@ def network_checks(project: ComposeProject) -> Iterator[Check]:
     for network in project.model.get("networks", {}).values():
         if network.get("external"):
             yield Check("networks", partial(network_problem, network["name"]))
-    if project.environment(DEPLOY_WORKER).get("HEALTHPREDICT_ROLLOUT__TARGET") == "kubernetes":
+    if project.rolls_out_to_kubernetes:
         yield Check("the way to the cluster", partial(way_to_cluster_problem, project))
 
 

@@ -83,6 +83,11 @@ class ComposeProject:
         keys = self.model["services"][service].get("networks") or {}
         return {self.model["networks"][key]["name"] for key in keys}
 
+    @property
+    def rolls_out_to_kubernetes(self) -> bool:
+        """Whether the deploy worker rolls out to Kubernetes."""
+        return self.environment(DEPLOY_WORKER).get("HEALTHPREDICT_ROLLOUT__TARGET") == "kubernetes"
+
     def mounts(self) -> Iterator[Mount]:
         """The bind mounts of all services, each source and target once."""
         seen = set()

@@ -86,8 +86,8 @@ def _entries(bundle: Bundle) -> list[AnyResource]:
         resource, url = entry.resource, entry.full_url
         if resource is None:
             continue
-        if url is not None and url.startswith(_URN) and resource.id != url[len(_URN) :]:
-            resource = msgspec.structs.replace(resource, id=url[len(_URN) :])
+        if url is not None and (name := _id_in(url)) is not None and resource.id != name:
+            resource = msgspec.structs.replace(resource, id=name)
         found.append(resource)
     return found
 
@@ -97,6 +97,11 @@ def _named(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     resource, url = entry.get("resource"), entry.get("fullUrl")
     if not isinstance(resource, Mapping):
         return None
-    if isinstance(url, str) and url.startswith(_URN) and resource.get("id") != url[len(_URN) :]:
-        return {**resource, "id": url[len(_URN) :]}
+    if isinstance(url, str) and (name := _id_in(url)) is not None and resource.get("id") != name:
+        return {**resource, "id": name}
     return resource
+
+
+def _id_in(url: str) -> str | None:
+    """Return the id by which other entries refer to an entry with this `fullUrl`, or None if they use that of its resource."""
+    return url[len(_URN) :] if url.startswith(_URN) else None

@@ -17,6 +17,7 @@ from healthpredict.rollout.progress import (
     failure_of,
     first_unready,
     is_complete,
+    is_ending,
     is_observed,
     is_ready,
     newest_replica_set,
@@ -126,7 +127,7 @@ class LiveDeployment:
                 response = self.ask(pod, path, key, body)
             except RolloutError:
                 found = self._cluster.read("Pod", pod["metadata"]["name"])
-                if found is not None and not found["metadata"].get("deletionTimestamp"):
+                if found is not None and not is_ending(found):
                     raise
             else:
                 none_responded = False

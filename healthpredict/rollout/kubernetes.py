@@ -89,6 +89,20 @@ class KubernetesTarget:
         self._http = httpx.Client(trust_env=False, timeout=10, headers={"Connection": "close"})
 
     @property
+    def namespace(self) -> str:
+        """Namespace of the Deployment."""
+        return self._cluster.namespace
+
+    def allows(self, right: Mapping[str, str]) -> bool:
+        """Whether the cluster permits something to the user of the kubeconfig. Args: right, `resourceAttributes` of a review."""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": dict(right)},
+        }
+        return bool(self._cluster.create(review)["status"]["allowed"])
+
+    @property
     def url(self) -> str:
         """URL of the Service, as callers reach it."""
         if self._params.service_url:

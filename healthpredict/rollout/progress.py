@@ -92,7 +92,7 @@ def failure_of(
         The failure, or None if the rollout may still succeed.
     """
     for pod in pods:
-        if pod["metadata"].get("deletionTimestamp"):
+        if is_ending(pod):
             continue
         reason = _failure_of_pod(pod, unschedulable_seconds)
         if reason is not None:
@@ -109,7 +109,12 @@ def failure_of(
 def is_ready(pod: KubernetesObject) -> bool:
     """Whether a pod is ready and not being deleted."""
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
-    return ready and not pod["metadata"].get("deletionTimestamp")
+    return ready and not is_ending(pod)
+
+
+def is_ending(pod: KubernetesObject) -> bool:
+    """Whether a pod is being deleted."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def first_unready(pods: Sequence[KubernetesObject]) -> str | None:

@@ -12,7 +12,7 @@ from healthpredict.rollout.counts import RequestCounts, exceeded_limit, growth, 
 from healthpredict.rollout.deployment import LiveDeployment
 from healthpredict.rollout.manifests import KubernetesObject
 from healthpredict.rollout.params import RolloutParams
-from healthpredict.rollout.progress import is_ready, restarts
+from healthpredict.rollout.progress import is_ending, is_ready, restarts
 
 _logger = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 3.0
@@ -62,7 +62,7 @@ def watch_pods(deployment: LiveDeployment, key: str, params: RolloutParams, seco
             # The autoscaler, or a node that is drained, may add a pod, which is not ready immediately, or delete one.
             ready = {_name(pod) for pod in pods if is_ready(pod)}
             were_ready |= ready
-            present = {_name(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+            present = {_name(pod) for pod in pods if not is_ending(pod)}
             no_longer_ready = (were_ready & present) - ready
             unready = unready + 1 if no_longer_ready or not ready else 0
             if unready >= _UNREADY_POLLS:

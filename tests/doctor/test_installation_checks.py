@@ -330,7 +330,7 @@ def test_a_deployer_without_rights(
 ) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     write_kubeconfig(kubeconfig)
-    monkeypatch.setattr("healthpredict.doctor.kubernetes._allowed", lambda _cluster, _right: False)
+    monkeypatch.setattr("healthpredict.rollout.kubernetes.KubernetesTarget.allows", lambda _target, _right: False)
     if in_a_container:
         monkeypatch.setattr("healthpredict.doctor.kubernetes.KUBECONFIG", str(kubeconfig))
     found = deployer_problem(opened(rollout=ON_KUBERNETES, kubeconfig=kubeconfig))
