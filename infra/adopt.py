@@ -5,7 +5,8 @@ from __future__ import annotations
 import pulumi
 from settings import StackSettings
 
-# An import fails if the configuration differs from what exists. These properties are set by the first `up` without adoptBucket.
+# An import fails if the configuration differs from what exists. Differences in these are ignored until the first `up` without
+# adoptBucket.
 _MAY_DIFFER = ("tags", "force_destroy", "force_delete", "image_tag_mutability", "image_scanning_configuration")
 
 

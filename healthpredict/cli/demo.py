@@ -36,6 +36,8 @@ from healthpredict.training.ray_cluster import ray_runtime
 _PORTS = "ports.json"
 """A folder with this file was made by a demo."""
 _PREFERRED_PORTS = {"api": 8080, "prefect": 4200, "mlflow": 5000}
+_CLAIM = "\0health-predict-demo"
+"""An abstract socket name, which Linux frees when the process ends."""
 
 _console = Console()
 
@@ -169,10 +171,10 @@ def _delete(state: Path) -> None:
 
 @contextlib.contextmanager
 def preferred_ports() -> Iterator[Mapping[str, int]]:
-    """Yield the usual ports, or none of them while another demo on this machine may choose them."""
+    """Yield the usual ports, or none while another demo runs on this machine, because it may take them."""
     with socket.socket(socket.AF_UNIX) as claim:
         try:
-            claim.bind("\0health-predict-demo")  # an abstract name, which Linux frees when the process ends
+            claim.bind(_CLAIM)
         except OSError:
             preferred = {}
         else:
@@ -186,7 +188,7 @@ def _set_up(state: Path, preferred: Mapping[str, int]) -> tuple[Installation, di
     if (state / _PORTS).exists():
         ports, services = _read_ports(state), LocalServices(state)
         api = local_target(_configure(state, ports))
-        api.recover()  # what an interrupted rollout left behind is found by the old port only
+        api.recover()  # before new ports are chosen: it finds what an interrupted rollout left behind by the old one
         runs = {"api": api.listens(), **{name: services.runs(name) for name in ("prefect", "mlflow")}}
         running = {name: port for name, port in ports.items() if runs[name]}
     ports = {name: running.get(name) or free_port(preferred=preferred.get(name)) for name in _PREFERRED_PORTS}

@@ -1,4 +1,4 @@
-"""The environment of a demo, to which no variable of an installation passes."""
+"""The environment of a demo: settings of how it reads, learns and decides pass, but no place, server, key or login."""
 
 from __future__ import annotations
 

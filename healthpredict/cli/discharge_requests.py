@@ -59,7 +59,7 @@ def discharge_requests(folder: str) -> Iterator[dict[str, Any]]:
             medications[resource.id or ""] = line
         patient = resource.id if isinstance(resource, Patient) else target(subject_of(resource))
         if patient in own:
-            with suppress(*LINE_ERRORS):  # in elements that the import does not read
+            with suppress(*LINE_ERRORS):  # the line may be damaged in elements that the import does not read
                 own[patient].append((resource, msgspec.json.decode(line)))
     for patient, resources in own.items():
         yield _request(patient, newest[patient], resources, medications)

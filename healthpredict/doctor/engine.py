@@ -79,7 +79,7 @@ def memory_problem(project: ComposeProject, total: int) -> Problem | None:
 
 
 def docker_disk_problem(folder: Path) -> Problem | None:
-    """Whether there is room for images and volumes. Args: folder, Docker's; nothing if it is on another machine."""
+    """Whether there is room for images and volumes. Args: folder, Docker's. None if it is on another machine."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:

@@ -37,7 +37,7 @@ class Check:
 
     Attributes:
         subject: what it checks, for messages.
-        find: returns the problem, or None if there is none. An error that is raised on purpose is a problem, too.
+        find: returns the problem, or None if there is none. If it raises, that is reported as a problem as well.
     """
 
     subject: str

@@ -9,7 +9,7 @@ def set_up_command(kubeconfig: str, context: str, *, for_containers: bool = True
     """Return the command of step 3 of "Rollouts to Kubernetes" in docs/operate.md.
 
     Args:
-        kubeconfig: file of the deployer, as a word of the shell.
+        kubeconfig: path of the deployer's kubeconfig, already quoted for the shell.
         context: in that file.
         for_containers: whether the user of the containers has to read it. The command itself makes it readable for its owner only.
     """

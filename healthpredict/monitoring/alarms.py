@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 def stored_about(about: str) -> str:
-    """Return what an alarm or an acknowledgement of any version of this system is about. Earlier ones wrote "payer code"."""
+    """Return today's name of what a stored alarm or acknowledgement is about. Earlier versions wrote "payer code"."""
     return about.replace("payer code ", "payer_code ", 1) if about.startswith("payer code ") else about
 
 
@@ -35,7 +35,7 @@ class OpenAlarm(Alarm):
 
     Attributes:
         first_batch: the batch that raised it; for a state, the first one.
-        newest_batch: the same batch; for a state, the newest one that found it, which `sentence` is about.
+        newest_batch: for a state, the newest batch that found it, which `sentence` describes; for a change, `first_batch`.
         ended: for a state, the batch after `newest_batch` that no longer found it; otherwise None.
         trained_version: the model that was in service, see `Manifest.trained_version`.
     """

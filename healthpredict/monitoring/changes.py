@@ -21,7 +21,7 @@ from healthpredict.monitoring.words import describe, name_of
 
 
 class Jump(BaseModel):
-    """How far a column is from the batch before, at the distance that changed most.
+    """How far a column is from the batch before, by the distance that exceeds its limit most.
 
     Attributes:
         size: the distance in units of its limit. Chance explains up to 1.
@@ -98,7 +98,7 @@ def _single_columns(profile: ReferenceProfile, drift: DataDrift, before: BatchCo
         elif set(profile.columns[column.column].limits) == {Method.WASSERSTEIN}:
             least = _least_wasserstein(profile, before.occurrences[column.column], rows)
         else:
-            # It is in units of the spread of the batch before, which one odd batch can make tiny. Another method is better.
+            # It is divided by the spread of the batch before, which one odd batch can make tiny. The column has another method.
             continue
         yield column.model_copy(update={"threshold": max(column.threshold, least)})
 
@@ -164,7 +164,7 @@ def column_alarms(
 
 def _about_contribution(column: str, change: Change, n_errors: float, policy: DriftPolicy) -> Iterator[str]:
     now, shift = change.contribution, change.contribution_change
-    # Features of several columns count for each of them. A column that did not change itself is not the cause.
+    # A feature of several columns counts for each of them. Skip a column whose own distribution changed no more than by chance.
     if now is None or shift is None or change.distribution.size < 1:
         return
     if abs(shift.mean) < max(policy.min_contribution_change, n_errors * shift.error):

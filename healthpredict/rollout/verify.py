@@ -77,8 +77,8 @@ def verify_golden_rows(
         url: of the service.
         bundle: that the service should serve.
         headers: of each request.
-        patience: seconds for which the previous bundle may still answer, or connections may fail, because pods are being
-            replaced: on a busy node, a request may still be sent to one that is gone.
+        patience: seconds to go on if another bundle answers or a connection fails, because pods are being replaced. A
+            rejected request is a problem at once.
     """
     records = [row.record for row in bundle.golden]
     deadline = time.monotonic() + patience

@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 3.0
 _UNREADY_POLLS: Final = 3
 _FAILED_POLLS: Final = 5
-"""If polls fail at the end of the watch, it continues: until one succeeds, or until this many in a row have failed. The API server
+"""A watch never ends on a failed poll: it goes on until one succeeds, or until this many in a row have failed. The API server
 may only be restarting."""
 
 

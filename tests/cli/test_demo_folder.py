@@ -167,7 +167,9 @@ def test_a_proxy_is_not_asked(tmp_path: Path, stranger: int, monkeypatch: pytest
         demo.ask_api(run(tmp_path), "body.json", {}, "/predict")
 
 
-def test_of_two_demos_that_start_at_once_one_gets_the_usual_ports() -> None:
+def test_of_two_demos_that_start_at_once_one_gets_the_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A demo may run on this machine.
+    monkeypatch.setattr(demo, "_CLAIM", f"\0of-a-test-{os.getpid()}")
     with preferred_ports() as first, preferred_ports() as second:
         assert (first["api"], second) == (8080, {})
     with preferred_ports() as later:

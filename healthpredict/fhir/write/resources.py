@@ -1,7 +1,7 @@
 """Write encounters of the contract as FHIR R4 resources, with made-up dates. An import gives the same rows again.
 
-A person's encounters keep their order and are `GAP_DAYS` apart, so that visits of the year before one of them, and what follows
-another, never mix. Visits that the row only counts, and readmissions that it only reports, are encounters without details: earlier
+A person's stays keep their order and are `GAP_DAYS` apart, so that no visit or readmission of one stay falls into the window of
+another. A row only counts earlier visits and only reports a readmission. Each is written as an encounter without details: earlier
 inpatient visits have the class NONAC (not acute), so that they are no index admissions, and readmissions have no diagnosis.
 What the data set does not have is not made up: laboratory results and diagnoses that it only counts have no value and no code.
 """

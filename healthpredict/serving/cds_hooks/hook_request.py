@@ -75,7 +75,7 @@ class HookRequest(msgspec.Struct, Generic[Prefetched], rename="camel"):
         return self.context.get("encounterId")
 
     def missing(self) -> dict[str, str]:
-        """Return the queries of the prefetch keys that the EHR left out, by key. A key with null is not one: there are no data."""
+        """Return the queries of the prefetch keys that the EHR left out, by key. One with null was not: there are no data."""
         return {
             key: self._query(template) for key, template in PREFETCH[self.hook].items() if key not in self.prefetched
         }
