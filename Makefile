@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-pulumi check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
+.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-story e2e-pulumi check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
 
 # Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -116,6 +116,9 @@ e2e-services: $(STAMP)  ## Test the services of `make up`: Prefect server, worke
 
 e2e-kubernetes: $(STAMP)  ## Test rollouts on a real cluster: make e2e-kubernetes HEALTHPREDICT_KUBECONFIG=file HEALTHPREDICT_TEST_REGISTRY=host
 	$(BIN)/python -m pytest -rs -m kubernetes tests/kubernetes
+
+e2e-story: $(STAMP)  ## Test the documented steps from `make up` to a second model on a cluster; arguments as for e2e-kubernetes
+	$(BIN)/python -m pytest -rs --exitfirst -m story tests/kubernetes
 
 e2e-pulumi: $(STAMP)  ## Test `pulumi up` and `healthpredict cloud` with Pulumi's engine: make e2e-pulumi HEALTHPREDICT_TEST_PULUMI=folder
 	$(BIN)/python -m pytest -rs -m pulumi --numprocesses 2 --dist loadfile tests/infra

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import pulumi
 import pulumi_aws as aws
-from settings import ConfigError, StackSettings
+from settings import PROJECT, ConfigError, StackSettings
 
 CANONICAL = "099720109477"
 UBUNTU = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
@@ -33,10 +34,24 @@ def look_up(settings: StackSettings) -> Lookups:
     """Ask AWS.
 
     Raises:
-        ConfigError: AWS refuses, or the region does not offer what the settings name.
+        ConfigError: the stack is in another region, AWS refuses, or the region does not offer what the settings name.
     """
+    _refuse_another_region(settings)
     account = _ask("the account", aws.get_caller_identity).account_id
     return Lookups(account=account, zone=_zone(settings), image=_image(settings))
+
+
+def _refuse_another_region(settings: StackSettings) -> None:
+    """Refuse a change of the region, which would replace every resource, with all data."""
+    own = f"{pulumi.get_organization()}/{PROJECT}/{settings.stack}"
+    # The function of the engine that `pulumi.StackReference` uses, whose own answer arrives only while resources are declared.
+    outputs = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": own}).value["outputs"]
+    before = outputs.get("region", settings.region)
+    if before != settings.region:
+        raise ConfigError(
+            f"aws:region is {settings.region!r}, but this stack is in {before!r}. Nothing moves to another region: it would all be "
+            f"deleted, with its data. Set aws:region back, or create another stack there: pulumi stack select --create NAME"
+        )
 
 
 def _zone(settings: StackSettings) -> str:

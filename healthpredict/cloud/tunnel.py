@@ -69,8 +69,13 @@ def session_command(aws: str, host: CloudHost, region: str, forward: Forward) ->
 def ssh_command(ssh: str, host: CloudHost, wanted: Sequence[Forward], identity: Path | None) -> list[str]:
     """The SSH command for all tunnels."""
     key = ["-i", str(identity)] if identity else []
-    options = [word for f in wanted for word in ("-L", f"127.0.0.1:{f.local}:{f.behind or '127.0.0.1'}:{f.port}")]
-    return [ssh, "-N", "-o", "ExitOnForwardFailure=yes", *key, *options, f"ubuntu@{host.address}"]
+    # The host's key is remembered under its id, because the address changes with every start, and another host may get it.
+    options = ("ExitOnForwardFailure=yes", "StrictHostKeyChecking=accept-new", f"HostKeyAlias={host.instance}")
+    ports = [f"127.0.0.1:{f.local}:{f.behind or '127.0.0.1'}:{f.port}" for f in wanted]
+    words = [
+        word for option, values in (("-o", options), ("-L", ports)) for value in values for word in (option, value)
+    ]
+    return [ssh, "-N", *key, *words, f"ubuntu@{host.address}"]
 
 
 def tunnel(

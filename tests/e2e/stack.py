@@ -54,10 +54,19 @@ def _distinct_ports() -> Iterator[int]:
 class Stack(FlowRuns):
     """One compose project. Everything it made is gone after `destroy`."""
 
-    def __init__(self, name: str, files: tuple[str, ...] = ("docker-compose/compose.yaml",), **variables: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: tuple[str, ...] = ("docker-compose/compose.yaml",),
+        ports: Mapping[str, int] | None = None,
+        **variables: str,
+    ) -> None:
+        """Args: name, of the project; files, of compose; ports, by service, by default free ones; variables, for the files."""
         self.name = name
         self.compose_command = ["docker", "compose", *(word for file in files for word in ("-f", file))]
-        self.ports = dict(zip(("prefect", "mlflow", "api", "jupyter"), _distinct_ports(), strict=False))
+        self.ports = dict(zip(("prefect", "mlflow", "api", "jupyter"), _distinct_ports(), strict=False)) | dict(
+            ports or {}
+        )
         ports = {f"HEALTHPREDICT_{service.upper()}_PORT": str(port) for service, port in self.ports.items()}
         self.environment = {
             **os.environ,

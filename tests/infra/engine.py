@@ -100,9 +100,12 @@ class Recorder(pulumi.runtime.Mocks):
     def __init__(self) -> None:
         self.stack = Stack()
         self.locations = ["us-east-1b", "us-east-1a"]
+        self.outputs: dict[str, Any] = {}
+        """Those of the last run, which the program reads."""
 
     def call(self, args: runtime_mocks.MockCallArgs) -> Any:
         answers: dict[str, dict[str, Any]] = {
+            "pulumi:pulumi:readStackOutputs": {"outputs": self.outputs},
             "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},
             "aws:ec2/getAmi:getAmi": {"id": "ami-1", "args": args.args},
             "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {"locations": self.locations},

@@ -104,6 +104,7 @@ class Program:
         shutil.copytree(INFRA, self.infra, ignore=shutil.ignore_patterns("Pulumi.*.yaml", "__pycache__"))
         # Where Pulumi.yaml says that it is.
         (folder / ".venv").symlink_to(sys.prefix)
+        self.region = REGION
         self._settings: dict[str, str | None] = {}
         self.pulumi("stack", "init", stack)
         self.configure()
@@ -119,7 +120,7 @@ class Program:
         values = {key: value for key, value in {**CONFIG, **self._settings}.items() if value is not None}
         config = {f"{PROJECT}:{key}": value for key, value in values.items()}
         written = yaml.safe_load(self.file.read_text()) if self.file.exists() else {}
-        self.file.write_text(yaml.safe_dump({**written, "config": {"aws:region": REGION, **config}}))
+        self.file.write_text(yaml.safe_dump({**written, "config": {"aws:region": self.region, **config}}))
 
     def command(self, *words: str) -> list[str]:
         """The command line of `pulumi`, without questions."""

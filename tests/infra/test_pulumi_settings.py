@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from engine import INFRA
+from engine import INFRA, REGION
 from pulumi_fixtures import NewProgram
 from pulumi_stack import Program
 
@@ -88,3 +88,18 @@ def test_a_setting_changes_only_what_it_is_for(program: Program, change: Change)
     for operation in ("create", "update", "replace", "delete"):
         assert run.kinds(operation) == getattr(change, operation), run.text
     assert (program.host()["InstanceId"] != before) is bool(REPLACE_THE_HOST & set(change.settings))
+
+
+def test_another_region_is_refused_before_anything_changes(program: Program) -> None:
+    before = program.export()
+    program.region = "eu-central-1"
+    try:
+        for skip_preview in (False, True):
+            run = program.up(fails=True, preview=not skip_preview)
+            assert "aws:region is 'eu-central-1', but this stack is in 'us-east-1'." in run.text
+            assert run.steps == []
+        assert program.export() == before
+    finally:
+        program.region = REGION
+        program.configure()
+    assert program.up().steps == []
