@@ -151,6 +151,9 @@ def story(administrator: tuple[Path, str], aws: str, tmp_path_factory: pytest.Te
         assert not kubectl("get", kind, name, "--ignore-not-found").stdout, (
             f"The cluster has a {kind} {name}, which this test would delete. Delete it, or use another cluster."
         )
+    assert not LOG_FOLDER.exists() or not any(LOG_FOLDER.iterdir()), (
+        f"{LOG_FOLDER} has predictions, which this test would ship and delete. Empty it, or use another machine."
+    )
     kubeconfig, context = administrator
     folder = tmp_path_factory.mktemp("story")
     if shutil.which("minikube") is None:
@@ -189,6 +192,9 @@ def story(administrator: tuple[Path, str], aws: str, tmp_path_factory: pytest.Te
         stack.destroy()
         for kind, name in (("namespace", NAMESPACE), ("persistentvolume", VOLUME)):
             kubectl("delete", kind, name, "--ignore-not-found", "--timeout=90s")
+        # Not the folder itself, which the node may have mounted.
+        for path in LOG_FOLDER.iterdir():
+            path.unlink()
 
 
 def test_services_are_set_up_for_the_cluster(story: Story) -> None:
