@@ -172,6 +172,13 @@ class Settings(BaseSettings):
     cds_hooks_path: Path | None = Field(
         None, description="TOML file of parameters for CDS Hooks, with files of keys that it names beside it"
     )
+    silent: bool = Field(
+        False, description="Predictions are logged and judged, but no flag and no card is issued; for the first month"
+    )
+    hold_out: float = Field(
+        0, ge=0, le=0.5, description="Share of the flags just above the threshold that is held back at random"
+    )
+    hold_out_width: float = Field(0.05, gt=0, le=1, description="How far above the threshold flags are held back")
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
     api_key_path: Path | None = Field(None, description="File with the API key that rollouts use")
@@ -278,6 +285,14 @@ class Settings(BaseSettings):
     def api_keys_path(self) -> Path:
         """File with the hashes of API keys. Pods always require a key; the local API requires one if `api_key_path` is set."""
         return self.state_path.resolve() / "api-keys.json"
+
+    @property
+    def api_options(self) -> list[str]:
+        """Options of the API's command line that do not depend on where it runs."""
+        options = ["--silent=true"] if self.silent else []
+        if self.hold_out:
+            options += [f"--hold-out={self.hold_out}", f"--hold-out-width={self.hold_out_width}"]
+        return options
 
     @property
     def backup_place(self) -> str:

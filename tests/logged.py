@@ -12,6 +12,7 @@ from bundles import as_records, draw_encounters
 from healthpredict.data.contract import RECORD_COLUMNS
 from healthpredict.prediction_log.lines import (
     FeedbackLine,
+    LogEntry,
     OutcomeLine,
     lines_text,
     patients_text,
@@ -39,6 +40,7 @@ _LINE = {
     "bundle_digest": "0" * 64,
     "readmission_risk": 0.25,
     "high_risk": False,
+    "hold_out_probability": None,
 }
 
 
@@ -62,6 +64,18 @@ def prediction(encounter_id: int | None, patient_id: int | None = 1, **changes: 
 def encounter_of(line: dict[str, Any]) -> list[Any]:
     """The encounter of what a line says, as the API notes it."""
     return [line[column.field] for column in RECORD_COLUMNS]
+
+
+def entry_of(line: dict[str, Any]) -> LogEntry:
+    """The prediction that leads to a line."""
+    return LogEntry(
+        time_ns=line["time"] * 1000,
+        endpoint=line["endpoint"],
+        dry_run=line["dry_run"],
+        answer=line,
+        encounter=encounter_of(line),
+        hold_out_probability=line["hold_out_probability"],
+    )
 
 
 def outcome(encounter_id: int, readmitted: str = "NO", time: int = 1_800_000_000_000_000) -> dict[str, Any]:
@@ -96,5 +110,5 @@ def _write(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Path]:
 
 def _predictions(lines: list[dict[str, Any]]) -> bytes:
     header = msgspec.json.decode(patients_text([], bytes(32))) | {"patients": [line["patient_id"] for line in lines]}
-    predictions = [(line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)) for line in lines]
+    predictions = [entry_of(line) for line in lines]
     return msgspec.json.encode(header) + b"\n" + b"".join(prediction_text(each)[1] for each in predictions)

@@ -54,6 +54,7 @@ def serve(
         "cache": settings.state_path / "bundles",
     }
     arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    arguments += settings.api_options
     source = bundle or _champion(installation)
     if settings.tracking_uri is not None:
         arguments.append(_hidden(f"--tracking-uri={settings.tracking_uri}"))
@@ -134,3 +135,19 @@ def outcomes(
     from healthpredict.operations.collect_live import record_outcomes
 
     show(record_outcomes(Installation(), source), as_json)
+
+
+@app.command()
+def interventions(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Path or s3:// URI of a csv or Parquet file with encounter_id, kind, response, reason and acted_at."
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Record what was done for encounters that the API predicted. Feedback on cards is recorded by itself."""
+    from healthpredict.operations.collect_interventions import record_interventions
+
+    show(record_interventions(Installation(), source), as_json)

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from healthpredict.data.contract import COLUMNS, DIAGNOSIS_CODING, RECORD_COLUMNS, Column, Kind
+from healthpredict.data.contract import (
+    COLUMNS,
+    DIAGNOSIS_CODING,
+    INTERVENTION_COLUMNS,
+    RECORD_COLUMNS,
+    Column,
+    Kind,
+)
 from healthpredict.errors import BatchRefused, MissingColumns
 
 ENCOUNTER_COLUMNS: Final = tuple(column.name for column in RECORD_COLUMNS)
@@ -14,9 +21,12 @@ CODING_COLUMN: Final = DIAGNOSIS_CODING.name
 """A column that files with encounters may have."""
 OUTCOME_COLUMN: Final = next(column.name for column in COLUMNS if column.kind is Kind.OUTCOME)
 OUTCOMES_COLUMNS: Final = ("encounter_id", OUTCOME_COLUMN)
+INTERVENTIONS_COLUMNS: Final = tuple(column.name for column in INTERVENTION_COLUMNS)
 ID_COLUMNS: Final = frozenset(column.name for column in COLUMNS if column.kind is Kind.ID)
 _BY_NAME: Final = {
-    name.lower(): column for column in (*COLUMNS, DIAGNOSIS_CODING) for name in (column.name, column.field)
+    name.lower(): column
+    for column in (*COLUMNS, DIAGNOSIS_CODING, *INTERVENTION_COLUMNS)
+    for name in (column.name, column.field)
 }
 _SHOWN: Final = 10
 

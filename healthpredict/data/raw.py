@@ -20,6 +20,7 @@ from healthpredict.data.columns import (
     CODING_COLUMN,
     ENCOUNTER_COLUMNS,
     ID_COLUMNS,
+    INTERVENTIONS_COLUMNS,
     OUTCOME_COLUMN,
     OUTCOMES_COLUMNS,
 )
@@ -73,6 +74,13 @@ def read_history(source: Path | bytes, name: str) -> RawTable:
 def read_outcomes(source: Path | bytes, name: str) -> RawTable:
     """Read outcomes: `encounter_id` and `readmitted`. Arguments and errors as `read_encounters`."""
     with open_table(source, name, OUTCOMES_COLUMNS) as table:
+        return _whole(table)
+
+
+def read_interventions(source: Path | bytes, name: str) -> RawTable:
+    """Read interventions: `INTERVENTION_COLUMNS`, of which `reason` may be absent. Arguments and errors as `read_encounters`."""
+    required = tuple(column for column in INTERVENTIONS_COLUMNS if column != "reason")
+    with open_table(source, name, required, ("reason",)) as table:
         return _whole(table)
 
 

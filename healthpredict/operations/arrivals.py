@@ -1,4 +1,4 @@
-"""Find the files that were delivered to `batches/` and `outcomes/`, and determine whether they are complete.
+"""Find the files that were delivered to `batches/`, `outcomes/` and `interventions/`, and determine whether they are complete.
 
 A file counts as complete if its marker `NAME.done` is not older than the file, or if the file has not changed for
 `arrival_seconds`. So a file that is still being copied is not read.
@@ -31,7 +31,7 @@ _MAX_NAME_BYTES: Final = 200
 LIVE_CONTENTS: Final = re.compile(r"live-[0-9]+\.json")
 """Name of a file that lists the contents of a live batch, see `collect_live`."""
 _LOG_FOLDER: Final = "log"
-"""Subfolder of `outcomes/` for outcomes that the API received."""
+"""Subfolder for outcomes and feedback that the API received."""
 
 
 class Fingerprint(BaseModel):
@@ -95,6 +95,11 @@ def delivered_batches(installation: Installation) -> Folder:
 def delivered_outcomes(installation: Installation) -> Folder:
     """List `outcomes/`."""
     return _list_delivered(installation, "outcomes")
+
+
+def delivered_interventions(installation: Installation) -> Folder:
+    """List `interventions/`."""
+    return _list_delivered(installation, "interventions")
 
 
 def write_with_marker(uri: str, data: bytes, *, exclusive: bool = False) -> None:

@@ -29,6 +29,7 @@ from healthpredict.errors import StorageError
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.accept_batch import accepted_ids
 from healthpredict.operations.arrivals import LIVE_CONTENTS, write_with_marker
+from healthpredict.operations.collect_interventions import write_live_interventions
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.ship_log import USABLE, usable_rows
 from healthpredict.storage.layout import Layout
@@ -75,6 +76,8 @@ class _BatchContents(BaseModel):
 def collect_live(installation: Installation) -> Collected:
     """Cut batches from the shipped predictions while there are enough, and write the outcomes of each batch once enough are known.
 
+    Interventions are written whenever something was reported.
+
     If a batch has several predictions for one encounter, the last one counts, because it is nearest to discharge. Encounters of
     earlier batches, dry runs, and predictions without an encounter or patient id are left out.
 
@@ -100,6 +103,7 @@ def collect_live(installation: Installation) -> Collected:
             new.append(name)
             taken.update(contents.objects)
     waiting = sum(usable_rows(name) for name in fresh if name not in taken)
+    write_live_interventions(installation, {name: contents.encounter_ids for name, contents in batches.items()})
     return Collected(batches=new, waiting=waiting, matured=_add_outcomes(installation, batches))
 
 
@@ -189,7 +193,9 @@ def _write_batch(layout: Layout, name: str, contents: _BatchContents) -> None:
     keys = logged.select(["time", "encounter_id"]).to_pandas()
     last = keys.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
     chosen = logged.take(last.index[last["encounter_id"].isin(contents.encounter_ids)].to_numpy())
-    predicted = chosen.select(["encounter_id", RISK, "model_version"]).to_pandas()
+    # Objects of earlier versions of this system have no probability.
+    names = ("encounter_id", RISK, "high_risk", "hold_out_probability", "model_version", "time")
+    predicted = chosen.select([name for name in names if name in chosen.column_names]).to_pandas()
     write_frame(layout.live_predictions(name), predicted)
     raw = pa.table({raw: chosen[field].cast(pa.string()) for field, raw in _RAW_NAMES.items()}).to_pandas()
     raw[[*DIAGNOSES]] = raw[[*DIAGNOSES]].map(unambiguous, na_action="ignore")

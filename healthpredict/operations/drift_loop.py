@@ -28,8 +28,15 @@ from healthpredict.errors import (
     StillArriving,
 )
 from healthpredict.operations.accept_batch import AcceptedBatch, accept_batch
+from healthpredict.operations.accept_interventions import accept_interventions, pending_interventions
 from healthpredict.operations.accept_outcomes import accept_outcomes, pending_outcomes
-from healthpredict.operations.arrivals import DeliveredFile, Fingerprint, delivered_outcomes, fingerprint
+from healthpredict.operations.arrivals import (
+    DeliveredFile,
+    Fingerprint,
+    delivered_interventions,
+    delivered_outcomes,
+    fingerprint,
+)
 from healthpredict.operations.check_ledger import check_ledger
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.detect_drift import DriftCheck, detect_drift
@@ -166,8 +173,8 @@ class _Loop:
     tried: set[Fingerprint] = field(default_factory=set)
 
     def prepare(self) -> None:
-        """Accept outcomes, repair what an interrupted rollout left, and train the first model if there is none."""
-        self._accept_outcomes()
+        """Accept what was reported, repair what an interrupted rollout left, and train the first model if there is none."""
+        self._accept_reports()
         if (problem := repair_rollout(self.installation)) is not None:
             self.notices.append(problem)
         # Ask the ledger and not the alias, because a rollout may be killed after it moved the alias and before it is recorded.
@@ -202,19 +209,24 @@ class _Loop:
             self.done.append(file.name)
         except StillArriving as error:
             self._report(str(error))
-        self._accept_outcomes()
+        self._accept_reports()
 
     def finish(self) -> LoopRun:
         """Check the ledger, and report what is pending."""
         check_ledger(self.installation)
         pending = find_pending(self.installation)
         self._record_changes(pending)
-        outcomes = delivered_outcomes(self.installation).files.values()
+        reports = (delivered_outcomes(self.installation), delivered_interventions(self.installation))
+        files = [*pending.files.values(), *(file for folder in reports for file in folder.files.values())]
         return LoopRun(
             done=self.done,
             notices=self.notices,
-            open_points=[*pending.sentences, *pending_outcomes(self.installation)],
-            needs_rerun=any(file.will_be_complete for file in (*pending.files.values(), *outcomes)),
+            open_points=[
+                *pending.sentences,
+                *pending_outcomes(self.installation),
+                *pending_interventions(self.installation),
+            ],
+            needs_rerun=any(file.will_be_complete for file in files),
         )
 
     def _process(self, file: DeliveredFile, content: Fingerprint) -> None:
@@ -258,6 +270,7 @@ class _Loop:
             champion_before=check.champion,
             champion=predicted.version,
             live=predicted.live,
+            silent=predicted.silent,
             expected_auroc=predicted.expected_auroc,
             challenger=challenger,
             recalibrated=recalibrated,
@@ -302,7 +315,9 @@ class _Loop:
         self.steps.promote(self.installation, version)
         self.installation.ledger.refresh()
 
-    def _accept_outcomes(self) -> None:
+    def _accept_reports(self) -> None:
+        # Interventions first, so that those which came before the outcomes are not taken for later ones.
+        self.notices += accept_interventions(self.installation).notices
         self.notices += accept_outcomes(self.installation).notices
 
     def _notices_of_order(self, name: str) -> list[str]:

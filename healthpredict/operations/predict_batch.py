@@ -20,6 +20,7 @@ class PredictedBatch(BaseModel):
         version: the version that predicted it. For a live batch, the highest version among its predictions.
         live: whether the API made the predictions, at discharge.
         expected_auroc: estimated from the risks alone, before outcomes are known.
+        silent: whether no flag was issued for any of them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,12 +28,14 @@ class PredictedBatch(BaseModel):
     version: int
     live: bool
     expected_auroc: float
+    silent: bool = False
 
 
 def predict_batch(installation: Installation, name: str) -> PredictedBatch:
-    """Write the predictions of a batch to `predictions/`: `encounter_id`, `readmission_risk`, `model_version`.
+    """Write the predictions of a batch to `predictions/`: `encounter_id`, `readmission_risk`, `high_risk`, `model_version`.
 
-    For a live batch, these are the predictions of the API, and the champion predicts nothing.
+    For a live batch, these are the predictions of the API, with their `time`, and the champion predicts nothing. `high_risk` is
+    null if no flag was issued.
 
     Args:
         installation: where data and models are.
@@ -51,9 +54,18 @@ def predict_batch(installation: Installation, name: str) -> PredictedBatch:
     else:
         registry = installation.registry
         champion = registry.champion()
-        risk = risks_of(registry.fetch_bundle(champion), encounters)
+        bundle = registry.fetch_bundle(champion)
+        risk = risks_of(bundle, encounters)
         predicted = pd.DataFrame({"encounter_id": encounters["encounter_id"], RISK: risk})
-        predicted = predicted.assign(model_version=champion.version)
+        predicted = predicted.assign(high_risk=risk >= bundle.manifest.threshold, model_version=champion.version)
+        if installation.settings.silent:
+            predicted["high_risk"] = None
     write_frame(layout.predictions(name), predicted)
     expected = expected_auroc(predicted[RISK].to_numpy())
-    return PredictedBatch(version=int(predicted["model_version"].max()), live=live, expected_auroc=expected)
+    return PredictedBatch(
+        version=int(predicted["model_version"].max()),
+        live=live,
+        # Live batches of earlier versions of this system have no flags.
+        silent="high_risk" in predicted and bool(predicted["high_risk"].isna().all()),
+        expected_auroc=expected,
+    )

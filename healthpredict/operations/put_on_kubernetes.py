@@ -51,7 +51,9 @@ def kubernetes_target(installation: Installation) -> KubernetesTarget:
             "A rollout needs the name of its cluster: set HEALTHPREDICT_KUBECONFIG and HEALTHPREDICT_ROLLOUT__CONTEXT."
         )
     folder = source_path(installation) / settings.rollout.overlay
-    return KubernetesTarget(settings.kubeconfig, settings.rollout.context, folder, settings.rollout)
+    return KubernetesTarget(
+        settings.kubeconfig, settings.rollout.context, folder, settings.rollout, settings.api_options
+    )
 
 
 def put_on_kubernetes(

@@ -254,6 +254,7 @@ def local_target(installation: Installation) -> LocalTarget:
         options.append(f"--keys={settings.api_keys_path}")
     if settings.cds_hooks_path is not None:
         options.append(f"--cds-hooks={settings.cds_hooks_path.resolve()}")
+    options += settings.api_options
     return LocalTarget(settings.state_path, settings.api_host, settings.api_port, options, key)
 
 

@@ -33,7 +33,7 @@ class Scored(BaseModel):
         source_uri: the file.
         read_as: its format, encoding and compression, for people.
         notices: what was unusual about it, in sentences.
-        result_uri: the predictions: `encounter_id`, `readmission_risk`, `high_risk`.
+        result_uri: the predictions: `encounter_id`, `readmission_risk`, `high_risk`, which is null if the settings say "silent".
         rejected_uri: the side file: the raw rows that were not predicted, with a column `reason`, in the order of the file.
         rows: number of rows of the file.
         predicted: number of rows of the result.
@@ -76,7 +76,15 @@ def score(
     _rejected_uri(source_uri, result_uri)  # fail before the bundle is fetched
     registry, settings = installation.registry, installation.settings
     bundle = registry.fetch_bundle(registry.champion())
-    return score_with(bundle, source_uri, result_uri, progress, settings.contract, ray_address=settings.ray_address)
+    return score_with(
+        bundle,
+        source_uri,
+        result_uri,
+        progress,
+        settings.contract,
+        ray_address=settings.ray_address,
+        silent=settings.silent,
+    )
 
 
 def score_with(
@@ -87,8 +95,9 @@ def score_with(
     contract: ContractParams = ContractParams(),  # noqa: B008 -- frozen
     *,
     ray_address: str | None = None,
+    silent: bool = False,
 ) -> Scored:
-    """Predict every encounter of a file with a bundle. Arguments and errors are those of `score`."""
+    """Predict every encounter of a file with a bundle, if silent without flags. Other arguments and errors are those of `score`."""
     rejected_uri = _rejected_uri(source_uri, result_uri)
     with (
         local_copy(source_uri) as source,
@@ -102,7 +111,7 @@ def score_with(
             for raw, chunk in _chunks(bundle, table, contract, ray_address):
                 _reject_repeated(chunk, seen)
                 predicted = np.equal(chunk.reason, "").astype(bool)
-                results.write(_predictions(chunk, predicted, bundle.manifest.threshold))
+                results.write(_predictions(chunk, predicted, None if silent else bundle.manifest.threshold))
                 rejects.write(_rejected(raw, chunk, ~predicted))
                 progress(results.rows + rejects.rows)
         if results.rows + rejects.rows != table.rows:
@@ -166,9 +175,10 @@ def _reject_repeated(chunk: ScoredChunk, seen: BitMap64) -> None:
     chunk.reason[repeated] = DUPLICATE
 
 
-def _predictions(chunk: ScoredChunk, predicted: np.ndarray, threshold: float) -> pa.Table:
+def _predictions(chunk: ScoredChunk, predicted: np.ndarray, threshold: float | None) -> pa.Table:
     risk = chunk.risk[predicted]
-    return pa.table({"encounter_id": chunk.encounter_id[predicted], RISK: risk, "high_risk": risk >= threshold})
+    flags = pa.nulls(len(risk), pa.bool_()) if threshold is None else risk >= threshold
+    return pa.table({"encounter_id": chunk.encounter_id[predicted], RISK: risk, "high_risk": flags})
 
 
 def _rejected(raw: pd.DataFrame, chunk: ScoredChunk, rows: np.ndarray) -> pa.Table:

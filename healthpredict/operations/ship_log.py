@@ -40,6 +40,7 @@ _PREDICTIONS: Final = pa.schema(
         "bundle_digest": pa.string(),
         "readmission_risk": pa.float64(),
         "high_risk": pa.bool_(),
+        "hold_out_probability": pa.float64(),
     }
     | {column.field: pa.int64() if column.kind in (Kind.ID, Kind.COUNT) else pa.string() for column in RECORD_COLUMNS}
 )

@@ -8,10 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import ConfigurationError, RolloutError
+from healthpredict.operations.accept_interventions import all_interventions, pending_interventions
 from healthpredict.operations.accept_outcomes import pending_outcomes, preview_outcomes
 from healthpredict.operations.acknowledge import read_alarms
 from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
+from healthpredict.operations.collect_interventions import unknown_cards
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.record_rollout import last_unknown
@@ -31,6 +33,7 @@ class Status(BaseModel):
         last_event: the last event of the ledger.
         pending: batches that have arrived and are not done.
         alarms: open alarms, with the command that acknowledges each.
+        interventions: what was done for flagged encounters, as far as it was reported.
         known_outcomes: batch -> number of encounters at risk with a known outcome, including new files.
         sentences: notices about delivered files that are pending, changed, ignored or unusable.
         ledger: result and time of the last ledger check on this host.
@@ -47,6 +50,7 @@ class Status(BaseModel):
     last_event: dict[str, Any] | None
     pending: list[str]
     alarms: list[str]
+    interventions: str
     known_outcomes: dict[str, int]
     sentences: list[str]
     ledger: str
@@ -79,10 +83,12 @@ def status(installation: Installation) -> Status:
             f"{alarm.newest_batch}: {alarm.story} To acknowledge it: {alarm.command}"
             for alarm in read_alarms(installation).open
         ],
+        interventions=_interventions(installation),
         known_outcomes={found.batch: found.known for found in outcomes},
         sentences=[
             *pending.sentences,
             *pending_outcomes(installation),
+            *pending_interventions(installation),
             *(sentence for found in outcomes for sentence in found.sentences),
         ],
         ledger=_ledger_check(installation),
@@ -97,6 +103,23 @@ def _serving(installation: Installation) -> str | None:
         found = f"unknown: {error}"
     unknown = last_unknown(installation)
     return found if unknown is None else f"{found or 'nothing'} (the last rollout ended unknown: {unknown['problem']})"
+
+
+def _interventions(installation: Installation) -> str:
+    found = [(record, record.flagged) for record in all_interventions(installation.layout)]
+    flagged = [flags for _, flags in found if flags is not None]
+    cards = unknown_cards(installation)
+    strange = f" {cards} answers are to cards that were never shown." if cards else ""
+    if not any(record.known for record, _ in found):
+        return f"not known: nothing was reported.{strange}"
+    encounters, known, accepted = (
+        sum(getattr(flags, name) for flags in flagged) for name in ("encounters", "known", "accepted")
+    )
+    share = f" ({accepted / encounters:.0%})" if encounters else ""
+    return (
+        f"accepted in {accepted} of {encounters} flagged encounters{share} of {len(flagged)} batches with reports; not known in "
+        f"{encounters - known}.{strange}"
+    )
 
 
 def _backup_age(ledger: Ledger) -> str:

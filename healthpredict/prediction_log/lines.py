@@ -33,6 +33,7 @@ class LogEntry(NamedTuple):
         dry_run: see `PredictionLine`.
         answer: fields of the response. The log keeps only those of `_Answer`.
         encounter: values of `RECORD_COLUMNS`, in this order.
+        hold_out_probability: see `PredictionLine`.
     """
 
     time_ns: int
@@ -40,6 +41,7 @@ class LogEntry(NamedTuple):
     dry_run: bool
     answer: Mapping[str, Any]
     encounter: Iterable[Any]
+    hold_out_probability: float | None = None
 
 
 class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -47,7 +49,7 @@ class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     model_version: int
     bundle_digest: str
     readmission_risk: float
-    high_risk: bool
+    high_risk: bool | None
 
 
 _answer_values: Final = itemgetter(*_Answer.__struct_fields__)
@@ -60,9 +62,12 @@ class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True
         time: microseconds since 1970.
         endpoint: path of the request.
         dry_run: whether the caller said that the encounter is not a real one.
-        answer: fields of the response. All predictions of a batch have the same request id.
+        answer: fields of the response; `high_risk` is null if the service was silent. All predictions of a batch have the same
+            request id.
         encounter_id: null if the request has none.
         features: values of `FEATURE_COLUMNS`.
+        hold_out_probability: probability with which the flag was to be held back; null if it never is. Lines of earlier versions of
+            this system have none.
     """
 
     time: int
@@ -71,6 +76,7 @@ class PredictionLine(msgspec.Struct, array_like=True, forbid_unknown_fields=True
     answer: _Answer
     encounter_id: int | None
     features: tuple[_TYPES]  # type: ignore[valid-type]
+    hold_out_probability: float | None = None
 
 
 class PatientsLine(TypedDict):
@@ -119,9 +125,9 @@ class FeedbackLine(msgspec.Struct, forbid_unknown_fields=True):
 
 def prediction_text(entry: LogEntry) -> tuple[int | None, bytes]:
     """Return the patient, or None if the request names none, and the line of the prediction."""
-    time_ns, endpoint, dry_run, answer, (encounter_id, patient_id, *features) = entry
+    time_ns, endpoint, dry_run, answer, (encounter_id, patient_id, *features), probability = entry
     return patient_id, _encoder.encode_lines(
-        [(time_ns // 1000, endpoint, dry_run, _answer_values(answer), encounter_id, features)]
+        [(time_ns // 1000, endpoint, dry_run, _answer_values(answer), encounter_id, features, probability)]
     )
 
 
@@ -155,7 +161,8 @@ def read_predictions(text: bytes) -> dict[str, Sequence[Any]]:
     if not lines or len(patients) < len(lines):
         raise ValueError("not lines of the log")
     columns = {
-        name: [getattr(line, name) for line in lines] for name in ("time", "endpoint", "dry_run", "encounter_id")
+        name: [getattr(line, name) for line in lines]
+        for name in ("time", "endpoint", "dry_run", "encounter_id", "hold_out_probability")
     }
     columns |= {name: [getattr(line.answer, name) for line in lines] for name in _Answer.__struct_fields__}
     features = zip(*(line.features for line in lines), strict=True)

@@ -55,6 +55,7 @@ class BatchSummary(BaseModel):
         champion_before: version in service when the batch arrived.
         champion: version that predicted the batch, after the update that the batch led to.
         live: whether the API predicted the batch, at discharge.
+        silent: whether no flag was issued for it.
         auroc: AUROC of the champion's predictions; None while outcomes are unknown.
         auprc: AUPRC of the same predictions.
         ece: ECE of the same predictions.
@@ -85,6 +86,7 @@ class BatchSummary(BaseModel):
     champion_before: int | None = None
     champion: int | None = None
     live: bool = False
+    silent: bool = False
     auroc: float | None = None
     auprc: float | None = None
     ece: float | None = None
@@ -150,6 +152,7 @@ class Summary(BaseModel):
         batches: every batch that is done, in the order of processing.
         delivered: performance on batches that the loop predicted, or None while no outcomes are known.
         delivered_live: the same for batches that the API predicted.
+        delivered_silent: the same for batches without flags, which the other two leave out.
         decision_curves: of the champion and, if it is another version, of the last challenger, on the same encounters.
         alarms: those that nobody has acknowledged.
         acknowledgements: a sentence for each, with its reason.
@@ -164,6 +167,7 @@ class Summary(BaseModel):
     batches: tuple[BatchSummary, ...]
     delivered: DeliveredPerformance | None = None
     delivered_live: DeliveredPerformance | None = None
+    delivered_silent: DeliveredPerformance | None = None
     decision_curves: tuple[ModelCurve, ...] = ()
     alarms: tuple[OpenAlarm, ...] = ()
     acknowledgements: tuple[str, ...] = ()

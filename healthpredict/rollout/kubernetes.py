@@ -69,7 +69,9 @@ _Result = TypeVar("_Result", InService, PutBack)
 class KubernetesTarget:
     """The API in one namespace. Only one rollout may run at a time, so the caller must use `held`."""
 
-    def __init__(self, kubeconfig: Path, context: str, folder: Path, params: RolloutParams) -> None:
+    def __init__(
+        self, kubeconfig: Path, context: str, folder: Path, params: RolloutParams, options: Sequence[str] = ()
+    ) -> None:
         """Read the manifests and the kubeconfig. Nothing is sent to the cluster yet.
 
         Args:
@@ -77,12 +79,14 @@ class KubernetesTarget:
             context: name of a context in it.
             folder: of the overlay. Its Deployment names the namespace.
             params: see `RolloutParams`.
+            options: of the API's command line, in addition to those in the manifests.
 
         Raises:
             ConfigurationError: a file cannot be read, or the context does not exist.
         """
         self._manifests = read_manifests(folder)
         self._params = params
+        self._options = tuple(options)
         metadata = only_manifest(self._manifests, "Deployment")["metadata"]
         self._cluster = Cluster(kubeconfig, context, metadata.get("namespace", "default"))
         self._api = LiveDeployment(self._cluster, metadata["name"])
@@ -159,7 +163,7 @@ class KubernetesTarget:
             RolloutError: it could not be determined what was verified before. Nothing was changed.
         """
         before = self.verified()
-        *others, deployment = objects_to_apply(self._manifests, bundle, image, files)
+        *others, deployment = objects_to_apply(self._manifests, bundle, image, files, self._options)
         try:
             for manifest in others:
                 self._cluster.apply(manifest)

@@ -6,7 +6,7 @@ import base64
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,7 +47,11 @@ class Served:
 
 
 def objects_to_apply(
-    manifests: list[KubernetesObject], bundle: Bundle, image: str, files: Mapping[str, bytes]
+    manifests: list[KubernetesObject],
+    bundle: Bundle,
+    image: str,
+    files: Mapping[str, bytes],
+    options: Sequence[str] = (),
 ) -> list[KubernetesObject]:
     """Build the objects that put a bundle into service, in the order in which to apply them. The Deployment is the last.
 
@@ -56,6 +60,7 @@ def objects_to_apply(
         bundle: in the image.
         image: by digest.
         files: content of the Secret that the pods read, by file name.
+        options: of the API's command line, in addition to those in the manifests.
     """
     manifests = copy.deepcopy(manifests)
     deployment = only_manifest(manifests, "Deployment")
@@ -66,6 +71,7 @@ def objects_to_apply(
     template = deployment["spec"]["template"]
     template["metadata"]["annotations"] = {VERSION: str(bundle.manifest.model_version), DIGEST: bundle.digest}
     template["spec"]["containers"][0]["image"] = image
+    template["spec"]["containers"][0]["args"] += options
     others = [manifest for manifest in manifests if manifest is not deployment]
     ordered = [*others, keys, deployment]
     for manifest in ordered:

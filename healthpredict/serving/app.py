@@ -19,6 +19,7 @@ from healthpredict.serving.admission import ADMIN, SCRIPTS, Admission
 from healthpredict.serving.batch import add_batch
 from healthpredict.serving.cds_hooks.endpoints import add_cds_hooks
 from healthpredict.serving.cds_hooks.tokens import Tokens
+from healthpredict.serving.hold_out import HoldOut
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
 from healthpredict.serving.metrics import CONTENT_TYPE, Metrics
@@ -32,9 +33,10 @@ from healthpredict.serving.service import RawBodyRoute, Service
 
 
 class ServedModel(Manifest):
-    """The manifest of the bundle, and its digest."""
+    """The manifest of the bundle, its digest, and whether the service is silent."""
 
     bundle_digest: str
+    silent: bool
 
 
 class Health(BaseModel):
@@ -52,6 +54,8 @@ def create_app(
     source: BundleSource | None = None,
     admin_keys: KeyRing | None = None,
     cds_hooks: CdsHooksParams | None = None,
+    silent: bool = False,
+    hold_out: HoldOut | None = None,
 ) -> FastAPI:
     """Make the API.
 
@@ -63,12 +67,14 @@ def create_app(
         source: source from which `app.state.reloader` fetches another bundle. Without it, the reloader is None.
         admin_keys: keys for the endpoint that reloads the bundle. Without them, that endpoint does not exist.
         cds_hooks: parameters of CDS Hooks; by default, those of `CdsHooksParams`.
+        silent: see `Service`.
+        hold_out: see `Service`.
 
     Raises:
         BundleError: the bundle does not reproduce its golden rows.
     """
     bundle.verify()
-    service = Service(bundle, limits or Limits(), Metrics(log), log)
+    service = Service(bundle, limits or Limits(), Metrics(log), log, silent, hold_out)
     cds_hooks = cds_hooks or CdsHooksParams()
     reloader = None if source is None else Reloader(service, source)
     routes = _routes(service, cds_hooks, needs_key=keys is not None, reloader=None if admin_keys is None else reloader)
@@ -129,7 +135,8 @@ def _routes(
 def _add_model(router: APIRouter, service: Service) -> None:
     @router.get("/model", summary="What is served: version, evaluation, origin")
     async def model() -> ServedModel:
-        return ServedModel(bundle_digest=service.bundle.digest, **service.bundle.manifest.model_dump())
+        bundle = service.bundle
+        return ServedModel(bundle_digest=bundle.digest, silent=service.silent, **bundle.manifest.model_dump())
 
     @router.get(
         "/metrics",

@@ -13,8 +13,6 @@ from pydantic import BaseModel
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
-from healthpredict.prediction_log.lines import LogEntry
-from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving import openapi
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
 from healthpredict.serving.predictions import Identified, classified, example_record, identity, predict_one
@@ -33,7 +31,7 @@ class RowResult(BaseModel):
 
     Attributes:
         readmission_risk: as in `Prediction`; null if there is a problem.
-        high_risk: as in `Prediction`; null if there is a problem.
+        high_risk: as in `Prediction`; null also if there is a problem.
         problem: why there is no risk; null if there is one.
     """
 
@@ -89,8 +87,7 @@ def add_batch(router: APIRouter, service: Service) -> None:
             bundle = service.bundle
             results, encounters = await _predict_batch(service, bundle, body)
             identified = identity(bundle)
-            if service.log is not None:
-                await _log_batch(service.log, dry_run, identified, results, encounters)
+            await _note_batch(service, dry_run, identified, results, encounters)
             predicted = len(results) - encounters.count(None)
             answered = _response_fields(results, predicted) | identified
             return Response(msgspec.json.encode(answered), media_type=JSON)
@@ -172,13 +169,14 @@ async def _predict_batch(
     check_time()
     for i, risk in zip(good, risks, strict=True):
         metrics.predicted(risk)
-        results[i] = classified(bundle, risk) | {"problem": None}
+        encounter_id = (encounters[i] or (None,))[0]
+        results[i] = service.issue(bundle, classified(bundle, risk), encounter_id) | {"problem": None}
     metrics.batch_done(predicted=len(good), refused=len(rows) - len(good))
     return results, encounters
 
 
-async def _log_batch(
-    log: PredictionLog,
+async def _note_batch(
+    service: Service,
     dry_run: bool,
     identified: dict[str, Any],
     results: list[dict[str, Any]],
@@ -189,4 +187,4 @@ async def _log_batch(
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
         if encounter is not None:
-            log.add(LogEntry(time.time_ns(), _PATH, dry_run, result | identified, encounter))
+            service.note(_PATH, dry_run, result | identified, encounter)

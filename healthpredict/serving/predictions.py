@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
-from time import time_ns
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.features.encoder import Value
-from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
 from healthpredict.serving.encounter import Encounter, as_sent, read_encounter
 from healthpredict.serving.problems import JSON, ProblemError
@@ -55,11 +53,11 @@ class Prediction(Identified):
 
     Attributes:
         readmission_risk: calibrated probability (0-1) of the `outcome` that `/model` names: a readmission within 30 days, or any.
-        high_risk: whether the risk is at or above the threshold.
+        high_risk: whether the risk is at or above the threshold; null while the service is silent.
     """
 
     readmission_risk: float
-    high_risk: bool
+    high_risk: bool | None
 
 
 def add_prediction(router: APIRouter, service: Service) -> None:
@@ -91,10 +89,10 @@ async def respond(request: Request, service: Service, answer: Answer) -> Respons
         service.metrics.rejected(error.problem)
         raise
     bundle = service.bundle
-    answered = answer(bundle, record) | identity(bundle)
+    prediction = service.issue(bundle, answer(bundle, record), record["encounter_id"])
+    answered = prediction | identity(bundle)
     service.metrics.predicted(answered["readmission_risk"])
-    if service.log is not None:
-        service.log.add(LogEntry(time_ns(), request.scope["path"], dry_run, answered, record.values()))
+    service.note(request.scope["path"], dry_run, answered, record.values())
     return Response(msgspec.json.encode(answered), media_type=JSON)
 
 

@@ -31,6 +31,7 @@ from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.serving.admission import is_loopback
 from healthpredict.serving.app import create_app
 from healthpredict.serving.handover import offering, take
+from healthpredict.serving.hold_out import HoldOut
 from healthpredict.serving.http_server import listen, serving
 from healthpredict.serving.keys import KeyRing
 from healthpredict.serving.limits import Limits
@@ -73,6 +74,13 @@ class ServiceParams(BaseModel):
     log: Path | None = Field(None, description="folder of the prediction log; without it, nothing is logged")
     patient_key: Path | None = Field(None, description="file of the key for pseudonyms of patients; needed for the log")
     cds_hooks: Path | None = Field(None, description="file of parameters for CDS Hooks, in TOML; by default none")
+    silent: bool = Field(False, description="true: log predictions, and issue no flag and no card; by default false")
+    hold_out: float = Field(
+        0, ge=0, le=0.5, description="share of the flags just above the threshold that is held back; by default none"
+    )
+    hold_out_width: float = Field(
+        0.05, gt=0, le=1, description="how far above the threshold flags are held back; by default .05"
+    )
     tls_certificate: Path | None = Field(None, description="certificate in PEM; with it, the service speaks HTTPS only")
     tls_key: Path | None = Field(None, description="private key of the certificate, in PEM")
     tls_client_ca: Path | None = Field(
@@ -120,7 +128,15 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
     bundle = verified_bundle(source)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _prediction_log(params) as log:
         app = create_app(
-            bundle, limits=limits, keys=keys, log=log, source=source, admin_keys=admin_keys, cds_hooks=cds_hooks
+            bundle,
+            limits=limits,
+            keys=keys,
+            log=log,
+            source=source,
+            admin_keys=admin_keys,
+            cds_hooks=cds_hooks,
+            silent=params.silent,
+            hold_out=_hold_out(params),
         )
         # Existing objects stay, and a request leaves no reference cycles, so the garbage collector has little to do.
         gc.collect()
@@ -146,6 +162,16 @@ def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
         raise ConfigurationError("The prediction log needs a key for the pseudonyms of patients. Name its file.")
     with contextlib.closing(PredictionLog(params.log, read_patient_key(params.patient_key))) as log:
         yield log
+
+
+def _hold_out(params: ServiceParams) -> HoldOut | None:
+    if params.hold_out == 0:
+        return None
+    if params.log is None or params.patient_key is None:
+        raise ConfigurationError(
+            "Flags can only be held back with a prediction log, because otherwise nobody knows which were. Name a folder (--log)."
+        )
+    return HoldOut(params.hold_out, params.hold_out_width, read_patient_key(params.patient_key))
 
 
 async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, tls: Tls | None, *, reload_soon: bool) -> None:

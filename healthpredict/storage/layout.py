@@ -49,6 +49,23 @@ class Layout:
         """The result of accepting the outcomes of a batch: JSON."""
         return join(self.root, "known", f"{name}.json")
 
+    def interventions(self, name: str) -> str:
+        """The interventions in a live batch, written by this system: csv of the columns of `INTERVENTION_COLUMNS`."""
+        return join(self.root, "interventions", f"{name}.csv")
+
+    def known_interventions(self, name: str) -> str:
+        """The usable interventions in a batch: Parquet, see `CheckedInterventions.usable`."""
+        return join(self.interventions_checks, f"{name}.parquet")
+
+    def interventions_check(self, name: str) -> str:
+        """The result of accepting the interventions in a batch: JSON."""
+        return join(self.interventions_checks, f"{name}.json")
+
+    @property
+    def interventions_checks(self) -> str:
+        """The folder of usable interventions and of the results of accepting them."""
+        return join(self.root, "known_interventions")
+
     def quarantine(self, name: str) -> str:
         """The bad rows of a batch: Parquet in raw form, with `reason`."""
         return join(self.root, "quarantine", f"{name}.parquet")
@@ -111,8 +128,8 @@ class Layout:
     @property
     def prepared_folders(self) -> tuple[str, ...]:
         """The folders that `prepare` writes, and those whose content depends on its batches."""
-        names = ("batches", "outcomes", "processed", "excluded", "known", "quarantine", "predictions")
-        return tuple(join(self.root, name) for name in names)
+        of_batches = ("processed", "excluded", "known", "known_interventions", "quarantine", "predictions")
+        return tuple(join(self.root, name) for name in ("batches", "outcomes", *of_batches))
 
     @property
     def ledger(self) -> str:

@@ -13,13 +13,15 @@ _IN_ITS_OWN_MOUNTS = """
 mount --bind passwd /etc/passwd
 mount --bind shadow /etc/shadow
 mkdir -p /run/sshd
+mount -t tmpfs -o mode=755 tmpfs /run/sshd
+cp user_key.pub /run/sshd/authorized_keys
 exec {server} -D -e -f sshd_config
 """
 _SERVER_CONFIG = """
 Port {port}
 ListenAddress 127.0.0.1
 HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/user_key.pub
+AuthorizedKeysFile /run/sshd/authorized_keys
 PidFile none
 StrictModes no
 UsePAM no
@@ -55,8 +57,6 @@ def ssh_server(folder: Path, port: int) -> Iterator[SshServer]:
         subprocess.run(command, check=True)
     for name, line in (("passwd", "ubuntu:x:61000:61000::/:/bin/sh\n"), ("shadow", "ubuntu:*:19000:0:99999:7:::\n")):
         (folder / name).write_text(Path("/etc", name).read_text() + line)
-    # The server reads the accepted key as that user.
-    folder.chmod(0o755)
     (folder / "sshd_config").write_text(_SERVER_CONFIG.format(port=port, folder=folder))
     (folder / "ssh_config").write_text(_CLIENT_CONFIG.format(port=port, folder=folder))
     programs = folder / "bin"

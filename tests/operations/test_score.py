@@ -160,3 +160,12 @@ def test_a_result_that_cannot_be_written_leaves_no_side_file(
     with pytest.raises(StorageError):
         scored(bundle, source)
     assert list(source.parent.iterdir()) == [source]
+
+
+def test_in_silence_the_result_has_risks_and_no_flags(bundle: Bundle, source: Path) -> None:
+    done = score_with(bundle, str(source), str(source.with_name("risks.parquet")), silent=True)
+    risks = pd.read_parquet(done.result_uri)
+    assert risks["readmission_risk"].notna().all()
+    assert risks["high_risk"].isna().all()
+    done = score_with(bundle, str(source), str(source.with_name("risks.csv")), silent=True)
+    assert pd.read_csv(done.result_uri)["high_risk"].isna().all()

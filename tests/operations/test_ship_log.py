@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from logged import encounter_of, lines_of, outcome, prediction, write_log
+from logged import entry_of, lines_of, outcome, prediction, write_log
 from typer.testing import CliRunner
 
 from healthpredict.cli.main import app
@@ -71,7 +71,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
     lines = [prediction(1, 7, readmission_risk=0.125), prediction(None, None, dry_run=True, **nothing)]
     with closing(PredictionLog(folder, bytes(32))) as log:
         for line in lines:
-            log.add((line["time"] * 1000, line["endpoint"], line["dry_run"], line, encounter_of(line)))
+            log.add(entry_of(line))
     written = lines_of(folder)
     assert ship_log(Installation(settings), folder) == Shipped(files=1, predictions=2, outcomes=0, broken=0)
     table = shipped(settings)
@@ -85,6 +85,7 @@ def test_what_was_predicted_is_in_the_store_with_its_types(settings: Settings, f
         "time": pa.timestamp("us", tz="UTC"),
         "dry_run": pa.bool_(),
         "high_risk": pa.bool_(),
+        "hold_out_probability": pa.float64(),
         "readmission_risk": pa.float64(),
         **dict.fromkeys(texts, pa.string()),
         **dict.fromkeys(numbers, pa.int64()),
@@ -183,7 +184,7 @@ def test_store_that_fails_for_a_while_under_load_loses_nothing(
         noted = 0
         while noted < 3000 or attempts[True] < 6:
             line = prediction(noted + 1)
-            log.add((line["time"] * 1000, "/predict", False, line, encounter_of(line)))
+            log.add(entry_of(line))
             noted += 1
             time.sleep(0.0001)
         down = False

@@ -55,7 +55,7 @@ def entry_of(record: dict[str, Any], risk: float = 0.5) -> LogEntry:
         "readmission_risk": risk,
         "high_risk": True,
     }
-    return 1_999, "/explain", False, answer, encounter_of(record)
+    return LogEntry(1_999, "/explain", False, answer, encounter_of(record), hold_out_probability=0.1)
 
 
 def text_of(*predictions: LogEntry) -> bytes:
@@ -67,7 +67,7 @@ def text_of(*predictions: LogEntry) -> bytes:
 @given(st.lists(st.tuples(RECORDS, st.floats(0, 1)), min_size=1, max_size=5))
 def test_predictions_are_read_with_the_pseudonym(predicted: list[tuple[dict[str, Any], float]]) -> None:
     answered = {"time": 1, "request_id": "id", "endpoint": "/explain", "dry_run": False, "model_version": 2}
-    answered |= {"bundle_digest": "digest", "high_risk": True}
+    answered |= {"bundle_digest": "digest", "high_risk": True, "hold_out_probability": 0.1}
     expected = []
     for record, risk in predicted:
         patient_id = record["patient_id"]
@@ -86,6 +86,7 @@ def test_line_of_an_earlier_version_is_read() -> None:
         0.25,
     )
     assert (read["encounter_id"], read["patient_id"], read["weight"], read["diag_1"]) == (7, None, None, "250.83")
+    assert read["hold_out_probability"] is None
     assert (read["number_inpatient"], read["insulin"], read["change"], read["diabetesMed"]) == (1, "Up", "Ch", "Yes")
     assert rows(b'{"time":5,"encounter_id":7,"readmitted":"<30"}\n', "outcomes") == [outcome(7, "<30", time=5)]
 
@@ -124,7 +125,8 @@ def test_every_line_has_its_own_patient_wherever_the_file_ends(groups: list[list
         WRITTEN.replace(b"Caucasian", b"\xff"),
         WRITTEN.replace(b'"Up",', b""),
         WRITTEN.replace(b'"Up"', b"5"),
-        WRITTEN.replace(b'"Yes"]', b'"Yes"],5'),
+        WRITTEN.replace(b'"Yes"]', b'"Yes"],.1,5'),
+        WRITTEN.replace(b'"Yes"]', b'"Yes"],"SECRET"'),
         WRITTEN + WRITTEN.replace(b":652", b":653"),
     ],
 )

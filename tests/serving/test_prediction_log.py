@@ -25,13 +25,14 @@ from logged import lines_of
 from healthpredict.bundle.model import Bundle
 from healthpredict.errors import ConfigurationError, StorageError
 from healthpredict.prediction_log import writer
+from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.prediction_log.patient_key import make_patient_key, read_patient_key
 from healthpredict.prediction_log.pseudonym import pseudonyms
 from healthpredict.prediction_log.rolled_file import LogLimits, adopt_left_files, closed_files, rows_of
 from healthpredict.prediction_log.writer import PredictionLog
 from healthpredict.rollout.local import LocalTarget
 from healthpredict.rollout.ports import free_port
-from healthpredict.serving import predictions
+from healthpredict.serving import service as serving_service
 from healthpredict.serving.app import create_app
 from healthpredict.serving.encounter import as_sent
 
@@ -48,7 +49,7 @@ def sent(number: int, **changes: Any) -> dict[str, Any]:
 def add(log: PredictionLog, count: int, first: int = 0) -> None:
     for number in range(first, first + count):
         answer = ANSWER | {"request_id": str(number)}
-        log.add((5, "/predict", False, answer, [1, number + 1, *RECORDS[0].values()]))
+        log.add(LogEntry(5, "/predict", False, answer, [1, number + 1, *RECORDS[0].values()]))
 
 
 def ids_of(folder: Path) -> list[int]:
@@ -112,6 +113,7 @@ def test_every_prediction_is_logged_with_all_its_inputs(
         assert line == {
             "request_id": answer["request_id"],
             "dry_run": False,
+            "hold_out_probability": None,
             "model_version": 1,
             "bundle_digest": bundle.digest,
             "readmission_risk": answer["readmission_risk"],
@@ -315,7 +317,7 @@ def test_clock_that_jumps_back_changes_times_and_nothing_else(
     logged_api: httpx.Client, log: PredictionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([2_000_000_000_000, 1_000_000_000_000, 3_000_000_000_000])
-    monkeypatch.setattr(predictions, "time_ns", lambda: next(times))
+    monkeypatch.setattr(serving_service, "time_ns", lambda: next(times))
     for number in range(3):
         logged_api.post("/predict", json=sent(number)).raise_for_status()
     monkeypatch.undo()
@@ -349,6 +351,7 @@ import os, signal, sys
 from pathlib import Path
 from healthpredict.data.contract import RECORD_COLUMNS, Kind
 from healthpredict.prediction_log import writer
+from healthpredict.prediction_log.lines import LogEntry
 
 append = writer.RolledFile.append
 def append_and_send_signal(*arguments):
@@ -362,7 +365,7 @@ log = writer.PredictionLog(Path(sys.argv[1]), bytes(32))
 answer = {"model_version": 1, "bundle_digest": "d", "readmission_risk": 0.5, "high_risk": True}
 encounter = [0 if column.kind is Kind.COUNT else None for column in RECORD_COLUMNS]
 for number in range(10_000):
-    log.add((5, "/predict", False, answer | {"request_id": str(number)}, encounter))
+    log.add(LogEntry(5, "/predict", False, answer | {"request_id": str(number)}, encounter))
 log.close()
 """
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)

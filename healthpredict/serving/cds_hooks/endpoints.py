@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import UTC, datetime
-from time import time_ns
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +15,6 @@ from healthpredict.data.contract import DEATH_OR_HOSPICE, DISPOSITION
 from healthpredict.errors import StorageError
 from healthpredict.fhir.decode import Sent
 from healthpredict.fhir.encounter import encounter_from_fhir
-from healthpredict.prediction_log.lines import LogEntry
 from healthpredict.serving import openapi
 from healthpredict.serving.cds_hooks.card import Subject, make_card
 from healthpredict.serving.cds_hooks.feedback import FeedbackBody, read_feedback
@@ -124,10 +122,14 @@ async def _answer(request: AnyRequest, service: Service, params: CdsHooksParams,
     if found.record[DISPOSITION] in DEATH_OR_HOSPICE:
         return _without_card("The stay ends in death or hospice: there is no readmission to predict.")
     bundle = service.bundle
-    explained, identified = explain(bundle, found.record), identity(bundle)
+    explained = service.issue(bundle, explain(bundle, found.record), found.record["encounter_id"])
+    identified = identity(bundle)
     service.metrics.predicted(explained["readmission_risk"])
-    if service.log is not None:
-        service.log.add(LogEntry(time_ns(), PATH, dry_run, explained | identified, found.record.values()))
+    service.note(PATH, dry_run, explained | identified, found.record.values())
+    if explained["high_risk"] is None:
+        return _without_card("The service is silent: it predicts, and shows nothing.")
+    if not explained["high_risk"] and explained["readmission_risk"] >= bundle.manifest.threshold:
+        return _without_card("The card is held back at random, so that the effect of cards can be known.")
     if params.only_high_risk and not explained["high_risk"]:
         return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
     # Before the discharge, no length of stay is final, so the card does not list it as unknown.

@@ -1,0 +1,253 @@
+"""Accept the files in `interventions/`: usable interventions go to `known_interventions/`, and the others are counted and reported.
+
+No record about an encounter means that it is not known what was done, and not that nothing was done.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.data.batches import INITIAL
+from healthpredict.data.interventions import DECIDED, check_interventions
+from healthpredict.data.raw import read_interventions
+from healthpredict.errors import BatchRefused, Removed
+from healthpredict.operations.accept_batch import batch_ids
+from healthpredict.operations.accept_outcomes import known_outcomes
+from healthpredict.operations.arrivals import (
+    DeliveredFile,
+    Fingerprint,
+    delivered_interventions,
+    fingerprint_of,
+    open_delivered,
+)
+from healthpredict.operations.installation import Installation
+from healthpredict.storage.layout import Layout
+from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
+from healthpredict.storage.uris import exists, list_uris
+
+_logger = logging.getLogger(__name__)
+_TOLERANCE = pd.Timedelta(days=1)
+"""A date without a time or a zone may seem to be before the discharge."""
+
+
+class Flagged(BaseModel):
+    """The flagged encounters of a batch, and what is known about them.
+
+    Attributes:
+        encounters: number of flagged encounters at risk.
+        known: number of those with a usable intervention, or with the record that there was none.
+        accepted: number of those with an accepted intervention.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    encounters: int
+    known: int
+    accepted: int
+
+
+class AcceptedInterventions(BaseModel):
+    """The interventions in a batch that are in use. This is stored as JSON and in the ledger: never rename a field.
+
+    Attributes:
+        batch: its name.
+        delivered: the file that was read last.
+        rows: number of rows of that file; 0 if it could not be used.
+        known: number of encounters of the batch with a usable row.
+        accepted: number of those with an accepted intervention.
+        kinds: kind -> number of encounters in which it was accepted.
+        flagged: None if it is not known which encounters were flagged, as for the initial data.
+        problems: sentences on what cannot be used or is unusual, without values of patients.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: str
+    delivered: Fingerprint
+    rows: int
+    known: int
+    accepted: int
+    kinds: dict[str, int]
+    flagged: Flagged | None
+    problems: tuple[str, ...]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the operator should know."""
+        return [f"{self.delivered.file}: {problem}" for problem in self.problems]
+
+
+class NewInterventions(NamedTuple):
+    """The files of interventions that were read, and notices for the operator."""
+
+    accepted: list[AcceptedInterventions]
+    notices: list[str]
+
+
+def accept_interventions(installation: Installation) -> NewInterventions:
+    """Accept every new or changed file of interventions, and append one ledger event for each content.
+
+    If a file cannot be used, the interventions that were accepted before stay in use. Notices are logged as well.
+
+    Raises:
+        StorageError: something cannot be read or written; the next call continues.
+    """
+    layout, ledger = installation.layout, installation.ledger
+    new = NewInterventions([], [])
+    for delivered in _new_files(installation):
+        try:
+            accepted, usable = _check_file(installation, delivered)
+        except Removed as error:
+            new.notices.append(str(error))
+            continue
+        if usable is not None:
+            write_frame(layout.known_interventions(accepted.batch), usable)
+        facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
+        ledger.append("acted", key=f"acted {accepted.batch} {accepted.delivered.sha256}", **facts)
+        # Written last: its existence means that the other file is complete.
+        write_json(layout.interventions_check(accepted.batch), accepted.model_dump(mode="json"))
+        new.accepted.append(accepted)
+        new.notices.extend(accepted.sentences)
+    for notice in new.notices:
+        _logger.warning("%s", notice)
+    return new
+
+
+def known_interventions(layout: Layout, name: str) -> AcceptedInterventions | None:
+    """Return the record of a batch's interventions, or None if no file of interventions was read."""
+    if not exists(layout.interventions_check(name)):
+        return None
+    return AcceptedInterventions.model_validate(read_json(layout.interventions_check(name)))
+
+
+def all_interventions(layout: Layout) -> list[AcceptedInterventions]:
+    """Return the records of all batches with interventions."""
+    records = (read_json(uri) for uri in list_uris(layout.interventions_checks, suffix=".json"))
+    return [AcceptedInterventions.model_validate(record) for record in records]
+
+
+def pending_interventions(installation: Installation) -> list[str]:
+    """Return one sentence for each file in `interventions/` that is pending or ignored."""
+    layout, folder = installation.layout, delivered_interventions(installation)
+    arriving = [f"{found.file} is pending: {found.waits}." for found in folder.files.values() if found.waits]
+    early = [
+        f"{found.file} is pending: there is no predicted batch {name!r}."
+        for name, found in folder.files.items()
+        if not found.waits and not _is_predicted(layout, name)
+    ]
+    return [*arriving, *early, *(f"Ignored: {what}" for what in folder.ignored)]
+
+
+def _is_predicted(layout: Layout, name: str) -> bool:
+    """Whether a batch is accepted and has its flags. The initial data has none."""
+    return exists(layout.accepted(name)) and (name == INITIAL or exists(layout.predictions(name)))
+
+
+def _new_files(installation: Installation) -> list[DeliveredFile]:
+    """Return the complete files of predicted batches that are new or changed."""
+    layout, found = installation.layout, []
+    for name, delivered in delivered_interventions(installation).files.items():
+        if delivered.waits is None and _is_predicted(layout, name):
+            known = known_interventions(layout, name)
+            if known is None or known.delivered.version != delivered.stored.version:
+                found.append(delivered)
+    return found
+
+
+def _check_file(
+    installation: Installation, delivered: DeliveredFile
+) -> tuple[AcceptedInterventions, pd.DataFrame | None]:
+    """Check a file.
+
+    Returns:
+        Its record, and the interventions to use from now on, or None if those in use stay.
+
+    Raises:
+        Removed: the file does not exist any more.
+    """
+    layout, name = installation.layout, delivered.name
+    before = known_interventions(layout, name)
+    usable, problems, rows = None, [], 0
+    with open_delivered(delivered) as path:
+        read = fingerprint_of(delivered, path)
+        try:
+            table = read_interventions(path, delivered.file)
+        except BatchRefused as error:
+            problems.append(f"It is not used: {error.problem}.")
+        else:
+            checked = check_interventions(table.frame, pd.Timestamp.now("UTC"))
+            usable, rows = _of_batch(layout, name, checked.usable, problems), checked.rows
+            problems = [*table.notices, *checked.problems, *problems]
+    if before is not None and (usable is None or usable["encounter_id"].nunique() < before.known):
+        problems.append(f"The interventions in {before.known} encounters that were accepted before stay in use.")
+        return before.model_copy(update={"delivered": read, "rows": rows, "problems": tuple(problems)}), None
+    facts: dict[str, Any] = {"known": 0, "accepted": 0, "kinds": {}, "flagged": None}
+    if usable is not None:
+        problems += _unusual(layout, name, usable, 0 if before is None else before.known)
+        facts = _facts(layout, name, usable)
+    return (
+        AcceptedInterventions(batch=name, delivered=read, rows=rows, problems=tuple(problems), **facts),
+        usable,
+    )
+
+
+def _of_batch(layout: Layout, name: str, usable: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
+    """Return the interventions in encounters of the batch, after the discharge where its time is known. Adds to `problems`."""
+    of_batch = usable["encounter_id"].isin(batch_ids(layout, name))
+    if not of_batch.all():
+        problems.append(f"{(~of_batch).sum()} interventions match no encounter of the batch and are not used.")
+    usable = usable[of_batch]
+    discharged = _discharges(layout, name)
+    if discharged is not None:
+        early = usable["acted_at"] < usable["encounter_id"].map(discharged) - _TOLERANCE
+        if early.any():
+            problems.append(f"{early.sum()} interventions are dated before the discharge and are not used.")
+        usable = usable[~early]
+    return usable.reset_index(drop=True)
+
+
+def _discharges(layout: Layout, name: str) -> pd.Series[pd.Timestamp] | None:
+    """The time of each encounter's prediction, by encounter, or None: files of batches have no times."""
+    if not exists(layout.live_predictions(name)):
+        return None
+    predicted = read_frame(layout.live_predictions(name))
+    # Live batches of earlier versions of this system have no times.
+    return predicted.set_index("encounter_id")["time"] if "time" in predicted else None
+
+
+def _unusual(layout: Layout, name: str, usable: pd.DataFrame, before: int) -> list[str]:
+    found = []
+    new = usable["encounter_id"].nunique() - before
+    outcomes = known_outcomes(layout, name)
+    if new and outcomes is not None and outcomes.matured:
+        found.append(
+            f"Interventions in {new} encounters were reported after the outcomes of the batch, so whoever reported them may have "
+            "known the outcome."
+        )
+    earlier = {kind for other in all_interventions(layout) if other.batch != name for kind in other.kinds}
+    kinds = set(usable["kind"].dropna())
+    if earlier and kinds - earlier:
+        found.append(f"Kinds that no earlier batch has: {', '.join(sorted(kinds - earlier))}.")
+    answers = set(usable["response"]).intersection(DECIDED)
+    if len(answers) == 1:
+        found.append(f"Every answer is {answers.pop()}, so the effect cannot be known from this batch.")
+    return found
+
+
+def _facts(layout: Layout, name: str, usable: pd.DataFrame) -> dict[str, Any]:
+    accepted = usable[usable["response"] == "accepted"]
+    known, treated = set(usable["encounter_id"]), set(accepted["encounter_id"])
+    flagged = None
+    if exists(layout.predictions(name)) and "high_risk" in (predicted := read_frame(layout.predictions(name))):
+        high = set(predicted.loc[predicted["high_risk"].eq(True), "encounter_id"])
+        flagged = Flagged(encounters=len(high), known=len(high & known), accepted=len(high & treated))
+    return {
+        "known": len(known),
+        "accepted": len(treated),
+        "kinds": {str(kind): int(rows) for kind, rows in accepted["kind"].value_counts().items()},
+        "flagged": flagged,
+    }

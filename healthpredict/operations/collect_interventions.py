@@ -1,0 +1,121 @@
+"""Write the interventions in live batches: from the feedback on cards, and from files that were recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from healthpredict.data.columns import INTERVENTIONS_COLUMNS
+from healthpredict.data.interventions import check_interventions
+from healthpredict.data.raw import format_raw, read_interventions
+from healthpredict.operations.arrivals import write_with_marker
+from healthpredict.operations.installation import Installation
+from healthpredict.operations.record_feedback import INTERVENTIONS
+from healthpredict.storage.tables import read_frame, write_frame
+from healthpredict.storage.uris import exists, join, list_uris, local_copy, read_bytes
+
+CARD: Final = "card"
+"""The kind of an intervention that a clinician overrode as a whole, with all suggestions of the card."""
+_RECORDED_FILE: Final = "file-"
+
+
+class RecordedInterventions(BaseModel):
+    """The result of recording a file of interventions.
+
+    Attributes:
+        source_uri: the file.
+        read_as: its format, encoding and compression, for people.
+        rows: number of rows of the file.
+        recorded: number of interventions that can be used.
+        problems: what cannot be used, and notices, in sentences without values of patients.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source_uri: str
+    read_as: str
+    rows: int
+    recorded: int
+    problems: tuple[str, ...]
+
+
+def record_interventions(installation: Installation, source_uri: str) -> RecordedInterventions:
+    """Record the interventions in encounters that the API predicted. A second call with the same file changes nothing.
+
+    Args:
+        installation: where the data is.
+        source_uri: local path or `s3://` URI of a csv or Parquet file with the columns of `INTERVENTION_COLUMNS`.
+
+    Raises:
+        BatchRefused: the file cannot be read.
+        NotFound: there is no such file.
+        StorageError: it cannot be read or written.
+    """
+    with local_copy(source_uri) as path:
+        table = read_interventions(path, source_uri)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    checked = check_interventions(table.frame, pd.Timestamp.now("UTC"))
+    uri = join(installation.layout.logged_feedback, f"{_RECORDED_FILE}{digest[:32]}.parquet")
+    if not exists(uri):
+        write_frame(uri, checked.usable)
+    return RecordedInterventions(
+        source_uri=source_uri,
+        read_as=table.read_as,
+        rows=checked.rows,
+        recorded=len(checked.usable),
+        problems=(*table.notices, *checked.problems),
+    )
+
+
+def write_live_interventions(installation: Installation, batches: Mapping[str, Sequence[int]]) -> None:
+    """Write what was reported for each live batch to `interventions/`, if it changed.
+
+    Args:
+        installation: where the data is.
+        batches: name of a live batch -> its encounters.
+
+    Raises:
+        StorageError: something cannot be read or written.
+    """
+    layout = installation.layout
+    reported = _reported(installation)
+    if reported.empty:
+        return
+    for name, encounters in batches.items():
+        of_batch = reported[reported["encounter_id"].isin(encounters)]
+        if len(of_batch):
+            uri, csv = layout.interventions(name), format_raw(of_batch.astype("str").where(of_batch.notna()))
+            if not exists(uri) or read_bytes(uri) != csv:
+                write_with_marker(uri, csv)
+
+
+def unknown_cards(installation: Installation) -> int:
+    """Return the number of answers to cards that were never shown, or whose prediction was never logged."""
+    return sum(card["encounter_id"] is None for card in _cards(installation))
+
+
+def _cards(installation: Installation) -> list[dict[str, Any]]:
+    return [card for event in installation.ledger.events(INTERVENTIONS) for card in event["cards"]]
+
+
+def _reported(installation: Installation) -> pd.DataFrame:
+    """Return everything that was reported, in the columns of `INTERVENTION_COLUMNS`."""
+    rows = [
+        (card["encounter_id"], kind, card["outcome"], card["reason"], card["acted_at"])
+        for card in _cards(installation)
+        if card["encounter_id"] is not None and not card["dry_run"]
+        for kind in (card["accepted"] if card["outcome"] == "accepted" else [CARD])
+    ]
+    frames = [pd.DataFrame(rows, columns=list(INTERVENTIONS_COLUMNS))] if rows else []
+    for uri in list_uris(installation.layout.logged_feedback, suffix=".parquet"):
+        if uri.rpartition("/")[2].startswith(_RECORDED_FILE):
+            recorded = read_frame(uri, INTERVENTIONS_COLUMNS)
+            frames.append(
+                recorded.assign(acted_at=recorded["acted_at"].map(pd.Timestamp.isoformat, na_action="ignore"))
+            )
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(INTERVENTIONS_COLUMNS))
