@@ -2,6 +2,9 @@
 
 A process that replaces another one listens on a private port first, where it is verified. On SIGUSR1, it takes over the listening
 socket of the public port from the earlier process. Both answer requests until the earlier one ends.
+
+From SIGUSR2 on, responses ask clients to close their connections. A cluster sends it some seconds before SIGTERM, so that clients that
+keep their connections alive move to another pod in time.
 """
 
 from __future__ import annotations
@@ -151,6 +154,7 @@ async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, tls: Tls |
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGUSR1, opened.set)
+    loop.add_signal_handler(signal.SIGUSR2, setattr, app.state, "draining", True)
     loop.add_signal_handler(signal.SIGHUP, app.state.reloader.reload_soon)
     if reload_soon:
         app.state.reloader.reload_soon()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from as_process import service, start, wait_for
+from as_process import service, start, wait_for, wait_until
 from fake_mlflow import fake_mlflow
 
 from healthpredict.bundle.model import Bundle
@@ -146,6 +146,14 @@ def test_a_request_accepted_before_the_end_is_answered(bundle: Bundle) -> None:
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert process.wait(timeout=10) == 0
+
+
+def test_before_its_end_it_asks_clients_to_close_their_connections(bundle: Bundle, tmp_path: Path) -> None:
+    with service(tmp_path / "log", bundle.path) as running:
+        assert "connection" not in running.client.get("/health/live").headers
+        running.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: running.client.get("/health/live").headers.get("connection") == "close")
+        assert running.client.get("/health/live").status_code == 200, "new connections are still accepted"
 
 
 def test_a_taken_port_is_named(bundle: Bundle) -> None:
