@@ -10,7 +10,7 @@ from pathlib import Path
 
 from healthpredict.config import Settings, variables
 from healthpredict.doctor.problem import Check, Problem
-from healthpredict.doctor.project import ENV_FILE, S3_FILE, ComposeProject
+from healthpredict.doctor.project import ENV_FILE, POSTGRES_FILE, S3_FILE, ComposeProject
 
 
 def env_checks(project: ComposeProject, env_file: Path = ENV_FILE) -> Iterator[Check]:
@@ -31,11 +31,15 @@ def name_problem(name: str, read: set[str]) -> Problem | None:
     """Whether docker compose reads a variable. Args: read, the variables in its files."""
     if name in read:
         return None
-    if name in _read_in(S3_FILE):
-        return Problem(
-            f"docker-compose/.env sets {name}, which only services on S3 read.",
-            "use AWS=1 with every make command, or delete it",
-        )
+    for file, which, option in (
+        (S3_FILE, "services on S3", "AWS=1"),
+        (POSTGRES_FILE, "services on your own Postgres", "POSTGRES=1"),
+    ):
+        if name in _read_in(file):
+            return Problem(
+                f"docker-compose/.env sets {name}, which only {which} read.",
+                f"use {option} with every make command, or delete it",
+            )
     if name in variables(Settings):
         return Problem(
             f"docker-compose/.env sets {name}, which no service reads.",
