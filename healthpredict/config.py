@@ -43,6 +43,7 @@ OTHER_VARIABLES: Final = (
     "HEALTHPREDICT_PREFECT_PORT",
     "HEALTHPREDICT_SECRETS_DIR",
     "HEALTHPREDICT_TAG",
+    "HEALTHPREDICT_TRAINING_WORKERS",
     # Scripts of the host on AWS, and variables that they pass to compose.
     "HEALTHPREDICT_AWS_DIR",
     "HEALTHPREDICT_AWS_READER_DIR",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from healthpredict.config import Settings
 from healthpredict.doctor.problem import Check, Problem
+from healthpredict.doctor.project import last_line
 from healthpredict.errors import StorageError
 from healthpredict.storage.databases import database_name, postgres_versions
 
@@ -42,8 +43,10 @@ def database_problem(settings: Settings, url: str) -> Problem | None:
     try:
         server, client = postgres_versions(url)
     except StorageError as error:
-        sentence = f"{str(error).strip().rstrip('.')}."
-        return Problem(sentence, "correct its URL in docker-compose/.env, or its password in docker-compose/secrets")
+        return Problem(
+            f"The database {database_name(url)} cannot be used: {last_line(str(error))}.",
+            "correct its URL in docker-compose/.env, or its password in docker-compose/secrets",
+        )
     if server < _OLDEST:
         return Problem(f"Postgres {server} at {parts.hostname} is too old.", f"use Postgres {_OLDEST} or newer")
     if server > client and url in settings.backup_databases:

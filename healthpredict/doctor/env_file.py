@@ -31,15 +31,16 @@ def name_problem(name: str, read: set[str]) -> Problem | None:
     """Whether docker compose reads a variable. Args: read, the variables in its files."""
     if name in read:
         return None
-    for file, which, option in (
-        (S3_FILE, "services on S3", "AWS=1"),
-        (POSTGRES_FILE, "services on your own Postgres", "POSTGRES=1"),
-    ):
-        if name in _read_in(file):
-            return Problem(
-                f"docker-compose/.env sets {name}, which only {which} read.",
-                f"use {option} with every make command, or delete it",
-            )
+    if name in _read_in(S3_FILE):
+        return Problem(
+            f"docker-compose/.env sets {name}, which only services on S3 read.",
+            "use AWS=1 with every make command, or delete it",
+        )
+    if name in _read_in(POSTGRES_FILE):
+        return Problem(
+            f"docker-compose/.env sets {name}, which only services on your own Postgres read.",
+            "use POSTGRES=1 with every make command, or delete it",
+        )
     if name in variables(Settings):
         return Problem(
             f"docker-compose/.env sets {name}, which no service reads.",

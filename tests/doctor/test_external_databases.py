@@ -53,7 +53,10 @@ def test_a_database_that_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) ->
         raise StorageError("Cannot query the database prefect: password authentication failed")
 
     monkeypatch.setattr(databases, "postgres_versions", refuse)
-    assert "password authentication failed. Fix: correct its URL" in str(database_problem(SETTINGS, URL))
+    assert (
+        "The database prefect cannot be used: Cannot query the database prefect: password authentication failed. Fix: correct"
+        in str(database_problem(SETTINGS, URL))
+    )
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker compose is not there")

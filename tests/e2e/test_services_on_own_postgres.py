@@ -94,7 +94,7 @@ def test_a_wrong_password_is_reported_before_anything_starts(built: Stack) -> No
     finally:
         path.write_text(right)
         path.chmod(0o444)
-    assert "Cannot query the database mlflow_of_hospital" in str(error.value)
+    assert "The database mlflow_of_hospital cannot be used" in str(error.value)
     assert "its password in docker-compose/secrets" in str(error.value)
     assert built.compose("ps", "--all", "--services").split() == []
 
