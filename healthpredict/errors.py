@@ -196,8 +196,12 @@ class ClusterError(HealthPredictError):
 
     def __init__(self, address: str | None, problem: str) -> None:
         """Args: address, of the cluster, or None for the one on this machine; problem, a name or words of the error."""
-        cluster = f"The Ray cluster at {address}" if address else "Ray on this machine"
-        super().__init__(f"{cluster} failed ({problem}). Nothing was written. Start it again, then repeat the command.")
+        if address is None:
+            super().__init__(f"Ray on this machine failed ({problem}). Nothing was written. Repeat the command.")
+        else:
+            super().__init__(
+                f"The Ray cluster at {address} failed ({problem}). Nothing was written. Start it again, then repeat the command."
+            )
 
 
 class NoChampion(HealthPredictError):

@@ -37,7 +37,7 @@ def ray_runtime(address: str | None) -> Iterator[None]:
         if started_here:
             _connect(address)
         yield
-    except (ConnectionError, ray.exceptions.RayError) as error:
+    except ray.exceptions.RayError as error:
         raise ClusterError(address, type(error).__name__) from error
     finally:
         if started_here:
@@ -50,7 +50,10 @@ def _connect(address: str | None) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if address:
         check_head(address, patience=0)
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            raise ClusterError(address, type(error).__name__) from error
     else:
         ray.init(
             address="local",
