@@ -69,7 +69,7 @@ def _manifest(settings: Settings) -> dict[str, Any]:
 
 def _pod(settings: Settings) -> dict[str, Any]:
     pool = settings.work_pool
-    size = {"cpu": pool.cpu, "memory": pool.memory}
+    size = {"cpu": str(pool.cpu), "memory": pool.memory}
     return {
         # Prefect's worker demands these two here, where Kubernetes ignores them.
         "parallelism": 1,

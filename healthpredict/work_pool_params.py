@@ -20,7 +20,7 @@ class WorkPoolParams(BaseModel):
         secret: its keys become environment variables of the pods: the logins of Prefect and MLflow and, if nothing else gives pods
             access to S3, the keys of AWS.
         state_claim: volume claim of the state folder.
-        cpu: cores of a pod.
+        cpu: cores of a pod. A search runs one trial on each.
         memory: of a pod, including that of Ray.
         kept_seconds: for which a pod that has ended is kept.
     """
@@ -35,7 +35,7 @@ class WorkPoolParams(BaseModel):
     service_account: str = "healthpredict-jobs"
     secret: str = "healthpredict-jobs"  # noqa: S105 -- a name
     state_claim: str = "healthpredict-state"
-    cpu: str = "2"
+    cpu: int = Field(2, ge=1)
     memory: str = "3Gi"
     kept_seconds: int = Field(86_400, ge=0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections import deque
@@ -56,8 +55,8 @@ def _connect(address: str | None) -> None:
             raise ClusterError(address, type(error).__name__) from error
     else:
         ray.init(
+            # With the cores that a limit of the container or pod leaves.
             address="local",
-            num_cpus=os.cpu_count(),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             **quiet,
