@@ -46,7 +46,8 @@ CLAIMS = {
         f"one process {three(SCORED)}",
         f"imported in an hour {three(IMPORTED)}",
         f"one process of the API {three(format(OURS['rps_32'], ',.0f'))}",
-        f"CPU seconds of {SCORE['rows'] / 1e6:.0f} million rows, so for a core that does nothing else. It uses one core and {ONE['peak_rss_mb']:.0f} MB",
+        f"CPU seconds of {SCORE['rows'] / 1e6:.0f} million rows, so for a core that does nothing else. "
+        f"It uses one core and {ONE['peak_rss_mb']:.0f} MB",
         f"an export with {IMPORT['index_admissions']:,} index admissions ({IMPORT['resources']:,} resources, "
         f"{IMPORT['bytes'] / 1e9:.2f} GB) took {IMPORT['import_seconds']:.0f} s and {IMPORT['import_peak_mb']:.0f} MB",
         f"needs {OURS['cpu_ms_32']:.2f} ms of CPU per request".replace("0.", "."),
