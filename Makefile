@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-story e2e-pulumi check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-rollout clean
+.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-story e2e-pulumi check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-scale bench-rollout clean
 
 # Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -48,7 +48,7 @@ demo-stop: $(STAMP)  ## Stop the services of demos with KEEP=1
 demo-clean: demo-stop  ## Delete the demos' data, so that the next one starts from the beginning
 	rm -rf var/demo var/demo-fhir reports
 
-COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-compose/compose.aws.yaml)
+COMPOSE := docker compose -f docker-compose/compose.yaml $(if $(AWS),-f docker-compose/compose.aws.yaml) $(if $(POSTGRES),-f docker-compose/compose.postgres.yaml)
 
 build:  ## Build the services' images and create their passwords
 	@docker-compose/make-secrets
@@ -65,7 +65,7 @@ UNCHECKED ?=
 doctor: $(STAMP)  ## Check what the services need on this machine, and name what fixes each problem
 	@$(if $(UNCHECKED),,$(BIN)/healthpredict doctor --compose $(call quoted,$(COMPOSE)))
 
-up: doctor  ## Check, build, start and set up the services for a team, in Docker; AWS=1 for data on S3
+up: doctor  ## Check, build, start and set up the services for a team, in Docker; AWS=1 for data on S3, POSTGRES=1 for your own Postgres
 	@$(MAKE) --no-print-directory build
 	@$(if $(UNCHECKED),,$(COMPOSE) run --rm --no-deps -T deploy-worker healthpredict doctor --before-start)
 	$(COMPOSE) up --detach --wait --remove-orphans
@@ -179,6 +179,9 @@ bench-serving: .venv-healthchain/.installed  ## Measure CPU per prediction and c
 
 bench-fhir: $(STAMP)  ## Measure the import of a FHIR export: make bench-fhir [EXPORT=folder]
 	$(BIN)/python -m benchmarks.fhir $(if $(value EXPORT),--export $(call quoted,$(value EXPORT)))
+
+bench-scale: $(STAMP)  ## Measure the scoring of 10 million rows: one process, our map over a Ray cluster, and ray.data
+	$(BIN)/python -m benchmarks.scale
 
 bench-rollout: $(STAMP)  ## Measure rollout and rollback on the cluster of e2e-kubernetes
 	$(BIN)/python -m pytest -s -m kubernetes tests/kubernetes/bench_rollout.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def peak_rss_mb() -> float:
-    """Return the peak memory of this process. `ru_maxrss` would include that of its parent before exec."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def peak_rss_mb(process: int | str = "self") -> float:
+    """Return the peak memory of a process, by default this one. `ru_maxrss` would include that of its parent before exec."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024

@@ -22,17 +22,18 @@ from healthpredict.training.export import export_onnx
 from healthpredict.training.families import FAMILIES
 from healthpredict.training.fit import fit_model
 from healthpredict.training.golden import golden_encounters
+from healthpredict.training.params import FamilyName
 
-FAMILY = "lightgbm"
+FAMILY: FamilyName = "lightgbm"
 LABEL = "readmitted_within_30_days"
 _COUNTS = [c.field for c in FEATURE_COLUMNS if c.kind is Kind.COUNT]
 _LEVELS = [c.field for c in FEATURE_COLUMNS if c.kind is not Kind.COUNT]
 
 
-def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:
+def build_served_bundle(path: Path, encounters: pd.DataFrame, family: FamilyName = FAMILY) -> Bundle:
     """Fit, calibrate and export a model with the parameters that a search starts from."""
-    params = FAMILIES[FAMILY].first
-    candidate = Candidate(family=FAMILY, params=dict(params), validation_auroc=0.5, steps=1)
+    params = FAMILIES[family].first
+    candidate = Candidate(family=family, params=dict(params), validation_auroc=0.5, steps=1)
     label = encounters[LABEL].to_numpy(dtype=np.bool_)
     fitted = fit_model(candidate, encounters, label, seed=0)
     risk = fitted.out_of_fold_risk
@@ -43,7 +44,7 @@ def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:
         manifest={
             "model_name": "readmission",
             "model_version": 1,
-            "family": FAMILY,
+            "family": family,
             "outcome": "within_30_days",
             "trigger": "initial",
             "trained_on": ("synthetic",),
@@ -56,13 +57,13 @@ def build_served_bundle(path: Path, encounters: pd.DataFrame) -> Bundle:
             "test": report_on(encounters, label, risk, threshold=threshold, min_subgroup_rows=10**9, n_bootstrap=20),
         },
         encoder=fitted.encoder,
-        onnx_model=export_onnx(FAMILY, fitted.model, len(fitted.encoder.feature_names)),
+        onnx_model=export_onnx(family, fitted.model, len(fitted.encoder.feature_names)),
         reference={},
         golden=[
             GoldenRow(record, float(risk))
             for record, risk in zip(as_records(golden), fitted.risks(golden), strict=True)
         ],
-        explainer=explainer_of(FAMILY, fitted.model, encode_frame(fitted.encoder, encounters.head(1))),
+        explainer=explainer_of(family, fitted.model, encode_frame(fitted.encoder, encounters.head(1))),
     )
 
 

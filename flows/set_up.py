@@ -25,6 +25,7 @@ def set_up() -> None:
     """Create pools, variables, blocks and automations, and the deployments of `prefect.yaml`.
 
     Raises:
+        ConfigurationError: a setting of the work pool is wrong.
         CalledProcessError: `prefect deploy` failed, and has printed why.
     """
     settings = Settings()
@@ -33,7 +34,7 @@ def set_up() -> None:
     set_up_s3(settings)
     webhook = set_up_webhook(settings)
     with get_client(sync_client=True) as client:
-        set_up_pools(client)
+        set_up_pools(client, settings)
         set_up_automations(client, webhook, timedelta(seconds=settings.silence_seconds))
         program = Path(sys.executable).with_name("prefect")
         environment = {**os.environ, "HEALTHPREDICT_HOME": str(HOME)}

@@ -20,6 +20,7 @@ from healthpredict.errors import ConfigurationError
 from healthpredict.monitoring.params import DriftPolicy
 from healthpredict.rollout.params import RolloutParams
 from healthpredict.training.params import ModelParams, PromotionPolicy, SearchParams
+from healthpredict.work_pool_params import WorkPoolParams
 
 _PREFIX: Final = "HEALTHPREDICT_"
 _MIN_SIMILARITY: Final = 0.9
@@ -28,16 +29,21 @@ _TRACEBACK: Final = "HEALTHPREDICT_TRACEBACK"
 OTHER_VARIABLES: Final = (
     _TRACEBACK,
     # Compose files, images and the scripts beside them.
+    "HEALTHPREDICT_DATABASE_CA",
+    "HEALTHPREDICT_DATABASE_SSLMODE",
     "HEALTHPREDICT_DOCKER_GID",
     "HEALTHPREDICT_HOSPITAL_DIR",
     "HEALTHPREDICT_JUPYTER_PORT",
     "HEALTHPREDICT_KUBERNETES_NETWORK",
     "HEALTHPREDICT_KUBERNETES_NETWORK_EXTERNAL",
+    "HEALTHPREDICT_MLFLOW_DATABASE_URL",
     "HEALTHPREDICT_MLFLOW_PORT",
     "HEALTHPREDICT_PREDICTION_LOG",
+    "HEALTHPREDICT_PREFECT_DATABASE_URL",
     "HEALTHPREDICT_PREFECT_PORT",
     "HEALTHPREDICT_SECRETS_DIR",
     "HEALTHPREDICT_TAG",
+    "HEALTHPREDICT_TRAINING_WORKERS",
     # Scripts of the host on AWS, and variables that they pass to compose.
     "HEALTHPREDICT_AWS_DIR",
     "HEALTHPREDICT_AWS_READER_DIR",
@@ -197,6 +203,9 @@ class Settings(BaseSettings):
     backup_databases: tuple[str, ...] = Field(
         (), description="Postgres databases to back up, postgresql://user@host:port/name; SQLite needs none"
     )
+    external_databases: tuple[str, ...] = Field(
+        (), description="Databases of Prefect and MLflow in a Postgres outside the services, for `healthpredict doctor`"
+    )
     artifacts_path: Path | None = Field(
         None, description="MLflow's artifact folder for backups, if MLflow is a server with a local folder"
     )
@@ -215,10 +224,11 @@ class Settings(BaseSettings):
     promotion: PromotionPolicy = PromotionPolicy()
     drift: DriftPolicy = DriftPolicy()
     rollout: RolloutParams = RolloutParams()
+    work_pool: WorkPoolParams = WorkPoolParams()
     ray_address: str | None = Field(
         None,
         validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"),
-        description="Ray cluster for searches and scoring",
+        description="Ray cluster for searches, scoring and imports",
     )
 
     prefect_api_url: str | None = Field(

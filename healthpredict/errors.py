@@ -189,6 +189,21 @@ class ProblemsFound(HealthPredictError):
         super().__init__(f"{number} {found} found. Fix {them}, then repeat the command.")
 
 
+class ClusterError(HealthPredictError):
+    """The Ray cluster cannot be reached, or failed. Nothing was written; an interrupted search continues."""
+
+    exit_code = 17
+
+    def __init__(self, address: str | None, problem: str) -> None:
+        """Args: address, of the cluster, or None for the one on this machine; problem, a name or words of the error."""
+        if address is None:
+            super().__init__(f"Ray on this machine failed ({problem}). Nothing was written. Repeat the command.")
+        else:
+            super().__init__(
+                f"The Ray cluster at {address} failed ({problem}). Nothing was written. Start it again, then repeat the command."
+            )
+
+
 class NoChampion(HealthPredictError):
     """The first model did not pass the gate, so there is no model to serve or to detect drift with."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     # Training libraries take seconds to import: only tests that need a bundle wait for them.
     from healthpredict.bundle.model import Bundle
     from healthpredict.config import Settings
+    from tests.two_nodes import TwoNodes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,6 +89,15 @@ def cluster(ray_nodes: str) -> Iterator[str]:
 
     with ray_runtime(ray_nodes):
         yield ray_nodes
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[TwoNodes]:
+    """A cluster of its own, whose second node can be killed."""
+    from tests.two_nodes import started
+
+    with started() as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from healthpredict.config import Settings, variables
 from healthpredict.doctor.problem import Check, Problem
-from healthpredict.doctor.project import ENV_FILE, S3_FILE, ComposeProject
+from healthpredict.doctor.project import ENV_FILE, POSTGRES_FILE, S3_FILE, ComposeProject
 
 
 def env_checks(project: ComposeProject, env_file: Path = ENV_FILE) -> Iterator[Check]:
@@ -35,6 +35,11 @@ def name_problem(name: str, read: set[str]) -> Problem | None:
         return Problem(
             f"docker-compose/.env sets {name}, which only services on S3 read.",
             "use AWS=1 with every make command, or delete it",
+        )
+    if name in _read_in(POSTGRES_FILE):
+        return Problem(
+            f"docker-compose/.env sets {name}, which only services on your own Postgres read.",
+            "use POSTGRES=1 with every make command, or delete it",
         )
     if name in variables(Settings):
         return Problem(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
+from healthpredict.doctor.databases import database_checks
 from healthpredict.doctor.engine import engine_problem, machine_checks
 from healthpredict.doctor.env_file import env_checks, names_in
 from healthpredict.doctor.files import file_checks
@@ -50,8 +51,10 @@ def examine_all(installation: Installation, *, servers: bool = True) -> list[Pro
     if not ENV_FILE.exists():
         return found
     # Docker compose reads variables of this shell and of the file.
-    on_s3 = installation.settings.artifacts_uri is not None or "HEALTHPREDICT_ARTIFACTS_URI" in names_in(ENV_FILE)
-    project = default_project(on_s3=on_s3)
+    named = names_in(ENV_FILE)
+    on_s3 = installation.settings.artifacts_uri is not None or "HEALTHPREDICT_ARTIFACTS_URI" in named
+    own_postgres = bool(installation.settings.external_databases) or "HEALTHPREDICT_PREFECT_DATABASE_URL" in named
+    project = default_project(on_s3=on_s3, own_postgres=own_postgres)
     return [*found, *examine_host(project), *examine_worker(project)]
 
 
@@ -75,5 +78,6 @@ def examine_installation(installation: Installation, *, servers: bool = True) ->
         installation: its settings are checked.
         servers: whether MLflow and Prefect have to respond.
     """
-    checks = [*store_checks(installation), *kubernetes_checks(installation)]
+    databases = database_checks(installation.settings)
+    checks = [*store_checks(installation), *databases, *kubernetes_checks(installation)]
     return run_checks([*checks, *(server_checks(installation.settings) if servers else ())])

@@ -17,6 +17,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 COMPOSE_FOLDER: Final = CHECKOUT / "docker-compose"
 ENV_FILE: Final = COMPOSE_FOLDER / ".env"
 S3_FILE: Final = COMPOSE_FOLDER / "compose.aws.yaml"
+POSTGRES_FILE: Final = COMPOSE_FOLDER / "compose.postgres.yaml"
 DEPLOY_WORKER: Final = "deploy-worker"
 CONTAINER_UID: Final = 10001
 """User and group of our containers; see docker-compose/Dockerfile.worker."""
@@ -121,10 +122,12 @@ class ComposeProject:
         return done.returncode == 0 and bool(done.stdout.strip())
 
 
-def default_project(*, on_s3: bool) -> ComposeProject:
-    """Return the services that `make up` starts. Args: on_s3, as with AWS=1."""
-    files = ("compose.yaml", "compose.aws.yaml") if on_s3 else ("compose.yaml",)
-    return ComposeProject(["docker", "compose", *(word for file in files for word in ("-f", f"docker-compose/{file}"))])
+def default_project(*, on_s3: bool = False, own_postgres: bool = False) -> ComposeProject:
+    """Return the services that `make up` starts. Args: on_s3, as with AWS=1; own_postgres, as with POSTGRES=1."""
+    files = [COMPOSE_FOLDER / "compose.yaml", *([S3_FILE] if on_s3 else []), *([POSTGRES_FILE] if own_postgres else [])]
+    return ComposeProject(
+        ["docker", "compose", *(word for file in files for word in ("-f", f"docker-compose/{file.name}"))]
+    )
 
 
 def run(command: Sequence[str], seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Final
 
 from healthpredict.data.columns import OUTCOME_COLUMN
@@ -26,7 +27,7 @@ from healthpredict.fhir.resources import (
 )
 from healthpredict.fhir.stays import class_of
 from healthpredict.fhir.terminology import Terminology
-from healthpredict.operations.resource_groups import read_group
+from healthpredict.operations.resource_groups import group_bytes, no_cycle_collection, unpack_group
 from healthpredict.operations.sort_export import SortedExport
 
 NO_STAY: Final = "belongs to no index stay"
@@ -47,7 +48,7 @@ class DescribedExport:
         unknown: (column, reason) -> number of index admissions.
         used_medications: ids of the Medications that were used.
         used_roles: ids of the PractitionerRoles that were used.
-        ids: the values of `encounter_id` so far.
+        ids: the values of `encounter_id` that `add` has seen.
     """
 
     rows: list[dict[str, str | None]] = field(default_factory=list)
@@ -64,13 +65,30 @@ class DescribedExport:
     used_roles: set[str] = field(default_factory=set)
     ids: set[int] = field(default_factory=set)
 
+    def add(self, part: DescribedExport) -> None:
+        """Add the admissions of other persons. If a value of `encounter_id` is taken, the next one that is free replaces it."""
+        for row in part.rows:
+            number = int(row["encounter_id"] or 0)
+            while number in self.ids:
+                number += 1
+            self.ids.add(number)
+            self.rows.append(row | {"encounter_id": str(number)})
+        self.planned += part.planned
+        self.persons += part.persons
+        for name in ("used", "left_out", "stays_left_out", "no_outcome", "unknown", "limited", "unknown_codes"):
+            getattr(self, name).update(getattr(part, name))
+        self.used_medications |= part.used_medications
+        self.used_roles |= part.used_roles
+
 
 def describe_export(
     export: SortedExport,
     terminology: Terminology,
     params: ImportParams,
     until: date,
+    *,
     progress: Callable[[float], None],
+    ray_address: str | None = None,
 ) -> DescribedExport:
     """Find and describe the index admissions of an export.
 
@@ -80,27 +98,53 @@ def describe_export(
         params: the rules.
         until: the day until when it reports encounters.
         progress: called with the share (0-1) of the groups that are done.
+        ray_address: of the cluster whose CPUs describe the groups; None is this process. The result is the same.
+
+    Raises:
+        ClusterError: the cluster failed.
     """
     found = DescribedExport()
-    for group in range(export.groups):
+    describe = partial(_describe_group, export, terminology, params, until)
+    groups = (group_bytes(export.folder, group) for group in range(export.groups))
+    for done, part in enumerate(_described(describe, groups, ray_address), start=1):
+        found.add(part)
+        progress(done / export.groups)
+    return found
+
+
+def _described(
+    describe: Callable[[bytes], DescribedExport], groups: Iterable[bytes], ray_address: str | None
+) -> Iterator[DescribedExport]:
+    if ray_address is None:
+        return map(describe, groups)
+    from healthpredict.training.ray_cluster import map_on_cluster
+
+    return (part for _, part in map_on_cluster(describe, groups, ray_address))
+
+
+def _describe_group(
+    export: SortedExport, terminology: Terminology, params: ImportParams, until: date, group: bytes
+) -> DescribedExport:
+    """Describe the index admissions of a group of persons."""
+    found = DescribedExport()
+    with no_cycle_collection():
         for history in _histories(export, group, terminology, params, found):
             admissions = find_admissions(history, params, until)
             found.stays_left_out.update(admissions.left_out)
             for admission in admissions.index:
                 _add_row(admission, found)
             _count_resources(history, bool(admissions.index), export, found)
-        progress((group + 1) / export.groups)
     return found
 
 
 def _histories(
-    export: SortedExport, group: int, terminology: Terminology, params: ImportParams, found: DescribedExport
+    export: SortedExport, group: bytes, terminology: Terminology, params: ImportParams, found: DescribedExport
 ) -> Iterator[History]:
     """Yield the history of each person of a group."""
     charts: defaultdict[str, Chart] = defaultdict(
         lambda: Chart(terminology, export.medications, export.specialties, export.delivered)
     )
-    for resource in read_group(export.folder, group):
+    for resource in unpack_group(group):
         patient = resource.id if isinstance(resource, Patient) else target(subject_of(resource))
         charts[export.persons.of(patient or "")].add(resource)
     transfer_days = params.transfer_days if params.merge_stays else None
@@ -133,14 +177,9 @@ def _resources(chart: Chart) -> Iterable[AnyResource]:
 def _add_row(admission: Admission, found: DescribedExport) -> None:
     description = admission.description
     record = description.record
-    number = int(record["encounter_id"] or 0)
-    while number in found.ids:
-        number += 1
-    found.ids.add(number)
     row: dict[str, str | None] = {
         column.name: None if (value := record[column.field]) is None else str(value) for column in RECORD_COLUMNS
     }
-    row["encounter_id"] = str(number)
     for name in DIAGNOSES:
         code = row[name]
         row[name] = None if code is None else unambiguous(code)

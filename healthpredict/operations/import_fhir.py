@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -28,6 +26,7 @@ from healthpredict.operations.fhir_report import ImportedExport, LeftOut
 from healthpredict.operations.find_export import find_export
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare_fetched, read_prepared
+from healthpredict.operations.resource_groups import no_cycle_collection
 from healthpredict.operations.sort_export import SortedExport, sort_export
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import write_json
@@ -48,7 +47,8 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
     """Import an export. A later export of the same hospital adds its new stays as a batch, and the outcomes that have become known.
 
     Args:
-        installation: where the data goes; its settings `fhir` have the rules.
+        installation: where the data goes; its settings `fhir` have the rules. If they have a Ray address, that cluster describes
+            the stays.
         folder: local folder or `s3://bucket/prefix` of NDJSON files, perhaps gzip files, with or without a `manifest.json`.
         progress: called with the share (0-1) that is done.
 
@@ -62,6 +62,7 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
         ConfigurationError: the `data_uri` contains other data that the ledger refers to, or the hospital's map of codes cannot be
             read.
         StorageError: something cannot be read or written. The next call starts over, or adds what is missing.
+        ClusterError: the Ray cluster failed. Nothing was written.
     """
     layout, params = installation.layout, installation.settings.fhir
     terminology = _terminology_of(params)
@@ -81,11 +82,18 @@ def import_fhir(installation: Installation, folder: str, progress: Progress = la
 
         groups = Path(temporary) / "groups"
         groups.mkdir()
-        with _no_cycle_collection():
+        with no_cycle_collection():
             with quarantine.open("wb") as broken:
                 sorted_export = sort_export(export, groups, read, broken)
             until = export.until or sorted_export.last_day
-            found = describe_export(sorted_export, terminology, params, until or date.min, described)
+            found = describe_export(
+                sorted_export,
+                terminology,
+                params,
+                until or date.min,
+                progress=described,
+                ray_address=installation.settings.ray_address,
+            )
         notices = export.notices
         if export.until is None and sorted_export.in_future:
             notices += (
@@ -111,18 +119,6 @@ def _write_report(layout: Layout, report: ImportedExport, quarantine: Path) -> N
     else:
         delete(uri)
     write_json(layout.raw(REPORT_FILE), report.model_dump(mode="json"))
-
-
-@contextmanager
-def _no_cycle_collection() -> Iterator[None]:
-    """Pause the collector of reference cycles. Resources form none, and it would traverse those of a group again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _write_batches(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -52,11 +54,28 @@ def _path(folder: Path, group: int) -> Path:
     return folder / f"{group:03d}.msgpack"
 
 
-def read_group(folder: Path, group: int) -> Iterator[AnyResource]:
-    """Yield the resources of a group of persons."""
-    data = memoryview(_path(folder, group).read_bytes())
+def group_bytes(folder: Path, group: int) -> bytes:
+    """Return the resources of a group of persons, as they are stored."""
+    return _path(folder, group).read_bytes()
+
+
+def unpack_group(group: bytes) -> Iterator[AnyResource]:
+    """Yield the resources of a stored group."""
+    data = memoryview(group)
     position = 0
     while position < len(data):
         end = position + _LENGTH + int.from_bytes(data[position : position + _LENGTH])
         yield _unpack(data[position + _LENGTH : end])
         position = end
+
+
+@contextmanager
+def no_cycle_collection() -> Iterator[None]:
+    """Pause the collector of reference cycles. Resources form none, and it would traverse those of a group again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

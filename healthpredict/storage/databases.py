@@ -12,6 +12,7 @@ from typing import Final
 from healthpredict.errors import ConfigurationError, StorageError
 
 _MAGIC: Final = b"SQLite format 3\0"
+_CLIENT: Final = {"LC_ALL": "C", "PGCONNECT_TIMEOUT": "10"}
 _ARTIFACT_COLUMNS: Final = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -76,6 +77,20 @@ def database_name(url: str) -> str:
     return url.rpartition("/")[2].partition("?")[0]
 
 
+def postgres_versions(url: str) -> tuple[int, int]:
+    """Return the major versions of a Postgres server and of pg_dump here.
+
+    Raises:
+        StorageError: the database does not respond, or refuses the user.
+        ConfigurationError: the Postgres client is not installed.
+    """
+    query = "SELECT current_setting('server_version_num')::int / 10000"
+    command = ["psql", "--no-password", "--tuples-only", "--no-align", f"--command={query}", url]
+    server = _run(command, f"query the database {database_name(url)}")
+    client = _run(["pg_dump", "--version"], "read the version of pg_dump")
+    return int(server), int(client.split()[2].partition(".")[0])
+
+
 def dump_postgres(url: str, target: Path) -> None:
     """Write one consistent dump of a Postgres database.
 
@@ -116,7 +131,7 @@ def restore_postgres(url: str, dump: Path) -> None:
 
 def _run(command: list[str], purpose: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | _CLIENT)
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"Cannot {purpose}: {command[0]} is not installed. Install the Postgres client."

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from healthpredict.errors import NotEnoughData
+from healthpredict.errors import ClusterError, NotEnoughData
 from healthpredict.training.candidates import Candidate, SearchResult, first_candidate, incumbents_of
 from healthpredict.training.families import FAMILIES, STEPS, Examples, Watch
 from healthpredict.training.params import FamilyName, SearchParams
@@ -30,6 +30,8 @@ between models of one family, and more than one between families (measured on th
 _SECONDS_BETWEEN_STATES = "1"
 """How often the state of a search is saved. After a crash, trials that ended since then are repeated. Ray's default is at least ten
 seconds."""
+_MAX_FAILURES_ON_CLUSTER = 8
+"""How often a trial on a cluster may fail before it is left out. A node that dies can fail each call that its trial waits for."""
 _STATE_FILES = ("experiment_state-*.json", "searcher-state-*.pkl", "tuner.pkl")
 
 
@@ -61,6 +63,7 @@ def search_models(
 
     Raises:
         NotEnoughData: no trial could be completed.
+        ClusterError: the cluster failed. The next call resumes the search.
     """
     known = known[: params.retrain_families]
     families = tuple(dict.fromkeys([params.families[0], *(c.family for c in known)])) if known else params.families
@@ -73,7 +76,9 @@ def search_models(
         from ray import tune
 
         from healthpredict.training.budget import TimeBudget
+        from healthpredict.training.head_watch import HeadWatch
 
+        watching = [HeadWatch(ray_address)] if ray_address else []
         trainable = tune.with_resources(
             tune.with_parameters(_trial, train=train, validation=validation, seed=params.seed), {"cpu": 1}
         )
@@ -89,7 +94,8 @@ def search_models(
                     storage_path=str(state_path.parent.resolve()),
                     stop=TimeBudget(params.retrain_time_budget_seconds if known else params.time_budget_seconds, STEPS),
                     verbose=0,
-                    callbacks=list(callbacks),
+                    callbacks=[*callbacks, *watching],
+                    failure_config=tune.FailureConfig(max_failures=_MAX_FAILURES_ON_CLUSTER if ray_address else 0),
                 ),
             )
             result = _search_result(tuner.fit(), incumbents, noise)
@@ -104,14 +110,16 @@ def _resume(state: Path, trainable: Any, incumbents: list[Candidate], noise: flo
 
     Raises:
         NotEnoughData: no trial could be completed.
+        ClusterError, RayError: the cluster failed.
     """
     from ray import tune
+    from ray.exceptions import RayError
 
     try:
         _check_state(state)
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
         return _search_result(tuner.fit(), incumbents, noise)
-    except NotEnoughData:
+    except (NotEnoughData, ClusterError, RayError):
         raise
     except Exception as error:
         # A damaged pickle can raise anything. If the search itself is at fault, the new search raises the error again.

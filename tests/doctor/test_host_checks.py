@@ -263,7 +263,7 @@ def test_variables_that_no_service_reads(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(
         f"# {MISSPELT}=x\n{MISSPELT}=./x\nHEALTH_PREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_SEARCH__N_TRIALS=20\n"
-        "HEALTHPREDICT_DATA_URI=s3://health\nHEALTHPREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_BACKUP_URI=\nPYTHON_IMAGE=python\n"
+        "HEALTHPREDICT_DATA_URI=s3://health\nHEALTHPREDICT_MLFLOW_DATABASE_URL=x\nHEALTHPREDICT_WEBHOOK_URL=x\nHEALTHPREDICT_BACKUP_URI=\nPYTHON_IMAGE=python\n"
     )
     project = ComposeProject(["docker", "compose", "-f", "docker-compose/compose.yaml"])
     found = [str(problem) for problem in run_checks(list(env_checks(project, file)))]
@@ -272,13 +272,15 @@ def test_variables_that_no_service_reads(tmp_path: Path) -> None:
         "docker-compose/.env sets HEALTH_PREDICT_WEBHOOK_URL",
         "docker-compose/.env sets HEALTHPREDICT_SEARCH__N_TRIALS",
         "docker-compose/.env sets HEALTHPREDICT_DATA_URI",
+        "docker-compose/.env sets HEALTHPREDICT_MLFLOW_DATABASE_URL",
     ]
     assert "the nearest name is HEALTHPREDICT_KUBECONFIG" in found[0]
     assert "the nearest name is HEALTHPREDICT_WEBHOOK_URL" in found[1]
     assert "Prefect's variable health_predict_settings" in found[2]
     assert "which only services on S3 read. Fix: use AWS=1" in found[3]
+    assert "which only services on your own Postgres read. Fix: use POSTGRES=1" in found[4]
     on_s3 = ComposeProject([*project.command, "-f", "docker-compose/compose.aws.yaml"])
-    assert [str(problem) for problem in run_checks(list(env_checks(on_s3, file)))] == found[:3]
+    assert [str(problem) for problem in run_checks(list(env_checks(on_s3, file)))] == [*found[:3], found[4]]
 
 
 def test_the_file_that_make_writes_is_no_problem(tmp_path: Path) -> None:

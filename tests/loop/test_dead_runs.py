@@ -21,6 +21,7 @@ from flows.automations import set_up_automations
 from flows.dead_runs import expect_heartbeats
 from flows.pools import POOL_NAMES, set_up_pools
 from healthpredict.cli.services import LocalServices
+from healthpredict.config import Settings
 from healthpredict.rollout.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -46,7 +47,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
             temporary_settings({PREFECT_API_URL: api, PREFECT_LOGGING_TO_API_ENABLED: False}),
             get_client(sync_client=True) as client,
         ):
-            set_up_pools(client)
+            set_up_pools(client, Settings())
             yield client
             # Otherwise, events that were not sent yet would wait for this server for ever, and `prefect_server` for them.
             EventsWorker.drain_all()
