@@ -38,6 +38,7 @@ def three(cell: str) -> str:
 
 SCORED = f"{HOUR * SCORE['rows'] / ONE['cpu_s'] / 1e6:.0f} million"
 IMPORTED = f"{HOUR * IMPORT['bytes'] / IMPORT['import_seconds'] / 1e9:.0f}"
+ADMISSIONS = f"{HOUR * IMPORT['index_admissions'] / IMPORT['import_seconds'] / 1e3:.0f} thousand"
 CLAIMS = {
     "sizes.md": (
         f"may use up to {memory_of_services():.1f} GB |",
@@ -45,6 +46,7 @@ CLAIMS = {
         f"| | {LOOP['seconds']['total']:.0f} | not measured |",
         f"one process {three(SCORED)}",
         f"imported in an hour {three(IMPORTED)}",
+        f"| index admissions in them {three(ADMISSIONS)}",
         f"one process of the API {three(format(OURS['rps_32'], ',.0f'))}",
         f"CPU seconds of {SCORE['rows'] / 1e6:.0f} million rows, so for a core that does nothing else. "
         f"It uses one core and {ONE['peak_rss_mb']:.0f} MB",
