@@ -183,7 +183,7 @@ bench-fhir: $(STAMP)  ## Measure the import of a FHIR export: make bench-fhir [E
 bench-scale: $(STAMP)  ## Measure the scoring of 10 million rows: one process, our map over a Ray cluster, and ray.data
 	$(BIN)/python -m benchmarks.scale
 
-bench-rollout: $(STAMP)  ## Measure rollout and rollback on the cluster of e2e-kubernetes
+bench-rollout: $(STAMP)  ## Measure rollout and rollback on the cluster of e2e-kubernetes; RUNS=1 only prints the times
 	$(BIN)/python -m pytest -s -m kubernetes tests/kubernetes/bench_rollout.py
 
 LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -5,6 +5,7 @@ The bundle is the tests' tiny one: the image's other layers are the same for eve
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -24,7 +25,9 @@ from healthpredict.operations.roll_out import roll_out
 from healthpredict.rollout.kubernetes import KubernetesTarget
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
-RUNS = 5
+PUBLISHED_RUNS = 5
+RUNS = int(os.environ.get("RUNS", PUBLISHED_RUNS))
+"""With fewer, the times are printed and not published. A request that fails is an error all the same."""
 ROLLOUT = ("pull", "start", "verification")
 BAD = {
     # The earlier pods still run.
@@ -75,6 +78,10 @@ def test_times(rig: Rig, champion: int, traffic: Traffic, tmp_path: Path, monkey
         at_most("failed requests", failed, 0),
     ]
     about = conditions(requests_per_second=PER_SECOND, runs=RUNS)
+    if RUNS < PUBLISHED_RUNS:
+        print("\n".join(map(str, targets)))  # noqa: T201
+        assert failed == 0
+        return
     assert write(FOLDER / "rollout.json", "rollout", measured, targets, about)
 
 
