@@ -170,6 +170,11 @@ def test_failed_units_are_restarted() -> None:
     assert "health-predict.target" in read_unit("health-predict-health.service")["ExecStartPre"]
 
 
+def test_health_is_reported_as_soon_as_everything_is_up() -> None:
+    after = read_unit("health-predict-deployments.service")["ExecStartPost"]
+    assert after[0].startswith("+") and after[-1] == "health-predict-health.service" and "--no-block" in after
+
+
 def test_the_limit_of_hours_does_not_need_the_settings() -> None:
     unit = read_unit("health-predict-limit.service")
     assert unit["EnvironmentFile"] == ["-/run/health-predict/stack.env"]
