@@ -169,11 +169,10 @@ class Machine:
         """Stop it as EC2 does: it presses the power button."""
         docker("stop", "--time=200", NAME)
 
-    def wait_for_report(self, state: str, name: str, began: float, seconds: float = _SECONDS) -> str:
-        """Wait for a report with this state, and record the boot under a name."""
-        _until(lambda: self.report().startswith(state), seconds, f"report that is {state}, after {name}", self.explain)
+    def wait_for_report(self, wanted: str, name: str, began: float) -> None:
+        """Wait for a report that matches a pattern, and record the boot under a name."""
+        self.wait_until(lambda: bool(re.fullmatch(wanted, self.report())), f"report {wanted}, after {name}")
         self.boots.append(Boot(name, time.monotonic() - began, self._times()))
-        return self.report()
 
     # AWS
 
@@ -191,9 +190,9 @@ class Machine:
         self.run("systemctl", "start", "health-predict-health.service")
         return self.report()
 
-    def wait_for_new_report(self, state: str, seconds: float = _SECONDS) -> None:
-        """Let it report again and again, until the report has this state."""
-        self.wait_until(lambda: self.new_report().startswith(state), f"report that is {state}", seconds)
+    def wait_for_new_report(self, wanted: str) -> None:
+        """Let it report again and again, until a report matches a pattern."""
+        self.wait_until(lambda: bool(re.fullmatch(wanted, self.new_report())), f"report {wanted}")
 
     def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = _SECONDS) -> None:
         """Wait for something. If it does not come, the failure shows what a person would look at."""

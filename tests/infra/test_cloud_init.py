@@ -182,7 +182,11 @@ def test_the_limit_of_hours_does_not_need_the_settings() -> None:
 
 
 def test_containers_start_after_the_credentials_which_are_renewed_before_they_expire() -> None:
-    assert "health-predict-credentials.service" in read_unit("health-predict-stack.service")["Requires"]
+    stack = read_unit("health-predict-stack.service")
+    assert "health-predict-credentials.service" in stack["After"]
+    # A unit that requires one that failed is restarted with it.
+    assert "health-predict-credentials.service" in stack["Wants"]
+    assert "health-predict-credentials.service" not in stack["Requires"]
     # Those of a role that was taken by another role are good for an hour, and botocore renews what expires within 15 minutes.
     assert read_unit("health-predict-credentials.timer")["OnCalendar"] == ["*:0/15"]
 

@@ -309,7 +309,7 @@ def read_health(deployed: Stack) -> str:
     ],
 )
 def test_a_unit_that_failed_or_is_starting_is_named_in_the_health(
-    deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path, listed: str, health: str
+    deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path, *, listed: str, health: str
 ) -> None:
     command = tmp_path / "systemctl"
     command.write_text(f"#!/bin/sh\necho 'health-predict-{listed} Health Predict: a unit'\n")
@@ -514,6 +514,17 @@ def test_the_stack_is_built_once_for_a_version_and_started_every_time(tmp_path: 
     assert calls.count("pull --quiet python:3.11-slim-bookworm") == 2
     assert (tmp_path / "base-images.env").is_file()
     assert calls.count(f"compose {FILES} up -d --wait --remove-orphans") == 3
+
+
+def test_the_kubeconfig_that_a_service_mounts_is_a_file_even_if_minikube_never_started(tmp_path: Path) -> None:
+    stand_in(tmp_path, "docker")
+    (make_source(tmp_path) / ".version").write_text("one")
+    kubeconfig = tmp_path / "deployer-kubeconfig"
+    assert run("compose", "start", folder=tmp_path).returncode == 0
+    assert kubeconfig.is_file()
+    kubeconfig.write_text("of the cluster")
+    assert run("compose", "start", folder=tmp_path).returncode == 0
+    assert kubeconfig.read_text() == "of the cluster"
 
 
 def test_a_failed_build_is_repeated(tmp_path: Path) -> None:
