@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,14 +39,14 @@ _machines: list[Machine] = []
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     """What GitHub has."""
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "info"], check=False, capture_output=True).returncode
-    ):
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], check=False, capture_output=True).returncode:
         pytest.skip("Docker is not there, or does not run")
-    return Repository(tmp_path_factory.mktemp("github") / "repository")
+    # One rehearsal at a time, because the container and its disk have fixed names.
+    with Path(tempfile.gettempdir(), f"{NAME}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Repository(tmp_path_factory.mktemp("github") / "repository")
 
 
 @pytest.fixture(scope="session")
@@ -66,11 +68,8 @@ def machine(program: Program, repository: Repository, tmp_path_factory: pytest.T
     server = ThreadedMotoServer(ip_address=gateway(), port=0, verbose=False)
     server.start()
     address, port = server.get_host_and_port()
-    (user_data,) = [each.inputs["userData"] for each in program.made().all("Instance")]
     try:
-        with new_machine(
-            program, repository, user_data, f"http://{address}:{port}", tmp_path_factory.mktemp("seed")
-        ) as made:
+        with new_machine(program, repository, f"http://{address}:{port}", tmp_path_factory.mktemp("seed")) as made:
             _machines.append(made)
             yield made
     finally:

@@ -23,8 +23,15 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NAME = "health-predict-rehearsal"
 """Of the container, its images and the volume with its disk."""
-SEED = "/srv/seed"
-UNITS = ("tools", "secrets", "limit", "credentials", "minikube", "stack", "deployments", "health")
+UNITS = (
+    "cloud-final",
+    "docker",
+    *(
+        f"health-predict-{name}"
+        for name in ("tools", "secrets", "limit", "credentials", "minikube", "stack", "deployments", "health")
+    ),
+)
+"""Whose times are reported."""
 HEALTH_TAG = "HealthPredictHealth"
 BASE_IMAGES = ("python:3.11-slim-bookworm", "postgres:15-bookworm")
 STAND_INS = {
@@ -91,19 +98,14 @@ def build_images(repository: Repository) -> None:
     for target in ("host", "engine"):
         docker("build", "--quiet", "--target", target, "--tag", f"{NAME}/{target}", str(HERE))
     docker("rm", "--force", "--volumes", NAME, check=False)
-    with _container(
-        "engine", "--env=NEW_DISK=1", f"--volume={repository.folder}:/srv/repository:ro", command=["dockerd"]
-    ):
-        _until(
-            lambda: "Server Version" in docker("exec", NAME, "docker", "info", check=False),
-            60,
-            "Docker in the container",
-        )
+    options = ("--env=NEW_DISK=1", f"--volume={repository.folder}:/srv/repository:ro")
+    with _container("engine", *options, command=["dockerd"]):
+        runs = ("exec", NAME, "docker", "info")
+        _until(lambda: "Server Version" in docker(*runs, check=False), _SECONDS, "Docker in the container")
         docker("exec", NAME, "sh", "-c", "docker ps --all --quiet | xargs -r docker rm --force --volumes")
         docker("exec", NAME, "sh", "-c", "docker volume prune --all --force; docker network prune --force")
-        if missing := set(BASE_IMAGES) - set(
-            docker("exec", NAME, "docker", "images", "--format", "{{.Repository}}:{{.Tag}}").split()
-        ):
+        there = docker("exec", NAME, "docker", "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+        if missing := set(BASE_IMAGES) - set(there):
             with subprocess.Popen(["docker", "save", *missing], stdout=subprocess.PIPE) as saved:
                 docker("exec", "--interactive", NAME, "docker", "load", stdin=saved.stdout)
         docker("exec", NAME, "git", "clone", "--quiet", CONFIG["sourceRepository"], "/tmp/source")
@@ -138,7 +140,7 @@ def with_stand_ins(user_data: str) -> str:
 
 @dataclass
 class Boot:
-    """A start of the host: seconds until its first good report, and of its units."""
+    """A start of the host: seconds until the awaited report, and of its units."""
 
     name: str
     seconds: float
@@ -209,8 +211,7 @@ class Machine:
             "tcp",
             "--jump",
             "REJECT",
-            "--reject-with",
-            "tcp-reset",
+            "--reject-with=tcp-reset",
         )
         self.run("iptables", "--insert", *rule)
         try:
@@ -241,7 +242,7 @@ class Machine:
     def postgres_was_stopped_cleanly(self) -> bool:
         """Whether Postgres found a clean shutdown when it started the last time."""
         log = self.run("docker", "logs", "health-predict-postgres-1")
-        return re.findall(r"database system was (?!not)(shut down|interrupted)", log)[-1] == "shut down"
+        return re.findall(r"database system was (shut down|interrupted)", log)[-1] == "shut down"
 
     def started(self) -> str:
         """When each service was started the last time."""
@@ -266,33 +267,30 @@ class Machine:
         )
 
     def _times(self) -> dict[str, float]:
+        moments = ("InactiveExit", "ActiveEnter", "InactiveEnter")
+        names = ",".join(["Id", "ActiveState", *(f"{moment}TimestampMonotonic" for moment in moments)])
+        shown = self.run("systemctl", "show", f"--property={names}", *(f"{unit}.service" for unit in UNITS))
         found = {}
-        for unit in UNITS:
-            service = f"health-predict-{unit}.service"
-            began, ended = (
-                float(self.show(service, f"{name}TimestampMonotonic") or 0)
-                for name in (
-                    "InactiveExit",
-                    "ActiveEnter" if self.show(service, "RemainAfterExit") == "yes" else "InactiveEnter",
-                )
-            )
+        for block in shown.split("\n\n"):
+            unit = dict(line.split("=", 1) for line in block.splitlines())
+            began, active, inactive = (int(unit[f"{moment}TimestampMonotonic"]) / 1e6 for moment in moments)
+            ended = active if unit["ActiveState"] == "active" else inactive
             if ended >= began > 0:
-                found[unit] = (ended - began) / 1e6
+                found[unit["Id"].removesuffix(".service")] = ended - began
         return found
 
 
 @contextmanager
-def new_machine(
-    program: Program, repository: Repository, user_data: str, endpoint: str, folder: Path
-) -> Iterator[Machine]:
+def new_machine(program: Program, repository: Repository, endpoint: str, folder: Path) -> Iterator[Machine]:
     """Create the host, switched off."""
+    user_data = program.made().one("Instance").inputs["userData"]
     (folder / "user-data").write_text(with_stand_ins(user_data))
     (folder / "meta-data").write_text(f"instance-id: {program.host()['InstanceId']}\n")
     docker(
         "create", f"--name={NAME}", f"--hostname={NAME}", *_OPTIONS, f"--env=AWS={endpoint}",
         # What the power button of the EC2 console means to systemd.
         "--stop-signal=SIGRTMIN+4",
-        f"--volume={folder}:{SEED}:ro", f"--volume={repository.folder}:/srv/repository:ro", f"{NAME}/host",
+        f"--volume={folder}:/srv/seed:ro", f"--volume={repository.folder}:/srv/repository:ro", f"{NAME}/host",
     )  # fmt: skip
     try:
         yield Machine(program)
