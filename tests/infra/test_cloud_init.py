@@ -167,7 +167,7 @@ def test_failed_units_are_restarted() -> None:
         assert unit["Restart"] == ["on-failure"]
         assert int(unit["RestartSec"][0]) >= 15
     # And what had to wait for it too: a unit whose requirement failed is not started again by systemd itself.
-    assert "health-predict.target" in read_unit("health-predict-health.service")["ExecStartPre"]
+    assert "health-predict.target" in read_unit("health-predict-health.service")["ExecStopPost"]
 
 
 def test_health_is_reported_as_soon_as_everything_is_up() -> None:

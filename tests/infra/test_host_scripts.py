@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import ipaddress
 import json
 import os
 import re
@@ -306,13 +307,15 @@ def read_health(deployed: Stack) -> str:
         ("deployments.service loaded activating start-post", "ok"),
         ("credentials.service loaded activating start", "ok"),
         ("stack.service loaded active exited", "ok"),
+        ("", "degraded failed=systemctl"),
     ],
 )
 def test_a_unit_that_failed_or_is_starting_is_named_in_the_health(
     deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path, *, listed: str, health: str
 ) -> None:
     command = tmp_path / "systemctl"
-    command.write_text(f"#!/bin/sh\necho 'health-predict-{listed} Health Predict: a unit'\n")
+    answer = f"echo 'health-predict-{listed} Health Predict: a unit'" if listed else "exit 1"
+    command.write_text(f"#!/bin/sh\n{answer}\n")
     command.chmod(0o755)
     text = re.sub(r"(127\.0\.0\.1:\d+|192\.168\.49\.2:30080)", good_service, (SCRIPTS / "report-health").read_text())
     (tmp_path / "report-health").write_text(text.replace("FULL = 90", "FULL = 101"))
@@ -390,10 +393,26 @@ def test_addresses_of_the_tools_name_their_version() -> None:
 
 
 def test_kubectl_and_the_cluster_have_the_same_version(tmp_path: Path) -> None:
+    stand_in(tmp_path, "docker")
     log = stand_in(tmp_path, "minikube")
     assert run("start-minikube", folder=tmp_path).returncode == 0
     kubectl = re.search(r"release/(v[\d.]+)/bin", (SCRIPTS / "install-tools").read_text())
     assert kubectl and f"--kubernetes-version={kubectl[1]}" in log.read_text()
+
+
+def test_services_in_the_network_of_the_cluster_never_take_its_address(tmp_path: Path) -> None:
+    log = stand_in(tmp_path, "docker")
+    (tmp_path / "docker").write_text((tmp_path / "docker").read_text() + 'test "$2" = create\n')
+    for arguments in ((), ("network",)):
+        minikube = stand_in(tmp_path, "minikube")
+        assert run("start-minikube", *arguments, folder=tmp_path).returncode == 0
+        assert minikube.exists() is (not arguments)
+        minikube.unlink(missing_ok=True)
+    created = [call for call in log.read_text().splitlines() if call.startswith("network create")]
+    assert len(created) == 2
+    given = re.fullmatch(r".* --ip-range (\S+) .* minikube", created[0])
+    address = re.search(r"--static-ip=(\S+)", (SCRIPTS / "start-minikube").read_text())
+    assert given and address and ipaddress.ip_address(address[1]) not in ipaddress.ip_network(given[1])
 
 
 # fetch-source
