@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-story e2e-pulumi check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-scale bench-rollout clean
+.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-story e2e-pulumi rehearse-host check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-scale bench-rollout clean
 
 # Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -122,6 +122,10 @@ e2e-story: $(STAMP)  ## Test the documented steps from `make up` to a second mod
 
 e2e-pulumi: $(STAMP)  ## Test `pulumi up` and `healthpredict cloud` with Pulumi's engine: make e2e-pulumi HEALTHPREDICT_TEST_PULUMI=folder
 	$(BIN)/python -m pytest -rs -m pulumi --numprocesses 2 --dist loadfile tests/infra
+
+# One process, because the tests are the chapters of one host's life.
+rehearse-host: $(STAMP)  ## Boot the host of AWS in a container, with systemd: make rehearse-host HEALTHPREDICT_TEST_PULUMI=folder
+	$(BIN)/python -m pytest -rs -m host tests/host
 
 check: $(STAMP)  ## Check format, lint, types and layers
 	$(BIN)/ruff format --check .

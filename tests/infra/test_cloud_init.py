@@ -167,7 +167,12 @@ def test_failed_units_are_restarted() -> None:
         assert unit["Restart"] == ["on-failure"]
         assert int(unit["RestartSec"][0]) >= 15
     # And what had to wait for it too: a unit whose requirement failed is not started again by systemd itself.
-    assert "health-predict.target" in read_unit("health-predict-health.service")["ExecStartPre"]
+    assert "health-predict.target" in read_unit("health-predict-health.service")["ExecStopPost"]
+
+
+def test_health_is_reported_as_soon_as_everything_is_up() -> None:
+    after = read_unit("health-predict-deployments.service")["ExecStartPost"]
+    assert after[0].startswith("+") and after[-1] == "health-predict-health.service" and "--no-block" in after
 
 
 def test_the_limit_of_hours_does_not_need_the_settings() -> None:
@@ -177,7 +182,11 @@ def test_the_limit_of_hours_does_not_need_the_settings() -> None:
 
 
 def test_containers_start_after_the_credentials_which_are_renewed_before_they_expire() -> None:
-    assert "health-predict-credentials.service" in read_unit("health-predict-stack.service")["Requires"]
+    stack = read_unit("health-predict-stack.service")
+    assert "health-predict-credentials.service" in stack["After"]
+    # A unit that requires one that failed is restarted with it.
+    assert "health-predict-credentials.service" in stack["Wants"]
+    assert "health-predict-credentials.service" not in stack["Requires"]
     # Those of a role that was taken by another role are good for an hour, and botocore renews what expires within 15 minutes.
     assert read_unit("health-predict-credentials.timer")["OnCalendar"] == ["*:0/15"]
 

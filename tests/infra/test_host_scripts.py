@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import ipaddress
 import json
 import os
 import re
@@ -294,18 +295,35 @@ def read_health(deployed: Stack) -> str:
     return tags["HealthPredictHealth"]
 
 
-def test_a_failed_unit_is_named_in_the_health(
-    deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("listed", "health"),
+    [
+        ("minikube.service loaded failed failed", "degraded failed=minikube"),
+        # It failed, and systemd waits before it tries again.
+        ("minikube.service loaded activating auto-restart", "degraded failed=minikube"),
+        ("deployments.service loaded activating start", "degraded starting=deployments"),
+        ("stack.service loaded activating start-pre", "degraded starting=stack"),
+        # This unit starts the report when it is done.
+        ("deployments.service loaded activating start-post", "ok"),
+        ("credentials.service loaded activating start", "ok"),
+        ("stack.service loaded active exited", "ok"),
+        ("", "degraded failed=systemctl"),
+    ],
+)
+def test_a_unit_that_failed_or_is_starting_is_named_in_the_health(
+    deployed: Stack, aws_environment: None, good_service: str, tmp_path: Path, *, listed: str, health: str
 ) -> None:
     command = tmp_path / "systemctl"
-    command.write_text("#!/bin/sh\necho 'health-predict-minikube.service loaded failed failed Minikube'\n")
+    answer = f"echo 'health-predict-{listed} Health Predict: a unit'" if listed else "exit 1"
+    command.write_text(f"#!/bin/sh\n{answer}\n")
     command.chmod(0o755)
     text = re.sub(r"(127\.0\.0\.1:\d+|192\.168\.49\.2:30080)", good_service, (SCRIPTS / "report-health").read_text())
     (tmp_path / "report-health").write_text(text.replace("FULL = 90", "FULL = 101"))
     (tmp_path / "instance-id").write_text(deployed.outputs["instance_id"])
     run(tmp_path / "report-health", folder=tmp_path, INSTANCE_ID_FILE=str(tmp_path / "instance-id"))
-    assert read_health(deployed).startswith("degraded ")
-    assert "failed=minikube" in read_health(deployed)
+    state, *named = health.split()
+    reported = read_health(deployed).split()
+    assert (reported[0], [part for part in reported if part.startswith(("failed=", "starting="))]) == (state, named)
 
 
 # install-tools
@@ -375,10 +393,26 @@ def test_addresses_of_the_tools_name_their_version() -> None:
 
 
 def test_kubectl_and_the_cluster_have_the_same_version(tmp_path: Path) -> None:
+    stand_in(tmp_path, "docker")
     log = stand_in(tmp_path, "minikube")
     assert run("start-minikube", folder=tmp_path).returncode == 0
     kubectl = re.search(r"release/(v[\d.]+)/bin", (SCRIPTS / "install-tools").read_text())
     assert kubectl and f"--kubernetes-version={kubectl[1]}" in log.read_text()
+
+
+def test_services_in_the_network_of_the_cluster_never_take_its_address(tmp_path: Path) -> None:
+    log = stand_in(tmp_path, "docker")
+    (tmp_path / "docker").write_text((tmp_path / "docker").read_text() + 'test "$2" = create\n')
+    for arguments in ((), ("network",)):
+        minikube = stand_in(tmp_path, "minikube")
+        assert run("start-minikube", *arguments, folder=tmp_path).returncode == 0
+        assert minikube.exists() is (not arguments)
+        minikube.unlink(missing_ok=True)
+    created = [call for call in log.read_text().splitlines() if call.startswith("network create")]
+    assert len(created) == 2
+    given = re.fullmatch(r".* --ip-range (\S+) .* minikube", created[0])
+    address = re.search(r"--static-ip=(\S+)", (SCRIPTS / "start-minikube").read_text())
+    assert given and address and ipaddress.ip_address(address[1]) not in ipaddress.ip_network(given[1])
 
 
 # fetch-source
@@ -499,6 +533,17 @@ def test_the_stack_is_built_once_for_a_version_and_started_every_time(tmp_path: 
     assert calls.count("pull --quiet python:3.11-slim-bookworm") == 2
     assert (tmp_path / "base-images.env").is_file()
     assert calls.count(f"compose {FILES} up -d --wait --remove-orphans") == 3
+
+
+def test_the_kubeconfig_that_a_service_mounts_is_a_file_even_if_minikube_never_started(tmp_path: Path) -> None:
+    stand_in(tmp_path, "docker")
+    (make_source(tmp_path) / ".version").write_text("one")
+    kubeconfig = tmp_path / "deployer-kubeconfig"
+    assert run("compose", "start", folder=tmp_path).returncode == 0
+    assert kubeconfig.is_file()
+    kubeconfig.write_text("of the cluster")
+    assert run("compose", "start", folder=tmp_path).returncode == 0
+    assert kubeconfig.read_text() == "of the cluster"
 
 
 def test_a_failed_build_is_repeated(tmp_path: Path) -> None:
