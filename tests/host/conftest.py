@@ -100,6 +100,6 @@ def _summary(machine: Machine) -> str:
         "",
     ]
     rows = [["", *(boot.name for boot in boots)], ["---", *("---:" for _ in boots)]]
-    rows += [["power on to report", *(f"{boot.seconds:.0f}" for boot in boots)]]
+    rows += [[f"power on to report (goal: {GOAL})", *(f"{boot.seconds:.0f}" for boot in boots)]]
     rows += [[unit, *(f"{boot.units[unit]:.1f}" if unit in boot.units else "" for boot in boots)] for unit in UNITS]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
