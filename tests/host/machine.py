@@ -98,8 +98,7 @@ def build_images(repository: Repository) -> None:
     for target in ("host", "engine"):
         docker("build", "--quiet", "--target", target, "--tag", f"{NAME}/{target}", str(HERE))
     docker("rm", "--force", "--volumes", NAME, check=False)
-    options = ("--env=NEW_DISK=1", f"--volume={repository.folder}:/srv/repository:ro")
-    with _container("engine", *options, command=["dockerd"]):
+    with _container("engine", f"--volume={repository.folder}:/srv/repository:ro", command=["dockerd"]):
         runs = ("exec", NAME, "docker", "info")
         _until(lambda: "Server Version" in docker(*runs, check=False), _SECONDS, "Docker in the container")
         docker("exec", NAME, "sh", "-c", "docker ps --all --quiet | xargs -r docker rm --force --volumes")
