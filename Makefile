@@ -19,6 +19,8 @@ STAMP := $(subst $(SPACE),\$(SPACE),$(VENV)/.installed)
 DATA ?=
 # Folder of a FHIR export. By default, the benchmark exports synthetic encounters.
 EXPORT ?=
+# UPGRADE=1 replaces pinned versions by the newest.
+UPGRADE ?=
 # KEEP=1 leaves the demo's services running.
 KEEP ?=
 
@@ -181,17 +183,19 @@ bench-rollout: $(STAMP)  ## Measure rollout and rollback on the cluster of e2e-k
 	$(BIN)/python -m pytest -s -m kubernetes tests/kubernetes/bench_rollout.py
 
 LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	--quiet --custom-compile-command "make lock"
+	--quiet --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-lock: $(STAMP)  ## Update the pinned versions
+lock: $(STAMP)  ## Pin versions again after a change of pyproject.toml; UPGRADE=1 takes the newest of all
 	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --no-annotate --output-file requirements.uv.lock --group pyproject.toml:uv
 	$(LOCK) --no-annotate --output-file requirements.docs.lock --group pyproject.toml:docs
 	# The images of API, MLflow, workers and notebook get the same versions.
-	for group in serving tracking; do $(LOCK) --constraints requirements.lock --no-annotate \
-		--output-file requirements.$$group.lock --group pyproject.toml:$$group || exit; done
+	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.tracking.lock --group pyproject.toml:tracking
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.worker.lock pyproject.toml
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.notebook.lock --group pyproject.toml:notebook
+	# Prefect allows no newer FastAPI than 0.150. The API has no Prefect, so its image takes the newest.
+	sed -n '/^fastapi==/d; s/^\([a-z].*\) \\$$/\1/p' requirements.lock \
+		| $(LOCK) --constraints - --no-annotate --output-file requirements.serving.lock --group pyproject.toml:serving
 
 clean:  ## Delete virtual environments, caches and built files; data, reports, passwords and the hospital's files stay
 	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-healthchain .venv-infra .venv-peers build dist *.egg-info \
