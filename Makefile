@@ -1,6 +1,6 @@
 # Every command of the project, for people, hooks and CI alike.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-story e2e-pulumi rehearse-host check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-scale bench-rollout clean
+.PHONY: help install demo demo-fhir demo-stop demo-clean build base-images doctor up down logs ps destroy backup restore test test-versions check-cases chaos test-infra tools e2e-services e2e-kubernetes e2e-story e2e-pulumi rehearse-host check format manifests docs lock bench-quality bench-loop bench-drift bench-serving bench-fhir bench-scale bench-rollout clean
 
 # Let Python write bytecode. Otherwise each of the many processes of a run would compile every library again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -19,6 +19,12 @@ STAMP := $(subst $(SPACE),\$(SPACE),$(VENV)/.installed)
 DATA ?=
 # Folder of a FHIR export. By default, the benchmark exports synthetic encounters.
 EXPORT ?=
+# Of test-versions: `highest` or `lowest-direct`, a file of versions that come first, and folders or files of tests.
+RESOLUTION ?= highest
+OVERRIDES ?=
+TESTS ?=
+# UPGRADE=1 replaces pinned versions by the newest.
+UPGRADE ?=
 # KEEP=1 leaves the demo's services running.
 KEEP ?=
 
@@ -97,6 +103,12 @@ restore:  ## Restore a backup, by default the newest, into empty services: make 
 test: export OPENBLAS_NUM_THREADS := 1
 test: $(STAMP)  ## Run all tests that need no Docker and no cluster
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test-versions: export OPENBLAS_NUM_THREADS := 1
+test-versions: $(STAMP)  ## Run tests without the lock: make test-versions [PYTHON=python3.13] [RESOLUTION=lowest-direct] [OVERRIDES=file] [TESTS=folders]
+	$(UV) venv --quiet --clear --python $(call quoted,$(PYTHON)) .venv-versions
+	$(UV) pip install --quiet --python .venv-versions/bin/python --resolution $(RESOLUTION) $(if $(OVERRIDES),--overrides $(OVERRIDES)) --editable '.[aws,dev]'
+	.venv-versions/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check-cases: $(STAMP)  ## Run a folder of files and requests through the command line and the API: make check-cases CASES=folder
 	$(BIN)/python -m tests.cases $(call quoted,$(value CASES))
@@ -191,19 +203,21 @@ bench-rollout: $(STAMP)  ## Measure rollout and rollback on the cluster of e2e-k
 	$(BIN)/python -m pytest -s -m kubernetes tests/kubernetes/bench_rollout.py
 
 LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	--quiet --custom-compile-command "make lock"
+	--quiet --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-lock: $(STAMP)  ## Update the pinned versions
+lock: $(STAMP)  ## Pin versions again after a change of pyproject.toml; UPGRADE=1 takes the newest of all
 	$(LOCK) --extra aws --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --no-annotate --output-file requirements.uv.lock --group pyproject.toml:uv
 	$(LOCK) --no-annotate --output-file requirements.docs.lock --group pyproject.toml:docs
 	# The images of API, MLflow, workers and notebook get the same versions.
-	for group in serving tracking; do $(LOCK) --constraints requirements.lock --no-annotate \
-		--output-file requirements.$$group.lock --group pyproject.toml:$$group || exit; done
+	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.tracking.lock --group pyproject.toml:tracking
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.worker.lock pyproject.toml
 	$(LOCK) --constraints requirements.lock --no-annotate --output-file requirements.notebook.lock --group pyproject.toml:notebook
+	# Prefect allows no newer FastAPI than 0.150. The API has no Prefect, so its image takes the newest.
+	sed -n '/^fastapi==/d; s/^\([a-z].*\) \\$$/\1/p' requirements.lock \
+		| $(LOCK) --constraints - --no-annotate --output-file requirements.serving.lock --group pyproject.toml:serving
 
 clean:  ## Delete virtual environments, caches and built files; data, reports, passwords and the hospital's files stay
-	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-healthchain .venv-infra .venv-peers build dist *.egg-info \
+	rm -rf $(call quoted,$(VENV)) .venv-docs .venv-healthchain .venv-infra .venv-peers .venv-versions build dist *.egg-info \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
