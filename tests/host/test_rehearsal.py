@@ -20,6 +20,7 @@ def test_the_first_boot_leads_to_a_healthy_report(machine: Machine) -> None:
     assert "status: done" in machine.run("cloud-init", "status", "--wait")
     deployments = machine.prefect("deployment", "ls")
     assert all(f"{name}/" in deployments for name in ("prepare", "train", "deploy", "drift-loop", "score"))
+    machine.run("docker", "exec", "health-predict-deploy-worker-1", "grep", "192.168.49.2:8443", "/run/kubeconfig")
     machine.prefect("variable", "set", "kept", "from-the-first-boot")
 
 
