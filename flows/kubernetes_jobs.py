@@ -131,6 +131,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "HEALTHPREDICT_STATE_PATH": "/state",
         "HEALTHPREDICT_TRACKING_URI": pool.tracking_uri,
         "HEALTHPREDICT_MLFLOW_UI_URL": settings.mlflow_ui_url,
+        "HEALTHPREDICT_SILENT": "true" if settings.silent else None,
         "RAY_ADDRESS": settings.ray_address,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -93,6 +93,7 @@ def _host_config(
         "source-archive": settings.source_archive,
         "source-sha256": settings.source_sha256,
         "max-hours": str(settings.max_hours),
+        "silent": "true" if settings.silent else "",
     }
 
 

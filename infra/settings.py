@@ -44,6 +44,7 @@ class StackSettings:
     timezone: str
     max_hours: int
     budget_usd: float
+    silent: bool
     keep_data: bool
     adopt_bucket: str | None
     host_generation: int
@@ -118,6 +119,7 @@ def read_settings(stack: str, region: str, values: Mapping[str, object]) -> Stac
         timezone=_timezone(text["timezone"]),
         max_hours=_whole_number("maxHours", text["maxHours"], 0, 168),
         budget_usd=_number("budgetUsd", text["budgetUsd"], 1, 10_000),
+        silent=_flag("silent", text["silent"]),
         keep_data=_flag("keepData", text["keepData"]),
         adopt_bucket=_adopt_bucket(stack, text["adoptBucket"]),
         host_generation=_whole_number("hostGeneration", text["hostGeneration"], 1, 10_000),
@@ -142,6 +144,7 @@ _DEFAULTS: Mapping[str, str] = {
     "timezone": "UTC",
     "maxHours": "12",
     "budgetUsd": "30",
+    "silent": "false",
     "keepData": "false",
     "adoptBucket": "",
     "hostGeneration": "1",

@@ -57,6 +57,7 @@ CHANGES = [
     Change({"startDays": "MON-SAT"}, update=["Schedule"]),
     Change({"timezone": "Europe/Berlin"}, update=["Schedule", "Schedule"]),
     Change({"maxHours": "9"}, update=["Parameter"]),
+    Change({"silent": "true"}, create=["Parameter"]),
     Change({"budgetUsd": "40"}, update=["Budget"]),
     Change({"keepData": "true"}, update=["Bucket", "Repository"]),
     # The key takes effect with the next hostGeneration, the address immediately.
