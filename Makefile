@@ -137,7 +137,7 @@ e2e-pulumi: $(STAMP)  ## Test `pulumi up` and `healthpredict cloud` with Pulumi'
 
 # One process, because the tests are the chapters of one host's life.
 rehearse-host: $(STAMP)  ## Boot the host of AWS in a container, with systemd: make rehearse-host HEALTHPREDICT_TEST_PULUMI=folder
-	$(BIN)/python -m pytest -rs -m host tests/host
+	$(BIN)/python -m pytest -rs --exitfirst -m host tests/host
 
 check: $(STAMP)  ## Check format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -71,7 +71,7 @@ def _pod(settings: Settings) -> dict[str, Any]:
     pool = settings.work_pool
     size = {"cpu": str(pool.cpu), "memory": pool.memory}
     return {
-        # Prefect's worker demands these two here, where Kubernetes ignores them.
+        # Prefect's worker rejects a template without these two. Kubernetes ignores them in a pod.
         "parallelism": 1,
         "completions": 1,
         "restartPolicy": "Never",
@@ -123,6 +123,9 @@ def _environment(settings: Settings) -> dict[str, str]:
     found = {
         "PREFECT_API_URL": pool.prefect_api_url,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLIENT_MAX_RETRIES": "9",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,502,504",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "healthpredict",
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3-bucket/health-predict",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
@@ -132,6 +135,5 @@ def _environment(settings: Settings) -> dict[str, str]:
         "HEALTHPREDICT_TRACKING_URI": pool.tracking_uri,
         "HEALTHPREDICT_MLFLOW_UI_URL": settings.mlflow_ui_url,
         "HEALTHPREDICT_SILENT": "true" if settings.silent else None,
-        "RAY_ADDRESS": settings.ray_address,
     }
     return {name: value for name, value in found.items() if value is not None}

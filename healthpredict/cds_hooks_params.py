@@ -84,7 +84,7 @@ class CdsHooksParams(BaseModel):
         base_url: URL of this service as EHRs call it, without `/cds-services`. Tokens must name it, and cards link to it.
         population: name of the patients that the model was tested on. A card gives the share of them who were readmitted.
         patient_view: whether the service also answers the hook `patient-view`.
-        only_high_risk: whether a card is shown only if the risk is at or above the threshold.
+        only_high_risk: whether a card is shown only for flagged encounters.
         critical_risk: risk (0-1) from which the indicator of a card is `critical`; by default it never is.
         suggestions: orders that a card with a high risk suggests.
         override_reasons: reasons for dismissing a card.

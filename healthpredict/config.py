@@ -182,9 +182,9 @@ class Settings(BaseSettings):
         False, description="Predictions are logged and judged, but no flag and no card is issued; for the first month"
     )
     hold_out: float = Field(
-        0, ge=0, le=0.5, description="Share of the flags just above the threshold that is held back at random"
+        0, ge=0, le=0.2, description="Share of the flags just above the threshold that is held back at random"
     )
-    hold_out_width: float = Field(0.05, gt=0, le=1, description="How far above the threshold flags are held back")
+    hold_out_width: float = Field(0.05, gt=0, le=0.1, description="How far above the threshold flags are held back")
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API")
     api_key_path: Path | None = Field(None, description="File with the API key that rollouts use")

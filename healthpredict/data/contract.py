@@ -255,20 +255,26 @@ DIAGNOSIS_CODING: Final = _category(
 )
 """An optional column of files and field of requests, which says how the diagnoses are read. It is not part of an encounter."""
 
-_WORD: Final = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}"
+INTERVENTION_WORD: Final = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}"
 _ISO_TIME: Final = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 
 INTERVENTION_COLUMNS: Final[tuple[Column, ...]] = (
     COLUMNS[0],
-    Column("kind", Kind.CODE, "What was offered, in a word of your own, such as call", pattern=_WORD, nullable=True),
+    Column(
+        "kind",
+        Kind.CODE,
+        "What was offered, in a word of your own, such as call",
+        pattern=INTERVENTION_WORD,
+        nullable=True,
+    ),
     _category(
         "response",
         ("none", "offered", "accepted", "overridden"),
         "What became of it; none means that nothing was offered, and offered that it is not known yet",
     ),
-    Column("reason", Kind.CODE, "Why it was overridden, as a word or a code", pattern=_WORD, nullable=True),
+    Column("reason", Kind.CODE, "Why it was overridden, as a word or a code", pattern=INTERVENTION_WORD, nullable=True),
     Column("acted_at", Kind.CODE, "When, in ISO 8601; without a zone in UTC", pattern=_ISO_TIME, nullable=True),
 )
 """The contract of a file of interventions, one row for each kind of intervention in an encounter. `kind` and `acted_at` may be

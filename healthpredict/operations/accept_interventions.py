@@ -1,4 +1,4 @@
-"""Accept the files in `interventions/`: usable interventions go to `known_interventions/`, and the others are counted and reported.
+"""Accept the files in `interventions/`: usable interventions go to `known/interventions/`, and the others are counted and reported.
 
 No record about an encounter means that it is not known what was done, and not that nothing was done.
 """
@@ -30,6 +30,8 @@ from healthpredict.storage.tables import read_frame, read_json, write_frame, wri
 from healthpredict.storage.uris import exists, list_uris
 
 _logger = logging.getLogger(__name__)
+_KIND = "interventions_file"
+"""Of the event in the ledger: never rename it."""
 _TOLERANCE = pd.Timedelta(days=1)
 """A date without a time or a zone may seem to be before the discharge."""
 
@@ -39,7 +41,7 @@ class Flagged(BaseModel):
 
     Attributes:
         encounters: number of flagged encounters at risk.
-        known: number of those with a usable intervention, or with the record that there was none.
+        known: number of those of which it is known what was done: something was accepted or overridden, or nothing was offered.
         accepted: number of those with an accepted intervention.
     """
 
@@ -58,7 +60,7 @@ class AcceptedInterventions(BaseModel):
         delivered: the file that was read last.
         rows: number of rows of that file; 0 if it could not be used.
         known: number of encounters of the batch with a usable row.
-        accepted: number of those with an accepted intervention.
+        accepted: number of those in which an intervention was accepted by a clinician.
         kinds: kind -> number of encounters in which it was accepted.
         flagged: None if it is not known which encounters were flagged, as for the initial data.
         problems: sentences on what cannot be used or is unusual, without values of patients.
@@ -107,7 +109,7 @@ def accept_interventions(installation: Installation) -> NewInterventions:
         if usable is not None:
             write_frame(layout.known_interventions(accepted.batch), usable)
         facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
-        ledger.append("acted", key=f"acted {accepted.batch} {accepted.delivered.sha256}", **facts)
+        ledger.append(_KIND, key=f"{_KIND} {accepted.batch} {accepted.delivered.sha256}", **facts)
         # Written last: its existence means that the other file is complete.
         write_json(layout.interventions_check(accepted.batch), accepted.model_dump(mode="json"))
         new.accepted.append(accepted)
@@ -187,7 +189,7 @@ def _check_file(
         return before.model_copy(update={"delivered": read, "rows": rows, "problems": tuple(problems)}), None
     facts: dict[str, Any] = {"known": 0, "accepted": 0, "kinds": {}, "flagged": None}
     if usable is not None:
-        problems += _unusual(layout, name, usable, 0 if before is None else before.known)
+        problems += _unusual(layout, name, usable)
         facts = _facts(layout, name, usable)
     return (
         AcceptedInterventions(batch=name, delivered=read, rows=rows, problems=tuple(problems), **facts),
@@ -211,17 +213,17 @@ def _of_batch(layout: Layout, name: str, usable: pd.DataFrame, problems: list[st
 
 
 def _discharges(layout: Layout, name: str) -> pd.Series[pd.Timestamp] | None:
-    """The time of each encounter's prediction, by encounter, or None: files of batches have no times."""
+    """The time of each encounter's first prediction, by encounter, or None: files of batches have no times."""
     if not exists(layout.live_predictions(name)):
         return None
     predicted = read_frame(layout.live_predictions(name))
     # Live batches of earlier versions of this system have no times.
-    return predicted.set_index("encounter_id")["time"] if "time" in predicted else None
+    return predicted.set_index("encounter_id")["first_predicted"] if "first_predicted" in predicted else None
 
 
-def _unusual(layout: Layout, name: str, usable: pd.DataFrame, before: int) -> list[str]:
+def _unusual(layout: Layout, name: str, usable: pd.DataFrame) -> list[str]:
     found = []
-    new = usable["encounter_id"].nunique() - before
+    new = _new_encounters(layout, name, usable)
     outcomes = known_outcomes(layout, name)
     if new and outcomes is not None and outcomes.matured:
         found.append(
@@ -238,15 +240,24 @@ def _unusual(layout: Layout, name: str, usable: pd.DataFrame, before: int) -> li
     return found
 
 
+def _new_encounters(layout: Layout, name: str, usable: pd.DataFrame) -> int:
+    """Count the encounters with a row that was not accepted before."""
+    if not exists(layout.known_interventions(name)):
+        return int(usable["encounter_id"].nunique())
+    both = usable.merge(read_frame(layout.known_interventions(name)), how="left", indicator=True)
+    return int(both.loc[both["_merge"] == "left_only", "encounter_id"].nunique())
+
+
 def _facts(layout: Layout, name: str, usable: pd.DataFrame) -> dict[str, Any]:
     accepted = usable[usable["response"] == "accepted"]
-    known, treated = set(usable["encounter_id"]), set(accepted["encounter_id"])
+    answered = set(usable.loc[usable["response"] != "offered", "encounter_id"])
+    treated = set(accepted["encounter_id"])
     flagged = None
     if exists(layout.predictions(name)) and "high_risk" in (predicted := read_frame(layout.predictions(name))):
         high = set(predicted.loc[predicted["high_risk"].eq(True), "encounter_id"])
-        flagged = Flagged(encounters=len(high), known=len(high & known), accepted=len(high & treated))
+        flagged = Flagged(encounters=len(high), known=len(high & answered), accepted=len(high & treated))
     return {
-        "known": len(known),
+        "known": int(usable["encounter_id"].nunique()),
         "accepted": len(treated),
         "kinds": {str(kind): int(rows) for kind, rows in accepted["kind"].value_counts().items()},
         "flagged": flagged,

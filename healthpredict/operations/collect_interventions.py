@@ -62,7 +62,7 @@ def record_interventions(installation: Installation, source_uri: str) -> Recorde
     checked = check_interventions(table.frame, pd.Timestamp.now("UTC"))
     uri = join(installation.layout.logged_feedback, f"{_RECORDED_FILE}{digest[:32]}.parquet")
     if not exists(uri):
-        write_frame(uri, checked.usable)
+        write_frame(uri, checked.usable.assign(time=pd.Timestamp.now("UTC").isoformat()))
     return RecordedInterventions(
         source_uri=source_uri,
         read_as=table.read_as,
@@ -94,28 +94,34 @@ def write_live_interventions(installation: Installation, batches: Mapping[str, S
                 write_with_marker(uri, csv)
 
 
-def unknown_cards(installation: Installation) -> int:
-    """Return the number of answers to cards that were never shown, or whose prediction was never logged."""
+def unmatched_cards(installation: Installation) -> int:
+    """Return the number of answers to cards that match no logged prediction, perhaps because nobody was shown the card."""
     return sum(card["encounter_id"] is None for card in _cards(installation))
 
 
 def _cards(installation: Installation) -> list[dict[str, Any]]:
-    return [card for event in installation.ledger.events(INTERVENTIONS) for card in event["cards"]]
+    events = installation.ledger.events(INTERVENTIONS)
+    return [{**card, "time": event["time"]} for event in events for card in event["cards"]]
 
 
 def _reported(installation: Installation) -> pd.DataFrame:
-    """Return everything that was reported, in the columns of `INTERVENTION_COLUMNS`."""
+    """Return what was reported, in the columns of `INTERVENTION_COLUMNS`: of an encounter and a kind, the last report."""
     rows = [
-        (card["encounter_id"], kind, card["outcome"], card["reason"], card["acted_at"])
+        (card["encounter_id"], kind, card["outcome"], card["reason"], card["acted_at"], card["time"])
         for card in _cards(installation)
         if card["encounter_id"] is not None and not card["dry_run"]
         for kind in (card["accepted"] if card["outcome"] == "accepted" else [CARD])
     ]
-    frames = [pd.DataFrame(rows, columns=list(INTERVENTIONS_COLUMNS))] if rows else []
+    names = [*INTERVENTIONS_COLUMNS, "time"]
+    frames = [pd.DataFrame(rows, columns=names)] if rows else []
     for uri in list_uris(installation.layout.logged_feedback, suffix=".parquet"):
         if uri.rpartition("/")[2].startswith(_RECORDED_FILE):
-            recorded = read_frame(uri, INTERVENTIONS_COLUMNS)
+            recorded = read_frame(uri, names)
             frames.append(
                 recorded.assign(acted_at=recorded["acted_at"].map(pd.Timestamp.isoformat, na_action="ignore"))
             )
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(INTERVENTIONS_COLUMNS))
+    if not frames:
+        return pd.DataFrame(columns=list(INTERVENTIONS_COLUMNS))
+    reported = pd.concat(frames, ignore_index=True)
+    order = pd.to_datetime(reported.pop("time"), utc=True, format="ISO8601").argsort(kind="stable")
+    return reported.iloc[order].drop_duplicates(["encounter_id", "kind"], keep="last")

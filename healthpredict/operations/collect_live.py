@@ -194,8 +194,10 @@ def _write_batch(layout: Layout, name: str, contents: _BatchContents) -> None:
     last = keys.sort_values("time", kind="stable").drop_duplicates("encounter_id", keep="last")
     chosen = logged.take(last.index[last["encounter_id"].isin(contents.encounter_ids)].to_numpy())
     # Objects of earlier versions of this system have no probability.
-    names = ("encounter_id", RISK, "high_risk", "hold_out_probability", "model_version", "time")
+    names = ("encounter_id", RISK, "high_risk", "hold_out_probability", "model_version")
     predicted = chosen.select([name for name in names if name in chosen.column_names]).to_pandas()
+    first = keys.groupby("encounter_id")["time"].min()
+    predicted = predicted.assign(first_predicted=predicted["encounter_id"].map(first))
     write_frame(layout.live_predictions(name), predicted)
     raw = pa.table({raw: chosen[field].cast(pa.string()) for field, raw in _RAW_NAMES.items()}).to_pandas()
     raw[[*DIAGNOSES]] = raw[[*DIAGNOSES]].map(unambiguous, na_action="ignore")

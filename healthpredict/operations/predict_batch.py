@@ -34,8 +34,8 @@ class PredictedBatch(BaseModel):
 def predict_batch(installation: Installation, name: str) -> PredictedBatch:
     """Write the predictions of a batch to `predictions/`: `encounter_id`, `readmission_risk`, `high_risk`, `model_version`.
 
-    For a live batch, these are the predictions of the API, with their `time`, and the champion predicts nothing. `high_risk` is
-    null if no flag was issued.
+    For a live batch, these are the predictions of the API, with `first_predicted`, and the champion predicts nothing. In silence,
+    `high_risk` is null.
 
     Args:
         installation: where data and models are.

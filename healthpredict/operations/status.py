@@ -13,7 +13,7 @@ from healthpredict.operations.accept_outcomes import pending_outcomes, preview_o
 from healthpredict.operations.acknowledge import read_alarms
 from healthpredict.operations.backup import MAX_HOURS as BACKUP_HOURS
 from healthpredict.operations.check_ledger import last_ledger_check
-from healthpredict.operations.collect_interventions import unknown_cards
+from healthpredict.operations.collect_interventions import unmatched_cards
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import find_pending
 from healthpredict.operations.record_rollout import last_unknown
@@ -108,17 +108,17 @@ def _serving(installation: Installation) -> str | None:
 def _interventions(installation: Installation) -> str:
     found = [(record, record.flagged) for record in all_interventions(installation.layout)]
     flagged = [flags for _, flags in found if flags is not None]
-    cards = unknown_cards(installation)
-    strange = f" {cards} answers are to cards that were never shown." if cards else ""
+    cards = unmatched_cards(installation)
+    unmatched = f" {cards} answers to cards match no logged prediction." if cards else ""
     if not any(record.known for record, _ in found):
-        return f"not known: nothing was reported.{strange}"
+        return f"not known: nothing was reported.{unmatched}"
     encounters, known, accepted = (
         sum(getattr(flags, name) for flags in flagged) for name in ("encounters", "known", "accepted")
     )
-    share = f" ({accepted / encounters:.0%})" if encounters else ""
+    share = f" ({accepted / known:.0%})" if known else ""
     return (
-        f"accepted in {accepted} of {encounters} flagged encounters{share} of {len(flagged)} batches with reports; not known in "
-        f"{encounters - known}.{strange}"
+        f"accepted in {accepted}{share} of the {known} flagged encounters of which it is known; not known of {encounters - known} "
+        f"others in batches with reports.{unmatched}"
     )
 
 

@@ -87,7 +87,7 @@ def add_batch(router: APIRouter, service: Service) -> None:
             bundle = service.bundle
             results, encounters = await _predict_batch(service, bundle, body)
             identified = identity(bundle)
-            await _note_batch(service, dry_run, identified, results, encounters)
+            await _log_batch(service, dry_run, identified, results, encounters)
             predicted = len(results) - encounters.count(None)
             answered = _response_fields(results, predicted) | identified
             return Response(msgspec.json.encode(answered), media_type=JSON)
@@ -175,7 +175,7 @@ async def _predict_batch(
     return results, encounters
 
 
-async def _note_batch(
+async def _log_batch(
     service: Service,
     dry_run: bool,
     identified: dict[str, Any],
@@ -187,4 +187,4 @@ async def _note_batch(
         if i % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
         if encounter is not None:
-            service.note(_PATH, dry_run, result | identified, encounter)
+            service.log_prediction(_PATH, dry_run, result | identified, encounter)

@@ -22,13 +22,15 @@ class HoldOut:
 
     Attributes:
         share: probability (0-1) that a flag within `width` is held back.
-        width: only risks up to this far above the threshold are held back, so nobody at high risk goes without a flag.
+        width: only risks less than this above the threshold are held back.
+        below: no risk from here on is held back, for example one that a hospital calls critical.
         key: secret of the installation. With it, an encounter has the same answer in every process, and nobody can predict it.
     """
 
     share: float
     width: float
     key: bytes
+    below: float = 1.0
 
     def probability(self, risk: float, threshold: float, encounter_id: Value) -> float | None:
         """Return the probability with which the flag of an encounter is held back, or None if it never is.
@@ -38,10 +40,10 @@ class HoldOut:
             threshold: of the model version.
             encounter_id: if it is None, the outcome could not be matched, so nothing is held back.
         """
-        within = threshold <= risk < threshold + self.width
+        within = threshold <= risk < min(threshold + self.width, self.below)
         return self.share if within and encounter_id is not None else None
 
-    def holds(self, risk: float, threshold: float, encounter_id: Value) -> bool:
+    def holds_back(self, risk: float, threshold: float, encounter_id: Value) -> bool:
         """Return whether the flag of an encounter is held back. The arguments are those of `probability`."""
         if self.probability(risk, threshold, encounter_id) is None:
             return False

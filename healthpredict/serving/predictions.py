@@ -53,7 +53,8 @@ class Prediction(Identified):
 
     Attributes:
         readmission_risk: calibrated probability (0-1) of the `outcome` that `/model` names: a readmission within 30 days, or any.
-        high_risk: whether the risk is at or above the threshold; null while the service is silent.
+        high_risk: whether the encounter is flagged: its risk is at or above the threshold, and the flag is not held back. Null
+            while the service is silent.
     """
 
     readmission_risk: float
@@ -92,7 +93,7 @@ async def respond(request: Request, service: Service, answer: Answer) -> Respons
     prediction = service.issue(bundle, answer(bundle, record), record["encounter_id"])
     answered = prediction | identity(bundle)
     service.metrics.predicted(answered["readmission_risk"])
-    service.note(request.scope["path"], dry_run, answered, record.values())
+    service.log_prediction(request.scope["path"], dry_run, answered, record.values())
     return Response(msgspec.json.encode(answered), media_type=JSON)
 
 

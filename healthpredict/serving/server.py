@@ -24,7 +24,7 @@ import uvloop
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from healthpredict.cds_hooks_params import read_params
+from healthpredict.cds_hooks_params import CdsHooksParams, read_params
 from healthpredict.errors import ConfigurationError
 from healthpredict.prediction_log.patient_key import read_patient_key
 from healthpredict.prediction_log.writer import PredictionLog
@@ -76,10 +76,10 @@ class ServiceParams(BaseModel):
     cds_hooks: Path | None = Field(None, description="file of parameters for CDS Hooks, in TOML; by default none")
     silent: bool = Field(False, description="true: log predictions, and issue no flag and no card; by default false")
     hold_out: float = Field(
-        0, ge=0, le=0.5, description="share of the flags just above the threshold that is held back; by default none"
+        0, ge=0, le=0.2, description="share of the flags just above the threshold that is held back; by default none"
     )
     hold_out_width: float = Field(
-        0.05, gt=0, le=1, description="how far above the threshold flags are held back; by default .05"
+        0.05, gt=0, le=0.1, description="how far above the threshold flags are held back; by default .05"
     )
     tls_certificate: Path | None = Field(None, description="certificate in PEM; with it, the service speaks HTTPS only")
     tls_key: Path | None = Field(None, description="private key of the certificate, in PEM")
@@ -136,7 +136,7 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
             admin_keys=admin_keys,
             cds_hooks=cds_hooks,
             silent=params.silent,
-            hold_out=_hold_out(params),
+            hold_out=_hold_out(params, cds_hooks or CdsHooksParams()),
         )
         # Existing objects stay, and a request leaves no reference cycles, so the garbage collector has little to do.
         gc.collect()
@@ -164,14 +164,20 @@ def _prediction_log(params: ServiceParams) -> Iterator[PredictionLog | None]:
         yield log
 
 
-def _hold_out(params: ServiceParams) -> HoldOut | None:
+def _hold_out(params: ServiceParams, cds_hooks: CdsHooksParams) -> HoldOut | None:
     if params.hold_out == 0:
         return None
     if params.log is None or params.patient_key is None:
         raise ConfigurationError(
             "Flags can only be held back with a prediction log, because otherwise nobody knows which were. Name a folder (--log)."
         )
-    return HoldOut(params.hold_out, params.hold_out_width, read_patient_key(params.patient_key))
+    if not cds_hooks.only_high_risk:
+        raise ConfigurationError(
+            "Flags can only be held back if the parameters of CDS Hooks say only_high_risk = true: otherwise every encounter has a "
+            "card, and a missing one shows that it was held back."
+        )
+    key = read_patient_key(params.patient_key)
+    return HoldOut(params.hold_out, params.hold_out_width, key, below=cds_hooks.critical_risk or 1.0)
 
 
 async def _serve(app: FastAPI, params: ServiceParams, limits: Limits, tls: Tls | None, *, reload_soon: bool) -> None:

@@ -51,10 +51,12 @@ class Service:
             return prediction | {"high_risk": None}
         if self.hold_out is None:
             return prediction
-        held = self.hold_out.holds(prediction["readmission_risk"], bundle.manifest.threshold, encounter_id)
+        held = self.hold_out.holds_back(prediction["readmission_risk"], bundle.manifest.threshold, encounter_id)
         return prediction | {"high_risk": False} if held else prediction
 
-    def note(self, endpoint: str, dry_run: bool, answered: Mapping[str, Any], encounter: Iterable[Value]) -> None:
+    def log_prediction(
+        self, endpoint: str, dry_run: bool, answered: Mapping[str, Any], encounter: Iterable[Value]
+    ) -> None:
         """Log a prediction, if there is a log.
 
         Args:

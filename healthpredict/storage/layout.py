@@ -64,7 +64,7 @@ class Layout:
     @property
     def interventions_checks(self) -> str:
         """The folder of usable interventions and of the results of accepting them."""
-        return join(self.root, "known_interventions")
+        return join(self.root, "known", "interventions")
 
     def quarantine(self, name: str) -> str:
         """The bad rows of a batch: Parquet in raw form, with `reason`."""
@@ -128,7 +128,7 @@ class Layout:
     @property
     def prepared_folders(self) -> tuple[str, ...]:
         """The folders that `prepare` writes, and those whose content depends on its batches."""
-        of_batches = ("processed", "excluded", "known", "known_interventions", "quarantine", "predictions")
+        of_batches = ("processed", "excluded", "known", "quarantine", "predictions")
         return tuple(join(self.root, name) for name in ("batches", "outcomes", *of_batches))
 
     @property

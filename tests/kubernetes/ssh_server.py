@@ -55,8 +55,9 @@ def ssh_server(folder: Path, port: int) -> Iterator[SshServer]:
     for name in ("host_key", "user_key"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(command, check=True)
-    for name, line in (("passwd", "ubuntu:x:61000:61000::/:/bin/sh\n"), ("shadow", "ubuntu:*:19000:0:99999:7:::\n")):
-        (folder / name).write_text(Path("/etc", name).read_text() + line)
+    (folder / "passwd").write_text(Path("/etc/passwd").read_text() + "ubuntu:x:61000:61000::/:/bin/sh\n")
+    (folder / "shadow").touch(mode=0o600)
+    (folder / "shadow").write_text("".join(f"{user}:*:19000:0:99999:7:::\n" for user in ("root", "sshd", "ubuntu")))
     (folder / "sshd_config").write_text(_SERVER_CONFIG.format(port=port, folder=folder))
     (folder / "ssh_config").write_text(_CLIENT_CONFIG.format(port=port, folder=folder))
     programs = folder / "bin"

@@ -193,7 +193,7 @@ def story(administrator: tuple[Path, str], aws: str, tmp_path_factory: pytest.Te
         for kind, name in (("namespace", NAMESPACE), ("persistentvolume", VOLUME)):
             kubectl("delete", kind, name, "--ignore-not-found", "--timeout=90s")
         # Not the folder itself, which the node may have mounted.
-        for path in LOG_FOLDER.iterdir():
+        for path in LOG_FOLDER.glob("*"):
             path.unlink()
 
 
@@ -265,7 +265,7 @@ def test_a_prediction_is_made_on_the_machine_and_through_a_tunnel(story: Story, 
             try:
                 assert tunnel.stdout is not None
                 said = tunnel.stdout.readline()
-                assert said.startswith("Tunnels to i-"), said + tunnel.stdout.read() + (tmp_path / "log").read_text()
+                assert said.startswith("Tunnels to i-"), said + (tmp_path / "log").read_text()
                 request = STEPS[7][0].replace(API, f"http://127.0.0.1:{local['api']}")
                 assert json.loads(story.run(request))["model_version"] == story.champion()
                 for name, health in (("prefect", "/api/health"), ("mlflow", "/health")):
@@ -278,8 +278,7 @@ def test_a_prediction_is_made_on_the_machine_and_through_a_tunnel(story: Story, 
 
 def test_the_predictions_reach_the_store(story: Story) -> None:
     """Step 8."""
-    wait_until(lambda: story.keys("predictions/log/"), 120)
-    assert not list(LOG_FOLDER.rglob("*.closed")), "the shipper deletes what it has shipped"
+    wait_until(lambda: story.keys("predictions/log/") and not list(LOG_FOLDER.glob("*.closed")), 180)
 
 
 def test_outcomes_arrive_and_the_next_loop_replaces_the_model(story: Story, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from healthpredict.operations.accept_interventions import (
     pending_interventions,
 )
 from healthpredict.operations.accept_outcomes import accept_outcomes
-from healthpredict.operations.collect_interventions import record_interventions, unknown_cards
+from healthpredict.operations.collect_interventions import record_interventions, unmatched_cards
 from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.predict_batch import predict_batch
@@ -64,16 +64,18 @@ def newest(settings: Settings) -> AcceptedInterventions:
 
 def test_a_file_is_accepted_once_and_its_flags_are_counted(settings: Settings, encounters: list[int]) -> None:
     rows = [accepted_call(number) for number in encounters[:4]]
-    deliver(settings, [*rows, f"{encounters[4]},call,overridden,busy,2026-02-03", f"{encounters[50]},,none,,"])
+    rows.append(f"{encounters[4]},call,overridden,busy,2026-02-03")
+    rows.append(f"{encounters[5]},call,offered,,2026-02-03")
+    deliver(settings, [*rows, f"{encounters[50]},,none,,"])
     accepted = newest(settings)
     assert accepted.problems == ()
-    assert (accepted.rows, accepted.known, accepted.accepted, accepted.kinds) == (6, 6, 4, {"call": 4})
+    assert (accepted.rows, accepted.known, accepted.accepted, accepted.kinds) == (7, 7, 4, {"call": 4})
     assert accepted.flagged == Flagged(encounters=10, known=5, accepted=4)
     assert accept_interventions(Installation(settings)) == ([], [])
-    (event,) = Installation(settings).ledger.events("acted")
-    assert (event["batch"], event["known"], event["file"]) == (NAME, 6, f"interventions/{NAME}.csv")
+    (event,) = Installation(settings).ledger.events("interventions_file")
+    assert (event["batch"], event["known"], event["file"]) == (NAME, 7, f"interventions/{NAME}.csv")
     assert _interventions(Installation(settings)) == (
-        "accepted in 4 of 10 flagged encounters (40%) of 1 batches with reports; not known in 5."
+        "accepted in 4 (80%) of the 5 flagged encounters of which it is known; not known of 5 others in batches with reports."
     )
 
 
@@ -112,7 +114,7 @@ def test_a_bad_file_is_named_and_takes_nothing_away(
     assert accepted.problems[-1] == "The interventions in 4 encounters that were accepted before stay in use."
     assert (accepted.known, accepted.accepted) == (4, 4)
     pd.testing.assert_frame_equal(read_frame(Layout(settings.data_uri).known_interventions(NAME)), before)
-    assert Installation(settings).ledger.events("acted")[-1]["problems"] == list(accepted.problems)
+    assert Installation(settings).ledger.events("interventions_file")[-1]["problems"] == list(accepted.problems)
 
 
 def test_a_bad_first_file_is_named(settings: Settings, encounters: list[int]) -> None:
@@ -131,6 +133,9 @@ def test_what_is_unusual_is_said(settings: Settings, encounters: list[int]) -> N
         "outcome.",
         "Every answer is accepted, so the effect cannot be known from this batch.",
     )
+    # As many as before, of which one is new.
+    deliver(settings, [accepted_call(number) for number in encounters[1:4]])
+    assert newest(settings).problems[0].startswith("Interventions in 1 encounters were reported after the outcomes")
 
 
 def test_feedback_and_recorded_files_reach_the_live_batch(settings: Settings, source: str, tmp_path: Path) -> None:
@@ -159,8 +164,13 @@ def test_feedback_and_recorded_files_reach_the_live_batch(settings: Settings, so
     assert accepted.kinds == {"call": 2, "visit": 1}
     assert accepted.flagged == Flagged(encounters=5, known=3, accepted=2)
     assert accepted.problems == ("1 interventions are dated before the discharge and are not used.",)
-    assert unknown_cards(Installation(settings)) == 1
-    assert "1 answers are to cards that were never shown." in _interventions(Installation(settings))
+    assert unmatched_cards(Installation(settings)) == 1
+    assert "1 answers to cards match no logged prediction." in _interventions(Installation(settings))
+    # The last report of an encounter and a kind counts.
+    file.write_text(f"{HEADER}\n7002,call,overridden,,2023-11-17\n")
+    record_interventions(installation, str(file))
+    collect_live(installation)
+    assert newest(settings).kinds == {"call": 1, "visit": 1}
     # Nothing new: nothing is written or accepted again.
     record_interventions(installation, str(file))
     collect_live(installation)

@@ -125,13 +125,11 @@ async def _answer(request: AnyRequest, service: Service, params: CdsHooksParams,
     explained = service.issue(bundle, explain(bundle, found.record), found.record["encounter_id"])
     identified = identity(bundle)
     service.metrics.predicted(explained["readmission_risk"])
-    service.note(PATH, dry_run, explained | identified, found.record.values())
+    service.log_prediction(PATH, dry_run, explained | identified, found.record.values())
     if explained["high_risk"] is None:
         return _without_card("The service is silent: it predicts, and shows nothing.")
-    if not explained["high_risk"] and explained["readmission_risk"] >= bundle.manifest.threshold:
-        return _without_card("The card is held back at random, so that the effect of cards can be known.")
     if params.only_high_risk and not explained["high_risk"]:
-        return _without_card("The risk is below the threshold, and the hospital shows only high risks.")
+        return _without_card("The encounter is not flagged, and the hospital shows only flagged ones.")
     # Before the discharge, no length of stay is final, so the card does not list it as unknown.
     unknown = [field for field in found.unknown if field != "time_in_hospital"]
     subject = Subject(request.patient_id, request.encounter_id, found.record, unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from healthpredict.cds_hooks_params import CdsHooksParams
+from healthpredict.data.contract import INTERVENTION_WORD
 from healthpredict.prediction_log.lines import FeedbackLine
 from healthpredict.serving.cds_hooks.card import suggestion_id
 from healthpredict.serving.problems import ProblemError
@@ -46,6 +48,9 @@ class FeedbackBody(msgspec.Struct):
     feedback: list[_Feedback]
 
 
+NOT_LISTED: Final = "not-listed"
+"""Logged for a suggestion that is not in the parameters (any more), and for a reason that is no code."""
+_is_code: Final = re.compile(INTERVENTION_WORD).fullmatch
 _decoder: Final = msgspec.json.Decoder(FeedbackBody)
 
 
@@ -88,9 +93,13 @@ def _line(place: str, feedback: _Feedback, params: CdsHooksParams) -> FeedbackLi
         request_id=card.hex,
         outcome=feedback.outcome,
         acted_at=int(acted_at.timestamp() * 1e6),
-        # For a suggestion that is no longer in the parameters, the id is logged instead of the code.
-        accepted=[codes.get(accepted.id, accepted.id) for accepted in feedback.accepted_suggestions],
-        reason=override.reason.code if override.reason else None,
+        # Never a text that the EHR made up, because it may name a patient.
+        accepted=[codes.get(accepted.id, NOT_LISTED) for accepted in feedback.accepted_suggestions],
+        reason=None
+        if override.reason is None
+        else override.reason.code
+        if _is_code(override.reason.code)
+        else NOT_LISTED,
         reason_system=override.reason.system if override.reason else None,
         comment=override.user_comment[:_MAX_COMMENT] if override.user_comment else None,
     )
