@@ -70,6 +70,7 @@ def test_a_wrong_address_or_method_is_problem_details_too(
 def test_the_model_is_named_by_its_manifest_and_digest(api: httpx.Client, bundle: Bundle) -> None:
     served = api.get("/model").json()
     assert served.pop("bundle_digest") == bundle.digest
+    assert served.pop("silent") is False
     assert served == bundle.manifest.model_dump(mode="json")
 
 
