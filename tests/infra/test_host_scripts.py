@@ -238,9 +238,14 @@ def test_credentials_are_for_their_role_and_no_other_file_of_the_host_changes(
     assert (tmp_path / "aws" / "credentials.json").stat().st_ino != before, "replaced as a whole"
 
 
-def test_a_notebook_gets_credentials_that_write_nothing() -> None:
+def test_a_notebook_gets_credentials_that_write_nothing_and_read_no_backup() -> None:
     text = (SCRIPTS / "pass-credentials").read_text()
-    assert re.findall(r'"(\w+:\w+)"', text) == ["s3:GetObject", "s3:ListBucket"]
+    (read,) = re.findall(r"READ = (.+)", text)
+    (kept_out,) = re.findall(r"NOT = (.+)", text)
+    assert json.loads(read)["Action"] == ["s3:GetObject", "s3:ListBucket"]
+    assert json.loads(kept_out) == {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "*/backups/*"}
+    assert '"Statement": [READ, NOT]' in text
+    assert len(re.findall(r'"(\w+:\w+)"', text)) == 3, "nothing else is allowed"
     compose = yaml.safe_load((INFRA.parent / "docker-compose" / "compose.aws.yaml").read_text())
     assert compose["services"]["jupyter"]["volumes"] == ["${HEALTHPREDICT_AWS_READER_DIR:-/dev/null}:/run/aws:ro"]
 
