@@ -71,7 +71,7 @@ def test_a_wrong_setting_is_rejected_with_its_sentence_only(
     (error,) = errors(run.text)
     assert error.startswith(sentence)
     # The engine's own ones.
-    assert {step.kind for step in run.steps} <= {"Stack", "aws"}
+    assert {step.kind for step in run.steps} <= {"Stack", "aws", "pulumi"}
     failing.configure(**dict.fromkeys(settings))
 
 
