@@ -5,8 +5,8 @@ No record about an encounter means that it is not known what was done, and not t
 
 from __future__ import annotations
 
-import logging
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -14,22 +14,27 @@ from pydantic import BaseModel, ConfigDict
 from healthpredict.data.batches import INITIAL
 from healthpredict.data.interventions import DECIDED, check_interventions
 from healthpredict.data.raw import read_interventions
-from healthpredict.errors import BatchRefused, Removed
+from healthpredict.errors import BatchRefused
 from healthpredict.operations.accept_batch import batch_ids
 from healthpredict.operations.accept_outcomes import known_outcomes
 from healthpredict.operations.arrivals import (
     DeliveredFile,
-    Fingerprint,
     delivered_interventions,
     fingerprint_of,
     open_delivered,
 )
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.reports_on_batches import (
+    AcceptedReport,
+    NewReports,
+    accept_files,
+    new_files,
+    pending_files,
+)
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
+from healthpredict.storage.tables import read_frame, read_json
 from healthpredict.storage.uris import exists, list_uris
 
-_logger = logging.getLogger(__name__)
 _KIND = "interventions_file"
 """Of the event in the ledger: never rename it."""
 _TOLERANCE = pd.Timedelta(days=1)
@@ -52,45 +57,23 @@ class Flagged(BaseModel):
     accepted: int
 
 
-class AcceptedInterventions(BaseModel):
+class AcceptedInterventions(AcceptedReport):
     """The interventions in a batch that are in use. This is stored as JSON and in the ledger: never rename a field.
 
     Attributes:
-        batch: its name.
-        delivered: the file that was read last.
-        rows: number of rows of that file; 0 if it could not be used.
         known: number of encounters of the batch with a usable row.
         accepted: number of those in which an intervention was accepted by a clinician.
         kinds: kind -> number of encounters in which it was accepted.
         flagged: None if it is not known which encounters were flagged, as for the initial data.
-        problems: sentences on what cannot be used or is unusual, without values of patients.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    batch: str
-    delivered: Fingerprint
-    rows: int
     known: int
     accepted: int
     kinds: dict[str, int]
     flagged: Flagged | None
-    problems: tuple[str, ...]
-
-    @property
-    def sentences(self) -> list[str]:
-        """What the operator should know."""
-        return [f"{self.delivered.file}: {problem}" for problem in self.problems]
 
 
-class NewInterventions(NamedTuple):
-    """The files of interventions that were read, and notices for the operator."""
-
-    accepted: list[AcceptedInterventions]
-    notices: list[str]
-
-
-def accept_interventions(installation: Installation) -> NewInterventions:
+def accept_interventions(installation: Installation) -> NewReports[AcceptedInterventions]:
     """Accept every new or changed file of interventions, and append one ledger event for each content.
 
     If a file cannot be used, the interventions that were accepted before stay in use. Notices are logged as well.
@@ -99,24 +82,15 @@ def accept_interventions(installation: Installation) -> NewInterventions:
         StorageError: something cannot be read or written; the next call continues.
     """
     layout, ledger = installation.layout, installation.ledger
-    new = NewInterventions([], [])
-    for delivered in _new_files(installation):
-        try:
-            accepted, usable = _check_file(installation, delivered)
-        except Removed as error:
-            new.notices.append(str(error))
-            continue
-        if usable is not None:
-            write_frame(layout.known_interventions(accepted.batch), usable)
-        facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
-        ledger.append(_KIND, key=f"{_KIND} {accepted.batch} {accepted.delivered.sha256}", **facts)
-        # Written last: its existence means that the other file is complete.
-        write_json(layout.interventions_check(accepted.batch), accepted.model_dump(mode="json"))
-        new.accepted.append(accepted)
-        new.notices.extend(accepted.sentences)
-    for notice in new.notices:
-        _logger.warning("%s", notice)
-    return new
+
+    def append(accepted: AcceptedInterventions) -> None:
+        ledger.append(_KIND, key=f"{_KIND} {accepted.batch} {accepted.delivered.sha256}", **accepted.event)
+
+    files = new_files(
+        delivered_interventions(installation), partial(_is_predicted, layout), partial(known_interventions, layout)
+    )
+    check = partial(_check_file, installation)
+    return accept_files(files, check, append, layout.known_interventions, layout.interventions_check)
 
 
 def known_interventions(layout: Layout, name: str) -> AcceptedInterventions | None:
@@ -134,30 +108,14 @@ def all_interventions(layout: Layout) -> list[AcceptedInterventions]:
 
 def pending_interventions(installation: Installation) -> list[str]:
     """Return one sentence for each file in `interventions/` that is pending or ignored."""
-    layout, folder = installation.layout, delivered_interventions(installation)
-    arriving = [f"{found.file} is pending: {found.waits}." for found in folder.files.values() if found.waits]
-    early = [
-        f"{found.file} is pending: there is no predicted batch {name!r}."
-        for name, found in folder.files.items()
-        if not found.waits and not _is_predicted(layout, name)
-    ]
-    return [*arriving, *early, *(f"Ignored: {what}" for what in folder.ignored)]
+    return pending_files(
+        delivered_interventions(installation), partial(_is_predicted, installation.layout), "predicted"
+    )
 
 
 def _is_predicted(layout: Layout, name: str) -> bool:
     """Whether a batch is accepted and has its flags. The initial data has none."""
     return exists(layout.accepted(name)) and (name == INITIAL or exists(layout.predictions(name)))
-
-
-def _new_files(installation: Installation) -> list[DeliveredFile]:
-    """Return the complete files of predicted batches that are new or changed."""
-    layout, found = installation.layout, []
-    for name, delivered in delivered_interventions(installation).files.items():
-        if delivered.waits is None and _is_predicted(layout, name):
-            known = known_interventions(layout, name)
-            if known is None or known.delivered.version != delivered.stored.version:
-                found.append(delivered)
-    return found
 
 
 def _check_file(

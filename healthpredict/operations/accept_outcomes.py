@@ -7,11 +7,9 @@ so the first few outcomes are nearly all readmissions.
 from __future__ import annotations
 
 import contextlib
-import logging
-from typing import NamedTuple
+from functools import partial
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from healthpredict.data.batches import INITIAL
 from healthpredict.data.outcomes import check_outcomes
@@ -20,56 +18,38 @@ from healthpredict.errors import BatchRefused, Removed
 from healthpredict.operations.accept_batch import batch_ids
 from healthpredict.operations.arrivals import (
     DeliveredFile,
-    Fingerprint,
     delivered_outcomes,
     fingerprint_of,
     open_delivered,
 )
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.reports_on_batches import (
+    AcceptedReport,
+    NewReports,
+    accept_files,
+    new_files,
+    pending_files,
+)
 from healthpredict.storage.layout import Layout
-from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
+from healthpredict.storage.tables import read_frame, read_json
 from healthpredict.storage.uris import exists
 
-_logger = logging.getLogger(__name__)
 
-
-class AcceptedOutcomes(BaseModel):
+class AcceptedOutcomes(AcceptedReport):
     """The outcomes of a batch that are in use. This is stored as JSON and in the ledger: never rename a field.
 
     Attributes:
-        batch: its name.
-        delivered: the file that was read last.
-        rows: number of rows of that file; 0 if it could not be used.
         known: number of encounters at risk with a known outcome.
         at_risk: number of encounters at risk.
         matured: whether enough outcomes are known to learn from them.
-        problems: sentences on what cannot be used or is unusual, without values of patients.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    batch: str
-    delivered: Fingerprint
-    rows: int
     known: int
     at_risk: int
     matured: bool
-    problems: tuple[str, ...]
-
-    @property
-    def sentences(self) -> list[str]:
-        """What the operator should know."""
-        return [f"{self.delivered.file}: {problem}" for problem in self.problems]
 
 
-class NewOutcomes(NamedTuple):
-    """The files of outcomes that were read, and notices for the operator."""
-
-    accepted: list[AcceptedOutcomes]
-    notices: list[str]
-
-
-def accept_outcomes(installation: Installation) -> NewOutcomes:
+def accept_outcomes(installation: Installation) -> NewReports[AcceptedOutcomes]:
     """Accept every new or changed file of outcomes, and append one ledger event for each content.
 
     If a file cannot be used, the outcomes that were accepted before stay in use. Notices are logged as well.
@@ -78,25 +58,14 @@ def accept_outcomes(installation: Installation) -> NewOutcomes:
         StorageError: something cannot be read or written; the next call continues.
     """
     layout, ledger = installation.layout, installation.ledger
-    new = NewOutcomes([], [])
-    for delivered in _new_files(installation):
-        try:
-            accepted, usable = _check_file(installation, delivered)
-        except Removed as error:
-            new.notices.append(str(error))
-            continue
-        if usable is not None:
-            write_frame(layout.known_outcomes(accepted.batch), usable)
+
+    def append(accepted: AcceptedOutcomes) -> None:
         if accepted.batch != INITIAL:  # `prepare` records these itself
-            facts = accepted.model_dump(mode="json", exclude={"delivered"}) | accepted.delivered.model_dump()
-            ledger.append("outcomes", key=f"outcomes {accepted.batch} {accepted.delivered.sha256}", **facts)
-        # Written last: its existence means that the other files are complete.
-        write_json(layout.outcomes_check(accepted.batch), accepted.model_dump(mode="json"))
-        new.accepted.append(accepted)
-        new.notices.extend(accepted.sentences)
-    for notice in new.notices:
-        _logger.warning("%s", notice)
-    return new
+            key = f"outcomes {accepted.batch} {accepted.delivered.sha256}"
+            ledger.append("outcomes", key=key, **accepted.event)
+
+    check = partial(_check_file, installation)
+    return accept_files(_new_files(installation), check, append, layout.known_outcomes, layout.outcomes_check)
 
 
 def preview_outcomes(installation: Installation) -> list[AcceptedOutcomes]:
@@ -120,25 +89,17 @@ def known_outcomes(layout: Layout, name: str) -> AcceptedOutcomes | None:
 
 def pending_outcomes(installation: Installation) -> list[str]:
     """Return one sentence for each file in `outcomes/` that is pending or ignored."""
-    layout, folder = installation.layout, delivered_outcomes(installation)
-    arriving = [f"{found.file} is pending: {found.waits}." for found in folder.files.values() if found.waits]
-    early = [
-        f"{found.file} is pending: there is no accepted batch {name!r}."
-        for name, found in folder.files.items()
-        if not found.waits and not exists(layout.accepted(name))
-    ]
-    return [*arriving, *early, *(f"Ignored: {what}" for what in folder.ignored)]
+    return pending_files(delivered_outcomes(installation), partial(_is_accepted, installation.layout), "accepted")
+
+
+def _is_accepted(layout: Layout, name: str) -> bool:
+    return exists(layout.accepted(name))
 
 
 def _new_files(installation: Installation) -> list[DeliveredFile]:
     """Return the complete files of accepted batches that are new or changed."""
-    layout, found = installation.layout, []
-    for name, delivered in delivered_outcomes(installation).files.items():
-        if delivered.waits is None and exists(layout.accepted(name)):
-            known = known_outcomes(layout, name)
-            if known is None or known.delivered.version != delivered.stored.version:
-                found.append(delivered)
-    return found
+    layout = installation.layout
+    return new_files(delivered_outcomes(installation), partial(_is_accepted, layout), partial(known_outcomes, layout))
 
 
 def _check_file(installation: Installation, delivered: DeliveredFile) -> tuple[AcceptedOutcomes, pd.DataFrame | None]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from healthpredict.data.columns import INTERVENTIONS_COLUMNS
 from healthpredict.data.interventions import check_interventions
@@ -15,61 +14,23 @@ from healthpredict.data.raw import format_raw, read_interventions
 from healthpredict.operations.arrivals import write_with_marker
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.record_feedback import INTERVENTIONS
-from healthpredict.storage.tables import read_frame, write_frame
-from healthpredict.storage.uris import exists, join, list_uris, local_copy, read_bytes
+from healthpredict.operations.record_file import RecordedFile, is_recorded, record_file
+from healthpredict.storage.tables import read_frame
+from healthpredict.storage.uris import exists, list_uris, read_bytes
 
 CARD: Final = "card"
 """The kind of an intervention that a clinician overrode as a whole, with all suggestions of the card."""
-_RECORDED_FILE: Final = "file-"
 
 
-class RecordedInterventions(BaseModel):
-    """The result of recording a file of interventions.
-
-    Attributes:
-        source_uri: the file.
-        read_as: its format, encoding and compression, for people.
-        rows: number of rows of the file.
-        recorded: number of interventions that can be used.
-        problems: what cannot be used, and notices, in sentences without values of patients.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    source_uri: str
-    read_as: str
-    rows: int
-    recorded: int
-    problems: tuple[str, ...]
-
-
-def record_interventions(installation: Installation, source_uri: str) -> RecordedInterventions:
-    """Record the interventions in encounters that the API predicted. A second call with the same file changes nothing.
+def record_interventions(installation: Installation, source_uri: str) -> RecordedFile:
+    """Record the interventions in encounters that the API predicted. Errors are those of `record_file`.
 
     Args:
         installation: where the data is.
         source_uri: local path or `s3://` URI of a csv or Parquet file with the columns of `INTERVENTION_COLUMNS`.
-
-    Raises:
-        BatchRefused: the file cannot be read.
-        NotFound: there is no such file.
-        StorageError: it cannot be read or written.
     """
-    with local_copy(source_uri) as path:
-        table = read_interventions(path, source_uri)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    checked = check_interventions(table.frame, pd.Timestamp.now("UTC"))
-    uri = join(installation.layout.logged_feedback, f"{_RECORDED_FILE}{digest[:32]}.parquet")
-    if not exists(uri):
-        write_frame(uri, checked.usable.assign(time=pd.Timestamp.now("UTC").isoformat()))
-    return RecordedInterventions(
-        source_uri=source_uri,
-        read_as=table.read_as,
-        rows=checked.rows,
-        recorded=len(checked.usable),
-        problems=(*table.notices, *checked.problems),
-    )
+    check = partial(check_interventions, now=pd.Timestamp.now("UTC"))
+    return record_file(installation.layout.logged_feedback, source_uri, read_interventions, check)
 
 
 def write_live_interventions(installation: Installation, batches: Mapping[str, Sequence[int]]) -> None:
@@ -115,11 +76,13 @@ def _reported(installation: Installation) -> pd.DataFrame:
     names = [*INTERVENTIONS_COLUMNS, "time"]
     frames = [pd.DataFrame(rows, columns=names)] if rows else []
     for uri in list_uris(installation.layout.logged_feedback, suffix=".parquet"):
-        if uri.rpartition("/")[2].startswith(_RECORDED_FILE):
+        if is_recorded(uri):
             recorded = read_frame(uri, names)
-            frames.append(
-                recorded.assign(acted_at=recorded["acted_at"].map(pd.Timestamp.isoformat, na_action="ignore"))
-            )
+            # As text, like those of the cards.
+            times = {
+                name: recorded[name].map(pd.Timestamp.isoformat, na_action="ignore") for name in ("acted_at", "time")
+            }
+            frames.append(recorded.assign(**times))
     if not frames:
         return pd.DataFrame(columns=list(INTERVENTIONS_COLUMNS))
     reported = pd.concat(frames, ignore_index=True)

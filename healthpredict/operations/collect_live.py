@@ -31,16 +31,15 @@ from healthpredict.operations.accept_batch import accepted_ids
 from healthpredict.operations.arrivals import LIVE_CONTENTS, write_with_marker
 from healthpredict.operations.collect_interventions import write_live_interventions
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.record_file import RecordedFile, is_recorded, record_file
 from healthpredict.operations.ship_log import USABLE, usable_rows
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json, write_frame, write_json
-from healthpredict.storage.uris import delete, exists, join, list_uris, local_copy, read_bytes
+from healthpredict.storage.uris import delete, exists, join, list_uris, read_bytes
 
 _logger = logging.getLogger(__name__)
 _RAW_NAMES: Final = {column.field: column.name for column in RECORD_COLUMNS}
 _REPORTED_COLUMNS: Final = (*OUTCOMES_COLUMNS, "time")
-_RECORDED_FILE: Final = "file-"
-"""Objects of outcomes that `record_outcomes` wrote have names that begin with this."""
 _MANY_OBJECTS: Final = 100
 """If there are more objects of outcomes than this, they are merged into one, because S3 takes some 30 ms to read each."""
 
@@ -119,54 +118,14 @@ def _read_contents(layout: Layout) -> dict[str, _BatchContents]:
     return found
 
 
-class RecordedOutcomes(BaseModel):
-    """The result of recording a file of outcomes.
-
-    Attributes:
-        source_uri: the file.
-        read_as: its format, encoding and compression, for people.
-        rows: number of rows of the file.
-        recorded: number of outcomes that can be used.
-        problems: what cannot be used, and notices, in sentences without values of patients.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    source_uri: str
-    read_as: str
-    rows: int
-    recorded: int
-    problems: tuple[str, ...]
-
-
-def record_outcomes(installation: Installation, source_uri: str) -> RecordedOutcomes:
-    """Record the outcomes of a file, as `POST /outcomes` does with its body. A second call with the same file changes nothing.
+def record_outcomes(installation: Installation, source_uri: str) -> RecordedFile:
+    """Record the outcomes of a file, as `POST /outcomes` does with its body. Errors are those of `record_file`.
 
     Args:
         installation: where the data is.
         source_uri: local path or `s3://` URI of a csv or Parquet file with `encounter_id` and `readmitted`.
-
-    Raises:
-        BatchRefused: the file cannot be read.
-        NotFound: there is no such file.
-        StorageError: it cannot be read or written.
     """
-    with local_copy(source_uri) as path:
-        table = read_outcomes(path, source_uri)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    checked = check_outcomes(table.frame)
-    uri = join(installation.layout.logged_outcomes, f"{_RECORDED_FILE}{digest[:32]}.parquet")
-    if not exists(uri):  # a second write would make these outcomes newer than corrections reported since
-        usable = checked.usable
-        write_frame(uri, usable.assign(time=pd.Timestamp.now("UTC"), readmitted=usable["readmitted"].astype("str")))
-    return RecordedOutcomes(
-        source_uri=source_uri,
-        read_as=table.read_as,
-        rows=checked.rows,
-        recorded=len(checked.usable),
-        problems=(*table.notices, *checked.problems),
-    )
+    return record_file(installation.layout.logged_outcomes, source_uri, read_outcomes, check_outcomes)
 
 
 def _earlier_ids(layout: Layout, batches: Iterable[_BatchContents]) -> set[int]:
@@ -241,7 +200,7 @@ def _read_reported(layout: Layout) -> pd.DataFrame:
     """Read all reported outcomes. Many small objects are merged into a large one."""
     uris = list_uris(layout.logged_outcomes, suffix=".parquet")
     # Objects of recorded files are not merged, because their names show which files were recorded.
-    mergeable = [uri for uri in uris if not _name(uri).startswith(_RECORDED_FILE)]
+    mergeable = [uri for uri in uris if not is_recorded(uri)]
     reported = _concatenate(read_frame(uri, _REPORTED_COLUMNS) for uri in mergeable)
     if len(mergeable) > _MANY_OBJECTS:
         digest = hashlib.sha256("\n".join(mergeable).encode()).hexdigest()
