@@ -75,8 +75,8 @@ class Story:
     """The stack, and the shell of the person who follows the steps."""
 
     stack: Stack
-    words: dict[str, str]
-    """What stands for a word of the documented commands."""
+    replacements: dict[str, str]
+    """Part of the documented commands -> its replacement."""
     programs: Path
     """Folder of programs that are found first."""
     endpoint: str
@@ -84,8 +84,8 @@ class Story:
 
     def run(self, text: str) -> str:
         """Run documented lines in a shell. Returns: what they print."""
-        for word, value in self.words.items():
-            text = text.replace(word, value)
+        for part, replacement in self.replacements.items():
+            text = text.replace(part, replacement)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
             cwd=ROOT,
@@ -159,7 +159,7 @@ def story(administrator: tuple[Path, str], aws: str, tmp_path_factory: pytest.Te
     if shutil.which("minikube") is None:
         (folder / "minikube").write_text(MINIKUBE)
         (folder / "minikube").chmod(0o755)
-    words = {
+    replacements = {
         "sudo ": "",
         "docker-compose/secrets/deployer-kubeconfig": str(folder / "deployer-kubeconfig"),
         "./secrets/deployer-kubeconfig": str(folder / "deployer-kubeconfig"),
@@ -171,14 +171,14 @@ def story(administrator: tuple[Path, str], aws: str, tmp_path_factory: pytest.Te
     }
     # Step 4 sets these in docker-compose/.env.
     (settings,) = STEPS[4]
-    for word, value in words.items():
-        settings = settings.replace(word, value)
+    for part, replacement in replacements.items():
+        settings = settings.replace(part, replacement)
     variables = dict(line.split("=", 1) for line in settings.splitlines())
     stack = Stack(f"hp-story-{os.getpid()}", FILES, PORTS, **variables, **URIS, **AWS, AWS_ENDPOINT_URL=aws)
-    words["docker compose -f docker-compose/compose.yaml"] = " ".join(stack.compose_command)
+    replacements["docker compose -f docker-compose/compose.yaml"] = " ".join(stack.compose_command)
     # `make` takes the same from its command line.
-    words["make "] = f"make --no-print-directory COMPOSE='{' '.join(stack.compose_command)}' "
-    story = Story(stack, words, folder, aws)
+    replacements["make "] = f"make --no-print-directory COMPOSE='{' '.join(stack.compose_command)}' "
+    story = Story(stack, replacements, folder, aws)
     story.s3().create_bucket(Bucket=BUCKET)
     data = folder / "incoming.csv"
     # Seeds and sizes with which the first model is recalibrated and then replaced.
@@ -287,7 +287,7 @@ def test_outcomes_arrive_and_the_next_loop_replaces_the_model(story: Story, tmp_
     login = STEPS[6][0].splitlines()[0]
     story.s3().download_file(BUCKET, "held/outcomes/batch-02.csv", str(tmp_path / "outcomes.csv"))
     story.move("held/batches/batch-03.csv", "batches/batch-03.csv")
-    story.words |= {"BATCH.csv": "batch-02.csv", "<outcomes.csv": f"<{tmp_path / 'outcomes.csv'}"}
+    story.replacements |= {"BATCH.csv": "batch-02.csv", "<outcomes.csv": f"<{tmp_path / 'outcomes.csv'}"}
     story.run(f"{login}\n{STEPS[9][0]}")
     wait_until(lambda: story.stack.ledger("batch")[-1]["batch"] == "batch-03", 300)
     assert story.stack.ledger("outcomes")[-1]["batch"] == "batch-02"

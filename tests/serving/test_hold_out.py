@@ -89,7 +89,7 @@ def test_a_card_is_held_back_with_its_flag(flagging: Bundle, serve_app: Serve) -
         client = serve_app(create_app(low, hold_out=HoldOut(share, 1.0, b"key"), cds_hooks=ONLY_FLAGGED))
         answer = client.post("/cds-services/readmission-risk", json=CALL).json()
         assert len(answer["cards"]) == cards
-        if not cards:  # the EHR is told the same as of a low risk
+        if not cards:  # The EHR gets the same answer as for a risk below the threshold.
             because = answer["extension"]["healthpredict.no-card-because"]
             assert because == "The encounter is not flagged, and the hospital shows only flagged ones."
 
