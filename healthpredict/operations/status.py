@@ -106,19 +106,18 @@ def _serving(installation: Installation) -> str | None:
 
 
 def _interventions(installation: Installation) -> str:
-    found = [(record, record.flagged) for record in all_interventions(installation.layout)]
-    flagged = [flags for _, flags in found if flags is not None]
+    records = all_interventions(installation.layout)
+    flagged = [record.flagged for record in records if record.flagged is not None]
     cards = unmatched_cards(installation)
     unmatched = f" {cards} answers to cards match no logged prediction." if cards else ""
-    if not any(record.known for record, _ in found):
+    if not any(record.known for record in records):
         return f"not known: nothing was reported.{unmatched}"
-    encounters, known, accepted = (
-        sum(getattr(flags, name) for flags in flagged) for name in ("encounters", "known", "accepted")
-    )
+    known, accepted = sum(flags.known for flags in flagged), sum(flags.accepted for flags in flagged)
+    unknown = sum(flags.encounters for flags in flagged) - known
     share = f" ({accepted / known:.0%})" if known else ""
     return (
-        f"accepted in {accepted}{share} of the {known} flagged encounters of which it is known; not known of {encounters - known} "
-        f"others in batches with reports.{unmatched}"
+        f"accepted in {accepted}{share} of the {known} flagged encounters of which it is known; not known of {unknown} others in "
+        f"batches with reports.{unmatched}"
     )
 
 
