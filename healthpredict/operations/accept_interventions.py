@@ -38,11 +38,11 @@ from healthpredict.storage.uris import exists, list_uris
 _KIND = "interventions_file"
 """Of the event in the ledger: never rename it."""
 _TOLERANCE = pd.Timedelta(days=1)
-"""A date without a time or a zone may seem to be before the discharge."""
+"""A date without a time or a zone may seem to be before the prediction."""
 
 
 class Flagged(BaseModel):
-    """The flagged encounters of a batch, and what is known about them.
+    """The flagged encounters of a batch, and what is known about them. This is stored: never rename a field.
 
     Attributes:
         encounters: number of flagged encounters at risk.
@@ -61,7 +61,7 @@ class AcceptedInterventions(AcceptedReport):
     """The interventions in a batch that are in use. This is stored as JSON and in the ledger: never rename a field.
 
     Attributes:
-        known: number of encounters of the batch with a usable row.
+        known: number of encounters of the batch with a usable row, also if the answer to an offer is not known yet.
         accepted: number of those in which an intervention was accepted by a clinician.
         kinds: kind -> number of encounters in which it was accepted.
         flagged: None if it is not known which encounters were flagged, as for the initial data.
@@ -156,21 +156,23 @@ def _check_file(
 
 
 def _of_batch(layout: Layout, name: str, usable: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
-    """Return the interventions in encounters of the batch, after the discharge where its time is known. Adds to `problems`."""
+    """Return the interventions in encounters of the batch, without those that are too early. Adds to `problems`."""
     of_batch = usable["encounter_id"].isin(batch_ids(layout, name))
     if not of_batch.all():
         problems.append(f"{(~of_batch).sum()} interventions match no encounter of the batch and are not used.")
     usable = usable[of_batch]
-    discharged = _discharges(layout, name)
-    if discharged is not None:
-        early = usable["acted_at"] < usable["encounter_id"].map(discharged) - _TOLERANCE
+    predicted = _first_predictions(layout, name)
+    if predicted is not None:
+        early = usable["acted_at"] < usable["encounter_id"].map(predicted) - _TOLERANCE
         if early.any():
-            problems.append(f"{early.sum()} interventions are dated before the discharge and are not used.")
+            problems.append(
+                f"{early.sum()} interventions are dated more than a day before the first prediction and are not used."
+            )
         usable = usable[~early]
     return usable.reset_index(drop=True)
 
 
-def _discharges(layout: Layout, name: str) -> pd.Series[pd.Timestamp] | None:
+def _first_predictions(layout: Layout, name: str) -> pd.Series[pd.Timestamp] | None:
     """The time of each encounter's first prediction, by encounter, or None: files of batches have no times."""
     if not exists(layout.live_predictions(name)):
         return None
@@ -189,9 +191,9 @@ def _unusual(layout: Layout, name: str, usable: pd.DataFrame) -> list[str]:
             "known the outcome."
         )
     earlier = {kind for other in all_interventions(layout) if other.batch != name for kind in other.kinds}
-    kinds = set(usable["kind"].dropna())
+    kinds = set(usable.loc[usable["response"] == "accepted", "kind"])
     if earlier and kinds - earlier:
-        found.append(f"Kinds that no earlier batch has: {', '.join(sorted(kinds - earlier))}.")
+        found.append(f"Kinds that were accepted in no other batch: {', '.join(sorted(kinds - earlier))}.")
     answers = set(usable["response"]).intersection(DECIDED)
     if len(answers) == 1:
         found.append(f"Every answer is {answers.pop()}, so the effect cannot be known from this batch.")

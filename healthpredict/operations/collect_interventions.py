@@ -19,7 +19,7 @@ from healthpredict.storage.tables import read_frame
 from healthpredict.storage.uris import exists, list_uris, read_bytes
 
 CARD: Final = "card"
-"""The kind of an intervention that a clinician overrode as a whole, with all suggestions of the card."""
+"""The kind of an intervention that a clinician overrode as a whole, with all suggestions of the card. Stored: never rename it."""
 
 
 def record_interventions(installation: Installation, source_uri: str) -> RecordedFile:
@@ -66,7 +66,7 @@ def _cards(installation: Installation) -> list[dict[str, Any]]:
 
 
 def _reported(installation: Installation) -> pd.DataFrame:
-    """Return what was reported, in the columns of `INTERVENTION_COLUMNS`: of an encounter and a kind, the last report."""
+    """Return what was reported, in the columns of `INTERVENTION_COLUMNS`: the last report of an encounter and a kind."""
     rows = [
         (card["encounter_id"], kind, card["outcome"], card["reason"], card["acted_at"], card["time"])
         for card in _cards(installation)
@@ -87,4 +87,10 @@ def _reported(installation: Installation) -> pd.DataFrame:
         return pd.DataFrame(columns=list(INTERVENTIONS_COLUMNS))
     reported = pd.concat(frames, ignore_index=True)
     order = pd.to_datetime(reported.pop("time"), utc=True, format="ISO8601").argsort(kind="stable")
-    return reported.iloc[order].drop_duplicates(["encounter_id", "kind"], keep="last")
+    reported = reported.iloc[order].reset_index(drop=True)
+    # That nothing was offered replaces all earlier reports on the encounter, and any later report replaces it.
+    position, encounter = reported.index.to_series(), reported["encounter_id"]
+    last_nothing = position.where(reported["response"] == "none").groupby(encounter).transform("max")
+    is_newest = position == position.groupby(encounter).transform("max")
+    in_force = reported[is_newest | last_nothing.isna() | (position > last_nothing)]
+    return in_force.drop_duplicates(["encounter_id", "kind"], keep="last")

@@ -15,7 +15,10 @@ from healthpredict.storage.tables import write_frame
 from healthpredict.storage.uris import exists, join, local_copy
 
 _RECORDED: Final = "file-"
-"""Objects that `record_file` wrote have names that begin with this."""
+"""Objects that `record_file` wrote have names that begin with this: never change it."""
+
+
+_AGAIN: Final = "This file was recorded before. Nothing was written, and later corrections stay in use."
 
 
 class RecordedFile(BaseModel):
@@ -74,7 +77,8 @@ def record_file(
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     checked = check(table.frame)
     uri = join(folder, f"{_RECORDED}{digest[:32]}.parquet")
-    if not exists(uri):  # a second write would make these rows newer than corrections reported since
+    again = exists(uri)
+    if not again:  # a second write would make these rows newer than corrections reported since
         # As text, like the objects that `ship_log` writes.
         texts = checked.usable.astype(dict.fromkeys(checked.usable.select_dtypes("category"), "str"))
         write_frame(uri, texts.assign(time=pd.Timestamp.now("UTC")))
@@ -83,7 +87,7 @@ def record_file(
         read_as=table.read_as,
         rows=checked.rows,
         recorded=len(checked.usable),
-        problems=(*table.notices, *checked.problems),
+        problems=(*table.notices, *checked.problems, *([_AGAIN] if again else [])),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from healthpredict.features.encoder import Value
 
 _PURPOSE: Final = b"health-predict: hold-out of encounter "
+"""Never change it, nor the digest: which flags are held back follows from them, also in the middle of a hold-out."""
 _RANGE: Final = 2**64
 
 

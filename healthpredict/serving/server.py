@@ -97,7 +97,7 @@ def serve(params: ServiceParams, limits: Limits | None = None) -> None:
         BundleError: the bundle is altered or incomplete, or does not reproduce its golden rows.
         ConfigurationError: the address is not a loopback address and there are no keys; a file contains no keys; callers and
             administrators share a file of keys; the log has no key for its pseudonyms; the file of CDS Hooks or a file for HTTPS
-            cannot be used; or the port is taken.
+            cannot be used; flags cannot be held back; or the port is taken.
         RegistryError, StorageError: the bundle cannot be fetched.
     """
     if params.keys is None and not is_loopback(params.host):

@@ -163,7 +163,9 @@ def test_feedback_and_recorded_files_reach_the_live_batch(settings: Settings, so
     accepted = newest(settings)
     assert accepted.kinds == {"call": 2, "visit": 1}
     assert accepted.flagged == Flagged(encounters=5, known=3, accepted=2)
-    assert accepted.problems == ("1 interventions are dated before the discharge and are not used.",)
+    assert accepted.problems == (
+        "1 interventions are dated more than a day before the first prediction and are not used.",
+    )
     assert unmatched_cards(Installation(settings)) == 1
     assert "1 answers to cards match no logged prediction." in _interventions(Installation(settings))
     # The last report of an encounter and a kind counts.
@@ -171,8 +173,17 @@ def test_feedback_and_recorded_files_reach_the_live_batch(settings: Settings, so
     record_interventions(installation, str(file))
     collect_live(installation)
     assert newest(settings).kinds == {"call": 1, "visit": 1}
+    # Also from none to a kind and back.
+    for report, kinds in (
+        ("7000,,none,,", {"call": 0}),
+        ("7000,visit,accepted,,2023-11-18", {"visit": 1}),
+    ):
+        file.write_text(f"{HEADER}\n{report}\n")
+        record_interventions(installation, str(file))
+        collect_live(installation)
+        assert newest(settings).kinds == {kind: number for kind, number in kinds.items() if number}
     # Nothing new: nothing is written or accepted again.
-    record_interventions(installation, str(file))
+    assert record_interventions(installation, str(file)).problems[-1].startswith("This file was recorded before.")
     collect_live(installation)
     assert accept_interventions(Installation(settings)) == ([], [])
     found = known_interventions(installation.layout, "live-000001")
