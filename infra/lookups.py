@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pulumi
 import pulumi_aws as aws
 from settings import PROJECT, ConfigError, StackSettings
+from tenacity import retry, retry_if_exception_message, stop_after_attempt, wait_exponential
 
 CANONICAL = "099720109477"
 UBUNTU = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
@@ -43,15 +44,29 @@ def look_up(settings: StackSettings) -> Lookups:
 
 def _refuse_another_region(settings: StackSettings) -> None:
     """Refuse a change of the region, which would replace every resource, with all data."""
-    own = f"{pulumi.get_organization()}/{PROJECT}/{settings.stack}"
-    # The function of the engine that `pulumi.StackReference` uses, whose own answer arrives only while resources are declared.
-    outputs = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": own}).value["outputs"]
-    before = outputs.get("region", settings.region)
+    before = _own_outputs(settings).get("region", settings.region)
     if before != settings.region:
         raise ConfigError(
             f"aws:region is {settings.region!r}, but this stack is in {before!r}. Nothing moves to another region: it would all be "
             f"deleted, with its data. Set aws:region back, or create another stack there: pulumi stack select --create NAME"
         )
+
+
+@retry(
+    retry=retry_if_exception_message(match=".*failed to load checkpoint"),
+    wait=wait_exponential(multiplier=0.1),
+    stop=stop_after_attempt(5),
+    reraise=True,
+)
+def _own_outputs(settings: StackSettings) -> dict[str, Any]:
+    """Return the outputs of the last update of this stack.
+
+    While this program starts, the engine writes the file of the stack, and a local backend does so in place. So the file may be
+    incomplete at this moment.
+    """
+    own = f"{pulumi.get_organization()}/{PROJECT}/{settings.stack}"
+    # The function of the engine that `pulumi.StackReference` uses, whose own answer arrives only while resources are declared.
+    return dict(pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": own}).value["outputs"])
 
 
 def _zone(settings: StackSettings) -> str:

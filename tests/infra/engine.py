@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pulumi
 import yaml
 from pulumi.runtime import mocks as runtime_mocks
@@ -94,6 +95,16 @@ class Stack:
         return found
 
 
+class _Refused(grpc.RpcError):
+    """An error of the engine."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNKNOWN
+
+    def details(self) -> str:
+        return str(self)
+
+
 class Recorder(pulumi.runtime.Mocks):
     """Records each resource, with an invented id and ARN."""
 
@@ -102,8 +113,13 @@ class Recorder(pulumi.runtime.Mocks):
         self.locations = ["us-east-1b", "us-east-1a"]
         self.outputs: dict[str, Any] = {}
         """Those of the last run, which the program reads."""
+        self.incomplete_reads = 0
+        """How often it cannot read them, because the engine is writing them."""
 
     def call(self, args: runtime_mocks.MockCallArgs) -> Any:
+        if args.token == "pulumi:pulumi:readStackOutputs" and self.incomplete_reads:
+            self.incomplete_reads -= 1
+            raise _Refused("failed to load checkpoint: EOF")
         answers: dict[str, dict[str, Any]] = {
             "pulumi:pulumi:readStackOutputs": {"outputs": self.outputs},
             "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},

@@ -42,6 +42,14 @@ def test_an_instance_type_that_the_region_does_not_offer_is_named() -> None:
     assert "'t9.large'" in error and REGION in error
 
 
+def test_a_stack_whose_file_is_being_written_is_read_again() -> None:
+    engine = Recorder()
+    engine.outputs = {"region": "eu-central-1"}
+    engine.incomplete_reads = 3
+    assert "this stack is in 'eu-central-1'" in rejected_by_the_program(engine)
+    assert engine.incomplete_reads == 0
+
+
 @pytest.mark.parametrize("name", ["somebody-elses", "health-predict-other-data-1a2b3c4", "health-predict-test-data-"])
 def test_a_bucket_of_another_stack_is_not_adopted(name: str) -> None:
     assert "adoptBucket" in refusal(adoptBucket=name)
