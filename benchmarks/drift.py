@@ -271,7 +271,7 @@ def _batches(settings: Settings) -> dict[str, pd.DataFrame]:
     for name in names:
         accept_batch(installation, find_batch(installation, name))
     accept_outcomes(installation)
-    return {name: read_labelled(installation, [name]) for name in names}
+    return {name: read_labelled(installation, [name]).frame for name in names}
 
 
 def _shuffled(batches: dict[str, pd.DataFrame], seed: int = 0) -> dict[str, pd.DataFrame]:

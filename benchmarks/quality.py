@@ -113,7 +113,9 @@ def prequential(settings: Settings) -> Measured:
             risks = {key: risks_of(bundle, arrived) for key, bundle in models.items()}
             # Only now the outcomes.
             labelled = arrived[["encounter_id", "patient_id"]].assign(batch=name, **risks)
-            labelled = labelled.merge(read_labelled(installation, [name])[["encounter_id", LABEL]], on="encounter_id")
+            labelled = labelled.merge(
+                read_labelled(installation, [name]).frame[["encounter_id", LABEL]], on="encounter_id"
+            )
             predicted.append(labelled)
             batches.append(
                 {
@@ -253,7 +255,7 @@ def _batches(settings: Settings) -> list[pd.DataFrame]:
     for name in names:
         accept_batch(installation, find_batch(installation, name))
     accept_outcomes(installation)
-    return [read_labelled(installation, [name]) for name in names]
+    return [read_labelled(installation, [name]).frame for name in names]
 
 
 SECTIONS: dict[str, Callable[[Settings], Measured]] = {

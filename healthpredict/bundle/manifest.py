@@ -71,6 +71,8 @@ class Manifest(BaseModel):
         created_at: in UTC.
         threshold: a risk at or above it is `high_risk`.
         calibrator: see `Calibrator`.
+        not_learned: number of encounters of training patients that the model did not learn from, because an intervention was
+            accepted, or because it is not known what was done.
         recalibration: None for a bundle that training built.
         test: metrics on patients that the model was not trained on, with calibrator and threshold from training.
         code_systems: systems of diagnosis codes that it knows.
@@ -92,6 +94,7 @@ class Manifest(BaseModel):
     created_at: datetime
     threshold: float
     calibrator: Calibrator
+    not_learned: int = 0
     recalibration: Recalibration | None = None
     test: TestReport
     code_systems: tuple[CodeSystem, ...]

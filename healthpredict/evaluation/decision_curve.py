@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.bootstrap import bootstrap_sums, group_equal
-from healthpredict.evaluation.interval import Floats, Interval, percentile_interval
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes, percentile_interval
 from healthpredict.evaluation.logistic import fitted_risks
 from healthpredict.evaluation.metrics import require_two_classes
 
@@ -80,7 +80,7 @@ class DecisionCurve(BaseModel):
 
 
 def decision_curve(
-    label: NDArray[np.bool_],
+    label: Outcomes,
     risk: Floats,
     baseline: Floats,
     patient_id: NDArray[np.int64],
@@ -95,7 +95,7 @@ def decision_curve(
     data that the variable is judged on. That favours the variable a little over the model.
 
     Args:
-        label: whether the patient was readmitted, shape (n_encounters,).
+        label: outcomes, shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
         baseline: the one variable, shape (n_encounters,).
         patient_id: shape (n_encounters,).
@@ -109,14 +109,14 @@ def decision_curve(
     require_two_classes(label)
     thresholds = np.array([*THRESHOLDS, threshold])
     risks = (risk, fitted_risks(baseline, label))
-    # Encounters that reach the same thresholds and have the same outcome count alike, so sums over such groups are enough.
+    # Encounters that reach the same thresholds count alike, so sums over such groups are enough.
     n_reached = [np.searchsorted(np.sort(thresholds), values, side="right") for values in risks]
-    first, group = group_equal(*n_reached, label.astype(np.intp))
+    first, group = group_equal(*n_reached)
     flagged = np.concatenate([values[first, None] >= thresholds for values in risks], axis=1)
-    terms = np.column_stack([flagged, flagged & label[first, None], label[first], np.ones(len(first))])
-    value = _measure(np.bincount(group)[None, :] @ terms, thresholds)
-    counts = bootstrap_sums(group, [np.ones(len(label))], patient_id, n_bootstrap, seed)[:, 0]
-    draws = _measure(counts @ terms, thresholds)
+    terms = [np.ones(len(label)), np.asarray(label, dtype=np.float64)]
+    sums = np.array([[np.bincount(group, term) for term in terms]])
+    value = _measure(sums, flagged, thresholds)
+    draws = _measure(bootstrap_sums(group, terms, patient_id, n_bootstrap, seed), flagged, thresholds)
     points = [
         DecisionPoint(
             threshold=float(at),
@@ -135,11 +135,17 @@ def decision_curve(
     return DecisionCurve(rows=len(label), points=tuple(points[:-1]), at_threshold=points[-1])
 
 
-def _measure(sums: Floats, thresholds: Floats) -> dict[str, Floats]:
-    """Compute each value of a `DecisionPoint` from sums over encounters, shape (n_resamples, n_thresholds)."""
-    n = len(thresholds)
-    flagged, baseline_flagged, hits, baseline_hits = (sums[:, start : start + n] for start in range(0, 4 * n, n))
-    readmitted, total = sums[:, -2:-1], sums[:, -1:]
+def _measure(sums: Floats, reached: NDArray[np.bool_], thresholds: Floats) -> dict[str, Floats]:
+    """Compute each value of a `DecisionPoint`, shape (n_resamples, n_thresholds).
+
+    Args:
+        sums: number of encounters and of readmitted ones, by group, shape (n_resamples, 2, n_groups).
+        reached: whether the risks of a group, and then its baseline, reach each threshold, shape (n_groups, 2 x n_thresholds).
+        thresholds: shape (n_thresholds,).
+    """
+    flagged, baseline_flagged = np.hsplit(sums[:, 0] @ reached, 2)
+    hits, baseline_hits = np.hsplit(sums[:, 1] @ reached, 2)
+    total, readmitted = (sums[:, term].sum(axis=1, keepdims=True) for term in (0, 1))
     odds = thresholds / (1 - thresholds)
     with np.errstate(invalid="ignore"):
         return {

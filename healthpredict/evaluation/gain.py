@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from healthpredict.evaluation.interval import Floats, Interval, normal_interval
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes, normal_interval
 from healthpredict.evaluation.metrics import auroc, require_two_classes
 
 
-def auroc_gain(label: NDArray[np.bool_], risk: Floats, other_risk: Floats, patient_id: NDArray[np.int64]) -> Interval:
+def auroc_gain(label: Outcomes, risk: Floats, other_risk: Floats, patient_id: NDArray[np.int64]) -> Interval:
     """Return the AUROC of `risk` minus that of `other_risk` on the same encounters, with its paired interval.
 
     The standard error is that of DeLong et al. 1988 (doi 10.2307/2531595) for encounters in clusters, here the patients
@@ -28,14 +28,18 @@ def clustered_error(influence: Floats, patient_id: NDArray[np.int64]) -> float:
     return float(np.sqrt((np.bincount(patient, influence) ** 2).sum()))
 
 
-def _influence(label: NDArray[np.bool_], risk: Floats) -> Floats:
+def _influence(label: Outcomes, risk: Floats) -> Floats:
     """Return the influence of each encounter on the AUROC, shape (n_encounters,). Ties count half."""
     require_two_classes(label)
-    influence = np.empty(len(label))
-    for same_class in (label, ~label):
-        risks, other_class = risk[same_class], np.sort(risk[~same_class])
-        n_below = (np.searchsorted(other_class, risks, "left") + np.searchsorted(other_class, risks, "right")) / 2
-        share_below = n_below / len(other_class)
-        ordered = share_below if same_class is label else 1 - share_below
-        influence[same_class] = (ordered - ordered.mean()) / len(ordered)
+    readmitted = np.asarray(label, dtype=np.float64)
+    influence = np.zeros(len(label))
+    for weight, other, above in ((readmitted, 1 - readmitted, True), (1 - readmitted, readmitted, False)):
+        rows = np.flatnonzero(weight)
+        order = np.argsort(risk, kind="stable")
+        below = np.concatenate([[0.0], np.cumsum(other[order])])
+        ends = (np.searchsorted(risk[order], risk[rows], side) for side in ("left", "right"))
+        share_below = sum(below[end] for end in ends) / 2 / below[-1]
+        ordered = share_below if above else 1 - share_below
+        of_class = weight[rows]
+        influence[rows] += of_class * (ordered - (of_class * ordered).sum() / of_class.sum()) / of_class.sum()
     return influence

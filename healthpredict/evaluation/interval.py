@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 Floats = NDArray[np.float64]
+Outcomes = NDArray[np.bool_] | Floats
+"""Whether patients were readmitted; or, where an intervention may have changed it, an estimate of the outcome without intervention,
+which may be below 0 or above 1 (see `untreated`)."""
 
 
 class Interval(BaseModel):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.interval import Floats, Outcomes
 
 _NEWTON_STEPS = 8
 """A logistic regression on one variable converges in about four."""
@@ -16,7 +15,7 @@ _LARGEST_LOG_ODDS = 30.0
 """Beyond it, a risk is 0 or 1 within rounding errors."""
 
 
-def fitted_risks(variable: Floats, label: NDArray[np.bool_] | Floats) -> Floats:
+def fitted_risks(variable: Floats, label: Outcomes) -> Floats:
     """Turn a variable into risks: the fitted values of a logistic regression of the outcome on it, shape (n_encounters,)."""
     return _fit_logistic(_with_intercept(variable), np.asarray(label, dtype=np.float64))[1]
 
@@ -26,6 +25,12 @@ def slope_of(log_odds: Floats, label: Floats) -> tuple[float, Floats]:
     design = _with_intercept(log_odds)
     coefficients, fitted, covariance = _fit_logistic(design, label)
     return float(coefficients[1]), (design * (label - fitted)[:, None]) @ covariance[1]
+
+
+def fitted_line(log_odds: Floats, label: Outcomes) -> tuple[float, float]:
+    """Return the intercept and the slope of a logistic regression."""
+    coefficients = _fit_logistic(_with_intercept(log_odds), np.asarray(label, dtype=np.float64))[0]
+    return float(coefficients[0]), float(coefficients[1])
 
 
 def _with_intercept(variable: Floats) -> Floats:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.bootstrap import bootstrap_weights
-from healthpredict.evaluation.interval import Floats, Interval, percentile_interval
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes, percentile_interval
 from healthpredict.evaluation.logistic import SMALLEST_RISK, slope_of
 
 ECE_BINS = 10
@@ -56,7 +56,7 @@ class Evaluation(BaseModel):
 
 
 def evaluate(
-    label: NDArray[np.bool_],
+    label: Outcomes,
     risk: Floats,
     patient_id: NDArray[np.int64],
     *,
@@ -66,7 +66,7 @@ def evaluate(
     """Evaluate risks against outcomes.
 
     Args:
-        label: whether the patient was readmitted, shape (n_encounters,).
+        label: outcomes, shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
         patient_id: shape (n_encounters,).
         n_bootstrap: resamples behind each interval.
@@ -89,8 +89,11 @@ def evaluate(
     )
 
 
-def auroc(label: NDArray[np.bool_], risk: Floats) -> float:
+def auroc(label: Outcomes, risk: Floats) -> float:
     """Compute the area under the ROC curve. Ties count half.
+
+    With estimated outcomes, this is the doubly robust AUROC of Rotnitzky, Faraggi & Schisterman 2006 (doi
+    10.1198/016214505000001339): an encounter counts as readmitted in proportion to its outcome.
 
     Raises:
         NotEnoughData: no rows, or one class only.
@@ -115,12 +118,12 @@ def threshold_for(risk: Floats, alert_rate: float) -> float:
     return float(np.quantile(risk, 1 - alert_rate))
 
 
-def require_two_classes(label: NDArray[np.bool_]) -> None:
+def require_two_classes(label: Outcomes) -> None:
     """Raise `NotEnoughData` unless some encounters were readmitted and some were not."""
-    positives = int(np.sum(label))
-    if positives in (0, len(label)):
+    positives = float(np.sum(label))
+    if not 0 < positives < len(label):
         raise NotEnoughData(
-            f"{len(label)} encounters with {positives} readmissions cannot be evaluated: both classes are needed. "
+            f"{len(label)} encounters with {positives:.0f} readmissions cannot be evaluated: both classes are needed. "
             "Wait for more matured outcomes."
         )
 
@@ -128,7 +131,7 @@ def require_two_classes(label: NDArray[np.bool_]) -> None:
 class _Sorted:
     """Encounters in ascending order of risk. All weights must be in this order, shape (n_resamples, n)."""
 
-    def __init__(self, label: NDArray[np.bool_] | Floats, risk: Floats) -> None:
+    def __init__(self, label: Outcomes, risk: Floats) -> None:
         self.order = np.argsort(risk, kind="stable")
         self.risk = risk[self.order]
         self.label = np.asarray(label, dtype=np.float64)[self.order]
@@ -194,7 +197,9 @@ class _Sorted:
         bins = np.unique(np.r_[0, ties[np.minimum(edges, len(ties) - 1)]])
         in_bin = np.searchsorted(bins, np.arange(len(self.risk)), "right")[:, None] - 1 == np.arange(ECE_BINS)
         gap = self.risk - self.label
-        return slope, np.column_stack([gap**2, influence * len(gap), in_bin * gap[:, None]])
+        # The outcome is 0 or 1, so its square is itself. That of an estimate is not.
+        squared = gap**2 + (self.label - self.label**2)
+        return slope, np.column_stack([squared, influence * len(gap), in_bin * gap[:, None]])
 
 
 def _cumulative(weights: Floats) -> Floats:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.decision_curve import DecisionCurve, decision_curve
-from healthpredict.evaluation.interval import Floats, Interval
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes
 from healthpredict.evaluation.metrics import Evaluation, evaluate
 from healthpredict.evaluation.subgroups import subgroups_of
 
@@ -60,7 +59,7 @@ class TestReport(BaseModel):
 
 def report_on(
     encounters: pd.DataFrame,
-    label: NDArray[np.bool_],
+    label: Outcomes,
     risk: Floats,
     *,
     threshold: float,
@@ -71,7 +70,7 @@ def report_on(
 
     Args:
         encounters: frame with `patient_id`, `BASELINE_COLUMN` and the columns of `GROUPINGS`, shape (n_encounters, ...).
-        label: shape (n_encounters,).
+        label: outcomes, shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
         threshold: a risk at or above it is `high_risk`.
         min_subgroup_rows: smaller groups are left out.
@@ -88,19 +87,19 @@ def report_on(
         baseline_auroc=evaluate(label, baseline, patient_id, n_bootstrap=n_bootstrap).auroc,
         threshold=threshold,
         alert_rate=float(high.mean()),
-        sensitivity=float(high[label].mean()),
+        sensitivity=float((high * label).sum() / label.sum()),
         subgroups=evaluate_subgroups(encounters, label, risk, min_subgroup_rows, n_bootstrap),
         decision_curve=decision_curve(label, risk, baseline, patient_id, threshold=threshold, n_bootstrap=n_bootstrap),
     )
 
 
 def evaluate_subgroups(
-    encounters: pd.DataFrame, label: NDArray[np.bool_], risk: Floats, min_rows: int, n_bootstrap: int
+    encounters: pd.DataFrame, label: Outcomes, risk: Floats, min_rows: int, n_bootstrap: int
 ) -> tuple[Subgroup, ...]:
     """Evaluate each group that has at least `min_rows` encounters and both classes; see `GROUPINGS`."""
     found = []
     for column, value, rows in subgroups_of(encounters, min_rows):
-        if label[rows].all() or not label[rows].any():
+        if not 0 < label[rows].sum() < rows.sum():
             continue
         patient_id = encounters["patient_id"].to_numpy()[rows]
         measured = evaluate(label[rows], risk[rows], patient_id, n_bootstrap=n_bootstrap)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.bootstrap import bootstrap_sums, group_equal
-from healthpredict.evaluation.interval import Floats, Interval, percentile_interval
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes, percentile_interval
 
 if TYPE_CHECKING:
     # The API reads a `TestReport` from a bundle and does not import pandas.
@@ -51,7 +51,7 @@ class GroupPerformance(BaseModel):
         column: what the group is made of, such as `age`, or `gender and age`.
         value: the group, such as `[90-100)`.
         rows: encounters.
-        readmitted: those of them that were readmitted.
+        readmitted: those of them that were readmitted; rounded if outcomes were estimated.
         metrics: sensitivity, false-positive rate and positive predictive value at the threshold, and `offset`, which is mean risk
             minus readmitted share. A metric is left out if the group, or the others, have fewer than `MIN_DENOMINATOR`
             encounters for it.
@@ -80,7 +80,7 @@ def subgroups_of(encounters: pd.DataFrame, min_rows: int) -> Iterator[tuple[str,
 
 def group_performance(
     encounters: pd.DataFrame,
-    label: NDArray[np.bool_],
+    label: Outcomes,
     risk: Floats,
     *,
     threshold: float,
@@ -94,7 +94,7 @@ def group_performance(
 
     Args:
         encounters: frame with `patient_id` and the columns of `GROUPINGS`, shape (n_encounters, ...).
-        label: whether the patient was readmitted, shape (n_encounters,).
+        label: outcomes, shape (n_encounters,).
         risk: probability 0-1, shape (n_encounters,).
         threshold: a risk at or above it is flagged.
         min_rows: smaller groups are left out.
@@ -107,15 +107,15 @@ def group_performance(
     flagged = risk >= threshold
     columns = dict.fromkeys(column for grouping in GROUPINGS for column in grouping)
     codes = [_coded(encounters, column)[0] for column in columns]
-    # A cell is the encounters with the same values, label and flag. Every group is a union of cells, so one pass over the
+    # A cell is the encounters with the same values, outcome and flag. Every group is a union of cells, so one pass over the
     # encounters of a resample is enough for all groups.
-    first, cell = group_equal(*codes, label.astype(np.intp), flagged.astype(np.intp))
+    first, cell = group_equal(*codes, (label > 0).astype(np.intp), flagged.astype(np.intp))
     member = np.stack([rows[first] for _, _, rows in groups], axis=1).astype(np.float64)
-    terms = (np.ones(len(label)), risk)
+    terms = (np.ones(len(label)), risk, np.asarray(label, dtype=np.float64))
     sums = np.array([[np.bincount(cell, term) for term in terms]])
     drawn = bootstrap_sums(cell, terms, encounters["patient_id"].to_numpy(), n_bootstrap, seed)
-    measured = _measure(sums, label[first], flagged[first], member)
-    draws = _measure(drawn, label[first], flagged[first], member)
+    measured = _measure(sums, flagged[first], member)
+    draws = _measure(drawn, flagged[first], member)
     found = {
         (metric, i): _group_metric(metric, values, draws[metric], i)
         for metric, values in measured.items()
@@ -128,7 +128,7 @@ def group_performance(
             column=column,
             value=name,
             rows=int(rows.sum()),
-            readmitted=int(label[rows].sum()),
+            readmitted=round(label[rows].sum()),
             metrics={
                 metric: one.model_copy(update={"p_value": corrected[metric, i]})
                 for (metric, group), one in found.items()
@@ -157,23 +157,21 @@ class _Measured(NamedTuple):
     """Number of encounters that the metric is computed from: in the group or among the others, whichever is smaller."""
 
 
-def _measure(
-    sums: Floats, label: NDArray[np.bool_], flagged: NDArray[np.bool_], member: Floats
-) -> dict[Metric, _Measured]:
+def _measure(sums: Floats, flagged: NDArray[np.bool_], member: Floats) -> dict[Metric, _Measured]:
     """Compute all metrics from sums over cells.
 
     Args:
-        sums: number of encounters and sum of their risks, shape (n_resamples, 2, n_cells).
-        label: whether the encounters of a cell were readmitted, shape (n_cells,).
+        sums: number of encounters, sum of their risks and number of readmitted ones, shape (n_resamples, 3, n_cells).
         flagged: whether the encounters of a cell are flagged, shape (n_cells,).
         member: 1 if a cell belongs to a group, otherwise 0, shape (n_cells, n_groups).
     """
-    counts, risks = sums[:, 0], sums[:, 1]
+    counts, risks, readmitted = sums[:, 0], sums[:, 1], sums[:, 2]
+    not_readmitted = counts - readmitted
     parts: dict[Metric, tuple[Floats, Floats]] = {
-        "sensitivity": (counts * (label & flagged), counts * label),
-        "false_positive_rate": (counts * (~label & flagged), counts * ~label),
-        "ppv": (counts * (label & flagged), counts * flagged),
-        "offset": (risks - counts * label, counts),
+        "sensitivity": (readmitted * flagged, readmitted),
+        "false_positive_rate": (not_readmitted * flagged, not_readmitted),
+        "ppv": (readmitted * flagged, counts * flagged),
+        "offset": (risks - readmitted, counts),
     }
     measured: dict[Metric, _Measured] = {}
     for metric, (part, whole) in parts.items():

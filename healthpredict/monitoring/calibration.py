@@ -10,16 +10,15 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import expit, log_expit, logit
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from healthpredict.evaluation.interval import Floats, Interval, normal_interval
-from healthpredict.evaluation.logistic import SMALLEST_RISK
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes, normal_interval
+from healthpredict.evaluation.logistic import SMALLEST_RISK, fitted_line
 from healthpredict.monitoring.params import DriftPolicy
 
 Correction = Literal["none", "intercept", "intercept and slope"]
@@ -49,30 +48,28 @@ class CalibrationCheck(BaseModel):
     slope: float = 1.0
 
 
-def check_calibration(label: NDArray[np.bool_], risk: Floats, policy: DriftPolicy) -> CalibrationCheck | None:
+def check_calibration(label: Outcomes, risk: Floats, policy: DriftPolicy) -> CalibrationCheck | None:
     """Compare risks with outcomes, and find the smallest correction that suffices.
 
     Args:
-        label: whether the patient was readmitted, shape (n_encounters,), may be empty.
+        label: outcomes, shape (n_encounters,), may be empty.
         risk: readmission risks (0-1) of the same encounters, shape (n_encounters,).
         policy: significance level of the tests, and how many readmissions they need.
 
     Returns:
         The result, or None if there are too few readmissions, or too few encounters without one.
     """
-    readmissions = int(label.sum())
+    readmissions = round(label.sum())
     if min(readmissions, len(label) - readmissions) < policy.min_readmissions:
         return None
     log_odds = logit(np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK))
     shift = fit_intercept(label, log_odds)
-    line = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
-    intercept, slope = float(line.intercept_[0]), float(line.coef_[0, 0])
+    intercept, slope = _line(label, log_odds)
     loss, shifted_loss, line_loss = (
-        float(log_loss(label, expit(corrected), normalize=False))
-        for corrected in (log_odds, log_odds + shift, intercept + slope * log_odds)
+        _loss(label, corrected) for corrected in (log_odds, log_odds + shift, intercept + slope * log_odds)
     )
     # The statistic of the test is twice the difference of the losses.
-    smallest_gain = chi2.isf(policy.calibration_level, df=1) / 2
+    smallest_gain = chi2.isf(policy.calibration_level, df=1) / 2 * _dispersion(label, expit(log_odds + shift))
     correction: Correction = "none"
     # A slope below 0 would reverse the order of the risks.
     if slope > 0 and shifted_loss - line_loss > smallest_gain:
@@ -91,13 +88,38 @@ def check_calibration(label: NDArray[np.bool_], risk: Floats, policy: DriftPolic
     )
 
 
-def fit_intercept(label: NDArray[np.bool_], log_odds: Floats) -> float:
+def fit_intercept(label: Outcomes, log_odds: Floats) -> float:
     """Return the shift of the log-odds that makes the mean risk equal to the readmitted share, which must not be 0 or 1."""
     share = label.mean()
     return float(brentq(lambda shift: expit(log_odds + shift).mean() - share, -_LARGEST_SHIFT, _LARGEST_SHIFT))
 
 
-def _offset(label: NDArray[np.bool_], risk: Floats) -> Interval:
+def _line(label: Outcomes, log_odds: Floats) -> tuple[float, float]:
+    """Return the intercept and the slope of a logistic regression of the outcomes on the log-odds."""
+    if label.dtype != bool:  # estimates are no classes
+        return fitted_line(log_odds, label)
+    line = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
+    return float(line.intercept_[0]), float(line.coef_[0, 0])
+
+
+def _loss(label: Outcomes, log_odds: Floats) -> float:
+    """Return the negative log-likelihood of the outcomes."""
+    if label.dtype != bool:
+        return float(-(label * log_expit(log_odds) + (1 - label) * log_expit(-log_odds)).sum())
+    return float(log_loss(label, expit(log_odds), normalize=False))
+
+
+def _dispersion(label: Outcomes, risk: Floats) -> float:
+    """Return the variance of the outcomes in units of that of real outcomes (McCullagh & Nelder 1989, section 4.5).
+
+    An estimate stands for several encounters, so it varies more.
+    """
+    if label.dtype == bool:
+        return 1.0
+    return max(1.0, float(((label - risk) ** 2).sum() / (risk * (1 - risk)).sum()))
+
+
+def _offset(label: Outcomes, risk: Floats) -> Interval:
     difference = risk - label
     value, error = float(difference.mean()), float(difference.std() / np.sqrt(len(label)))
     return normal_interval(value, error)

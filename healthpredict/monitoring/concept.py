@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.interval import Interval, normal_interval
+from healthpredict.evaluation.interval import Interval, Outcomes, normal_interval
 from healthpredict.evaluation.metrics import Evaluation, evaluate
 from healthpredict.monitoring.params import DriftPolicy
 
@@ -64,7 +64,7 @@ class ConceptDrift(BaseModel):
 
 
 def detect_concept_drift(
-    label: NDArray[np.bool_],
+    label: Outcomes,
     risk: NDArray[np.float64],
     patient_id: NDArray[np.int64],
     promoted: Evaluation,
@@ -76,7 +76,7 @@ def detect_concept_drift(
     """Compare the champion on matured outcomes with its evaluation at promotion, and with the shadow.
 
     Args:
-        label: whether the patient was readmitted, shape (n_encounters,), may be empty.
+        label: outcomes, shape (n_encounters,), may be empty.
         risk: the champion's readmission risks (0-1) of the same encounters, none of which it was trained on.
         patient_id: shape (n_encounters,).
         promoted: the champion's evaluation at promotion.

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from healthpredict.evaluation.interval import Outcomes
 from healthpredict.evaluation.subgroups import (
     GROUPINGS,
     GroupMetric,
@@ -68,7 +69,7 @@ def detect_subgroup_drift(
     profile: ReferenceProfile,
     encounters: pd.DataFrame,
     risk: NDArray[np.float64],
-    matured: tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]] | None,
+    matured: tuple[pd.DataFrame, Outcomes, NDArray[np.float64]] | None,
     *,
     threshold: float,
     policy: DriftPolicy,

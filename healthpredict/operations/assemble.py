@@ -13,6 +13,7 @@ from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.monitoring.profile import build_profile
 from healthpredict.operations.built_card import make_card
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.read_labelled import LEARNED
 from healthpredict.operations.search import Search
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
@@ -37,7 +38,7 @@ def assemble(
         installation: where the registry is.
         search: the search that found the model.
         fitted: the model.
-        training: the encounters that the model was fitted on; they are the reference for drift.
+        training: the encounters of training patients; they are the reference for drift.
         test: encounters of the same period, of patients that the model was not fitted on.
         report: the evaluation on `test`.
 
@@ -73,6 +74,7 @@ def assemble(
             "created_at": datetime.now(UTC),
             "threshold": report.threshold,
             "calibrator": fitted.calibrator,
+            "not_learned": int((~training[LEARNED]).sum()),
             "test": report,
         },
         encoder=fitted.encoder,

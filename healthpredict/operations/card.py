@@ -46,7 +46,7 @@ def model_card(installation: Installation, version: str) -> ModelCard:
     if version != CHAMPION and not version.isdecimal():
         raise ConfigurationError(f"{version!r} is no version: give its number, or {CHAMPION}.")
     found = registry.champion() if version == CHAMPION else registry.version(int(version))
-    return _card(installation, found, summarise_batches(installation))
+    return _card(installation, found, summarise_batches(installation)[0])
 
 
 def champion_card(installation: Installation, batches: Sequence[BatchSummary]) -> ModelCard | None:

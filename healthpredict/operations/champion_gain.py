@@ -20,7 +20,7 @@ from healthpredict.evaluation.metrics import require_two_classes
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import LEARNED, read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.search import CANDIDATES_TAG
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes
@@ -81,8 +81,8 @@ def shadow_gain(
         return None
     earlier = [*bundle.manifest.trained_on, *unseen.names[:-1]]
     candidate = Candidate.model_validate(json.loads(champion.tags[CANDIDATES_TAG])[0])
-    labelled = read_labelled(installation, earlier)
-    training = labelled[sides(labelled) != Side.TEST]  # as for the champion
+    labelled = read_labelled(installation, earlier).frame
+    training = labelled[(sides(labelled) != Side.TEST) & labelled[LEARNED]]  # as for the champion
     newest = unseen.newest
     encounters, label = unseen.labelled[newest], unseen.label[newest]
     try:

@@ -83,10 +83,12 @@ def sides(encounters: pd.DataFrame) -> NDArray[np.str_]:
 
 
 def data_digest(installation: Installation, names: Sequence[str]) -> str:
-    """SHA-256 of the accepted encounters and the known outcomes of some batches, as stored."""
+    """SHA-256 of the accepted encounters, the known outcomes and the known interventions of some batches, as stored."""
     layout = installation.layout
     digest = hashlib.sha256()
     for name in names:
-        for uri in (layout.processed(name), layout.known_outcomes(name)):
+        interventions = layout.known_interventions(name)
+        reported = [interventions] if exists(interventions) else []
+        for uri in (layout.processed(name), layout.known_outcomes(name), *reported):
             digest.update(hashlib.sha256(read_bytes(uri)).digest())
     return digest.hexdigest()

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
-from healthpredict.evaluation.interval import Floats, Interval
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.features.frame import encode_frame, unknown_diagnoses
 from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
@@ -34,10 +34,15 @@ from healthpredict.operations.champion_gain import (
     earlier_shadow_gains,
     shadow_gain,
 )
-from healthpredict.operations.dataset import LABEL, cohort_rows, matured_batches, sides
+from healthpredict.operations.dataset import cohort_rows, matured_batches, sides
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import (
+    CANNOT_BE_KNOWN,
+    judged,
+    judged_outcomes,
+    read_labelled,
+)
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes, unseen_outcomes
@@ -69,6 +74,8 @@ class DriftCheck(BaseModel):
         alert_rate: share of the batch that the champion flags, or None in a check by an earlier version of this system.
         gain: what the champion gained over the one before it, or None unless this check is the first that can measure it.
         shadow_gain: what the shadow gains over the champion on `newest_matured`, or None if there was no shadow.
+        overlap: what is known about interventions in the matured batches that the champion was not trained on; None if there were
+            none, as far as it is known. All figures of outcomes are about outcomes without intervention.
         decision: stable, warn, recalibrate or retrain, with reasons.
         override: sequence number of the manual decision that was followed, or None.
         report_uri: URI of Evidently's page.
@@ -93,6 +100,7 @@ class DriftCheck(BaseModel):
     alert_rate: AlertRate | None = None
     gain: Interval | None = None
     shadow_gain: Interval | None = None
+    overlap: Overlap | None = None
     decision: DriftDecision
     override: int | None
     report_uri: str
@@ -141,7 +149,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         risk, risk_as_trained = bundle.risks(features), bundle.risks_as_trained(features)
         counts = count_batch(profile, encounters, risk_as_trained)
         contributions = champion_contributions(bundle, encounters)
-        unseen = unseen_outcomes(installation, bundle, name)
+        unseen, overlap = unseen_outcomes(installation, bundle, name)
         pending = pending_override(installation)
         override_sequence, override = pending if pending else (None, None)
         history = History(
@@ -182,6 +190,8 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             acknowledged=tuple(alarm.sentence for alarm in group_alarms if alarm.about in known),
         )
         decision = decide(findings, history, settings.drift)
+        if overlap is not None and not overlap.is_enough:
+            decision = decision.model_copy(update={"reasons": (*decision.reasons, CANNOT_BE_KNOWN)})
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         _, html = evidently_page(profile, encounters, risk_as_trained)
@@ -203,6 +213,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         alert_rate=findings.alert_rate,
         gain=gain,
         shadow_gain=shadow,
+        overlap=overlap,
         decision=decision,
         override=override_sequence,
         report_uri=report_uri,
@@ -262,7 +273,7 @@ def _calibration(bundle: Bundle, unseen: UnseenOutcomes, policy: DriftPolicy) ->
 
 def _never_trained_on(
     installation: Installation, bundle: Bundle, arriving: str, unseen: UnseenOutcomes | None
-) -> tuple[pd.DataFrame, NDArray[np.bool_], Floats] | None:
+) -> tuple[pd.DataFrame, Outcomes, Floats] | None:
     """Encounters, outcomes and risks of the batches that are new to the champion and of the test side of the other ones.
 
     A group in a few batches is too small to be judged. With the test side of all earlier ones, it is not.
@@ -270,10 +281,10 @@ def _never_trained_on(
     parts = [] if unseen is None else [(unseen.labelled, unseen.risk)]
     trained_on = [name for name in matured_batches(installation, arriving) if name in bundle.manifest.trained_on]
     if trained_on:
-        labelled = read_labelled(installation, trained_on)
+        labelled = judged(read_labelled(installation, trained_on).frame)
         test = labelled[sides(labelled) == Side.TEST]
         parts.append((test, risks_of(bundle, test)))
-    if not parts:
+    if not sum(len(labelled) for labelled, _ in parts):
         return None
     encounters = pd.concat([labelled for labelled, _ in parts], ignore_index=True)
-    return encounters, encounters[LABEL].to_numpy(dtype=np.bool_), np.concatenate([risk for _, risk in parts])
+    return encounters, judged_outcomes(encounters), np.concatenate([risk for _, risk in parts])

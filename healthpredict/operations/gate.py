@@ -11,10 +11,11 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.profile import RISK
-from healthpredict.operations.dataset import LABEL, matured_batches, newest_batches, sides
+from healthpredict.operations.dataset import matured_batches, newest_batches, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import CANNOT_BE_KNOWN, judged, judged_outcomes, read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.storage.tables import read_frame
@@ -47,8 +48,10 @@ def gate(installation: Installation, version: int, arriving: str) -> GateDecisio
             registry.fetch_bundle(registry.version(other)) if other is not None and other != version else None
             for other in (champion.version if champion else None, anchor)
         )
-        comparison = _compare(installation, challenger, champion_bundle, anchor_bundle, arriving)
+        comparison, overlap = _compare(installation, challenger, champion_bundle, anchor_bundle, arriving)
         decision = decide_promotion(comparison, settings.promotion)
+        if overlap is not None:
+            decision = decision.model_copy(update={"reasons": (*decision.reasons, _about(overlap))})
     installation.ledger.append(
         "gate",
         version=version,
@@ -87,26 +90,42 @@ def anchor_version(installation: Installation) -> int | None:
 
 def _compare(
     installation: Installation, challenger: Bundle, champion: Bundle | None, anchor: Bundle | None, arriving: str
-) -> Comparison:
-    """Predict all encounters with known outcomes that neither champion nor anchor was trained on, with each model."""
+) -> tuple[Comparison, Overlap | None]:
+    """Predict all encounters that neither champion nor anchor was trained on with each model.
+
+    Returns:
+        The encounters whose outcomes without intervention are known or estimated, and what is known about interventions.
+    """
     settings, rivals = installation.settings, [bundle for bundle in (champion, anchor) if bundle]
     names = matured_batches(installation, arriving)
-    parts = [_unseen(read_labelled(installation, [name]), name, rivals) for name in names]
+    labelled = read_labelled(installation, names)
+    parts = [_unseen(judged(part), name, rivals) for part, name in zip(labelled.parts, names, strict=True)]
     if not sum(map(len, parts)):
         raise NotEnoughData("No batch has known outcomes yet. Wait for the next one.")
     risks = [_challenger_risk(installation, challenger, part, name) for part, name in zip(parts, names, strict=True)]
     parts = [part[~np.isnan(risk)] for part, risk in zip(parts, risks, strict=True)]
     encounters, rows = pd.concat(parts, ignore_index=True), [len(part) for part in parts]
     same_model = champion and anchor and champion.manifest.trained_version == anchor.manifest.trained_version
-    return Comparison(
+    comparison = Comparison(
         encounters=encounters,
-        label=encounters[LABEL].to_numpy(dtype=np.bool_),
+        label=judged_outcomes(encounters),
         newest=np.repeat(np.arange(len(rows)), rows) >= newest_batches(rows, settings.drift.calibration_rows),
         risk=np.concatenate([risk[~np.isnan(risk)] for risk in risks]),
         champion_risk=risks_of(champion, encounters) if champion else None,
         anchor_risk=risks_of(anchor, encounters) if anchor and not same_model else None,
         threshold=challenger.manifest.threshold,
         alert_rate=settings.model.alert_rate,
+    )
+    return comparison, labelled.overlap
+
+
+def _about(overlap: Overlap) -> str:
+    """Describe what the comparison knows about interventions."""
+    if not overlap.is_enough:
+        return f"{CANNOT_BE_KNOWN} So only batches without interventions are compared on."
+    return (
+        f"Outcomes are those without intervention, which are estimated for {overlap.flagged} flagged encounters: those without an "
+        f"intervention count as {overlap.effective:.0f}."
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.special import expit, logit
 
@@ -24,7 +23,7 @@ from healthpredict.operations.assemble import assemble
 from healthpredict.operations.built_card import log_card
 from healthpredict.operations.dataset import LABEL, newest_batches, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import LEARNED, UNTREATED, judged, judged_outcomes, read_labelled
 from healthpredict.operations.search import CANDIDATES_TAG, SEARCHED_ROWS_TAG, Search, TrainingRequest
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
@@ -82,19 +81,19 @@ def register(installation: Installation, search: Search) -> Challenger:
 
     seconds = dict(search.seconds)
     with timed(seconds, "load"):
-        parts = [read_labelled(installation, [name]) for name in search.trained_on]
+        parts = read_labelled(installation, search.trained_on).parts
         labelled = pd.concat(parts, ignore_index=True)
     is_test = sides(labelled) == Side.TEST
-    training, test = labelled[~is_test], labelled[is_test]
-    label, seed = training[LABEL].to_numpy(), installation.settings.search.seed
+    training, test = labelled[~is_test], judged(labelled[is_test])
+    learn, seed = training[LEARNED].to_numpy(), installation.settings.search.seed
     with timed(seconds, "fit"):
-        fitted = fit_best(search.result.finalists, training, label, seed)
+        fitted = fit_best(search.result.finalists, training, training[LABEL].to_numpy(), seed, learn)
     fitted, threshold = _fit_to_newest(installation, fitted, search, parts)
     search = search.model_copy(update={"result": search.result.led_by(fitted.candidate)})
     with timed(seconds, "evaluate"):
-        report, plots = _evaluate(installation, fitted, label, test, threshold)
+        report, plots = _evaluate(installation, fitted, training, test, threshold)
     with timed(seconds, "register"):
-        registry.log(search.run_id, params=_params(search, len(training)), metrics=_metrics(report))
+        registry.log(search.run_id, params=_params(search, int(learn.sum())), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
         bundle = assemble(installation, search, fitted, training=training, test=test, report=report)
         log_card(registry, search.run_id, bundle)
@@ -104,7 +103,8 @@ def register(installation: Installation, search: Search) -> Challenger:
         )
     with timed(seconds, "log_families"):
         others = search.result.candidates[1:] if search.result.trials else ()
-        models = fit_each_uncalibrated(others, training, label, seed)
+        learned = training[learn]
+        models = fit_each_uncalibrated(others, learned, learned[LABEL].to_numpy(), seed)
         for other, (encoder, model) in zip(others, models, strict=True):
             onnx = export_onnx(other.family, model, len(encoder.feature_names))
             registry.log_onnx(search.run_id, other.family, onnx)
@@ -144,11 +144,15 @@ def _fit_to_newest(
     test = sides(labelled) == Side.TEST
     risk = np.empty(len(labelled))
     risk[~test], risk[test] = fitted.out_of_fold_risk, fitted.risks(labelled[test])
-    sizes = [len(part) for part in parts]
+    known = labelled[UNTREATED].notna().to_numpy()
+    sizes = [len(judged(part)) for part in parts]
     rows = sum(sizes[newest_batches(sizes, settings.drift.calibration_rows) :])
-    newest, usable = risk[-rows:], ~test[-rows:]  # what is fitted to the test side cannot be evaluated there
-    label = labelled[LABEL].to_numpy(dtype=np.bool_)[-rows:][usable]
-    if min(label.sum(), (~label).sum()) >= settings.drift.min_readmissions:
+    newest, usable = (
+        risk[known][-rows:],
+        ~test[known][-rows:],
+    )  # what is fitted to the test side cannot be evaluated there
+    label = judged_outcomes(labelled[known])[-rows:][usable]
+    if min(label.sum(), len(label) - label.sum()) >= settings.drift.min_readmissions:
         shift = fit_intercept(label, logit(newest[usable]))
         fitted, newest = fitted.shifted(shift), expit(logit(newest) + shift)
     arriving = installation.layout.processed(search.training.arriving)
@@ -160,12 +164,12 @@ def _fit_to_newest(
 def _evaluate(
     installation: Installation,
     fitted: FittedModel,
-    training_label: NDArray[np.bool_],
+    training: pd.DataFrame,
     test: pd.DataFrame,
     threshold: float,
 ) -> tuple[TestReport, dict[str, bytes]]:
     params = installation.settings.model
-    label, risk = test[LABEL].to_numpy(), fitted.risks(test)
+    label, risk = judged_outcomes(test), fitted.risks(test)
     report = report_on(
         test,
         label,
@@ -174,7 +178,8 @@ def _evaluate(
         min_subgroup_rows=params.min_subgroup_rows,
         n_bootstrap=params.n_bootstrap,
     )
-    check_for_leak(fitted, training_label, report.evaluation, params)
+    known = training[UNTREATED].notna().to_numpy()
+    check_for_leak(fitted, judged_outcomes(training[known]), fitted.out_of_fold_risk[known], report.evaluation, params)
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
     plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
     if report.decision_curve is not None:

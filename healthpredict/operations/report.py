@@ -13,11 +13,11 @@ from healthpredict.evaluation.decision_curve import decision_curve
 from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.card import champion_card
-from healthpredict.operations.dataset import LABEL, arrived_batches, has_matured, sides
+from healthpredict.operations.dataset import arrived_batches, has_matured, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
 from healthpredict.operations.risks import risks_of
-from healthpredict.operations.summarise import predicted_batch, summarise
+from healthpredict.operations.summarise import predicted_batches, summarise
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.reporting.model_card.page import as_html
 from healthpredict.reporting.page import decision_plots, history_plots, page
@@ -79,10 +79,10 @@ def _decision_curves(installation: Installation) -> tuple[ModelCurve, ...]:
     known = [name for name in arrived_batches(installation) if has_matured(installation.layout, name)]
     if champion is None or not known:
         return ()
-    labelled = read_labelled(installation, known)
+    labelled = judged(read_labelled(installation, known).frame)
     test = labelled[sides(labelled) == Side.TEST]
-    label = test[LABEL].to_numpy(dtype=np.bool_)
-    if label.all() or not label.any():
+    label = judged_outcomes(test)
+    if not 0 < label.sum() < len(label):
         return ()
     versions = {"champion": champion}
     if challenger is not None and challenger.version != champion.version:
@@ -110,8 +110,8 @@ def _performance_plots(installation: Installation, summary: Summary) -> dict[str
         return {}
     registry = installation.registry
     first = registry.fetch_bundle(registry.version(promotions[0]["version"]))
-    predicted = pd.concat([predicted_batch(installation, name) for name in known], ignore_index=True)
-    label, risk = predicted[LABEL].to_numpy(dtype=np.bool_), predicted[RISK].to_numpy()
+    predicted = judged(pd.concat(predicted_batches(installation, known)[0].values(), ignore_index=True))
+    label, risk = judged_outcomes(predicted), predicted[RISK].to_numpy()
     other = ("first model", risks_of(first, predicted))
     title = f"{len(known)} batches, predicted before outcomes were known"
     return {

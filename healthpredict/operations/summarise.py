@@ -10,17 +10,19 @@ import numpy as np
 import pandas as pd
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.evaluation.metrics import evaluate
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.data_drift import ColumnDrift, severest
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.acknowledge import read_alarms
 from healthpredict.operations.dataset import LABEL, has_matured
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.measure_effect import measure_effect
 from healthpredict.operations.pending import NOT_USED, batch_events
 from healthpredict.operations.prepare import read_prepared
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import UNTREATED, judged_outcomes, read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds
 from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, ModelSummary, Summary
@@ -40,7 +42,7 @@ def summarise(installation: Installation) -> Summary:
     for event in events:
         for stage, value in event.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + value
-    batches, alarms = summarise_batches(installation), read_alarms(installation)
+    (batches, overlap), alarms = summarise_batches(installation), read_alarms(installation)
     return Summary(
         data=read_prepared(installation),
         models=_models(installation),
@@ -48,6 +50,8 @@ def summarise(installation: Installation) -> Summary:
         delivered=delivered_performance([batch for batch in batches if not (batch.live or batch.silent)]),
         delivered_live=delivered_performance([batch for batch in batches if batch.live and not batch.silent]),
         delivered_silent=delivered_performance([batch for batch in batches if batch.silent]),
+        overlap=overlap,
+        effect=measure_effect(installation),
         alarms=alarms.open,
         acknowledgements=alarms.acknowledgements,
         seconds=seconds,
@@ -59,7 +63,9 @@ def delivered_performance(batches: Sequence[BatchSummary]) -> DeliveredPerforman
     known = [batch for batch in batches if batch.auroc is not None]
     if not known:
         return None
-    columns = pd.DataFrame([batch.model_dump(include={"auroc", "auroc_frozen", "offset"}) for batch in known])
+    columns = pd.DataFrame(
+        [batch.model_dump(include={"auroc", "auroc_frozen", "auroc_observed", "offset"}) for batch in known]
+    )
     absolute_offset = columns["offset"].abs()
     # Checks by earlier versions of this system have no alert rate.
     alerts = [
@@ -71,6 +77,7 @@ def delivered_performance(batches: Sequence[BatchSummary]) -> DeliveredPerforman
         auroc_frozen=columns["auroc_frozen"].mean(),
         absolute_offset=absolute_offset.mean(),
         worst_offset=absolute_offset.max(),
+        auroc_observed=columns["auroc_observed"].mean(),
         alert_rate_error=float(np.mean([abs(rate - promised) for rate, promised in alerts])) if alerts else None,
         highest_alert_rate=max((rate for rate, _ in alerts), default=None),
     )
@@ -108,18 +115,20 @@ def _models(installation: Installation) -> tuple[ModelSummary, ...]:
     return tuple(found)
 
 
-def summarise_batches(installation: Installation) -> tuple[BatchSummary, ...]:
-    """Summarise every batch that is done, in the order of processing."""
+def summarise_batches(installation: Installation) -> tuple[tuple[BatchSummary, ...], Overlap | None]:
+    """Summarise every batch that is done, in the order of processing. Also returns `Labelled.overlap` of all batches."""
     registry, layout = installation.registry, installation.layout
     promotions = installation.ledger.events("promotion")
     first_model = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
-    found = []
-    for name, event in batch_events(installation).items():
+    found, done = [], batch_events(installation)
+    used = [name for name, event in done.items() if event["decision"] not in NOT_USED]
+    predicted, overlap = predicted_batches(installation, [name for name in used if has_matured(layout, name)])
+    for name, event in done.items():
         details: dict[str, Any] = {}
-        if event["decision"] not in NOT_USED:
+        if name in used:
             details = _facts_of_check(DriftCheck.model_validate(read_json(layout.check(name))))
-            if has_matured(layout, name):
-                details |= _measured(predicted_batch(installation, name), first_model)
+        if name in predicted:
+            details |= _measured(predicted[name], first_model)
         found.append(
             BatchSummary(
                 name=name,
@@ -141,17 +150,25 @@ def summarise_batches(installation: Installation) -> tuple[BatchSummary, ...]:
                 **details,
             )
         )
-    return tuple(found)
+    return tuple(found), overlap
 
 
-def predicted_batch(installation: Installation, name: str) -> pd.DataFrame:
-    """Return the cohort of a batch with its outcomes and the risks that were predicted for it.
+def predicted_batches(
+    installation: Installation, names: Sequence[str]
+) -> tuple[dict[str, pd.DataFrame], Overlap | None]:
+    """Return by name the cohorts of batches with outcomes (see `Labelled`) and the risks that were predicted, and the overlap.
 
     Raises:
         StorageError: something cannot be read.
     """
-    predictions = read_frame(installation.layout.predictions(name))
-    return read_labelled(installation, [name]).merge(predictions, on="encounter_id", validate="one_to_one")
+    if not names:
+        return {}, None
+    labelled = read_labelled(installation, names)
+    found = {}
+    for name, part in zip(names, labelled.parts, strict=True):
+        predictions = read_frame(installation.layout.predictions(name))
+        found[name] = part.merge(predictions, on="encounter_id", validate="one_to_one")
+    return found, labelled.overlap
 
 
 def _facts_of_check(check: DriftCheck) -> dict[str, Any]:
@@ -171,15 +188,20 @@ def _by_column(columns: tuple[ColumnDrift, ...]) -> dict[str, float]:
 
 
 def _measured(predicted: pd.DataFrame, first_model: Bundle | None) -> dict[str, float]:
-    label = predicted[LABEL].to_numpy(dtype=np.bool_)
-    measured = _evaluate(label, predicted[RISK].to_numpy())
+    risk = predicted[RISK].to_numpy()
+    observed = _evaluate(predicted[LABEL].to_numpy(dtype=np.bool_), risk)
+    as_observed = {"auroc_observed": observed["auroc"], "offset_observed": observed["offset"]}
+    if predicted[UNTREATED].isna().any():  # of all, because it cannot be known
+        return as_observed
+    label = judged_outcomes(predicted)
+    measured = _evaluate(label, risk) | as_observed
     if first_model is None:
         return measured
     first = _evaluate(label, risks_of(first_model, predicted))
     return measured | {"auroc_frozen": first["auroc"], "offset_frozen": first["offset"]}
 
 
-def _evaluate(label: np.ndarray, risk: Floats) -> dict[str, float]:
+def _evaluate(label: Outcomes, risk: Floats) -> dict[str, float]:
     # Intervals are not used.
     evaluation = evaluate(label, risk, np.arange(len(label)), n_bootstrap=1)
     return {

@@ -1,4 +1,4 @@
-"""Outcomes that the champion was not trained on. Only they show how good it is."""
+"""Outcomes that the champion was not trained on. Only they show how good it is, and only those without intervention."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from healthpredict.bundle.model import Bundle
-from healthpredict.evaluation.interval import Floats
-from healthpredict.operations.dataset import LABEL, matured_batches, newest_batches
+from healthpredict.evaluation.interval import Floats, Outcomes
+from healthpredict.evaluation.untreated import Overlap
+from healthpredict.operations.dataset import matured_batches, newest_batches
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
 from healthpredict.operations.risks import risks_of
 
 
 @dataclass(frozen=True)
 class UnseenOutcomes:
-    """Encounters with known outcomes that the champion was not trained on, and the champion's risks for them.
+    """Encounters that the champion was not trained on, whose outcomes without intervention are known or estimated.
 
     Attributes:
         names: of their batches, in order; at least one.
         labelled: shape (n_encounters, ...).
-        risk: shape (n_encounters,).
+        risk: the champion's, shape (n_encounters,).
         batch: position in `names` of each encounter's batch, ascending, shape (n_encounters,).
     """
 
@@ -33,9 +34,9 @@ class UnseenOutcomes:
     batch: NDArray[np.intp]
 
     @property
-    def label(self) -> NDArray[np.bool_]:
-        """Whether the patient was readmitted, shape (n_encounters,)."""
-        return self.labelled[LABEL].to_numpy(dtype=np.bool_)
+    def label(self) -> Outcomes:
+        """Outcomes without intervention, shape (n_encounters,)."""
+        return judged_outcomes(self.labelled)
 
     @property
     def patient_id(self) -> NDArray[np.int64]:
@@ -61,12 +62,23 @@ class UnseenOutcomes:
         return np.asarray(self.batch >= max(after, newest_batches(np.bincount(self.batch).tolist(), rows)))
 
 
-def unseen_outcomes(installation: Installation, bundle: Bundle, arriving: str) -> UnseenOutcomes | None:
-    """Read the outcomes that are known when a batch arrives. Returns: None if the champion was trained on all of them."""
+def unseen_outcomes(
+    installation: Installation, bundle: Bundle, arriving: str
+) -> tuple[UnseenOutcomes | None, Overlap | None]:
+    """Read the outcomes that are known when a batch arrives.
+
+    Returns:
+        The outcomes, or None if the champion was trained on all of them or if they tell nothing about it; and what is known about
+        interventions in their batches, see `Labelled.overlap`.
+    """
     names = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
     if not names:
-        return None
-    parts = [read_labelled(installation, [name]) for name in names]
-    labelled = pd.concat(parts, ignore_index=True)
-    batch = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return UnseenOutcomes(names, labelled, risks_of(bundle, labelled), batch)
+        return None, None
+    read = read_labelled(installation, names)
+    known = {name: judged(part) for name, part in zip(names, read.parts, strict=True)}
+    known = {name: part for name, part in known.items() if len(part)}
+    if not known:
+        return None, read.overlap
+    labelled = pd.concat(known.values(), ignore_index=True)
+    batch = np.repeat(np.arange(len(known)), [len(part) for part in known.values()])
+    return UnseenOutcomes(list(known), labelled, risks_of(bundle, labelled), batch), read.overlap

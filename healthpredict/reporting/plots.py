@@ -8,10 +8,9 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from healthpredict.evaluation.decision_curve import DecisionCurve
-from healthpredict.evaluation.interval import Floats
+from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.evaluation.metrics import ECE_BINS
 
 _SIZE = (5.0, 4.5)
@@ -23,11 +22,11 @@ _LOWEST_THRESHOLD = 0.05
 """Lowest threshold in the plot of usefulness."""
 
 
-def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
+def roc_plot(label: Outcomes, risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
     """Plot the ROC curve as PNG.
 
     Args:
-        label: shape (n_encounters,).
+        label: outcomes, shape (n_encounters,).
         risk: shape (n_encounters,).
         title: title of the plot.
         other: name and risks of a second model, or None.
@@ -42,17 +41,16 @@ def roc_plot(label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple
     return _png(figure)
 
 
-def _roc(label: NDArray[np.bool_], risk: Floats) -> tuple[Floats, Floats]:
+def _roc(label: Outcomes, risk: Floats) -> tuple[Floats, Floats]:
     order = np.argsort(-risk, kind="stable")
     last_of_tie = np.r_[np.diff(risk[order]) < 0, True]
-    sensitivity = np.r_[0, (np.cumsum(label[order]) / label.sum())[last_of_tie]]
-    false_alarms = np.r_[0, (np.cumsum(~label[order]) / (~label).sum())[last_of_tie]]
+    readmitted = np.asarray(label, dtype=np.float64)[order]
+    sensitivity = np.r_[0, (np.cumsum(readmitted) / readmitted.sum())[last_of_tie]]
+    false_alarms = np.r_[0, (np.cumsum(1 - readmitted) / (1 - readmitted).sum())[last_of_tie]]
     return false_alarms, sensitivity
 
 
-def calibration_plot(
-    label: NDArray[np.bool_], risk: Floats, title: str, *, other: tuple[str, Floats] | None = None
-) -> bytes:
+def calibration_plot(label: Outcomes, risk: Floats, title: str, *, other: tuple[str, Floats] | None = None) -> bytes:
     """Plot observed readmissions against predicted risk in bins of equal size, as PNG. The arguments are those of `roc_plot`."""
     figure, axes = _axes(title, "Predicted risk", "Readmitted within 30 days")
     predicted, observed, error = _bins(label, risk)
@@ -69,14 +67,14 @@ def calibration_plot(
     return _png(figure)
 
 
-def _bins(label: NDArray[np.bool_], risk: Floats) -> tuple[list[float], list[float], list[float]]:
+def _bins(label: Outcomes, risk: Floats) -> tuple[list[float], list[float], list[float]]:
     """Return the mean risk, the share of readmissions and half the width of its interval, by bin."""
     order = np.argsort(risk, kind="stable")
     bins = [part for part in np.array_split(order, ECE_BINS) if len(part)]
     predicted = [float(risk[part].mean()) for part in bins]
     observed = [float(label[part].mean()) for part in bins]
-    # A bin has hundreds of encounters, so the normal approximation of the binomial interval is good enough.
-    error = [float(1.96 * np.sqrt(rate * (1 - rate) / len(part))) for rate, part in zip(observed, bins, strict=True)]
+    # A bin has hundreds of encounters, so the normal approximation is good enough.
+    error = [float(1.96 * label[part].std() / np.sqrt(len(part))) for part in bins]
     return predicted, observed, error
 
 

@@ -6,8 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from healthpredict.data.prepared import PreparedData
 from healthpredict.evaluation.decision_curve import DecisionCurve
+from healthpredict.evaluation.effect import (
+    Discontinuity,
+    ThresholdComparison,
+    ThresholdPlot,
+    TooFewEncounters,
+    WeightedDifference,
+)
 from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.metrics import CalibrationError
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.alarms import OpenAlarm
 from healthpredict.monitoring.subgroups import SubgroupDrift
 
@@ -56,7 +64,10 @@ class BatchSummary(BaseModel):
         champion: version that predicted the batch, after the update that the batch led to.
         live: whether the API predicted the batch, at discharge.
         silent: whether no flag was issued for it.
-        auroc: AUROC of the champion's predictions; None while outcomes are unknown.
+        auroc: AUROC of the champion's predictions for outcomes without intervention, as all figures but the next two; None while
+            outcomes are unknown, or if they cannot be known without intervention.
+        auroc_observed: the same for the outcomes as they were observed, which interventions may have changed.
+        offset_observed: as `offset`, for the outcomes as they were observed.
         auprc: AUPRC of the same predictions.
         ece: ECE of the same predictions.
         auroc_frozen: AUROC of the first model on the same encounters.
@@ -88,6 +99,8 @@ class BatchSummary(BaseModel):
     live: bool = False
     silent: bool = False
     auroc: float | None = None
+    auroc_observed: float | None = None
+    offset_observed: float | None = None
     auprc: float | None = None
     ece: float | None = None
     auroc_frozen: float | None = None
@@ -126,6 +139,7 @@ class DeliveredPerformance(BaseModel):
         batches: number of batches.
         auroc: mean over the batches.
         auroc_frozen: mean of the first model on the same encounters.
+        auroc_observed: mean for the outcomes as they were observed, which interventions may have changed.
         absolute_offset: mean absolute difference between mean risk and readmission rate; `offset` in JSON.
         worst_offset: the largest of these absolute differences.
         alert_rate_error: mean absolute difference between `alert_rate` and `promised_alert_rate`, or None if they are unknown.
@@ -137,10 +151,40 @@ class DeliveredPerformance(BaseModel):
     batches: int
     auroc: float
     auroc_frozen: float
+    auroc_observed: float | None = None
     absolute_offset: float = Field(alias="offset")
     worst_offset: float
     alert_rate_error: float | None
     highest_alert_rate: float | None
+
+
+class KindEffect(BaseModel):
+    """The effect of one kind of intervention: how many were accepted, and readmissions prevented per accepted one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accepted: int
+    prevented: Interval
+
+
+class MeasuredEffect(BaseModel):
+    """Readmissions prevented per flag, in batches with reported interventions and known outcomes.
+
+    Attributes:
+        discontinuity: at the threshold, from the jump of the readmissions there.
+        weighted: among all flagged patients, from outcomes without intervention; None if these cannot be known.
+        comparison: both for the patients at the threshold; None unless both are known.
+        plot: readmissions on both sides of the threshold; None without a discontinuity.
+        kinds: kind of intervention -> its effect, once enough were accepted and their outcomes without intervention can be known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    discontinuity: Discontinuity | TooFewEncounters
+    weighted: WeightedDifference | TooFewEncounters | None
+    comparison: ThresholdComparison | None
+    plot: ThresholdPlot | None
+    kinds: dict[str, KindEffect] = {}
 
 
 class Summary(BaseModel):
@@ -153,6 +197,9 @@ class Summary(BaseModel):
         delivered: performance on batches that the loop predicted, or None while no outcomes are known.
         delivered_live: the same for batches that the API predicted.
         delivered_silent: the same for batches without flags, which the other two leave out.
+        overlap: what is known about interventions in all batches with known outcomes; None if there were none, as far as it is
+            known.
+        effect: what the flags prevented; None without reported interventions.
         decision_curves: of the champion and, if it is another version, of the last challenger, on the same encounters.
         alarms: those that nobody has acknowledged.
         acknowledgements: a sentence for each, with its reason.
@@ -168,6 +215,8 @@ class Summary(BaseModel):
     delivered: DeliveredPerformance | None = None
     delivered_live: DeliveredPerformance | None = None
     delivered_silent: DeliveredPerformance | None = None
+    overlap: Overlap | None = None
+    effect: MeasuredEffect | None = None
     decision_curves: tuple[ModelCurve, ...] = ()
     alarms: tuple[OpenAlarm, ...] = ()
     acknowledgements: tuple[str, ...] = ()

@@ -34,10 +34,11 @@ class FittedModel:
 
     Attributes:
         candidate: family and parameters.
-        encoder: fitted on all training encounters.
-        model: the vendor's, fitted on all training encounters.
-        calibrator: fitted on out-of-fold predictions.
-        out_of_fold_risk: calibrated, from models that were not fitted on the patient, shape (n_encounters,).
+        encoder: fitted as the model.
+        model: the vendor's, fitted on the training encounters to learn from.
+        calibrator: fitted on out-of-fold predictions for these.
+        out_of_fold_risk: of all training encounters, calibrated, from models that were not fitted on the patient, shape
+            (n_encounters,).
     """
 
     candidate: Candidate
@@ -62,6 +63,7 @@ def fit_model(
     encounters: pd.DataFrame,
     label: NDArray[np.bool_],
     seed: int,
+    learn: NDArray[np.bool_] | None = None,
 ) -> FittedModel:
     """Fit and calibrate a candidate.
 
@@ -73,35 +75,40 @@ def fit_model(
         encounters: training encounters.
         label: their outcomes, shape (n_encounters,).
         seed: of the model.
+        learn: the encounters to learn from, shape (n_encounters,); None means all. The others only get out-of-fold risks.
 
     Raises:
         NotEnoughData: without one of the folds, only one class is left.
     """
     fold = folds(encounters["patient_id"].to_numpy())
-    if any(len(np.unique(label[fold != left_out])) < 2 for left_out in range(N_FOLDS)):
+    learn = np.ones(len(label), dtype=np.bool_) if learn is None else learn
+    if any(len(np.unique(label[learn & (fold != left_out)])) < 2 for left_out in range(N_FOLDS)):
         raise NotEnoughData(
-            f"{len(label)} encounters with {label.sum()} readmissions cannot be fitted and calibrated: without one of "
+            f"{learn.sum()} encounters with {label[learn].sum()} readmissions cannot be fitted and calibrated: without one of "
             f"{N_FOLDS} folds of patients only one class is left. Wait for more matured outcomes."
         )
 
     def fit_on(rows: NDArray[np.bool_]) -> tuple[Encoder, Any]:
         return fit_uncalibrated(candidate, encounters[rows], label[rows], seed)
 
-    all_rows = np.ones(len(encounters), dtype=bool)
     # The largest fit first, so that the other cores do not wait for it at the end.
     (encoder, model), *fold_fits = _fit_in_parallel(
-        fit_on, [all_rows, *(fold != left_out for left_out in range(N_FOLDS))]
+        fit_on, [learn, *(learn & (fold != left_out) for left_out in range(N_FOLDS))]
     )
     out_of_fold = np.empty(len(encounters))
     for left_out, (fold_encoder, fold_model) in enumerate(fold_fits):
         in_fold = fold == left_out
         out_of_fold[in_fold] = probability(fold_model, encode_frame(fold_encoder, encounters[in_fold]))
-    calibrator = fit_calibrator(label, out_of_fold)
+    calibrator = fit_calibrator(label[learn], out_of_fold[learn])
     return FittedModel(candidate, encoder, model, calibrator, calibrate(calibrator, out_of_fold))
 
 
 def fit_best(
-    finalists: Sequence[Candidate], encounters: pd.DataFrame, label: NDArray[np.bool_], seed: int
+    finalists: Sequence[Candidate],
+    encounters: pd.DataFrame,
+    label: NDArray[np.bool_],
+    seed: int,
+    learn: NDArray[np.bool_] | None = None,
 ) -> FittedModel:
     """Fit and calibrate the finalists of a search, and choose one by its out-of-fold AUROC.
 
@@ -114,10 +121,13 @@ def fit_best(
         encounters: see `fit_model`.
         label: see `fit_model`.
         seed: see `fit_model`.
+        learn: see `fit_model`.
     """
-    models = [fit_model(finalist, encounters, label, seed) for finalist in finalists]
-    best = max(models, key=lambda model: auroc(label, model.out_of_fold_risk))
-    gain = auroc_gain(label, best.out_of_fold_risk, models[0].out_of_fold_risk, encounters["patient_id"].to_numpy())
+    models = [fit_model(finalist, encounters, label, seed, learn) for finalist in finalists]
+    rows = slice(None) if learn is None else learn
+    label, patients = label[rows], encounters["patient_id"].to_numpy()[rows]
+    best = max(models, key=lambda model: auroc(label, model.out_of_fold_risk[rows]))
+    gain = auroc_gain(label, best.out_of_fold_risk[rows], models[0].out_of_fold_risk[rows], patients)
     return best if gain.value > gain.error else models[0]
 
 

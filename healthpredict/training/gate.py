@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import norm
 
 from healthpredict.evaluation.gain import auroc_gain, clustered_error
-from healthpredict.evaluation.interval import Floats, Interval, normal_interval
+from healthpredict.evaluation.interval import Floats, Interval, Outcomes, normal_interval
 from healthpredict.evaluation.metrics import auroc, evaluate, threshold_for
 from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.evaluation.subgroups import holm, subgroups_of
@@ -56,7 +56,7 @@ class Comparison:
 
     Attributes:
         encounters: frame with `patient_id`, `BASELINE_COLUMN` and the columns of subgroups, shape (n_encounters, ...).
-        label: shape (n_encounters,).
+        label: outcomes, shape (n_encounters,).
         newest: the encounters of the newest batches, on which the mean risk is judged, shape (n_encounters,).
         risk: of the challenger, shape (n_encounters,).
         champion_risk: of the champion; None if there is no champion.
@@ -66,7 +66,7 @@ class Comparison:
     """
 
     encounters: pd.DataFrame
-    label: NDArray[np.bool_]
+    label: Outcomes
     newest: NDArray[np.bool_]
     risk: Floats
     champion_risk: Floats | None
@@ -91,7 +91,7 @@ def decide_promotion(comparison: Comparison, policy: PromotionPolicy) -> GateDec
         comparison: the models on the same encounters.
         policy: limits of the checks.
     """
-    readmissions, rows = int(comparison.label.sum()), len(comparison.label)
+    readmissions, rows = round(comparison.label.sum()), len(comparison.label)
     if min(readmissions, rows - readmissions) < policy.min_readmissions:
         reason = (
             f"{rows} encounters with {readmissions} readmissions are too few to compare on: at least {policy.min_readmissions} "
@@ -228,15 +228,17 @@ def _changes(comparison: Comparison, champion_risk: Floats, policy: PromotionPol
     flagged = comparison.risk >= threshold_for(comparison.risk, rate)
     flagged_by_champion = champion_risk >= threshold_for(champion_risk, rate)
     for column, name, rows in subgroups_of(comparison.encounters, 1):
-        readmissions = int(label[rows].sum())
+        readmissions = round(label[rows].sum())
         if min(readmissions, int(rows.sum()) - readmissions) < policy.min_readmissions:
             continue
         group = f"{column} {name}"
         patients = comparison.patient_id[rows]
         gain = auroc_gain(label[rows], comparison.risk[rows], champion_risk[rows], patients)
         yield _Change(group, "AUROC", gain, policy.max_subgroup_auroc_loss)
-        readmitted = rows & label
+        readmitted = rows & (label != 0)
+        weight = np.asarray(label[readmitted], dtype=np.float64)
         newly_flagged = flagged[readmitted].astype(np.float64) - flagged_by_champion[readmitted]
-        value = newly_flagged.mean()
-        error = clustered_error((newly_flagged - value) / len(newly_flagged), comparison.patient_id[readmitted])
+        value = (weight * newly_flagged).sum() / weight.sum()
+        influence = weight * (newly_flagged - value) / weight.sum()
+        error = clustered_error(influence, comparison.patient_id[readmitted])
         yield _Change(group, "sensitivity", normal_interval(float(value), error), policy.max_subgroup_sensitivity_loss)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from healthpredict.errors import LeakSuspected
+from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.evaluation.metrics import Evaluation, auroc
 from healthpredict.training.fit import FittedModel
 from healthpredict.training.params import ModelParams
@@ -37,12 +37,15 @@ def check_auroc(what: str, value: float, params: ModelParams) -> None:
         )
 
 
-def check_for_leak(fitted: FittedModel, label: NDArray[np.bool_], test: Evaluation, params: ModelParams) -> None:
+def check_for_leak(
+    fitted: FittedModel, label: Outcomes, out_of_fold_risk: Floats, test: Evaluation, params: ModelParams
+) -> None:
     """Check a fitted model before it is registered.
 
     Args:
         fitted: the model.
         label: outcomes of its training encounters, shape (n_encounters,).
+        out_of_fold_risk: their risks from models that were not fitted on the patient, shape (n_encounters,).
         test: its evaluation on patients that it was not fitted on.
         params: contains the limits.
 
@@ -55,11 +58,11 @@ def check_for_leak(fitted: FittedModel, label: NDArray[np.bool_], test: Evaluati
         raise LeakSuspected(
             f"{model} ranks patients that it was not fitted on in the wrong order (calibration slope "
             f"{fitted.calibrator.slope:.2f}), as if its features contained the outcomes of the training encounters, or as if "
-            f"{label.sum()} readmissions were too few to learn from"
+            f"{label.sum():.0f} readmissions were too few to learn from"
         )
     # Compare the lower end of the interval: on a small test side, the AUROC can exceed the limit by chance.
     check_auroc(model, test.auroc.low, params)
-    out_of_fold = auroc(label, fitted.out_of_fold_risk)
+    out_of_fold = auroc(label, out_of_fold_risk)
     readmitted = np.array([label.sum(), test.prevalence * test.rows])
     standard_error = _STANDARD_ERROR_OF_ONE * float(np.sqrt((1 / readmitted).sum()))
     if abs(out_of_fold - test.auroc.value) > params.leak_standard_errors * standard_error:

@@ -76,7 +76,7 @@ def test_no_model_has_seen_a_patient_of_the_test_side(finished: Settings) -> Non
     for version in registry.versions():
         if "recalibrates" in version.tags:
             continue
-        labelled = read_labelled(Installation(finished), json.loads(version.tags["trained_on"]))
+        labelled = read_labelled(Installation(finished), json.loads(version.tags["trained_on"])).frame
         params = registry.client.get_run(version.run_id).data.params
         assert int(params["training_rows"]) == int((sides(labelled) != "test").sum())
 
@@ -102,7 +102,7 @@ def test_groups_are_judged_on_all_outcomes_that_the_champion_was_not_trained_on(
         check = DriftCheck.model_validate(read_json(Layout(finished.data_uri).check(event["batch"])))
         trained_on = registry.fetch_bundle(registry.version(check.champion)).manifest.trained_on
         known = [
-            read_labelled(Installation(finished), [name]).assign(new=name not in trained_on)
+            read_labelled(Installation(finished), [name]).frame.assign(new=name not in trained_on)
             for name in matured_batches(Installation(finished), event["batch"])
         ]
         labelled = pd.concat(known, ignore_index=True)
@@ -131,7 +131,7 @@ def test_bundle_gives_what_was_written_as_prediction(finished: Settings) -> None
     registry = Installation(finished).registry
     predicted = read_frame(Layout(finished.data_uri).predictions("batch-01"))
     bundle = registry.fetch_bundle(registry.version(int(predicted["model_version"].iloc[0])))
-    encounters = read_labelled(Installation(finished), ["batch-01"])
+    encounters = read_labelled(Installation(finished), ["batch-01"]).frame
     assert LABEL in encounters
     both = encounters.merge(predicted, on="encounter_id", validate="one_to_one")
     risk = bundle.risks(encode_frame(bundle.encoder, both))

@@ -89,13 +89,13 @@ def test_a_file_that_cannot_be_used_is_named_and_the_right_one_is_used_later(
     assert known(settings) == accepted.at_risk, "looking changes nothing"
     (accepted,) = accept_outcomes(Installation(settings)).accepted
     assert accepted.matured
-    assert len(read_labelled(Installation(settings), [NAME])) == accepted.at_risk
+    assert len(read_labelled(Installation(settings), [NAME]).frame) == accepted.at_risk
 
 
 def test_a_bad_file_later_takes_nothing_away(settings: Settings, outcomes: Path) -> None:
     right = outcomes.read_text().splitlines()
     accept_outcomes(Installation(settings))
-    before, digest = read_labelled(Installation(settings), [NAME]), data_digest(Installation(settings), [NAME])
+    before, digest = read_labelled(Installation(settings), [NAME]).frame, data_digest(Installation(settings), [NAME])
     for lines in ([], right[:31], ["nonsense"]):
         deliver(outcomes, lines)
         (accepted,) = accept_outcomes(Installation(settings)).accepted
@@ -107,9 +107,9 @@ def test_a_bad_file_later_takes_nothing_away(settings: Settings, outcomes: Path)
 def test_corrected_outcomes_replace_those_before(settings: Settings, outcomes: Path) -> None:
     accept_outcomes(Installation(settings))
     deliver(outcomes, [line.replace(",>30", ",<30") for line in outcomes.read_text().splitlines()])
-    before = read_labelled(Installation(settings), [NAME])["readmitted_within_30_days"].sum()
+    before = read_labelled(Installation(settings), [NAME]).frame["readmitted_within_30_days"].sum()
     accept_outcomes(Installation(settings))
-    assert read_labelled(Installation(settings), [NAME])["readmitted_within_30_days"].sum() > before
+    assert read_labelled(Installation(settings), [NAME]).frame["readmitted_within_30_days"].sum() > before
     assert len(Installation(settings).ledger.events("outcomes")) == 2
 
 

@@ -48,7 +48,7 @@ def test_planted_drift_survives_into_training_and_detection(settings: Settings, 
     assert result.exit_code == 0, result.output
     accept(settings, "batch-01")
     accept_outcomes(Installation(settings))
-    known, new = (read_labelled(Installation(settings), [name]) for name in ("initial", "batch-01"))
+    known, new = (read_labelled(Installation(settings), [name]).frame for name in ("initial", "batch-01"))
     assert (new["payer_code"] == "ZZ").mean() == pytest.approx(0.3, abs=0.05)
     assert new["race"].isna().mean() > 0.25
     risk = np.full(len(known), 0.1)

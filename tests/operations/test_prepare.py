@@ -283,7 +283,7 @@ def test_disk_full_at_any_write_is_made_good_by_preparing_again(
 
 def test_labelled_encounters_are_those_with_a_known_outcome(settings: Settings, source: str) -> None:
     prepared = prepare(Installation(settings), source)
-    labelled = read_labelled(Installation(settings), ["initial"])
+    labelled = read_labelled(Installation(settings), ["initial"]).frame
     assert labelled["readmitted_within_30_days"].dtype == bool
     assert labelled["encounter_id"].is_monotonic_increasing
     with pytest.raises(NotFound):

@@ -36,28 +36,32 @@ def on_test_side(signal: float) -> Evaluation:
     return evaluate(TEST_LABEL, risks(TEST_LABEL, signal, seed=3), np.arange(len(TEST_LABEL)), n_bootstrap=20)
 
 
+def check(model: FittedModel, test: Evaluation, params: ModelParams) -> None:
+    check_for_leak(model, LABEL, model.out_of_fold_risk, test, params)
+
+
 def test_equal_performance_on_both_sides_is_no_leak() -> None:
-    check_for_leak(fitted(0.6), LABEL, on_test_side(0.6), PARAMS)
+    check(fitted(0.6), on_test_side(0.6), PARAMS)
 
 
 @pytest.mark.parametrize(("trained", "tested"), [(0.95, 0.6), (0.3, 0.7)])
 def test_out_of_fold_and_on_test_side_must_agree(trained: float, tested: float) -> None:
     """In either direction: the leak can be in the training data or on the test side."""
     with pytest.raises(LeakSuspected, match="set HEALTHPREDICT_MODEL__LEAK_STANDARD_ERRORS to a higher value"):
-        check_for_leak(fitted(trained), LABEL, on_test_side(tested), PARAMS)
-    check_for_leak(fitted(trained), LABEL, on_test_side(tested), PARAMS.model_copy(update={"leak_standard_errors": 20}))
+        check(fitted(trained), on_test_side(tested), PARAMS)
+    check(fitted(trained), on_test_side(tested), PARAMS.model_copy(update={"leak_standard_errors": 20}))
 
 
 @pytest.mark.parametrize("slope", [0.0, -0.5])
 def test_predictions_in_the_wrong_order_are_a_leak(slope: float) -> None:
     with pytest.raises(LeakSuspected, match="in the wrong order"):
-        check_for_leak(fitted(0.6, slope), LABEL, on_test_side(0.6), PARAMS)
+        check(fitted(0.6, slope), on_test_side(0.6), PARAMS)
 
 
 def test_too_good_a_model_is_a_leak_and_the_message_names_the_setting() -> None:
     with pytest.raises(LeakSuspected, match=r"above 0\.72.* set HEALTHPREDICT_MODEL__LEAK_AUROC to a higher value"):
-        check_for_leak(fitted(1.2), LABEL, on_test_side(1.2), PARAMS)
-    check_for_leak(fitted(1.2), LABEL, on_test_side(1.2), PARAMS.model_copy(update={"leak_auroc": 0.9}))
+        check(fitted(1.2), on_test_side(1.2), PARAMS)
+    check(fitted(1.2), on_test_side(1.2), PARAMS.model_copy(update={"leak_auroc": 0.9}))
 
 
 def test_an_auroc_at_the_limit_is_no_leak() -> None:

@@ -1,0 +1,172 @@
+"""Outcomes without intervention: what they would have been if nobody had acted on a flag.
+
+An intervention may prevent a readmission, so the outcomes of treated patients do not show whether their risks were right. They are
+replaced by estimates from untreated patients (augmented inverse probability weighting: Robins, Rotnitzky & Zhao 1994, doi
+10.1080/01621459.1994.10476818). An estimate is right on average if either the probability of no intervention or the model of the
+outcome is right, and if nothing else than what these use influenced both the intervention and the outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from healthpredict.evaluation.interval import Floats
+
+_FOLDS: Final = 5
+_PENALTY: Final = 0.05
+"""Inverse strength of the penalty on the coefficients of standardised variables."""
+_SMALLEST_PROBABILITY: Final = 0.05
+"""Of no intervention. Below it, a weight is clipped, and an encounter counts as one without overlap."""
+_MOST_WITHOUT_OVERLAP: Final = 0.05
+"""Largest share of flagged encounters without overlap."""
+_SMALLEST_SAMPLE: Final = 100
+"""Smallest effective number of flagged encounters without intervention."""
+
+
+class Overlap(BaseModel):
+    """What is known about encounters without intervention among those that were flagged. It is stored: never rename a field.
+
+    Attributes:
+        flagged: encounters that were flagged and belong to a batch for which interventions were reported. Those that were held back
+            at random count as flagged.
+        treated: encounters with an accepted intervention.
+        unknown: flagged encounters of which it is not known what was done.
+        effective: effective number of flagged encounters without intervention (Kish 1965): the number of encounters of equal weight
+            that would be as informative.
+        without_overlap: share of flagged encounters (0-1) that hardly ever remain without intervention.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    flagged: int
+    treated: int
+    unknown: int
+    effective: float
+    without_overlap: float
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether outcomes without intervention can be estimated."""
+        return self.effective >= _SMALLEST_SAMPLE and self.without_overlap <= _MOST_WITHOUT_OVERLAP
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What was done after the predictions, all of shape (n_encounters,).
+
+    Attributes:
+        flagged: whether a flag was issued, or would have been without a hold-out.
+        treated: whether an intervention was accepted.
+        known: whether it is known what was done. If not, a flagged encounter is not used, and any other counts as untreated.
+        held_back: whether the flag was held back at random.
+        hold_out_probability: probability (0-1) with which it was to be held back; 0 without a hold-out.
+    """
+
+    flagged: NDArray[np.bool_]
+    treated: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    held_back: NDArray[np.bool_]
+    hold_out_probability: Floats
+
+    @property
+    def untreated(self) -> NDArray[np.bool_]:
+        """Whether no intervention was accepted, as far as it is known."""
+        return ~self.treated & (self.known | ~self.flagged | self.held_back)
+
+
+@dataclass(frozen=True)
+class UntreatedOutcomes:
+    """Outcomes without intervention.
+
+    Attributes:
+        outcome: observed (0 or 1) where an intervention was impossible, otherwise estimated, shape (n_encounters,).
+        overlap: None if every outcome was observed.
+    """
+
+    outcome: Floats
+    overlap: Overlap | None
+
+
+def untreated_outcomes(
+    readmitted: NDArray[np.bool_], treatment: Treatment, variables: Floats, patient_id: NDArray[np.int64]
+) -> UntreatedOutcomes:
+    """Estimate outcomes without intervention.
+
+    The probability of no intervention and the outcome model are logistic regressions, fitted without the patient's fold. Weights
+    are stabilised (they sum to the number of flagged encounters) and clipped.
+
+    Args:
+        readmitted: observed outcomes, shape (n_encounters,).
+        treatment: what was done.
+        variables: what explains the intervention and the outcome, the log-odds of the risk among them, without missing values,
+            shape (n_encounters, n_variables).
+        patient_id: shape (n_encounters,).
+    """
+    observed = readmitted.astype(np.float64)
+    untreated, flagged = treatment.untreated, treatment.flagged
+    if untreated.all():
+        return UntreatedOutcomes(observed, None)
+    shown = flagged & ~treatment.held_back
+    untreated_if_shown = _cross_fitted(variables, untreated, shown, flagged, patient_id)
+    held = treatment.hold_out_probability[flagged]
+    probability = held + (1 - held) * untreated_if_shown
+    weight = untreated[flagged] / np.maximum(probability, _SMALLEST_PROBABILITY)
+    overlap = Overlap(
+        flagged=int(flagged.sum()),
+        treated=int(treatment.treated.sum()),
+        unknown=int((flagged & ~untreated & ~treatment.treated).sum()),
+        effective=float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0,
+        without_overlap=float((probability < _SMALLEST_PROBABILITY).mean()) if flagged.any() else 0.0,
+    )
+    if weight.any():
+        weight *= len(weight) / weight.sum()
+    estimated = flagged | treatment.treated
+    expected = _cross_fitted(variables, readmitted, untreated & flagged, estimated, patient_id)
+    outcome = observed.copy()
+    outcome[estimated] = expected
+    outcome[flagged] += weight * (observed[flagged] - outcome[flagged])
+    return UntreatedOutcomes(outcome, overlap)
+
+
+def _cross_fitted(
+    variables: Floats,
+    label: NDArray[np.bool_],
+    learn: NDArray[np.bool_],
+    predict: NDArray[np.bool_],
+    patient_id: NDArray[np.int64],
+) -> Floats:
+    """Return the probability that the label is true, from models that were not fitted on the patient.
+
+    Args:
+        variables: shape (n_encounters, n_variables).
+        label: shape (n_encounters,).
+        learn: the encounters that models are fitted on, shape (n_encounters,).
+        predict: the encounters to predict, shape (n_encounters,).
+        patient_id: shape (n_encounters,).
+
+    Returns:
+        shape (n_predicted,).
+    """
+    probability = np.zeros(len(label))
+    n_folds = min(_FOLDS, len(np.unique(patient_id)))
+    if n_folds < 2:
+        return probability[predict]
+    for _, fold in GroupKFold(n_folds).split(variables, groups=patient_id):
+        in_fold = np.zeros(len(label), dtype=bool)
+        in_fold[fold] = True
+        rows = learn & ~in_fold
+        if len(np.unique(label[rows])) < 2:
+            probability[fold] = label[rows].mean() if rows.any() else 0.0
+            continue
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY)).fit(variables[rows], label[rows])
+        probability[fold] = model.predict_proba(variables[fold])[:, 1]
+    return probability[predict]
