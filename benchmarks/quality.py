@@ -1,8 +1,8 @@
 """`make bench-quality`: the quality of the models and of the gate on the real data.
 
-Six sections of `benchmarks/results/quality.json`: `served` (ten batches, as the loop delivers them), `prequential` (ten batches,
+Seven sections of `benchmarks/results/quality.json`: `served` (ten batches, as the loop delivers them), `prequential` (ten batches,
 retraining at each), `grouped` (five folds of patients), `gate` (operating characteristics), `families` (each with its first
-parameters, on one split) and `codes` (notations and code systems of the diagnoses).
+parameters, on one split), `codes` (notations and code systems of the diagnoses) and `own_effect` (outcomes that flags change).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.codes import codes
 from benchmarks.gate import gate
+from benchmarks.own_effect import own_effect
 from benchmarks.results import FOLDER, Stopwatch, Target, at_least, at_most, conditions, write
 from healthpredict.config import Settings, quiet_vendors
 from healthpredict.data.split import Side, splitmix64
@@ -265,6 +266,7 @@ SECTIONS: dict[str, Callable[[Settings], Measured]] = {
     "gate": lambda settings: gate(_batches(settings), settings),
     "families": families,
     "codes": lambda settings: codes(_everything(settings), settings),
+    "own_effect": lambda settings: own_effect(settings, _batches(settings)),
 }
 
 

@@ -22,7 +22,7 @@ Every interval has a level of 95 %. An effect is positive if flags prevent readm
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,25 +30,20 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.gain import clustered_error
 from healthpredict.evaluation.interval import Floats, Interval, normal_interval
+from healthpredict.evaluation.local_polynomial import (
+    FEWEST_ENCOUNTERS,
+    FEWEST_MARGINS,
+    Jump,
+    bandwidths,
+    fit_polynomial,
+)
 
-FEWEST_ENCOUNTERS: Final = 100
-"""On each side of the threshold, within the bandwidth. With fewer, the normal distribution is a poor approximation."""
 FEWEST_READMISSIONS: Final = 20
 """As `FEWEST_ENCOUNTERS`."""
 FEWEST_PATIENTS: Final = 50
 """As `FEWEST_ENCOUNTERS`. With fewer clusters, a clustered error is too small (Cameron & Miller 2015, doi 10.3368/jhr.50.2.317)."""
-FEWEST_MARGINS: Final = 10
-"""Distinct margins, as `FEWEST_ENCOUNTERS`. A cubic needs more than four; 10 is the minimum in rdrobust."""
 BINS_PER_SIDE: Final = 10
 """Of the plot. Within a bandwidth, 10 bins of at least 10 encounters show a trend."""
-
-_PILOT: Final = 2.576
-"""Factor of the pilot bandwidth for the triangular kernel, as in rdrobust."""
-_NORMAL_IQR: Final = 1.349
-"""Interquartile range of a standard normal distribution."""
-_REGULARIZATION: Final = 3
-"""Weight of the variance of an estimated bias, without which a bandwidth is huge where that bias happens to be small (Imbens &
-Kalyanaraman 2012, doi 10.1093/restud/rdr043)."""
 
 
 class TooFewEncounters(BaseModel):
@@ -164,10 +159,10 @@ def regression_discontinuity(
     if reason := _too_few_near(readmitted, margin, patient_id, np.inf):
         return TooFewEncounters(reason=reason)
     outcome = readmitted.astype(np.float64)
-    bandwidth, bias_bandwidth = _bandwidths(outcome, margin, patient_id)
+    bandwidth, bias_bandwidth = bandwidths(outcome, margin, patient_id)
     if reason := _too_few_near(readmitted, margin, patient_id, bandwidth):
         return TooFewEncounters(reason=reason)
-    jump = _Jump(margin, bandwidth, bias_bandwidth)
+    jump = Jump(margin, bandwidth, bias_bandwidth)
     return Discontinuity(
         prevented=-normal_interval(*jump.estimate(outcome, patient_id)),
         uncorrected=-float(jump.uncorrected @ outcome),
@@ -209,7 +204,7 @@ def compare_at_threshold(
     there. Its interval accounts for the covariance of the two estimates. If it excludes 0, an unmeasured variable decides who is
     treated, or interventions were not recorded, or something else happens at the threshold. If it is wide, it says little.
     """
-    jump = _Jump(margin, found.bandwidth, found.bias_bandwidth)
+    jump = Jump(margin, found.bandwidth, found.bias_bandwidth)
     # Nobody is treated below the threshold.
     without = np.where(margin >= 0, without, readmitted)
     return ThresholdComparison(
@@ -235,95 +230,6 @@ def plot_around_threshold(
         )
     )
     return ThresholdPlot(bandwidth=found.bandwidth, below=below, flagged=flagged)
-
-
-class _Polynomial(NamedTuple):
-    """A polynomial in the margin, fitted on each side of the threshold.
-
-    Attributes:
-        weights: of each encounter's outcome in each coefficient of its own side, shape (degree + 1, n_encounters).
-        powers: of the margins, shape (degree + 1, n_encounters).
-        flagged: shape (n_encounters,).
-    """
-
-    weights: Floats
-    powers: Floats
-    flagged: NDArray[np.bool_]
-
-    def residual(self, outcome: Floats) -> Floats:
-        """Return the outcome minus the polynomial of its side, shape (n_encounters,). It has no meaning beyond the bandwidth."""
-        below, flagged = (self.weights[:, side] @ outcome[side] for side in (~self.flagged, self.flagged))
-        return np.asarray(outcome - np.where(self.flagged, flagged @ self.powers, below @ self.powers))
-
-    def jump(self, derivative: int) -> Floats:
-        """Return the weight of each outcome in the jump of a coefficient at the threshold, shape (n_encounters,)."""
-        return np.asarray(np.where(self.flagged, 1, -1) * self.weights[derivative])
-
-
-def _fit(margin: Floats, bandwidth: float | Floats, degree: int) -> _Polynomial:
-    """Fit by least squares with a triangular kernel. Each encounter may have a bandwidth of its own."""
-    unit = np.max(bandwidth) ** np.arange(degree + 1)[:, None]
-    powers = margin ** np.arange(degree + 1)[:, None]
-    root = np.sqrt(np.clip(1 - np.abs(margin) / bandwidth, 0, None))
-    weights = np.zeros_like(powers)
-    for side in ((margin < 0) & (root > 0), (margin >= 0) & (root > 0)):
-        # The pseudo-inverse is also defined if there are fewer distinct margins than coefficients.
-        weights[:, side] = np.linalg.pinv((powers[:, side] / unit * root[side]).T) * root[side] / unit
-    return _Polynomial(weights, powers, margin >= 0)
-
-
-def _bias(lower: _Polynomial, derivative: int, higher: _Polynomial) -> Floats:
-    """Return the weight of each outcome in the bias of a polynomial's jump, which the next power's coefficient causes."""
-    weights, power = lower.jump(derivative), higher.powers[-1]
-    below, flagged = (weights[side] @ power[side] for side in (~lower.flagged, lower.flagged))
-    return np.asarray(np.where(lower.flagged, flagged, below) * higher.weights[-1])
-
-
-class _Jump:
-    """The jump of an outcome at the threshold."""
-
-    def __init__(self, margin: Floats, bandwidth: float, bias_bandwidth: float) -> None:
-        linear, self._quadratic = _fit(margin, bandwidth, 1), _fit(margin, bias_bandwidth, 2)
-        self.uncorrected = linear.jump(0)
-        self._corrected = self.uncorrected - _bias(linear, 0, self._quadratic)
-
-    def estimate(self, outcome: Floats, patient_id: NDArray[np.int64]) -> tuple[float, float]:
-        """Return the bias-corrected jump and its standard error."""
-        influence = self._corrected * self._quadratic.residual(outcome)
-        return float(self._corrected @ outcome), clustered_error(influence, patient_id)
-
-
-def _bandwidths(outcome: Floats, margin: Floats, patient_id: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the MSE-optimal bandwidths of the local linear regression and of the local quadratic regression for its bias.
-
-    A bandwidth depends on the bias, so on the next derivative, which needs a bandwidth too. The first bias is that of a quartic on
-    the whole range of each side. For stability, every bandwidth but the first result is at least `_smallest_bandwidth`.
-    """
-    below, flagged = -margin[margin < 0], margin[margin >= 0]
-    largest = float(max(below.max(), flagged.max()))
-    smallest = max(_smallest_bandwidth(below), _smallest_bandwidth(flagged))
-    q25, q75 = np.quantile(margin, (0.25, 0.75))
-    spread = min(each for each in (margin.std(ddof=1), (q75 - q25) / _NORMAL_IQR) if each > 0)
-    pilot = float(np.clip(_PILOT * spread * len(margin) ** (-1 / 5), smallest, largest))
-    bandwidth: float | Floats = np.where(margin < 0, below.max(), flagged.max())
-    results: list[float] = []
-    for derivative, degree, regularization in ((3, 3, 0), (2, 2, _REGULARIZATION), (0, 1, _REGULARIZATION)):
-        higher, lower = _fit(margin, bandwidth, degree + 1), _fit(margin, pilot, degree)
-        variance = clustered_error(lower.jump(derivative) * lower.residual(outcome), patient_id) ** 2
-        bias = _bias(lower, derivative, higher)
-        bias_variance = clustered_error(bias * higher.residual(outcome), patient_id) ** 2
-        squared_bias = float(bias @ outcome) ** 2 + regularization * bias_variance
-        # The squared bias grows with this power of the bandwidth, and the variance shrinks with the other one.
-        growth, decay = 2 * (degree + 1 - derivative), 1 + 2 * derivative
-        ratio = decay * variance / (growth * squared_bias) if squared_bias else np.inf
-        results.append(min(pilot * ratio ** (1 / (growth + decay)), largest))
-        bandwidth = max(results[-1], smallest)
-    return results[2], max(results[1], smallest)
-
-
-def _smallest_bandwidth(distance: Floats) -> float:
-    """Return the distance from the threshold within which one side has `FEWEST_ENCOUNTERS` and `FEWEST_MARGINS`."""
-    return float(max(np.sort(distance)[FEWEST_ENCOUNTERS - 1], np.unique(distance)[FEWEST_MARGINS - 1]))
 
 
 def _too_few_near(
@@ -362,7 +268,7 @@ def _plot_side(
     ordered = margin[order]
     starts = np.searchsorted(ordered, ordered[np.arange(BINS_PER_SIDE) * len(ordered) // BINS_PER_SIDE])
     bins = np.split(order, np.unique(starts)[1:])
-    intercept, slope = _fit(margin, abs(end), 1).weights[:, within] @ readmitted[within]
+    intercept, slope = fit_polynomial(margin, abs(end), 1).weights[:, within] @ readmitted[within]
     return Side(
         bins=tuple(
             Bin(margin=margin[rows].mean(), readmitted=_share(readmitted[rows], patient_id[rows]), rows=len(rows))

@@ -89,10 +89,12 @@ class UntreatedOutcomes:
 
     Attributes:
         outcome: observed (0 or 1) where an intervention was impossible, otherwise estimated, shape (n_encounters,).
+        weight: how many encounters each one stands for: 0 if it is not used, 1 unless it was flagged, shape (n_encounters,).
         overlap: None if every outcome was observed.
     """
 
     outcome: Floats
+    weight: Floats
     overlap: Overlap | None
 
 
@@ -114,7 +116,7 @@ def untreated_outcomes(
     observed = readmitted.astype(np.float64)
     untreated, flagged = treatment.untreated, treatment.flagged
     if untreated.all():
-        return UntreatedOutcomes(observed, None)
+        return UntreatedOutcomes(observed, np.ones(len(observed)), None)
     shown = flagged & ~treatment.held_back
     untreated_if_shown = _cross_fitted(variables, untreated, shown, flagged, patient_id)
     held = treatment.hold_out_probability[flagged]
@@ -134,7 +136,9 @@ def untreated_outcomes(
     outcome = observed.copy()
     outcome[estimated] = expected
     outcome[flagged] += weight * (observed[flagged] - outcome[flagged])
-    return UntreatedOutcomes(outcome, overlap)
+    weights = untreated.astype(np.float64)
+    weights[flagged] = weight
+    return UntreatedOutcomes(outcome, weights, overlap)
 
 
 def _cross_fitted(
