@@ -11,7 +11,7 @@ import pytest
 
 from healthpredict.operations import champion_gain as module
 from healthpredict.operations.champion_gain import champion_gain
-from healthpredict.operations.dataset import LABEL
+from healthpredict.operations.read_labelled import UNTREATED
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes
 
 TRAINED_ON = {1: ("initial",), 2: ("initial", "batch-01"), 3: ("initial", "batch-02")}
@@ -41,7 +41,7 @@ def unseen(*names: str) -> UnseenOutcomes:
     rows = ROWS * len(names)
     batch = np.repeat(np.arange(len(names)), ROWS)
     label = np.arange(rows) % 10 == 0
-    labelled = pd.DataFrame({"patient_id": np.arange(rows), LABEL: label, "batch": np.array(names)[batch]})
+    labelled = pd.DataFrame({"patient_id": np.arange(rows), UNTREATED: label.astype(float), "batch": np.array(names)[batch]})
     return UnseenOutcomes(list(names), labelled, np.where(label, 0.9, 0.1), batch)
 
 

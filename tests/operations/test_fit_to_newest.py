@@ -14,6 +14,7 @@ from healthpredict.data.split import Side
 from healthpredict.operations import register
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.read_labelled import UNTREATED
 from healthpredict.operations.search import TrainingRequest
 
 RISK = 0.1
@@ -40,6 +41,7 @@ def test_outcomes_of_the_test_side_do_not_change_it(rollout_settings: Settings) 
     encounters = draw_encounters(3000, seed=3).assign(patient_id=np.arange(3000))
     test = sides(encounters) == Side.TEST
     encounters[LABEL] = np.where(test, True, np.arange(len(encounters)) % 5 == 0)
+    encounters[UNTREATED] = encounters[LABEL].astype(float)
     fitted: Any = _Fitted(int((~test).sum()))
     search: Any = _Search()
     found: Any = register._fit_to_newest(Installation(rollout_settings), fitted, search, [encounters])[0]
