@@ -6,6 +6,7 @@ import difflib
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -359,3 +360,5 @@ def quiet_vendors() -> None:
     # It warns at every logged model if pip is not installed, as in the image of the workers.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     logging.getLogger("healthpredict").setLevel(logging.INFO)
+    # Python 3.12 and newer warn when they compile Evidently 0.7.23, which has strings with escapes like "\d".
+    warnings.filterwarnings("ignore", category=SyntaxWarning)

@@ -13,7 +13,7 @@ from rich.console import Console
 from healthpredict.cli.step_lines import step_lines
 from healthpredict.operations.timing import log_step
 
-LONG = "retrain: " + "28 of 47 features differ. " * 20
+LONG = "retrain: " + ", ".join(["28 of 47 features differ"] * 20)
 OURS = logging.getLogger("healthpredict.test")
 
 

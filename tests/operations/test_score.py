@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def scored(bundle: Bundle, source: Path, result: str = "risks.parquet") -> Scored:
-    return score_with(bundle, str(source), str(source.with_name(result)))
+    return score_with(bundle, str(source), f"{source.parent}/{result}")
 
 
 def test_each_row_is_in_one_of_two_files_in_the_order_of_the_input(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -54,7 +55,7 @@ def test_a_refusal_is_problem_details(api: httpx.Client, bundle: Bundle) -> None
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
-    assert (problem["title"], problem["status"]) == ("Unprocessable Entity", 422)
+    assert (problem["title"], problem["status"]) == (HTTPStatus(422).phrase, 422)
     assert problem["detail"] == "The encounter has 1 problem."
     assert problem["errors"][0]["field"] == "age"
 
