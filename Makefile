@@ -19,7 +19,8 @@ STAMP := $(subst $(SPACE),\$(SPACE),$(VENV)/.installed)
 DATA ?=
 # Folder of a FHIR export. By default, the benchmark exports synthetic encounters.
 EXPORT ?=
-# Of test-versions: `highest` or `lowest-direct`, a file of versions that come first, and folders or files of tests.
+# Of test-versions: which Python, `highest` or `lowest-direct`, a file of versions that come first, and folders or files of tests.
+TEST_PYTHON ?= $(PYTHON)
 RESOLUTION ?= highest
 OVERRIDES ?=
 TESTS ?=
@@ -105,8 +106,8 @@ test: $(STAMP)  ## Run all tests that need no Docker and no cluster
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-versions: export OPENBLAS_NUM_THREADS := 1
-test-versions: $(STAMP)  ## Run tests without the lock: make test-versions [PYTHON=python3.13] [RESOLUTION=lowest-direct] [OVERRIDES=file] [TESTS=folders]
-	$(UV) venv --quiet --clear --python $(call quoted,$(PYTHON)) .venv-versions
+test-versions: $(STAMP)  ## Run tests without the lock: make test-versions [TEST_PYTHON=python3.13] [RESOLUTION=lowest-direct] [OVERRIDES=file] [TESTS=folders]
+	$(UV) venv --quiet --clear --python $(call quoted,$(TEST_PYTHON)) .venv-versions
 	$(UV) pip install --quiet --python .venv-versions/bin/python --resolution $(RESOLUTION) $(if $(OVERRIDES),--overrides $(OVERRIDES)) --editable '.[aws,dev]'
 	.venv-versions/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 

@@ -41,7 +41,9 @@ def unseen(*names: str) -> UnseenOutcomes:
     rows = ROWS * len(names)
     batch = np.repeat(np.arange(len(names)), ROWS)
     label = np.arange(rows) % 10 == 0
-    labelled = pd.DataFrame({"patient_id": np.arange(rows), UNTREATED: label.astype(float), "batch": np.array(names)[batch]})
+    labelled = pd.DataFrame(
+        {"patient_id": np.arange(rows), UNTREATED: label.astype(float), "batch": np.array(names)[batch]}
+    )
     return UnseenOutcomes(list(names), labelled, np.where(label, 0.9, 0.1), batch)
 
 
