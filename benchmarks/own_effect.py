@@ -191,8 +191,9 @@ def simulate(population: Population, cell: Cell, seed: int) -> dict[str, float]:
     prevented = treated & (rng.random(len(flagged)) < cell.effect)
     readmitted = sample.readmitted & ~prevented
     found = untreated_outcomes(readmitted, sample.treatment(treated), sample.variables, sample.patient_id)
+    naive = {"naive_auroc": auroc(readmitted, sample.risk), "naive_alarm": _alarm(sample, readmitted, rng)}
     if found.overlap is not None and not found.overlap.is_enough:
-        return {"cannot_be_known": 1.0, "naive_auroc": auroc(readmitted, sample.risk)}
+        return {"cannot_be_known": 1.0, **naive}
     half = auroc_gain(found.outcome, sample.risk, np.zeros(len(flagged)), sample.patient_id)
     gap = (sample.risk - found.outcome)[flagged]
     offset = normal_interval(
@@ -200,7 +201,7 @@ def simulate(population: Population, cell: Cell, seed: int) -> dict[str, float]:
     )
     return {
         "cannot_be_known": 0.0,
-        "naive_auroc": auroc(readmitted, sample.risk),
+        **naive,
         "naive_flagged_offset": float((sample.risk - readmitted)[flagged].mean()),
         "cbpe_auroc": expected_auroc(sample.risk),
         "auroc": half.value + 0.5,
@@ -209,7 +210,6 @@ def simulate(population: Population, cell: Cell, seed: int) -> dict[str, float]:
         **_interval("flagged_offset", offset),
         "effective": found.overlap.effective if found.overlap else float(flagged.sum()),
         "alarm": _alarm(sample, found.outcome, rng),
-        "naive_alarm": _alarm(sample, readmitted, rng),
         **_effects(sample, readmitted, found.outcome),
     }
 
@@ -259,9 +259,14 @@ def _effects(sample: Population, readmitted: Bools, without: Floats) -> dict[str
 
 def summarise(population: Population, cell: Cell, runs: pd.DataFrame) -> dict[str, float]:
     """Compare the estimates with the truth, which is that of all patients."""
-    naive = {"naive_auroc": float(runs["naive_auroc"].mean()), "cannot_be_known": float(runs["cannot_be_known"].mean())}
+    means = runs.mean()
+    unknown = {
+        "cannot_be_known": float(means["cannot_be_known"]),
+        "naive_auroc": float(means["naive_auroc"]),
+        "naive_false_alarms": float(means["naive_alarm"]),
+    }
     if "auroc" not in runs:
-        return naive
+        return unknown
     flagged, expected = population.flagged, population.probability_of_acceptance(cell) * cell.effect
     prevented = np.where(flagged, expected * population.readmitted, 0)
     margin = population.risk - population.threshold
@@ -274,10 +279,14 @@ def summarise(population: Population, cell: Cell, runs: pd.DataFrame) -> dict[st
     if isinstance(at_threshold, Discontinuity):
         # The real outcomes may jump by chance; patients are drawn from them, so that jump is part of the truth.
         jump = compare_at_threshold(
-            at_threshold, population.readmitted, margin, population.readmitted + prevented, population.patient_id
+            at_threshold,
+            population.readmitted,
+            margin,
+            population.readmitted.astype(np.float64) + prevented,
+            population.patient_id,
         )
         truth["discontinuity"] = at_threshold.prevented.value + jump.weighted.value
-    found = naive | {
+    found = unknown | {
         "true_auroc": truth["auroc"],
         "auroc_error": float(runs["auroc"].mean() - truth["auroc"]),
         "naive_auroc_error": float(runs["naive_auroc"].mean() - truth["auroc"]),
@@ -286,7 +295,6 @@ def summarise(population: Population, cell: Cell, runs: pd.DataFrame) -> dict[st
         "naive_flagged_offset_error": float(runs["naive_flagged_offset"].mean() - truth["flagged_offset"]),
         "effective": float(runs["effective"].mean()),
         "false_alarms": float(runs["alarm"].mean()),
-        "naive_false_alarms": float(runs["naive_alarm"].mean()),
         "agree": float(runs["agree"].mean()),
     }
     for name, value in truth.items():
