@@ -9,6 +9,7 @@ from rich.console import Console
 from summaries import DATA
 
 from healthpredict.cli import demo
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.alarms import OpenAlarm
 from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, Summary
 
@@ -66,6 +67,21 @@ def test_open_alarms_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), alarms=(alarm,), seconds={})
     assert shown(monkeypatch, summary)[-1] == "Alarm    batch-10: Age jumped."
+
+
+def test_without_reported_interventions_nothing_is_said_of_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    delivered = DELIVERED.model_copy(update={"auroc_observed": 0.67})
+    summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), delivered=delivered, seconds={})
+    assert "promised one by" in shown(monkeypatch, summary)[-1]
+
+
+def test_with_reported_interventions_both_readings_and_the_effect_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    delivered = DELIVERED.model_copy(update={"auroc_observed": 0.641})
+    overlap = Overlap(flagged=900, treated=500, unknown=0, effective=300, without_overlap=0)
+    summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), delivered=delivered, overlap=overlap, seconds={})
+    auroc, effect = shown(monkeypatch, summary)[-2:]
+    assert auroc == "AUROC without interventions 0.670, and for the outcomes as they were observed 0.641."
+    assert effect.startswith("Effect   900 encounters were flagged, and an intervention was accepted in 500;")
 
 
 def test_lines_below_the_table_say_what_was_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
