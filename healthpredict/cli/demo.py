@@ -288,14 +288,24 @@ def _show(summary: Summary) -> None:
                 f"Alert rate, when a batch arrives: differs from the promised one by {delivered.alert_rate_error:.3f} on average, "
                 f"and is at most {delivered.highest_alert_rate:.3f}."
             )
-    effect = effect_sentences(summary)
-    if effect and summary.delivered is not None and summary.delivered.auroc_observed is not None:
-        print_text(
-            f"AUROC without interventions {summary.delivered.auroc:.3f}, and for the outcomes as they were observed "
-            f"{summary.delivered.auroc_observed:.3f}."
-        )
-    for sentence in effect:
+    for sentence in _both_readings(summary):
         print_text(f"Effect   {sentence}")
+
+
+def _both_readings(summary: Summary) -> list[str]:
+    """Return sentences on the AUROC with and without interventions and on the effect; none if no interventions were reported."""
+    effect = effect_sentences(summary)
+    # As `delivered`, of the batches whose outcomes without intervention are known, if there are any.
+    known = [batch for batch in summary.batches if batch.auroc is not None] or summary.batches
+    observed = [batch.auroc_observed for batch in known if batch.auroc_observed is not None]
+    if not effect or not observed:
+        return list(effect)
+    without = "not known" if summary.delivered is None else f"{summary.delivered.auroc:.3f}"
+    auroc = sum(observed) / len(observed)
+    return [
+        f"The mean AUROC is {auroc:.3f} for the outcomes as observed, and {without} without interventions.",
+        *effect,
+    ]
 
 
 def ask_api(demo: Demo, file: str, body: Any, path: str) -> str:

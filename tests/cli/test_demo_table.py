@@ -37,6 +37,7 @@ DELIVERED = DeliveredPerformance(
     alert_rate_error=0.036,
     highest_alert_rate=0.236,
 )
+OVERLAP = Overlap(flagged=900, treated=500, unknown=0, effective=300, without_overlap=0)
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, summary: Summary) -> list[str]:
@@ -70,17 +71,26 @@ def test_open_alarms_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_reported_interventions_nothing_is_said_of_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    delivered = DELIVERED.model_copy(update={"auroc_observed": 0.67})
-    summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), delivered=delivered, seconds={})
-    assert "promised one by" in shown(monkeypatch, summary)[-1]
+    observed = RECALIBRATED.model_copy(update={"auroc_observed": 0.67})
+    summary = Summary(data=DATA, models=(), batches=(observed,), delivered=DELIVERED, seconds={})
+    assert not [line for line in shown(monkeypatch, summary) if line.startswith("Effect")]
 
 
-def test_with_reported_interventions_both_readings_and_the_effect_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    delivered = DELIVERED.model_copy(update={"auroc_observed": 0.641})
-    overlap = Overlap(flagged=900, treated=500, unknown=0, effective=300, without_overlap=0)
-    summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), delivered=delivered, overlap=overlap, seconds={})
-    auroc, effect = shown(monkeypatch, summary)[-2:]
-    assert auroc == "AUROC without interventions 0.670, and for the outcomes as they were observed 0.641."
+@pytest.mark.parametrize(
+    ("auroc", "delivered", "without"), [(0.67, DELIVERED, "0.670"), (None, None, "not known")], ids=["known", "unknown"]
+)
+def test_with_reported_interventions_both_readings_and_the_effect_are_shown(
+    monkeypatch: pytest.MonkeyPatch, auroc: float | None, delivered: DeliveredPerformance | None, without: str
+) -> None:
+    batches = (
+        RECALIBRATED.model_copy(update={"auroc": auroc, "auroc_observed": 0.641}),
+        BatchSummary(name="batch-11", decision="stable", reasons=("A reason.",), time="2026-11-01T00:00:00Z"),
+    )
+    summary = Summary(data=DATA, models=(), batches=batches, delivered=delivered, overlap=OVERLAP, seconds={})
+    reading, effect = [line for line in shown(monkeypatch, summary) if line.startswith("Effect")]
+    assert reading == (
+        f"Effect   The mean AUROC is 0.641 for the outcomes as observed, and {without} without interventions."
+    )
     assert effect.startswith("Effect   900 encounters were flagged, and an intervention was accepted in 500;")
 
 
