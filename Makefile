@@ -26,6 +26,8 @@ OVERRIDES ?=
 TESTS ?=
 # UPGRADE=1 replaces pinned versions by the newest.
 UPGRADE ?=
+# Share of readmissions that interventions prevent in the demo. By default, it has no interventions.
+EFFECT ?=
 # KEEP=1 leaves the demo's services running.
 KEEP ?=
 
@@ -42,8 +44,8 @@ $(STAMP): requirements.lock requirements.uv.lock pyproject.toml
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(call quoted,$(VENV)/.installed)
 
-demo: $(STAMP)  ## Run the whole system on real data: make demo [DATA=file] [KEEP=1]
-	$(BIN)/healthpredict demo $(if $(value DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)
+demo: $(STAMP)  ## Run the whole system on real data: make demo [DATA=file] [EFFECT=0.3] [KEEP=1]
+	$(BIN)/healthpredict demo $(if $(value DATA),--source $(call quoted,$(value DATA))) $(if $(value EFFECT),--effect $(call quoted,$(value EFFECT))) $(if $(KEEP),--keep)
 
 demo-fhir: $(STAMP)  ## Import FHIR exports, run the loop and answer an EHR: make demo-fhir [EXPORT=folder] [DATA=file] [KEEP=1]
 	$(BIN)/healthpredict demo-fhir $(if $(value EXPORT),$(call quoted,$(value EXPORT))) $(if $(value DATA),--source $(call quoted,$(value DATA))) $(if $(KEEP),--keep)

@@ -18,15 +18,18 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from healthpredict.cli.demo_effect import check_continued, check_effect, run_with_effect
 from healthpredict.cli.demo_environment import demo_environment
 from healthpredict.cli.services import LocalServices
 from healthpredict.cli.step_lines import step_lines
 from healthpredict.config import Settings, quiet_vendors
+from healthpredict.data.prepared import PreparedData
 from healthpredict.errors import ConfigurationError, HealthPredictError
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.report import read_report
 from healthpredict.operations.roll_out import local_target
 from healthpredict.operations.timing import Seconds, log_step, timed
+from healthpredict.reporting.effect import effect_sentences
 from healthpredict.reporting.summary import Summary
 from healthpredict.rollout.ports import free_port
 from healthpredict.storage.tables import read_json, write_json
@@ -85,7 +88,7 @@ class Demo:
         drift_loop()
 
 
-def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> None:
+def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool, effect: float | None = None) -> None:
     """Run the demo. If it was interrupted, the next call continues it.
 
     Args:
@@ -93,14 +96,21 @@ def run_demo(state: Path, source: str | None, *, keep: bool, fresh: bool) -> Non
         source: path or URL of the data. None is the UCI archive, or synthetic data if the archive cannot be reached.
         keep: keep the services running.
         fresh: delete the files of an earlier demo first.
+        effect: plant interventions that prevent this share (0-1) of the readmissions of treated patients. None plants none.
 
     Raises:
+        ConfigurationError: the effect is not between 0 and 1, or the demo began with another one.
         HealthPredictError: a step failed.
     """
+    check_effect(effect)
     with demo_in(state, keep=keep, fresh=fresh) as demo:
+        check_continued(demo.state, demo.installation, effect)
         with demo.steps():
-            _prepare(demo, source)
-            demo.run_loop()
+            prepared = _prepare(demo, source)
+            if effect is None:
+                demo.run_loop()
+            else:
+                run_with_effect(demo.state, demo.installation, prepared, effect, demo.run_loop)
         show_summary(demo)
         # Golden rows are synthetic.
         registry = demo.installation.registry
@@ -211,7 +221,7 @@ def _configure(state: Path, ports: Mapping[str, int]) -> Installation:
     return Installation()
 
 
-def _prepare(demo: Demo, source: str | None) -> None:
+def _prepare(demo: Demo, source: str | None) -> PreparedData:
     from flows.prepare import prepare
 
     with timed(demo.seconds, "prepare"):
@@ -219,6 +229,7 @@ def _prepare(demo: Demo, source: str | None) -> None:
     kind = "synthetic encounters, not patients" if data.synthetic else "encounters"
     result = f"{data.encounters:,} {kind}, {data.cohort:,} in the cohort, {len(data.batches) - 1} batches"
     log_step("data", "prepare", demo.seconds["prepare"], result)
+    return data
 
 
 def show_summary(demo: Demo) -> None:
@@ -277,6 +288,24 @@ def _show(summary: Summary) -> None:
                 f"Alert rate, when a batch arrives: differs from the promised one by {delivered.alert_rate_error:.3f} on average, "
                 f"and is at most {delivered.highest_alert_rate:.3f}."
             )
+    for sentence in _both_readings(summary):
+        print_text(f"Effect   {sentence}")
+
+
+def _both_readings(summary: Summary) -> list[str]:
+    """Return sentences on the AUROC with and without interventions and on the effect; none if no interventions were reported."""
+    effect = effect_sentences(summary)
+    # As `delivered`, of the batches whose outcomes without intervention are known, if there are any.
+    known = [batch for batch in summary.batches if batch.auroc is not None] or summary.batches
+    observed = [batch.auroc_observed for batch in known if batch.auroc_observed is not None]
+    if not effect or not observed:
+        return list(effect)
+    without = "not known" if summary.delivered is None else f"{summary.delivered.auroc:.3f}"
+    auroc = sum(observed) / len(observed)
+    return [
+        f"The mean AUROC is {auroc:.3f} for the outcomes as observed, and {without} without interventions.",
+        *effect,
+    ]
 
 
 def ask_api(demo: Demo, file: str, body: Any, path: str) -> str:

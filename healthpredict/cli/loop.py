@@ -171,6 +171,11 @@ def demo(
     fresh: _Fresh = False,
     stop: _Stop = False,
     state: _State = Path("var/demo"),
+    *,
+    effect: Annotated[
+        float | None,
+        typer.Option(help="Plant interventions that prevent this share (0-1) of the readmissions of treated patients."),
+    ] = None,
 ) -> None:
     """Run the whole system on this machine: train, serve, ten batches, drift, retraining, rollout."""
     from healthpredict.cli.demo import run_demo, stop_demo
@@ -178,7 +183,7 @@ def demo(
     if stop:
         stop_demo(state)
         return
-    run_demo(state, source, keep=keep, fresh=fresh)
+    run_demo(state, source, keep=keep, fresh=fresh, effect=effect)
 
 
 @app.command("demo-fhir")

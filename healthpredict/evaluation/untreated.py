@@ -21,6 +21,10 @@ from sklearn.preprocessing import StandardScaler
 
 from healthpredict.evaluation.interval import Floats
 
+CANNOT_BE_KNOWN: Final = (
+    "The outcomes without interventions cannot be known from these data: silent mode or a hold-out would tell."
+)
+
 _FOLDS: Final = 5
 _PENALTY: Final = 0.05
 """Inverse strength of the penalty on the coefficients of standardised variables."""

@@ -13,10 +13,12 @@ from healthpredict.operations.built_card import card_of, profile_of, without_pla
 from healthpredict.operations.detect_drift import read_check
 from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
+from healthpredict.operations.measure_effect import measure_effect
 from healthpredict.operations.prepare import read_prepared
 from healthpredict.operations.summarise import delivered_performance, summarise_batches
 from healthpredict.registry.models import ModelVersion
 from healthpredict.reporting.croissant import as_croissant
+from healthpredict.reporting.effect import describe_effect
 from healthpredict.reporting.model_card.card import BatchPerformance, History, ModelCard, Monitoring
 from healthpredict.reporting.model_card.chai import as_chai_xml
 from healthpredict.reporting.model_card.fhir import as_fhir
@@ -46,23 +48,30 @@ def model_card(installation: Installation, version: str) -> ModelCard:
     if version != CHAMPION and not version.isdecimal():
         raise ConfigurationError(f"{version!r} is no version: give its number, or {CHAMPION}.")
     found = registry.champion() if version == CHAMPION else registry.version(int(version))
-    return _card(installation, found, summarise_batches(installation)[0])
+    batches, overlap = summarise_batches(installation)
+    return _card(installation, found, batches, describe_effect(overlap, measure_effect(installation)))
 
 
-def champion_card(installation: Installation, batches: Sequence[BatchSummary]) -> ModelCard | None:
+def champion_card(
+    installation: Installation, batches: Sequence[BatchSummary], effect: tuple[str, ...]
+) -> ModelCard | None:
     """Build the card of the champion, or return None if there is no champion. Errors as `model_card`.
 
     Args:
         installation: where everything is.
         batches: all that are done, see `summarise_batches`.
+        effect: see `effect_sentences`.
     """
     found = installation.registry.by_alias(CHAMPION)
-    return None if found is None else _card(installation, found, batches)
+    return None if found is None else _card(installation, found, batches, effect)
 
 
-def _card(installation: Installation, found: ModelVersion, batches: Sequence[BatchSummary]) -> ModelCard:
+def _card(
+    installation: Installation, found: ModelVersion, batches: Sequence[BatchSummary], effect: tuple[str, ...]
+) -> ModelCard:
     bundle = installation.registry.fetch_bundle(found)
     history = _history(installation, found.version)
+    monitoring = _monitoring(installation, batches, found.version, in_service=history.in_service)
     return card_of(
         installation,
         bundle.manifest,
@@ -71,7 +80,7 @@ def _card(installation: Installation, found: ModelVersion, batches: Sequence[Bat
         read_governance(installation),
         bundle_digest=bundle.digest,
         history=history,
-        monitoring=_monitoring(installation, batches, found.version, in_service=history.in_service),
+        monitoring=monitoring.model_copy(update={"effect": effect if history.in_service else ()}),
     )
 
 

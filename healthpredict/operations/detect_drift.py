@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.evaluation.interval import Floats, Interval, Outcomes
-from healthpredict.evaluation.untreated import Overlap
+from healthpredict.evaluation.untreated import CANNOT_BE_KNOWN, Overlap
 from healthpredict.features.frame import encode_frame, unknown_diagnoses
 from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
@@ -37,12 +37,7 @@ from healthpredict.operations.champion_gain import (
 from healthpredict.operations.dataset import cohort_rows, matured_batches, sides
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import (
-    CANNOT_BE_KNOWN,
-    judged,
-    judged_outcomes,
-    read_labelled,
-)
+from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes, unseen_outcomes

@@ -11,11 +11,11 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.interval import Floats
-from healthpredict.evaluation.untreated import Overlap
+from healthpredict.evaluation.untreated import CANNOT_BE_KNOWN, Overlap
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.dataset import matured_batches, newest_batches, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import CANNOT_BE_KNOWN, judged, judged_outcomes, read_labelled
+from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.storage.tables import read_frame

@@ -20,9 +20,6 @@ from healthpredict.storage.tables import read_frame
 
 LEARNED: Final = "learned"
 UNTREATED: Final = "readmitted_without_intervention"
-CANNOT_BE_KNOWN: Final = (
-    "The outcomes without interventions cannot be known from these data: silent mode or a hold-out would tell."
-)
 
 
 @dataclass(frozen=True)

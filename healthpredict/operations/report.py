@@ -19,8 +19,9 @@ from healthpredict.operations.read_labelled import judged, judged_outcomes, read
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.summarise import predicted_batches, summarise
 from healthpredict.operations.timing import Seconds, log_step, timed
+from healthpredict.reporting.effect import effect_sentences
 from healthpredict.reporting.model_card.page import as_html
-from healthpredict.reporting.page import decision_plots, history_plots, page
+from healthpredict.reporting.page import decision_plots, effect_plots, history_plots, page
 from healthpredict.reporting.plots import calibration_plot, roc_plot
 from healthpredict.reporting.summary import ModelCurve, Summary
 from healthpredict.storage.tables import read_json, write_json
@@ -45,10 +46,11 @@ def write_report(installation: Installation, cds_card: Mapping[str, Any] | None 
     seconds: Seconds = {}
     with timed(seconds, "report"):
         summary = summarise(installation)
-        card = champion_card(installation, summary.batches)
+        card = champion_card(installation, summary.batches, effect_sentences(summary))
         facts = {"decision_curves": _decision_curves(installation), "card": _CARD if card else None}
         summary = summary.model_copy(update=facts)
-        plots = history_plots(summary) | decision_plots(summary) | _performance_plots(installation, summary)
+        plots = history_plots(summary) | decision_plots(summary) | effect_plots(summary)
+        plots |= _performance_plots(installation, summary)
     summary = summary.model_copy(update={"seconds": summary.seconds | seconds})
     if card is not None:
         write_bytes(join(reports, _CARD), as_html(card).encode())

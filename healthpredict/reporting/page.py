@@ -12,7 +12,8 @@ import numpy as np
 
 from healthpredict.monitoring.subgroups import SubgroupDrift
 from healthpredict.monitoring.words import name_of
-from healthpredict.reporting.plots import Series, decision_plot, heat_map, history_plot
+from healthpredict.reporting.effect import effect_sentences
+from healthpredict.reporting.plots import Series, decision_plot, effect_plot, heat_map, history_plot
 from healthpredict.reporting.summary import BatchSummary, Summary
 
 _CAPTIONS: Final = {
@@ -23,6 +24,9 @@ _CAPTIONS: Final = {
     "calibration": "Readmissions against predicted risk, of the champions and of the first model, in ten bins of equal size.",
     "decision_curve": "Net benefit by threshold of the champion (the band is its 95 % interval) and the last challenger, beside "
     "flagging everybody, flagging nobody and the number of inpatient visits alone. The values are in the table of usefulness.",
+    "effect": "Readmissions against the risk minus the threshold, in bins with 95 % intervals, and a line fitted to each side. "
+    "If flags prevent readmissions, the line of the flagged patients begins below the end of the other one. The sentences above "
+    "have the values.",
     "drift": "Distance of each drifted feature from the training data by batch. The values are in the table of drift.",
 }
 """Caption of each plot, which is also its alternative text. The keys are the names of the plots: files `plots/NAME.png`, and
@@ -40,7 +44,7 @@ def page(
 
     Args:
         summary: the content.
-        plots: name -> PNG, with the names of `history_plots`, `decision_plots`, `roc` and `calibration`.
+        plots: name -> PNG, with the names of `history_plots`, `decision_plots`, `effect_plots`, `roc` and `calibration`.
         events: events of the ledger.
         prefect_url: URL of Prefect's pages for links, or None.
         cds_card: a card of CDS Hooks, as the API sent it, or None.
@@ -61,6 +65,7 @@ def page(
         columns=drifted_columns(summary),
         predicted=_predicted(summary),
         alarmed=alarmed_groups(summary),
+        effect=effect_sentences(summary),
         ledger=events,
         prefect_url=prefect_url,
         cds_card=cds_card,
@@ -81,6 +86,13 @@ def decision_plots(summary: Summary) -> dict[str, bytes]:
     return {
         "decision_curve": decision_plot(curves, f"Usefulness for {rows:,} encounters that no version was trained on")
     }
+
+
+def effect_plots(summary: Summary) -> dict[str, bytes]:
+    """Return the plot `effect` as PNG, or no plot if the discontinuity at the threshold is not known."""
+    if summary.effect is None or summary.effect.plot is None:
+        return {}
+    return {"effect": effect_plot(summary.effect.plot)}
 
 
 def auroc_plot(summary: Summary) -> bytes:

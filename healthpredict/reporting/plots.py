@@ -1,4 +1,4 @@
-"""Plots of discrimination, calibration, usefulness, history and drift."""
+"""Plots of discrimination, calibration, usefulness, effect, history and drift."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from healthpredict.evaluation.decision_curve import DecisionCurve
+from healthpredict.evaluation.effect import ThresholdPlot
 from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.evaluation.metrics import ECE_BINS
 
@@ -108,6 +109,34 @@ def decision_plot(curves: Mapping[str, DecisionCurve], title: str) -> bytes:
     # Flagging everybody at a high threshold is so harmful that it would hide the other curves.
     axes.set_ylim(bottom=-0.2 * max(high), top=1.1 * max(*high, *all_treated))
     axes.legend(frameon=False)
+    return _png(figure)
+
+
+def effect_plot(plot: ThresholdPlot) -> bytes:
+    """Plot readmissions in bins with 95 % intervals against the risk minus the threshold, with a line on each side, as PNG."""
+    title = "Readmissions just below and just above the threshold"
+    figure, axes = _axes(title, "Risk minus threshold", "Readmitted within 30 days", size=(8.0, 4.0))
+    axes.axvline(0, color=_COMPARISON_COLOR, linewidth=1, linestyle=":")
+    sides = (
+        (plot.below, -plot.bandwidth, "not flagged", {"color": _COMPARISON_COLOR, "marker": "s"}),
+        (plot.flagged, plot.bandwidth, "flagged", {"color": _MAIN_COLOR, "marker": "o"}),
+    )
+    for side, end, label, style in sides:
+        shares = [one.readmitted for one in side.bins]
+        axes.errorbar(
+            [one.margin for one in side.bins],
+            [share.value for share in shares],
+            yerr=[[share.value - share.low for share in shares], [share.high - share.value for share in shares]],
+            markersize=4,
+            linewidth=0,
+            elinewidth=1,
+            capsize=2,
+            label=label,
+            **style,
+        )
+        axes.plot([0, end], [side.at_threshold, side.at_end], color=style["color"], linewidth=2)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, loc="upper left")
     return _png(figure)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from summaries import DATA
 
 from healthpredict.cli import demo
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.alarms import OpenAlarm
 from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, Summary
 
@@ -36,6 +37,7 @@ DELIVERED = DeliveredPerformance(
     alert_rate_error=0.036,
     highest_alert_rate=0.236,
 )
+OVERLAP = Overlap(flagged=900, treated=500, unknown=0, effective=300, without_overlap=0)
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, summary: Summary) -> list[str]:
@@ -66,6 +68,30 @@ def test_open_alarms_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     summary = Summary(data=DATA, models=(), batches=(RECALIBRATED,), alarms=(alarm,), seconds={})
     assert shown(monkeypatch, summary)[-1] == "Alarm    batch-10: Age jumped."
+
+
+def test_without_reported_interventions_nothing_is_said_of_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed = RECALIBRATED.model_copy(update={"auroc_observed": 0.67})
+    summary = Summary(data=DATA, models=(), batches=(observed,), delivered=DELIVERED, seconds={})
+    assert not [line for line in shown(monkeypatch, summary) if line.startswith("Effect")]
+
+
+@pytest.mark.parametrize(
+    ("auroc", "delivered", "without"), [(0.67, DELIVERED, "0.670"), (None, None, "not known")], ids=["known", "unknown"]
+)
+def test_with_reported_interventions_both_readings_and_the_effect_are_shown(
+    monkeypatch: pytest.MonkeyPatch, auroc: float | None, delivered: DeliveredPerformance | None, without: str
+) -> None:
+    batches = (
+        RECALIBRATED.model_copy(update={"auroc": auroc, "auroc_observed": 0.641}),
+        BatchSummary(name="batch-11", decision="stable", reasons=("A reason.",), time="2026-11-01T00:00:00Z"),
+    )
+    summary = Summary(data=DATA, models=(), batches=batches, delivered=delivered, overlap=OVERLAP, seconds={})
+    reading, effect = [line for line in shown(monkeypatch, summary) if line.startswith("Effect")]
+    assert reading == (
+        f"Effect   The mean AUROC is 0.641 for the outcomes as observed, and {without} without interventions."
+    )
+    assert effect.startswith("Effect   900 encounters were flagged, and an intervention was accepted in 500;")
 
 
 def test_lines_below_the_table_say_what_was_delivered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from healthpredict.operations.promote import promote
 from healthpredict.reporting.model_card.card import ModelCard
 from healthpredict.reporting.summary import BatchSummary
 
+EFFECT = ("Per 100 flags, 4.1 [1.0, 7.2] readmissions are prevented.",)
+
 
 def with_governance(settings: Settings, path: Path, mode: str = "warn") -> Installation:
     """An installation whose governance.yaml states everything. YAML contains JSON."""
@@ -96,7 +98,7 @@ def test_the_card_of_a_version_knows_ledger_and_alias(rollout_settings: Settings
     for _ in range(2):
         register_tiny_bundle(rollout_settings, tmp_path)
     installation = with_governance(rollout_settings, tmp_path / "governance.yaml")
-    assert champion_card(installation, ()) is None
+    assert champion_card(installation, (), ()) is None
     promote(installation, 2, force=True, because="a test")
     champion, first = model_card(installation, "champion"), model_card(installation, "1")
     assert (champion.version, champion.status, first.status) == (2, "champion, in service", "not promoted")
@@ -118,11 +120,12 @@ def test_what_is_known_of_the_use_of_the_champion(rollout_settings: Settings, tm
     done = {"decision": "warn", "reasons": (), "time": "2026-11-01T00:00:00Z", "champion_before": 1, "champion": 1}
     counts: dict[str, dict[str, int]] = {"batch-01": {}, "batch-02": {"diag_1": 0}}
     batches = [BatchSummary(name=name, unknown_diagnoses=counts[name], **done) for name in counts]
-    found = champion_card(installation, batches)
+    found = champion_card(installation, batches, EFFECT)
     assert found is not None
     assert found.monitoring is not None
     assert found.monitoring.alarms == ("For age [90-100), it is low. batch-02 no longer shows it.",)
     shown = {batch.name: batch.unknown_diagnoses for batch in found.monitoring.batches}
+    assert found.monitoring.effect == EFFECT
     assert shown == {"batch-01": None, "batch-02": {"diag_1": 0}}, "they were not counted in batch-01"
 
 
@@ -136,10 +139,10 @@ def test_a_rate_that_another_version_flagged_is_not_delivered_performance(
         BatchSummary(name="batch-01", champion_before=None, alert_rate=0.9, **done),
         BatchSummary(name="batch-02", champion_before=1, alert_rate=0.21, **done),
     ]
-    found = _card(
-        Installation(rollout_settings), Installation(rollout_settings).registry.version(1), batches
-    ).monitoring
+    installation = Installation(rollout_settings)
+    found = _card(installation, installation.registry.version(1), batches, EFFECT).monitoring
     assert found is not None
+    assert found.effect == (), "this version is not in service"
     assert found.delivered is not None
     assert (found.delivered.batches, found.delivered.highest_alert_rate) == (2, 0.21)
 

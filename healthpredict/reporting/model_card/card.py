@@ -54,6 +54,8 @@ class Monitoring(_Part):
         subgroups: from that check, on all known outcomes that the version was not trained on.
         calibration: from that check, or None if there were too few outcomes.
         alarms: open alarms, one text each; empty if the version is not in service.
+        effect: what flags prevented in all batches with reported interventions, whichever version predicted them, one sentence
+            each; empty without such batches, or if the version is not in service.
     """
 
     batches: tuple[BatchPerformance, ...] = ()
@@ -62,6 +64,7 @@ class Monitoring(_Part):
     subgroups: tuple[SubgroupDrift, ...] = ()
     calibration: CalibrationCheck | None = None
     alarms: tuple[str, ...] = ()
+    effect: tuple[str, ...] = ()
 
 
 class History(_Part):

@@ -63,11 +63,16 @@ def local_validity(monitoring: Monitoring | None) -> str | None:
     if monitoring is None or monitoring.delivered is None:
         return None
     found = monitoring.delivered
-    return (
-        f"Over {found.batches} batches that this version predicted and whose outcomes are known: mean AUROC {found.auroc:.3f}, "
-        f"mean absolute difference between mean risk and readmitted share {found.absolute_offset:.3f} (at worst "
+    # Interventions may have changed the outcomes.
+    observed = (
+        "" if not monitoring.effect or found.auroc_observed is None else f" ({found.auroc_observed:.3f} as observed)"
+    )
+    described = (
+        f"Over {found.batches} batches that this version predicted and whose outcomes are known: mean AUROC {found.auroc:.3f}"
+        f"{observed}, mean absolute difference between mean risk and readmitted share {found.absolute_offset:.3f} (at worst "
         f"{found.worst_offset:.3f})."
     )
+    return " ".join((described, *monitoring.effect))
 
 
 def local_fairness(monitoring: Monitoring | None) -> str | None:
