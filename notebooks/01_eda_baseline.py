@@ -57,7 +57,7 @@ with tempfile.TemporaryDirectory() as folder:
     for name in names:
         accept_batch(installation, find_batch(installation, name))
     accept_outcomes(installation)
-    parts = {name: read_labelled(installation, [name]) for name in names}
+    parts = {name: read_labelled(installation, [name]).frame for name in names}
 encounters = pd.concat(parts.values(), ignore_index=True)
 batch = np.repeat(names, [len(part) for part in parts.values()])
 print(f"{prepared.encounters:,} encounters of {prepared.patients:,} patients; {len(encounters):,} in the cohort")

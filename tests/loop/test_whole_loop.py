@@ -189,6 +189,9 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
     summary = json.loads((Path(finished.reports_uri) / "summary.json").read_text())
     assert [batch["name"] for batch in summary["batches"]] == ["batch-01", "batch-02", "batch-03"]
     assert all(0 < batch["auroc"] < 1 and 0 < batch["auroc_frozen"] < 1 for batch in summary["batches"])
+    # No interventions were reported.
+    assert [batch["auroc_observed"] for batch in summary["batches"]] == [batch["auroc"] for batch in summary["batches"]]
+    assert (summary["overlap"], summary["effect"]) == (None, None)
     first = summary["batches"][0]
     assert first["auroc"] == pytest.approx(first["auroc_frozen"], abs=1e-12), "the first model predicted it"
     assert [model["version"] for model in summary["models"]] == [
@@ -201,6 +204,7 @@ def test_report_holds_what_the_ledger_says(finished: Settings) -> None:
         "batches": 3,
         "auroc": pytest.approx(np.mean([batch["auroc"] for batch in summary["batches"]])),
         "auroc_frozen": pytest.approx(np.mean([batch["auroc_frozen"] for batch in summary["batches"]])),
+        "auroc_observed": pytest.approx(np.mean([batch["auroc_observed"] for batch in summary["batches"]])),
         "offset": pytest.approx(np.mean(offsets)),
         "worst_offset": pytest.approx(max(offsets)),
         "alert_rate_error": pytest.approx(np.mean([abs(rate - 0.2) for rate in rates])),
