@@ -26,8 +26,8 @@ _BUFFER_BYTES: Final = 24 * 1024
 """Memory of a connection, and the longest head of a request. Larger ones did not make a call of CDS Hooks cheaper."""
 _BACKLOG: Final = 2048
 _SECONDS_TO_CLOSE: Final = 1.0
-"""At the end, responses ask clients to close their connections for this long. Then idle connections are closed. With 0.3, a client on a
-busy machine sometimes used one that was being closed."""
+"""At the end, responses ask clients to close their connections for this long. Then idle connections are closed. With 0.3, a client
+on a busy machine sometimes used one that was being closed."""
 
 
 class HttpServer(Server):
