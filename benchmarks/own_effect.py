@@ -116,7 +116,10 @@ class Population:
     def take(self, rows: NDArray[np.intp], patient_id: NDArray[np.int64]) -> Population:
         """Select encounters, and give them these patients."""
         return Population(
-            self.encounters.iloc[rows].assign(patient_id=patient_id).reset_index(drop=True),
+            self.encounters.iloc[rows]
+            .rename(columns={"patient_id": "real_patient_id"})
+            .assign(patient_id=patient_id)
+            .reset_index(drop=True),
             *(getattr(self, name)[rows] for name in ("batch", "risk", "threshold", "readmitted", "variables")),
         )
 
@@ -190,7 +193,9 @@ def simulate(population: Population, cell: Cell, seed: int) -> dict[str, float]:
     treated = flagged & (rng.random(len(flagged)) < sample.probability_of_acceptance(cell))
     prevented = treated & (rng.random(len(flagged)) < cell.effect)
     readmitted = sample.readmitted & ~prevented
-    found = untreated_outcomes(readmitted, sample.treatment(treated), sample.variables, sample.patient_id)
+    # Folds of real patients, so that nobody is on both sides.
+    real_patients = sample.encounters["real_patient_id"].to_numpy(dtype=np.int64)
+    found = untreated_outcomes(readmitted, sample.treatment(treated), sample.variables, real_patients)
     naive = {"naive_auroc": auroc(readmitted, sample.risk), "naive_alarm": _alarm(sample, readmitted, rng)}
     if found.overlap is not None and not found.overlap.is_enough:
         return {"cannot_be_known": 1.0, **naive}
@@ -246,7 +251,7 @@ def _alarm(sample: Population, outcome: NDArray[Any], rng: np.random.Generator) 
 def _effects(sample: Population, readmitted: Bools, without: Floats) -> dict[str, float]:
     margin, patients = sample.risk - sample.threshold, sample.patient_id
     discontinuity = regression_discontinuity(readmitted, margin, patients)
-    weighted = weighted_difference(readmitted, margin, without, patients)
+    weighted = weighted_difference(readmitted, margin >= 0, without, patients)
     if not isinstance(discontinuity, Discontinuity) or not isinstance(weighted, WeightedDifference):
         return {}
     agree = compare_at_threshold(discontinuity, readmitted, margin, without, patients).agree

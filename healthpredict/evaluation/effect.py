@@ -77,11 +77,11 @@ class Discontinuity(BaseModel):
 
 
 class WeightedDifference(BaseModel):
-    """The effect of a flag on all flagged patients.
+    """The mean effect on flagged patients.
 
     Attributes:
-        prevented: readmissions prevented per flag.
-        n_flagged: encounters that were flagged.
+        prevented: readmissions prevented per flag, or per intervention.
+        n_flagged: encounters that were flagged, or would have been without a hold-out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -174,20 +174,54 @@ def regression_discontinuity(
 
 
 def weighted_difference(
-    readmitted: NDArray[np.bool_], margin: Floats, without: Floats, patient_id: NDArray[np.int64]
+    readmitted: NDArray[np.bool_],
+    flagged: NDArray[np.bool_],
+    without: Floats,
+    patient_id: NDArray[np.int64],
+    treated: NDArray[np.bool_] | None = None,
 ) -> WeightedDifference | TooFewEncounters:
     """Estimate the mean effect of a flag on all flagged patients: their readmissions without interventions minus the observed ones.
+
+    With `treated`, the result is the effect of an intervention instead: the same difference, divided by the share of flagged
+    patients with an intervention.
 
     The interval takes the pseudo-outcome as given. That is right to first order if its models were fitted on other encounters
     (Chernozhukov et al. 2018, doi 10.1111/ectj.12097).
     """
-    flagged = margin >= 0
     if reason := _too_few(readmitted[flagged], patient_id[flagged], "flagged encounters"):
         return TooFewEncounters(reason=reason)
     prevented = without[flagged] - readmitted[flagged]
-    mean = float(prevented.mean())
-    error = clustered_error((prevented - mean) / len(prevented), patient_id[flagged])
+    counted = np.ones(len(prevented)) if treated is None else treated[flagged].astype(np.float64)
+    mean = float(prevented.sum() / counted.sum())
+    error = clustered_error((prevented - mean * counted) / counted.sum(), patient_id[flagged])
     return WeightedDifference(prevented=normal_interval(mean, error), n_flagged=len(prevented))
+
+
+def hold_out_difference(
+    readmitted: NDArray[np.bool_], held_back: NDArray[np.bool_], probability: Floats, patient_id: NDArray[np.int64]
+) -> WeightedDifference | TooFewEncounters:
+    """Estimate the effect of a flag from a random hold-out: the readmissions of held-back patients minus those of the others.
+
+    Each patient is weighted by the inverse of the known probability of what happened (Horvitz & Thompson 1952, doi
+    10.1080/01621459.1952.10483446), so nothing else needs to be known.
+
+    Args:
+        readmitted: of encounters whose flags could be held back, shape (n_encounters,).
+        held_back: whether they were, shape (n_encounters,).
+        probability: that they were to be held back, above 0 and below 1, shape (n_encounters,).
+        patient_id: shape (n_encounters,).
+    """
+    for group, name in ((held_back, "held-back flags"), (~held_back, "other flags of the hold-out")):
+        if reason := _too_few(readmitted[group], patient_id[group], name):
+            return TooFewEncounters(reason=reason)
+    influence, difference = np.zeros(len(readmitted)), 0.0
+    for group, weight, sign in ((held_back, 1 / probability, 1), (~held_back, 1 / (1 - probability), -1)):
+        share = weight[group] / weight[group].sum()
+        mean = float(share @ readmitted[group])
+        difference += sign * mean
+        influence[group] = sign * share * (readmitted[group] - mean)
+    interval = normal_interval(difference, clustered_error(influence, patient_id))
+    return WeightedDifference(prevented=interval, n_flagged=len(readmitted))
 
 
 def compare_at_threshold(

@@ -1,4 +1,4 @@
-"""Outcomes without intervention: what they would have been if nobody had acted on a flag.
+"""Outcomes without intervention: what they would have been if nobody had been flagged.
 
 An intervention may prevent a readmission, so the outcomes of treated patients do not show whether their risks were right. They are
 replaced by estimates from untreated patients (augmented inverse probability weighting: Robins, Rotnitzky & Zhao 1994, doi
@@ -8,6 +8,7 @@ outcome is right, and if nothing else than what these use influenced both the in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,15 +22,13 @@ from sklearn.preprocessing import StandardScaler
 
 from healthpredict.evaluation.interval import Floats
 
-CANNOT_BE_KNOWN: Final = (
-    "The outcomes without interventions cannot be known from these data: silent mode or a hold-out would tell."
-)
+_CANNOT_BE_KNOWN: Final = "The outcomes without interventions cannot be known from these data"
 
 _FOLDS: Final = 5
-_PENALTY: Final = 0.05
-"""Inverse strength of the penalty on the coefficients of standardised variables."""
+_INVERSE_PENALTY: Final = 0.05
+"""On the coefficients of standardised variables."""
 _SMALLEST_PROBABILITY: Final = 0.05
-"""Of no intervention. Below it, a weight is clipped, and an encounter counts as one without overlap."""
+"""The smallest probability of no intervention that is not clipped. Below it, an encounter counts as one without overlap."""
 _MOST_WITHOUT_OVERLAP: Final = 0.05
 """Largest share of flagged encounters without overlap."""
 _SMALLEST_SAMPLE: Final = 100
@@ -37,15 +36,15 @@ _SMALLEST_SAMPLE: Final = 100
 
 
 class Overlap(BaseModel):
-    """What is known about encounters without intervention among those that were flagged. It is stored: never rename a field.
+    """How many flagged encounters had no intervention, and how well they stand for the others. It is stored: never rename a field.
 
     Attributes:
-        flagged: encounters that were flagged and belong to a batch for which interventions were reported. Those that were held back
-            at random count as flagged.
-        treated: encounters with an accepted intervention.
-        unknown: flagged encounters of which it is not known what was done.
-        effective: effective number of flagged encounters without intervention (Kish 1965): the number of encounters of equal weight
-            that would be as informative.
+        flagged: flagged encounters in batches in which flags may have changed outcomes. Those that were held back at random count
+            as flagged.
+        treated: those of them with an accepted intervention.
+        unknown: those of which it is not known what was done.
+        effective: effective number of those without intervention (Kish 1965): the number of encounters of equal weight that would
+            be as informative.
         without_overlap: share of flagged encounters (0-1) that hardly ever remain without intervention.
     """
 
@@ -62,15 +61,27 @@ class Overlap(BaseModel):
         """Whether outcomes without intervention can be estimated."""
         return self.effective >= _SMALLEST_SAMPLE and self.without_overlap <= _MOST_WITHOUT_OVERLAP
 
+    @property
+    def problem(self) -> str:
+        """Why they cannot be estimated, if they cannot."""
+        if self.unknown > self.treated:
+            return (
+                f"{_CANNOT_BE_KNOWN}: it is not known what was done in {self.unknown} of {self.flagged} flagged encounters. "
+                "Report it, also where nothing was done."
+            )
+        return f"{_CANNOT_BE_KNOWN}: silent mode or a hold-out would tell."
+
 
 @dataclass(frozen=True)
 class Treatment:
     """What was done after the predictions, all of shape (n_encounters,).
 
+    What was done for patients without a flag is no effect of the model, so it is not recorded here.
+
     Attributes:
         flagged: whether a flag was issued, or would have been without a hold-out.
-        treated: whether an intervention was accepted.
-        known: whether it is known what was done. If not, a flagged encounter is not used, and any other counts as untreated.
+        treated: whether a flag was issued and an intervention accepted.
+        known: whether it is known what was done.
         held_back: whether the flag was held back at random.
         hold_out_probability: probability (0-1) with which it was to be held back; 0 without a hold-out.
     """
@@ -81,10 +92,21 @@ class Treatment:
     held_back: NDArray[np.bool_]
     hold_out_probability: Floats
 
+    @classmethod
+    def joined(cls, parts: Sequence[Treatment]) -> Treatment:
+        """Return what was done in several batches as one."""
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__}
+        )
+
+    def take(self, rows: NDArray[np.bool_]) -> Treatment:
+        """Select encounters."""
+        return Treatment(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+
     @property
     def untreated(self) -> NDArray[np.bool_]:
-        """Whether no intervention was accepted, as far as it is known."""
-        return ~self.treated & (self.known | ~self.flagged | self.held_back)
+        """Whether it is known that no intervention followed from a flag, shape (n_encounters,)."""
+        return ~self.flagged | self.held_back | (self.known & ~self.treated)
 
 
 @dataclass(frozen=True)
@@ -92,7 +114,7 @@ class UntreatedOutcomes:
     """Outcomes without intervention.
 
     Attributes:
-        outcome: observed (0 or 1) where an intervention was impossible, otherwise estimated, shape (n_encounters,).
+        outcome: observed (0 or 1) where the encounter was not flagged, otherwise estimated, shape (n_encounters,).
         weight: how many encounters each one stands for: 0 if it is not used, 1 unless it was flagged, shape (n_encounters,).
         overlap: None if every outcome was observed.
     """
@@ -107,8 +129,8 @@ def untreated_outcomes(
 ) -> UntreatedOutcomes:
     """Estimate outcomes without intervention.
 
-    The probability of no intervention and the outcome model are logistic regressions, fitted without the patient's fold. Weights
-    are stabilised (they sum to the number of flagged encounters) and clipped.
+    The probability of no intervention and the outcome model are logistic regressions, fitted to flagged encounters without the
+    patient's fold. Weights are clipped and normalised (they sum to the number of flagged encounters).
 
     Args:
         readmitted: observed outcomes, shape (n_encounters,).
@@ -129,17 +151,15 @@ def untreated_outcomes(
     overlap = Overlap(
         flagged=int(flagged.sum()),
         treated=int(treatment.treated.sum()),
-        unknown=int((flagged & ~untreated & ~treatment.treated).sum()),
+        unknown=int((~untreated & ~treatment.treated).sum()),
         effective=float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0,
         without_overlap=float((probability < _SMALLEST_PROBABILITY).mean()) if flagged.any() else 0.0,
     )
     if weight.any():
         weight *= len(weight) / weight.sum()
-    estimated = flagged | treatment.treated
-    expected = _cross_fitted(variables, readmitted, untreated & flagged, estimated, patient_id)
+    expected = _cross_fitted(variables, readmitted, untreated & flagged, flagged, patient_id)
     outcome = observed.copy()
-    outcome[estimated] = expected
-    outcome[flagged] += weight * (observed[flagged] - outcome[flagged])
+    outcome[flagged] = expected + weight * (observed[flagged] - expected)
     weights = untreated.astype(np.float64)
     weights[flagged] = weight
     return UntreatedOutcomes(outcome, weights, overlap)
@@ -175,6 +195,8 @@ def _cross_fitted(
         if len(np.unique(label[rows])) < 2:
             probability[fold] = label[rows].mean() if rows.any() else 0.0
             continue
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY)).fit(variables[rows], label[rows])
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY)).fit(
+            variables[rows], label[rows]
+        )
         probability[fold] = model.predict_proba(variables[fold])[:, 1]
     return probability[predict]

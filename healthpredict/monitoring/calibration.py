@@ -69,12 +69,14 @@ def check_calibration(label: Outcomes, risk: Floats, policy: DriftPolicy) -> Cal
         _loss(label, corrected) for corrected in (log_odds, log_odds + shift, intercept + slope * log_odds)
     )
     # The statistic of the test is twice the difference of the losses.
-    smallest_gain = chi2.isf(policy.calibration_level, df=1) / 2 * _dispersion(label, expit(log_odds + shift))
+    smallest_gain = chi2.isf(policy.calibration_level, df=1) / 2
+    shifted = expit(log_odds + shift)
+    distance = log_odds - np.average(log_odds, weights=shifted * (1 - shifted))
     correction: Correction = "none"
     # A slope below 0 would reverse the order of the risks.
-    if slope > 0 and shifted_loss - line_loss > smallest_gain:
+    if slope > 0 and shifted_loss - line_loss > smallest_gain * _dispersion(label, shifted, distance**2):
         correction = "intercept and slope"
-    elif loss - shifted_loss > smallest_gain:
+    elif loss - shifted_loss > smallest_gain * _dispersion(label, shifted, np.ones(len(label))):
         correction, intercept, slope = "intercept", shift, 1.0
     else:
         intercept, slope = 0.0, 1.0
@@ -109,14 +111,20 @@ def _loss(label: Outcomes, log_odds: Floats) -> float:
     return float(log_loss(label, expit(log_odds), normalize=False))
 
 
-def _dispersion(label: Outcomes, risk: Floats) -> float:
+def _dispersion(label: Outcomes, risk: Floats, leverage: Floats) -> float:
     """Return the variance of the outcomes in units of that of real outcomes (McCullagh & Nelder 1989, section 4.5).
 
-    An estimate stands for several encounters, so it varies more.
+    An estimate stands for several encounters, so it varies more. Only flagged encounters have estimates, and their risks are far
+    from the mean, so the variance matters more for the slope than for the intercept.
+
+    Args:
+        label: outcomes, shape (n_encounters,).
+        risk: their expected values, shape (n_encounters,).
+        leverage: how much each encounter matters, shape (n_encounters,).
     """
     if label.dtype == bool:
         return 1.0
-    return max(1.0, float(((label - risk) ** 2).sum() / (risk * (1 - risk)).sum()))
+    return max(1.0, float(leverage @ (label - risk) ** 2 / (leverage @ (risk * (1 - risk)))))
 
 
 def _offset(label: Outcomes, risk: Floats) -> Interval:

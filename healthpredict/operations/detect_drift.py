@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.evaluation.interval import Floats, Interval, Outcomes
-from healthpredict.evaluation.untreated import CANNOT_BE_KNOWN, Overlap
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.features.frame import encode_frame, unknown_diagnoses
 from healthpredict.monitoring.alarms import Alarm
 from healthpredict.monitoring.alert_rate import AlertRate, check_alert_rate
@@ -37,7 +37,7 @@ from healthpredict.operations.champion_gain import (
 from healthpredict.operations.dataset import cohort_rows, matured_batches, sides
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
+from healthpredict.operations.read_labelled import Labelled, judged, judged_outcomes, read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes, unseen_outcomes
@@ -69,8 +69,7 @@ class DriftCheck(BaseModel):
         alert_rate: share of the batch that the champion flags, or None in a check by an earlier version of this system.
         gain: what the champion gained over the one before it, or None unless this check is the first that can measure it.
         shadow_gain: what the shadow gains over the champion on `newest_matured`, or None if there was no shadow.
-        overlap: what is known about interventions in the matured batches that the champion was not trained on; None if there were
-            none, as far as it is known. All figures of outcomes are about outcomes without intervention.
+        overlap: of all matured batches, see `Labelled`. All figures of outcomes are about outcomes without intervention.
         decision: stable, warn, recalibrate or retrain, with reasons.
         override: sequence number of the manual decision that was followed, or None.
         report_uri: URI of Evidently's page.
@@ -144,7 +143,10 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         risk, risk_as_trained = bundle.risks(features), bundle.risks_as_trained(features)
         counts = count_batch(profile, encounters, risk_as_trained)
         contributions = champion_contributions(bundle, encounters)
-        unseen, overlap = unseen_outcomes(installation, bundle, name)
+        names = matured_batches(installation, name)
+        matured = read_labelled(installation, names) if names else None
+        unseen = unseen_outcomes(bundle, matured) if matured else None
+        overlap = matured.overlap if matured else None
         pending = pending_override(installation)
         override_sequence, override = pending if pending else (None, None)
         history = History(
@@ -166,7 +168,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             profile,
             encounters,
             risk,
-            _never_trained_on(installation, bundle, name, unseen),
+            _never_trained_on(bundle, matured, unseen),
             threshold=bundle.manifest.threshold,
             policy=settings.drift,
         )
@@ -186,7 +188,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
         )
         decision = decide(findings, history, settings.drift)
         if overlap is not None and not overlap.is_enough:
-            decision = decision.model_copy(update={"reasons": (*decision.reasons, CANNOT_BE_KNOWN)})
+            decision = decision.model_copy(update={"reasons": (*decision.reasons, overlap.problem)})
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")
         _, html = evidently_page(profile, encounters, risk_as_trained)
@@ -267,16 +269,18 @@ def _calibration(bundle: Bundle, unseen: UnseenOutcomes, policy: DriftPolicy) ->
 
 
 def _never_trained_on(
-    installation: Installation, bundle: Bundle, arriving: str, unseen: UnseenOutcomes | None
+    bundle: Bundle, matured: Labelled | None, unseen: UnseenOutcomes | None
 ) -> tuple[pd.DataFrame, Outcomes, Floats] | None:
     """Encounters, outcomes and risks of the batches that are new to the champion and of the test side of the other ones.
 
     A group in a few batches is too small to be judged. With the test side of all earlier ones, it is not.
     """
     parts = [] if unseen is None else [(unseen.labelled, unseen.risk)]
-    trained_on = [name for name in matured_batches(installation, arriving) if name in bundle.manifest.trained_on]
-    if trained_on:
-        labelled = judged(read_labelled(installation, trained_on).frame)
+    trained_on = bundle.manifest.trained_on
+    known = zip(matured.names, matured.parts, strict=True) if matured else ()
+    old = [judged(part) for name, part in known if name in trained_on]
+    if old:
+        labelled = pd.concat(old, ignore_index=True)
         test = labelled[sides(labelled) == Side.TEST]
         parts.append((test, risks_of(bundle, test)))
     if not sum(len(labelled) for labelled, _ in parts):

@@ -11,7 +11,7 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.data.split import Side
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.interval import Floats
-from healthpredict.evaluation.untreated import CANNOT_BE_KNOWN, Overlap
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.dataset import matured_batches, newest_batches, sides
 from healthpredict.operations.installation import Installation
@@ -122,10 +122,10 @@ def _compare(
 def _about(overlap: Overlap) -> str:
     """Describe what the comparison knows about interventions."""
     if not overlap.is_enough:
-        return f"{CANNOT_BE_KNOWN} So only batches without interventions are compared on."
+        return f"{overlap.problem} So the models are compared only on batches in which no flag changed an outcome."
     return (
-        f"Outcomes are those without intervention, which are estimated for {overlap.flagged} flagged encounters: those without an "
-        f"intervention count as {overlap.effective:.0f}."
+        f"Outcomes are those without intervention. In the matured batches, {overlap.treated} of {overlap.flagged} flagged "
+        f"encounters had an intervention, and those without one are as informative as {overlap.effective:.0f} of equal weight."
     )
 
 

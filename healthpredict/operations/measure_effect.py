@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from healthpredict.errors import RegistryError
 from healthpredict.evaluation.effect import (
     Discontinuity,
+    TooFewEncounters,
     WeightedDifference,
     compare_at_threshold,
+    hold_out_difference,
     plot_around_threshold,
     regression_discontinuity,
     weighted_difference,
 )
-from healthpredict.evaluation.interval import Floats, Interval
+from healthpredict.evaluation.interval import Floats
 from healthpredict.evaluation.untreated import Treatment, untreated_outcomes
 from healthpredict.operations.dataset import LABEL, has_matured
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.pending import batch_events
-from healthpredict.operations.read_labelled import UNTREATED, read_labelled
-from healthpredict.operations.treatment import explaining_variables, has_interventions, joined, read_treatment
+from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.treatment import explaining_variables
 from healthpredict.reporting.summary import KindEffect, MeasuredEffect
 from healthpredict.storage.tables import read_frame
+from healthpredict.storage.uris import exists
 
 _FEWEST_ACCEPTED: Final = 200
 """Of a kind of intervention."""
@@ -34,103 +38,134 @@ _FEWEST_ACCEPTED: Final = 200
 def measure_effect(installation: Installation) -> MeasuredEffect | None:
     """Estimate the readmissions prevented per flag, from all batches with reported interventions and known outcomes.
 
-    Flags that were held back at random are left out.
+    Encounters in silence are left out, and those whose threshold is unknown, because the version that predicted them was deleted.
 
     Returns:
-        The estimates, or None without such batches.
+        The estimates, or None if there are no such batches.
 
     Raises:
-        RegistryError: MLflow failed.
         StorageError: something cannot be read.
     """
     layout = installation.layout
-    names = [
-        name for name in batch_events(installation) if has_interventions(layout, name) and has_matured(layout, name)
-    ]
-    if not names:
+    done = [n for n in batch_events(installation) if exists(layout.known_interventions(n)) and has_matured(layout, n)]
+    if not done:
         return None
-    labelled = read_labelled(installation, names)
-    encounters = labelled.frame
-    treatment, risk = _read_treatments(installation, names, labelled.parts)
-    margin = risk - _thresholds(installation, names, encounters)
-    # A flag follows from the risk before it is rounded.
-    margin = np.where(treatment.flagged, np.maximum(margin, 0), np.minimum(margin, -np.finfo(float).eps))
-    compared = ~treatment.held_back
-    readmitted, without, patient_id = (
-        encounters[column].to_numpy(dtype=kind)[compared]
-        for column, kind in ((LABEL, np.bool_), (UNTREATED, np.float64), ("patient_id", np.int64))
-    )
-    margin = margin[compared]
-    discontinuity = regression_discontinuity(readmitted, margin, patient_id)
-    known = not np.isnan(without).any()
-    weighted = weighted_difference(readmitted, margin, without, patient_id) if known else None
-    comparison, plot = None, None
+    labelled = read_labelled(installation, done)
+    served = {
+        name: (part, batch)
+        for name, part, batch in zip(done, labelled.parts, labelled.served, strict=True)
+        if batch is not None
+    }
+    if not served:
+        return None
+    risk = np.concatenate([batch.risk for _, batch in served.values()])
+    versions = pd.concat([batch.version for _, batch in served.values()], ignore_index=True)
+    margin = risk - _thresholds(installation, versions)
+    silent = np.concatenate([batch.silent for _, batch in served.values()])
+    reported = pd.concat([read_frame(layout.known_interventions(name)) for name in served])
+    all_flags = _Flags(
+        encounters=pd.concat([part for part, _ in served.values()], ignore_index=True),
+        treatment=Treatment.joined([batch.treatment for _, batch in served.values()]),
+        risk=risk,
+        margin=margin,
+    ).take(~np.isnan(margin) & ~silent)
+    issued = all_flags.without_hold_out()
+    discontinuity = regression_discontinuity(issued.readmitted, issued.side, issued.patient_id)
+    without = issued.estimate()
+    weighted, comparison, plot = None, None, None
+    if without is not None:
+        weighted = weighted_difference(issued.readmitted, issued.treatment.flagged, without, issued.patient_id)
     if isinstance(discontinuity, Discontinuity):
-        plot = plot_around_threshold(discontinuity, readmitted, margin, patient_id)
-        if isinstance(weighted, WeightedDifference):
-            comparison = compare_at_threshold(discontinuity, readmitted, margin, without, patient_id)
+        plot = plot_around_threshold(discontinuity, issued.readmitted, issued.side, issued.patient_id)
+        if without is not None and isinstance(weighted, WeightedDifference):
+            comparison = compare_at_threshold(discontinuity, issued.readmitted, issued.side, without, issued.patient_id)
     return MeasuredEffect(
         discontinuity=discontinuity,
         weighted=weighted,
         comparison=comparison,
         plot=plot,
-        kinds=_by_kind(installation, names, encounters, treatment, risk),
+        hold_out=_of_hold_out(all_flags),
+        kinds=_by_kind(issued, reported),
     )
 
 
-def _read_treatments(
-    installation: Installation, names: Sequence[str], parts: Sequence[pd.DataFrame]
-) -> tuple[Treatment, Floats]:
-    found = [read_treatment(installation.layout, name, part) for name, part in zip(names, parts, strict=True)]
-    return joined([treatment for treatment, _ in found]), np.concatenate([risk for _, risk in found])
+@dataclass(frozen=True)
+class _Flags:
+    """Encounters and what was done in them, all of shape (n_encounters, ...)."""
+
+    encounters: pd.DataFrame
+    treatment: Treatment
+    risk: Floats
+    margin: Floats
+
+    @property
+    def readmitted(self) -> NDArray[np.bool_]:
+        return self.encounters[LABEL].to_numpy(dtype=np.bool_)
+
+    @property
+    def patient_id(self) -> NDArray[np.int64]:
+        return self.encounters["patient_id"].to_numpy(dtype=np.int64)
+
+    @property
+    def side(self) -> Floats:
+        """The margin, on the side of the flag: a flag follows from the risk before it is rounded."""
+        flagged = self.treatment.flagged
+        return np.where(flagged, np.maximum(self.margin, 0), np.minimum(self.margin, -np.finfo(float).eps))
+
+    def take(self, rows: NDArray[np.bool_]) -> _Flags:
+        encounters = self.encounters[rows].reset_index(drop=True)
+        return _Flags(encounters, self.treatment.take(rows), self.risk[rows], self.margin[rows])
+
+    def without_hold_out(self) -> _Flags:
+        """Leave out the flags that were held back: those that were issued are a sample in which nothing is held back."""
+        left = self.take(~self.treatment.held_back)
+        nothing = np.zeros(len(left.risk))
+        return replace(left, treatment=replace(left.treatment, hold_out_probability=nothing))
+
+    def estimate(self) -> Floats | None:
+        """Return the outcomes without intervention, or None if they cannot be known."""
+        variables = explaining_variables(self.encounters, self.risk)
+        found = untreated_outcomes(self.readmitted, self.treatment, variables, self.patient_id)
+        return found.outcome if found.overlap is None or found.overlap.is_enough else None
 
 
-def _thresholds(installation: Installation, names: Sequence[str], encounters: pd.DataFrame) -> Floats:
-    """The threshold of the version that predicted each encounter, shape (n_encounters,)."""
-    registry = installation.registry
-    predicted = pd.concat([read_frame(installation.layout.predictions(name)) for name in names])
-    versions = predicted.set_index("encounter_id")["model_version"].reindex(encounters["encounter_id"])
-    thresholds = {
-        version: registry.fetch_bundle(registry.version(int(version))).manifest.threshold
-        for version in versions.unique()
-    }
+def _thresholds(installation: Installation, versions: pd.Series[int]) -> Floats:
+    """The threshold of the version that predicted each encounter, NaN if it is unknown, shape (n_encounters,)."""
+    registry, thresholds = installation.registry, {}
+    for version in versions.dropna().unique():
+        try:
+            thresholds[version] = registry.fetch_bundle(registry.version(int(version))).manifest.threshold
+        except RegistryError:
+            thresholds[version] = np.nan
     return versions.map(thresholds).to_numpy(dtype=np.float64)
 
 
-def _by_kind(
-    installation: Installation, names: Sequence[str], encounters: pd.DataFrame, treatment: Treatment, risk: Floats
-) -> dict[str, KindEffect]:
+def _of_hold_out(flags: _Flags) -> WeightedDifference | TooFewEncounters | None:
+    within = flags.treatment.flagged & (flags.treatment.hold_out_probability > 0)
+    if not within.any():
+        return None
+    could = flags.take(within)
+    return hold_out_difference(
+        could.readmitted, could.treatment.held_back, could.treatment.hold_out_probability, could.patient_id
+    )
+
+
+def _by_kind(flags: _Flags, reported: pd.DataFrame) -> dict[str, KindEffect]:
     """Compare the patients with each kind of intervention, and no other, with those without any."""
-    reported = pd.concat([read_frame(installation.layout.known_interventions(name)) for name in names])
-    accepted = reported[reported["response"] == "accepted"].groupby("encounter_id")["kind"].agg(set)
-    kinds = encounters["encounter_id"].map(accepted)
+    accepted = reported[reported["response"] == "accepted"].groupby("encounter_id")["kind"].agg(frozenset)
+    kinds = flags.encounters["encounter_id"].map(accepted)
     found = {}
     for kind in sorted(set().union(*accepted)):
-        only = kinds.map(lambda of_encounter, kind=kind: of_encounter == {kind}).to_numpy(dtype=np.bool_)
-        rows = (only | treatment.untreated) & ~treatment.held_back
-        flagged = rows & treatment.flagged
-        if (only & flagged).sum() >= _FEWEST_ACCEPTED:
-            effect = _effect_of(encounters[rows], _select(treatment, rows), risk[rows])
-            if effect is not None:
-                found[str(kind)] = KindEffect(accepted=int((only & flagged).sum()), prevented=effect)
+        only = (kinds == frozenset([kind])).to_numpy(dtype=np.bool_) & flags.treatment.treated
+        if only.sum() < _FEWEST_ACCEPTED:
+            continue
+        compared = flags.take(only | flags.treatment.untreated)
+        without, treatment = compared.estimate(), compared.treatment
+        if without is None:
+            continue
+        effect = weighted_difference(
+            compared.readmitted, treatment.flagged, without, compared.patient_id, treatment.treated
+        )
+        if isinstance(effect, WeightedDifference):
+            found[str(kind)] = KindEffect(accepted=int(only.sum()), prevented=effect.prevented)
     return found
-
-
-def _select(treatment: Treatment, rows: NDArray[np.bool_]) -> Treatment:
-    return Treatment(**{name: getattr(treatment, name)[rows] for name in Treatment.__dataclass_fields__})
-
-
-def _effect_of(encounters: pd.DataFrame, treatment: Treatment, risk: Floats) -> Interval | None:
-    """Return the readmissions prevented per treated patient who was flagged, or None if they cannot be known."""
-    readmitted = encounters[LABEL].to_numpy(dtype=np.bool_)
-    patient_id = encounters["patient_id"].to_numpy(dtype=np.int64)
-    without = untreated_outcomes(readmitted, treatment, explaining_variables(encounters, risk), patient_id)
-    if without.overlap is None or not without.overlap.is_enough:
-        return None
-    margin = np.where(treatment.flagged, 1.0, -1.0)
-    weighted = weighted_difference(readmitted, margin, without.outcome, patient_id)
-    if not isinstance(weighted, WeightedDifference):
-        return None
-    per_treated = weighted.n_flagged / int((treatment.treated & treatment.flagged).sum())
-    prevented = weighted.prevented
-    return Interval(**{name: getattr(prevented, name) * per_treated for name in Interval.model_fields})

@@ -11,11 +11,11 @@ import pandas as pd
 
 from healthpredict.data.cohort import add_label
 from healthpredict.errors import NotEnoughData
-from healthpredict.evaluation.interval import Floats, Outcomes
+from healthpredict.evaluation.interval import Outcomes
 from healthpredict.evaluation.untreated import Overlap, Treatment, untreated_outcomes
 from healthpredict.operations.dataset import LABEL
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.treatment import explaining_variables, has_interventions, joined, read_treatment
+from healthpredict.operations.treatment import ServedBatch, explaining_variables, read_served
 from healthpredict.storage.tables import read_frame
 
 LEARNED: Final = "learned"
@@ -27,15 +27,20 @@ class Labelled:
     """The encounters of batches with known outcomes.
 
     Attributes:
-        parts: an encounters frame for each batch, without encounters of unknown outcome. It has three more columns.
+        names: of the batches.
+        parts: an encounters frame for each batch, without encounters of unknown outcome, with three more columns.
             `readmitted_within_30_days`: whether the patient was readmitted.
-            `readmitted_without_intervention`: what the outcome would have been without intervention: 0 or 1, or an estimate (see
-            `evaluation.untreated`), or missing for a whole batch if it cannot be known. Models are judged by it.
-            `learned`: whether a model may learn from the encounter, because no intervention was accepted, as far as it is known.
-        overlap: of all batches together; None if no outcome was changed by an intervention, as far as it is known.
+            `readmitted_without_intervention`: what the outcome would have been if nobody had been flagged: 0 or 1, or an estimate
+            (see `evaluation.untreated`), or missing for a whole batch if it cannot be known. Models are judged by it.
+            `learned`: whether models learn from the encounter: not if an intervention was accepted after a flag, or if it is not
+            known what was done.
+        served: what was predicted and done in each batch, see `read_served`.
+        overlap: of all batches together; None if all outcomes were observed.
     """
 
+    names: tuple[str, ...]
     parts: tuple[pd.DataFrame, ...]
+    served: tuple[ServedBatch | None, ...]
     overlap: Overlap | None
 
     @property
@@ -47,8 +52,8 @@ class Labelled:
 def read_labelled(installation: Installation, names: Sequence[str]) -> Labelled:
     """Read the cohort of accepted batches with its outcomes, observed and without intervention.
 
-    The outcomes without intervention are estimated from all batches together. If these do not tell, the batches without reported
-    interventions are still judged by their observed outcomes.
+    The outcomes without intervention are estimated from all of these batches together, so pass all that are known. If too few
+    flagged patients had no intervention, the batches in which no flag changed an outcome are still judged.
 
     Args:
         installation: where the data is.
@@ -61,19 +66,15 @@ def read_labelled(installation: Installation, names: Sequence[str]) -> Labelled:
     if not names:
         raise NotEnoughData("No batch has known outcomes yet. Wait for the next one.")
     parts = [_read(installation, name) for name in names]
-    layout, treatments = installation.layout, {}
-    for position, (name, part) in enumerate(zip(names, parts, strict=True)):
+    served = [read_served(installation.layout, name, part) for name, part in zip(names, parts, strict=True)]
+    changed = []
+    for part, of_part in zip(parts, served, strict=True):
         part[UNTREATED], part[LEARNED] = part[LABEL].astype(np.float64), True
-        if has_interventions(layout, name):
-            treatments[position] = read_treatment(layout, name, part)
-            part[LEARNED] = treatments[position][0].untreated
-    if not treatments:
-        return Labelled(tuple(parts), None)
-    changed = [parts[position] for position in treatments]
-    outcome, overlap = _untreated(changed, list(treatments.values()))
-    for part, values in zip(changed, np.split(outcome, np.cumsum([len(part) for part in changed])[:-1]), strict=True):
-        part[UNTREATED] = values
-    return Labelled(tuple(parts), overlap)
+        if of_part is not None and not of_part.treatment.untreated.all():
+            part[LEARNED] = of_part.treatment.untreated
+            changed.append((part, of_part))
+    overlap = _estimate(changed) if changed else None
+    return Labelled(tuple(names), tuple(parts), tuple(served), overlap)
 
 
 def judged(labelled: pd.DataFrame) -> pd.DataFrame:
@@ -87,19 +88,20 @@ def judged_outcomes(labelled: pd.DataFrame) -> Outcomes:
     return values.astype(np.bool_) if np.isin(values, (0.0, 1.0)).all() else values
 
 
-def _untreated(
-    parts: Sequence[pd.DataFrame], treatments: Sequence[tuple[Treatment, Floats]]
-) -> tuple[Floats, Overlap | None]:
-    encounters = pd.concat(parts, ignore_index=True)
-    treatment, risk = joined([each for each, _ in treatments]), np.concatenate([risk for _, risk in treatments])
+def _estimate(changed: Sequence[tuple[pd.DataFrame, ServedBatch]]) -> Overlap | None:
+    """Estimate the outcomes without intervention, and write them into the parts."""
+    parts = [part for part, _ in changed]
+    encounters, risk = pd.concat(parts, ignore_index=True), np.concatenate([served.risk for _, served in changed])
     found = untreated_outcomes(
         encounters[LABEL].to_numpy(dtype=np.bool_),
-        treatment,
+        Treatment.joined([served.treatment for _, served in changed]),
         explaining_variables(encounters, risk),
         encounters["patient_id"].to_numpy(dtype=np.int64),
     )
-    known = found.overlap is None or found.overlap.is_enough
-    return found.outcome if known else np.full(len(encounters), np.nan), found.overlap
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    for part, outcome in zip(parts, np.split(found.outcome, ends), strict=True):
+        part[UNTREATED] = np.nan if found.overlap and not found.overlap.is_enough else outcome
+    return found.overlap
 
 
 def _read(installation: Installation, name: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from healthpredict.bundle.model import Bundle
+from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.evaluation.metrics import evaluate
 from healthpredict.evaluation.untreated import Overlap
@@ -188,22 +189,26 @@ def _by_column(columns: tuple[ColumnDrift, ...]) -> dict[str, float]:
 
 
 def _measured(predicted: pd.DataFrame, first_model: Bundle | None) -> dict[str, float]:
-    risk = predicted[RISK].to_numpy()
-    observed = _evaluate(predicted[LABEL].to_numpy(dtype=np.bool_), risk)
-    as_observed = {"auroc_observed": observed["auroc"], "offset_observed": observed["offset"]}
-    if predicted[UNTREATED].isna().any():  # of all, because it cannot be known
-        return as_observed
+    risk, observed = predicted[RISK].to_numpy(), predicted[LABEL].to_numpy(dtype=np.bool_)
+    measured = _evaluate(observed, risk)
+    found = {f"{name}_observed": measured[name] for name in ("auroc", "offset") if name in measured}
+    if predicted[UNTREATED].isna().all():
+        return found
     label = judged_outcomes(predicted)
-    measured = _evaluate(label, risk) | as_observed
-    if first_model is None:
-        return measured
-    first = _evaluate(label, risks_of(first_model, predicted))
-    return measured | {"auroc_frozen": first["auroc"], "offset_frozen": first["offset"]}
+    found |= _evaluate(label, risk)
+    if first_model is not None:
+        first = _evaluate(label, risks_of(first_model, predicted))
+        found |= {f"{name}_frozen": first[name] for name in ("auroc", "offset") if name in first}
+    return found
 
 
 def _evaluate(label: Outcomes, risk: Floats) -> dict[str, float]:
-    # Intervals are not used.
-    evaluation = evaluate(label, risk, np.arange(len(label)), n_bootstrap=1)
+    """Evaluate risks; nothing is returned for a batch with one class only."""
+    try:
+        # Intervals are not used.
+        evaluation = evaluate(label, risk, np.arange(len(label)), n_bootstrap=1)
+    except NotEnoughData:
+        return {}
     return {
         "auroc": evaluation.auroc.value,
         "auprc": evaluation.auprc.value,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.preprocessing import OneHotEncoder
 
@@ -35,41 +37,66 @@ _RAREST: Final = 0.01
 """Values of a smaller share of the encounters are taken together."""
 
 
-def has_interventions(layout: Layout, name: str) -> bool:
-    """Whether interventions in a batch were reported and accepted, and it is known which encounters were flagged."""
-    return exists(layout.known_interventions(name)) and exists(layout.predictions(name))
+@dataclass(frozen=True)
+class ServedBatch:
+    """What was predicted and done in the encounters of a batch, all of shape (n_encounters,).
+
+    Attributes:
+        treatment: what was done.
+        risk: as it was served (0-1); NaN if there is none.
+        version: of the model that served it; missing if there is none.
+        silent: whether no flag could be issued.
+    """
+
+    treatment: Treatment
+    risk: Floats
+    version: pd.Series[int]
+    silent: NDArray[np.bool_]
 
 
-def read_treatment(layout: Layout, name: str, encounters: pd.DataFrame) -> tuple[Treatment, Floats]:
-    """Read what was done in the encounters of a batch for which `has_interventions` is true.
+def read_served(layout: Layout, name: str, encounters: pd.DataFrame) -> ServedBatch | None:
+    """Read what was predicted and done in the encounters of a batch, in their order.
 
     Returns:
-        What was done, and the risk that was served (0-1), both in the order of the encounters.
+        None if no intervention in the batch was reported, or if no flag was issued in it, as far as it is known.
     """
+    if not (exists(layout.known_interventions(name)) and exists(layout.predictions(name))):
+        return None
     reported = read_frame(layout.known_interventions(name))
-    treated = encounters["encounter_id"].isin(reported.loc[reported["response"] == "accepted", "encounter_id"])
-    answered = reported["response"].isin((*DECIDED, "none"))
-    known = encounters["encounter_id"].isin(reported.loc[answered, "encounter_id"])
-    predicted = encounters[["encounter_id"]].merge(read_frame(layout.predictions(name)), on="encounter_id", how="left")
+    predicted = encounters[["encounter_id"]].merge(
+        read_frame(layout.predictions(name)), on="encounter_id", how="left", validate="one_to_one"
+    )
     # Live batches of earlier versions of this system have neither.
     columns = predicted.reindex(columns=["high_risk", "hold_out_probability"])
     shown = columns["high_risk"].eq(True).to_numpy(dtype=np.bool_)
     probability = np.nan_to_num(columns["hold_out_probability"].to_numpy(dtype=np.float64))
     held_back = (probability > 0) & ~shown
+    if reported.empty or not shown.any():
+        return None
+    accepted = _encounters_with(reported, encounters, ("accepted",))
+    # Of an encounter with an open offer, it is not known what will be done.
+    closed = _encounters_with(reported, encounters, (*DECIDED, "none")) & ~_encounters_with(
+        reported, encounters, ("offered",)
+    )
     treatment = Treatment(
         flagged=shown | held_back,
-        treated=treated.to_numpy(dtype=np.bool_),
-        known=known.to_numpy(dtype=np.bool_),
+        treated=accepted & shown,
+        known=accepted | closed,
         held_back=held_back,
         hold_out_probability=probability,
     )
-    return treatment, predicted[RISK].to_numpy(dtype=np.float64)
+    return ServedBatch(
+        treatment,
+        predicted[RISK].to_numpy(dtype=np.float64),
+        predicted["model_version"],
+        columns["high_risk"].isna().to_numpy(dtype=np.bool_),
+    )
 
 
-def joined(treatments: Sequence[Treatment]) -> Treatment:
-    """Return what was done in several batches as one."""
-    names = Treatment.__dataclass_fields__
-    return Treatment(**{name: np.concatenate([getattr(each, name) for each in treatments]) for name in names})
+def _encounters_with(reported: pd.DataFrame, encounters: pd.DataFrame, responses: Iterable[str]) -> NDArray[np.bool_]:
+    """Whether one of these responses was reported for each encounter."""
+    numbers = reported.loc[reported["response"].isin(list(responses)), "encounter_id"]
+    return encounters["encounter_id"].isin(numbers).to_numpy(dtype=np.bool_)
 
 
 def explaining_variables(encounters: pd.DataFrame, risk: Floats) -> Floats:
@@ -77,12 +104,13 @@ def explaining_variables(encounters: pd.DataFrame, risk: Floats) -> Floats:
 
     Args:
         encounters: an encounters frame.
-        risk: as it was served, shape (n_encounters,).
+        risk: as it was served, NaN if there is none, shape (n_encounters,).
 
     Returns:
         shape (n_encounters, n_variables), without missing values.
     """
-    log_odds = logit(np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK))
+    # An encounter without a risk was not flagged, so its value is not used.
+    log_odds = logit(np.clip(np.nan_to_num(risk), SMALLEST_RISK, 1 - SMALLEST_RISK))
     categories = encounters[list(_CATEGORIES)].astype("str").fillna("")
     one_hot = OneHotEncoder(min_frequency=_RAREST, sparse_output=False).fit_transform(categories)
     counts = encounters[list(_COUNTS)].to_numpy(dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Outcomes that the champion was not trained on. Only they show how good it is, and only those without intervention."""
+"""Outcomes that the champion was not trained on. Only they show how good it is."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from healthpredict.bundle.model import Bundle
 from healthpredict.evaluation.interval import Floats, Outcomes
-from healthpredict.evaluation.untreated import Overlap
-from healthpredict.operations.dataset import matured_batches, newest_batches
-from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
+from healthpredict.operations.dataset import newest_batches
+from healthpredict.operations.read_labelled import Labelled, judged, judged_outcomes
 from healthpredict.operations.risks import risks_of
 
 
@@ -22,7 +20,7 @@ class UnseenOutcomes:
     """Encounters that the champion was not trained on, whose outcomes without intervention are known or estimated.
 
     Attributes:
-        names: of their batches, in order; at least one.
+        names: of the batches, in order; at least one. A batch may have no encounters here, because it cannot be judged.
         labelled: shape (n_encounters, ...).
         risk: the champion's, shape (n_encounters,).
         batch: position in `names` of each encounter's batch, ascending, shape (n_encounters,).
@@ -48,6 +46,10 @@ class UnseenOutcomes:
         """The encounters of the newest batch, shape (n_encounters,)."""
         return np.asarray(self.batch == len(self.names) - 1)
 
+    @property
+    def _rows(self) -> NDArray[np.intp]:
+        return np.bincount(self.batch, minlength=len(self.names))
+
     def since(self, name: str, rows: int) -> NDArray[np.bool_]:
         """Select the encounters of the newest batches: as many batches as hold `rows` encounters, but only those after `name`.
 
@@ -59,26 +61,23 @@ class UnseenOutcomes:
             Whether each encounter is selected, shape (n_encounters,).
         """
         after = self.names.index(name) + 1 if name in self.names else 0
-        return np.asarray(self.batch >= max(after, newest_batches(np.bincount(self.batch).tolist(), rows)))
+        return np.asarray(self.batch >= max(after, newest_batches(self._rows.tolist(), rows)))
 
 
-def unseen_outcomes(
-    installation: Installation, bundle: Bundle, arriving: str
-) -> tuple[UnseenOutcomes | None, Overlap | None]:
-    """Read the outcomes that are known when a batch arrives.
+def unseen_outcomes(bundle: Bundle, matured: Labelled) -> UnseenOutcomes | None:
+    """Select the outcomes that the champion was not trained on.
+
+    Args:
+        bundle: the champion.
+        matured: all batches that have matured.
 
     Returns:
-        The outcomes, or None if the champion was trained on all of them or if they tell nothing about it; and what is known about
-        interventions in their batches, see `Labelled.overlap`.
+        None if the champion was trained on all of them, or if none can be judged.
     """
-    names = [n for n in matured_batches(installation, arriving) if n not in bundle.manifest.trained_on]
-    if not names:
-        return None, None
-    read = read_labelled(installation, names)
-    known = {name: judged(part) for name, part in zip(names, read.parts, strict=True)}
-    known = {name: part for name, part in known.items() if len(part)}
-    if not known:
-        return None, read.overlap
-    labelled = pd.concat(known.values(), ignore_index=True)
-    batch = np.repeat(np.arange(len(known)), [len(part) for part in known.values()])
-    return UnseenOutcomes(list(known), labelled, risks_of(bundle, labelled), batch), read.overlap
+    new = [i for i, name in enumerate(matured.names) if name not in bundle.manifest.trained_on]
+    parts = [judged(matured.parts[i]) for i in new]
+    if not sum(map(len, parts)):
+        return None
+    labelled = pd.concat(parts, ignore_index=True)
+    batch = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return UnseenOutcomes([matured.names[i] for i in new], labelled, risks_of(bundle, labelled), batch)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from healthpredict.evaluation.effect import Discontinuity, ThresholdComparison, TooFewEncounters, WeightedDifference
 from healthpredict.evaluation.interval import Interval
-from healthpredict.evaluation.untreated import CANNOT_BE_KNOWN, Overlap
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.reporting.summary import KindEffect, MeasuredEffect, Summary
 
 
@@ -26,22 +26,19 @@ def describe_effect(overlap: Overlap | None, effect: MeasuredEffect | None) -> t
         return () if effect is None else ("No intervention was accepted, so there is no effect to measure.",)
     found = [_overlap(overlap)]
     if effect is not None:
-        found += [*_benefit(effect), *(_kind(*each) for each in effect.kinds.items())]
+        found += [*_benefit(effect, overlap), *(_kind(*each) for each in effect.kinds.items())]
     return tuple(found)
 
 
 def _overlap(overlap: Overlap) -> str:
-    # An intervention can also be accepted for a patient without a flag.
-    known = (
-        "is known of all flagged ones" if not overlap.unknown else f"is not known of {overlap.unknown:,} flagged ones"
-    )
+    known = "" if not overlap.unknown else f"; of {overlap.unknown:,}, it is not known what was done"
     return (
-        f"{overlap.flagged:,} encounters were flagged, and an intervention was accepted in {overlap.treated:,}; what was done "
-        f"{known}, and those without an intervention count as {overlap.effective:,.0f} encounters of equal weight."
+        f"Of {overlap.flagged:,} flagged encounters, {overlap.treated:,} had an accepted intervention{known}. Those without "
+        f"an intervention are as informative as {overlap.effective:,.0f} encounters of equal weight."
     )
 
 
-def _benefit(effect: MeasuredEffect) -> Iterator[str]:
+def _benefit(effect: MeasuredEffect, overlap: Overlap) -> Iterator[str]:
     match effect.weighted:
         case WeightedDifference(prevented=prevented):
             yield (
@@ -51,15 +48,26 @@ def _benefit(effect: MeasuredEffect) -> Iterator[str]:
         case TooFewEncounters(reason=reason):
             yield f"A comparison of flagged patients with and without intervention is not possible: {reason}."
         case None:
-            yield CANNOT_BE_KNOWN
+            yield overlap.problem
     match effect.discontinuity:
         case TooFewEncounters(reason=reason):
             yield f"Patients just above and just below the threshold cannot be compared: {reason}."
         case Discontinuity(prevented=prevented) if effect.comparison is None:
-            yield f"At the threshold, {_per_100(prevented)} readmissions per 100 flags are prevented, by the discontinuity."
+            yield (
+                f"At the threshold, {_per_100(prevented)} readmissions per 100 flags are prevented, as a comparison of patients "
+                "just above and just below it shows."
+            )
         case Discontinuity():
             assert effect.comparison is not None
             yield _at_threshold(effect.comparison)
+    match effect.hold_out:
+        case WeightedDifference(prevented=prevented, n_flagged=n_flagged):
+            yield (
+                f"Among the {n_flagged:,} flags that could be held back at random, {_per_100(prevented)} readmissions per 100 "
+                "flags are prevented."
+            )
+        case TooFewEncounters(reason=reason):
+            yield f"The hold-out does not tell yet: {reason}."
 
 
 def _at_threshold(found: ThresholdComparison) -> str:
@@ -78,7 +86,7 @@ def _at_threshold(found: ThresholdComparison) -> str:
 
 def _kind(name: str, effect: KindEffect) -> str:
     return (
-        f"Per 100 accepted interventions of the kind {name} ({effect.accepted:,} were accepted for flagged patients), "
+        f"Per 100 accepted interventions of the kind {name} ({effect.accepted:,} flagged encounters had it and no other), "
         f"{_per_100(effect.prevented)} readmissions are prevented."
     )
 

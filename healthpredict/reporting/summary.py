@@ -159,7 +159,7 @@ class DeliveredPerformance(BaseModel):
 
 
 class KindEffect(BaseModel):
-    """The effect of one kind of intervention: how many were accepted, and readmissions prevented per accepted one."""
+    """The effect of one kind of intervention: flagged patients with no other kind, and readmissions prevented per one of them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -175,6 +175,7 @@ class MeasuredEffect(BaseModel):
         weighted: among all flagged patients, from outcomes without intervention; None if these cannot be known.
         comparison: both for the patients at the threshold; None unless both are known.
         plot: readmissions on both sides of the threshold; None without a discontinuity.
+        hold_out: among the flags that could be held back, from those that were; None without a hold-out.
         kinds: kind of intervention -> its effect, once enough were accepted and their outcomes without intervention can be known.
     """
 
@@ -184,6 +185,7 @@ class MeasuredEffect(BaseModel):
     weighted: WeightedDifference | TooFewEncounters | None
     comparison: ThresholdComparison | None
     plot: ThresholdPlot | None
+    hold_out: WeightedDifference | TooFewEncounters | None = None
     kinds: dict[str, KindEffect] = {}
 
 

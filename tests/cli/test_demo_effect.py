@@ -228,7 +228,7 @@ def test_both_readings_and_the_effect_are_printed_and_on_the_page(
         r"The mean AUROC is 0\.\d{3} for the outcomes as observed, and 0\.\d{3} without interventions\.", auroc
     )
     report = (folder / "reports" / "index.html").read_text()
-    assert re.match(r"\d+ encounters were flagged, and an intervention was accepted in \d+;", sentences[0])
+    assert re.match(r"Of \d+ flagged encounters, \d+ had an accepted intervention\.", sentences[0])
     assert [sentence for sentence in sentences if f"<li>{sentence}</li>" in report] == sentences
     assert "AUROC as observed" in report
 

@@ -91,7 +91,7 @@ def test_with_reported_interventions_both_readings_and_the_effect_are_shown(
     assert reading == (
         f"Effect   The mean AUROC is 0.641 for the outcomes as observed, and {without} without interventions."
     )
-    assert effect.startswith("Effect   900 encounters were flagged, and an intervention was accepted in 500;")
+    assert effect.startswith("Effect   Of 900 flagged encounters, 500 had an accepted intervention")
 
 
 def test_lines_below_the_table_say_what_was_delivered(monkeypatch: pytest.MonkeyPatch) -> None:

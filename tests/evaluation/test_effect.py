@@ -47,7 +47,7 @@ class Hospital(NamedTuple):
 
     @property
     def weighted(self) -> WeightedDifference:
-        found = weighted_difference(self.readmitted, self.margin, self.without, self.patient)
+        found = weighted_difference(self.readmitted, self.margin >= 0, self.without, self.patient)
         assert isinstance(found, WeightedDifference)
         return found
 
@@ -188,7 +188,7 @@ def test_the_weighted_difference_is_a_mean_over_flagged_encounters() -> None:
     readmitted = np.arange(400) % 3 == 0
     without = np.where(flagged, np.arange(400) / 500, 0)
     patient = np.arange(400) // 4
-    found = weighted_difference(readmitted, np.where(flagged, 0.0, -0.1), without, patient)
+    found = weighted_difference(readmitted, flagged, without, patient)
     assert isinstance(found, WeightedDifference)
     means = (without - readmitted)[flagged].reshape(100, 2).mean(axis=1)
     assert found.n_flagged == 200
@@ -244,7 +244,7 @@ def test_many_encounters_of_few_patients_are_too_few() -> None:
     one = case._replace(patient=np.zeros(2000, dtype=np.int64))
     for found in (
         regression_discontinuity(one.readmitted, one.margin, one.patient),
-        weighted_difference(one.readmitted, one.margin, one.without, one.patient),
+        weighted_difference(one.readmitted, one.margin >= 0, one.without, one.patient),
     ):
         assert isinstance(found, TooFewEncounters)
         assert "of 1 patients" in found.reason
@@ -252,10 +252,10 @@ def test_many_encounters_of_few_patients_are_too_few() -> None:
 
 def test_too_few_flagged_encounters_have_no_weighted_difference() -> None:
     case = hospital(13, 100)
-    found = weighted_difference(case.readmitted, case.margin, case.without, case.patient)
+    found = weighted_difference(case.readmitted, case.margin >= 0, case.without, case.patient)
     assert isinstance(found, TooFewEncounters)
     assert "flagged encounters, of" in found.reason
-    nobody = weighted_difference(np.ones(9, bool), np.full(9, -0.1), np.ones(9), np.arange(9))
+    nobody = weighted_difference(np.ones(9, bool), np.zeros(9, bool), np.ones(9), np.arange(9))
     assert nobody == TooFewEncounters(
         reason="0 flagged encounters, of 0 patients, with 0 readmissions; 100, of 50 patients, with 20 readmissions are needed"
     )

@@ -47,8 +47,8 @@ def flagged(settings: Settings, source: str) -> list[int]:
     return [int(number) for number in predicted.loc[predicted["high_risk"], "encounter_id"]]
 
 
-def report(settings: Settings, rows: list[str]) -> Labelled:
-    path = Path(settings.data_uri, "interventions", f"{TREATED}.csv")
+def report(settings: Settings, rows: list[str], name: str = TREATED) -> Labelled:
+    path = Path(settings.data_uri, "interventions", f"{name}.csv")
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(["encounter_id,kind,response,reason,acted_at", *rows]) + "\n")
     Path(f"{path}.done").touch()
@@ -115,3 +115,58 @@ def test_flagged_encounters_without_a_report_are_not_known(settings: Settings, f
     labelled = report(settings, answers(flagged[:10], 5))
     assert labelled.overlap is not None and not labelled.overlap.is_enough
     assert labelled.overlap.unknown == len(flagged) - 10
+
+
+@pytest.mark.parametrize("flags", [None, "no column"])
+def test_in_silence_no_intervention_is_an_effect_of_the_model(
+    settings: Settings, flagged: list[int], flags: str | None
+) -> None:
+    """So the outcomes count as they were observed. The same holds where it is not known who was flagged."""
+    uri = Layout(settings.data_uri).predictions(TREATED)
+    predicted = read_frame(uri).drop(columns="high_risk")
+    write_frame(uri, predicted if flags else predicted.assign(high_risk=None))
+    labelled = report(settings, answers(flagged, len(flagged)))
+    assert labelled.overlap is None
+    assert labelled.frame[LEARNED].all()
+    assert judged_outcomes(labelled.frame).dtype == bool
+
+
+def test_interventions_without_a_flag_are_no_effect_of_the_model(settings: Settings, flagged: list[int]) -> None:
+    part = read_labelled(Installation(settings), [TREATED]).frame
+    others = [int(number) for number in part["encounter_id"] if number not in flagged]
+    nothing = [f"{number},,none,," for number in flagged]
+    labelled = report(settings, [*answers(others, len(others)), *nothing])
+    assert labelled.overlap is None
+    np.testing.assert_array_equal(judged_outcomes(labelled.frame), labelled.frame[LABEL])
+
+
+def test_an_open_offer_is_not_known(settings: Settings, flagged: list[int]) -> None:
+    offers = [f"{number},visit,offered,,2026-02-03" for number in flagged[:3]]
+    labelled = report(settings, [*answers(flagged, 0), *offers])
+    assert labelled.overlap is not None
+    assert (labelled.overlap.unknown, labelled.overlap.treated) == (3, 0)
+
+
+def test_a_batch_in_which_nothing_was_done_is_judged_even_if_another_one_is_not(
+    settings: Settings, flagged: list[int]
+) -> None:
+    predicted = read_frame(Layout(settings.data_uri).predictions(NAMES[0]))
+    nothing = [f"{number},,none,," for number in predicted.loc[predicted["high_risk"], "encounter_id"]]
+    report(settings, nothing, NAMES[0])
+    first, second = report(settings, answers(flagged, len(flagged))).parts
+    assert judged_outcomes(first).dtype == bool
+    assert first[LEARNED].all()
+    assert second[UNTREATED].isna().all()
+
+
+def test_held_back_flags_are_observed_whatever_was_done(settings: Settings, flagged: list[int]) -> None:
+    uri, held = Layout(settings.data_uri).predictions(TREATED), flagged[:20]
+    predicted = read_frame(uri)
+    flag = predicted["high_risk"] & ~predicted["encounter_id"].isin(held)
+    probability = predicted["high_risk"].map({True: 0.4, False: None})
+    write_frame(uri, predicted.assign(high_risk=flag, hold_out_probability=probability))
+    labelled = report(settings, answers(flagged, len(flagged)))
+    assert labelled.overlap is not None
+    assert (labelled.overlap.flagged, labelled.overlap.treated) == (len(flagged), len(flagged) - len(held))
+    learned = labelled.parts[1].loc[labelled.parts[1][LEARNED], "encounter_id"]
+    assert set(held) <= set(learned)

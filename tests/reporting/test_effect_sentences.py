@@ -21,7 +21,7 @@ from healthpredict.evaluation.effect import (
     WeightedDifference,
 )
 from healthpredict.evaluation.interval import Interval
-from healthpredict.evaluation.untreated import CANNOT_BE_KNOWN, Overlap
+from healthpredict.evaluation.untreated import Overlap
 from healthpredict.reporting.effect import effect_sentences
 from healthpredict.reporting.model_card.page import as_html
 from healthpredict.reporting.page import effect_plots, page
@@ -86,20 +86,20 @@ def test_without_reports_there_is_no_sentence_and_no_plot() -> None:
 
 def test_each_part_of_the_effect_has_its_sentence() -> None:
     assert effect_sentences(summary()) == (
-        "15,912 encounters were flagged, and an intervention was accepted in 9,531; what was done is not known of 12 flagged ones, "
-        "and those without an intervention count as 5,402 encounters of equal weight.",
+        "Of 15,912 flagged encounters, 9,531 had an accepted intervention; of 12, it is not known what was done. Those without "
+        "an intervention are as informative as 5,402 encounters of equal weight.",
         "Per 100 flags, 4.1 [1.0, 7.2] readmissions are prevented, as a comparison of flagged patients with and without "
         "intervention shows.",
         "At the threshold, it is 2.7 [-0.5, 5.9] by the discontinuity and 3.0 [1.0, 5.0] by the comparison: they agree within "
         "chance.",
-        "Per 100 accepted interventions of the kind telephone-call (9,531 were accepted for flagged patients), 6.8 [1.7, 12.0] "
-        "readmissions are prevented.",
+        "Per 100 accepted interventions of the kind telephone-call (9,531 flagged encounters had it and no other), "
+        "6.8 [1.7, 12.0] readmissions are prevented.",
     )
 
 
 def test_that_all_is_known_is_said() -> None:
     overlap, *_ = effect_sentences(summary(OVERLAP.model_copy(update={"unknown": 0})))
-    assert "; what was done is known of all flagged ones, and" in overlap
+    assert "had an accepted intervention. Those" in overlap
 
 
 def test_estimates_that_differ_are_not_called_equal() -> None:
@@ -111,8 +111,9 @@ def test_estimates_that_differ_are_not_called_equal() -> None:
 def test_what_cannot_be_known_says_so() -> None:
     sentences = measured(weighted=None, comparison=None, kinds={})
     assert sentences == (
-        CANNOT_BE_KNOWN,
-        "At the threshold, 2.7 [-0.5, 5.9] readmissions per 100 flags are prevented, by the discontinuity.",
+        "The outcomes without interventions cannot be known from these data: silent mode or a hold-out would tell.",
+        "At the threshold, 2.7 [-0.5, 5.9] readmissions per 100 flags are prevented, as a comparison of patients just above and "
+        "just below it shows.",
     )
 
 
