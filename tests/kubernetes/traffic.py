@@ -99,7 +99,8 @@ def nothing_fails(traffic: Traffic) -> Iterator[set[int | None]]:
     yield versions
     time.sleep(6)  # connections that are kept alive still use pods that are being deleted
     answers = traffic.since(start)
-    assert [answer for answer in answers if answer.fault] == []
+    failed = [answer for answer in answers if answer.fault]
+    assert failed == [], failed
     assert len(answers) / (time.monotonic() - start) > 0.9 * traffic.requests.per_second
     versions.update(answer.version for answer in answers)
 
