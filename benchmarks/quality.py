@@ -37,7 +37,7 @@ from healthpredict.operations.dataset import LABEL, arrived_batches, sides
 from healthpredict.operations.drift_loop import drift_loop
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import read_labelled, read_matured
 from healthpredict.operations.register import register
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.search import TrainingRequest, search
@@ -67,7 +67,7 @@ def served(settings: Settings) -> Measured:
         shutil.copytree(settings.data_uri, own["data_uri"])
         with ray_runtime(settings.ray_address):
             drift_loop(installation)
-        summary = summarise(installation)
+        summary = summarise(installation, read_matured(installation))
     shown = ("name", "decision", "champion_before", "champion", "auroc", "auprc", "ece", "offset", "alert_rate")
     batches = [batch.model_dump(include=set(shown)) for batch in summary.batches]
     later = pd.DataFrame(batches[1:])

@@ -15,6 +15,7 @@ from healthpredict.operations.governance import read_governance
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.measure_effect import measure_effect
 from healthpredict.operations.prepare import read_prepared
+from healthpredict.operations.read_labelled import read_matured
 from healthpredict.operations.summarise import delivered_performance, summarise_batches
 from healthpredict.registry.models import ModelVersion
 from healthpredict.reporting.croissant import as_croissant
@@ -48,8 +49,9 @@ def model_card(installation: Installation, version: str) -> ModelCard:
     if version != CHAMPION and not version.isdecimal():
         raise ConfigurationError(f"{version!r} is no version: give its number, or {CHAMPION}.")
     found = registry.champion() if version == CHAMPION else registry.version(int(version))
-    batches, overlap = summarise_batches(installation)
-    return _card(installation, found, batches, describe_effect(overlap, measure_effect(installation)))
+    matured = read_matured(installation)
+    effect = describe_effect(matured.overlap, measure_effect(installation, matured)) if matured else ()
+    return _card(installation, found, summarise_batches(installation, matured), effect)
 
 
 def champion_card(

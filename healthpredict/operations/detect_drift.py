@@ -277,8 +277,8 @@ def _never_trained_on(
     """
     parts = [] if unseen is None else [(unseen.labelled, unseen.risk)]
     trained_on = bundle.manifest.trained_on
-    known = zip(matured.names, matured.parts, strict=True) if matured else ()
-    old = [judged(part) for name, part in known if name in trained_on]
+    known = matured.by_name if matured else {}
+    old = [judged(part) for name, part in known.items() if name in trained_on]
     if old:
         labelled = pd.concat(old, ignore_index=True)
         test = labelled[sides(labelled) == Side.TEST]

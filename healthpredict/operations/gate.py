@@ -99,7 +99,7 @@ def _compare(
     settings, rivals = installation.settings, [bundle for bundle in (champion, anchor) if bundle]
     names = matured_batches(installation, arriving)
     labelled = read_labelled(installation, names)
-    parts = [_unseen(judged(part), name, rivals) for part, name in zip(labelled.parts, names, strict=True)]
+    parts = [_unseen(judged(part), name, rivals) for name, part in labelled.by_name.items()]
     if not sum(map(len, parts)):
         raise NotEnoughData("No batch has known outcomes yet. Wait for the next one.")
     risks = [_challenger_risk(installation, challenger, part, name) for part, name in zip(parts, names, strict=True)]

@@ -22,50 +22,41 @@ from healthpredict.evaluation.effect import (
 )
 from healthpredict.evaluation.interval import Floats
 from healthpredict.evaluation.untreated import Treatment, untreated_outcomes
-from healthpredict.operations.dataset import LABEL, has_matured
+from healthpredict.operations.dataset import LABEL
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.pending import batch_events
-from healthpredict.operations.read_labelled import read_labelled
+from healthpredict.operations.read_labelled import Labelled
 from healthpredict.operations.treatment import explaining_variables
 from healthpredict.reporting.summary import KindEffect, MeasuredEffect
-from healthpredict.storage.tables import read_frame
-from healthpredict.storage.uris import exists
 
 _FEWEST_ACCEPTED: Final = 200
 """Of a kind of intervention."""
+_KINDS: Final = "accepted_kinds"
 
 
-def measure_effect(installation: Installation) -> MeasuredEffect | None:
+def measure_effect(installation: Installation, matured: Labelled) -> MeasuredEffect | None:
     """Estimate the readmissions prevented per flag, from all batches with reported interventions and known outcomes.
 
     Encounters in silence are left out, and those whose threshold is unknown, because the version that predicted them was deleted.
 
+    Args:
+        installation: where the models are.
+        matured: all batches that have matured.
+
     Returns:
         The estimates, or None if there are no such batches.
-
-    Raises:
-        StorageError: something cannot be read.
     """
-    layout = installation.layout
-    done = [n for n in batch_events(installation) if exists(layout.known_interventions(n)) and has_matured(layout, n)]
-    if not done:
+    with_flags = [(p, served) for p, served in zip(matured.parts, matured.served, strict=True) if served is not None]
+    if not with_flags:
         return None
-    labelled = read_labelled(installation, done)
-    served = {
-        name: (part, batch)
-        for name, part, batch in zip(done, labelled.parts, labelled.served, strict=True)
-        if batch is not None
-    }
-    if not served:
-        return None
-    risk = np.concatenate([batch.risk for _, batch in served.values()])
-    versions = pd.concat([batch.version for _, batch in served.values()], ignore_index=True)
-    margin = risk - _thresholds(installation, versions)
-    silent = np.concatenate([batch.silent for _, batch in served.values()])
-    reported = pd.concat([read_frame(layout.known_interventions(name)) for name in served])
+    encounters = pd.concat([part for part, _ in with_flags], ignore_index=True)
+    batches = [served for _, served in with_flags]
+    risk = np.concatenate([batch.risk for batch in batches])
+    margin = risk - _thresholds(installation, pd.concat([batch.version for batch in batches], ignore_index=True))
+    silent = np.concatenate([batch.silent for batch in batches])
+    kinds = pd.concat([batch.accepted_kinds for batch in batches], ignore_index=True)
     all_flags = _Flags(
-        encounters=pd.concat([part for part, _ in served.values()], ignore_index=True),
-        treatment=Treatment.joined([batch.treatment for _, batch in served.values()]),
+        encounters=encounters.assign(**{_KINDS: kinds}),
+        treatment=Treatment.joined([batch.treatment for batch in batches]),
         risk=risk,
         margin=margin,
     ).take(~np.isnan(margin) & ~silent)
@@ -85,13 +76,13 @@ def measure_effect(installation: Installation) -> MeasuredEffect | None:
         comparison=comparison,
         plot=plot,
         hold_out=_of_hold_out(all_flags),
-        kinds=_by_kind(issued, reported),
+        kinds=_by_kind(issued),
     )
 
 
 @dataclass(frozen=True)
 class _Flags:
-    """Encounters and what was done in them, all of shape (n_encounters, ...)."""
+    """Encounters, with the kinds of their accepted interventions, and what was done in them, all of shape (n_encounters, ...)."""
 
     encounters: pd.DataFrame
     treatment: Treatment
@@ -150,12 +141,10 @@ def _of_hold_out(flags: _Flags) -> WeightedDifference | TooFewEncounters | None:
     )
 
 
-def _by_kind(flags: _Flags, reported: pd.DataFrame) -> dict[str, KindEffect]:
+def _by_kind(flags: _Flags) -> dict[str, KindEffect]:
     """Compare the patients with each kind of intervention, and no other, with those without any."""
-    accepted = reported[reported["response"] == "accepted"].groupby("encounter_id")["kind"].agg(frozenset)
-    kinds = flags.encounters["encounter_id"].map(accepted)
-    found = {}
-    for kind in sorted(set().union(*accepted)):
+    kinds, found = flags.encounters[_KINDS], {}
+    for kind in sorted(set().union(*kinds.dropna())):
         only = (kinds == frozenset([kind])).to_numpy(dtype=np.bool_) & flags.treatment.treated
         if only.sum() < _FEWEST_ACCEPTED:
             continue

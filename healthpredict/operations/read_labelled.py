@@ -13,7 +13,7 @@ from healthpredict.data.cohort import add_label
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.interval import Outcomes
 from healthpredict.evaluation.untreated import Overlap, Treatment, untreated_outcomes
-from healthpredict.operations.dataset import LABEL
+from healthpredict.operations.dataset import LABEL, arrived_batches, has_matured
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.treatment import ServedBatch, explaining_variables, read_served
 from healthpredict.storage.tables import read_frame
@@ -42,6 +42,11 @@ class Labelled:
     parts: tuple[pd.DataFrame, ...]
     served: tuple[ServedBatch | None, ...]
     overlap: Overlap | None
+
+    @property
+    def by_name(self) -> dict[str, pd.DataFrame]:
+        """Name of a batch -> its part, in order."""
+        return dict(zip(self.names, self.parts, strict=True))
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -75,6 +80,12 @@ def read_labelled(installation: Installation, names: Sequence[str]) -> Labelled:
             changed.append((part, of_part))
     overlap = _estimate(changed) if changed else None
     return Labelled(tuple(names), tuple(parts), tuple(served), overlap)
+
+
+def read_matured(installation: Installation) -> Labelled | None:
+    """Read all batches that have matured by now, or return None if there are none. Errors are those of `read_labelled`."""
+    names = [name for name in arrived_batches(installation) if has_matured(installation.layout, name)]
+    return read_labelled(installation, names) if names else None
 
 
 def judged(labelled: pd.DataFrame) -> pd.DataFrame:

@@ -13,11 +13,11 @@ from healthpredict.evaluation.decision_curve import decision_curve
 from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.card import champion_card
-from healthpredict.operations.dataset import arrived_batches, has_matured, sides
+from healthpredict.operations.dataset import sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
+from healthpredict.operations.read_labelled import Labelled, judged, judged_outcomes, read_matured
 from healthpredict.operations.risks import risks_of
-from healthpredict.operations.summarise import predicted_batches, summarise
+from healthpredict.operations.summarise import summarise, with_predictions
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.reporting.effect import effect_sentences
 from healthpredict.reporting.model_card.page import as_html
@@ -45,12 +45,13 @@ def write_report(installation: Installation, cds_card: Mapping[str, Any] | None 
     reports = installation.settings.reports_uri
     seconds: Seconds = {}
     with timed(seconds, "report"):
-        summary = summarise(installation)
+        matured = read_matured(installation)
+        summary = summarise(installation, matured)
         card = champion_card(installation, summary.batches, effect_sentences(summary))
-        facts = {"decision_curves": _decision_curves(installation), "card": _CARD if card else None}
+        facts = {"decision_curves": _decision_curves(installation, matured), "card": _CARD if card else None}
         summary = summary.model_copy(update=facts)
         plots = history_plots(summary) | decision_plots(summary) | effect_plots(summary)
-        plots |= _performance_plots(installation, summary)
+        plots |= _performance_plots(installation, summary, matured)
     summary = summary.model_copy(update={"seconds": summary.seconds | seconds})
     if card is not None:
         write_bytes(join(reports, _CARD), as_html(card).encode())
@@ -74,14 +75,13 @@ def read_report(installation: Installation) -> Summary:
     return Summary.model_validate(read_json(join(installation.settings.reports_uri, "summary.json")))
 
 
-def _decision_curves(installation: Installation) -> tuple[ModelCurve, ...]:
+def _decision_curves(installation: Installation, matured: Labelled | None) -> tuple[ModelCurve, ...]:
     """Decision curves of champion and challenger for test-side patients, on whom no version was trained."""
     registry = installation.registry
     champion, challenger = registry.by_alias("champion"), registry.by_alias("challenger")
-    known = [name for name in arrived_batches(installation) if has_matured(installation.layout, name)]
-    if champion is None or not known:
+    if champion is None or matured is None:
         return ()
-    labelled = judged(read_labelled(installation, known).frame)
+    labelled = judged(matured.frame)
     test = labelled[sides(labelled) == Side.TEST]
     label = judged_outcomes(test)
     if not 0 < label.sum() < len(label):
@@ -104,15 +104,16 @@ def _decision_curves(installation: Installation) -> tuple[ModelCurve, ...]:
     return tuple(found)
 
 
-def _performance_plots(installation: Installation, summary: Summary) -> dict[str, bytes]:
+def _performance_plots(installation: Installation, summary: Summary, matured: Labelled | None) -> dict[str, bytes]:
     """ROC and calibration plots of all batches with known outcomes, with the predictions that were made before they were known."""
     known = [batch.name for batch in summary.batches if batch.auroc is not None]
     promotions = installation.ledger.events("promotion")
-    if not known or not promotions:
+    if not known or not promotions or matured is None:
         return {}
     registry = installation.registry
     first = registry.fetch_bundle(registry.version(promotions[0]["version"]))
-    predicted = judged(pd.concat(predicted_batches(installation, known)[0].values(), ignore_index=True))
+    parts = matured.by_name
+    predicted = pd.concat([with_predictions(installation, name, parts[name]) for name in known], ignore_index=True)
     label, risk = judged_outcomes(predicted), predicted[RISK].to_numpy()
     other = ("first model", risks_of(first, predicted))
     title = f"{len(known)} batches, predicted before outcomes were known"

@@ -13,25 +13,28 @@ from healthpredict.bundle.model import Bundle
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.evaluation.metrics import evaluate
-from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.data_drift import ColumnDrift, severest
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.acknowledge import read_alarms
-from healthpredict.operations.dataset import LABEL, has_matured
+from healthpredict.operations.dataset import LABEL
 from healthpredict.operations.detect_drift import DriftCheck
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.measure_effect import measure_effect
 from healthpredict.operations.pending import NOT_USED, batch_events
 from healthpredict.operations.prepare import read_prepared
-from healthpredict.operations.read_labelled import UNTREATED, judged_outcomes, read_labelled
+from healthpredict.operations.read_labelled import UNTREATED, Labelled, judged_outcomes
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds
 from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, ModelSummary, Summary
 from healthpredict.storage.tables import read_frame, read_json
 
 
-def summarise(installation: Installation) -> Summary:
+def summarise(installation: Installation, matured: Labelled | None) -> Summary:
     """Summarise all batches and models.
+
+    Args:
+        installation: what to summarise.
+        matured: all batches that have matured, see `read_matured`.
 
     Raises:
         ConfigurationError: nothing was prepared.
@@ -43,7 +46,7 @@ def summarise(installation: Installation) -> Summary:
     for event in events:
         for stage, value in event.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + value
-    (batches, overlap), alarms = summarise_batches(installation), read_alarms(installation)
+    batches, alarms = summarise_batches(installation, matured), read_alarms(installation)
     return Summary(
         data=read_prepared(installation),
         models=_models(installation),
@@ -51,8 +54,8 @@ def summarise(installation: Installation) -> Summary:
         delivered=delivered_performance([batch for batch in batches if not (batch.live or batch.silent)]),
         delivered_live=delivered_performance([batch for batch in batches if batch.live and not batch.silent]),
         delivered_silent=delivered_performance([batch for batch in batches if batch.silent]),
-        overlap=overlap,
-        effect=measure_effect(installation),
+        overlap=matured.overlap if matured else None,
+        effect=measure_effect(installation, matured) if matured else None,
         alarms=alarms.open,
         acknowledgements=alarms.acknowledgements,
         seconds=seconds,
@@ -116,20 +119,20 @@ def _models(installation: Installation) -> tuple[ModelSummary, ...]:
     return tuple(found)
 
 
-def summarise_batches(installation: Installation) -> tuple[tuple[BatchSummary, ...], Overlap | None]:
-    """Summarise every batch that is done, in the order of processing. Also returns `Labelled.overlap` of all batches."""
+def summarise_batches(installation: Installation, matured: Labelled | None) -> tuple[BatchSummary, ...]:
+    """Summarise every batch that is done, in the order of processing. Arguments as `summarise`."""
     registry, layout = installation.registry, installation.layout
     promotions = installation.ledger.events("promotion")
     first_model = registry.fetch_bundle(registry.version(promotions[0]["version"])) if promotions else None
     found, done = [], batch_events(installation)
     used = [name for name, event in done.items() if event["decision"] not in NOT_USED]
-    predicted, overlap = predicted_batches(installation, [name for name in used if has_matured(layout, name)])
+    known = matured.by_name if matured else {}
     for name, event in done.items():
         details: dict[str, Any] = {}
         if name in used:
             details = _facts_of_check(DriftCheck.model_validate(read_json(layout.check(name))))
-        if name in predicted:
-            details |= _measured(predicted[name], first_model)
+            if name in known:
+                details |= _measured(with_predictions(installation, name, known[name]), first_model)
         found.append(
             BatchSummary(
                 name=name,
@@ -151,25 +154,16 @@ def summarise_batches(installation: Installation) -> tuple[tuple[BatchSummary, .
                 **details,
             )
         )
-    return tuple(found), overlap
+    return tuple(found)
 
 
-def predicted_batches(
-    installation: Installation, names: Sequence[str]
-) -> tuple[dict[str, pd.DataFrame], Overlap | None]:
-    """Return by name the cohorts of batches with outcomes (see `Labelled`) and the risks that were predicted, and the overlap.
+def with_predictions(installation: Installation, name: str, labelled: pd.DataFrame) -> pd.DataFrame:
+    """Add the predictions of a batch to its labelled encounters.
 
     Raises:
         StorageError: something cannot be read.
     """
-    if not names:
-        return {}, None
-    labelled = read_labelled(installation, names)
-    found = {}
-    for name, part in zip(names, labelled.parts, strict=True):
-        predictions = read_frame(installation.layout.predictions(name))
-        found[name] = part.merge(predictions, on="encounter_id", validate="one_to_one")
-    return found, labelled.overlap
+    return labelled.merge(read_frame(installation.layout.predictions(name)), on="encounter_id", validate="one_to_one")
 
 
 def _facts_of_check(check: DriftCheck) -> dict[str, Any]:

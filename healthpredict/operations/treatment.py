@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -45,12 +45,14 @@ class ServedBatch:
         treatment: what was done.
         risk: as it was served (0-1); NaN if there is none.
         version: of the model that served it; missing if there is none.
+        accepted_kinds: kinds of interventions that were accepted, as a frozenset; missing if there are none.
         silent: whether no flag could be issued.
     """
 
     treatment: Treatment
     risk: Floats
     version: pd.Series[int]
+    accepted_kinds: pd.Series[Any]
     silent: NDArray[np.bool_]
 
 
@@ -73,6 +75,7 @@ def read_served(layout: Layout, name: str, encounters: pd.DataFrame) -> ServedBa
     held_back = (probability > 0) & ~shown
     if reported.empty or not shown.any():
         return None
+    kinds = reported[reported["response"] == "accepted"].groupby("encounter_id")["kind"].agg(frozenset)
     accepted = _encounters_with(reported, encounters, ("accepted",))
     # Of an encounter with an open offer, it is not known what will be done.
     closed = _encounters_with(reported, encounters, (*DECIDED, "none")) & ~_encounters_with(
@@ -89,6 +92,7 @@ def read_served(layout: Layout, name: str, encounters: pd.DataFrame) -> ServedBa
         treatment,
         predicted[RISK].to_numpy(dtype=np.float64),
         predicted["model_version"],
+        encounters["encounter_id"].map(kinds),
         columns["high_risk"].isna().to_numpy(dtype=np.bool_),
     )
 

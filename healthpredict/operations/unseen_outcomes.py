@@ -74,10 +74,9 @@ def unseen_outcomes(bundle: Bundle, matured: Labelled) -> UnseenOutcomes | None:
     Returns:
         None if the champion was trained on all of them, or if none can be judged.
     """
-    new = [i for i, name in enumerate(matured.names) if name not in bundle.manifest.trained_on]
-    parts = [judged(matured.parts[i]) for i in new]
-    if not sum(map(len, parts)):
+    new = {name: judged(part) for name, part in matured.by_name.items() if name not in bundle.manifest.trained_on}
+    rows = [len(part) for part in new.values()]
+    if not sum(rows):
         return None
-    labelled = pd.concat(parts, ignore_index=True)
-    batch = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return UnseenOutcomes([matured.names[i] for i in new], labelled, risks_of(bundle, labelled), batch)
+    labelled = pd.concat(new.values(), ignore_index=True)
+    return UnseenOutcomes(list(new), labelled, risks_of(bundle, labelled), np.repeat(np.arange(len(rows)), rows))

@@ -52,14 +52,8 @@ def _benefit(effect: MeasuredEffect, overlap: Overlap) -> Iterator[str]:
     match effect.discontinuity:
         case TooFewEncounters(reason=reason):
             yield f"Patients just above and just below the threshold cannot be compared: {reason}."
-        case Discontinuity(prevented=prevented) if effect.comparison is None:
-            yield (
-                f"At the threshold, {_per_100(prevented)} readmissions per 100 flags are prevented, as a comparison of patients "
-                "just above and just below it shows."
-            )
-        case Discontinuity():
-            assert effect.comparison is not None
-            yield _at_threshold(effect.comparison)
+        case Discontinuity(prevented=prevented):
+            yield _at_threshold(prevented, effect.comparison)
     match effect.hold_out:
         case WeightedDifference(prevented=prevented, n_flagged=n_flagged):
             yield (
@@ -70,7 +64,12 @@ def _benefit(effect: MeasuredEffect, overlap: Overlap) -> Iterator[str]:
             yield f"The hold-out does not tell yet: {reason}."
 
 
-def _at_threshold(found: ThresholdComparison) -> str:
+def _at_threshold(prevented: Interval, found: ThresholdComparison | None) -> str:
+    if found is None:
+        return (
+            f"At the threshold, {_per_100(prevented)} readmissions per 100 flags are prevented, as a comparison of patients just "
+            "above and just below it shows."
+        )
     if found.agree:
         verdict = "they agree within chance"
     else:

@@ -15,7 +15,6 @@ from labelled import labelled_encounters
 from healthpredict.errors import RegistryError
 from healthpredict.evaluation.effect import Discontinuity, TooFewEncounters, WeightedDifference
 from healthpredict.evaluation.untreated import Treatment
-from healthpredict.operations import measure_effect as module
 from healthpredict.operations.dataset import LABEL
 from healthpredict.operations.measure_effect import measure_effect
 from healthpredict.operations.read_labelled import Labelled
@@ -37,12 +36,12 @@ PREVENTABLE = RNG.random(ROWS) < EFFECT
 def served(treated: np.ndarray, **changes: Any) -> tuple[ServedBatch, np.ndarray]:
     """A batch in which all interventions were reported, and its outcomes."""
     treatment = Treatment(HIGH, treated & HIGH, ~NOBODY, NOBODY, np.zeros(ROWS))
-    batch = ServedBatch(treatment, RISK, pd.Series(np.ones(ROWS, dtype=int)), NOBODY)
+    batch = ServedBatch(treatment, RISK, pd.Series(np.ones(ROWS, dtype=int)), pd.Series(), NOBODY)
     return replace(batch, **changes), WITHOUT & ~(treated & HIGH & PREVENTABLE)
 
 
 @pytest.fixture
-def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MeasuredEffect | None]:
+def measure() -> Callable[..., MeasuredEffect | None]:
     """Measure the effect in an installation with one batch."""
 
     def version(number: int) -> int:
@@ -55,19 +54,11 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MeasuredEffect | N
 
     def run(batch: ServedBatch, readmitted: np.ndarray) -> MeasuredEffect | None:
         part = ENCOUNTERS.assign(**{LABEL: readmitted, "patient_id": np.arange(ROWS)})
-        accepted = part["encounter_id"][batch.treatment.treated]
-        reported = pd.DataFrame({"encounter_id": accepted, "kind": "call", "response": "accepted"})
-        monkeypatch.setattr(module, "batch_events", lambda _: {"batch-01": {}})
-        monkeypatch.setattr(module, "exists", lambda _: True)
-        monkeypatch.setattr(module, "has_matured", lambda *_: True)
-        monkeypatch.setattr(module, "read_frame", lambda _: reported)
-        monkeypatch.setattr(
-            module, "read_labelled", lambda *_: Labelled(("batch-01",), (part,), (batch,), overlap=None)
-        )
+        kinds = pd.Series([frozenset(["call"]) if treated else None for treated in batch.treatment.treated])
+        labelled = Labelled(("batch-01",), (part,), (replace(batch, accepted_kinds=kinds),), overlap=None)
         registry = SimpleNamespace(version=version, fetch_bundle=bundle)
-        layout = SimpleNamespace(known_interventions=str)
-        installation: Any = SimpleNamespace(registry=registry, layout=layout)
-        return measure_effect(installation)
+        installation: Any = SimpleNamespace(registry=registry)
+        return measure_effect(installation, labelled)
 
     return run
 
