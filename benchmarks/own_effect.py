@@ -196,8 +196,9 @@ def simulate(population: Population, cell: Cell, seed: int) -> dict[str, float]:
     # Folds of real patients, so that nobody is on both sides.
     real_patients = sample.encounters["real_patient_id"].to_numpy(dtype=np.int64)
     found = untreated_outcomes(readmitted, sample.treatment(treated), sample.variables, real_patients)
+    # Both alarms draw from `rng`, the naive one first.
     naive = {"naive_auroc": auroc(readmitted, sample.risk), "naive_alarm": _alarm(sample, readmitted, rng)}
-    if found.overlap is not None and not found.overlap.is_enough:
+    if found.problem is not None:
         return {"cannot_be_known": 1.0, **naive}
     half = auroc_gain(found.outcome, sample.risk, np.zeros(len(flagged)), sample.patient_id)
     gap = (sample.risk - found.outcome)[flagged]
@@ -282,7 +283,7 @@ def summarise(population: Population, cell: Cell, runs: pd.DataFrame) -> dict[st
         "weighted": float(prevented[flagged].mean()),
     }
     if isinstance(at_threshold, Discontinuity):
-        # The real outcomes may jump by chance; patients are drawn from them, so that jump is part of the truth.
+        # The real outcomes jump at the threshold by chance. Samples are drawn from them and keep this jump, so it is added.
         jump = compare_at_threshold(
             at_threshold,
             population.readmitted,

@@ -61,11 +61,11 @@ def _refuse_another_region(settings: StackSettings) -> None:
 def _own_outputs(settings: StackSettings) -> dict[str, Any]:
     """Return the outputs of the last update of this stack.
 
-    While this program starts, the engine writes the file of the stack, and a local backend does so in place. So the file may be
-    incomplete at this moment.
+    They are read again if the file of the stack is incomplete: the engine writes it while this program starts, and a local backend
+    does so in place.
     """
     own = f"{pulumi.get_organization()}/{PROJECT}/{settings.stack}"
-    # The function of the engine that `pulumi.StackReference` uses, whose own answer arrives only while resources are declared.
+    # `pulumi.StackReference` calls the same function of the engine, but answers only while resources are declared.
     return dict(pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": own}).value["outputs"])
 
 

@@ -55,7 +55,7 @@ class CodeSystem(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content and origin of a bundle.
+    """The content and origin of a bundle. Bundles contain it: never rename a field, and give a new one a default.
 
     Attributes:
         format: layout of the bundle, see `FORMAT`.
@@ -71,7 +71,7 @@ class Manifest(BaseModel):
         created_at: in UTC.
         threshold: a risk at or above it is `high_risk`.
         calibrator: see `Calibrator`.
-        not_learned: number of encounters of training patients that the model did not learn from, because an intervention was
+        not_learned: number of encounters of training patients that were left out of the fit, because an intervention was
             accepted, or because it is not known what was done.
         recalibration: None for a bundle that training built.
         test: metrics on patients that the model was not trained on, with calibrator and threshold from training.

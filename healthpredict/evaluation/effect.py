@@ -1,20 +1,22 @@
-"""Readmissions prevented per flag: a regression discontinuity at the threshold, and a weighted difference among flagged patients.
+"""Readmissions prevented per flag: a discontinuity at the threshold, a weighted difference among flagged patients, a hold-out.
 
 Patients just above and just below the threshold have almost the same risk, but only those above it are flagged. So the jump of the
 readmissions at the threshold is the effect of a flag, whether or not an intervention follows (sharp design, intention to treat).
 The weighted difference describes all flagged patients, but it is right only if no unmeasured variable decides who is treated.
 At the threshold, the two estimate the same number, so each checks the other.
 
-All functions take the same arrays, without nulls, of the encounters of flagged and of other patients:
+The functions take arrays from this list, without nulls, of the encounters of flagged and of other patients:
 
 - `readmitted`: the observed outcome, shape (n_encounters,).
-- `margin`: risk minus the threshold that was in force, shape (n_encounters,); a patient is flagged from 0 on.
+- `margin`: risk minus the threshold that was in force, shape (n_encounters,); a patient is flagged from 0 on. Its sign must agree
+  with the flag, although served risks are rounded.
+- `flagged`, `treated`: whether a flag was issued, and whether an intervention was accepted then, shape (n_encounters,).
 - `without`: estimated probability of a readmission without an intervention, as a doubly robust pseudo-outcome (Robins, Rotnitzky &
   Zhao 1994, doi 10.1080/01621459.1994.10476818), shape (n_encounters,). It may be below 0 or above 1. Equals `readmitted` below the
   threshold, where nobody is treated.
 - `patient_id`: shape (n_encounters,). Errors are clustered by patient.
 
-Leave out encounters that reached the threshold and were not flagged: held out, or predicted in silent mode.
+Leave out encounters that reached the threshold and were not flagged: held back (except for `hold_out_difference`), or in silence.
 A `Discontinuity` argument is the result of `regression_discontinuity` for the same encounters.
 
 Every interval has a level of 95 %. An effect is positive if flags prevent readmissions; .02 is one readmission in 50 flags.
@@ -35,15 +37,12 @@ from healthpredict.evaluation.local_polynomial import (
     FEWEST_MARGINS,
     Jump,
     bandwidths,
-    fit_polynomial,
 )
 
 FEWEST_READMISSIONS: Final = 20
 """As `FEWEST_ENCOUNTERS`."""
 FEWEST_PATIENTS: Final = 50
 """As `FEWEST_ENCOUNTERS`. With fewer clusters, a clustered error is too small (Cameron & Miller 2015, doi 10.3368/jhr.50.2.317)."""
-BINS_PER_SIDE: Final = 10
-"""Of the plot. Within a bandwidth, 10 bins of at least 10 encounters show a trend."""
 
 
 class TooFewEncounters(BaseModel):
@@ -109,42 +108,6 @@ class ThresholdComparison(BaseModel):
     def agree(self) -> bool:
         """Whether the interval of the difference contains 0."""
         return self.difference.low <= 0 <= self.difference.high
-
-
-class Bin(BaseModel):
-    """Encounters with neighbouring margins: their mean margin, their share of readmissions (0-1) and their number."""
-
-    model_config = ConfigDict(frozen=True)
-
-    margin: float
-    readmitted: Interval
-    rows: int
-
-
-class Side(BaseModel):
-    """One side of a plot of readmissions against margins.
-
-    Attributes:
-        bins: in ascending order of the margin.
-        at_threshold: readmissions (0-1) at a margin of 0 on the fitted line. The line may leave the range 0-1.
-        at_end: readmissions on that line where it ends, one bandwidth from the threshold.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    bins: tuple[Bin, ...]
-    at_threshold: float
-    at_end: float
-
-
-class ThresholdPlot(BaseModel):
-    """Readmissions against margins on both sides of the threshold, within one bandwidth (in units of risk)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    bandwidth: float
-    below: Side
-    flagged: Side
 
 
 def regression_discontinuity(
@@ -248,24 +211,6 @@ def compare_at_threshold(
     )
 
 
-def plot_around_threshold(
-    found: Discontinuity, readmitted: NDArray[np.bool_], margin: Floats, patient_id: NDArray[np.int64]
-) -> ThresholdPlot:
-    """Return what a plot of a regression discontinuity shows: on each side, the local linear regression and `BINS_PER_SIDE` bins.
-
-    Bins are quantile-spaced (Calonico, Cattaneo & Titiunik 2015, doi 10.1080/01621459.2015.1017578): they have almost the same
-    number of encounters. Equal margins are always in the same bin, so there may be fewer bins.
-    """
-    below, flagged = (
-        _plot_side(within, found.bandwidth * end, readmitted, margin, patient_id)
-        for within, end in (
-            ((margin < 0) & (margin > -found.bandwidth), -1),
-            ((margin >= 0) & (margin < found.bandwidth), 1),
-        )
-    )
-    return ThresholdPlot(bandwidth=found.bandwidth, below=below, flagged=flagged)
-
-
 def _too_few_near(
     readmitted: NDArray[np.bool_], margin: Floats, patient_id: NDArray[np.int64], bandwidth: float
 ) -> str | None:
@@ -288,42 +233,3 @@ def _too_few(readmitted: NDArray[np.bool_], patient_id: NDArray[np.int64], name:
         f"{n} {name}, of {n_patients} patients, with {n_readmitted} readmissions; {FEWEST_ENCOUNTERS}, of "
         f"{FEWEST_PATIENTS} patients, with {FEWEST_READMISSIONS} readmissions are needed"
     )
-
-
-def _plot_side(
-    within: NDArray[np.bool_],
-    end: float,
-    readmitted: NDArray[np.bool_],
-    margin: Floats,
-    patient_id: NDArray[np.int64],
-) -> Side:
-    """Return one side of the plot; its line ends at the margin `end`."""
-    order = np.flatnonzero(within)[np.argsort(margin[within], kind="stable")]
-    ordered = margin[order]
-    starts = np.searchsorted(ordered, ordered[np.arange(BINS_PER_SIDE) * len(ordered) // BINS_PER_SIDE])
-    bins = np.split(order, np.unique(starts)[1:])
-    intercept, slope = fit_polynomial(margin, abs(end), 1).weights[:, within] @ readmitted[within]
-    return Side(
-        bins=tuple(
-            Bin(margin=margin[rows].mean(), readmitted=_share(readmitted[rows], patient_id[rows]), rows=len(rows))
-            for rows in bins
-        ),
-        at_threshold=intercept,
-        at_end=intercept + slope * end,
-    )
-
-
-def _share(readmitted: NDArray[np.bool_], patient_id: NDArray[np.int64]) -> Interval:
-    """Return a share with its Wilson interval (1927, doi 10.2307/2276774), in which patients count instead of encounters.
-
-    The number is the effective sample size (Korn & Graubard 1998, Survey Methodology 24, 193-201).
-    """
-    share, n = float(readmitted.mean()), float(len(np.unique(patient_id)))
-    if 0 < share < 1:
-        variance = clustered_error((readmitted - share) / len(readmitted), patient_id) ** 2
-        # Patients whose encounters differ more than by chance do not add information.
-        n = share * (1 - share) / max(variance, share * (1 - share) / len(readmitted))
-    centre, half = share + 1.96**2 / (2 * n), 1.96 * np.sqrt(share * (1 - share) / n + (1.96 / (2 * n)) ** 2)
-    scale = 1 + 1.96**2 / n
-    low, high = np.clip((centre - half) / scale, 0, share), np.clip((centre + half) / scale, share, 1)
-    return Interval(value=share, low=float(low), high=float(high))

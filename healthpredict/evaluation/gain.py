@@ -33,11 +33,12 @@ def _influence(label: Outcomes, risk: Floats) -> Floats:
     require_two_classes(label)
     readmitted = np.asarray(label, dtype=np.float64)
     influence = np.zeros(len(label))
+    order = np.argsort(risk, kind="stable")
+    ascending = risk[order]
     for weight, other, above in ((readmitted, 1 - readmitted, True), (1 - readmitted, readmitted, False)):
         rows = np.flatnonzero(weight)
-        order = np.argsort(risk, kind="stable")
         below = np.concatenate([[0.0], np.cumsum(other[order])])
-        ends = (np.searchsorted(risk[order], risk[rows], side) for side in ("left", "right"))
+        ends = (np.searchsorted(ascending, risk[rows], side) for side in ("left", "right"))
         share_below = sum(below[end] for end in ends) / 2 / below[-1]
         ordered = share_below if above else 1 - share_below
         of_class = weight[rows]

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 Floats = NDArray[np.float64]
 Outcomes = NDArray[np.bool_] | Floats
-"""Whether patients were readmitted; or, where an intervention may have changed it, an estimate of the outcome without intervention,
-which may be below 0 or above 1 (see `untreated`)."""
+"""Outcomes without intervention: bool if all were observed, float if any is an estimate, which may be below 0 or above 1 (see
+`untreated`). Do not convert bool to float: without interventions, all figures must be the same to the last bit as for the observed
+outcomes."""
 
 
 class Interval(BaseModel):

@@ -118,10 +118,15 @@ def threshold_for(risk: Floats, alert_rate: float) -> float:
     return float(np.quantile(risk, 1 - alert_rate))
 
 
+def has_two_classes(label: Outcomes) -> bool:
+    """Whether at least one encounter was readmitted and one was not."""
+    return 1 <= float(np.sum(label)) <= len(label) - 1
+
+
 def require_two_classes(label: Outcomes) -> None:
     """Raise `NotEnoughData` unless some encounters were readmitted and some were not."""
-    positives = float(np.sum(label))
-    if not 0 < positives < len(label):
+    if not has_two_classes(label):
+        positives = float(np.sum(label))
         raise NotEnoughData(
             f"{len(label)} encounters with {positives:.0f} readmissions cannot be evaluated: both classes are needed. "
             "Wait for more matured outcomes."
@@ -197,7 +202,7 @@ class _Sorted:
         bins = np.unique(np.r_[0, ties[np.minimum(edges, len(ties) - 1)]])
         in_bin = np.searchsorted(bins, np.arange(len(self.risk)), "right")[:, None] - 1 == np.arange(ECE_BINS)
         gap = self.risk - self.label
-        # The outcome is 0 or 1, so its square is itself. That of an estimate is not.
+        # The squared error with y instead of y^2, which are equal for a real outcome. With an estimate of y, only this is unbiased.
         squared = gap**2 + (self.label - self.label**2)
         return slope, np.column_stack([squared, influence * len(gap), in_bin * gap[:, None]])
 

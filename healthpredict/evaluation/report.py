@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.evaluation.decision_curve import DecisionCurve, decision_curve
 from healthpredict.evaluation.interval import Floats, Interval, Outcomes
-from healthpredict.evaluation.metrics import Evaluation, evaluate
+from healthpredict.evaluation.metrics import Evaluation, evaluate, has_two_classes
 from healthpredict.evaluation.subgroups import subgroups_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def evaluate_subgroups(
     """Evaluate each group that has at least `min_rows` encounters and both classes; see `GROUPINGS`."""
     found = []
     for column, value, rows in subgroups_of(encounters, min_rows):
-        if not 0 < label[rows].sum() < rows.sum():
+        if not has_two_classes(label[rows]):
             continue
         patient_id = encounters["patient_id"].to_numpy()[rows]
         measured = evaluate(label[rows], risk[rows], patient_id, n_bootstrap=n_bootstrap)

@@ -107,8 +107,8 @@ def group_performance(
     flagged = risk >= threshold
     columns = dict.fromkeys(column for grouping in GROUPINGS for column in grouping)
     codes = [_coded(encounters, column)[0] for column in columns]
-    # A cell is the encounters with the same values, outcome and flag. Every group is a union of cells, so one pass over the
-    # encounters of a resample is enough for all groups.
+    # A cell is the encounters with the same values and flag. Every group is a union of cells, so one pass over the encounters of a
+    # resample is enough for all groups. Cells are also split by outcome, to keep the order of the sums and so their last bits.
     first, cell = group_equal(*codes, (label > 0).astype(np.intp), flagged.astype(np.intp))
     member = np.stack([rows[first] for _, _, rows in groups], axis=1).astype(np.float64)
     terms = (np.ones(len(label)), risk, np.asarray(label, dtype=np.float64))

@@ -3,7 +3,8 @@
 An intervention may prevent a readmission, so the outcomes of treated patients do not show whether their risks were right. They are
 replaced by estimates from untreated patients (augmented inverse probability weighting: Robins, Rotnitzky & Zhao 1994, doi
 10.1080/01621459.1994.10476818). An estimate is right on average if either the probability of no intervention or the model of the
-outcome is right, and if nothing else than what these use influenced both the intervention and the outcome.
+outcome is right, and if nothing else than what these use influenced both the outcome and who was treated or reported. "Probability
+of no intervention" means everywhere: that it is known that there was none.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ class Overlap(BaseModel):
         return self.effective >= _SMALLEST_SAMPLE and self.without_overlap <= _MOST_WITHOUT_OVERLAP
 
     @property
-    def problem(self) -> str:
-        """Why they cannot be estimated, if they cannot."""
+    def problem(self) -> str | None:
+        """Why they cannot be estimated; None if they can."""
+        if self.is_enough:
+            return None
         if self.unknown > self.treated:
             return (
                 f"{_CANNOT_BE_KNOWN}: it is not known what was done in {self.unknown} of {self.flagged} flagged encounters. "
@@ -115,13 +118,19 @@ class UntreatedOutcomes:
 
     Attributes:
         outcome: observed (0 or 1) where the encounter was not flagged, otherwise estimated, shape (n_encounters,).
-        weight: how many encounters each one stands for: 0 if it is not used, 1 unless it was flagged, shape (n_encounters,).
+        weight: 1 for an encounter that was not flagged; for a flagged one, the inverse of its probability, or 0 if it was treated
+            or if it is not known what was done, shape (n_encounters,).
         overlap: None if every outcome was observed.
     """
 
     outcome: Floats
     weight: Floats
     overlap: Overlap | None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the estimates cannot be used; None if they can."""
+        return self.overlap.problem if self.overlap else None
 
 
 def untreated_outcomes(

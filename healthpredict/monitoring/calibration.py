@@ -31,7 +31,7 @@ class CalibrationCheck(BaseModel):
 
     Attributes:
         rows: encounters with known outcomes.
-        readmissions: those of them that were readmitted.
+        readmissions: those of them that were readmitted; rounded if outcomes were estimated.
         offset: mean risk minus readmitted share; positive if risks are too high.
         correction: the smallest correction of the risks that suffices.
         intercept: of the correction. The corrected log-odds are intercept + slope x log-odds.
@@ -98,7 +98,8 @@ def fit_intercept(label: Outcomes, log_odds: Floats) -> float:
 
 def _line(label: Outcomes, log_odds: Floats) -> tuple[float, float]:
     """Return the intercept and the slope of a logistic regression of the outcomes on the log-odds."""
-    if label.dtype != bool:  # estimates are no classes
+    if label.dtype != bool:
+        # Estimates are no classes for scikit-learn, whose result `fitted_line` has, but not to the last bit.
         return fitted_line(log_odds, label)
     line = LogisticRegression(C=np.inf).fit(log_odds[:, None], label)
     return float(line.intercept_[0]), float(line.coef_[0, 0])

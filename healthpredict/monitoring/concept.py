@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healthpredict.errors import NotEnoughData
 from healthpredict.evaluation.interval import Interval, Outcomes, normal_interval
-from healthpredict.evaluation.metrics import Evaluation, evaluate
+from healthpredict.evaluation.metrics import Evaluation, evaluate, has_two_classes
 from healthpredict.monitoring.params import DriftPolicy
 
 _FALL: Final = 0.02
@@ -91,7 +91,7 @@ def detect_concept_drift(
         return ConceptDrift(promoted=promoted, matured=None, drifted=False, reasons=(str(error),))
     parts = [batch == number for number in np.unique(batch)]
     # A part with one class only has no AUROC.
-    parts = [part for part in parts if 0 < label[part].sum() < part.sum()] if len(parts) > 1 else []
+    parts = [part for part in parts if has_two_classes(label[part])] if len(parts) > 1 else []
     now = [evaluate(label[part], risk[part], patient_id[part]).auroc for part in parts] or [matured.auroc]
     fall = _evidence(now, promoted.auroc, _FALL, falls=True)
     behind = _evidence(shadow_gains, None, _GAIN, falls=False) if shadow_gains else None

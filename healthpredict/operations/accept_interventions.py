@@ -35,8 +35,8 @@ from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, read_json
 from healthpredict.storage.uris import exists, list_uris
 
-_KIND = "interventions_file"
-"""Of the event in the ledger: never rename it."""
+_EVENT = "interventions_file"
+"""Kind of the event in the ledger: never rename it."""
 _TOLERANCE = pd.Timedelta(days=1)
 """A date without a time or a zone may seem to be before the prediction."""
 
@@ -61,7 +61,7 @@ class AcceptedInterventions(AcceptedReport):
     """The interventions in a batch that are in use. This is stored as JSON and in the ledger: never rename a field.
 
     Attributes:
-        known: number of encounters of the batch with a usable row, also if the answer to an offer is not known yet.
+        known: number of encounters of the batch with a usable row. Unlike `Flagged.known`, it includes open offers.
         accepted: number of those in which an intervention was accepted by a clinician.
         kinds: kind -> number of encounters in which it was accepted.
         flagged: None if it is not known which encounters were flagged, as for the initial data.
@@ -84,7 +84,7 @@ def accept_interventions(installation: Installation) -> NewReports[AcceptedInter
     layout, ledger = installation.layout, installation.ledger
 
     def append(accepted: AcceptedInterventions) -> None:
-        ledger.append(_KIND, key=f"{_KIND} {accepted.batch} {accepted.delivered.sha256}", **accepted.event)
+        ledger.append(_EVENT, key=f"{_EVENT} {accepted.batch} {accepted.delivered.sha256}", **accepted.event)
 
     files = new_files(
         delivered_interventions(installation), partial(_is_predicted, layout), partial(known_interventions, layout)

@@ -78,9 +78,12 @@ def _reported(installation: Installation) -> pd.DataFrame:
     for uri in list_uris(installation.layout.logged_feedback, suffix=".parquet"):
         if is_recorded(uri):
             recorded = read_frame(uri, names)
-            # As text, like those of the cards.
+            # As text, like those of the cards. Earlier versions of this system stored text.
             times = {
-                name: recorded[name].map(pd.Timestamp.isoformat, na_action="ignore") for name in ("acted_at", "time")
+                name: pd.to_datetime(recorded[name], utc=True, format="ISO8601").map(
+                    pd.Timestamp.isoformat, na_action="ignore"
+                )
+                for name in ("acted_at", "time")
             }
             frames.append(recorded.assign(**times))
     if not frames:
@@ -88,7 +91,7 @@ def _reported(installation: Installation) -> pd.DataFrame:
     reported = pd.concat(frames, ignore_index=True)
     order = pd.to_datetime(reported.pop("time"), utc=True, format="ISO8601").argsort(kind="stable")
     reported = reported.iloc[order].reset_index(drop=True)
-    # That nothing was offered replaces all earlier reports on the encounter, and any later report replaces it.
+    # A report of `none` cancels all earlier reports on the encounter, and any later report cancels it.
     position, encounter = reported.index.to_series(), reported["encounter_id"]
     last_nothing = position.where(reported["response"] == "none").groupby(encounter).transform("max")
     is_newest = position == position.groupby(encounter).transform("max")

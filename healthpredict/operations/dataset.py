@@ -83,7 +83,10 @@ def sides(encounters: pd.DataFrame) -> NDArray[np.str_]:
 
 
 def data_digest(installation: Installation, names: Sequence[str]) -> str:
-    """SHA-256 of the accepted encounters, the known outcomes and the known interventions of some batches, as stored."""
+    """SHA-256 of the accepted encounters, the known outcomes and the known interventions of some batches, as stored.
+
+    It is stored with each model: never change the order. A batch without interventions has the same digest as in earlier versions.
+    """
     layout = installation.layout
     digest = hashlib.sha256()
     for name in names:

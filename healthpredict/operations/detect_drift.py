@@ -187,7 +187,7 @@ def detect_drift(installation: Installation, name: str) -> DriftCheck:
             acknowledged=tuple(alarm.sentence for alarm in group_alarms if alarm.about in known),
         )
         decision = decide(findings, history, settings.drift)
-        if overlap is not None and not overlap.is_enough:
+        if overlap is not None and overlap.problem is not None:
             decision = decision.model_copy(update={"reasons": (*decision.reasons, overlap.problem)})
         folder = join(settings.reports_uri, "batches", name)
         report_uri = join(folder, "evidently.html")

@@ -94,14 +94,16 @@ def _compare(
     """Predict all encounters that neither champion nor anchor was trained on with each model.
 
     Returns:
-        The encounters whose outcomes without intervention are known or estimated, and what is known about interventions.
+        The comparison, on encounters whose outcomes without intervention are observed or estimated, and the overlap of all matured
+        batches, see `Labelled`.
     """
     settings, rivals = installation.settings, [bundle for bundle in (champion, anchor) if bundle]
     names = matured_batches(installation, arriving)
     labelled = read_labelled(installation, names)
     parts = [_unseen(judged(part), name, rivals) for name, part in labelled.by_name.items()]
     if not sum(map(len, parts)):
-        raise NotEnoughData("No batch has known outcomes yet. Wait for the next one.")
+        problem = labelled.overlap.problem if labelled.overlap else None
+        raise NotEnoughData(problem or "No batch has known outcomes yet. Wait for the next one.")
     risks = [_challenger_risk(installation, challenger, part, name) for part, name in zip(parts, names, strict=True)]
     parts = [part[~np.isnan(risk)] for part, risk in zip(parts, risks, strict=True)]
     encounters, rows = pd.concat(parts, ignore_index=True), [len(part) for part in parts]
@@ -121,7 +123,7 @@ def _compare(
 
 def _about(overlap: Overlap) -> str:
     """Describe what the comparison knows about interventions."""
-    if not overlap.is_enough:
+    if overlap.problem is not None:
         return f"{overlap.problem} So the models are compared only on batches in which no flag changed an outcome."
     return (
         f"Outcomes are those without intervention. In the matured batches, {overlap.treated} of {overlap.flagged} flagged "

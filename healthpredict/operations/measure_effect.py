@@ -16,12 +16,12 @@ from healthpredict.evaluation.effect import (
     WeightedDifference,
     compare_at_threshold,
     hold_out_difference,
-    plot_around_threshold,
     regression_discontinuity,
     weighted_difference,
 )
 from healthpredict.evaluation.interval import Floats
-from healthpredict.evaluation.untreated import Treatment, untreated_outcomes
+from healthpredict.evaluation.threshold_plot import plot_around_threshold
+from healthpredict.evaluation.untreated import Treatment, UntreatedOutcomes, untreated_outcomes
 from healthpredict.operations.dataset import LABEL
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.read_labelled import Labelled
@@ -29,14 +29,14 @@ from healthpredict.operations.treatment import explaining_variables
 from healthpredict.reporting.summary import KindEffect, MeasuredEffect
 
 _FEWEST_ACCEPTED: Final = 200
-"""Of a kind of intervention."""
+"""Flagged encounters with a kind of intervention and no other. With fewer, an interval is too wide to be of use."""
 _KINDS: Final = "accepted_kinds"
 
 
 def measure_effect(installation: Installation, matured: Labelled) -> MeasuredEffect | None:
     """Estimate the readmissions prevented per flag, from all batches with reported interventions and known outcomes.
 
-    Encounters in silence are left out, and those whose threshold is unknown, because the version that predicted them was deleted.
+    Leaves out encounters in silence, and those that were predicted by a version that was deleted, because its threshold is unknown.
 
     Args:
         installation: where the models are.
@@ -61,18 +61,21 @@ def measure_effect(installation: Installation, matured: Labelled) -> MeasuredEff
         margin=margin,
     ).take(~np.isnan(margin) & ~silent)
     issued = all_flags.without_hold_out()
-    discontinuity = regression_discontinuity(issued.readmitted, issued.side, issued.patient_id)
+    discontinuity = regression_discontinuity(issued.readmitted, issued.margin_by_flag, issued.patient_id)
     without = issued.estimate()
     weighted, comparison, plot = None, None, None
-    if without is not None:
-        weighted = weighted_difference(issued.readmitted, issued.treatment.flagged, without, issued.patient_id)
+    if without.problem is None:
+        weighted = weighted_difference(issued.readmitted, issued.treatment.flagged, without.outcome, issued.patient_id)
     if isinstance(discontinuity, Discontinuity):
-        plot = plot_around_threshold(discontinuity, issued.readmitted, issued.side, issued.patient_id)
-        if without is not None and isinstance(weighted, WeightedDifference):
-            comparison = compare_at_threshold(discontinuity, issued.readmitted, issued.side, without, issued.patient_id)
+        plot = plot_around_threshold(discontinuity, issued.readmitted, issued.margin_by_flag, issued.patient_id)
+        if isinstance(weighted, WeightedDifference):
+            comparison = compare_at_threshold(
+                discontinuity, issued.readmitted, issued.margin_by_flag, without.outcome, issued.patient_id
+            )
     return MeasuredEffect(
         discontinuity=discontinuity,
         weighted=weighted,
+        problem=without.problem,
         comparison=comparison,
         plot=plot,
         hold_out=_of_hold_out(all_flags),
@@ -98,8 +101,8 @@ class _Flags:
         return self.encounters["patient_id"].to_numpy(dtype=np.int64)
 
     @property
-    def side(self) -> Floats:
-        """The margin, on the side of the flag: a flag follows from the risk before it is rounded."""
+    def margin_by_flag(self) -> Floats:
+        """The margin, moved to the side of its flag: served risks are rounded, and flags follow from unrounded ones."""
         flagged = self.treatment.flagged
         return np.where(flagged, np.maximum(self.margin, 0), np.minimum(self.margin, -np.finfo(float).eps))
 
@@ -108,16 +111,14 @@ class _Flags:
         return _Flags(encounters, self.treatment.take(rows), self.risk[rows], self.margin[rows])
 
     def without_hold_out(self) -> _Flags:
-        """Leave out the flags that were held back: those that were issued are a sample in which nothing is held back."""
-        left = self.take(~self.treatment.held_back)
-        nothing = np.zeros(len(left.risk))
-        return replace(left, treatment=replace(left.treatment, hold_out_probability=nothing))
+        """Leave out the flags that were held back. Of those that were issued, none was to be held back."""
+        issued = self.take(~self.treatment.held_back)
+        zeros = np.zeros(len(issued.risk))
+        return replace(issued, treatment=replace(issued.treatment, hold_out_probability=zeros))
 
-    def estimate(self) -> Floats | None:
-        """Return the outcomes without intervention, or None if they cannot be known."""
+    def estimate(self) -> UntreatedOutcomes:
         variables = explaining_variables(self.encounters, self.risk)
-        found = untreated_outcomes(self.readmitted, self.treatment, variables, self.patient_id)
-        return found.outcome if found.overlap is None or found.overlap.is_enough else None
+        return untreated_outcomes(self.readmitted, self.treatment, variables, self.patient_id)
 
 
 def _thresholds(installation: Installation, versions: pd.Series[int]) -> Floats:
@@ -150,10 +151,10 @@ def _by_kind(flags: _Flags) -> dict[str, KindEffect]:
             continue
         compared = flags.take(only | flags.treatment.untreated)
         without, treatment = compared.estimate(), compared.treatment
-        if without is None:
+        if without.problem is not None:
             continue
         effect = weighted_difference(
-            compared.readmitted, treatment.flagged, without, compared.patient_id, treatment.treated
+            compared.readmitted, treatment.flagged, without.outcome, compared.patient_id, treatment.treated
         )
         if isinstance(effect, WeightedDifference):
             found[str(kind)] = KindEffect(accepted=int(only.sum()), prevented=effect.prevented)

@@ -16,10 +16,10 @@ from healthpredict.storage.uris import exists, read_bytes
 
 
 def plant_interventions(installation: Installation, name: str, outcomes: bytes, effect: float) -> None:
-    """Write the interventions in the flagged encounters of a batch, then its outcomes, of which the interventions prevent a share.
+    """Write the interventions in the flagged encounters of a batch, then its outcomes, without the readmissions that are prevented.
 
-    The draws depend on the name of the batch only, so a second call writes the same. A batch without predictions, such as a refused
-    one, has no interventions.
+    The random state follows from the name of the batch, so a second call writes the same: keep the order of the flagged encounters
+    and of the draws. A batch without predictions, such as a refused one, has no interventions.
 
     Args:
         installation: where the batch is done.

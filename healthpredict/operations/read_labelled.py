@@ -20,6 +20,7 @@ from healthpredict.storage.tables import read_frame
 
 LEARNED: Final = "learned"
 UNTREATED: Final = "readmitted_without_intervention"
+"""Columns of frames in memory, see `Labelled`; they are not stored."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def judged(labelled: pd.DataFrame) -> pd.DataFrame:
 def judged_outcomes(labelled: pd.DataFrame) -> Outcomes:
     """Return the outcomes without intervention, bool if all were observed, shape (n_encounters,)."""
     values = labelled[UNTREATED].to_numpy(dtype=np.float64)
+    # Not 0.0 and 1.0: see `Outcomes`.
     return values.astype(np.bool_) if np.isin(values, (0.0, 1.0)).all() else values
 
 
@@ -111,7 +113,7 @@ def _estimate(changed: Sequence[tuple[pd.DataFrame, ServedBatch]]) -> Overlap | 
     )
     ends = np.cumsum([len(part) for part in parts])[:-1]
     for part, outcome in zip(parts, np.split(found.outcome, ends), strict=True):
-        part[UNTREATED] = np.nan if found.overlap and not found.overlap.is_enough else outcome
+        part[UNTREATED] = outcome if found.problem is None else np.nan
     return found.overlap
 
 

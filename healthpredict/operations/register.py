@@ -147,10 +147,9 @@ def _fit_to_newest(
     known = labelled[UNTREATED].notna().to_numpy()
     sizes = [len(judged(part)) for part in parts]
     rows = sum(sizes[newest_batches(sizes, settings.drift.calibration_rows) :])
-    newest, usable = (
-        risk[known][-rows:],
-        ~test[known][-rows:],
-    )  # what is fitted to the test side cannot be evaluated there
+    newest = risk[known][-rows:]
+    # What is fitted to the test side cannot be evaluated there.
+    usable = ~test[known][-rows:]
     label = judged_outcomes(labelled[known])[-rows:][usable]
     if min(label.sum(), len(label) - label.sum()) >= settings.drift.min_readmissions:
         shift = fit_intercept(label, logit(newest[usable]))

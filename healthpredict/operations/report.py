@@ -10,6 +10,7 @@ import pandas as pd
 
 from healthpredict.data.split import Side
 from healthpredict.evaluation.decision_curve import decision_curve
+from healthpredict.evaluation.metrics import has_two_classes
 from healthpredict.evaluation.report import BASELINE_COLUMN
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.card import champion_card
@@ -84,7 +85,7 @@ def _decision_curves(installation: Installation, matured: Labelled | None) -> tu
     labelled = judged(matured.frame)
     test = labelled[sides(labelled) == Side.TEST]
     label = judged_outcomes(test)
-    if not 0 < label.sum() < len(label):
+    if not has_two_classes(label):
         return ()
     versions = {"champion": champion}
     if challenger is not None and challenger.version != champion.version:

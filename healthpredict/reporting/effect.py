@@ -26,7 +26,7 @@ def describe_effect(overlap: Overlap | None, effect: MeasuredEffect | None) -> t
         return () if effect is None else ("No intervention was accepted, so there is no effect to measure.",)
     found = [_overlap(overlap)]
     if effect is not None:
-        found += [*_benefit(effect, overlap), *(_kind(*each) for each in effect.kinds.items())]
+        found += [*_benefit(effect), *(_kind(*each) for each in effect.kinds.items())]
     return tuple(found)
 
 
@@ -38,7 +38,7 @@ def _overlap(overlap: Overlap) -> str:
     )
 
 
-def _benefit(effect: MeasuredEffect, overlap: Overlap) -> Iterator[str]:
+def _benefit(effect: MeasuredEffect) -> Iterator[str]:
     match effect.weighted:
         case WeightedDifference(prevented=prevented):
             yield (
@@ -47,8 +47,8 @@ def _benefit(effect: MeasuredEffect, overlap: Overlap) -> Iterator[str]:
             )
         case TooFewEncounters(reason=reason):
             yield f"A comparison of flagged patients with and without intervention is not possible: {reason}."
-        case None:
-            yield overlap.problem
+        case None if effect.problem is not None:
+            yield effect.problem
     match effect.discontinuity:
         case TooFewEncounters(reason=reason):
             yield f"Patients just above and just below the threshold cannot be compared: {reason}."

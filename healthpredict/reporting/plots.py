@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from healthpredict.evaluation.decision_curve import DecisionCurve
-from healthpredict.evaluation.effect import ThresholdPlot
 from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.evaluation.metrics import ECE_BINS
+from healthpredict.evaluation.threshold_plot import ThresholdPlot
 
 _SIZE = (5.0, 4.5)
 _DPI = 110

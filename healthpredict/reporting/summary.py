@@ -9,12 +9,12 @@ from healthpredict.evaluation.decision_curve import DecisionCurve
 from healthpredict.evaluation.effect import (
     Discontinuity,
     ThresholdComparison,
-    ThresholdPlot,
     TooFewEncounters,
     WeightedDifference,
 )
 from healthpredict.evaluation.interval import Interval
 from healthpredict.evaluation.metrics import CalibrationError
+from healthpredict.evaluation.threshold_plot import ThresholdPlot
 from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.alarms import OpenAlarm
 from healthpredict.monitoring.subgroups import SubgroupDrift
@@ -173,6 +173,7 @@ class MeasuredEffect(BaseModel):
     Attributes:
         discontinuity: at the threshold, from the jump of the readmissions there.
         weighted: among all flagged patients, from outcomes without intervention; None if these cannot be known.
+        problem: why not; None if they can.
         comparison: both for the patients at the threshold; None unless both are known.
         plot: readmissions on both sides of the threshold; None without a discontinuity.
         hold_out: among the flags that could be held back, from those that were; None without a hold-out.
@@ -183,6 +184,7 @@ class MeasuredEffect(BaseModel):
 
     discontinuity: Discontinuity | TooFewEncounters
     weighted: WeightedDifference | TooFewEncounters | None
+    problem: str | None = None
     comparison: ThresholdComparison | None
     plot: ThresholdPlot | None
     hold_out: WeightedDifference | TooFewEncounters | None = None

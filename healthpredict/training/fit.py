@@ -34,9 +34,9 @@ class FittedModel:
 
     Attributes:
         candidate: family and parameters.
-        encoder: fitted as the model.
-        model: the vendor's, fitted on the training encounters to learn from.
-        calibrator: fitted on out-of-fold predictions for these.
+        encoder: fitted on the same encounters as `model`.
+        model: the vendor's, fitted on the encounters that `fit_model` was told to learn from.
+        calibrator: fitted on the out-of-fold predictions for these encounters.
         out_of_fold_risk: of all training encounters, calibrated, from models that were not fitted on the patient, shape
             (n_encounters,).
     """

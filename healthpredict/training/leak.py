@@ -44,7 +44,7 @@ def check_for_leak(
 
     Args:
         fitted: the model.
-        label: outcomes of its training encounters, shape (n_encounters,).
+        label: outcomes of those training encounters whose outcome without intervention is known, shape (n_encounters,).
         out_of_fold_risk: their risks from models that were not fitted on the patient, shape (n_encounters,).
         test: its evaluation on patients that it was not fitted on.
         params: contains the limits.

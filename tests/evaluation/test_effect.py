@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 from rdrobust import rdrobust
 
 from healthpredict.evaluation.effect import (
-    BINS_PER_SIDE,
     Discontinuity,
     ThresholdComparison,
     TooFewEncounters,
     WeightedDifference,
     compare_at_threshold,
-    plot_around_threshold,
     regression_discontinuity,
     weighted_difference,
 )
 from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.threshold_plot import BINS_PER_SIDE, plot_around_threshold
 
 THRESHOLD = 0.15
 ACCEPTANCE = 0.6

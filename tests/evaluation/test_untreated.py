@@ -92,6 +92,9 @@ def test_if_all_are_accepted_it_cannot_be_known(hospital: Hospital) -> None:
     assert found.overlap is not None
     assert not found.overlap.is_enough
     assert (found.overlap.effective, found.overlap.without_overlap) == (0, 1)
+    assert found.problem == (
+        "The outcomes without interventions cannot be known from these data: silent mode or a hold-out would tell."
+    )
 
 
 def test_a_hold_out_among_all_flags_tells_even_if_all_others_are_accepted(hospital: Hospital) -> None:
@@ -137,6 +140,7 @@ def test_a_handful_of_answers_tells_nothing(hospital: Hospital, answers: int) ->
         hospital.readmitted, treatment(hospital, known, known), hospital.variables, hospital.patient_id
     )
     assert found.overlap is not None and not found.overlap.is_enough
+    assert found.problem is not None and "Report it, also where nothing was done." in found.problem
     assert np.isfinite(found.outcome).all()
 
 

@@ -24,10 +24,12 @@ from healthpredict.operations.collect_live import collect_live
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.predict_batch import predict_batch
 from healthpredict.operations.prepare import prepare
+from healthpredict.operations.record_file import is_recorded
 from healthpredict.operations.ship_log import ship_log
 from healthpredict.operations.status import _interventions
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, write_frame
+from healthpredict.storage.uris import list_uris
 
 NAME = "batch-01"
 DISCHARGE = 1_700_000_000_000_000
@@ -188,6 +190,12 @@ def test_feedback_and_recorded_files_reach_the_live_batch(settings: Settings, so
     assert accept_interventions(Installation(settings)) == ([], [])
     found = known_interventions(installation.layout, "live-000001")
     assert found is not None and found.known == 3
+    # Earlier versions of this system stored the time of a recorded file as text.
+    for uri in filter(is_recorded, list_uris(installation.layout.logged_feedback, suffix=".parquet")):
+        old = read_frame(uri)
+        write_frame(uri, old.assign(time=old["time"].map(pd.Timestamp.isoformat)))
+    collect_live(installation)
+    assert accept_interventions(Installation(settings)) == ([], [])
 
 
 def test_in_silence_nobody_is_flagged(settings: Settings, source: str) -> None:

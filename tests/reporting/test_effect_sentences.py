@@ -12,15 +12,13 @@ from matplotlib.image import imread
 from summaries import DATA
 
 from healthpredict.evaluation.effect import (
-    Bin,
     Discontinuity,
-    Side,
     ThresholdComparison,
-    ThresholdPlot,
     TooFewEncounters,
     WeightedDifference,
 )
 from healthpredict.evaluation.interval import Interval
+from healthpredict.evaluation.threshold_plot import Bin, Side, ThresholdPlot
 from healthpredict.evaluation.untreated import Overlap
 from healthpredict.reporting.effect import effect_sentences
 from healthpredict.reporting.model_card.page import as_html
@@ -32,6 +30,7 @@ def interval(value: float, low: float, high: float) -> Interval:
     return Interval(value=value, low=low, high=high)
 
 
+UNKNOWN = "The outcomes without interventions cannot be known from these data: silent mode or a hold-out would tell."
 OVERLAP = Overlap(flagged=15912, treated=9531, unknown=12, effective=5402.4, without_overlap=0.001)
 DISCONTINUITY = Discontinuity(
     prevented=interval(0.027, -0.005, 0.059),
@@ -109,9 +108,9 @@ def test_estimates_that_differ_are_not_called_equal() -> None:
 
 
 def test_what_cannot_be_known_says_so() -> None:
-    sentences = measured(weighted=None, comparison=None, kinds={})
+    sentences = measured(weighted=None, problem=UNKNOWN, comparison=None, kinds={})
     assert sentences == (
-        "The outcomes without interventions cannot be known from these data: silent mode or a hold-out would tell.",
+        UNKNOWN,
         "At the threshold, 2.7 [-0.5, 5.9] readmissions per 100 flags are prevented, as a comparison of patients just above and "
         "just below it shows.",
     )
