@@ -38,7 +38,9 @@ def started() -> Iterator[TwoNodes]:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    # By default, the workers are so nice that beside other tests they hardly run.
+    head = {**node, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         yield TwoNodes(cluster, cluster.add_node(**node))
     finally:

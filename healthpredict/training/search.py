@@ -88,7 +88,7 @@ def search_models(
         if result is None:
             tuner = tune.Tuner(
                 trainable,
-                tune_config=_tune_config(families, points, params, retraining=bool(known)),
+                tune_config=_tune_config(families, points, params, retraining=bool(known), reuse=ray_address is None),
                 run_config=tune.RunConfig(
                     name=state_path.name,
                     storage_path=str(state_path.parent.resolve()),
@@ -151,7 +151,7 @@ def _check_state(state: Path) -> None:
 
 
 def _tune_config(
-    families: Sequence[FamilyName], points: list[dict[str, Any]], params: SearchParams, *, retraining: bool
+    families: Sequence[FamilyName], points: list[dict[str, Any]], params: SearchParams, *, retraining: bool, reuse: bool
 ) -> Any:
     import optuna
     from ray import tune
@@ -168,8 +168,9 @@ def _tune_config(
         scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
         num_samples=max(params.retrain_n_trials if retraining else params.n_trials, len(points)),
         max_concurrent_trials=params.max_concurrent or 0,
-        # Starting a process for each trial would cost more than the trial.
-        reuse_actors=True,
+        # Starting a process for each trial would cost more than the trial. But if the node of a used process dies before the next
+        # trial begins there, Ray counts two failures and drops that trial, so a cluster starts new ones.
+        reuse_actors=reuse,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import ray
 from encoded_hospital import Hospital
 from killed_search import Notes, limited, read_notes, search
 
@@ -16,15 +17,16 @@ N_TRIALS = 6
 
 
 class KillSecondNode(Notes):
-    """Kills the second node when a trial there has made its first report."""
+    """Kills the second node when a trial has begun there."""
 
     nodes: ClassVar[TwoNodes]
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        if not self.nodes.killed and result["pid"] in self.nodes.pids_of_second():
-            self.nodes.kill_second()
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        super().on_trial_start(iteration, trials, trial, **info)
+        if not self.nodes.killed:
+            _, pid = ray.get(trial.temporary_state.ray_actor.get_current_ip_pid.remote())
+            if pid in self.nodes.pids_of_second():
+                self.nodes.kill_second()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._note("recover", trial)
@@ -34,7 +36,8 @@ def test_a_node_that_dies_loses_no_trial(two_nodes: TwoNodes, hospital: Hospital
     KillSecondNode.nodes = two_nodes
     notes = tmp_path / "notes"
     callbacks = [KillSecondNode(notes)]
-    result = search(hospital, tmp_path, params=limited(N_TRIALS), callbacks=callbacks, ray_address=two_nodes.address)
+    params = limited(N_TRIALS, seconds=400)
+    result = search(hospital, tmp_path, params=params, callbacks=callbacks, ray_address=two_nodes.address)
     assert two_nodes.killed
     assert result.trials == N_TRIALS
     trials = {
