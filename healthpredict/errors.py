@@ -6,7 +6,7 @@ Messages may contain column names, counts, versions and URIs, but never a patien
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -46,6 +46,18 @@ class BatchRefused(HealthPredictError):
         super().__init__(f"Batch {batch!r} refused: {problem}. The file is unchanged, and nothing of it was used.")
         self.batch = batch
         self.problem = problem
+
+
+class EncounterRefused(HealthPredictError):
+    """One encounter breaks the contract, or is not at risk of readmission: correct it."""
+
+    exit_code = 4
+
+    def __init__(self, problem: str, problems: Mapping[str, str]) -> None:
+        """Args: problem, one sentence without any value; problems, the rest of a sentence about each field, by its name."""
+        listed = "; ".join(f"{field} {rest}" for field, rest in problems.items())
+        super().__init__(f"{problem} {listed}".strip())
+        self.problems = dict(problems)
 
 
 class NothingToPredict(BatchRefused):
