@@ -21,7 +21,7 @@ CODING_COLUMN: Final = DIAGNOSIS_CODING.name
 """A column that files with encounters may have."""
 OUTCOME_COLUMN: Final = next(column.name for column in COLUMNS if column.kind is Kind.OUTCOME)
 OUTCOMES_COLUMNS: Final = ("encounter_id", OUTCOME_COLUMN)
-INTERVENTIONS_COLUMNS: Final = tuple(column.name for column in INTERVENTION_COLUMNS)
+INTERVENTION_NAMES: Final = tuple(column.name for column in INTERVENTION_COLUMNS)
 ID_COLUMNS: Final = frozenset(column.name for column in COLUMNS if column.kind is Kind.ID)
 _BY_NAME: Final = {
     name.lower(): column

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from healthpredict.data.columns import INTERVENTIONS_COLUMNS, OUTCOME_COLUMN
+from healthpredict.data.columns import INTERVENTION_NAMES, OUTCOME_COLUMN
 
 KIND = "telephone-call"
 _REASON = "not-needed"
@@ -54,7 +54,7 @@ def interventions_of(encounter_id: NDArray[np.int64], accepted: NDArray[np.bool_
         "reason": pd.Series(_REASON, index=range(len(accepted)), dtype="str").mask(accepted),
         "acted_at": acted_at,
     }
-    return pd.DataFrame(columns)[list(INTERVENTIONS_COLUMNS)]
+    return pd.DataFrame(columns)[list(INTERVENTION_NAMES)]
 
 
 def prevent(

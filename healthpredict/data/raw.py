@@ -20,7 +20,7 @@ from healthpredict.data.columns import (
     CODING_COLUMN,
     ENCOUNTER_COLUMNS,
     ID_COLUMNS,
-    INTERVENTIONS_COLUMNS,
+    INTERVENTION_NAMES,
     OUTCOME_COLUMN,
     OUTCOMES_COLUMNS,
 )
@@ -79,7 +79,7 @@ def read_outcomes(source: Path | bytes, name: str) -> RawTable:
 
 def read_interventions(source: Path | bytes, name: str) -> RawTable:
     """Read interventions: `INTERVENTION_COLUMNS`, of which `reason` may be absent. Arguments and errors as `read_encounters`."""
-    required = tuple(column for column in INTERVENTIONS_COLUMNS if column != "reason")
+    required = tuple(column for column in INTERVENTION_NAMES if column != "reason")
     with open_table(source, name, required, ("reason",)) as table:
         return _whole(table)
 

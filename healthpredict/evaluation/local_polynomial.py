@@ -17,7 +17,7 @@ FEWEST_ENCOUNTERS: Final = 100
 """On each side of the threshold, within the bandwidth. With fewer, the normal distribution is a poor approximation."""
 FEWEST_MARGINS: Final = 10
 """Distinct margins, as `FEWEST_ENCOUNTERS`. A cubic needs more than four; 10 is the minimum in rdrobust."""
-_PILOT: Final = 2.576
+_PILOT_FACTOR: Final = 2.576
 """Factor of the pilot bandwidth for the triangular kernel, as in rdrobust."""
 _NORMAL_IQR: Final = 1.349
 """Interquartile range of a standard normal distribution."""
@@ -93,7 +93,7 @@ def bandwidths(outcome: Floats, margin: Floats, patient_id: NDArray[np.int64]) -
     smallest = max(_smallest_bandwidth(below), _smallest_bandwidth(flagged))
     q25, q75 = np.quantile(margin, (0.25, 0.75))
     spread = min(each for each in (margin.std(ddof=1), (q75 - q25) / _NORMAL_IQR) if each > 0)
-    pilot = float(np.clip(_PILOT * spread * len(margin) ** (-1 / 5), smallest, largest))
+    pilot = float(np.clip(_PILOT_FACTOR * spread * len(margin) ** (-1 / 5), smallest, largest))
     bandwidth: float | Floats = np.where(margin < 0, below.max(), flagged.max())
     results: list[float] = []
     for derivative, degree, regularization in ((3, 3, 0), (2, 2, _REGULARIZATION), (0, 1, _REGULARIZATION)):

@@ -13,7 +13,7 @@ from healthpredict.features.frame import as_records, encode_frame
 from healthpredict.monitoring.profile import build_profile
 from healthpredict.operations.built_card import make_card
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import LEARNED
+from healthpredict.operations.read_labelled import FOR_TRAINING
 from healthpredict.operations.search import Search
 from healthpredict.training.explain import explainer_of
 from healthpredict.training.export import export_onnx
@@ -74,7 +74,7 @@ def assemble(
             "created_at": datetime.now(UTC),
             "threshold": report.threshold,
             "calibrator": fitted.calibrator,
-            "not_learned": int((~training[LEARNED]).sum()),
+            "not_learned": int((~training[FOR_TRAINING]).sum()),
             "test": report,
         },
         encoder=fitted.encoder,

@@ -20,7 +20,7 @@ from healthpredict.evaluation.metrics import require_two_classes
 from healthpredict.features.frame import encode_frame
 from healthpredict.operations.dataset import LABEL, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import LEARNED, read_labelled
+from healthpredict.operations.read_labelled import FOR_TRAINING, read_labelled
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.search import CANDIDATES_TAG
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes
@@ -82,7 +82,7 @@ def shadow_gain(
     earlier = [*bundle.manifest.trained_on, *unseen.names[:-1]]
     candidate = Candidate.model_validate(json.loads(champion.tags[CANDIDATES_TAG])[0])
     labelled = read_labelled(installation, earlier).frame
-    training = labelled[(sides(labelled) != Side.TEST) & labelled[LEARNED]]  # as for the champion
+    training = labelled[(sides(labelled) != Side.TEST) & labelled[FOR_TRAINING]]  # as for the champion
     newest = unseen.newest
     encounters, label = unseen.labelled[newest], unseen.label[newest]
     try:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from healthpredict.data.columns import INTERVENTIONS_COLUMNS
+from healthpredict.data.columns import INTERVENTION_NAMES
 from healthpredict.data.interventions import check_interventions
 from healthpredict.data.raw import format_raw, read_interventions
 from healthpredict.operations.arrivals import write_with_marker
@@ -73,7 +73,7 @@ def _reported(installation: Installation) -> pd.DataFrame:
         if card["encounter_id"] is not None and not card["dry_run"]
         for kind in (card["accepted"] if card["outcome"] == "accepted" else [CARD])
     ]
-    names = [*INTERVENTIONS_COLUMNS, "time"]
+    names = [*INTERVENTION_NAMES, "time"]
     frames = [pd.DataFrame(rows, columns=names)] if rows else []
     for uri in list_uris(installation.layout.logged_feedback, suffix=".parquet"):
         if is_recorded(uri):
@@ -87,7 +87,7 @@ def _reported(installation: Installation) -> pd.DataFrame:
             }
             frames.append(recorded.assign(**times))
     if not frames:
-        return pd.DataFrame(columns=list(INTERVENTIONS_COLUMNS))
+        return pd.DataFrame(columns=list(INTERVENTION_NAMES))
     reported = pd.concat(frames, ignore_index=True)
     order = pd.to_datetime(reported.pop("time"), utc=True, format="ISO8601").argsort(kind="stable")
     reported = reported.iloc[order].reset_index(drop=True)

@@ -37,7 +37,7 @@ from healthpredict.operations.champion_gain import (
 from healthpredict.operations.dataset import cohort_rows, matured_batches, sides
 from healthpredict.operations.decide_by_hand import pending_override
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import Labelled, judged, judged_outcomes, read_labelled
+from healthpredict.operations.read_labelled import Labelled, outcomes_of, read_labelled, with_outcome
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.operations.unseen_outcomes import UnseenOutcomes, unseen_outcomes
@@ -278,7 +278,7 @@ def _never_trained_on(
     parts = [] if unseen is None else [(unseen.labelled, unseen.risk)]
     trained_on = bundle.manifest.trained_on
     known = matured.by_name if matured else {}
-    old = [judged(part) for name, part in known.items() if name in trained_on]
+    old = [with_outcome(part) for name, part in known.items() if name in trained_on]
     if old:
         labelled = pd.concat(old, ignore_index=True)
         test = labelled[sides(labelled) == Side.TEST]
@@ -286,4 +286,4 @@ def _never_trained_on(
     if not sum(len(labelled) for labelled, _ in parts):
         return None
     encounters = pd.concat([labelled for labelled, _ in parts], ignore_index=True)
-    return encounters, judged_outcomes(encounters), np.concatenate([risk for _, risk in parts])
+    return encounters, outcomes_of(encounters), np.concatenate([risk for _, risk in parts])

@@ -15,7 +15,7 @@ from healthpredict.evaluation.untreated import Overlap
 from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.dataset import matured_batches, newest_batches, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import judged, judged_outcomes, read_labelled
+from healthpredict.operations.read_labelled import outcomes_of, read_labelled, with_outcome
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.storage.tables import read_frame
@@ -100,7 +100,7 @@ def _compare(
     settings, rivals = installation.settings, [bundle for bundle in (champion, anchor) if bundle]
     names = matured_batches(installation, arriving)
     labelled = read_labelled(installation, names)
-    parts = [_unseen(judged(part), name, rivals) for name, part in labelled.by_name.items()]
+    parts = [_unseen(with_outcome(part), name, rivals) for name, part in labelled.by_name.items()]
     if not sum(map(len, parts)):
         problem = labelled.overlap.problem if labelled.overlap else None
         raise NotEnoughData(problem or "No batch has known outcomes yet. Wait for the next one.")
@@ -110,7 +110,7 @@ def _compare(
     same_model = champion and anchor and champion.manifest.trained_version == anchor.manifest.trained_version
     comparison = Comparison(
         encounters=encounters,
-        label=judged_outcomes(encounters),
+        label=outcomes_of(encounters),
         newest=np.repeat(np.arange(len(rows)), rows) >= newest_batches(rows, settings.drift.calibration_rows),
         risk=np.concatenate([risk[~np.isnan(risk)] for risk in risks]),
         champion_risk=risks_of(champion, encounters) if champion else None,

@@ -18,7 +18,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.treatment import ServedBatch, explaining_variables, read_served
 from healthpredict.storage.tables import read_frame
 
-LEARNED: Final = "learned"
+FOR_TRAINING: Final = "for_training"
 UNTREATED: Final = "readmitted_without_intervention"
 """Columns of frames in memory, see `Labelled`; they are not stored."""
 
@@ -33,8 +33,8 @@ class Labelled:
             `readmitted_within_30_days`: whether the patient was readmitted.
             `readmitted_without_intervention`: what the outcome would have been if nobody had been flagged: 0 or 1, or an estimate
             (see `evaluation.untreated`), or missing for a whole batch if it cannot be known. Models are judged by it.
-            `learned`: whether models learn from the encounter: not if an intervention was accepted after a flag, or if it is not
-            known what was done.
+            `for_training`: whether models are fitted to the encounter: not if an intervention was accepted after a flag, or if it is
+            not known what was done.
         served: what was predicted and done in each batch, see `read_served`.
         overlap: of all batches together; None if all outcomes were observed.
     """
@@ -75,9 +75,9 @@ def read_labelled(installation: Installation, names: Sequence[str]) -> Labelled:
     served = [read_served(installation.layout, name, part) for name, part in zip(names, parts, strict=True)]
     changed = []
     for part, of_part in zip(parts, served, strict=True):
-        part[UNTREATED], part[LEARNED] = part[LABEL].astype(np.float64), True
+        part[UNTREATED], part[FOR_TRAINING] = part[LABEL].astype(np.float64), True
         if of_part is not None and not of_part.treatment.untreated.all():
-            part[LEARNED] = of_part.treatment.untreated
+            part[FOR_TRAINING] = of_part.treatment.untreated
             changed.append((part, of_part))
     overlap = _estimate(changed) if changed else None
     return Labelled(tuple(names), tuple(parts), tuple(served), overlap)
@@ -89,12 +89,12 @@ def read_matured(installation: Installation) -> Labelled | None:
     return read_labelled(installation, names) if names else None
 
 
-def judged(labelled: pd.DataFrame) -> pd.DataFrame:
+def with_outcome(labelled: pd.DataFrame) -> pd.DataFrame:
     """Select the encounters whose outcome without intervention is observed or estimated."""
     return labelled[labelled[UNTREATED].notna()].reset_index(drop=True)
 
 
-def judged_outcomes(labelled: pd.DataFrame) -> Outcomes:
+def outcomes_of(labelled: pd.DataFrame) -> Outcomes:
     """Return the outcomes without intervention, bool if all were observed, shape (n_encounters,)."""
     values = labelled[UNTREATED].to_numpy(dtype=np.float64)
     # Not 0.0 and 1.0: see `Outcomes`.

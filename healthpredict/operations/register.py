@@ -23,7 +23,7 @@ from healthpredict.operations.assemble import assemble
 from healthpredict.operations.built_card import log_card
 from healthpredict.operations.dataset import LABEL, newest_batches, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import LEARNED, UNTREATED, judged, judged_outcomes, read_labelled
+from healthpredict.operations.read_labelled import FOR_TRAINING, UNTREATED, outcomes_of, read_labelled, with_outcome
 from healthpredict.operations.search import CANDIDATES_TAG, SEARCHED_ROWS_TAG, Search, TrainingRequest
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import ModelVersion, Registry
@@ -84,16 +84,16 @@ def register(installation: Installation, search: Search) -> Challenger:
         parts = read_labelled(installation, search.trained_on).parts
         labelled = pd.concat(parts, ignore_index=True)
     is_test = sides(labelled) == Side.TEST
-    training, test = labelled[~is_test], judged(labelled[is_test])
-    learn, seed = training[LEARNED].to_numpy(), installation.settings.search.seed
+    training, test = labelled[~is_test], with_outcome(labelled[is_test])
+    fits, seed = training[FOR_TRAINING].to_numpy(), installation.settings.search.seed
     with timed(seconds, "fit"):
-        fitted = fit_best(search.result.finalists, training, training[LABEL].to_numpy(), seed, learn)
+        fitted = fit_best(search.result.finalists, training, training[LABEL].to_numpy(), seed, fits)
     fitted, threshold = _fit_to_newest(installation, fitted, search, parts)
     search = search.model_copy(update={"result": search.result.led_by(fitted.candidate)})
     with timed(seconds, "evaluate"):
         report, plots = _evaluate(installation, fitted, training, test, threshold)
     with timed(seconds, "register"):
-        registry.log(search.run_id, params=_params(search, int(learn.sum())), metrics=_metrics(report))
+        registry.log(search.run_id, params=_params(search, int(fits.sum())), metrics=_metrics(report))
         registry.log_files(search.run_id, "plots", plots)
         bundle = assemble(installation, search, fitted, training=training, test=test, report=report)
         log_card(registry, search.run_id, bundle)
@@ -103,8 +103,8 @@ def register(installation: Installation, search: Search) -> Challenger:
         )
     with timed(seconds, "log_families"):
         others = search.result.candidates[1:] if search.result.trials else ()
-        learned = training[learn]
-        models = fit_each_uncalibrated(others, learned, learned[LABEL].to_numpy(), seed)
+        fitted_to = training[fits]
+        models = fit_each_uncalibrated(others, fitted_to, fitted_to[LABEL].to_numpy(), seed)
         for other, (encoder, model) in zip(others, models, strict=True):
             onnx = export_onnx(other.family, model, len(encoder.feature_names))
             registry.log_onnx(search.run_id, other.family, onnx)
@@ -145,12 +145,12 @@ def _fit_to_newest(
     risk = np.empty(len(labelled))
     risk[~test], risk[test] = fitted.out_of_fold_risk, fitted.risks(labelled[test])
     known = labelled[UNTREATED].notna().to_numpy()
-    sizes = [len(judged(part)) for part in parts]
+    sizes = [len(with_outcome(part)) for part in parts]
     rows = sum(sizes[newest_batches(sizes, settings.drift.calibration_rows) :])
     newest = risk[known][-rows:]
     # What is fitted to the test side cannot be evaluated there.
     usable = ~test[known][-rows:]
-    label = judged_outcomes(labelled[known])[-rows:][usable]
+    label = outcomes_of(labelled[known])[-rows:][usable]
     if min(label.sum(), len(label) - label.sum()) >= settings.drift.min_readmissions:
         shift = fit_intercept(label, logit(newest[usable]))
         fitted, newest = fitted.shifted(shift), expit(logit(newest) + shift)
@@ -168,7 +168,7 @@ def _evaluate(
     threshold: float,
 ) -> tuple[TestReport, dict[str, bytes]]:
     params = installation.settings.model
-    label, risk = judged_outcomes(test), fitted.risks(test)
+    label, risk = outcomes_of(test), fitted.risks(test)
     report = report_on(
         test,
         label,
@@ -178,7 +178,7 @@ def _evaluate(
         n_bootstrap=params.n_bootstrap,
     )
     known = training[UNTREATED].notna().to_numpy()
-    check_for_leak(fitted, judged_outcomes(training[known]), fitted.out_of_fold_risk[known], report.evaluation, params)
+    check_for_leak(fitted, outcomes_of(training[known]), fitted.out_of_fold_risk[known], report.evaluation, params)
     title = f"{fitted.candidate.family}, {len(test):,} encounters of the test side"
     plots = {"roc.png": roc_plot(label, risk, title), "calibration.png": calibration_plot(label, risk, title)}
     if report.decision_curve is not None:

@@ -16,7 +16,7 @@ from healthpredict.monitoring.profile import RISK
 from healthpredict.operations.card import champion_card
 from healthpredict.operations.dataset import sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import Labelled, judged, judged_outcomes, read_matured
+from healthpredict.operations.read_labelled import Labelled, outcomes_of, read_matured, with_outcome
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.summarise import summarise, with_predictions
 from healthpredict.operations.timing import Seconds, log_step, timed
@@ -82,9 +82,9 @@ def _decision_curves(installation: Installation, matured: Labelled | None) -> tu
     champion, challenger = registry.by_alias("champion"), registry.by_alias("challenger")
     if champion is None or matured is None:
         return ()
-    labelled = judged(matured.frame)
+    labelled = with_outcome(matured.frame)
     test = labelled[sides(labelled) == Side.TEST]
-    label = judged_outcomes(test)
+    label = outcomes_of(test)
     if not has_two_classes(label):
         return ()
     versions = {"champion": champion}
@@ -115,7 +115,7 @@ def _performance_plots(installation: Installation, summary: Summary, matured: La
     first = registry.fetch_bundle(registry.version(promotions[0]["version"]))
     parts = matured.by_name
     predicted = pd.concat([with_predictions(installation, name, parts[name]) for name in known], ignore_index=True)
-    label, risk = judged_outcomes(predicted), predicted[RISK].to_numpy()
+    label, risk = outcomes_of(predicted), predicted[RISK].to_numpy()
     other = ("first model", risks_of(first, predicted))
     title = f"{len(known)} batches, predicted before outcomes were known"
     return {

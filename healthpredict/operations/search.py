@@ -20,7 +20,7 @@ from healthpredict.features.frame import encode_frame
 from healthpredict.operations.accept_outcomes import accept_outcomes
 from healthpredict.operations.dataset import LABEL, cohort_rows, data_digest, matured_batches, sides
 from healthpredict.operations.installation import Installation
-from healthpredict.operations.read_labelled import LEARNED, read_labelled
+from healthpredict.operations.read_labelled import FOR_TRAINING, read_labelled
 from healthpredict.operations.timing import Seconds, log_step, timed
 from healthpredict.registry.models import Registry
 from healthpredict.registry.trials import trial_logger
@@ -150,7 +150,7 @@ def _read_complete(saved: Path) -> Search | None:
 
 def _examples(installation: Installation, trained_on: tuple[str, ...]) -> tuple[Examples, Examples]:
     labelled = read_labelled(installation, trained_on).frame
-    labelled = labelled[labelled[LEARNED]]
+    labelled = labelled[labelled[FOR_TRAINING]]
     side = sides(labelled)
     train, validation = labelled[side == Side.TRAIN], labelled[side == Side.VALIDATION]
     for name, part in ((Side.TRAIN, train), (Side.VALIDATION, validation)):

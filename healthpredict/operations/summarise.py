@@ -22,7 +22,7 @@ from healthpredict.operations.installation import Installation
 from healthpredict.operations.measure_effect import measure_effect
 from healthpredict.operations.pending import NOT_USED, batch_events
 from healthpredict.operations.prepare import read_prepared
-from healthpredict.operations.read_labelled import UNTREATED, Labelled, judged_outcomes
+from healthpredict.operations.read_labelled import UNTREATED, Labelled, outcomes_of
 from healthpredict.operations.risks import risks_of
 from healthpredict.operations.timing import Seconds
 from healthpredict.reporting.summary import BatchSummary, DeliveredPerformance, ModelSummary, Summary
@@ -188,7 +188,7 @@ def _measured(predicted: pd.DataFrame, first_model: Bundle | None) -> dict[str, 
     found = {f"{name}_observed": measured[name] for name in ("auroc", "offset") if name in measured}
     if predicted[UNTREATED].isna().all():
         return found
-    label = judged_outcomes(predicted)
+    label = outcomes_of(predicted)
     found |= _evaluate(label, risk)
     if first_model is not None:
         first = _evaluate(label, risks_of(first_model, predicted))

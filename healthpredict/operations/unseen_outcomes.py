@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from healthpredict.bundle.model import Bundle
 from healthpredict.evaluation.interval import Floats, Outcomes
 from healthpredict.operations.dataset import newest_batches
-from healthpredict.operations.read_labelled import Labelled, judged, judged_outcomes
+from healthpredict.operations.read_labelled import Labelled, outcomes_of, with_outcome
 from healthpredict.operations.risks import risks_of
 
 
@@ -34,7 +34,7 @@ class UnseenOutcomes:
     @property
     def label(self) -> Outcomes:
         """Outcomes without intervention, shape (n_encounters,)."""
-        return judged_outcomes(self.labelled)
+        return outcomes_of(self.labelled)
 
     @property
     def patient_id(self) -> NDArray[np.int64]:
@@ -74,7 +74,7 @@ def unseen_outcomes(bundle: Bundle, matured: Labelled) -> UnseenOutcomes | None:
     Returns:
         None if the champion was trained on all of them, or if none can be judged.
     """
-    new = {name: judged(part) for name, part in matured.by_name.items() if name not in bundle.manifest.trained_on}
+    new = {name: with_outcome(part) for name, part in matured.by_name.items() if name not in bundle.manifest.trained_on}
     rows = [len(part) for part in new.values()]
     if not sum(rows):
         return None

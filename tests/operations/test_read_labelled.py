@@ -17,12 +17,12 @@ from healthpredict.operations.dataset import LABEL, data_digest
 from healthpredict.operations.installation import Installation
 from healthpredict.operations.prepare import prepare
 from healthpredict.operations.read_labelled import (
-    LEARNED,
+    FOR_TRAINING,
     UNTREATED,
     Labelled,
-    judged,
-    judged_outcomes,
+    outcomes_of,
     read_labelled,
+    with_outcome,
 )
 from healthpredict.storage.layout import Layout
 from healthpredict.storage.tables import read_frame, write_frame
@@ -65,8 +65,8 @@ def answers(numbers: list[int], accepted: int) -> list[str]:
 def test_without_reports_all_outcomes_are_those_observed(settings: Settings, flagged: list[int]) -> None:
     labelled = read_labelled(Installation(settings), NAMES)
     assert labelled.overlap is None
-    assert labelled.frame[LEARNED].all()
-    outcomes = judged_outcomes(labelled.frame)
+    assert labelled.frame[FOR_TRAINING].all()
+    outcomes = outcomes_of(labelled.frame)
     assert outcomes.dtype == bool
     np.testing.assert_array_equal(outcomes, labelled.frame[LABEL])
 
@@ -89,11 +89,11 @@ def test_treated_encounters_are_estimated_and_not_learned(
     assert labelled.overlap.is_enough
     assert (labelled.overlap.flagged, labelled.overlap.treated) == (len(flagged), accepted)
     first, second = labelled.parts
-    assert first[LEARNED].all()
+    assert first[FOR_TRAINING].all()
     np.testing.assert_array_equal(first[UNTREATED], first[LABEL])
     treated = second["encounter_id"].isin(flagged[:accepted])
-    assert (~second[LEARNED] == treated).all()
-    assert judged_outcomes(second).dtype == float
+    assert (~second[FOR_TRAINING] == treated).all()
+    assert outcomes_of(second).dtype == float
     assert not np.isin(second.loc[treated, UNTREATED], (0, 1)).any()
     not_flagged = ~second["encounter_id"].isin(flagged)
     np.testing.assert_array_equal(second.loc[not_flagged, UNTREATED], second.loc[not_flagged, LABEL])
@@ -107,8 +107,8 @@ def test_if_it_cannot_be_known_only_batches_without_interventions_are_judged(
     assert labelled.overlap is not None and not labelled.overlap.is_enough
     first, second = labelled.parts
     assert second[UNTREATED].isna().all()
-    pd.testing.assert_frame_equal(judged(labelled.frame), first)
-    assert judged_outcomes(judged(labelled.frame)).dtype == bool
+    pd.testing.assert_frame_equal(with_outcome(labelled.frame), first)
+    assert outcomes_of(with_outcome(labelled.frame)).dtype == bool
 
 
 def test_flagged_encounters_without_a_report_are_not_known(settings: Settings, flagged: list[int]) -> None:
@@ -127,8 +127,8 @@ def test_in_silence_no_intervention_is_an_effect_of_the_model(
     write_frame(uri, predicted if flags else predicted.assign(high_risk=None))
     labelled = report(settings, answers(flagged, len(flagged)))
     assert labelled.overlap is None
-    assert labelled.frame[LEARNED].all()
-    assert judged_outcomes(labelled.frame).dtype == bool
+    assert labelled.frame[FOR_TRAINING].all()
+    assert outcomes_of(labelled.frame).dtype == bool
 
 
 def test_interventions_without_a_flag_are_no_effect_of_the_model(settings: Settings, flagged: list[int]) -> None:
@@ -137,7 +137,7 @@ def test_interventions_without_a_flag_are_no_effect_of_the_model(settings: Setti
     nothing = [f"{number},,none,," for number in flagged]
     labelled = report(settings, [*answers(others, len(others)), *nothing])
     assert labelled.overlap is None
-    np.testing.assert_array_equal(judged_outcomes(labelled.frame), labelled.frame[LABEL])
+    np.testing.assert_array_equal(outcomes_of(labelled.frame), labelled.frame[LABEL])
 
 
 def test_an_open_offer_is_not_known(settings: Settings, flagged: list[int]) -> None:
@@ -154,8 +154,8 @@ def test_a_batch_in_which_nothing_was_done_is_judged_even_if_another_one_is_not(
     nothing = [f"{number},,none,," for number in predicted.loc[predicted["high_risk"], "encounter_id"]]
     report(settings, nothing, NAMES[0])
     first, second = report(settings, answers(flagged, len(flagged))).parts
-    assert judged_outcomes(first).dtype == bool
-    assert first[LEARNED].all()
+    assert outcomes_of(first).dtype == bool
+    assert first[FOR_TRAINING].all()
     assert second[UNTREATED].isna().all()
 
 
@@ -168,5 +168,5 @@ def test_held_back_flags_are_observed_whatever_was_done(settings: Settings, flag
     labelled = report(settings, answers(flagged, len(flagged)))
     assert labelled.overlap is not None
     assert (labelled.overlap.flagged, labelled.overlap.treated) == (len(flagged), len(flagged) - len(held))
-    learned = labelled.parts[1].loc[labelled.parts[1][LEARNED], "encounter_id"]
+    learned = labelled.parts[1].loc[labelled.parts[1][FOR_TRAINING], "encounter_id"]
     assert set(held) <= set(learned)
