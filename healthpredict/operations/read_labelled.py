@@ -33,8 +33,8 @@ class Labelled:
             `readmitted_within_30_days`: whether the patient was readmitted.
             `readmitted_without_intervention`: what the outcome would have been if nobody had been flagged: 0 or 1, or an estimate
             (see `evaluation.untreated`), or missing for a whole batch if it cannot be known. Models are judged by it.
-            `for_training`: whether models are fitted to the encounter: not if an intervention was accepted after a flag, or if it is
-            not known what was done.
+            `for_training`: whether models are fitted to the encounter: not if an intervention was accepted after a flag, or if
+            it is not known what was done.
         served: what was predicted and done in each batch, see `read_served`.
         overlap: of all batches together; None if all outcomes were observed.
     """
