@@ -26,7 +26,9 @@ from healthpredict.features.encoder import Value
 from healthpredict.operations.score_chunk import score_chunk
 from healthpredict.serving import reasons
 from healthpredict.serving.encounter import read_encounter
+from healthpredict.serving.predictions import model_of, predict_one
 from healthpredict.serving.problems import ProblemError
+from healthpredict.serving.reasons import Reason
 from healthpredict.serving.request import read_json
 from healthpredict.storage.bundle_uris import fetch_bundle
 
@@ -50,21 +52,6 @@ class Prediction:
     threshold: float
     model_version: int
     bundle_digest: str
-
-
-@dataclass(frozen=True)
-class Reason:
-    """The contribution of one column, or of several together.
-
-    Attributes:
-        name: description in plain words.
-        fields: fields of the encounter that it is computed from.
-        contribution: added to the log-odds; above 0 it raises the risk.
-    """
-
-    name: str
-    fields: tuple[str, ...]
-    contribution: float
 
 
 @dataclass(frozen=True)
@@ -125,8 +112,7 @@ def predict(bundle: Bundle, encounters: Mapping[str, Any] | pd.DataFrame) -> Pre
     """
     if isinstance(encounters, pd.DataFrame):
         return _predict_frame(bundle, encounters)
-    risk = bundle.risk(_record(encounters))
-    return Prediction(risk, risk >= bundle.manifest.threshold, **_model_of(bundle))
+    return Prediction(**predict_one(bundle, _record(encounters)), **model_of(bundle))
 
 
 def explain(bundle: Bundle, encounter: Mapping[str, Any]) -> Explanation:
@@ -140,16 +126,7 @@ def explain(bundle: Bundle, encounter: Mapping[str, Any]) -> Explanation:
         raise BundleError(f"Bundle {bundle.digest[:12]} was built without explanations. Train a new one.")
     explained = reasons.explain(bundle, record)
     found = tuple(Reason(**reason) for reason in explained.pop("reasons"))
-    return Explanation(**explained, **_model_of(bundle), reasons=found)
-
-
-def _model_of(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
-    return {
-        "threshold": manifest.threshold,
-        "model_version": manifest.model_version,
-        "bundle_digest": bundle.digest,
-    }
+    return Explanation(**explained, **model_of(bundle), reasons=found)
 
 
 def _record(encounter: Mapping[str, Any]) -> dict[str, Value]:

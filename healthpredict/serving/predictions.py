@@ -109,11 +109,15 @@ def classified(bundle: Bundle, risk: float) -> dict[str, Any]:
 
 def identity(bundle: Bundle) -> dict[str, Any]:
     """Return the fields of an `Identified` for a new request."""
+    return model_of(bundle) | {"request_id": new_request_id()}
+
+
+def model_of(bundle: Bundle) -> dict[str, Any]:
+    """Return the fields of an `Identified` that name the model."""
     return {
         "threshold": bundle.manifest.threshold,
         "model_version": bundle.manifest.model_version,
         "bundle_digest": bundle.digest,
-        "request_id": new_request_id(),
     }
 
 

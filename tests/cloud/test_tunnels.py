@@ -198,10 +198,8 @@ def test_ctrl_c_closes_the_tunnels_without_a_traceback(
     program("aws", LISTENER)
     program("session-manager-plugin", "#!/bin/sh\n")
     ports = [word for f in wanted for word in (f"--{f.name}", str(f.local))]
-    # A shell that runs tests in the background lets them ignore Ctrl-C.
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     words = ["tunnel", "--infra", str(stack.folder), *ports]
-    code = f"{heard}; from healthpredict.cli.cloud import app; app({words!r})"
+    code = f"from healthpredict.cli.cloud import app; app({words!r})"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -29,11 +29,7 @@ listening = socket.create_server(("127.0.0.1", int(re.search(r"localPortNumber=(
 time.sleep(60)
 """
 
-# A shell that runs tests in the background lets them ignore Ctrl-C.
-HEALTHPREDICT = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from healthpredict.cli.main import main; main()"
-)
+HEALTHPREDICT = "from healthpredict.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")

@@ -255,9 +255,7 @@ def test_a_prediction_is_made_on_the_machine_and_through_a_tunnel(story: Story, 
     )
     local = {name: free_port() for name in PORTS}
     with ssh_server(tmp_path, free_port()) as server:
-        # What a script starts in the background ignores SIGINT, and so would the tunnel.
-        command = ["env", "--default-signal=INT", ".venv/bin/healthpredict", "cloud", "tunnel"]
-        command += ["--stack=story", "--region=us-east-1", "--ssh"]
+        command = [".venv/bin/healthpredict", "cloud", "tunnel", "--stack=story", "--region=us-east-1", "--ssh"]
         command += [f"--identity={server.identity}", *(f"--{name}={port}" for name, port in local.items())]
         path = f"{server.programs}:{os.environ['PATH']}"
         environment = {**os.environ, **AWS, "AWS_ENDPOINT_URL": story.endpoint, "PATH": path}

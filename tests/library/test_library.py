@@ -126,7 +126,7 @@ def test_arguments_and_fields_are_those_of_version_1() -> None:
     assert [field.name for field in dataclasses.fields(Prediction)] == of_a_prediction
     of_reasons = ["log_odds", "expected_log_odds", "expected_risk", "reasons"]
     assert [field.name for field in dataclasses.fields(Explanation)] == of_a_prediction + of_reasons
-    assert [field.name for field in dataclasses.fields(Reason)] == ["name", "fields", "contribution"]
+    assert [*Reason.model_fields] == ["name", "fields", "contribution"]
 
 
 def test_the_library_is_imported_only_where_it_is_used() -> None:
