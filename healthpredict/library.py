@@ -1,17 +1,19 @@
 """Predict in your own Python program: `load_bundle`, `predict` and `explain`, also importable from `healthpredict` itself.
 
-These three functions, their arguments and the fields of their results stay the same within a major version. They predict as the API
-and `healthpredict score` do, with the same checks. What the API does besides (log, silent mode, hold-outs) does not happen here.
+From version 1.0 on, these functions, their arguments and the fields of their results stay the same within a major version. They
+predict as the API and `healthpredict score` do, with the same checks. What the API does besides (log, silent mode, hold-outs)
+does not happen here.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, overload
 
-import msgspec
 import numpy as np
 import pandas as pd
 
@@ -59,7 +61,7 @@ class Explanation(Prediction):
     """The risk of one encounter and its reasons: `expected_log_odds` and all contributions add up to `log_odds`.
 
     Attributes:
-        log_odds: ln(risk / (1 - risk)), within 1e-4 in the risk.
+        log_odds: the sum of the explanation. The risk that follows from it differs from `readmission_risk` by at most 1e-4.
         expected_log_odds: log-odds of an encounter about which nothing is known.
         expected_risk: the same as a probability (0-1).
         reasons: exact Shapley values, the strongest first.
@@ -100,14 +102,15 @@ def predict(bundle: Bundle, encounters: Mapping[str, Any] | pd.DataFrame) -> Pre
     Args:
         bundle: from `load_bundle`.
         encounters: one encounter as `POST /predict` takes it; None, NaN and words such as NA mean missing. Or a frame with the
-            columns of a file of encounters, as texts or numbers; other columns are ignored.
+            columns of a file of encounters and perhaps `diagnosis_coding`, as texts or numbers; all other columns are ignored.
 
     Returns:
         For one encounter its `Prediction`. For a frame, a frame with its index and the columns `readmission_risk` (0-1),
         `high_risk` (nullable boolean) and `reason`: why a row was not predicted, "" if it was. Such a row has no risk and no flag.
 
     Raises:
-        EncounterRefused: the one encounter breaks the contract, or ended in death or hospice. All problems are listed.
+        EncounterRefused: the one encounter breaks the contract, has an unknown field, or ended in death or hospice. All problems
+            are listed.
         MissingColumns: the frame lacks a column of the contract.
     """
     if isinstance(encounters, pd.DataFrame):
@@ -116,9 +119,14 @@ def predict(bundle: Bundle, encounters: Mapping[str, Any] | pd.DataFrame) -> Pre
 
 
 def explain(bundle: Bundle, encounter: Mapping[str, Any]) -> Explanation:
-    """Predict for one encounter and explain the risk. Arguments and errors as `predict`.
+    """Predict for one encounter and explain the risk.
+
+    Args:
+        bundle: from `load_bundle`.
+        encounter: one encounter, as for `predict`.
 
     Raises:
+        EncounterRefused: as `predict`.
         BundleError: the bundle was built without an explainer.
     """
     record = _record(encounter)
@@ -130,17 +138,19 @@ def explain(bundle: Bundle, encounter: Mapping[str, Any]) -> Explanation:
 
 
 def _record(encounter: Mapping[str, Any]) -> dict[str, Value]:
-    """Check an encounter as the API does: it is written as JSON, in which NaN becomes null, and read again."""
+    """Check an encounter as the API does: it is written as JSON and read again."""
+    sent = json.dumps({name: _plain(value) for name, value in encounter.items()}, default=str)
     try:
-        return read_encounter(read_json(msgspec.json.encode(dict(encounter), enc_hook=_plain)))
+        return read_encounter(read_json(sent.encode()))
     except ProblemError as error:
-        found = {problem.field: problem.problem for problem in error.problem.errors}
-        raise EncounterRefused(error.problem.detail, found) from None
+        problems = {problem.field: problem.problem for problem in error.problem.errors}
+        raise EncounterRefused(error.problem.detail, problems) from None
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of numpy or pandas as JSON has it."""
-    return value.item() if isinstance(value, np.generic) else None if value is pd.NA else str(value)
+    """Return a value of numpy or pandas as plain Python has it, and None if it is missing."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if plain is pd.NA or (isinstance(plain, float) and math.isnan(plain)) else plain
 
 
 def _predict_frame(bundle: Bundle, encounters: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def read_labelled(installation: Installation, names: Sequence[str]) -> Labelled:
     """Read the cohort of accepted batches with its outcomes, observed and without intervention.
 
     The outcomes without intervention are estimated from all of these batches together, so pass all that are known. If too few
-    flagged patients had no intervention, the batches in which no flag changed an outcome are still judged.
+    flagged patients had no intervention, models can only be judged on the batches in which no flag changed an outcome.
 
     Args:
         installation: where the data is.
@@ -97,7 +97,7 @@ def with_outcome(labelled: pd.DataFrame) -> pd.DataFrame:
 def outcomes_of(labelled: pd.DataFrame) -> Outcomes:
     """Return the outcomes without intervention, bool if all were observed, shape (n_encounters,)."""
     values = labelled[UNTREATED].to_numpy(dtype=np.float64)
-    # Not 0.0 and 1.0: see `Outcomes`.
+    # Outcomes that were all observed are bool, not 0.0 and 1.0: see `Outcomes`.
     return values.astype(np.bool_) if np.isin(values, (0.0, 1.0)).all() else values
 
 

@@ -38,7 +38,7 @@ UNEXPLAINED: Final[openapi.Responses] = {501: openapi.problem("The model version
 
 
 class Reason(BaseModel):
-    """The contribution of one column, or of several together.
+    """The contribution of one column, or of several together. `healthpredict.library` returns it, too.
 
     Attributes:
         name: description in plain words.

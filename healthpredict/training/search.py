@@ -168,8 +168,8 @@ def _tune_config(
         scheduler=ASHAScheduler(max_t=STEPS, grace_period=_GRACE_STEPS, reduction_factor=_REDUCTION),
         num_samples=max(params.retrain_n_trials if retraining else params.n_trials, len(points)),
         max_concurrent_trials=params.max_concurrent or 0,
-        # Starting a process for each trial would cost more than the trial. But if the node of a used process dies before the next
-        # trial begins there, Ray counts two failures and drops that trial, so a cluster starts new ones.
+        # Starting a process for each trial would cost more than the trial. A cluster does so nevertheless: if a node dies while a
+        # trial waits there for a used process, Ray counts two failures at once and drops that trial.
         reuse_actors=reuse,
     )
 

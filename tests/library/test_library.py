@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +97,15 @@ def test_a_whole_number_may_have_any_type(bundle: Bundle, five: object) -> None:
     assert healthpredict.predict(bundle, SENT[0] | {"num_medications": five}) == expected
 
 
+@pytest.mark.parametrize("infinite", [float("inf"), np.float32("-inf")])
+def test_infinity_is_a_problem_and_not_missing(bundle: Bundle, infinite: object) -> None:
+    with pytest.raises(EncounterRefused) as refused:
+        healthpredict.predict(bundle, SENT[0] | {"weight": infinite})
+    assert set(refused.value.problems) == {"weight"}
+
+
 @pytest.mark.parametrize("ask", [healthpredict.predict, healthpredict.explain])
-def test_all_problems_of_an_encounter_are_listed_without_values(bundle: Bundle, ask: type) -> None:
+def test_all_problems_of_an_encounter_are_listed_without_values(bundle: Bundle, ask: Callable[..., object]) -> None:
     with pytest.raises(EncounterRefused) as refused:
         ask(bundle, SENT[0] | {"time_in_hospital": 98765, "race": "Klingon", "planet": "Q"})
     assert set(refused.value.problems) == {"time_in_hospital", "race", "planet"}
@@ -113,7 +121,7 @@ def test_an_altered_bundle_is_not_loaded(bundle: Bundle, tmp_path: Path) -> None
         healthpredict.load_bundle(altered)
 
 
-def test_arguments_and_fields_are_those_of_version_1() -> None:
+def test_arguments_and_fields_are_those_promised() -> None:
     """Who changes one of these breaks the programs of others: that needs a new major version."""
     arguments = {name: [*inspect.signature(getattr(healthpredict, name)).parameters] for name in healthpredict.__all__}
     assert arguments == {
@@ -141,6 +149,6 @@ def test_the_package_is_typed() -> None:
     assert Path(healthpredict.__file__).with_name("py.typed").exists()
 
 
-def test_the_description_names_fields_of_the_contract(bundle: Bundle) -> None:
+def test_reasons_name_fields_of_the_contract(bundle: Bundle) -> None:
     fields = {field for reason in healthpredict.explain(bundle, SENT[0]).reasons for field in reason.fields}
     assert fields <= set(BY_FIELD)
